@@ -1,0 +1,60 @@
+"""Real servers for every test that asks for them.
+
+`postgres_server` and `redis_server` live for the session; `database` is a fresh,
+migrated database and `redis_url` an emptied Redis for one test.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests import servers
+from tollkeeper.stack.postgres import PostgresServer
+from tollkeeper.stack.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def server_root() -> Iterator[Path]:
+    """A short path: Unix socket addresses hold 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp") as root:
+        yield Path(root)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_root: Path) -> Iterator[PostgresServer]:
+    """A real Postgres, durable as in production, without a migrated database."""
+    with servers.postgres_running(server_root) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> PostgresServer:
+    """The same Postgres once its template database is migrated."""
+    servers.run_in_thread(lambda: servers.make_template(postgres_server))
+    return postgres_server
+
+
+@pytest.fixture
+def database(migrated_template: PostgresServer) -> Iterator[servers.Database]:
+    """A fresh, migrated database: `owner_dsn` and `service_dsn`."""
+    fresh = servers.run_in_thread(lambda: servers.clone_template(migrated_template))
+    yield fresh
+    servers.run_in_thread(lambda: servers.drop(migrated_template, fresh))
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_root: Path) -> Iterator[RedisServer]:
+    """A real Redis."""
+    with servers.redis_running(server_root) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of an emptied Redis."""
+    with Redis(unix_socket_path=str(redis_server.socket)) as client:
+        client.flushall()
+    return redis_server.url

@@ -1,0 +1,148 @@
+"""Real Postgres and Redis for tests, started once and stopped at the end."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+
+from tollkeeper.stack import binaries, postgres, redis_server
+from tollkeeper.stack.children import die_with_parent
+from tollkeeper.stack.privileges import run_as
+
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 20
+POLL_INTERVAL_S = 0.02
+TEMPLATE = "tollkeeper_template"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A fresh, migrated database of one test."""
+
+    name: str
+    owner_dsn: str
+    service_dsn: str
+
+
+def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine apart from the event loop that pytest keeps in this thread."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(asyncio.run(work()))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str],
+    is_ready: Callable[[], Coroutine[Any, Any, bool]],
+    log: Path,
+    stop_signal: signal.Signals = signal.SIGTERM,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that is ready inside the block and gone after it."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(stop_signal),
+            start_new_session=True,
+        )
+    try:
+        _wait_until(is_ready, child, log)
+        yield child
+    finally:
+        child.send_signal(stop_signal)
+        try:
+            child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait_until(
+    is_ready: Callable[[], Coroutine[Any, Any, bool]], child: subprocess.Popen[bytes], log: Path
+) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not run_in_thread(is_ready):
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"server did not start:\n{log.read_text(errors='replace')}")
+        time.sleep(POLL_INTERVAL_S)
+
+
+@contextlib.contextmanager
+def postgres_running(root: Path) -> Iterator[postgres.PostgresServer]:
+    """A real Postgres with its default durability, below `root` (a short path)."""
+    data = root / "postgres"
+    server = postgres.PostgresServer(
+        binaries.postgres_binaries(), data, root / "pg", run_as(data, "INT")
+    )
+    server.prepare()
+    log = root / "postgres.log"
+    with running(server.command(), lambda: postgres.accepts(server), log, signal.SIGINT):
+        yield server
+
+
+@contextlib.contextmanager
+def redis_running(root: Path) -> Iterator[redis_server.RedisServer]:
+    """A real Redis below `root` (a short path)."""
+    server = redis_server.RedisServer(binaries.redis_binary(), root / "redis.sock", root / "redis")
+    server.prepare()
+    log = root / "redis.log"
+    with running(server.command(), lambda: redis_server.answers(server), log):
+        yield server
+
+
+async def make_template(server: postgres.PostgresServer) -> None:
+    """A migrated database that every test's database is cloned from."""
+    from meter.stores.migrations import migrate
+
+    await postgres.create_roles_and_database(server, TEMPLATE)
+    await migrate(server.dsn(postgres.OWNER_ROLE, TEMPLATE))
+
+
+async def clone_template(server: postgres.PostgresServer) -> Database:
+    """A fresh database; the template must have no connection open."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _execute(
+        server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" OWNER "{postgres.OWNER_ROLE}"'
+    )
+    return Database(
+        name, server.dsn(postgres.OWNER_ROLE, name), server.dsn(postgres.SERVICE_ROLE, name)
+    )
+
+
+async def drop(server: postgres.PostgresServer, database: Database) -> None:
+    """Remove a test's database, whoever is still connected."""
+    await _execute(server, f'DROP DATABASE "{database.name}" WITH (FORCE)')
+
+
+async def _execute(server: postgres.PostgresServer, statement: str) -> None:
+    connection = await asyncpg.connect(server.dsn(postgres.SUPERUSER, "postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

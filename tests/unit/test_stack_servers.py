@@ -1,0 +1,42 @@
+"""The servers that tests and the stack start are what they claim to be."""
+
+import asyncpg
+import redis.asyncio
+
+from tollkeeper.stack import postgres
+from tollkeeper.stack.postgres import PostgresServer
+
+
+async def test_postgres_is_durable_and_off_the_network(postgres_server: PostgresServer) -> None:
+    connection = await asyncpg.connect(postgres_server.dsn(postgres.SUPERUSER, "postgres"))
+    try:
+        names = ("fsync", "synchronous_commit", "listen_addresses", "server_version_num")
+        found = {name: await connection.fetchval(f"SHOW {name}") for name in names}
+    finally:
+        await connection.close()
+    assert found["fsync"] == "on"
+    assert found["synchronous_commit"] == "on"
+    assert found["listen_addresses"] == ""
+    assert found["server_version_num"].startswith("18")
+
+
+async def test_roles_are_made_once(postgres_server: PostgresServer) -> None:
+    for _ in range(2):
+        await postgres.create_roles_and_database(postgres_server, "roles_made_once")
+    dsn = postgres_server.dsn(postgres.SERVICE_ROLE, "roles_made_once")
+    connection = await asyncpg.connect(dsn)
+    try:
+        assert await connection.fetchval("SELECT current_user") == postgres.SERVICE_ROLE
+    finally:
+        await connection.close()
+
+
+async def test_redis_is_empty_for_each_test(redis_url: str) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        assert await client.dbsize() == 0
+        await client.set("left", "over")
+
+
+async def test_redis_is_still_empty_for_the_next(redis_url: str) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        assert await client.dbsize() == 0
