@@ -1,0 +1,1 @@
+"""The bookkeeper: accounts, credentials, prices, usage and money. It knows nothing of doors."""

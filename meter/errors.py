@@ -1,0 +1,57 @@
+"""Every exception that the meter raises on purpose.
+
+::
+
+    MeterError
+    ├── InvalidAmount          an amount that is not money as we write it
+    ├── InvalidRequest         a command that cannot be carried out as it was given
+    ├── NotFound               the named thing does not exist (or belongs to somebody else)
+    ├── Conflict               the command contradicts what is already recorded
+    ├── BrokenInvariant        the books contradict themselves: stop, do not guess
+    ├── SealBroken             a sealed secret does not open under this master key
+    └── Outage                 something that we depend on does not answer
+        ├── StoreUnavailable   Postgres
+        └── ProviderUnavailable  the upstream
+
+A refusal is a value, an outage is an exception, a broken invariant is a crash.
+"""
+
+
+class MeterError(Exception):
+    """The root: catch this at a border, and nowhere else."""
+
+
+class InvalidAmount(MeterError):
+    """An amount that is not a decimal string of US dollars within the bounds of a ledger entry."""
+
+
+class InvalidRequest(MeterError):
+    """A command that cannot be carried out as it was given; the message says why."""
+
+
+class NotFound(MeterError):
+    """The named thing does not exist, or it belongs to somebody else (both look the same)."""
+
+
+class Conflict(MeterError):
+    """The command contradicts what is already recorded, such as a reused idempotency key."""
+
+
+class BrokenInvariant(MeterError):
+    """The books contradict themselves; no handler may swallow this."""
+
+
+class SealBroken(MeterError):
+    """A sealed secret does not open: another master key, another owner, or tampering."""
+
+
+class Outage(MeterError):
+    """Something that we depend on does not answer; trying again may help."""
+
+
+class StoreUnavailable(Outage):
+    """Postgres does not answer, or refuses writes."""
+
+
+class ProviderUnavailable(Outage):
+    """The upstream does not answer, or answers what cannot be understood."""

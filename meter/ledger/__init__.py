@@ -1,0 +1,1 @@
+"""The ledger: double-entry and append-only. See README.md beside this file."""

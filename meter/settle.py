@@ -1,0 +1,130 @@
+"""What an observed ending means for a hold: settle it, release it, or keep it as unknown.
+
+Pure: the same observation and hold always give the same outcome, so a batch may be tried again.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from meter.holds import Hold
+from meter.ledger.postings import Posting, excess, settlement
+from meter.money import add_markup, picos_from_decimal
+from meter.pricing import Price, catalogue_cost
+from meter.usage import Observation, ReportedUsage, TokenCounts
+
+# Envoy's response flags that mean that no provider saw the request (docs: Envoy access logging,
+# %RESPONSE_FLAGS%): no healthy host, connection failure, overflow, no route, no cluster, limited.
+NEVER_REACHED_FLAGS: Final = frozenset({"UH", "UF", "UO", "NR", "NC", "RL", "UAEX"})
+FIRST_ERROR_STATUS: Final = 400
+
+
+class PriceSource(StrEnum):
+    """Where the cost of a usage record comes from."""
+
+    PROVIDER = "provider"
+    CATALOGUE = "catalogue"
+
+
+class UnknownReason(StrEnum):
+    """Why a finished request could not be settled yet."""
+
+    NO_USAGE = "no_usage"
+    ZERO_COST = "zero_cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The hold ends with a charge."""
+
+    tokens: TokenCounts
+    cost_picos: int
+    charge_picos: int
+    excess_picos: int
+    price_source: PriceSource
+    postings: tuple[Posting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The hold ends without a charge, because nothing was billed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The hold stays until the provider's own record, or a policy, says what was used."""
+
+    reason: UnknownReason
+
+
+Outcome = Settled | Released | Unknown
+
+
+def settle(observation: Observation, hold: Hold, price: Price) -> Outcome:
+    """Decide how a request that was observed to have ended ends its hold."""
+    if observation.usage is not None:
+        return _settle_usage(observation.usage, hold, price)
+    if _was_never_billed(observation):
+        return Released()
+    return Unknown(UnknownReason.NO_USAGE)
+
+
+def _was_never_billed(observation: Observation) -> bool:
+    """Nothing reached the provider, or it refused before any generation began."""
+    if not observation.reached_provider:
+        return True
+    flags = set(observation.response_flags.split(","))
+    if flags & NEVER_REACHED_FLAGS:
+        return True
+    status = observation.provider_status
+    return status is not None and status >= FIRST_ERROR_STATUS and not observation.generation_id
+
+
+def _settle_usage(usage: ReportedUsage, hold: Hold, price: Price) -> Outcome:
+    if usage.cost_usd is None:
+        cost_picos = catalogue_cost(usage.tokens, price, hold.flat_cost_picos)
+        return _charge(usage.tokens, cost_picos, PriceSource.CATALOGUE, hold)
+    cost_picos = picos_from_decimal(usage.cost_usd)
+    if usage.is_byok and usage.upstream_cost_usd is not None:
+        # Only here are the two apart: the fee is in `cost`, the spend is upstream.
+        cost_picos += picos_from_decimal(usage.upstream_cost_usd)
+    if cost_picos == 0 and not _may_cost_nothing(usage, hold, price):
+        return Unknown(UnknownReason.ZERO_COST)
+    return _charge(usage.tokens, cost_picos, PriceSource.PROVIDER, hold)
+
+
+def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
+    """Rule R8: a cost of zero is believed only with a reason."""
+    if price.is_free or usage.is_byok:
+        return True
+    # Providers bill no prompt whose reply came out empty; an embedding has no reply to be empty.
+    billed_tokens = usage.tokens.prompt if hold.endpoint == "embeddings" else usage.tokens.completion
+    return billed_tokens == 0
+
+
+def _charge(tokens: TokenCounts, cost_picos: int, source: PriceSource, hold: Hold) -> Settled:
+    charge_picos = add_markup(cost_picos, hold.markup_bps)
+    excess_picos = max(0, charge_picos - hold.amount_picos)
+    return Settled(
+        tokens=tokens,
+        cost_picos=cost_picos,
+        charge_picos=charge_picos,
+        excess_picos=excess_picos,
+        price_source=source,
+        postings=_postings(hold, cost_picos, charge_picos, excess_picos),
+    )
+
+
+def _postings(
+    hold: Hold, cost_picos: int, charge_picos: int, excess_picos: int
+) -> tuple[Posting, ...]:
+    if charge_picos == 0:
+        return ()
+    if excess_picos == 0:
+        return (settlement(hold.id, hold.account_id, cost_picos, charge_picos),)
+    # The excess carries cost first: what was held pays our markup last.
+    excess_cost = min(cost_picos, excess_picos)
+    within = settlement(
+        hold.id, hold.account_id, cost_picos - excess_cost, charge_picos - excess_picos
+    )
+    return (within, excess(hold.id, hold.account_id, excess_cost, excess_picos))

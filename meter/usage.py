@@ -1,0 +1,63 @@
+"""What a finished request used, and what is known about how it ended.
+
+Providers count differently; here `prompt_tokens` includes cache reads and writes and
+`completion_tokens` includes reasoning, as OpenAI and OpenRouter count.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Model tokens of one request."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedUsage:
+    """Usage as the provider reported it. Costs are US dollars; None where it named none."""
+
+    tokens: TokenCounts
+    cost_usd: Decimal | None
+    upstream_cost_usd: Decimal | None = None
+    is_byok: bool = False
+
+
+class Source(StrEnum):
+    """By which way an observation reached the meter."""
+
+    STREAM = "stream"
+    FILE = "file"
+    LOOKUP = "lookup"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One finished request as an access log saw it.
+
+    `usage` is None when none was seen, which means unknown, never zero. Durations are
+    milliseconds. `reached_provider` is False only when no byte was sent upstream.
+    `provider_status` is the status that the provider itself answered, if it answered.
+    """
+
+    hold_id: UUID
+    started_at: datetime
+    latency_ms: int
+    time_to_first_byte_ms: int | None
+    status_code: int
+    provider_status: int | None
+    response_flags: str
+    reached_provider: bool
+    is_streaming: bool
+    generation_id: str | None
+    usage: ReportedUsage | None
+    source: Source
