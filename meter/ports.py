@@ -1,0 +1,54 @@
+"""What the work needs from the outside, as protocols; `meter/stores/` has the real ones.
+
+Every method raises StoreUnavailable when Postgres does not answer or refuses: an outage is an
+exception, never an empty answer. None means that the thing asked for does not exist.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from meter.accounts import Principal
+from meter.credentials import SecretText
+from meter.holds import HoldAnswer, HoldRequest
+from meter.pricing import Model
+
+
+class Holds(Protocol):
+    """Where holds are placed before a request runs."""
+
+    async def place(self, request: HoldRequest) -> HoldAnswer:
+        """Set the estimate aside, committed, or say why not.
+
+        The credential is judged together with the money, so a revoked key gets no hold however
+        long somebody remembered it. Cancelling the call never leaves an open hold behind.
+        """
+        ...
+
+    async def release(self, hold_ids: Sequence[UUID]) -> int:
+        """End holds without a charge; returns how many were still open. Idempotent."""
+        ...
+
+
+class Principals(Protocol):
+    """Where the identity behind a credential is looked up."""
+
+    async def find_principal(self, digest: bytes) -> Principal | None:
+        """The principal of a live credential; None when unknown, revoked or expired alike."""
+        ...
+
+
+class Catalogue(Protocol):
+    """The models that may be called, with the prices in force."""
+
+    async def load_models(self) -> Mapping[str, Model]:
+        """All listed models by id."""
+        ...
+
+
+class ProviderKeys(Protocol):
+    """The sealed keys with which providers are called."""
+
+    async def find_key(self, provider: str, owner: str) -> SecretText | None:
+        """The opened key; None when none was set. Raises SealBroken under another master key."""
+        ...

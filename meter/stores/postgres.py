@@ -1,0 +1,86 @@
+"""The border to Postgres: pools, named queries, and what its errors mean here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from meter.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+    PostgresConnection = Connection[Record]
+    PostgresPool = Pool[Record]
+
+CONNECT_TIMEOUT_S: Final = 3.0
+ACQUIRE_TIMEOUT_S: Final = 2.0
+COMMAND_TIMEOUT_S: Final = 10.0
+
+# What these mean is that the database is away or refuses work, not that the question was wrong.
+_OUTAGES: Final = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.CannotConnectNowError,
+)
+
+
+@cache
+def query(name: str) -> str:
+    """The text of the named query in `meter/stores/queries/`."""
+    file = resources.files("meter.stores") / "queries" / f"{name}.sql"
+    return file.read_text(encoding="utf-8")
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Translate what asyncpg raises during an outage into StoreUnavailable."""
+    try:
+        yield
+    except _OUTAGES as error:
+        raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__})") from error
+
+
+async def open_pool(dsn: str, most_connections: int) -> "PostgresPool":
+    """Make a pool that connects when it is first used, so that a service can start before Postgres."""
+    pool: PostgresPool = await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=most_connections,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        max_inactive_connection_lifetime=300.0,
+    )
+    return pool
+
+
+@asynccontextmanager
+async def acquire(pool: "PostgresPool") -> AsyncIterator["PostgresConnection"]:
+    """Borrow a connection; outages while waiting for it or using it become StoreUnavailable."""
+    with store_errors():
+        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            yield connection  # type: ignore[misc]
+
+
+async def is_reachable(pool: "PostgresPool") -> bool:
+    """Whether Postgres answers a trivial query now."""
+    try:
+        async with acquire(pool) as connection:
+            await connection.execute("SELECT 1")
+    except StoreUnavailable:
+        return False
+    return True
