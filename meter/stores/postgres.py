@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 3.0
 ACQUIRE_TIMEOUT_S: Final = 2.0
 COMMAND_TIMEOUT_S: Final = 10.0
+IDLE_LIFETIME_S: Final = 300.0
 
 # What these mean is that the database is away or refuses work, not that the question was wrong.
 _OUTAGES: Final = (
@@ -56,16 +57,26 @@ def store_errors() -> Iterator[None]:
 
 
 async def open_pool(dsn: str, most_connections: int) -> "PostgresPool":
-    """Make a pool that connects when it is first used, so that a service can start before Postgres."""
+    """Make a pool that connects when first used, so that a service can start before Postgres.
+
+    Returned connections are not reset: no statement here changes the session, and the reset
+    would cost every hold a second round trip.
+    """
     pool: PostgresPool = await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=most_connections,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        max_inactive_connection_lifetime=300.0,
+        max_inactive_connection_lifetime=IDLE_LIFETIME_S,
+        reset=_keep_session,
+        server_settings={"statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000))},
     )
     return pool
+
+
+async def _keep_session(_connection: object) -> None:
+    return None
 
 
 @asynccontextmanager

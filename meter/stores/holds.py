@@ -1,0 +1,167 @@
+"""Holds in Postgres, placed in groups: checks that wait together share one statement and commit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+
+from meter.errors import StoreUnavailable
+from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.stores.postgres import acquire, query
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from meter.stores.postgres import PostgresPool
+
+BATCH_LIMIT: Final = 64
+CONCURRENT_COMMITS: Final = 2
+WAITING_LIMIT: Final = 4_096
+RELEASE_RETRY_S: Final = 1.0
+RELEASE_ATTEMPTS: Final = 120
+DRAIN_TIMEOUT_S: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    request: HoldRequest
+    answer: asyncio.Future[HoldAnswer] = field(default_factory=asyncio.Future)
+
+
+class PostgresHolds:
+    """Implements `meter.ports.Holds`.
+
+    Two commits may be under way at once: while one waits for the disk, the next batch forms.
+    `lifetime` is how long a hold stays before the sweep may end it.
+    """
+
+    def __init__(self, pool: "PostgresPool", lifetime: timedelta) -> None:
+        self._pool = pool
+        self._lifetime = lifetime
+        self._waiting: deque[_Waiting] = deque()
+        self._committers = 0
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def place(self, request: HoldRequest) -> HoldAnswer:
+        """Set the estimate aside, committed, or say why not.
+
+        A cancelled call leaves no open hold: one that was placed meanwhile is released.
+        Raises StoreUnavailable when Postgres is away, or more calls wait than WAITING_LIMIT.
+        """
+        if len(self._waiting) >= WAITING_LIMIT:
+            raise StoreUnavailable("too many checks wait for Postgres")
+        waiting = _Waiting(request)
+        self._waiting.append(waiting)
+        if self._committers < CONCURRENT_COMMITS:
+            self._committers += 1
+            self._start(self._commit_batches())
+        try:
+            return await asyncio.shield(waiting.answer)
+        except asyncio.CancelledError:
+            self._abandon(waiting)
+            raise
+
+    async def release(self, hold_ids: Sequence[UUID]) -> int:
+        """End holds without a charge; returns how many were still open. Idempotent."""
+        async with acquire(self._pool) as connection:
+            released: int = await connection.fetchval(query("release_holds"), list(hold_ids))
+        return released
+
+    def release_later(self, hold_ids: Sequence[UUID]) -> None:
+        """End holds without a charge in the background, trying again through an outage."""
+        self._start(self._release_until_done(list(hold_ids)))
+
+    async def close(self) -> None:
+        """Wait for commits and releases under way; called after the last check was answered."""
+        if self._background:
+            await asyncio.wait(self._background, timeout=DRAIN_TIMEOUT_S)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _commit_batches(self) -> None:
+        try:
+            while self._waiting:
+                count = min(BATCH_LIMIT, len(self._waiting))
+                await self._commit([self._waiting.popleft() for _ in range(count)])
+        finally:
+            self._committers -= 1
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            async with acquire(self._pool) as connection:
+                rows = await connection.fetch(query("place_holds"), *self._arguments(batch))
+        except Exception as error:
+            # Whether the commit happened is not known: whatever it left behind must end.
+            self.release_later([waiting.request.hold_id for waiting in batch])
+            self._fail(batch, error)
+            return
+        answers = {row["hold_id"]: _to_answer(row) for row in rows}
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_result(answers[waiting.request.hold_id])
+
+    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+                # A caller that left no longer looks; without this the loop would complain.
+                waiting.answer.exception()
+
+    def _arguments(self, batch: list[_Waiting]) -> tuple[object, ...]:
+        requests = [waiting.request for waiting in batch]
+        estimates = [request.estimate for request in requests]
+        return (
+            [request.hold_id for request in requests],
+            [request.account_id for request in requests],
+            [request.credential_id for request in requests],
+            [request.model_id for request in requests],
+            [request.endpoint for request in requests],
+            [estimate.price_id for estimate in estimates],
+            [estimate.markup_bps for estimate in estimates],
+            [estimate.fixed_picos for estimate in estimates],
+            [estimate.per_token_picos for estimate in estimates],
+            [estimate.min_tokens for estimate in estimates],
+            [estimate.max_tokens for estimate in estimates],
+            [estimate.flat_cost_picos for estimate in estimates],
+            self._lifetime,
+        )
+
+    def _abandon(self, waiting: _Waiting) -> None:
+        """Nobody waits for this answer any more: forget it, or release what it will hold."""
+        try:
+            self._waiting.remove(waiting)
+        except ValueError:
+            waiting.answer.add_done_callback(self._release_abandoned)
+
+    def _release_abandoned(self, answer: asyncio.Future[HoldAnswer]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        placed = answer.result()
+        if isinstance(placed, HoldPlaced):
+            self.release_later([placed.hold_id])
+
+    async def _release_until_done(self, hold_ids: list[UUID]) -> None:
+        for _ in range(RELEASE_ATTEMPTS):
+            try:
+                await self.release(hold_ids)
+            except StoreUnavailable:
+                await asyncio.sleep(RELEASE_RETRY_S)
+            else:
+                return
+        _log.error("hold_release_given_up", holds=[str(hold_id) for hold_id in hold_ids])
+
+
+def _to_answer(row: "Record") -> HoldAnswer:
+    if row["verdict"] == "held":
+        return HoldPlaced(row["hold_id"], row["amount"], row["granted_tokens"])
+    return HoldRefused(Refusal(row["verdict"]), row["amount"], row["available"])

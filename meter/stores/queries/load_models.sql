@@ -1,0 +1,10 @@
+-- Every listed model with the price in force.
+SELECT DISTINCT ON (m.id)
+       m.id, m.name, m.context_length, m.max_completion_tokens, m.listing,
+       p.id AS price_id, p.effective_from, p.prompt_picos, p.completion_picos, p.request_picos,
+       p.image_picos, p.web_search_picos, p.reasoning_picos, p.cache_read_picos,
+       p.cache_write_picos
+FROM models m
+JOIN prices p ON p.model_id = m.id AND p.effective_from <= clock_timestamp()
+WHERE m.is_listed
+ORDER BY m.id, p.effective_from DESC

@@ -1,0 +1,2 @@
+-- Ends holds without a charge; returns how many were still open.
+SELECT release_holds($1)

@@ -1,0 +1,22 @@
+-- Adds a price, effective now, for every model whose price in force is another; returns how many.
+WITH offered AS (
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                         $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+        AS o (model_id, prompt_picos, completion_picos, request_picos, image_picos,
+              web_search_picos, reasoning_picos, cache_read_picos, cache_write_picos)
+), in_force AS (
+    SELECT DISTINCT ON (model_id) * FROM prices
+    WHERE model_id IN (SELECT model_id FROM offered)
+    ORDER BY model_id, effective_from DESC
+), added AS (
+    INSERT INTO prices (model_id, prompt_picos, completion_picos, request_picos, image_picos,
+                        web_search_picos, reasoning_picos, cache_read_picos, cache_write_picos)
+    SELECT o.* FROM offered o LEFT JOIN in_force f ON f.model_id = o.model_id
+    WHERE (f.prompt_picos, f.completion_picos, f.request_picos, f.image_picos,
+           f.web_search_picos, f.reasoning_picos, f.cache_read_picos, f.cache_write_picos)
+        IS DISTINCT FROM (o.prompt_picos, o.completion_picos, o.request_picos, o.image_picos,
+                          o.web_search_picos, o.reasoning_picos, o.cache_read_picos,
+                          o.cache_write_picos)
+    RETURNING 1
+)
+SELECT count(*) FROM added

@@ -1,0 +1,7 @@
+-- Stores a sealed provider key in place of the one before.
+INSERT INTO provider_keys (provider, owner, key_version, sealed, hint)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (provider, owner) DO UPDATE SET
+    key_version = excluded.key_version, sealed = excluded.sealed, hint = excluded.hint,
+    updated_at = clock_timestamp()
+WHERE provider_keys.key_version < excluded.key_version
