@@ -118,9 +118,7 @@ def estimate(
     fixed = max(
         _flat_cost(demand, model.price)
         + min(demand.prompt_tokens, model.context_length) * model.price.dearest_prompt_picos
-        + demand.extra_completion_tokens
-        * demand.choices
-        * model.price.dearest_completion_picos
+        + demand.extra_completion_tokens * demand.choices * model.price.dearest_completion_picos
         for model in candidates
     )
     max_tokens = model_limit if limit is None else limit

@@ -98,8 +98,8 @@ def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
     if price.is_free or usage.is_byok:
         return True
     # Providers bill no prompt whose reply came out empty; an embedding has no reply to be empty.
-    billed_tokens = usage.tokens.prompt if hold.endpoint == "embeddings" else usage.tokens.completion
-    return billed_tokens == 0
+    is_embedding = hold.endpoint == "embeddings"
+    return (usage.tokens.prompt if is_embedding else usage.tokens.completion) == 0
 
 
 def _charge(tokens: TokenCounts, cost_picos: int, source: PriceSource, hold: Hold) -> Settled:

@@ -1,0 +1,1 @@
+"""How observed endings arrive: access-log entries become observations, in batches."""

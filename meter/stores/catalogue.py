@@ -84,9 +84,7 @@ class PostgresCatalogue:
     async def last_sync(self, provider: str) -> datetime | None:
         """When the catalogue was last synced; None before the first time."""
         async with acquire(self._pool) as connection:
-            at: datetime | None = await connection.fetchval(
-                query("last_catalogue_sync"), provider
-            )
+            at: datetime | None = await connection.fetchval(query("last_catalogue_sync"), provider)
         return at
 
 

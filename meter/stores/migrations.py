@@ -73,9 +73,7 @@ async def _apply_missing(connection: "asyncpg.Connection[asyncpg.Record]") -> li
     return new
 
 
-async def _apply(
-    connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration
-) -> None:
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration) -> None:
     async with connection.transaction():
         await connection.execute(migration.sql)
         await connection.execute(

@@ -50,9 +50,7 @@ class PostgresProviderKeys:
         """Seal and store a key; returns its version. Raises InvalidRequest for an unusable one."""
         _must_be_usable(plain.reveal())
         async with acquire(self._pool) as connection, connection.transaction():
-            version = await connection.fetchval(
-                query("lock_provider_key_version"), provider, owner
-            )
+            version = await connection.fetchval(query("lock_provider_key_version"), provider, owner)
             new_version = (version or 0) + 1
             sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
             status = await connection.execute(

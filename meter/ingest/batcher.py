@@ -1,0 +1,113 @@
+"""Between the access log and the books: a bounded queue, and batches that form by themselves."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from meter.errors import StoreUnavailable
+from meter.ingest.metrics import IngestMetrics
+from meter.settlement_batch import BatchPlan
+from meter.usage import Observation
+
+QUEUE_LIMIT: Final = 100_000
+BATCH_LIMIT: Final = 500
+RETRY_FIRST_S: Final = 0.1
+RETRY_MOST_S: Final = 5.0
+DRAIN_TIMEOUT_S: Final = 20.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Settlements(Protocol):
+    """Where batches go; `meter.stores.settlements` has the real one."""
+
+    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
+        """Settle a batch; raises StoreUnavailable when nothing of it was applied."""
+        ...
+
+
+class Batcher:
+    """Takes observations in and settles them, however long Postgres is away.
+
+    While one batch is being committed the next one forms, so batches grow with the load. A full
+    queue makes `put` wait, which stops the reading of the access-log stream.
+    """
+
+    def __init__(self, settlements: Settlements, metrics: IngestMetrics) -> None:
+        self._settlements = settlements
+        self._metrics = metrics
+        self._queue: asyncio.Queue[Observation] = asyncio.Queue(QUEUE_LIMIT)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many observations are not settled yet."""
+        return self._queue.qsize()
+
+    def start(self) -> None:
+        """Begin to settle in the background."""
+        self._task = asyncio.create_task(self._run(), name="settlement")
+
+    async def put(self, observation: Observation) -> None:
+        """Take one observation in; waits while the queue is full."""
+        await self._queue.put(observation)
+
+    async def drain(self) -> int:
+        """Settle what is queued, then stop; returns how many observations were left."""
+        try:
+            await asyncio.wait_for(self._queue.join(), DRAIN_TIMEOUT_S)
+        except TimeoutError:
+            _log.error("settlement_drain_timed_out", waiting=self.waiting)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        return self.waiting
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < BATCH_LIMIT and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            await self._settle_until_done(batch)
+            for _ in batch:
+                self._queue.task_done()
+
+    async def _settle_until_done(self, batch: list[Observation]) -> None:
+        delay_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._settle(batch)
+            except StoreUnavailable as error:
+                self._metrics.retries.inc()
+                _log.warning("settlement_waits", reason=str(error), retry_in_s=delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MOST_S)
+            else:
+                return
+
+    async def _settle(self, batch: list[Observation]) -> None:
+        with self._metrics.batch_seconds.time():
+            try:
+                plans = await self._settlements.settle(batch)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                await self._settle_apart(batch)
+                return
+        for plan in plans:
+            self._metrics.count(plan)
+
+    async def _settle_apart(self, batch: list[Observation]) -> None:
+        """One bad entry must not hold up the others: halve the batch until it stands alone.
+
+        Its hold stays open, which is how it is found again.
+        """
+        if len(batch) == 1:
+            self._metrics.failed.inc()
+            _log.exception("settlement_failed", hold_id=str(batch[0].hold_id))
+            return
+        middle = len(batch) // 2
+        await self._settle(batch[:middle])
+        await self._settle(batch[middle:])

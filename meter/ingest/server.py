@@ -1,0 +1,72 @@
+"""The gRPC access-log service of Envoy (envoy.service.accesslog.v3), on a Unix socket or TCP.
+
+`grpc.aio` is fast enough here: some hundred entries share a message.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import grpc
+import structlog
+
+from meter.ingest.batcher import Batcher
+from meter.ingest.metrics import IngestMetrics
+from meter.ingest.wire import observations_from_message
+from meter.usage import Observation
+
+SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
+METHOD: Final = "StreamAccessLogs"
+# Envoy sends batches of some 512 KiB; one entry may be as large as its metadata allows.
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+STOP_GRACE_S: Final = 2.0
+# Statuses by which a provider refuses us, not the client: bad system key, no credit left.
+OUR_REFUSALS: Final = frozenset({401, 402})
+
+_log = structlog.get_logger(__name__)
+
+
+class AccessLogService:
+    """Takes the stream in: entries become observations, observations wait to be settled."""
+
+    def __init__(self, batcher: Batcher, metrics: IngestMetrics) -> None:
+        self._batcher = batcher
+        self._metrics = metrics
+
+    async def stream(self, messages: AsyncIterator[bytes], _context: object) -> bytes:
+        """Read one stream to its end. Envoy opens one per worker and never ends it itself."""
+        async for payload in messages:
+            await self.take(payload)
+        return b""
+
+    async def take(self, payload: bytes) -> None:
+        """Queue the observations of one message; what cannot be read is counted and alarmed."""
+        try:
+            observations = list(observations_from_message(payload))
+        except ValueError:
+            self._metrics.malformed.inc()
+            _log.exception("access_log_unreadable", message_bytes=len(payload))
+            return
+        for observation in observations:
+            self._note(observation)
+            await self._batcher.put(observation)
+
+    def _note(self, observation: Observation) -> None:
+        self._metrics.entries.inc()
+        if observation.provider_status in OUR_REFUSALS:
+            status = str(observation.provider_status)
+            self._metrics.provider_refusals.labels(status).inc()
+            _log.error("provider_refused_us", status=status, hold_id=str(observation.hold_id))
+
+
+def build_server(service: AccessLogService, listen: str) -> grpc.aio.Server:
+    """A server that listens on `unix:/path` or `host:port`; raises OSError when it cannot."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
+    handler = grpc.stream_unary_rpc_method_handler(service.stream)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+    )
+    try:
+        server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise OSError(f"the access-log service cannot listen on {listen}") from error
+    return server

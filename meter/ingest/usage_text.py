@@ -1,0 +1,95 @@
+"""Reads the usage object that providers write, from text or from Envoy's extracted fields.
+
+Numbers are parsed as decimals: a float would change the cost.
+"""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from meter.usage import ReportedUsage, TokenCounts
+
+MAX_USAGE_CHARS: Final = 65_536
+# No reply has more tokens than this; a larger number is an error of the provider.
+MAX_TOKENS: Final = 10**12
+
+
+def usage_from_json(text: str) -> ReportedUsage | None:
+    """Read a usage object as OpenRouter and OpenAI write it; None when it is not one."""
+    if len(text) > MAX_USAGE_CHARS:
+        return None
+    try:
+        usage = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    except (ValueError, RecursionError):
+        return None
+    return usage_from_object(usage)
+
+
+def usage_from_object(usage: object) -> ReportedUsage | None:
+    """Read a decoded usage object; None when it lacks what a usage object must have."""
+    if not isinstance(usage, dict):
+        return None
+    prompt_details = _mapping(usage.get("prompt_tokens_details"))
+    return usage_from_fields(
+        {
+            "prompt_tokens": usage.get("prompt_tokens"),
+            "completion_tokens": usage.get("completion_tokens"),
+            "cached_tokens": prompt_details.get("cached_tokens"),
+            "cache_write_tokens": prompt_details.get("cache_write_tokens"),
+            "reasoning_tokens": _mapping(usage.get("completion_tokens_details")).get(
+                "reasoning_tokens"
+            ),
+            "cost": usage.get("cost"),
+            "upstream_inference_cost": _mapping(usage.get("cost_details")).get(
+                "upstream_inference_cost"
+            ),
+            "is_byok": usage.get("is_byok"),
+        }
+    )
+
+
+def usage_from_fields(fields: Mapping[str, Any]) -> ReportedUsage | None:
+    """Read usage whose members were extracted one by one; None without a prompt count."""
+    prompt = _count(fields.get("prompt_tokens"))
+    if prompt is None:
+        return None
+    return ReportedUsage(
+        tokens=TokenCounts(
+            prompt=prompt,
+            completion=_count(fields.get("completion_tokens")) or 0,
+            cached=_count(fields.get("cached_tokens")) or 0,
+            cache_write=_count(fields.get("cache_write_tokens")) or 0,
+            reasoning=_count(fields.get("reasoning_tokens")) or 0,
+        ),
+        cost_usd=_cost(fields.get("cost")),
+        upstream_cost_usd=_cost(fields.get("upstream_inference_cost")),
+        is_byok=fields.get("is_byok") is True,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _decimal(value: object) -> Decimal | None:
+    """A finite number as a decimal. A float is read by its shortest text: the digits sent."""
+    if isinstance(value, bool) or not isinstance(value, Decimal | float | int | str):
+        return None
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _count(value: object) -> int | None:
+    number = _decimal(value)
+    if number is None or not 0 <= number <= MAX_TOKENS or number != number.to_integral_value():
+        return None
+    return int(number)
+
+
+def _cost(value: object) -> Decimal | None:
+    number = _decimal(value)
+    return None if number is None or number < 0 else number

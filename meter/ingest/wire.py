@@ -1,0 +1,162 @@
+"""Access-log entries of Envoy to observations; the only file here that sees protobuf."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
+
+from meter.ingest.usage_text import usage_from_fields, usage_from_json
+from meter.protos import access_log_pb2 as pb
+from meter.usage import Observation, ReportedUsage, Source
+
+DECISION_NAMESPACE: Final = "envoy.filters.http.ext_authz"
+USAGE_NAMESPACE: Final = "tollkeeper.usage"
+UPSTREAM_NAMESPACE: Final = "tollkeeper.upstream"
+GENERATION_ID_HEADER: Final = "x-generation-id"
+MAX_GENERATION_ID_CHARS: Final = 200
+
+# Other types describe moments within a request: counting them would settle it twice.
+_FINAL_TYPES: Final = frozenset({pb.AccessLogType.NotSet, pb.AccessLogType.DownstreamEnd})
+
+# Envoy's own short names (docs: %RESPONSE_FLAGS%), by field of ResponseFlags.
+_FLAG_NAMES: Final = {
+    "failed_local_healthcheck": "LH",
+    "no_healthy_upstream": "UH",
+    "upstream_request_timeout": "UT",
+    "local_reset": "LR",
+    "upstream_remote_reset": "UR",
+    "upstream_connection_failure": "UF",
+    "upstream_connection_termination": "UC",
+    "upstream_overflow": "UO",
+    "no_route_found": "NR",
+    "delay_injected": "DI",
+    "fault_injected": "FI",
+    "rate_limited": "RL",
+    "unauthorized_details": "UAEX",
+    "rate_limit_service_error": "RLSE",
+    "downstream_connection_termination": "DC",
+    "upstream_retry_limit_exceeded": "URX",
+    "stream_idle_timeout": "SI",
+    "invalid_envoy_request_headers": "IH",
+    "downstream_protocol_error": "DPE",
+    "upstream_max_stream_duration_reached": "UMSDR",
+    "no_filter_config_found": "NFCF",
+    "duration_timeout": "DT",
+    "upstream_protocol_error": "UPE",
+    "no_cluster_found": "NC",
+    "overload_manager": "OM",
+    "dns_resolution_failure": "DF",
+    "downstream_remote_reset": "DR",
+}
+
+
+def observations_from_message(payload: bytes) -> Iterator[Observation]:
+    """The finished, held requests that one StreamAccessLogsMessage tells of.
+
+    Entries without a hold were denied or never decided: they owe nothing and are passed over.
+    Raises ValueError when the payload is no such message.
+    """
+    try:
+        message = pb.StreamAccessLogsMessage.FromString(payload)
+    except DecodeError as error:
+        raise ValueError("not a StreamAccessLogsMessage") from error
+    for entry in message.http_logs.log_entry:
+        if entry.common_properties.access_log_type in _FINAL_TYPES:
+            observation = _observation(entry)
+            if observation is not None:
+                yield observation
+
+
+def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
+    common = entry.common_properties
+    namespaces = common.metadata.filter_metadata
+    hold_id = _hold_id(_fields(namespaces, DECISION_NAMESPACE))
+    if hold_id is None:
+        return None
+    usage_fields = _fields(namespaces, USAGE_NAMESPACE)
+    has_first_byte = common.HasField("time_to_first_upstream_rx_byte")
+    return Observation(
+        hold_id=hold_id,
+        started_at=_started_at(common),
+        latency_ms=_ms(common.duration),
+        time_to_first_byte_ms=(
+            _ms(common.time_to_first_upstream_rx_byte) if has_first_byte else None
+        ),
+        status_code=entry.response.response_code.value,
+        provider_status=_provider_status(entry, namespaces, has_first_byte),
+        response_flags=response_flags(common.response_flags),
+        reached_provider=common.HasField("time_to_first_upstream_tx_byte"),
+        is_streaming="usage_json" in usage_fields or "error_json" in usage_fields,
+        generation_id=_generation_id(entry, usage_fields),
+        usage=_usage(usage_fields),
+        source=Source.STREAM,
+    )
+
+
+def response_flags(flags: pb.ResponseFlags) -> str:
+    """The flags by Envoy's short names, comma-separated; empty where there are none."""
+    return ",".join(
+        _FLAG_NAMES[field.name] for field, _ in flags.ListFields() if field.name in _FLAG_NAMES
+    )
+
+
+def _fields(namespaces: Any, name: str) -> dict[str, Any]:
+    """A metadata namespace as a flat dict of scalars; nested values are left out."""
+    if name not in namespaces:
+        return {}
+    scalars: dict[str, Any] = {}
+    for key, value in namespaces[name].fields.items():
+        kind = value.WhichOneof("kind")
+        if kind in ("string_value", "number_value", "bool_value"):
+            scalars[key] = getattr(value, kind)
+    return scalars
+
+
+def _hold_id(decision: dict[str, Any]) -> UUID | None:
+    text = decision.get("hold_id")
+    if not isinstance(text, str):
+        return None
+    try:
+        return UUID(hex=text)
+    except ValueError:
+        return None
+
+
+def _started_at(common: pb.AccessLogCommon) -> datetime:
+    start = common.start_time
+    return datetime.fromtimestamp(start.seconds, UTC) + timedelta(microseconds=start.nanos // 1000)
+
+
+def _ms(duration: Duration) -> int:
+    return duration.seconds * 1000 + duration.nanos // 1_000_000
+
+
+def _provider_status(
+    entry: pb.HTTPAccessLogEntry, namespaces: Any, has_answered: bool
+) -> int | None:
+    """What the provider itself answered, also where the client was sent something else."""
+    original = _fields(namespaces, UPSTREAM_NAMESPACE).get("status")
+    if isinstance(original, str) and original.isdecimal():
+        return int(original)
+    if isinstance(original, float):
+        return int(original)
+    return entry.response.response_code.value if has_answered else None
+
+
+def _generation_id(entry: pb.HTTPAccessLogEntry, usage_fields: dict[str, Any]) -> str | None:
+    generation_id = entry.response.response_headers.get(GENERATION_ID_HEADER)
+    if not generation_id:
+        generation_id = usage_fields.get("id")
+    if not isinstance(generation_id, str) or not generation_id:
+        return None
+    return generation_id[:MAX_GENERATION_ID_CHARS]
+
+
+def _usage(fields: dict[str, Any]) -> ReportedUsage | None:
+    text = fields.get("usage_json")
+    if isinstance(text, str):
+        return usage_from_json(text)
+    return usage_from_fields(fields)
