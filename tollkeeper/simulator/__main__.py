@@ -1,0 +1,101 @@
+"""``python -m tollkeeper.simulator --listen 127.0.0.1:PORT --bill PATH``."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from tollkeeper.simulator.app import build_app
+from tollkeeper.simulator.bill import Bill, BillError
+from tollkeeper.simulator.settings import SimulatorSettings
+
+ACCEPT_BACKLOG = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The command line, understood."""
+
+    host: str
+    port: int
+    bill: Path
+    seed: int
+    delay_ms: int
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT. 0 after draining, 1 with one sentence when it cannot."""
+    arguments = _read_arguments()
+    _configure_log()
+    try:
+        uvloop.run(_serve(arguments, SimulatorSettings()))
+    except (BillError, OSError) as error:
+        sys.stderr.write(f"The simulator cannot start: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(arguments: Arguments, settings: SimulatorSettings) -> None:
+    log = structlog.get_logger()
+    stopped = _stop_event()
+    bill = Bill(arguments.bill)
+    app = build_app(bill, settings, seed=arguments.seed, delay_ms=arguments.delay_ms)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.drain_seconds)
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, arguments.host, arguments.port, backlog=ACCEPT_BACKLOG)
+        await site.start()
+        where = f"{arguments.host}:{arguments.port}"
+        log.info("simulator_listening", listen=where, bill_rows=bill.row_count)
+        await stopped.wait()
+    finally:
+        await runner.cleanup()
+        await bill.close()
+    log.info("simulator_stopped", bill_rows=bill.row_count, bill_sum=bill.total_usd)
+
+
+def _stop_event() -> asyncio.Event:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def _configure_log() -> None:
+    is_console = os.environ.get("TOLLKEEPER_LOG_FORMAT") == "console"
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(),
+        ]
+    )
+
+
+def _read_arguments() -> Arguments:
+    parser = argparse.ArgumentParser(prog="python -m tollkeeper.simulator", description=__doc__)
+    parser.add_argument("--listen", required=True, type=_address, metavar="HOST:PORT")
+    parser.add_argument("--bill", required=True, type=Path, metavar="PATH")
+    parser.add_argument("--seed", type=int, default=0, help="what the answers depend on")
+    parser.add_argument("--delay-ms", type=int, default=0, help="before every answer's headers")
+    given = parser.parse_args()
+    host, port = given.listen
+    return Arguments(host, port, given.bill, given.seed, given.delay_ms)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Decides a whole answer, what it used and what it costs, before a byte of it is sent."""
+
+import json
+import random
+import string
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from tollkeeper.simulator.asking import Ask, Endpoint
+from tollkeeper.simulator.bill import BillRow
+from tollkeeper.simulator.catalogue import Catalogue, Model
+from tollkeeper.simulator.misbehaviour import Behaviour
+from tollkeeper.simulator.pricing import Usage, cost_picos, to_usd
+from tollkeeper.simulator.refusal import Refusal
+from tollkeeper.simulator.words import Vocabulary, example_of
+
+TEXT_TOKENS_MIN = 8
+TEXT_TOKENS_SPAN = 33
+REASONING_TOKENS_MIN = 4
+REASONING_TOKENS_SPAN = 16
+CACHED_PROMPT_MIN_TOKENS = 64
+CACHE_BLOCK_TOKENS = 16
+WEB_RESULT_PICOS = 4_000_000_000
+"""What one result of the web plugin costs: 4 US dollars per thousand."""
+ID_LETTERS = string.ascii_letters + string.digits
+ID_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers to a request."""
+
+    text: str
+    finish_reason: str
+    reasoning: str = ""
+    tool_name: str | None = None
+    tool_call_id: str = ""
+    text_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decided answer. Sending it is all that is left, and its bill row is known."""
+
+    generation_id: str
+    at: datetime
+    ask: Ask
+    model: Model
+    choices: tuple[Choice, ...]
+    usage: Usage
+    cost_picos: int
+
+    @property
+    def finish_reason(self) -> str:
+        return self.choices[0].finish_reason if self.choices else "stop"
+
+    def to_row(self) -> BillRow:
+        return BillRow(
+            generation_id=self.generation_id,
+            model=self.model.id,
+            cost=to_usd(self.cost_picos),
+            at=self.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            reasoning_tokens=self.usage.reasoning_tokens,
+            is_streamed=self.ask.is_stream,
+            finish_reason=self.finish_reason,
+        )
+
+
+class Answerer:
+    """Turns requests into answers; the same request under the same seed says the same."""
+
+    def __init__(
+        self, catalogue: Catalogue, vocabulary: Vocabulary, now: Callable[[], datetime]
+    ) -> None:
+        self._catalogue = catalogue
+        self._vocabulary = vocabulary
+        self._now = now
+        self._ids = random.Random()  # Ids must differ between runs, not be secret
+
+    def answer(self, ask: Ask, behaviour: Behaviour) -> Answer:
+        """Raises Refusal when no model can serve the request."""
+        model = self._find_model(ask)
+        choices = self._choices(ask, model, behaviour)
+        usage = _usage(ask, model, choices, behaviour)
+        at = self._now()
+        return Answer(
+            generation_id=f"gen-{int(at.timestamp())}-{self._random_id(ID_LENGTH)}",
+            at=at,
+            ask=ask,
+            model=model,
+            choices=choices,
+            usage=usage,
+            cost_picos=_cost(ask, model, usage),
+        )
+
+    def _find_model(self, ask: Ask) -> Model:
+        name = ask.model_names[0]
+        model = self._catalogue.find(name)
+        if model is None:
+            raise Refusal(400, f"{name} is not a valid model ID")
+        if model.is_embedding != (ask.endpoint is Endpoint.EMBEDDINGS):
+            raise Refusal(404, f"No endpoints found for {name} that do {ask.endpoint}")
+        if ask.prompt.image_count and not model.may_see_images:
+            raise Refusal(404, "No endpoints found that support image input")
+        return model
+
+    def _choices(self, ask: Ask, model: Model, behaviour: Behaviour) -> tuple[Choice, ...]:
+        if ask.endpoint is Endpoint.EMBEDDINGS:
+            return ()
+        if ask.endpoint is Endpoint.CHAT_COMPLETIONS and ask.forced_tool is not None:
+            return tuple(self._call(ask, index) for index in range(ask.choice_count))
+        return tuple(self._speak(ask, model, behaviour, i) for i in range(ask.choice_count))
+
+    def _speak(self, ask: Ask, model: Model, behaviour: Behaviour, index: int) -> Choice:
+        draw = zlib.crc32(b"%d.%d" % (self._vocabulary.seed, index), ask.digest)
+        thought_tokens = _thought_tokens(ask, model, draw)
+        tokens = thought_tokens + TEXT_TOKENS_MIN + draw % TEXT_TOKENS_SPAN
+        text = behaviour.text
+        if text is None and ask.json_schema is not None:
+            text = json.dumps(example_of(ask.json_schema, self._vocabulary.text(draw, 1)))
+        if text is not None:
+            tokens = thought_tokens + len(text.encode("utf-8", "surrogatepass")) // 4 + 1
+        allowed = _allowed_tokens(ask, tokens, behaviour)
+        thought_tokens = min(thought_tokens, allowed)
+        spoken_tokens = allowed - thought_tokens
+        return Choice(
+            text=self._vocabulary.text(draw, spoken_tokens) if text is None else text,
+            finish_reason="length" if allowed < tokens else "stop",
+            reasoning=self._vocabulary.text(draw >> 8, thought_tokens),
+            text_tokens=spoken_tokens,
+            reasoning_tokens=thought_tokens,
+        )
+
+    def _call(self, ask: Ask, index: int) -> Choice:
+        function = ask.forced_tool or {}
+        parameters = function.get("parameters")
+        word = self._vocabulary.text(ask.digest + index, 1)
+        schema = parameters if isinstance(parameters, dict) else {}
+        arguments = json.dumps(example_of(schema, word))
+        return Choice(
+            text=arguments,
+            finish_reason="tool_calls",
+            tool_name=str(function.get("name")),
+            tool_call_id=f"call_{self._random_id(ID_LENGTH)}",
+            text_tokens=min(8 + len(arguments) // 4, ask.completion_limit_tokens or 2**31),
+        )
+
+    def _random_id(self, length: int) -> str:
+        return "".join(self._ids.choices(ID_LETTERS, k=length))
+
+
+def _thought_tokens(ask: Ask, model: Model, draw: int) -> int:
+    if not (model.has_reasoning and ask.may_reason):
+        return 0
+    return REASONING_TOKENS_MIN + (draw >> 16) % REASONING_TOKENS_SPAN
+
+
+def _allowed_tokens(ask: Ask, wanted: int, behaviour: Behaviour) -> int:
+    """What the request allows, unless the simulator is told to ignore that."""
+    if behaviour.completion_tokens is not None:
+        return behaviour.completion_tokens
+    limit = ask.completion_limit_tokens
+    return wanted if limit is None else min(wanted, limit)
+
+
+def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behaviour) -> Usage:
+    override = behaviour.prompt_tokens
+    prompt_tokens = ask.prompt_tokens if override is None else override
+    cached_tokens = _cached_tokens(ask, model, prompt_tokens)
+    reasoning_tokens = sum(choice.reasoning_tokens for choice in choices)
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=sum(choice.text_tokens for choice in choices) + reasoning_tokens,
+        cached_tokens=cached_tokens,
+        cache_write_tokens=_written_tokens(ask, model, prompt_tokens - cached_tokens),
+        audio_tokens=min(ask.prompt.audio_tokens, prompt_tokens),
+        reasoning_tokens=reasoning_tokens,
+        image_count=ask.prompt.image_count,
+        search_count=1 if ask.has_native_search else 0,
+    )
+
+
+def _cached_tokens(ask: Ask, model: Model, prompt_tokens: int) -> int:
+    """Half of every second long prompt is found in the cache, where there is one."""
+    is_hit = ask.digest % 2 == 1 and prompt_tokens >= CACHED_PROMPT_MIN_TOKENS
+    if not is_hit or model.prices.cache_read_picos is None:
+        return 0
+    return prompt_tokens // 2 // CACHE_BLOCK_TOKENS * CACHE_BLOCK_TOKENS
+
+
+def _written_tokens(ask: Ask, model: Model, uncached_tokens: int) -> int:
+    if not ask.prompt.has_cache_control or model.prices.cache_write_picos is None:
+        return 0
+    return uncached_tokens // 2
+
+
+def _cost(ask: Ask, model: Model, usage: Usage) -> int:
+    """Replies without a single token cost nothing, as OpenRouter promises."""
+    if ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens:
+        return 0
+    return cost_picos(model.prices, usage) + WEB_RESULT_PICOS * ask.search_results

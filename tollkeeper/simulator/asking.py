@@ -1,0 +1,259 @@
+"""What a request body asks for: the members that shape the answer and its cost.
+
+Tokens are counted by one fixed rule, a quarter of the text's bytes and some per message,
+never more than the body has bytes, images aside. Every other member is ignored, as
+OpenRouter passes on what it does not know.
+"""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from tollkeeper.simulator.refusal import Refusal
+
+BYTES_PER_TOKEN = 4
+TOKENS_PER_MESSAGE = 4
+IMAGE_TOKENS_MIN = 85
+IMAGE_TOKENS_PER_TILE = 170
+IMAGE_TILES_MAX = 8
+AUDIO_BYTES_PER_TOKEN = 640
+CHOICES_MAX = 128
+SEARCH_RESULTS_DEFAULT = 5
+
+Json = dict[str, Any]
+
+
+class Endpoint(StrEnum):
+    """The three kinds of inference, named as everywhere else."""
+
+    CHAT_COMPLETIONS = "chat_completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+
+@dataclass(slots=True)
+class Prompt:
+    """A running count of what was read from the prompt."""
+
+    text_bytes: int = 0
+    token_ids: int = 0
+    messages: int = 0
+    image_count: int = 0
+    image_tokens: int = 0
+    audio_tokens: int = 0
+    has_cache_control: bool = False
+
+    def add_text(self, text: object) -> None:
+        if isinstance(text, str):
+            self.text_bytes += _byte_length(text)
+
+    def tokens(self, body_bytes: int) -> int:
+        counted = -(-self.text_bytes // BYTES_PER_TOKEN)
+        counted += self.messages * TOKENS_PER_MESSAGE + self.token_ids + self.audio_tokens
+        return min(counted, body_bytes) + self.image_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One inference request, understood."""
+
+    endpoint: Endpoint
+    model_names: tuple[str, ...]
+    is_stream: bool
+    choice_count: int
+    completion_limit_tokens: int | None
+    prompt: Prompt
+    prompt_tokens: int
+    search_results: int
+    has_native_search: bool
+    may_reason: bool
+    digest: int
+    forced_tool: Json | None = None
+    json_schema: Json | None = None
+    inputs: tuple[bytes, ...] = ()
+    dimensions: int | None = None
+    is_base64: bool = field(default=False)
+
+
+def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
+    """Understand ``body``; Refusal(400) for what OpenRouter would not take either."""
+    asked = _parse(body)
+    prompt, inputs = _read_prompt(endpoint, asked)
+    names = _model_names(asked)
+    per_prompt = len(inputs) if endpoint is Endpoint.COMPLETIONS else 1
+    return Ask(
+        endpoint=endpoint,
+        model_names=names,
+        is_stream=asked.get("stream") is True and endpoint is not Endpoint.EMBEDDINGS,
+        choice_count=_whole(asked, "n", 1, CHOICES_MAX, 1) * per_prompt,
+        completion_limit_tokens=_completion_limit(asked),
+        prompt=prompt,
+        prompt_tokens=prompt.tokens(len(body)),
+        search_results=_search_results(asked, names[0]),
+        has_native_search=isinstance(asked.get("web_search_options"), dict),
+        may_reason=_may_reason(asked),
+        digest=zlib.crc32(body),
+        forced_tool=_forced_tool(asked),
+        json_schema=_json_schema(asked),
+        inputs=inputs,
+        dimensions=_whole(asked, "dimensions", 8, 1536, 0) or None,
+        is_base64=asked.get("encoding_format") == "base64",
+    )
+
+
+def _parse(body: bytes) -> Json:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "The request body is not valid JSON") from None
+    if not isinstance(asked, dict):
+        raise Refusal(400, "The request body is not a JSON object")
+    return asked
+
+
+def _model_names(asked: Json) -> tuple[str, ...]:
+    """The model asked for and its fallbacks, in order."""
+    fallbacks = asked.get("models")
+    names = [asked.get("model"), *(fallbacks if isinstance(fallbacks, list) else [])]
+    found = tuple(name for name in names if isinstance(name, str) and name)
+    if not found:
+        raise Refusal(400, "No models provided")
+    return found
+
+
+def _read_prompt(endpoint: Endpoint, asked: Json) -> tuple[Prompt, tuple[bytes, ...]]:
+    prompt = Prompt()
+    if endpoint is Endpoint.CHAT_COMPLETIONS:
+        _read_messages(asked, prompt)
+        return prompt, ()
+    name = "prompt" if endpoint is Endpoint.COMPLETIONS else "input"
+    inputs = tuple(_read_inputs(asked.get(name), prompt))
+    if not inputs:
+        raise Refusal(400, f'Input required: specify "{name}"')
+    return prompt, inputs
+
+
+def _read_messages(asked: Json, prompt: Prompt) -> None:
+    messages = asked.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise Refusal(400, 'Input required: specify "prompt" or "messages"')
+    for message in messages:
+        if not isinstance(message, dict):
+            raise Refusal(400, "A message is not an object")
+        prompt.messages += 1
+        prompt.add_text(message.get("name"))
+        for part in _parts(message.get("content")):
+            _read_part(part, prompt)
+    for name in ("tools", "functions"):
+        if asked.get(name):
+            prompt.add_text(json.dumps(asked[name], separators=(",", ":")))
+
+
+def _parts(content: object) -> Iterator[Json]:
+    if isinstance(content, str):
+        yield {"type": "text", "text": content}
+    elif isinstance(content, list):
+        yield from (part for part in content if isinstance(part, dict))
+
+
+def _read_part(part: Json, prompt: Prompt) -> None:
+    prompt.has_cache_control |= "cache_control" in part
+    match part.get("type"):
+        case "image_url":
+            prompt.image_count += 1
+            prompt.image_tokens += _image_tokens(part.get("image_url"))
+        case "input_audio":
+            sound = part.get("input_audio")
+            sound = sound.get("data") if isinstance(sound, dict) else ""
+            prompt.audio_tokens += 1 + len(str(sound)) // AUDIO_BYTES_PER_TOKEN
+        case _:
+            prompt.add_text(part.get("text"))
+
+
+def _image_tokens(image: object) -> int:
+    """From 85 to 1,275 tokens, the same for the same picture."""
+    if isinstance(image, dict):
+        if image.get("detail") == "low":
+            return IMAGE_TOKENS_MIN
+        image = image.get("url")
+    digest = zlib.crc32(str(image).encode("utf-8", "surrogatepass"))
+    return IMAGE_TOKENS_MIN + IMAGE_TOKENS_PER_TILE * (digest % IMAGE_TILES_MAX)
+
+
+def _read_inputs(given: object, prompt: Prompt) -> Iterator[bytes]:
+    """One value per text, whether given as a string or as a list of token numbers."""
+    if isinstance(given, str):
+        prompt.add_text(given)
+        yield given.encode("utf-8", "surrogatepass")
+    elif isinstance(given, list) and all(isinstance(item, int) for item in given):
+        prompt.token_ids += len(given)
+        if given:
+            yield repr(given).encode()
+    elif isinstance(given, list):
+        for item in given:
+            yield from _read_inputs(item, prompt)
+
+
+def _completion_limit(asked: Json) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        if asked.get(name) is not None:
+            return _whole(asked, name, 1, 2**31, 1)
+    return None
+
+
+def _search_results(asked: Json, model_name: str) -> int:
+    """Results of the paid web plugin, which ``:online`` switches on too."""
+    plugins = asked.get("plugins")
+    for plugin in plugins if isinstance(plugins, list) else []:
+        if isinstance(plugin, dict) and plugin.get("id") == "web":
+            return _whole(plugin, "max_results", 1, 100, SEARCH_RESULTS_DEFAULT)
+    return SEARCH_RESULTS_DEFAULT if model_name.endswith(":online") else 0
+
+
+def _may_reason(asked: Json) -> bool:
+    reasoning = asked.get("reasoning")
+    if isinstance(reasoning, dict):
+        return reasoning.get("enabled") is not False and reasoning.get("effort") != "none"
+    return asked.get("reasoning_effort") != "none"
+
+
+def _forced_tool(asked: Json) -> Json | None:
+    """The function that ``tool_choice`` makes the model call, if it does."""
+    choice, tools = asked.get("tool_choice"), asked.get("tools")
+    functions = [_function(tool) for tool in tools] if isinstance(tools, list) else []
+    if choice == "required" and functions:
+        return functions[0]
+    if isinstance(choice, dict):
+        wanted = _function(choice).get("name")
+        return next((one for one in functions if one.get("name") == wanted), None)
+    return None
+
+
+def _function(tool: object) -> Json:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return function if isinstance(function, dict) else {}
+
+
+def _json_schema(asked: Json) -> Json | None:
+    wanted = asked.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_object", "json_schema"):
+        return None
+    named = wanted.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return schema if isinstance(schema, dict) else {}
+
+
+def _whole(asked: Mapping[str, Any], name: str, low: int, high: int, default: int) -> int:
+    number = asked.get(name)
+    if number is None:
+        return default
+    if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+        raise Refusal(400, f"{name} must be a whole number from {low} to {high}")
+    return number
+
+
+def _byte_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

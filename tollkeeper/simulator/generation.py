@@ -1,0 +1,82 @@
+"""What ``GET /generation`` knows: nothing until some time after the end, then everything."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tollkeeper.simulator.answering import Answer
+from tollkeeper.simulator.bill import Bill, BillRow
+from tollkeeper.simulator.catalogue import Catalogue
+
+GENERATIONS_KEPT = 100_000
+"""Generations whose ending is remembered; of older ones only the bill tells."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a generation ended. ``ended_at`` is None while it is being sent."""
+
+    ended_at: datetime | None = None
+    is_cancelled: bool = False
+
+
+class Generations:
+    """The endings of this process's generations, over the rows of the bill."""
+
+    def __init__(
+        self, bill: Bill, catalogue: Catalogue, delay_ms: int, now: Callable[[], datetime]
+    ) -> None:
+        self._bill = bill
+        self._catalogue = catalogue
+        self._delay = timedelta(milliseconds=delay_ms)
+        self._now = now
+        self._endings: OrderedDict[str, Ending] = OrderedDict()
+
+    def begin(self, answer: Answer) -> None:
+        self._endings[answer.generation_id] = Ending()
+        if len(self._endings) > GENERATIONS_KEPT:
+            self._endings.popitem(last=False)
+
+    def end(self, answer: Answer, is_cancelled: bool) -> None:
+        self._endings[answer.generation_id] = Ending(self._now(), is_cancelled)
+
+    def find(self, generation_id: str) -> bytes | None:
+        """The record as JSON, or None while there is none to be had.
+
+        Rows from before a restart have ended: they are answered at once, as not cancelled.
+        """
+        row = self._bill.find(generation_id)
+        ending = self._endings.get(generation_id, Ending(datetime.min))
+        if row is None or ending.ended_at is None or self._is_early(ending.ended_at):
+            return None
+        return self._to_json(row, ending)
+
+    def _is_early(self, ended_at: datetime) -> bool:
+        if ended_at == datetime.min:
+            return False
+        return self._now() < ended_at + self._delay
+
+    def _to_json(self, row: BillRow, ending: Ending) -> bytes:
+        model = self._catalogue.find(row.model)
+        record = {
+            "id": row.generation_id,
+            "upstream_id": None,
+            "model": row.model,
+            "provider_name": model.provider if model is not None else None,
+            "created_at": row.at,
+            "is_byok": False,
+            "cancelled": ending.is_cancelled,
+            "streamed": row.is_streamed,
+            "finish_reason": row.finish_reason,
+            "native_finish_reason": row.finish_reason,
+            "tokens_prompt": row.prompt_tokens,
+            "tokens_completion": row.completion_tokens,
+            "native_tokens_prompt": row.prompt_tokens,
+            "native_tokens_completion": row.completion_tokens,
+            "native_tokens_reasoning": row.reasoning_tokens,
+        }
+        # The cost goes in as text: it is a decimal, and json would make it a float.
+        costs = f',"total_cost":{row.cost},"usage":{row.cost}'
+        return f'{{"data":{json.dumps(record)[:-1]}{costs}}}}}'.encode()

@@ -1,0 +1,157 @@
+"""The three paid endpoints: understand, decide, bill, send. In that order, always."""
+
+import asyncio
+import hmac
+import json
+
+from aiohttp import web
+from pydantic import SecretStr
+
+from tollkeeper.simulator.answering import Answer, Answerer
+from tollkeeper.simulator.asking import Endpoint, read_ask
+from tollkeeper.simulator.bill import Bill
+from tollkeeper.simulator.generation import Generations
+from tollkeeper.simulator.misbehaviour import Behaviour, Behaviours
+from tollkeeper.simulator.received import ReceivedRequests
+from tollkeeper.simulator.refusal import Refusal, error_response
+from tollkeeper.simulator.replies import json_body, sse_events
+from tollkeeper.simulator.sending import has_left, pieces, send
+from tollkeeper.simulator.words import Vocabulary
+
+KEY_PREFIX = "sk-or-"
+
+
+class Keyring:
+    """Knows which provider keys are good. Without one given, every ``sk-or-`` key is."""
+
+    def __init__(self, key: SecretStr | None) -> None:
+        self._key = key
+
+    def check(self, request: web.Request) -> None:
+        """Raises Refusal(401) unless the request carries a good key."""
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Refusal(401, "No auth credentials found")
+        if not self._is_good(key):
+            raise Refusal(401, "User not found.")
+
+    def _is_good(self, key: str) -> bool:
+        if self._key is None:
+            return key.startswith(KEY_PREFIX) and len(key) > len(KEY_PREFIX)
+        return hmac.compare_digest(key.encode(), self._key.get_secret_value().encode())
+
+
+class Inference:
+    """Answers inference requests."""
+
+    def __init__(
+        self,
+        *,
+        answerer: Answerer,
+        vocabulary: Vocabulary,
+        bill: Bill,
+        generations: Generations,
+        behaviours: Behaviours,
+        received: ReceivedRequests,
+        keyring: Keyring,
+        delay_ms: int,
+    ) -> None:
+        self._answerer = answerer
+        self._vocabulary = vocabulary
+        self._bill = bill
+        self._generations = generations
+        self._behaviours = behaviours
+        self._received = received
+        self._keyring = keyring
+        self._delay_ms = delay_ms
+
+    async def chat_completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.CHAT_COMPLETIONS)
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.COMPLETIONS)
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.EMBEDDINGS)
+
+    async def unknown(self, request: web.Request) -> web.StreamResponse:
+        """Anything else under the base path: kept, so that a test can see what got here."""
+        self._received.add(request, await request.read())
+        return error_response(404, "Not Found")
+
+    async def _handle(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+        body = await request.read()
+        self._received.add(request, body)
+        try:
+            self._keyring.check(request)
+            return await self._infer(request, endpoint, body)
+        except Refusal as refusal:
+            return refusal.to_response()
+
+    async def _infer(
+        self, request: web.Request, endpoint: Endpoint, body: bytes
+    ) -> web.StreamResponse:
+        ask = read_ask(endpoint, body)
+        behaviour = self._behaviours.take(ask.model_names[0], ask.is_stream, request.headers)
+        delay_ms = self._delay_ms + behaviour.delay_ms
+        if delay_ms:
+            await asyncio.sleep(delay_ms / 1000)
+        if behaviour.status is not None:
+            return _refused(behaviour.status, behaviour)
+        answer = self._answerer.answer(ask, behaviour)
+        await self._charge(answer)
+        return await self._reply(request, answer, behaviour)
+
+    async def _charge(self, answer: Answer) -> None:
+        """Bill the answer. Raises Refusal(503) when the bill cannot be written."""
+        self._generations.begin(answer)
+        try:
+            await self._bill.append(answer.to_row())
+        except OSError:
+            raise Refusal(503, "The bill could not be written") from None
+
+    async def _reply(
+        self, request: web.Request, answer: Answer, behaviour: Behaviour
+    ) -> web.StreamResponse:
+        is_sent = False
+        try:
+            if answer.ask.is_stream:
+                parts = pieces(sse_events(answer, behaviour), behaviour.chunk_sizes)
+                response = web.StreamResponse(
+                    headers=_headers(answer, behaviour, "text/event-stream")
+                )
+                is_sent = await send(request, response, parts, behaviour)
+                return response
+            whole = json_body(answer, behaviour, self._vocabulary)
+            headers = _headers(answer, behaviour, "application/json")
+            if behaviour.cut_after_bytes is None:
+                is_sent = not has_left(request)
+                return web.Response(body=whole, headers=headers)
+            response = web.StreamResponse(headers=headers)
+            response.content_length = len(whole)
+            is_sent = await send(request, response, [whole], behaviour)
+            return response
+        finally:
+            # Billed in full all the same, as Google and Bedrock do.
+            self._generations.end(answer, is_cancelled=not is_sent)
+
+
+def _headers(answer: Answer, behaviour: Behaviour, content_type: str) -> dict[str, str]:
+    headers = {"Content-Type": content_type, "X-Generation-Id": answer.generation_id}
+    if behaviour.omit_generation_id:
+        del headers["X-Generation-Id"]
+    if answer.ask.is_stream:
+        headers["Cache-Control"] = "no-cache"
+    return headers
+
+
+def _refused(status: int, behaviour: Behaviour) -> web.Response:
+    """The error body given: text as it is, anything else as JSON."""
+    body = behaviour.error_body
+    if body is None:
+        return error_response(status, f"The simulator was told to answer {status}")
+    if isinstance(body, str):
+        return web.Response(status=status, text=body, content_type="text/html")
+    return web.Response(
+        status=status, body=json.dumps(body).encode(), content_type="application/json"
+    )

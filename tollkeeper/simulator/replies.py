@@ -1,0 +1,239 @@
+"""The bytes of an answer: one JSON object, or a list of server-sent events.
+
+Costs are spliced in as decimal text: a float on the way would not be the bill's number.
+"""
+
+import json
+import zlib
+from collections.abc import Iterator
+
+from tollkeeper.simulator.answering import Answer, Choice
+from tollkeeper.simulator.asking import Endpoint
+from tollkeeper.simulator.misbehaviour import Behaviour
+from tollkeeper.simulator.pricing import to_usd
+from tollkeeper.simulator.words import Vocabulary
+
+DIMENSIONS_DEFAULT = 1536
+PIECE_MIN_CHARS = 20
+PIECES_MAX = 2_000
+PROCESSING = b": OPENROUTER PROCESSING\n\n"
+DONE = b"data: [DONE]\n\n"
+
+_JSON_OBJECTS = {
+    Endpoint.CHAT_COMPLETIONS: "chat.completion",
+    Endpoint.COMPLETIONS: "text_completion",
+}
+_CHUNK_OBJECTS = {
+    Endpoint.CHAT_COMPLETIONS: "chat.completion.chunk",
+    Endpoint.COMPLETIONS: "text_completion",
+}
+
+
+def usage_text(answer: Answer, behaviour: Behaviour) -> str:
+    """The ``usage`` object as JSON text."""
+    usage = answer.usage
+    cost = "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
+    return (
+        f'{{"prompt_tokens":{usage.prompt_tokens}'
+        f',"completion_tokens":{usage.completion_tokens}'
+        f',"total_tokens":{usage.total_tokens}'
+        f',"cost":{cost},"is_byok":false'
+        f',"prompt_tokens_details":{{"cached_tokens":{usage.cached_tokens}'
+        f',"cache_write_tokens":{usage.cache_write_tokens}'
+        f',"audio_tokens":{usage.audio_tokens}}}'
+        f',"cost_details":{{"upstream_inference_cost":{cost}}}'
+        f',"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning_tokens}}}}}'
+    )
+
+
+def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> bytes:
+    """The reply to a request that did not ask for a stream."""
+    usage = _usage_member(answer, behaviour)
+    if answer.ask.endpoint is Endpoint.EMBEDDINGS:
+        return _embeddings_body(answer, vocabulary, usage)
+    body = _completion_body(answer, answer.choices, usage)
+    if behaviour.reply_bytes is not None and len(body) < behaviour.reply_bytes:
+        padding = " " + "x" * (behaviour.reply_bytes - len(body) - 1)
+        return _completion_body(answer, _padded(answer.choices, padding), usage)
+    return body
+
+
+def sse_events(answer: Answer, behaviour: Behaviour) -> list[bytes]:
+    """The events of a stream, each whole and with its blank line, in order."""
+    usage = _usage_member(answer, behaviour)
+    events = [PROCESSING, *_text_events(answer)]
+    if behaviour.error_midstream:
+        events = [*events[: len(events) // 2 + 1], _error_event(answer), DONE]
+    elif behaviour.usage_after_done:
+        events += [DONE, _event(answer, [], usage)]
+    else:
+        events += [_event(answer, [], usage), DONE] if usage else [DONE]
+    if behaviour.line_ending == "\n":
+        return events
+    # JSON never holds a bare line feed, so these are the line ends and nothing else.
+    return [event.replace(b"\n", behaviour.line_ending.encode()) for event in events]
+
+
+def _usage_member(answer: Answer, behaviour: Behaviour) -> str:
+    if behaviour.silent_usage:
+        return ""
+    if behaviour.usage_null:
+        return ',"usage":null'
+    return f',"usage":{usage_text(answer, behaviour)}'
+
+
+def _completion_body(answer: Answer, choices: tuple[Choice, ...], usage: str) -> bytes:
+    is_chat = answer.ask.endpoint is Endpoint.CHAT_COMPLETIONS
+    spoken = [_message(c, i) if is_chat else _text(c, i) for i, c in enumerate(choices)]
+    body = json.dumps(
+        {
+            "id": answer.generation_id,
+            "provider": answer.model.provider,
+            "model": answer.model.id,
+            "object": _JSON_OBJECTS[answer.ask.endpoint],
+            "created": int(answer.at.timestamp()),
+            "choices": spoken,
+            "system_fingerprint": None,
+        },
+        separators=(",", ":"),
+    )
+    return f"{body[:-1]}{usage}}}".encode()
+
+
+def _message(choice: Choice, index: int) -> dict[str, object]:
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": None if choice.tool_name is not None else choice.text,
+        "refusal": None,
+        "reasoning": choice.reasoning or None,
+    }
+    if choice.tool_name is not None:
+        message["tool_calls"] = [_tool_call(choice, choice.text)]
+    return {
+        "logprobs": None,
+        "finish_reason": choice.finish_reason,
+        "native_finish_reason": choice.finish_reason,
+        "index": index,
+        "message": message,
+    }
+
+
+def _text(choice: Choice, index: int) -> dict[str, object]:
+    return {
+        "logprobs": None,
+        "finish_reason": choice.finish_reason,
+        "native_finish_reason": choice.finish_reason,
+        "index": index,
+        "text": choice.text,
+        "reasoning": choice.reasoning or None,
+    }
+
+
+def _tool_call(choice: Choice, arguments: str) -> dict[str, object]:
+    return {
+        "index": 0,
+        "id": choice.tool_call_id,
+        "type": "function",
+        "function": {"name": choice.tool_name, "arguments": arguments},
+    }
+
+
+def _padded(choices: tuple[Choice, ...], padding: str) -> tuple[Choice, ...]:
+    first, *others = choices
+    longer = Choice(
+        text=first.text + padding,
+        finish_reason=first.finish_reason,
+        reasoning=first.reasoning,
+    )
+    return (longer, *others)
+
+
+def _text_events(answer: Answer) -> Iterator[bytes]:
+    for index, choice in enumerate(answer.choices):
+        finish: dict[str, object] = {
+            "finish_reason": choice.finish_reason,
+            "native_finish_reason": choice.finish_reason,
+        }
+        deltas = list(_deltas(answer, choice))
+        for number, delta in enumerate(deltas, start=1):
+            end = finish if number == len(deltas) else {"finish_reason": None}
+            yield _event(answer, [{"index": index, **delta, **end, "logprobs": None}])
+
+
+def _deltas(answer: Answer, choice: Choice) -> Iterator[dict[str, object]]:
+    """The pieces of one choice; the last is empty and carries the finish reason."""
+    if answer.ask.endpoint is Endpoint.COMPLETIONS:
+        for piece in _pieces(choice.text):
+            yield {"text": piece}
+        yield {"text": ""}
+        return
+    for piece in _pieces(choice.reasoning):
+        yield {"delta": {"role": "assistant", "content": "", "reasoning": piece}}
+    if choice.tool_name is not None:
+        yield from _tool_deltas(choice)
+    else:
+        for piece in _pieces(choice.text):
+            yield {"delta": {"role": "assistant", "content": piece}}
+    yield {"delta": {"role": "assistant", "content": ""}}
+
+
+def _tool_deltas(choice: Choice) -> Iterator[dict[str, object]]:
+    yield {"delta": {"role": "assistant", "content": None, "tool_calls": [_tool_call(choice, "")]}}
+    for piece in _pieces(choice.text):
+        part = {"index": 0, "type": "function", "function": {"arguments": piece}}
+        yield {"delta": {"role": "assistant", "content": None, "tool_calls": [part]}}
+
+
+def _pieces(text: str) -> Iterator[str]:
+    size = max(PIECE_MIN_CHARS, len(text) // PIECES_MAX + 1)
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _event(answer: Answer, choices: list[dict[str, object]], usage: str = "") -> bytes:
+    return _data(_chunk(answer, choices), usage)
+
+
+def _error_event(answer: Answer) -> bytes:
+    """How OpenRouter tells of a failure after the status has been sent."""
+    chunk = _chunk(
+        answer,
+        [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+    )
+    chunk["error"] = {"code": 502, "message": "Provider disconnected unexpectedly"}
+    return _data(chunk, "")
+
+
+def _chunk(answer: Answer, choices: list[dict[str, object]]) -> dict[str, object]:
+    return {
+        "id": answer.generation_id,
+        "provider": answer.model.provider,
+        "model": answer.model.id,
+        "object": _CHUNK_OBJECTS[answer.ask.endpoint],
+        "created": int(answer.at.timestamp()),
+        "choices": choices,
+    }
+
+
+def _data(chunk: dict[str, object], usage: str) -> bytes:
+    text = json.dumps(chunk, separators=(",", ":"))
+    return f"data: {text[:-1]}{usage}}}\n\n".encode()
+
+
+def _embeddings_body(answer: Answer, vocabulary: Vocabulary, usage: str) -> bytes:
+    dimensions = answer.ask.dimensions or DIMENSIONS_DEFAULT
+    vectors = ",".join(
+        f'{{"object":"embedding","index":{index},"embedding":'
+        f"{_vector(answer, vocabulary, given, dimensions)}}}"
+        for index, given in enumerate(answer.ask.inputs)
+    )
+    return (
+        f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
+        f',"id":"{answer.generation_id}"{usage}}}'
+    ).encode()
+
+
+def _vector(answer: Answer, vocabulary: Vocabulary, given: bytes, dimensions: int) -> str:
+    start = zlib.crc32(given)
+    if answer.ask.is_base64:
+        return f'"{vocabulary.vector_base64(start, dimensions)}"'
+    return vocabulary.vector_text(start, dimensions)
