@@ -1,9 +1,7 @@
 """What can stand between a person and a running stack."""
 
+from tollkeeper.errors import CommandError
 
-class StackError(Exception):
-    """The stack cannot do what was asked.
 
-    The message is one sentence for the person at the terminal: it names what is
-    wrong and what to do about it. It never holds a secret.
-    """
+class StackError(CommandError):
+    """The stack cannot start, stop or say how it is."""

@@ -5,6 +5,7 @@ folder is this machine's operator already, and no password has to be kept, passe
 or leaked. Nothing listens on TCP.
 """
 
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,25 +40,33 @@ class PostgresServer:
     def prepare(self) -> None:
         """Make the folders and, the first time, the database cluster.
 
-        Raises StackError when the data belongs to another major version, or
-        initdb fails.
+        Raises StackError when the data belongs to somebody else or to another
+        major version, or when initdb fails.
         """
         self.run_as.make_private_directory(self.sockets)
-        self.run_as.make_private_directory(self.data)
-        if self._check_version():
-            return
-        subprocess_result = subprocess.run(
-            self._initdb_command(),
+        if not self.data.exists():
+            self._initialise()
+        self._check_owner()
+        self._check_version()
+
+    def _initialise(self) -> None:
+        """Make the cluster aside and move it into place whole: a start may be cut short."""
+        unfinished = self.data.with_suffix(".unfinished")
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        self.run_as.make_private_directory(unfinished)
+        outcome = subprocess.run(
+            self._initdb_command(unfinished),
             check=False,
             capture_output=True,
             text=True,
             timeout=INITDB_TIMEOUT_S,
         )
-        if subprocess_result.returncode != 0:
+        if outcome.returncode != 0:
             raise StackError(
-                f"Postgres could not make its data folder {self.data}: "
-                f"{_last_line(subprocess_result.stderr)}"
+                f"Postgres could not make its data folder {self.data}: {_last_line(outcome.stderr)}"
             )
+        unfinished.rename(self.data)
 
     def command(self) -> list[str]:
         """The command line of the server."""
@@ -86,12 +95,12 @@ class PostgresServer:
         """How `role` reaches `database`; holds no secret."""
         return f"postgresql://{role}@/{database}?host={quote(str(self.sockets), safe='/')}"
 
-    def _initdb_command(self) -> list[str]:
+    def _initdb_command(self, folder: Path) -> list[str]:
         # The built-in locale provider makes sorting the same on every machine.
         return [
             *self.run_as.prefix,
             str(self.binaries / "initdb"),
-            f"--pgdata={self.data}",
+            f"--pgdata={folder}",
             f"--username={SUPERUSER}",
             "--auth=trust",
             "--encoding=UTF8",
@@ -100,19 +109,27 @@ class PostgresServer:
             "--builtin-locale=C.UTF-8",
         ]
 
-    def _check_version(self) -> bool:
-        """True when there is a cluster of our version, False when there is none."""
+    def _check_owner(self) -> None:
+        if self.data.stat().st_uid != self.run_as.uid:
+            raise StackError(
+                f"The Postgres data in {self.data} belongs to another user; give it back with "
+                f"`chown -R {self.run_as.uid}:{self.run_as.gid} {self.data}`."
+            )
+
+    def _check_version(self) -> None:
         try:
             found = (self.data / "PG_VERSION").read_text().strip()
-        except FileNotFoundError:
-            return False
+        except OSError as error:
+            raise StackError(
+                f"{self.data} is not a Postgres data folder ({error.strerror}: PG_VERSION); "
+                "put it back from your backup, or move it away to begin anew."
+            ) from None
         ours = self._major_version()
         if found != ours:
             raise StackError(
                 f"The Postgres data in {self.data} is of version {found} but this server is "
                 f"{ours}; move the folder away, or upgrade it with pg_upgrade."
             )
-        return True
 
     def _major_version(self) -> str:
         output = subprocess.run(

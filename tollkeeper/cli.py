@@ -1,0 +1,34 @@
+"""The command line: `tollkeeper ...`."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from tollkeeper.commands import stack
+from tollkeeper.errors import CommandError
+
+REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (stack.register,)
+
+
+def build() -> typer.Typer:
+    """The application with every command mounted."""
+    app = typer.Typer(
+        name="tollkeeper",
+        help="A prepaid gateway for large language models.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for register in REGISTRATIONS:
+        register(app)
+    return app
+
+
+def main() -> None:
+    """Run one command; what it cannot do is one sentence on stderr and exit code 1."""
+    try:
+        build()()
+    except CommandError as error:
+        typer.echo(f"tollkeeper: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,115 @@
+"""`tollkeeper up`, `down` and `status`."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tollkeeper.errors import CommandError
+from tollkeeper.stack import launch
+from tollkeeper.stack.detach import bring_down, start_detached
+from tollkeeper.stack.inspection import Inspection, inspect
+from tollkeeper.stack.report import Reporter
+from tollkeeper.stack.settings import StackSettings, load_settings
+from tollkeeper.stack.status import ComponentStatus
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="State folder (TOLLKEEPER_HOME).", show_default=False)
+]
+PortOption = Annotated[
+    int | None, typer.Option("--port", help="Envoy's port (TOLLKEEPER_PORT, 8080).")
+]
+ApiPortOption = Annotated[
+    int | None, typer.Option("--api-port", help="The meter API's port (TOLLKEEPER_API_PORT, 8081).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    detach: Annotated[bool, typer.Option(help="Return when everything is up.")] = False,
+    home: HomeOption = None,
+    port: PortOption = None,
+    api_port: ApiPortOption = None,
+    report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start the whole system on this machine and keep it running until Ctrl-C."""
+    settings = load_settings(home=home, port=port, api_port=api_port)
+    if detach:
+        start_detached(settings, list(_options(settings)))
+        return
+    reporter = Reporter(report_to)
+    try:
+        launch.run(settings, reporter)
+    except CommandError as error:
+        if report_to is None:
+            raise
+        reporter.failed(str(error))
+        raise typer.Exit(1) from None
+
+
+def down(home: HomeOption = None) -> None:
+    """End the system that runs on this machine, and wait until it is gone."""
+    was_running = bring_down(load_settings(home=home))
+    typer.echo("stopped" if was_running else "nothing was running")
+
+
+def status(
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what runs and whether it is healthy: exit code 0 healthy, 1 not, 3 not running."""
+    found = asyncio.run(inspect(load_settings(home=home)))
+    if as_json or not sys.stdout.isatty():
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        _show(found, Console())
+    raise typer.Exit(found.exit_code)
+
+
+def _options(settings: StackSettings) -> Iterator[str]:
+    """The same choices for the detached supervisor; what is secret stays in the environment."""
+    yield from ("--home", str(settings.home.absolute()))
+    yield from ("--port", str(settings.port))
+    yield from ("--api-port", str(settings.api_port))
+
+
+def _show(found: Inspection, console: Console) -> None:
+    if found.status is None:
+        console.print("Tollkeeper is not running; `make up` starts it.")
+        return
+    table = Table("component", "state", "pid", "uptime", "restarts", "health")
+    for one in found.status.components:
+        table.add_row(*_cells(one, found.seen_at))
+    console.print(table)
+    for name, url in found.status.endpoints.items():
+        console.print(f"{name:<10} {url}")
+    if found.holds is None:
+        console.print("Holds: the meter API does not say")
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in found.holds.items())
+    console.print(f"Holds: {counts}")
+
+
+def _cells(one: ComponentStatus, now: float) -> tuple[str, ...]:
+    uptime_s = one.uptime_s(now)
+    return (
+        one.component,
+        str(one.state),
+        str(one.pid or "-"),
+        "-" if uptime_s is None else str(timedelta(seconds=int(uptime_s))),
+        str(one.restarts),
+        "[green]healthy[/]" if one.is_healthy else "[red]unhealthy[/]",
+    )

@@ -1,0 +1,91 @@
+"""`tollkeeper up --detach` and `tollkeeper down`: a supervisor without a terminal."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import typer
+
+from tollkeeper.stack.errors import StackError
+from tollkeeper.stack.home import Home, find_supervisor, locate, open_home, sole_supervisor
+from tollkeeper.stack.leftovers import end_leftovers
+from tollkeeper.stack.logs import last_line, open_log
+from tollkeeper.stack.report import received
+from tollkeeper.stack.settings import StackSettings
+
+# Longer than all components may take to end, one phase after another.
+DOWN_TIMEOUT_S = 120.0
+POLL_INTERVAL_S = 0.05
+
+
+def start_detached(settings: StackSettings, options: Sequence[str]) -> None:
+    """Start a supervisor that outlives us and return when everything is up.
+
+    Raises StackError with its reason when it does not come up.
+    """
+    home = locate(settings.home)
+    open_home(home)
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "tollkeeper", "up", *options, "--report-to", str(writer)]
+    log = open_log(home.logs / "supervisor.log")
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=(writer,),
+        start_new_session=True,
+    )
+    os.close(writer)
+    os.close(log)
+    try:
+        with os.fdopen(reader) as stream:
+            _follow(stream, home.logs / "supervisor.log")
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+
+
+def _follow(stream: TextIO, log: Path) -> None:
+    """Show progress until the final word."""
+    for message in received(stream):
+        if message.kind == "failed":
+            raise StackError(message.text)
+        typer.echo(message.text)
+        if message.kind == "ready":
+            return
+    raise StackError(f"The supervisor ended without a word: {last_line(log)} (see {log}).")
+
+
+def bring_down(settings: StackSettings) -> bool:
+    """End the stack and wait until it is gone; False when none was running."""
+    home = locate(settings.home)
+    pid = find_supervisor(home)
+    if pid is None:
+        return _end_orphans(home)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while find_supervisor(home) == pid:
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"The supervisor (process {pid}) has not ended after {DOWN_TIMEOUT_S:.0f} s; "
+                f"see {home.logs / 'supervisor.log'}, or end it with `kill -9 {pid}`."
+            )
+        time.sleep(POLL_INTERVAL_S)
+    return True
+
+
+def _end_orphans(home: Home) -> bool:
+    """What a killed supervisor left ends by itself; make sure that it has."""
+    if not home.pid.exists():
+        return False
+    with sole_supervisor(home):
+        return end_leftovers(home) > 0

@@ -1,0 +1,101 @@
+"""`tollkeeper status`: what runs, whether it is healthy, and which holds wait."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tollkeeper.stack.home import Home, find_supervisor, locate
+from tollkeeper.stack.probes import http
+from tollkeeper.stack.settings import StackSettings
+from tollkeeper.stack.status import ComponentStatus, StackStatus, State, find_status
+
+EXIT_HEALTHY = 0
+EXIT_UNHEALTHY = 1
+EXIT_NOT_RUNNING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The stack as seen from outside. `holds` is None when the meter API does not tell."""
+
+    status: StackStatus | None
+    holds: dict[str, int] | None
+    seen_at: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 healthy, 1 unhealthy, 3 not running."""
+        if self.status is None:
+            return EXIT_NOT_RUNNING
+        return EXIT_HEALTHY if self.status.is_healthy else EXIT_UNHEALTHY
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        status = self.status
+        return {
+            "state": status.state if status else State.STOPPED,
+            "is_healthy": bool(status and status.is_healthy),
+            "supervisor_pid": status.supervisor_pid if status else None,
+            "endpoints": status.endpoints if status else {},
+            "components": [self._row(one) for one in status.components] if status else [],
+            "holds": self.holds,
+        }
+
+    def _row(self, one: ComponentStatus) -> dict[str, Any]:
+        uptime_s = one.uptime_s(self.seen_at)
+        return {
+            "component": one.component,
+            "state": one.state,
+            "pid": one.pid,
+            "uptime_s": None if uptime_s is None else round(uptime_s, 1),
+            "restarts": one.restarts,
+            "last_exit": one.last_exit,
+            "is_healthy": one.is_healthy,
+        }
+
+
+async def inspect(settings: StackSettings) -> Inspection:
+    """Look at the stack of this state folder; never raises because it is down."""
+    home = locate(settings.home)
+    status = _living_status(home)
+    holds = await _find_holds(settings, home, status) if status else None
+    return Inspection(status, holds, time.time())
+
+
+def _living_status(home: Home) -> StackStatus | None:
+    """What a living supervisor wrote; a file left by a dead one says nothing."""
+    pid = find_supervisor(home)
+    if pid is None:
+        return None
+    status = find_status(home.status)
+    if status is None or status.supervisor_pid != pid:
+        return StackStatus(pid, State.STARTING, time.time())
+    return status
+
+
+async def _find_holds(
+    settings: StackSettings, home: Home, status: StackStatus
+) -> dict[str, int] | None:
+    api = status.endpoints.get("api")
+    token = operator_token(settings, home)
+    if api is None or token is None:
+        return None
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        answer = await http("GET", f"{api}/api/v1/admin/holds/summary", headers=headers)
+        counts = answer.json() if answer.status == 200 else None
+    except (OSError, ValueError):
+        return None
+    if not isinstance(counts, dict):
+        return None
+    return {name: count for name, count in counts.items() if isinstance(count, int)}
+
+
+def operator_token(settings: StackSettings, home: Home) -> str | None:
+    """The token given in the environment, else the one in the state folder."""
+    if settings.operator_token:
+        return settings.operator_token.get_secret_value()
+    try:
+        return home.operator_token.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,159 @@
+"""Keeping one component alive: start, watch, start again."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tollkeeper.stack import children
+from tollkeeper.stack.component import Component
+from tollkeeper.stack.errors import StackError
+from tollkeeper.stack.logs import bound, last_line
+from tollkeeper.stack.probes import seconds_since
+from tollkeeper.stack.status import State, StatusFile
+
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 5.0
+# A component that lived this long has earned a quick restart again.
+STEADY_AFTER_S = 10.0
+STARTING_PROBE_INTERVAL_S = 0.05
+HEALTH_PROBE_INTERVAL_S = 1.0
+
+Report = Callable[[str], None]
+
+
+class Keeper:
+    """One component, kept running from `start` until `stop`."""
+
+    def __init__(self, component: Component, logs: Path, status: StatusFile, report: Report):
+        self._component = component
+        self._log = logs / f"{component.name}.log"
+        self._status = status
+        self._report = report
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def keeping(self) -> asyncio.Task[None] | None:
+        """The task that watches; it only ends by a fault in the supervisor itself."""
+        return self._keeping
+
+    async def start(self) -> None:
+        """Start and wait until ready.
+
+        Raises StackError when the component dies or is not ready in time.
+        """
+        began = time.monotonic()
+        process = await self._spawn()
+        exit_ = asyncio.create_task(process.wait())
+        probing = asyncio.create_task(self._until_ready())
+        timeout_s = self._component.start_timeout_s
+        try:
+            await asyncio.wait(
+                {exit_, probing}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not probing.done():
+                raise self._not_ready(process.returncode)
+            probing.result()
+        finally:
+            await _cancel(exit_, probing)
+        self._report(f"{self._component.name:<10} ready after {seconds_since(began)}")
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """End the component and do not start it again."""
+        if self._keeping is not None:
+            await _cancel(self._keeping)
+        if self._process is None:
+            return
+        self._note(state=State.STOPPING, is_healthy=False)
+        component = self._component
+        await children.stop(self._process, component.stop_signal, component.stop_timeout_s)
+        self._note(state=State.STOPPED, pid=None, started_at=None)
+
+    async def _keep(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            began = time.monotonic()
+            end = await self._watch()
+            if time.monotonic() - began > STEADY_AFTER_S:
+                backoff_s = FIRST_BACKOFF_S
+            self._note_death(end)
+            self._report(f"{self._component.name:<10} {end}; starting it again")
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+            with contextlib.suppress(StackError):
+                await self._spawn()
+
+    async def _watch(self) -> str:
+        """Probe until the process ends; say how it ended."""
+        if self._process is None or self._process.returncode is not None:
+            return "could not be started"
+        exit_ = asyncio.create_task(self._process.wait())
+        probing = asyncio.create_task(self._probe_forever())
+        try:
+            await asyncio.wait({exit_, probing}, return_when=asyncio.FIRST_COMPLETED)
+            if probing.done():
+                probing.result()
+            return children.describe_exit(await exit_)
+        finally:
+            await _cancel(exit_, probing)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        component = self._component
+        self._process = None
+        self._process = await children.spawn(
+            component.command, component.environment, self._log, component.death_signal
+        )
+        self._note(
+            state=State.STARTING,
+            pid=self._process.pid,
+            started_at=time.time(),
+            is_healthy=False,
+        )
+        return self._process
+
+    async def _until_ready(self) -> None:
+        # Another process gets ready; nothing in this one could wake us.
+        while not await self._component.is_ready():  # noqa: ASYNC110
+            await asyncio.sleep(STARTING_PROBE_INTERVAL_S)
+        self._note(state=State.RUNNING, is_healthy=True)
+
+    async def _probe_forever(self) -> None:
+        await self._until_ready()
+        while True:
+            await asyncio.sleep(HEALTH_PROBE_INTERVAL_S)
+            self._note(is_healthy=await self._component.is_ready())
+            bound(self._log)
+
+    def _not_ready(self, returncode: int | None) -> StackError:
+        what = (
+            f"was not ready after {self._component.start_timeout_s:.0f} s"
+            if returncode is None
+            else children.describe_exit(returncode)
+        )
+        return StackError(
+            f"{self._component.name} {what}; its last words: {last_line(self._log)} "
+            f"(see {self._log})."
+        )
+
+    def _note_death(self, end: str) -> None:
+        restarts = self._status.get(self._component.name).restarts + 1
+        self._note(
+            state=State.RESTARTING,
+            pid=None,
+            started_at=None,
+            is_healthy=False,
+            restarts=restarts,
+            last_exit=end,
+        )
+
+    def _note(self, **changes: object) -> None:
+        self._status.update(self._component.name, **changes)
+
+
+async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[int]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

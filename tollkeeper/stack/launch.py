@@ -1,0 +1,114 @@
+"""`tollkeeper up`: bring the stack up, keep it up, bring it down."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterable
+
+from tollkeeper.stack import demo
+from tollkeeper.stack.home import locate, open_home, sole_supervisor
+from tollkeeper.stack.leftovers import end_leftovers
+from tollkeeper.stack.ports import LOOPBACK, demand_free
+from tollkeeper.stack.probes import seconds_since
+from tollkeeper.stack.report import Reporter
+from tollkeeper.stack.settings import StackSettings
+from tollkeeper.stack.status import StatusFile
+from tollkeeper.stack.supervisor import Supervisor
+from tollkeeper.stack.topology import Topology, design
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(settings: StackSettings, reporter: Reporter) -> None:
+    """Run the stack in this process until a signal ends it.
+
+    Raises StackError when it cannot be brought up; nothing is left running then.
+    """
+    home = locate(settings.home)
+    open_home(home)
+    with sole_supervisor(home):
+        if end_leftovers(home):
+            reporter.line("ended what an earlier run had left behind")
+        demand_free(settings.address, settings.port, "TOLLKEEPER_PORT")
+        demand_free(LOOPBACK, settings.api_port, "TOLLKEEPER_API_PORT")
+        asyncio.run(_run(design(home, settings), reporter))
+
+
+async def _run(topology: Topology, reporter: Reporter) -> None:
+    home = topology.home
+    status = StatusFile(home.status, topology.endpoints)
+    supervisor = Supervisor(topology.phases(), home.logs, status, reporter.line)
+    stopping = _stop_event()
+    life = asyncio.create_task(_live(topology, supervisor, reporter))
+    waiting = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if life.done():
+            life.result()
+        reporter.line("stopping ...")
+    finally:
+        life.cancel()
+        waiting.cancel()
+        await asyncio.gather(life, waiting, return_exceptions=True)
+        await supervisor.stop()
+    reporter.line("stopped; `make up` starts it again")
+
+
+async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) -> None:
+    began = time.monotonic()
+    reporter.line(f"state folder {topology.home.root}")
+    reporter.line(_upstream(topology))
+    await supervisor.start()
+    text = await _final_word(topology)
+    reporter.ready(f"everything is up after {seconds_since(began)}\n\n{text}")
+    await supervisor.watch()
+
+
+def _upstream(topology: Topology) -> str:
+    if topology.simulator_port:
+        return (
+            "OPENROUTER_API_KEY is not set: answers come from the built-in SIMULATOR, "
+            "not from real models"
+        )
+    return f"upstream is {topology.provider_base_url}"
+
+
+async def _final_word(topology: Topology) -> str:
+    given = topology.settings.operator_token
+    token = given.get_secret_value() if given else topology.home.operator_token.read_text().strip()
+    operator = demo.Operator(topology.endpoints["api"], token)
+    key = await demo.ensure_demo_key(operator, topology.home.demo_key)
+    model = await demo.cheap_model(topology.endpoints["gateway"])
+    return "\n".join(_summary(topology, key, model))
+
+
+def _summary(topology: Topology, key: str, model: str | None) -> Iterable[str]:
+    endpoints, home = topology.endpoints, topology.home
+    yield f"  gateway         {endpoints['gateway']}/v1"
+    yield f"  meter API       {endpoints['api']}/docs"
+    if topology.simulator_port:
+        yield f"  simulator       {endpoints['simulator']} (bill: {home.simulator / 'bill.jsonl'})"
+    yield f"  operator token  {home.operator_token}"
+    yield f"  demo API key    {key}"
+    yield ""
+    if model is None:
+        yield "The catalogue holds no model yet; `tollkeeper models` shows it."
+        return
+    yield "Try it:"
+    yield ""
+    yield f"  curl {endpoints['gateway']}/v1/chat/completions \\"
+    yield f"    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\"
+    yield (
+        f'    -d \'{{"model": "{model}", "max_tokens": 50, '
+        '"messages": [{"role": "user", "content": "Hello"}]}\''
+    )
+    yield ""
+    yield "`make status` shows how it is, `make down` (or Ctrl-C here) ends it."
+
+
+def _stop_event() -> asyncio.Event:
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, event.set)
+    return event

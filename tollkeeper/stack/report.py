@@ -1,0 +1,71 @@
+"""What the person who started the stack gets to see."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TextIO
+
+import typer
+
+Kind = Literal["line", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One thing to show: progress, the final word, or why there is none."""
+
+    kind: Kind
+    text: str
+
+
+class Reporter:
+    """Shows progress at the terminal, or sends it to the command that waits for us.
+
+    A detached supervisor has its standard output in a log; the command that
+    started it reads the other end of `pipe` until `ready` or `failed`.
+    """
+
+    def __init__(self, pipe: int | None = None) -> None:
+        self._pipe = pipe
+
+    def line(self, text: str) -> None:
+        """Progress."""
+        self._say(Message("line", text))
+
+    def ready(self, text: str) -> None:
+        """Everything is up."""
+        self._say(Message("ready", text))
+        self._close()
+
+    def failed(self, text: str) -> None:
+        """It could not be brought up."""
+        self._say(Message("failed", text))
+        self._close()
+
+    def _say(self, message: Message) -> None:
+        if self._pipe is None:
+            typer.echo(message.text, err=message.kind == "failed")
+            return
+        # The final word holds the demo key, which has no place in a log.
+        if message.kind != "ready":
+            typer.echo(message.text)
+        self._send(self._pipe, message)
+
+    def _send(self, pipe: int, message: Message) -> None:
+        try:
+            os.write(pipe, (json.dumps([message.kind, message.text]) + "\n").encode())
+        except BrokenPipeError:
+            self._pipe = None
+
+    def _close(self) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+
+def received(stream: TextIO) -> Iterator[Message]:
+    """The messages of a detached supervisor until it has no more to say."""
+    for line in stream:
+        kind, text = json.loads(line)
+        yield Message(kind, text)
