@@ -1,0 +1,79 @@
+# Everything a person does with a clone. `make` alone lists it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status test lint format bench protos
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.installed
+SOURCES := authz meter tollkeeper tests $(wildcard bench)
+UP_OPTIONS ?=
+
+help:
+	@echo "Tollkeeper: a prepaid gateway for large language models"
+	@echo
+	@echo "  make setup    install everything into .venv (quick when done)"
+	@echo "  make up       start the whole system here; Ctrl-C ends it"
+	@echo "  make status   what runs, and whether it is healthy"
+	@echo "  make down     end a system started with: make up UP_OPTIONS=--detach"
+	@echo "  make test     all checks: style, types, layers, tests"
+	@echo "  make lint     style, types and layers only"
+	@echo "  make format   put the style right"
+	@echo "  make bench    measure; rows go to bench/latest.json"
+	@echo "  make protos   regenerate the protobuf modules"
+	@echo
+	@echo "Begin with: make up"
+
+setup: $(STAMP)
+	@echo "Set up in $(VENV). Next: make up"
+
+# The stamp is younger than what it was made from, or the work is done again.
+$(STAMP): pyproject.toml uv.lock .ci/setup
+	@.ci/setup $(VENV) $(UV_VERSION)
+	@touch $(STAMP)
+
+up: $(STAMP)
+	@$(BIN)/tollkeeper up $(UP_OPTIONS)
+
+down: $(STAMP)
+	@$(BIN)/tollkeeper down
+	@echo "Next: make up"
+
+# Exit codes of the command itself: 0 healthy, 1 not, 3 not running.
+status: $(STAMP)
+	@$(BIN)/tollkeeper status
+
+lint: $(STAMP)
+	@echo "Style: ruff check, ruff format"
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES)
+	@echo "Types: mypy --strict"
+	@$(BIN)/mypy
+	@echo "Layers: import-linter"
+	@$(BIN)/lint-imports --no-logo
+	@echo "Clean. Next: make test"
+
+format: $(STAMP)
+	@echo "Putting the style right"
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+	@echo "Done. Next: make test"
+
+# The tests come last, so that their summary is the last line.
+test: lint
+	@echo "Tests against real Postgres, Redis and Envoy"
+	@$(BIN)/pytest
+
+bench: $(STAMP)
+	@echo "Measuring; the machine should be idle"
+	@$(BIN)/python -m bench
+	@echo "The rows are in bench/latest.json. Next: compare them with README.md"
+
+protos: $(STAMP)
+	@echo "Generating protobuf modules from authz/protos and meter/protos"
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+		authz/protos/ext_authz.proto meter/protos/access_log.proto
+	@echo "Done. Next: make test"
