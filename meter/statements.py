@@ -1,0 +1,98 @@
+"""What an account is told about its past: transactions, usage totals, live holds.
+
+Views of the books, immutable and without secrets. Amounts are pico-dollars.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from meter.holds import HoldState
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What a settled request was about."""
+
+    model_id: str
+    credential_id: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One posting as its account sees it; `position` orders an account's postings in time."""
+
+    id: UUID
+    position: int
+    template: str
+    amount_picos: int
+    reason: str | None
+    recorded_at: datetime
+    request: RequestFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreditPosted:
+    """A credit or adjustment in the books, and the balance right after it."""
+
+    id: UUID
+    template: str
+    amount_picos: int
+    reason: str
+    recorded_at: datetime
+    balance_after_picos: int
+    was_replayed: bool
+
+
+class Grouping(StrEnum):
+    """By what usage is added up."""
+
+    DAY = "day"
+    MODEL = "model"
+    KEY = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    """The usage records of one group, added up; `group` is a date, a model or a credential id."""
+
+    group: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    provider_cost_picos: int
+    charge_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveHold:
+    """A hold that still sets money aside, with what is known of its request."""
+
+    id: UUID
+    account_id: str
+    credential_id: str
+    model_id: str
+    endpoint: str
+    amount_picos: int
+    state: HoldState
+    unknown_reason: str | None
+    generation_id: str | None
+    status_code: int | None
+    response_flags: str | None
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsSummary:
+    """How many holds are live. `oldest_open_seconds` is None when none is open."""
+
+    open: int
+    unknown: int
+    oldest_open_seconds: int | None
+    unknown_by_reason: dict[str, int]

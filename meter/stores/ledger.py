@@ -1,0 +1,102 @@
+"""The ledger in Postgres: an administrator's postings, and what an account sees of them."""
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from meter.accounts import Funds
+from meter.ledger.postings import Posting
+from meter.statements import CreditPosted, RequestFacts, Transaction
+from meter.stores.accounts import user_not_found
+from meter.stores.ledger_writes import write_postings
+from meter.stores.postgres import acquire, query
+from meter.top_up import check_credit, check_replay
+
+if TYPE_CHECKING:
+    from meter.stores.postgres import PostgresConnection, PostgresPool
+
+
+class LedgerStore:
+    """Posts credit and lists transactions. Raises StoreUnavailable during an outage."""
+
+    def __init__(self, pool: "PostgresPool") -> None:
+        self._pool = pool
+
+    async def post_credit(self, posting: Posting) -> CreditPosted:
+        """Post a credit or adjustment once, however often it is asked for.
+
+        Raises NotFound for an unknown account, and what `meter.top_up` raises: the account's
+        row is locked first, so the check and the posting see the same funds.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            funds = await _lock_funds(connection, posting.account_id)
+            before = await connection.fetchrow(query("find_posting"), posting.id)
+            if before is not None:
+                return _replayed(posting, before)
+            check_credit(posting, funds)
+            return await _append(connection, posting)
+
+    async def list_transactions(
+        self, account_id: str, before: int | None, limit: int
+    ) -> list[Transaction]:
+        """The account's postings, newest first, older than the position `before`."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(query("list_transactions"), account_id, before, limit)
+        return [_transaction(row) for row in rows]
+
+
+async def _lock_funds(connection: "PostgresConnection", account_id: str) -> Funds:
+    row = await connection.fetchrow(query("lock_account_funds"), account_id)
+    if row is None:
+        raise user_not_found(account_id)
+    return Funds(row["balance_picos"], row["held_picos"])
+
+
+def _replayed(posting: Posting, row: asyncpg.Record) -> CreditPosted:
+    check_replay(posting, int(row["amount_picos"]), row["reason"])
+    return CreditPosted(
+        id=posting.id,
+        template=row["template"],
+        amount_picos=posting.customer_picos,
+        reason=row["reason"],
+        recorded_at=row["recorded_at"],
+        balance_after_picos=int(row["balance_after_picos"]),
+        was_replayed=True,
+    )
+
+
+async def _append(connection: "PostgresConnection", posting: Posting) -> CreditPosted:
+    await write_postings(connection, [posting])
+    row = await connection.fetchrow(
+        query("move_balance"), posting.account_id, posting.customer_picos, posting.id
+    )
+    assert row is not None
+    return CreditPosted(
+        id=posting.id,
+        template=posting.template,
+        amount_picos=posting.customer_picos,
+        reason=posting.reason or "",
+        recorded_at=row["recorded_at"],
+        balance_after_picos=row["balance_picos"],
+        was_replayed=False,
+    )
+
+
+def _transaction(row: asyncpg.Record) -> Transaction:
+    request = None
+    if row["model_id"] is not None:
+        request = RequestFacts(
+            model_id=row["model_id"],
+            credential_id=row["credential_id"],
+            prompt_tokens=row["prompt_tokens"],
+            completion_tokens=row["completion_tokens"],
+        )
+    return Transaction(
+        id=row["id"],
+        position=row["seq"],
+        template=row["template"],
+        amount_picos=int(row["amount_picos"]),
+        reason=row["reason"],
+        recorded_at=row["recorded_at"],
+        request=request,
+    )

@@ -1,0 +1,4 @@
+-- Accepts one token under this name, and the former one no longer.
+INSERT INTO operators (name, digest) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, created_at = clock_timestamp()
+WHERE operators.digest <> excluded.digest
