@@ -1,0 +1,162 @@
+"""The supervisor with stand-ins for components: order, restarts, and a clean end."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tollkeeper.stack.component import Component, Step
+from tollkeeper.stack.errors import StackError
+from tollkeeper.stack.status import State, StatusFile, find_status
+from tollkeeper.stack.supervisor import Supervisor
+
+# Says in a file that it is ready, and in another what ended it.
+STAND_IN = """
+import pathlib, signal, sys, time
+mark, stubborn = pathlib.Path(sys.argv[1]), len(sys.argv) > 2
+def end(number, frame):
+    if not stubborn:
+        with (mark.parent / "ends").open("a") as ends: ends.write(mark.name + "\\n")
+        mark.unlink()
+        sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, end)
+mark.write_text("")
+while True: time.sleep(60)
+"""
+
+
+def stand_in(folder: Path, name: str, *extra: str) -> Component:
+    mark = folder / name
+
+    async def is_ready() -> bool:
+        return mark.exists()
+
+    command = (sys.executable, "-S", "-c", STAND_IN, str(mark), *extra)
+    return Component(name, command, is_ready, start_timeout_s=10, stop_timeout_s=0.3)
+
+
+@pytest.fixture
+async def supervise(
+    tmp_path: Path,
+) -> AsyncIterator[Callable[..., Supervisor]]:
+    made: list[Supervisor] = []
+
+    def make(*phases: tuple[Component | Step, ...]) -> Supervisor:
+        status = StatusFile(tmp_path / "status.json", {})
+        supervisor = Supervisor(phases, tmp_path, status, lambda line: None)
+        made.append(supervisor)
+        return supervisor
+
+    yield make
+    for supervisor in made:
+        await supervisor.stop()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - another process changes it.
+            await asyncio.sleep(0.02)
+
+
+async def test_phases_begin_in_order_and_end_in_reverse(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    seen: list[bool] = []
+
+    async def between() -> None:
+        seen.append((tmp_path / "first").exists() and not (tmp_path / "second").exists())
+
+    supervisor = supervise(
+        (stand_in(tmp_path, "first"),),
+        (Step("between", between),),
+        (stand_in(tmp_path, "second"),),
+    )
+    await supervisor.start()
+    assert seen == [True]
+    status = find_status(tmp_path / "status.json")
+    assert status is not None and status.is_healthy
+    await supervisor.stop()
+    assert (tmp_path / "ends").read_text().split() == ["second", "first"]
+    status = find_status(tmp_path / "status.json")
+    assert status is not None and status.state is State.STOPPED
+
+
+async def test_a_component_that_dies_is_started_again_and_counted(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    supervisor = supervise((stand_in(tmp_path, "mortal"),))
+    await supervisor.start()
+
+    def one() -> tuple[int | None, int, bool]:
+        status = find_status(tmp_path / "status.json")
+        assert status is not None
+        (mortal,) = status.components
+        return mortal.pid, mortal.restarts, mortal.is_healthy
+
+    def restarted(count: int) -> Callable[[], bool]:
+        return lambda: one()[1] == count and one()[2]
+
+    first = one()[0]
+    assert first is not None
+    for count in (1, 2):
+        (tmp_path / "mortal").unlink()
+        pid = one()[0]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(restarted(count))
+    status = find_status(tmp_path / "status.json")
+    assert status is not None and status.components[0].last_exit == "was ended by SIGKILL"
+    assert one()[0] != first
+
+
+async def test_what_never_gets_ready_is_explained(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    async def never() -> bool:
+        return False
+
+    broken = (sys.executable, "-S", "-c", "raise SystemExit('the disk is full')")
+    supervisor = supervise((Component("broken", broken, never),))
+    with pytest.raises(StackError, match=r"broken ended with exit code 1.*the disk is full"):
+        await supervisor.start()
+    slow = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
+    supervisor = supervise((Component("slow", slow, never, start_timeout_s=0.2),))
+    with pytest.raises(StackError, match="slow was not ready"):
+        await supervisor.start()
+    missing = Component("missing", ("/nonexistent/program",), never)
+    with pytest.raises(StackError, match="cannot be started"):
+        await supervise((missing,)).start()
+
+
+async def test_what_does_not_listen_is_killed(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    supervisor = supervise((stand_in(tmp_path, "stubborn", "stubborn"),))
+    await supervisor.start()
+    status = find_status(tmp_path / "status.json")
+    assert status is not None
+    pid = status.components[0].pid
+    began = time.monotonic()
+    await supervisor.stop()
+    assert time.monotonic() - began < 5
+    assert pid is not None and not psutil.pid_exists(pid)
+
+
+async def test_a_failing_step_ends_the_start(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    def failing() -> Awaitable[None]:
+        raise StackError("no")
+
+    supervisor = supervise((stand_in(tmp_path, "first"),), (Step("bad", failing),))
+    with pytest.raises(StackError, match="no"):
+        await supervisor.start()
+    await supervisor.stop()
+    assert (tmp_path / "ends").read_text().split() == ["first"]
