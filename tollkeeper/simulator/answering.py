@@ -82,9 +82,9 @@ class Answerer:
         self._now = now
         self._ids = random.Random()  # Ids must differ between runs, not be secret
 
-    def answer(self, ask: Ask, behaviour: Behaviour) -> Answer:
+    def answer(self, ask: Ask, model_name: str, behaviour: Behaviour) -> Answer:
         """Raises Refusal when no model can serve the request."""
-        model = self._find_model(ask)
+        model = self._find_model(ask, model_name)
         choices = self._choices(ask, model, behaviour)
         usage = _usage(ask, model, choices, behaviour)
         at = self._now()
@@ -98,8 +98,7 @@ class Answerer:
             cost_picos=_cost(ask, model, usage),
         )
 
-    def _find_model(self, ask: Ask) -> Model:
-        name = ask.model_names[0]
+    def _find_model(self, ask: Ask, name: str) -> Model:
         model = self._catalogue.find(name)
         if model is None:
             raise Refusal(400, f"{name} is not a valid model ID")

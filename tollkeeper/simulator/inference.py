@@ -3,12 +3,13 @@
 import asyncio
 import hmac
 import json
+from collections.abc import Mapping
 
 from aiohttp import web
 from pydantic import SecretStr
 
 from tollkeeper.simulator.answering import Answer, Answerer
-from tollkeeper.simulator.asking import Endpoint, read_ask
+from tollkeeper.simulator.asking import Ask, Endpoint, read_ask
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.generation import Generations
 from tollkeeper.simulator.misbehaviour import Behaviour, Behaviours
@@ -92,15 +93,23 @@ class Inference:
         self, request: web.Request, endpoint: Endpoint, body: bytes
     ) -> web.StreamResponse:
         ask = read_ask(endpoint, body)
-        behaviour = self._behaviours.take(ask.model_names[0], ask.is_stream, request.headers)
+        model_name, behaviour = self._route(ask, request.headers)
         delay_ms = self._delay_ms + behaviour.delay_ms
         if delay_ms:
             await asyncio.sleep(delay_ms / 1000)
         if behaviour.status is not None:
             return _refused(behaviour.status, behaviour)
-        answer = self._answerer.answer(ask, behaviour)
+        answer = self._answerer.answer(ask, model_name, behaviour)
         await self._charge(answer)
         return await self._reply(request, answer, behaviour)
+
+    def _route(self, ask: Ask, headers: Mapping[str, str]) -> tuple[str, Behaviour]:
+        """The first of the models asked for that is not told to refuse, else the last."""
+        for model_name in ask.model_names:
+            behaviour = self._behaviours.take(model_name, ask.is_stream, headers)
+            if behaviour.status is None:
+                break
+        return model_name, behaviour
 
     async def _charge(self, answer: Answer) -> None:
         """Bill the answer. Raises Refusal(503) when the bill cannot be written."""
