@@ -29,6 +29,10 @@ class Holds(Protocol):
         """End holds without a charge; returns how many were still open. Idempotent."""
         ...
 
+    def release_later(self, hold_ids: Sequence[UUID]) -> None:
+        """The same in the background, tried again through an outage; never raises."""
+        ...
+
 
 class Principals(Protocol):
     """Where the identity behind a credential is looked up."""

@@ -82,6 +82,8 @@ class Demand:
     extra_completion_tokens: int = 0
     images: int = 0
     web_searches: int = 0
+    # How many prompts `prompt_tokens` is spread over; each may fill the whole context.
+    prompts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def estimate(
     flat = max(_flat_cost(demand, model.price) for model in candidates)
     fixed = max(
         _flat_cost(demand, model.price)
-        + min(demand.prompt_tokens, model.context_length) * model.price.dearest_prompt_picos
+        + min(demand.prompt_tokens, model.context_length * demand.prompts)
+        * model.price.dearest_prompt_picos
         + demand.extra_completion_tokens * demand.choices * model.price.dearest_completion_picos
         for model in candidates
     )

@@ -61,7 +61,9 @@ class AccessLogService:
 def build_server(service: AccessLogService, listen: str) -> grpc.aio.Server:
     """A server that listens on `unix:/path` or `host:port`; raises OSError when it cannot."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
-    handler = grpc.stream_unary_rpc_method_handler(service.stream)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
+        service.stream
+    )
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
     )

@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from meter.accounts import Account, Funds
 from meter.errors import Conflict, InvalidRequest, NotFound
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class Amendment:
 class AccountStore:
     """Opens, finds and amends accounts. Raises StoreUnavailable during an outage."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def create(self, new: NewAccount) -> Account:

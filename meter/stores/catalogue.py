@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from meter.pricing import Model, Price
-from meter.stores.postgres import acquire, query
+from meter.stores.postgres import PostgresPool, acquire, query
 
 if TYPE_CHECKING:
     from asyncpg import Record
-
-    from meter.stores.postgres import PostgresPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class ModelListing:
 class PostgresCatalogue:
     """Implements `meter.ports.Catalogue`, and stores what a sync brought."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def load_models(self) -> dict[str, Model]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -10,10 +9,7 @@ from meter.accounts import Credential
 from meter.credentials import MintedKey, Pepper
 from meter.errors import NotFound
 from meter.stores.accounts import user_not_found
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,7 @@ class Caller:
 class CredentialStore:
     """Issues, lists, revokes and recognises credentials. Raises StoreUnavailable in an outage."""
 
-    def __init__(self, pool: "PostgresPool", pepper: Pepper) -> None:
+    def __init__(self, pool: PostgresPool, pepper: Pepper) -> None:
         self._pool = pool
         self._pepper = pepper
 

@@ -12,12 +12,10 @@ import structlog
 
 from meter.errors import StoreUnavailable
 from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
-from meter.stores.postgres import acquire, query
+from meter.stores.postgres import PostgresPool, acquire, query
 
 if TYPE_CHECKING:
     from asyncpg import Record
-
-    from meter.stores.postgres import PostgresPool
 
 BATCH_LIMIT: Final = 64
 CONCURRENT_COMMITS: Final = 2
@@ -42,7 +40,7 @@ class PostgresHolds:
     `lifetime` is how long a hold stays before the sweep may end it.
     """
 
-    def __init__(self, pool: "PostgresPool", lifetime: timedelta) -> None:
+    def __init__(self, pool: PostgresPool, lifetime: timedelta) -> None:
         self._pool = pool
         self._lifetime = lifetime
         self._waiting: deque[_Waiting] = deque()
@@ -79,9 +77,13 @@ class PostgresHolds:
         self._start(self._release_until_done(list(hold_ids)))
 
     async def close(self) -> None:
-        """Wait for commits and releases under way; called after the last check was answered."""
-        if self._background:
-            await asyncio.wait(self._background, timeout=DRAIN_TIMEOUT_S)
+        """Wait for commits and for the releases that they cause; call it after the last check."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while self._background:
+                    await asyncio.wait(self._background)
+        except TimeoutError:
+            _log.error("hold_drain_timed_out", tasks=len(self._background))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -1,7 +1,5 @@
 """The ledger in Postgres: an administrator's postings, and what an account sees of them."""
 
-from typing import TYPE_CHECKING
-
 import asyncpg
 
 from meter.accounts import Funds
@@ -9,17 +7,14 @@ from meter.ledger.postings import Posting
 from meter.statements import CreditPosted, RequestFacts, Transaction
 from meter.stores.accounts import user_not_found
 from meter.stores.ledger_writes import write_postings
-from meter.stores.postgres import acquire, query
+from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
 from meter.top_up import check_credit, check_replay
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresConnection, PostgresPool
 
 
 class LedgerStore:
     """Posts credit and lists transactions. Raises StoreUnavailable during an outage."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def post_credit(self, posting: Posting) -> CreditPosted:
@@ -45,7 +40,7 @@ class LedgerStore:
         return [_transaction(row) for row in rows]
 
 
-async def _lock_funds(connection: "PostgresConnection", account_id: str) -> Funds:
+async def _lock_funds(connection: PostgresConnection, account_id: str) -> Funds:
     row = await connection.fetchrow(query("lock_account_funds"), account_id)
     if row is None:
         raise user_not_found(account_id)
@@ -65,7 +60,7 @@ def _replayed(posting: Posting, row: asyncpg.Record) -> CreditPosted:
     )
 
 
-async def _append(connection: "PostgresConnection", posting: Posting) -> CreditPosted:
+async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
     await write_postings(connection, [posting])
     row = await connection.fetchrow(
         query("move_balance"), posting.account_id, posting.customer_picos, posting.id

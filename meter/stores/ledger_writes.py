@@ -1,16 +1,12 @@
 """Appends postings with their entries, inside a transaction that the caller holds."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from meter.ledger.postings import Posting
-from meter.stores.postgres import query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresConnection
+from meter.stores.postgres import PostgresConnection, query
 
 
-async def write_postings(connection: "PostgresConnection", postings: Sequence[Posting]) -> None:
+async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> None:
     """Append postings; the caller moves the balances in the same transaction.
 
     Raises asyncpg.UniqueViolationError when one of them was posted before.

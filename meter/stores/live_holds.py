@@ -1,23 +1,19 @@
 """Live holds in Postgres, for people who look after them."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 
 from meter.holds import HoldState
 from meter.statements import HoldsSummary, LiveHold
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 
 class LiveHoldStore:
     """Counts and lists holds that have not ended. Raises StoreUnavailable during an outage."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def summarise(self) -> HoldsSummary:

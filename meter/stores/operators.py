@@ -5,13 +5,10 @@ A token is 32 random bytes, so an unkeyed SHA-256 tells nothing about it.
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from meter.credentials import SecretText
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 MOST_OPERATORS: Final = 32
 
@@ -24,7 +21,7 @@ def operator_digest(token: str) -> bytes:
 class OperatorStore:
     """Admits and recognises operators. Raises StoreUnavailable during an outage."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def admit(self, name: str, token: SecretText) -> None:

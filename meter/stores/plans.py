@@ -1,18 +1,13 @@
 """Plans in Postgres."""
 
-from typing import TYPE_CHECKING
-
 from meter.accounts import Plan
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 
 class PlanStore:
     """Lists and sets plans. Raises StoreUnavailable during an outage."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def list_all(self) -> list[Plan]:

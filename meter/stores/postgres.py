@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
@@ -14,8 +14,9 @@ from meter.errors import StoreUnavailable
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
-    PostgresConnection = Connection[Record]
-    PostgresPool = Pool[Record]
+# As strings, because asyncpg's classes are generic for the type checker only.
+PostgresConnection: TypeAlias = "Connection[Record]"
+PostgresPool: TypeAlias = "Pool[Record]"
 
 CONNECT_TIMEOUT_S: Final = 3.0
 ACQUIRE_TIMEOUT_S: Final = 2.0
@@ -56,7 +57,7 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__})") from error
 
 
-async def open_pool(dsn: str, most_connections: int) -> "PostgresPool":
+async def open_pool(dsn: str, most_connections: int) -> PostgresPool:
     """Make a pool that connects when first used, so that a service can start before Postgres.
 
     Returned connections are not reset: no statement here changes the session, and the reset
@@ -80,14 +81,14 @@ async def _keep_session(_connection: object) -> None:
 
 
 @asynccontextmanager
-async def acquire(pool: "PostgresPool") -> AsyncIterator["PostgresConnection"]:
+async def acquire(pool: PostgresPool) -> AsyncIterator[PostgresConnection]:
     """Borrow a connection; outages while waiting for it or using it become StoreUnavailable."""
     with store_errors():
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             yield connection  # type: ignore[misc]
 
 
-async def is_reachable(pool: "PostgresPool") -> bool:
+async def is_reachable(pool: PostgresPool) -> bool:
     """Whether Postgres answers a trivial query now."""
     try:
         async with acquire(pool) as connection:

@@ -1,18 +1,13 @@
 """The identities behind credentials, in Postgres."""
 
-from typing import TYPE_CHECKING
-
 from meter.accounts import Principal
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 
 class PostgresPrincipals:
     """Implements `meter.ports.Principals`."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def find_principal(self, digest: bytes) -> Principal | None:

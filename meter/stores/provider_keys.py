@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from meter.credentials import SecretText
 from meter.errors import Conflict, InvalidRequest
 from meter.providers.seal import MasterKey, SealContext
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 SYSTEM_OWNER: Final = "system"
 MAX_KEY_CHARS: Final = 512
@@ -33,7 +30,7 @@ class ProviderKeyListing:
 class PostgresProviderKeys:
     """Implements `meter.ports.ProviderKeys`, and lets administrators set keys."""
 
-    def __init__(self, pool: "PostgresPool", master_key: MasterKey) -> None:
+    def __init__(self, pool: PostgresPool, master_key: MasterKey) -> None:
         self._pool = pool
         self._master_key = master_key
 

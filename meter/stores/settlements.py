@@ -15,19 +15,17 @@ from meter.holds import Hold, HoldState
 from meter.settlement_batch import BatchPlan, HoldOnRecord, Settlement, plan_batch
 from meter.stores.catalogue import to_price
 from meter.stores.ledger_writes import write_postings
-from meter.stores.postgres import acquire, query
+from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
 from meter.usage import Observation
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from meter.stores.postgres import PostgresConnection, PostgresPool
-
 
 class PostgresSettlements:
     """Where observed endings become charges."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
@@ -61,7 +59,7 @@ def _distinct_batches(observations: Sequence[Observation]) -> list[list[Observat
     return [list(batch.values()) for batch in batches]
 
 
-async def _write(connection: "PostgresConnection", plan: BatchPlan) -> None:
+async def _write(connection: PostgresConnection, plan: BatchPlan) -> None:
     if plan.changes_nothing:
         return
     if plan.settlements:
@@ -79,7 +77,7 @@ async def _write(connection: "PostgresConnection", plan: BatchPlan) -> None:
         await connection.execute(query("insert_settlement_conflicts"), *_conflict_columns(plan))
 
 
-async def _end_holds(connection: "PostgresConnection", plan: BatchPlan) -> None:
+async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:
     ids = [each.hold.id for each in plan.settlements] + plan.released
     if not ids:
         return

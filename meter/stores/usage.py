@@ -1,19 +1,15 @@
 """Usage records in Postgres, added up."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from meter.statements import Grouping, UsageTotals
-from meter.stores.postgres import acquire, query
-
-if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresPool, acquire, query
 
 
 class UsageStore:
     """Adds up usage records. Raises StoreUnavailable during an outage."""
 
-    def __init__(self, pool: "PostgresPool") -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def list_totals(

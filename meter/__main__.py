@@ -1,0 +1,76 @@
+"""`python -m meter`: serve, migrate, or set a provider's key."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import uvloop
+from pydantic import ValidationError
+
+from meter.credentials import SecretText
+from meter.errors import MeterError
+from meter.providers.openrouter import PROVIDER
+from meter.providers.seal import MasterKey
+from meter.serve import serve
+from meter.settings import MeterSettings, MigrationSettings
+from meter.stores.migrations import migrate
+from meter.stores.postgres import open_pool
+from meter.stores.provider_keys import SYSTEM_OWNER, PostgresProviderKeys
+from meter.telemetry import configure_logs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m meter", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve the API and take the access log in (the default)")
+    commands.add_parser("migrate", help="bring the database up to date")
+    set_key = commands.add_parser(
+        "set-provider-key", help="seal the provider key read from standard input"
+    )
+    set_key.add_argument("provider", choices=[PROVIDER])
+    parsed = parser.parse_args(arguments)
+    try:
+        return _run(parsed)
+    except ValidationError as error:
+        # Only names and reasons: the rejected input may be a secret.
+        for problem in error.errors(include_input=False, include_url=False):
+            name = "TOLLKEEPER_" + "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"meter: {name}: {problem['msg']}", file=sys.stderr)
+        return 2
+    except (MeterError, OSError) as error:
+        print(f"meter: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    if parsed.command == "migrate":
+        asyncio.run(_migrate(MigrationSettings()))  # type: ignore[call-arg]
+    elif parsed.command == "set-provider-key":
+        asyncio.run(_set_provider_key(MeterSettings(), parsed.provider))  # type: ignore[call-arg]
+    else:
+        settings = MeterSettings()  # type: ignore[call-arg]
+        configure_logs(settings.log_format)
+        uvloop.run(serve(settings))
+    return 0
+
+
+async def _migrate(settings: MigrationSettings) -> None:
+    new = await migrate(settings.migration_database_url.get_secret_value())
+    print(f"applied {', '.join(new)}" if new else "the database is up to date")
+
+
+async def _set_provider_key(settings: MeterSettings, provider: str) -> None:
+    plain = SecretText(sys.stdin.readline().strip())
+    pool = await open_pool(settings.database_url.get_secret_value(), most_connections=1)
+    try:
+        keys = PostgresProviderKeys(pool, MasterKey.from_file(settings.master_key_file))
+        version = await keys.set_key(provider, SYSTEM_OWNER, plain)
+    finally:
+        await pool.close()
+    print(f"the {provider} key is set (version {version})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What the API is made of, given to `create_app` and found again by every route."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from meter.api.cursors import Cursors
+from meter.clock import Clock
+from meter.credentials import Pepper, SecretText
+from meter.stores.accounts import AccountStore
+from meter.stores.catalogue import ModelListing
+from meter.stores.credentials import CredentialStore
+from meter.stores.ledger import LedgerStore
+from meter.stores.live_holds import LiveHoldStore
+from meter.stores.operators import OperatorStore
+from meter.stores.plans import PlanStore
+from meter.stores.provider_keys import ProviderKeyListing
+from meter.stores.usage import UsageStore
+from meter.stores.verification import VerificationStore
+
+if TYPE_CHECKING:
+    from meter.stores.postgres import PostgresPool
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether one component does its work, with a sentence why not.
+
+    A component that is not required is shown, but does not make the meter unready.
+    """
+
+    is_ready: bool
+    reason: str | None = None
+    is_required: bool = True
+
+
+ReadinessProbe = Callable[[], Awaitable[Readiness]]
+
+
+class Listings(Protocol):
+    """Where the catalogue for show comes from."""
+
+    async def load_listings(self) -> list[ModelListing]:
+        """All listed models with the price in force. Raises StoreUnavailable."""
+        ...
+
+
+class ProviderKeyRegister(Protocol):
+    """Where provider keys are set and looked at."""
+
+    async def set_key(self, provider: str, owner: str, plain: SecretText) -> int:
+        """Seal and store a key; returns its version. Raises InvalidRequest, StoreUnavailable."""
+        ...
+
+    async def list_keys(self) -> list[ProviderKeyListing]:
+        """Which keys are set; never the keys. Raises StoreUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDependencies:
+    """Everything from outside. The probe `postgres` is added where `readiness` has none."""
+
+    pool: "PostgresPool"
+    pepper: Pepper
+    clock: Clock
+    listings: Listings
+    provider_keys: ProviderKeyRegister
+    registry: CollectorRegistry
+    provider_base_url: str | None = None
+    readiness: Mapping[str, ReadinessProbe] = field(default_factory=dict)
+
+
+class Books:
+    """The stores and services of one application."""
+
+    def __init__(self, outside: ApiDependencies) -> None:
+        pool = outside.pool
+        self.outside = outside
+        self.clock = outside.clock
+        self.accounts = AccountStore(pool)
+        self.credentials = CredentialStore(pool, outside.pepper)
+        self.ledger = LedgerStore(pool)
+        self.usage = UsageStore(pool)
+        self.plans = PlanStore(pool)
+        self.holds = LiveHoldStore(pool)
+        self.operators = OperatorStore(pool)
+        self.verification = VerificationStore(pool)
+        self.cursors = Cursors(outside.pepper)
+        # A verification reads everything; a second one at the same time waits.
+        self.one_verification = asyncio.Lock()
+
+
+def _books(request: Request) -> Books:
+    books: Books = request.app.state.books
+    return books
+
+
+FromBooks = Annotated[Books, Depends(_books)]

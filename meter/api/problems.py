@@ -1,0 +1,172 @@
+"""Errors as answers: RFC 9457 problem details, or OpenAI's shape where OpenAI's clients ask.
+
+Nothing that the caller sent is repeated, so that no secret comes back in an error.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from meter import top_up
+from meter.errors import Conflict, InvalidAmount, InvalidRequest, MeterError, NotFound, Outage
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 1
+MOST_FIELD_ERRORS: Final = 20
+MAX_FIELD_CHARS: Final = 100
+# What OpenAI's and Anthropic's clients call, so these errors are in the shape that they read.
+_OPENAI_PATHS: Final = ("/v1/", "/api/v1/llm/")
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class FieldError(BaseModel):
+    """What is wrong with one member of a request."""
+
+    field: str = Field(examples=["body.amount"])
+    message: str = Field(examples=["an amount is a decimal string of US dollars"])
+    code: str = Field(examples=["value_error"])
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it; `code` is stable and meant for programs."""
+
+    type: str = Field(examples=["urn:tollkeeper:problem:not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no user 'usr_x'"])
+    code: str = Field(examples=["not_found"])
+    errors: list[FieldError] = Field(default_factory=list)
+
+
+@dataclass(eq=False)
+class ProblemError(Exception):
+    """A refusal of the API itself, raised anywhere while a request is answered."""
+
+    status: int
+    code: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[FieldError] = ()
+
+
+_BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
+    NotFound: (404, "not_found"),
+    top_up.InsufficientAvailable: (409, "insufficient_available"),
+    top_up.IdempotencyKeyReused: (409, "idempotency_key_reused"),
+    top_up.BalanceTooLarge: (409, "balance_too_large"),
+    Conflict: (409, "conflict"),
+    InvalidAmount: (422, "invalid_amount"),
+    InvalidRequest: (422, "invalid_request"),
+}
+_HTTP_CODES: Final = {
+    404: ("route_not_found", "there is no such route; /openapi.json lists them all"),
+    405: ("method_not_allowed", "this route does not answer that method"),
+    413: ("request_too_large", "the body is larger than 1 MiB"),
+}
+
+
+def render(request: Request, problem: ProblemError) -> Response:
+    """The answer for a problem, in the shape that the path's clients expect."""
+    if request.url.path.startswith(_OPENAI_PATHS):
+        return _openai_error(problem)
+    body = Problem(
+        type=f"urn:tollkeeper:problem:{problem.code}",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        code=problem.code,
+        errors=list(problem.errors),
+    )
+    return Response(
+        body.model_dump_json(),
+        problem.status,
+        headers={**problem.headers},
+        media_type=PROBLEM_MEDIA_TYPE,
+    )
+
+
+def _openai_error(problem: ProblemError) -> Response:
+    kinds = {404: "not_found_error", 503: "service_unavailable"}
+    kind = kinds.get(
+        problem.status, "server_error" if problem.status >= 500 else "invalid_request_error"
+    )
+    error = {"message": problem.detail, "type": kind, "code": problem.code, "param": None}
+    return Response(
+        json.dumps({"error": error}),
+        problem.status,
+        headers={**problem.headers},
+        media_type="application/json",
+    )
+
+
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """For ProblemError."""
+    assert isinstance(error, ProblemError)
+    return render(request, error)
+
+
+async def answer_meter_error(request: Request, error: Exception) -> Response:
+    """For everything that the meter raises on purpose."""
+    assert isinstance(error, MeterError)
+    if isinstance(error, Outage):
+        _log.warning("api_outage", reason=str(error))
+        return render(request, unavailable())
+    for kind in type(error).__mro__:
+        if kind in _BY_EXCEPTION:
+            status, code = _BY_EXCEPTION[kind]
+            return render(request, ProblemError(status, code, str(error)))
+    # A broken invariant or seal is nobody's request's fault: it is logged where it surfaces.
+    raise error
+
+
+async def answer_http_error(request: Request, error: Exception) -> Response:
+    """For what the framework refuses: unknown routes, methods, bodies."""
+    assert isinstance(error, HTTPException)
+    code, detail = _HTTP_CODES.get(error.status_code, ("bad_request", str(error.detail)))
+    headers = dict(error.headers or {})
+    return render(request, ProblemError(error.status_code, code, detail, headers))
+
+
+async def answer_invalid_request(request: Request, error: Exception) -> Response:
+    """For requests that are not as the route describes them."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return render(request, ProblemError(400, "invalid_json", "the body is not valid JSON"))
+    errors = [_field_error(one) for one in found[:MOST_FIELD_ERRORS]]
+    detail = "; ".join(f"{one.field}: {one.message}" for one in errors[:3])
+    return render(request, ProblemError(422, "invalid_request", detail, errors=errors))
+
+
+def unavailable() -> ProblemError:
+    """Postgres is away: trying again soon may help."""
+    return ProblemError(
+        503,
+        "unavailable",
+        "the books cannot be reached at the moment; try again",
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def internal_error() -> ProblemError:
+    """Something broke here; the log has it, the answer does not."""
+    return ProblemError(500, "internal_error", "the request failed because of a fault in the meter")
+
+
+def _field_error(one: Mapping[str, Any]) -> FieldError:
+    where = ".".join(str(part) for part in one["loc"])
+    # A member's name is the caller's own text, and may be long or not even be Unicode.
+    where = where.encode("utf-8", "replace").decode()[:MAX_FIELD_CHARS]
+    message = str(one["msg"]).removeprefix("Value error, ")
+    if one["type"] == "extra_forbidden":
+        message = "there is no such member here"
+    return FieldError(field=where, message=message, code=str(one["type"]))

@@ -1,0 +1,166 @@
+"""Users: the accounts, as administrators see and change them."""
+
+import secrets
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from meter.accounts import Account
+from meter.api.authentication import OperatorOnly
+from meter.api.dependencies import Books, FromBooks
+from meter.api.fields import (
+    AccountId,
+    Body,
+    Email,
+    Instant,
+    MarkupBps,
+    Name,
+    Page,
+    PageQuery,
+    PlanId,
+    Usd,
+    UserIdPath,
+)
+from meter.api.problems import ProblemError
+from meter.money import format_usd
+from meter.stores.accounts import Amendment, NewAccount
+
+DEFAULT_PLAN: Final = "standard"
+_ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_ID_CHARS: Final = 20
+_REQUIRED: Final = ("plan",)
+
+router = APIRouter(prefix="/api/v1/admin/users", tags=["Users"], dependencies=OperatorOnly)
+
+
+class NewUser(Body):
+    """A user to be made."""
+
+    email: Email
+    name: Name | None = None
+    id: AccountId | None = Field(default=None, description="Ours to choose when left out")
+    plan: PlanId = DEFAULT_PLAN
+    markup_bps: MarkupBps | None = Field(default=None, description="Instead of the plan's")
+
+
+class UserChanges(Body):
+    """New terms; what is left out stays as it is."""
+
+    name: Name | None = None
+    plan: PlanId | None = None
+    markup_bps: MarkupBps | None = Field(default=None, description="null: the plan's applies")
+
+
+class User(Body):
+    """A user, with credit in US dollars."""
+
+    id: AccountId
+    email: str
+    name: str | None
+    plan: str
+    markup_bps: int | None = Field(description="null: the plan's applies")
+    is_suspended: bool
+    balance: Usd
+    held: Usd
+    available: Usd
+    created_at: Instant
+
+    @classmethod
+    def from_account(cls, account: Account) -> "User":
+        return cls(
+            id=account.id,
+            email=account.email,
+            name=account.name,
+            plan=account.plan_id,
+            markup_bps=account.markup_bps,
+            is_suspended=account.is_suspended,
+            balance=format_usd(account.funds.balance_picos),
+            held=format_usd(account.funds.held_picos),
+            available=format_usd(account.funds.available_picos),
+            created_at=account.created_at,
+        )
+
+
+class UserPage(Page):
+    """Users, newest first."""
+
+    data: list[User]
+
+
+class UserQuery(PageQuery):
+    """Which users to list."""
+
+    email: Annotated[Email | None, Query(description="Only the user with this email")] = None
+
+
+@router.post("", status_code=201, summary="Create a user")
+async def create_user(body: NewUser, books: FromBooks, response: Response) -> User:
+    """Open an account without credit. 409 when the id or the email is taken."""
+    new = NewAccount(
+        id=body.id or _new_id(),
+        email=body.email,
+        name=body.name,
+        plan_id=body.plan,
+        markup_bps=body.markup_bps,
+    )
+    account = await books.accounts.create(new)
+    response.headers["Location"] = f"{router.prefix}/{account.id}"
+    return User.from_account(account)
+
+
+@router.get("", summary="List users")
+async def list_users(query: Annotated[UserQuery, Query()], books: FromBooks) -> UserPage:
+    """All users, newest first, or the one with a given email."""
+    scope = f"users:{query.email}"
+    after = books.cursors.open_instant(scope, query.cursor)
+    rows = await books.accounts.list_page(query.email, after, query.limit + 1)
+    page, cursor = books.cursors.next_page(
+        scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
+    )
+    return UserPage(data=[User.from_account(account) for account in page], next_cursor=cursor)
+
+
+@router.get("/{user_id}", summary="Get a user")
+async def get_user(user_id: UserIdPath, books: FromBooks) -> User:
+    """One user with their credit."""
+    return User.from_account(await find_account(books, user_id))
+
+
+@router.patch("/{user_id}", summary="Change a user's terms")
+async def change_user(user_id: UserIdPath, body: UserChanges, books: FromBooks) -> User:
+    """Change name, plan or markup. Holds that are open keep the terms they were placed under."""
+    for name in _REQUIRED:
+        if name in body.model_fields_set and getattr(body, name) is None:
+            raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
+    await find_account(books, user_id)
+    amendment = Amendment(
+        changes=frozenset(body.model_fields_set),
+        name=body.name,
+        plan_id=body.plan,
+        markup_bps=body.markup_bps,
+    )
+    return User.from_account(await books.accounts.amend(user_id, amendment))
+
+
+@router.post("/{user_id}/suspend", summary="Suspend a user")
+async def suspend_user(user_id: UserIdPath, books: FromBooks) -> User:
+    """No request of this user is let in from now on. Saying it twice changes nothing."""
+    await find_account(books, user_id)
+    return User.from_account(await books.accounts.set_suspended(user_id, True))
+
+
+@router.post("/{user_id}/resume", summary="Resume a user")
+async def resume_user(user_id: UserIdPath, books: FromBooks) -> User:
+    """End a suspension. Saying it twice changes nothing."""
+    await find_account(books, user_id)
+    return User.from_account(await books.accounts.set_suspended(user_id, False))
+
+
+async def find_account(books: Books, user_id: str) -> Account:
+    """The account behind an id from a path; raises NotFound, also for what is no id at all."""
+    return await books.accounts.get(user_id)
+
+
+def _new_id() -> str:
+    return "usr_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS))

@@ -1,0 +1,133 @@
+"""Reads OpenRouter's catalogue, `GET /models`: decimal prices in, pico-dollars out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import aiohttp
+
+from meter.credentials import SecretText
+from meter.errors import InvalidAmount, ProviderUnavailable
+from meter.money import picos_from_decimal
+from meter.stores.catalogue import OfferedModel
+
+PROVIDER: Final = "openrouter"
+FETCH_TIMEOUT_S: Final = 20.0
+MAX_CATALOGUE_BYTES: Final = 32 * 1024 * 1024
+MAX_MODELS: Final = 20_000
+MAX_MODEL_ID_CHARS: Final = 200
+# What a model may read or write when the catalogue names no limit of its own.
+ASSUMED_CONTEXT_TOKENS: Final = 131_072
+# Parts of the listing that are passed on to whoever asks for `/v1/models`.
+_LISTED = (
+    "canonical_slug",
+    "created",
+    "description",
+    "architecture",
+    "top_provider",
+    "supported_parameters",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedCatalogue:
+    """What a provider offers now. `unpriced` counts models that name no fixed price."""
+
+    models: tuple[OfferedModel, ...]
+    unpriced: int
+
+
+async def fetch_catalogue(
+    session: aiohttp.ClientSession, base_url: str, key: SecretText | None
+) -> OfferedCatalogue:
+    """Fetch and read the catalogue.
+
+    Raises ProviderUnavailable when the provider does not answer, answers too much, or answers
+    something that is no catalogue.
+    """
+    headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
+    timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
+    try:
+        async with session.get(
+            f"{base_url}/models", headers=headers, timeout=timeout, allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                raise ProviderUnavailable(f"GET /models answered {response.status}")
+            body = await response.content.read(MAX_CATALOGUE_BYTES + 1)
+            while len(body) <= MAX_CATALOGUE_BYTES and not response.content.at_eof():
+                body += await response.content.read(MAX_CATALOGUE_BYTES + 1 - len(body))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ProviderUnavailable(f"GET /models failed ({type(error).__name__})") from error
+    if len(body) > MAX_CATALOGUE_BYTES:
+        raise ProviderUnavailable("GET /models answered more than the catalogue may hold")
+    return read_catalogue(body)
+
+
+def read_catalogue(body: bytes) -> OfferedCatalogue:
+    """Read the reply of `GET /models`. Raises ProviderUnavailable when it is no catalogue."""
+    try:
+        listed = json.loads(body, parse_float=Decimal)["data"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProviderUnavailable("GET /models answered no catalogue") from error
+    if not isinstance(listed, list) or len(listed) > MAX_MODELS:
+        raise ProviderUnavailable("GET /models answered no catalogue")
+    offered = [_offered(model) for model in listed]
+    by_id = {model.id: model for model in offered if model is not None}
+    return OfferedCatalogue(tuple(by_id.values()), sum(model is None for model in offered))
+
+
+def _offered(model: object) -> OfferedModel | None:
+    """One model; None when it cannot be priced, so that it is not offered at all."""
+    if not isinstance(model, dict) or not isinstance(model.get("pricing"), dict):
+        return None
+    model_id = model.get("id")
+    if not isinstance(model_id, str) or not 1 <= len(model_id) <= MAX_MODEL_ID_CHARS:
+        return None
+    try:
+        prices = {name: _picos(text) for name, text in model["pricing"].items()}
+    except (InvalidAmount, InvalidOperation):
+        return None
+    if prices.get("prompt") is None or prices.get("completion") is None:
+        return None
+    return _priced(model_id, model, prices)
+
+
+def _priced(
+    model_id: str, model: Mapping[str, Any], prices: Mapping[str, int | None]
+) -> OfferedModel:
+    top = model.get("top_provider")
+    top_provider: Mapping[str, Any] = top if isinstance(top, dict) else {}
+    context_length = _tokens(model.get("context_length")) or ASSUMED_CONTEXT_TOKENS
+    return OfferedModel(
+        id=model_id,
+        name=str(model.get("name") or model_id),
+        context_length=max(context_length, _tokens(top_provider.get("context_length")) or 0),
+        max_completion_tokens=(
+            _tokens(top_provider.get("max_completion_tokens")) or context_length
+        ),
+        prompt_picos=prices["prompt"] or 0,
+        completion_picos=prices["completion"] or 0,
+        request_picos=prices.get("request") or 0,
+        image_picos=prices.get("image") or 0,
+        web_search_picos=prices.get("web_search") or 0,
+        reasoning_picos=prices.get("internal_reasoning") or 0,
+        cache_read_picos=prices.get("input_cache_read"),
+        cache_write_picos=prices.get("input_cache_write"),
+        listing={name: model[name] for name in _LISTED if name in model},
+    )
+
+
+def _picos(price: object) -> int | None:
+    """A price per unit. Raises InvalidAmount for a negative one: it means «varies»."""
+    if price is None or isinstance(price, dict | list | bool):
+        return None
+    picos = picos_from_decimal(Decimal(str(price)))
+    if picos < 0:
+        raise InvalidAmount("the price varies")
+    return picos
+
+
+def _tokens(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

@@ -1,0 +1,33 @@
+"""The meter's settings, all from the environment, all prefixed `TOLLKEEPER_`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class MigrationSettings(BaseSettings):
+    """What `python -m meter migrate` needs."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_")
+
+    migration_database_url: SecretStr
+    log_format: Literal["json", "console"] = "json"
+
+
+class MeterSettings(BaseSettings):
+    """What the meter needs to serve. Addresses are `unix:/path` or `host:port`."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_")
+
+    database_url: SecretStr
+    master_key_file: Path
+    operator_token_file: Path | None = None
+    operator_token: SecretStr | None = None
+    provider_base_url: str = "https://openrouter.ai/api/v1"
+    meter_listen: str = "127.0.0.1:8081"
+    ingest_listen: str = "127.0.0.1:8082"
+    catalogue_sync_every_s: float = Field(default=300.0, gt=0)
+    database_connections: int = Field(default=10, ge=3, le=200)
+    log_format: Literal["json", "console"] = "json"

@@ -1,0 +1,20 @@
+-- V3: a usage record and the postings of its hold say the same account, cost, charge and excess.
+SELECT coalesce(u.hold_id, s.hold_id)::text AS id
+FROM usage_records u
+FULL JOIN (
+    SELECT p.hold_id, min(p.account_id) AS account_id,
+           coalesce(-sum(e.amount_picos) FILTER (WHERE e.ledger_account = 'customer'), 0)
+               AS charge_picos,
+           coalesce(sum(e.amount_picos) FILTER (WHERE e.ledger_account = 'provider'), 0)
+               AS provider_cost_picos,
+           coalesce(-sum(e.amount_picos) FILTER (
+               WHERE e.ledger_account = 'customer' AND p.template = 'excess'), 0) AS excess_picos
+    FROM postings p LEFT JOIN entries e ON e.posting_id = p.id
+    WHERE p.template IN ('settlement', 'excess')
+    GROUP BY p.hold_id
+) s ON s.hold_id = u.hold_id
+WHERE u.hold_id IS NULL
+   OR u.charge_picos <> coalesce(s.charge_picos, 0)
+   OR u.provider_cost_picos <> coalesce(s.provider_cost_picos, 0)
+   OR u.excess_picos <> coalesce(s.excess_picos, 0)
+   OR (s.hold_id IS NOT NULL AND s.account_id <> u.account_id)

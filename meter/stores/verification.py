@@ -1,0 +1,57 @@
+"""Checks the whole books over one snapshot, with queries that name what contradicts what."""
+
+from dataclasses import fields
+from typing import Final
+
+from meter.ledger.verification import BookTotals, Failure, Verification
+from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
+
+VERIFY_QUERY_TIMEOUT_S: Final = 600.0
+SAMPLE_IDS: Final = 10
+
+# Each query returns the ids of what breaks the invariant, so that an empty answer is a good one.
+_INVARIANTS: Final = {
+    "postings_balance": "postings do not sum to zero",
+    "entries_belong": "postings are missing, or have entries of another account",
+    "balances": "users have a balance other than the sum of their ledger entries",
+    "held": "users have set aside other than the sum of their live holds",
+    "available": "users are below zero by more than their excess postings explain",
+    "one_settlement": "holds have more than one settlement or excess posting",
+    "charges": "requests have postings that differ from their usage record",
+    "endings": "settled holds and usage records do not match one to one",
+}
+
+
+class VerificationStore:
+    """Reads the books as they were at one instant. Raises StoreUnavailable in an outage."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def verify(self) -> Verification:
+        """Check every invariant; changes nothing and blocks nobody."""
+        async with acquire(self._pool) as connection:
+            snapshot = connection.transaction(isolation="repeatable_read", readonly=True)
+            async with snapshot:
+                found = [await _check(connection, name) for name in _INVARIANTS]
+                totals = await _totals(connection)
+        return Verification(tuple(failure for failure in found if failure), totals)
+
+
+async def _check(connection: PostgresConnection, invariant: str) -> Failure | None:
+    text = f"""
+        SELECT count(*) AS broken, (array_agg(id))[1:{SAMPLE_IDS}] AS sample
+        FROM ({query(f"verify_{invariant}")}) AS contradictions
+    """
+    row = await connection.fetchrow(text, timeout=VERIFY_QUERY_TIMEOUT_S)
+    assert row is not None
+    if not row["broken"]:
+        return None
+    message = f"{row['broken']} {_INVARIANTS[invariant]}"
+    return Failure(invariant, message, row["broken"], tuple(row["sample"]))
+
+
+async def _totals(connection: PostgresConnection) -> BookTotals:
+    row = await connection.fetchrow(query("verify_totals"), timeout=VERIFY_QUERY_TIMEOUT_S)
+    assert row is not None
+    return BookTotals(**{field.name: int(row[field.name]) for field in fields(BookTotals)})

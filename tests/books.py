@@ -1,0 +1,172 @@
+"""Builds what tests of the books need: accounts with money, models with prices, observations."""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import asyncpg
+
+from meter.credentials import Pepper, mint
+from meter.holds import HoldPlaced, HoldRequest, new_hold_id
+from meter.ledger.postings import credit
+from meter.pricing import Estimate
+from meter.stores.catalogue import OfferedModel, PostgresCatalogue
+from meter.stores.holds import PostgresHolds
+from meter.stores.ledger_writes import write_postings
+from meter.stores.postgres import PostgresPool, query
+from meter.usage import Observation, ReportedUsage, Source, TokenCounts
+
+USD = 10**12
+MODEL = "openai/gpt-test"
+PEPPER = Pepper.from_master_key(b"m" * 32)
+LIFETIME = timedelta(minutes=30)
+
+
+def offered(model_id: str = MODEL, prompt_picos: int = 150_000, **changes: object) -> OfferedModel:
+    """A model of the catalogue; by default 0.15 / 0.60 USD for a million tokens."""
+    model = OfferedModel(
+        id=model_id,
+        name=model_id,
+        context_length=128_000,
+        max_completion_tokens=16_384,
+        prompt_picos=prompt_picos,
+        completion_picos=4 * prompt_picos,
+        request_picos=0,
+        image_picos=0,
+        web_search_picos=0,
+        reasoning_picos=0,
+        cache_read_picos=None,
+        cache_write_picos=None,
+        listing={"created": 1_700_000_000},
+    )
+    return replace(model, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """An account with one live API key."""
+
+    account_id: str
+    credential_id: str
+    plain_key: str
+
+
+@dataclass
+class Books:
+    """A migrated database with one priced model, seen through the real stores."""
+
+    pool: PostgresPool
+    holds: PostgresHolds
+    price_id: int
+
+    @classmethod
+    async def open(cls, pool: PostgresPool) -> "Books":
+        """Price the model and wrap the pool."""
+        catalogue = PostgresCatalogue(pool)
+        await catalogue.save("openrouter", [offered()])
+        price_id = (await catalogue.load_models())[MODEL].price.id
+        return cls(pool, PostgresHolds(pool, LIFETIME), price_id)
+
+    async def payer(self, account_id: str, balance_picos: int) -> Payer:
+        """An account with this balance and a key."""
+        key = mint()
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "INSERT INTO accounts (id, email) VALUES ($1, $1 || '@example.com')", account_id
+            )
+            await connection.execute(
+                "INSERT INTO credentials (id, account_id, name, digest, prefix) "
+                "VALUES ($1, $2, 'test', $3, $4)",
+                key.credential_id,
+                account_id,
+                PEPPER.digest(key.plain.reveal()),
+                key.prefix,
+            )
+            if balance_picos:
+                await write_postings(
+                    connection,  # type: ignore[arg-type]
+                    [credit(account_id, "first", balance_picos, "test credit")],
+                )
+                await connection.execute(
+                    query("move_balances"), [account_id], [-balance_picos], [0], [0]
+                )
+        return Payer(account_id, key.credential_id, key.plain.reveal())
+
+    def request(
+        self,
+        payer: Payer,
+        fixed_picos: int,
+        per_token_picos: int = 0,
+        min_tokens: int = 0,
+        max_tokens: int = 0,
+        markup_bps: int = 0,
+    ) -> HoldRequest:
+        """A request for a hold of this size."""
+        return HoldRequest(
+            hold_id=new_hold_id(),
+            account_id=payer.account_id,
+            credential_id=payer.credential_id,
+            model_id=MODEL,
+            endpoint="chat_completions",
+            estimate=Estimate(
+                price_id=self.price_id,
+                markup_bps=markup_bps,
+                fixed_picos=fixed_picos,
+                per_token_picos=per_token_picos,
+                max_tokens=max_tokens,
+                min_tokens=min_tokens,
+                flat_cost_picos=0,
+            ),
+        )
+
+    async def held(self, payer: Payer, amount_picos: int, markup_bps: int = 0) -> uuid.UUID:
+        """Place a hold of this size and return its id."""
+        answer = await self.holds.place(self.request(payer, amount_picos, markup_bps=markup_bps))
+        assert isinstance(answer, HoldPlaced), answer
+        return answer.hold_id
+
+    async def funds(self, account_id: str) -> tuple[int, int, int]:
+        """Balance, held and overdrawn, in pico-dollars."""
+        row = await self.pool.fetchrow(
+            "SELECT balance_picos, held_picos, overdrawn_picos FROM accounts WHERE id = $1",
+            account_id,
+        )
+        assert row is not None
+        return row["balance_picos"], row["held_picos"], row["overdrawn_picos"]
+
+    async def state(self, hold_id: uuid.UUID) -> str:
+        """The state of a hold."""
+        state: str = await self.pool.fetchval("SELECT state FROM holds WHERE id = $1", hold_id)
+        return state
+
+
+def observed(hold_id: uuid.UUID, cost_usd: str | None = "0.001", **changes: object) -> Observation:
+    """A finished request with usage, or without any when `usage=None` is given."""
+    observation = Observation(
+        hold_id=hold_id,
+        started_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        latency_ms=120,
+        time_to_first_byte_ms=30,
+        status_code=200,
+        provider_status=200,
+        response_flags="",
+        reached_provider=True,
+        is_streaming=False,
+        generation_id="gen-1",
+        usage=ReportedUsage(
+            TokenCounts(prompt=10, completion=20),
+            cost_usd=None if cost_usd is None else Decimal(cost_usd),
+        ),
+        source=Source.STREAM,
+    )
+    return replace(observation, **changes)  # type: ignore[arg-type]
+
+
+async def refused_by_database(pool: PostgresPool, statement: str) -> bool:
+    """Whether Postgres itself refuses a statement of this role."""
+    try:
+        await pool.execute(statement)
+    except asyncpg.PostgresError:
+        return True
+    return False

@@ -1,0 +1,171 @@
+"""Holds on a real Postgres: never more than the balance, never orphaned, judged at the source."""
+
+import asyncio
+
+import pytest
+
+from meter.errors import StoreUnavailable
+from meter.holds import HoldPlaced, HoldRefused, Refusal
+from meter.stores.holds import PostgresHolds
+from meter.stores.postgres import open_pool
+from tests.books import LIFETIME, USD, Books, refused_by_database
+
+
+async def test_a_hold_sets_the_estimate_aside(books: Books) -> None:
+    payer = await books.payer("alice", 5 * USD)
+    answer = await books.holds.place(books.request(payer, 2 * USD))
+    assert isinstance(answer, HoldPlaced)
+    assert answer.amount_picos == 2 * USD
+    assert await books.funds("alice") == (5 * USD, 2 * USD, 0)
+
+
+async def test_a_hold_above_what_is_available_is_refused(books: Books) -> None:
+    payer = await books.payer("alice", 5 * USD)
+    await books.held(payer, 4 * USD)
+    answer = await books.holds.place(books.request(payer, 2 * USD))
+    assert answer == HoldRefused(Refusal.INSUFFICIENT, 2 * USD, USD)
+    assert await books.funds("alice") == (5 * USD, 4 * USD, 0)
+
+
+@pytest.mark.parametrize(("callers", "affordable"), [(200, 1), (100, 7)])
+async def test_concurrent_holds_never_overspend(
+    books: Books, callers: int, affordable: int
+) -> None:
+    payer = await books.payer("alice", affordable * USD)
+    answers = await asyncio.gather(
+        *(books.holds.place(books.request(payer, USD)) for _ in range(callers))
+    )
+    assert sum(isinstance(answer, HoldPlaced) for answer in answers) == affordable
+    assert await books.funds("alice") == (affordable * USD, affordable * USD, 0)
+
+
+async def test_two_processes_never_overspend_together(books: Books) -> None:
+    payer = await books.payer("alice", 10 * USD)
+    other = PostgresHolds(books.pool, LIFETIME)
+    answers = await asyncio.gather(
+        *(
+            store.place(books.request(payer, USD))
+            for _ in range(60)
+            for store in (books.holds, other)
+        )
+    )
+    assert sum(isinstance(answer, HoldPlaced) for answer in answers) == 10
+
+
+async def test_a_request_without_a_limit_gets_what_is_affordable(books: Books) -> None:
+    payer = await books.payer("alice", 1_050)
+    answer = await books.holds.place(
+        books.request(payer, 50, per_token_picos=3, min_tokens=16, max_tokens=10_000)
+    )
+    assert answer == HoldPlaced(answer.hold_id, 50 + 333 * 3, 333)  # type: ignore[union-attr]
+
+
+async def test_a_named_limit_is_held_whole_or_not_at_all(books: Books) -> None:
+    payer = await books.payer("alice", 1_050)
+    answer = await books.holds.place(
+        books.request(payer, 50, per_token_picos=3, min_tokens=334, max_tokens=334)
+    )
+    assert answer == HoldRefused(Refusal.INSUFFICIENT, 50 + 334 * 3, 1_050)
+
+
+async def test_a_free_request_needs_no_credit(books: Books) -> None:
+    payer = await books.payer("alice", 0)
+    answer = await books.holds.place(books.request(payer, 0, max_tokens=100, min_tokens=16))
+    assert isinstance(answer, HoldPlaced)
+    assert answer.amount_picos == 0
+
+
+async def test_amounts_beyond_a_ledger_entry_are_refused_not_wrapped(books: Books) -> None:
+    payer = await books.payer("alice", USD)
+    most = 2**63 - 1
+    answer = await books.holds.place(
+        books.request(payer, most, per_token_picos=most, min_tokens=10**7, max_tokens=10**7)
+    )
+    assert answer == HoldRefused(Refusal.INSUFFICIENT, most, USD)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE credentials SET revoked_at = now()", Refusal.CREDENTIAL_ENDED),
+        ("UPDATE credentials SET expires_at = now()", Refusal.CREDENTIAL_ENDED),
+        ("UPDATE accounts SET is_suspended = true", Refusal.ACCOUNT_SUSPENDED),
+    ],
+)
+async def test_the_credential_is_judged_with_the_money(
+    books: Books, change: str, reason: Refusal
+) -> None:
+    payer = await books.payer("alice", USD)
+    await books.pool.execute(change)
+    answer = await books.holds.place(books.request(payer, 1))
+    assert isinstance(answer, HoldRefused)
+    assert answer.reason is reason
+    assert (await books.funds("alice"))[1] == 0
+
+
+async def test_a_foreign_credential_gets_no_hold(books: Books) -> None:
+    alice = await books.payer("alice", USD)
+    mallory = await books.payer("mallory", 0)
+    request = books.request(alice, 1)
+    stolen = books.request(mallory, 1)
+    mixed = type(request)(
+        request.hold_id, "alice", stolen.credential_id, request.model_id, "x", request.estimate
+    )
+    answer = await books.holds.place(mixed)
+    assert isinstance(answer, HoldRefused)
+    assert answer.reason is Refusal.CREDENTIAL_ENDED
+
+
+async def test_a_release_frees_once(books: Books) -> None:
+    payer = await books.payer("alice", USD)
+    hold_id = await books.held(payer, USD)
+    assert await books.holds.release([hold_id]) == 1
+    assert await books.holds.release([hold_id]) == 0
+    assert await books.funds("alice") == (USD, 0, 0)
+    assert await books.state(hold_id) == "released"
+
+
+async def test_a_cancelled_call_leaves_no_open_hold(books: Books) -> None:
+    payer = await books.payer("alice", 50 * USD)
+    for delay_s in (0.0, 0.0003, 0.001, 0.003):
+        calls = [
+            asyncio.ensure_future(books.holds.place(books.request(payer, USD))) for _ in range(10)
+        ]
+        await asyncio.sleep(delay_s)
+        for call in calls:
+            call.cancel()
+        finished = await asyncio.gather(*calls, return_exceptions=True)
+        placed = [answer.hold_id for answer in finished if isinstance(answer, HoldPlaced)]
+        await books.holds.close()
+        if placed:
+            await books.holds.release(placed)
+        assert await books.funds("alice") == (50 * USD, 0, 0)
+
+
+async def test_an_absent_postgres_is_an_outage(books: Books) -> None:
+    payer = await books.payer("alice", USD)
+    pool = await open_pool("postgresql://nobody@/none?host=/nonexistent", most_connections=1)
+    with pytest.raises(StoreUnavailable):
+        await PostgresHolds(pool, LIFETIME).place(books.request(payer, 1))
+
+
+async def test_the_database_itself_refuses_to_overspend(books: Books) -> None:
+    await books.payer("alice", USD)
+    for change in ("held_picos = 2000000000000", "balance_picos = -1", "held_picos = -1"):
+        assert await refused_by_database(books.pool, f"UPDATE accounts SET {change}")
+
+
+async def test_history_cannot_be_changed_by_the_service(books: Books) -> None:
+    await books.payer("alice", USD)
+    for table in ("postings", "entries", "usage_records"):
+        for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            assert await refused_by_database(books.pool, statement)
+    assert await refused_by_database(books.pool, "UPDATE entries SET amount_picos = 1")
+
+
+async def test_an_unbalanced_posting_is_refused_by_the_database(books: Books) -> None:
+    assert await refused_by_database(
+        books.pool,
+        "INSERT INTO entries (posting_id, line, ledger_account, account_id, amount_picos) "
+        "VALUES (gen_random_uuid(), 0, 'customer', 'alice', 1)",
+    )

@@ -1,0 +1,61 @@
+"""API keys: form, checksum, digest, and that they do not show themselves."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meter.credentials import KEY_CHARS, Pepper, SecretText, mint, parse
+
+PEPPER = Pepper.from_master_key(b"k" * 32)
+
+
+def test_a_minted_key_parses() -> None:
+    minted = mint()
+    presented = parse(minted.plain.reveal())
+    assert presented is not None
+    assert presented.credential_id == minted.credential_id
+    assert len(minted.plain.reveal()) == KEY_CHARS
+    assert minted.plain.reveal().startswith(minted.prefix)
+
+
+def test_keys_differ() -> None:
+    assert len({mint().plain.reveal() for _ in range(100)}) == 100
+
+
+@given(st.integers(0, KEY_CHARS - 1), st.sampled_from(string.printable))
+def test_one_changed_character_is_noticed(position: int, char: str) -> None:
+    key = mint().plain.reveal()
+    changed = key[:position] + char + key[position + 1 :]
+    assert (parse(changed) is None) == (changed != key)
+
+
+@given(st.text(max_size=100))
+def test_stray_text_is_no_key(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize("text", ["", "tk-", "sk-" + "a" * 66, "tk-" + "é" * 66, "t" * KEY_CHARS])
+def test_wrong_forms_are_no_keys(text: str) -> None:
+    assert parse(text) is None
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    minted = mint()
+    secret = minted.plain.reveal()
+    for shown in (repr(minted), str(minted), f"{minted.plain}", repr(parse(secret)), repr(PEPPER)):
+        assert secret not in shown
+        assert PEPPER.key.reveal() not in shown
+
+
+def test_digests_depend_on_the_pepper() -> None:
+    other = Pepper.from_master_key(b"o" * 32)
+    assert PEPPER.digest("x") == PEPPER.digest("x")
+    assert PEPPER.digest("x") != other.digest("x")
+    assert len(PEPPER.digest("x")) == 32
+
+
+def test_a_pepper_is_not_the_master_key() -> None:
+    assert PEPPER.key != SecretText((b"k" * 32).hex())
+    assert PEPPER.key.reveal() != (b"k" * 32).hex()
