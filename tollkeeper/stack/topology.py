@@ -25,6 +25,8 @@ from tollkeeper.stack.settings import OPENROUTER_BASE_URL, StackSettings
 
 PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
+# -P: a folder named `redis` where the person stands must not be imported.
+PYTHON_MODULE = (sys.executable, "-P", "-m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Topology:
     async def _run_meter(
         self, verb: str, settings: dict[str, str], *arguments: str, stdin: str = ""
     ) -> None:
-        command = (sys.executable, "-m", "meter", verb, *arguments)
+        command = (*PYTHON_MODULE, "meter", verb, *arguments)
         log = self.home.logs / f"meter-{verb}.log"
         environment = service_environment(settings)
         await run_to_end(f"`python -m meter {verb}`", command, environment, log, stdin)
@@ -116,10 +118,10 @@ class Topology:
     def _simulator(self) -> Component:
         listen = f"{LOOPBACK}:{self.simulator_port}"
         bill = str(self.home.simulator / "bill.jsonl")
-        arguments = ("-m", "tollkeeper.simulator", "--listen", listen, "--bill", bill)
+        arguments = ("tollkeeper.simulator", "--listen", listen, "--bill", bill)
         return Component(
             "simulator",
-            (sys.executable, *arguments),
+            (*PYTHON_MODULE, *arguments),
             _answers(f"{self.provider_base_url}/models"),
             simulator_environment(self._simulator_key()),
         )
@@ -145,7 +147,7 @@ class Topology:
 
     def _service(self, name: str, settings: dict[str, str], is_ready: Probe) -> Component:
         environment = service_environment({**self._books(), **settings})
-        return Component(name, (sys.executable, "-m", name), is_ready, environment)
+        return Component(name, (*PYTHON_MODULE, name), is_ready, environment)
 
     def _envoy(self) -> Component:
         admin = self.home.run / "envoy-admin.sock"

@@ -1,0 +1,34 @@
+"""One running stack for all end-to-end tests, and fresh ones for those that break theirs."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running_stack import RunningStack, fresh_environment
+from tollkeeper.stack.ports import free_port
+
+
+@pytest.fixture(scope="session")
+def make_stack() -> Iterator[Callable[[], RunningStack]]:
+    """Makes stacks that are not started yet; all are ended with the session."""
+    made: list[RunningStack] = []
+    with tempfile.TemporaryDirectory(prefix="tk-e2e-", dir="/tmp") as folder:
+
+        def make() -> RunningStack:
+            home = Path(folder) / str(len(made))
+            made.append(RunningStack(home, fresh_environment(home, free_port(), free_port())))
+            return made[-1]
+
+        yield make
+        for stack in made:
+            stack.run("down")
+
+
+@pytest.fixture(scope="session")
+def stack(make_stack: Callable[[], RunningStack]) -> RunningStack:
+    """The stack that tests share. Leave it running and healthy."""
+    running = make_stack()
+    running.up()
+    return running

@@ -1,0 +1,329 @@
+"""A real Envoy on the production template, between stubs that do as they are told.
+
+The stubs stand for the decision, the provider and the meter's ingest, so that a
+test can say what each of them answers and see exactly what reached it.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+from aiohttp import web
+from google.protobuf.json_format import MessageToDict
+
+from authz.protos import ext_authz_pb2 as pb
+from meter.protos import access_log_pb2 as log_pb
+from tollkeeper import envoy_config
+
+NAMESPACE = "envoy.filters.http.ext_authz"
+PROVIDER_KEY = "sk-or-planted-provider-key"
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+READY_TIMEOUT_S = 15.0
+ENTRY_TIMEOUT_S = 5.0
+
+Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
+Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def header(name: str, value: str) -> pb.HeaderValueOption:
+    """A header that replaces whatever was there."""
+    return pb.HeaderValueOption(
+        header=pb.HeaderValue(key=name, value=value),
+        append_action=pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def allow(hold_id: str, edits: Iterable[tuple[int, int, str]] = ()) -> pb.CheckResponse:
+    """An Allow as the doorman writes it; edits are (offset, remove, insert)."""
+    response = pb.CheckResponse(status=pb.Status(code=0))
+    response.ok_response.headers.append(header("authorization", f"Bearer {PROVIDER_KEY}"))
+    response.ok_response.headers_to_remove.extend(["x-api-key", "cookie"])
+    facts: dict[str, Any] = {
+        "hold_id": hold_id,
+        "account_id": "acme",
+        "credential_id": "abcdefghij234567",
+        "model": "openai/gpt-4o",
+        "endpoint": "chat_completions",
+    }
+    changes = [{"offset": o, "remove": r, "insert": i} for o, r, i in edits]
+    if changes:
+        facts["edits"] = changes
+    response.dynamic_metadata.update(facts)
+    return response
+
+
+def error_json(code: str, message: str = "No.") -> str:
+    """A body in OpenAI's error shape."""
+    return json.dumps({"error": {"message": message, "type": "t", "code": code, "param": None}})
+
+
+@dataclass
+class Decisions:
+    """The stub doorman: answers with `answer`, remembers what it was asked."""
+
+    answer: Decide
+    checks: list[pb.CheckRequest] = field(default_factory=list)
+
+    async def check(self, request: pb.CheckRequest, _: object) -> pb.CheckResponse:
+        """Serve one Check call."""
+        self.checks.append(request)
+        return await self.answer(request)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request as the provider saw it."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name."""
+        return next((v for k, v in self.headers if k.lower() == name), None)
+
+
+@dataclass
+class Provider:
+    """The stub provider: answers with `answer`, remembers what reached it."""
+
+    answer: Reply
+    requests: list[Received] = field(default_factory=list)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve one request of any method and path."""
+        body = await request.read()
+        headers = [(k.decode(), v.decode()) for k, v in request.raw_headers]
+        self.requests.append(Received(request.method, request.raw_path, headers, body))
+        return await self.answer(request)
+
+
+@dataclass
+class Entries:
+    """The stub ingest: keeps every access-log entry."""
+
+    seen: list[log_pb.HTTPAccessLogEntry] = field(default_factory=list)
+
+    async def stream(
+        self, messages: AsyncIterator[log_pb.StreamAccessLogsMessage], _: object
+    ) -> log_pb.StreamAccessLogsResponse:
+        """Serve one log stream until Envoy leaves."""
+        async for message in messages:
+            self.seen.extend(message.http_logs.log_entry)
+        return log_pb.StreamAccessLogsResponse()
+
+    async def of(self, hold_id: str) -> log_pb.HTTPAccessLogEntry:
+        """The entry with that hold id, waited for."""
+        async with asyncio.timeout(ENTRY_TIMEOUT_S):
+            while True:
+                for entry in self.seen:
+                    if metadata(entry).get(NAMESPACE, {}).get("hold_id") == hold_id:
+                        return entry
+                await asyncio.sleep(0.02)
+
+
+def metadata(entry: log_pb.HTTPAccessLogEntry) -> dict[str, dict[str, Any]]:
+    """All dynamic metadata of an entry as plain dictionaries."""
+    spaces = entry.common_properties.metadata.filter_metadata
+    return {name: MessageToDict(space) for name, space in spaces.items()}
+
+
+async def _never(_: object) -> Any:
+    raise AssertionError("nobody told this stub what to answer")
+
+
+async def json_reply(_: web.Request) -> web.StreamResponse:
+    """A small reply with usage, as OpenRouter sends it."""
+    return web.Response(
+        text=json.dumps({"id": "gen-1", "model": "openai/gpt-4o", "usage": {"cost": 0.5}}),
+        content_type="application/json",
+        headers={"x-generation-id": "gen-1"},
+    )
+
+
+@dataclass
+class Gateway:
+    """The running Envoy with its stubs."""
+
+    url: str
+    port: int
+    folder: Path
+    decisions: Decisions
+    provider: Provider
+    meter_api: Provider
+    entries: Entries
+    client: aiohttp.ClientSession
+    authz_server: grpc.aio.Server | None = None
+
+    def reset(self) -> str:
+        """Forget earlier tests and return a new hold id that every Check is given."""
+        hold_id = secrets.token_hex(16)
+
+        async def always(_: pb.CheckRequest) -> pb.CheckResponse:
+            return allow(hold_id)
+
+        self.decisions.answer, self.provider.answer = always, json_reply
+        for seen in (self.decisions.checks, self.provider.requests, self.meter_api.requests):
+            seen.clear()
+        return hold_id
+
+    def edit_next(self, hold_id: str, edits: Iterable[tuple[int, int, str]]) -> None:
+        """Have every Check answered with these edits."""
+
+        async def edited(_: pb.CheckRequest) -> pb.CheckResponse:
+            return allow(hold_id, edits)
+
+        self.decisions.answer = edited
+
+    async def post(
+        self, body: bytes = b"{}", path: str = "/v1/chat/completions", **kwargs: Any
+    ) -> tuple[int, Any, bytes]:
+        """POST JSON; status, headers and body."""
+        headers = {"content-type": "application/json", **kwargs.pop("headers", {})}
+        async with self.client.post(self.url + path, data=body, headers=headers, **kwargs) as reply:
+            return reply.status, reply.headers, await reply.read()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of Envoy's JSON file log so far."""
+        lines = (self.folder / "access.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    async def logged_of(self, hold_id: str) -> dict[str, Any]:
+        """The file-log line with that hold id, waited for."""
+        async with asyncio.timeout(ENTRY_TIMEOUT_S):
+            while True:
+                for line in self.logged():
+                    if line.get("hold_id") == hold_id:
+                        return line
+                await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    """A loopback TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def start_authz(decisions: Decisions, address: str) -> grpc.aio.Server:
+    """Serve Check on a Unix socket."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
+    method = grpc.unary_unary_rpc_method_handler(
+        decisions.check, pb.CheckRequest.FromString, pb.CheckResponse.SerializeToString
+    )
+    service = "envoy.service.auth.v3.Authorization"
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"Check": method})]
+    )
+    server.add_insecure_port(address)
+    await server.start()
+    return server
+
+
+async def start_ingest(entries: Entries, address: str) -> grpc.aio.Server:
+    """Serve StreamAccessLogs on a Unix socket."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
+    method = grpc.stream_unary_rpc_method_handler(
+        entries.stream,
+        log_pb.StreamAccessLogsMessage.FromString,
+        log_pb.StreamAccessLogsResponse.SerializeToString,
+    )
+    service = "envoy.service.accesslog.v3.AccessLogService"
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"StreamAccessLogs": method})]
+    )
+    server.add_insecure_port(address)
+    await server.start()
+    return server
+
+
+async def start_http(provider: Provider) -> tuple[web.AppRunner, int]:
+    """Serve every path on a free loopback port."""
+    app = web.Application(client_max_size=MAX_MESSAGE_BYTES)
+    app.router.add_route("*", "/{path:.*}", provider.serve)
+    runner = web.AppRunner(app, keepalive_timeout=75, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    return runner, int(runner.addresses[0][1])
+
+
+async def _ready(port: int, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        while process.returncode is None:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
+    raise RuntimeError("Envoy ended before it was ready")
+
+
+@contextlib.asynccontextmanager
+async def _envoy(addresses: envoy_config.EnvoyAddresses, folder: Path) -> AsyncIterator[None]:
+    config = folder / "envoy.yaml"
+    envoy_config.write(addresses, config)
+    command = envoy_config.command(config, concurrency=2)
+    with (folder / "envoy.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+    try:
+        await _ready(int(addresses.listen.rpartition(":")[2]), process)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def running_gateway() -> AsyncIterator[Gateway]:
+    """Start the stubs and Envoy, and end them all."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
+        decisions, entries = Decisions(_never), Entries()
+        provider, meter_api = Provider(_never), Provider(json_reply)
+        authz = await start_authz(decisions, f"unix:{folder}/authz.sock")
+        ingest = await start_ingest(entries, f"unix:{folder}/ingest.sock")
+        stack.push_async_callback(ingest.stop, None)
+        runner, provider_port = await start_http(provider)
+        stack.push_async_callback(runner.cleanup)
+        meter_runner, meter_port = await start_http(meter_api)
+        stack.push_async_callback(meter_runner.cleanup)
+        port = free_port()
+        addresses = envoy_config.EnvoyAddresses(
+            listen=f"127.0.0.1:{port}",
+            authz=f"unix:{folder}/authz.sock",
+            ingest=f"unix:{folder}/ingest.sock",
+            meter_api=f"127.0.0.1:{meter_port}",
+            provider_base_url=f"http://127.0.0.1:{provider_port}/api/v1",
+            access_log=folder / "access.jsonl",
+            admin_socket=folder / "admin.sock",
+        )
+        await stack.enter_async_context(_envoy(addresses, folder))
+        client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        gateway = Gateway(
+            url=f"http://127.0.0.1:{port}",
+            port=port,
+            folder=folder,
+            decisions=decisions,
+            provider=provider,
+            meter_api=meter_api,
+            entries=entries,
+            client=client,
+            authz_server=authz,
+        )
+        try:
+            yield gateway
+        finally:
+            if gateway.authz_server is not None:
+                await gateway.authz_server.stop(None)

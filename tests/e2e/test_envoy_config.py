@@ -1,0 +1,147 @@
+"""The template points where it is told, and Envoy accepts the result."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tollkeeper.envoy_config import (
+    TEMPLATE,
+    EnvoyAddresses,
+    EnvoyConfigError,
+    command,
+    rendered,
+    validate,
+    write,
+)
+
+
+@pytest.fixture
+def addresses(tmp_path: Path) -> EnvoyAddresses:
+    return EnvoyAddresses(
+        listen="127.0.0.1:18080",
+        authz="unix:/tmp/tk/authz.sock",
+        ingest="unix:/tmp/tk/ingest.sock",
+        meter_api="127.0.0.1:18081",
+        provider_base_url="https://openrouter.ai/api/v1",
+        access_log=tmp_path / "access.jsonl",
+        admin_socket=tmp_path / "admin.sock",
+    )
+
+
+def cluster(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found = next(c for c in document["static_resources"]["clusters"] if c["name"] == name)
+    return dict(found)
+
+
+def render(addresses: EnvoyAddresses) -> dict[str, Any]:
+    return rendered(yaml.safe_load(TEMPLATE.read_text()), addresses)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://openrouter.ai/api/v1",
+        "https://192.0.2.1:8443/v1",
+        "http://127.0.0.1:9999/api/v1",
+        "http://localhost:9999",
+        "http://[::1]:9999/api/v1/",
+    ],
+)
+def test_envoy_accepts_what_is_written(
+    addresses: EnvoyAddresses, tmp_path: Path, base_url: str
+) -> None:
+    write(replace(addresses, provider_base_url=base_url), tmp_path / "envoy.yaml")
+    validate(tmp_path / "envoy.yaml")
+
+
+def test_envoys_refusal_is_an_error(addresses: EnvoyAddresses, tmp_path: Path) -> None:
+    (tmp_path / "envoy.yaml").write_text("static_resources: {listeners: [{name: 1, nope: 2}]}")
+    with pytest.raises(EnvoyConfigError, match="nope"):
+        validate(tmp_path / "envoy.yaml")
+
+
+def test_https_verifies_the_providers_name(addresses: EnvoyAddresses) -> None:
+    url = "https://llm.example.org/openai/v1/"
+    document = render(replace(addresses, provider_base_url=url))
+    tls = cluster(document, "provider")["transport_socket"]["typed_config"]
+    validation = tls["common_tls_context"]["validation_context"]
+    assert tls["sni"] == "llm.example.org"
+    assert Path(validation["trusted_ca"]["filename"]).is_file()
+    assert validation["match_typed_subject_alt_names"] == [
+        {"san_type": "DNS", "matcher": {"exact": "llm.example.org"}}
+    ]
+    assert r"substitution: /openai/v1/\1" in yaml.dump(document)
+
+
+def test_plain_http_is_for_loopback_only(addresses: EnvoyAddresses) -> None:
+    document = render(replace(addresses, provider_base_url="http://127.0.0.1:1/api/v1"))
+    assert "transport_socket" not in cluster(document, "provider")
+    with pytest.raises(EnvoyConfigError, match="loopback"):
+        render(replace(addresses, provider_base_url="http://llm.example.org/v1"))
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["ftp://x/v1", "openrouter.ai", "https://u:p@x/v1", "https://x/v1?a=b", "https:///v1"],
+)
+def test_odd_base_urls_are_refused(addresses: EnvoyAddresses, base_url: str) -> None:
+    with pytest.raises(EnvoyConfigError) as refusal:
+        render(replace(addresses, provider_base_url=base_url))
+    assert "u:p" not in str(refusal.value)
+
+
+def test_names_are_resolved_and_addresses_are_not(addresses: EnvoyAddresses) -> None:
+    document = render(replace(addresses, authz="authz:9001", meter_api="meter:8081"))
+    assert cluster(document, "authz")["type"] == "STRICT_DNS"
+    assert cluster(document, "meter_api")["type"] == "STRICT_DNS"
+    assert cluster(document, "ingest")["type"] == "STATIC"
+
+
+def test_only_addresses_paths_and_the_providers_identity_change(
+    addresses: EnvoyAddresses,
+) -> None:
+    template = yaml.safe_load(TEMPLATE.read_text())
+    changed = rendered(copy.deepcopy(template), addresses)
+    assert sorted(_differences(template, changed)) == [
+        "access_log.1.typed_config.path",
+        "address.pipe.path",
+        "address.pipe.path",
+        "address.socket_address.address",
+        "address.socket_address.address",
+        "address.socket_address.port_value",
+        "address.socket_address.port_value",
+        "admin.address.pipe.path",
+        "clusters.2.type",
+    ]
+
+
+def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> list[str]:
+    """Where two documents differ, each named from the last telling member on."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        return [d for k in keys for d in _differences(before.get(k), after.get(k), (*path, k))]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [d for i, (b, a) in pairs for d in _differences(b, a, (*path, str(i)))]
+    if before == after:
+        return []
+    starts = [i for i, part in enumerate(path) if part in ("access_log", "admin", "clusters")]
+    if path[-1] != "type" and "address" in path and path[0] != "admin":
+        starts = [path.index("address")]
+    return [".".join(path[starts[-1] :])]
+
+
+def test_the_command_flushes_the_log_quickly(tmp_path: Path) -> None:
+    line = command(tmp_path / "envoy.yaml", concurrency=2)
+    assert line[line.index("--file-flush-interval-msec") + 1] == "100"
+    assert line[line.index("--concurrency") + 1] == "2"
+    assert Path(line[0]).is_file()
+
+
+def test_the_template_holds_no_secret() -> None:
+    text = TEMPLATE.read_text().lower()
+    assert not [word for word in ("bearer ", "sk-or", "password", "secret:") if word in text]
