@@ -9,6 +9,7 @@ import contextlib
 import json
 import secrets
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -247,13 +248,15 @@ async def start_ingest(entries: Entries, address: str) -> grpc.aio.Server:
     return server
 
 
-async def start_http(provider: Provider) -> tuple[web.AppRunner, int]:
+async def start_http(
+    provider: Provider, tls: ssl.SSLContext | None = None
+) -> tuple[web.AppRunner, int]:
     """Serve every path on a free loopback port."""
     app = web.Application(client_max_size=MAX_MESSAGE_BYTES)
     app.router.add_route("*", "/{path:.*}", provider.serve)
     runner = web.AppRunner(app, keepalive_timeout=75, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     return runner, int(runner.addresses[0][1])
 
@@ -267,6 +270,15 @@ async def _ready(port: int, process: asyncio.subprocess.Process) -> None:
                 return
             await asyncio.sleep(0.05)
     raise RuntimeError("Envoy ended before it was ready")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTls:
+    """A provider behind TLS: what it presents, the name asked for, the roots believed."""
+
+    server: ssl.SSLContext
+    name: str
+    trusted_ca: Path
 
 
 @contextlib.asynccontextmanager
@@ -286,7 +298,7 @@ async def _envoy(addresses: envoy_config.EnvoyAddresses, folder: Path) -> AsyncI
 
 
 @contextlib.asynccontextmanager
-async def running_gateway() -> AsyncIterator[Gateway]:
+async def running_gateway(tls: ProviderTls | None = None) -> AsyncIterator[Gateway]:
     """Start the stubs and Envoy, and end them all."""
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
@@ -295,7 +307,7 @@ async def running_gateway() -> AsyncIterator[Gateway]:
         authz = await start_authz(decisions, f"unix:{folder}/authz.sock")
         ingest = await start_ingest(entries, f"unix:{folder}/ingest.sock")
         stack.push_async_callback(ingest.stop, None)
-        runner, provider_port = await start_http(provider)
+        runner, provider_port = await start_http(provider, tls.server if tls else None)
         stack.push_async_callback(runner.cleanup)
         meter_runner, meter_port = await start_http(meter_api)
         stack.push_async_callback(meter_runner.cleanup)
@@ -305,7 +317,9 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             authz=f"unix:{folder}/authz.sock",
             ingest=f"unix:{folder}/ingest.sock",
             meter_api=f"127.0.0.1:{meter_port}",
-            provider_base_url=f"http://127.0.0.1:{provider_port}/api/v1",
+            provider_base_url=f"{f'https://{tls.name}' if tls else 'http://127.0.0.1'}"
+            f":{provider_port}/api/v1",
+            trusted_ca=tls.trusted_ca if tls else None,
             access_log=folder / "access.jsonl",
             admin_socket=folder / "admin.sock",
         )

@@ -89,13 +89,22 @@ async def test_the_meter_api_is_reached_without_a_check(
     gateway: Gateway, path: str, seen: str
 ) -> None:
     gateway.reset()
-    entries_before = len(gateway.entries.seen)
     status, _ = await ask(gateway, "GET", path)
     assert status == 200
     assert [r.path for r in gateway.meter_api.requests] == [seen]
     assert not gateway.decisions.checks
     assert not gateway.provider.requests
-    assert len(gateway.entries.seen) == entries_before
+
+
+async def test_the_meter_hears_of_inference_only(gateway: Gateway) -> None:
+    hold_id = gateway.reset()
+    await ask(gateway, "GET", "/api/v1/credits")
+    await ask(gateway, "GET", "/nowhere")
+    await gateway.post()
+    await gateway.entries.of(hold_id)
+    routes = {entry.common_properties.route_name for entry in gateway.entries.seen}
+    assert routes == {"inference"}
+    assert {"meter_api", "not_found"} <= {line["route"] for line in gateway.logged()}
 
 
 async def test_the_operators_own_headers_reach_the_meter_api(gateway: Gateway) -> None:

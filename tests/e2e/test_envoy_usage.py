@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -166,6 +167,22 @@ async def test_a_client_that_leaves_keeps_hold_and_generation(gateway: Gateway) 
     assert entry.response.response_headers == {"x-generation-id": "gen-1"}
     line = await gateway.logged_of(hold_id)
     assert (line["flags"], line["generation_id"]) == ("DC", "gen-1")
+
+
+async def test_a_client_that_leaves_before_the_answer_keeps_its_hold(gateway: Gateway) -> None:
+    hold_id = gateway.reset()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.5)
+        return web.Response(text="{}", content_type="application/json")
+
+    gateway.provider.answer = slow
+    with pytest.raises(TimeoutError):
+        await gateway.post(timeout=aiohttp.ClientTimeout(total=0.2))
+    entry = await gateway.entries.of(hold_id)
+    assert entry.common_properties.response_flags.downstream_connection_termination
+    assert "tollkeeper.usage" not in metadata(entry)
+    assert entry.response.response_code.value == 0
 
 
 async def test_a_stream_cut_by_the_provider_is_flagged(gateway: Gateway) -> None:
