@@ -51,7 +51,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
 	@echo "Types: mypy --strict"
-	@$(BIN)/mypy
+	@$(BIN)/mypy $(addprefix -p ,$(SOURCES))
 	@echo "Layers: import-linter"
 	@$(BIN)/lint-imports --no-logo
 	@echo "Clean. Next: make test"

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterable
 
 from tollkeeper.stack import demo
+from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import locate, open_home, sole_supervisor
+from tollkeeper.stack.inspection import operator_token
 from tollkeeper.stack.leftovers import end_leftovers
 from tollkeeper.stack.ports import LOOPBACK, demand_free
 from tollkeeper.stack.probes import seconds_since
@@ -74,8 +76,9 @@ def _upstream(topology: Topology) -> str:
 
 
 async def _final_word(topology: Topology) -> str:
-    given = topology.settings.operator_token
-    token = given.get_secret_value() if given else topology.home.operator_token.read_text().strip()
+    token = operator_token(topology.settings, topology.home)
+    if token is None:
+        raise StackError(f"{topology.home.operator_token} cannot be read any more.")
     operator = demo.Operator(topology.endpoints["api"], token)
     key = await demo.ensure_demo_key(operator, topology.home.demo_key)
     model = await demo.cheap_model(topology.endpoints["gateway"])
@@ -88,7 +91,8 @@ def _summary(topology: Topology, key: str, model: str | None) -> Iterable[str]:
     yield f"  meter API       {endpoints['api']}/docs"
     if topology.simulator_port:
         yield f"  simulator       {endpoints['simulator']} (bill: {home.simulator / 'bill.jsonl'})"
-    yield f"  operator token  {home.operator_token}"
+    is_given = topology.settings.operator_token is not None
+    yield f"  operator token  {'as given' if is_given else home.operator_token}"
     yield f"  demo API key    {key}"
     yield ""
     if model is None:
