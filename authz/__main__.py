@@ -1,0 +1,76 @@
+"""`python -m authz`: put the parts together, answer checks until SIGTERM, drain, leave."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from authz.application import Application, open_application
+from authz.logs import configure_logs
+from authz.server import GrpcTransport, Transport
+from authz.settings import Settings
+from meter.errors import InvalidRequest
+
+EXIT_MISCONFIGURED: Final = 2
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings, transport: Transport, stopping: asyncio.Event) -> None:
+    """Answer checks until `stopping` is set, then drain."""
+    async with open_application(settings) as application:
+        await application.health.start(settings.authz_health_listen)
+        async with _listening(settings, transport, application):
+            _log.info("authz_started", listen=settings.authz_listen)
+            await stopping.wait()
+            _log.info("authz_draining")
+            application.health.start_draining()
+    _log.info("authz_stopped")
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    settings: Settings, transport: Transport, application: Application
+) -> AsyncIterator[None]:
+    await transport.start(application.service.check, settings.authz_listen)
+    try:
+        yield
+    finally:
+        await transport.stop(settings.authz_drain_grace_s)
+
+
+async def _serve_until_signal(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for stop_signal in _STOP_SIGNALS:
+        loop.add_signal_handler(stop_signal, stopping.set)
+    await serve(settings, GrpcTransport(), stopping)
+
+
+def main() -> int:
+    """Run the service; returns the exit code."""
+    try:
+        settings = Settings.from_environment()
+    except ValidationError as error:
+        faults = [f"TOLLKEEPER_{fault['loc'][0]}".upper() for fault in error.errors()]
+        sys.stderr.write(f"authz: these settings are missing or wrong: {', '.join(faults)}\n")
+        return EXIT_MISCONFIGURED
+    configure_logs(settings.log_format, settings.authz_log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve_until_signal(settings))
+    except (InvalidRequest, OSError) as error:
+        _log.error("authz_cannot_start", reason=str(error))
+        return EXIT_MISCONFIGURED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

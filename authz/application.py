@@ -1,0 +1,143 @@
+"""The doorman's parts, put together with the real stores."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry
+
+from authz.authenticate import Authenticator
+from authz.catalogue import CatalogueSnapshot, KeyState
+from authz.decide import Decider, Terms
+from authz.health import ComponentHealth, HealthServer
+from authz.limits import RedisLimiter, connect
+from authz.local_limits import LocalLimiter
+from authz.metrics import Metrics
+from authz.principals import PrincipalCache
+from authz.service import CheckService
+from authz.settings import Settings
+from meter.clock import SystemClock
+from meter.credentials import Pepper
+from meter.providers.seal import MasterKey
+from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.holds import PostgresHolds
+from meter.stores.postgres import is_reachable, open_pool
+from meter.stores.principals import PostgresPrincipals
+from meter.stores.provider_keys import PostgresProviderKeys
+
+if TYPE_CHECKING:
+    from meter.stores.postgres import PostgresPool
+
+_MS_PER_S: Final = 1_000
+# Examining health must answer while Postgres hangs.
+EXAMINE_TIMEOUT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What the root serves."""
+
+    service: CheckService
+    health: HealthServer
+
+
+@contextlib.asynccontextmanager
+async def open_application(settings: Settings) -> AsyncIterator[Application]:
+    """Make every part, and close them in the right order: holds are ended before Postgres goes.
+
+    Raises InvalidRequest for an unusable master key. Postgres and Redis may be away.
+    """
+    master_key = MasterKey.from_file(settings.master_key_file)
+    async with contextlib.AsyncExitStack() as closing:
+        pool = await open_pool(
+            settings.database_url.get_secret_value(), settings.authz_database_connections
+        )
+        closing.push_async_callback(_close_pool, pool)
+        holds = PostgresHolds(pool, timedelta(seconds=settings.authz_hold_lifetime_s))
+        closing.push_async_callback(holds.close)
+        metrics = Metrics(CollectorRegistry())
+        limiter = _limiter(settings, metrics)
+        closing.push_async_callback(limiter.close)
+        keys = PostgresProviderKeys(pool, master_key)
+        snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, metrics)
+        refreshing = asyncio.create_task(snapshot.keep_fresh(settings.authz_catalogue_refresh_s))
+        closing.callback(refreshing.cancel)
+        decider = _decider(settings, master_key, pool, snapshot, limiter, holds, metrics)
+        deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
+        service = CheckService(decider, SystemClock(), metrics, deadline_after_s)
+        examination = Examination(pool, snapshot, limiter)
+        health = HealthServer(examination.examine, metrics.registry)
+        closing.push_async_callback(health.stop)
+        yield Application(service, health)
+
+
+def _limiter(settings: Settings, metrics: Metrics) -> RedisLimiter:
+    timeout_s = settings.authz_redis_timeout_ms / _MS_PER_S
+    redis = connect(settings.redis_url.get_secret_value(), timeout_s)
+    local = LocalLimiter(SystemClock(), settings.authz_expected_instances)
+    return RedisLimiter(redis, local, metrics, timeout_s)
+
+
+def _decider(
+    settings: Settings,
+    master_key: MasterKey,
+    pool: "PostgresPool",
+    snapshot: CatalogueSnapshot,
+    limiter: RedisLimiter,
+    holds: PostgresHolds,
+    metrics: Metrics,
+) -> Decider:
+    principals = PrincipalCache(
+        PostgresPrincipals(pool),
+        SystemClock(),
+        metrics,
+        settings.authz_principal_max_age_ms / _MS_PER_S,
+    )
+    authenticator = Authenticator(Pepper.from_master_key(master_key.reveal()), principals)
+    terms = Terms(settings.authz_floor_tokens, settings.authz_max_body_bytes)
+    return Decider(authenticator, snapshot, limiter, holds, SystemClock(), metrics, terms)
+
+
+async def _close_pool(pool: "PostgresPool") -> None:
+    """Close connections, without waiting for one that hangs."""
+    try:
+        async with asyncio.timeout(EXAMINE_TIMEOUT_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+class Examination:
+    """Looks at what checks depend on."""
+
+    def __init__(
+        self, pool: "PostgresPool", snapshot: CatalogueSnapshot, limiter: RedisLimiter
+    ) -> None:
+        self._pool = pool
+        self._snapshot = snapshot
+        self._limiter = limiter
+
+    async def examine(self) -> Mapping[str, ComponentHealth]:
+        """The health of each, by name. Redis may be away, and a provider key not yet set."""
+        has_postgres = await self._has_postgres()
+        is_loaded = self._snapshot.is_loaded
+        key = self._snapshot.key_state
+        is_degraded = self._limiter.is_degraded
+        return {
+            "postgres": ComponentHealth("ok" if has_postgres else "away", has_postgres),
+            "catalogue": ComponentHealth("ok" if is_loaded else "not_loaded", is_loaded),
+            "redis": ComponentHealth(
+                "degraded" if is_degraded else "ok", not is_degraded, is_required=False
+            ),
+            "provider_key": ComponentHealth(key.value, key is KeyState.OK, is_required=False),
+        }
+
+    async def _has_postgres(self) -> bool:
+        try:
+            async with asyncio.timeout(EXAMINE_TIMEOUT_S):
+                return await is_reachable(self._pool)
+        except TimeoutError:
+            return False

@@ -1,0 +1,139 @@
+"""The body, read as strictly as any provider might read it (rule R7).
+
+Whatever two parsers could read differently is refused: duplicate names at any depth, NaN, other
+encodings, trailing text. Edits are byte splices, because writing the body anew would change the
+order of members and the digits of large numbers.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from authz.decision import Deny, Edit, Reason, Refused, deny
+from authz.request import AuthRequest
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_CHARSET = re.compile(r'\s*charset\s*=\s*("utf-8"|utf-8)\s*', re.IGNORECASE)
+_LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A parsed body: its text, its size in bytes, its top-level members."""
+
+    text: str = field(repr=False)
+    size_bytes: int
+    members: dict[str, Any] = field(repr=False)
+
+
+def read_body(request: AuthRequest, max_bytes: int) -> Body | Deny:
+    """Read a request's JSON object, or say what is wrong with it."""
+    if len(request.body) > max_bytes:
+        return deny(Reason.REQUEST_TOO_LARGE, f"The body is larger than {max_bytes // 2**20} MiB.")
+    refusal = _refuse_headers(request)
+    return refusal if refusal is not None else parse(request.body)
+
+
+def parse(raw: bytes) -> Body | Deny:
+    """Parse bytes that claim to be a JSON object."""
+    try:
+        text = raw.decode("utf-8")
+        members = _DECODER.decode(text)
+    except Refused as refused:
+        return refused.deny
+    except RecursionError:
+        return deny(Reason.INVALID_JSON, "The body is nested too deeply.")
+    except json.JSONDecodeError as error:
+        return deny(Reason.INVALID_JSON, f"The body is not valid JSON: {error.msg}.")
+    except ValueError:
+        return deny(Reason.INVALID_JSON)
+    if not isinstance(members, dict):
+        return deny(Reason.INVALID_JSON, "The body must be a JSON object.")
+    return Body(text, len(raw), members)
+
+
+def limit_reply(body: Body, max_tokens: int) -> Edit:
+    """The edit that makes `max_tokens` the limit of a body that names none."""
+    for name, start, end in _null_members(body):
+        if name in _LIMIT_MEMBERS:
+            return Edit(_byte_offset(body, start), end - start, str(max_tokens))
+    comma = "," if body.members else ""
+    return Edit(body.text.index("{") + 1, 0, f'"max_tokens":{max_tokens}{comma}')
+
+
+def apply_edits(raw: bytes, edits: tuple[Edit, ...]) -> bytes:
+    """What the body becomes: the reference for the splice that Envoy does."""
+    for edit in reversed(edits):
+        end = edit.offset + edit.remove
+        raw = raw[: edit.offset] + edit.insert.encode() + raw[end:]
+    return raw
+
+
+def _refuse_headers(request: AuthRequest) -> Deny | None:
+    types = request.values("content-type")
+    if len(types) != 1 or not _is_utf8_json(types[0]):
+        return deny(Reason.UNSUPPORTED_CONTENT_TYPE)
+    for encoding in request.values("content-encoding"):
+        if encoding.strip().lower() != "identity":
+            return deny(Reason.UNSUPPORTED_CONTENT_ENCODING)
+    return None
+
+
+def _is_utf8_json(content_type: str) -> bool:
+    if content_type == "application/json":
+        return True
+    media_type, *parameters = content_type.split(";")
+    return (
+        media_type.strip().lower() == "application/json"
+        and len(parameters) <= 1
+        and all(_CHARSET.fullmatch(parameter) for parameter in parameters)
+    )
+
+
+def _null_members(body: Body) -> Iterator[tuple[str, int, int]]:
+    """The top-level members that are null, with the span of each null in characters."""
+    if not any(name in body.members for name in _LIMIT_MEMBERS):
+        return
+    for name, start, end in _member_spans(body.text):
+        if body.members[name] is None:
+            yield name, start, end
+
+
+def _member_spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Walk the top-level object of a text that is known to be valid."""
+    at = _skip_space(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        start = _skip_space(text, _skip_space(text, at) + 1)
+        _, end = _DECODER.raw_decode(text, start)
+        yield name, start, end
+        at = _skip_space(text, end)
+        if text[at] == ",":
+            at = _skip_space(text, at + 1)
+
+
+def _skip_space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return at if space is None else space.end()
+
+
+def _byte_offset(body: Body, at: int) -> int:
+    if len(body.text) == body.size_bytes:
+        return at
+    return len(body.text[:at].encode("utf-8"))
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Refused(deny(Reason.DUPLICATE_KEY))
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Refused(deny(Reason.INVALID_JSON, f"The body is not valid JSON: {name} is no number."))
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant)

@@ -1,0 +1,94 @@
+"""A snapshot of the models and of the provider's key, refreshed in the background.
+
+It stays through an outage of Postgres: a price that is a few seconds old still bounds a request,
+and no request passes without Postgres anyway, because no hold does.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from authz.metrics import Metrics
+from meter.credentials import SecretText
+from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailable
+from meter.ports import Catalogue, ProviderKeys
+from meter.pricing import Model
+
+PROVIDER: Final = "openrouter"
+SYSTEM_OWNER: Final = "system"
+
+_log = structlog.get_logger(__name__)
+
+
+class KeyState(StrEnum):
+    """What is known of the provider's key; `sealed` when our master key does not open it."""
+
+    UNKNOWN = "unknown"
+    OK = "ok"
+    MISSING = "missing"
+    SEALED = "sealed"
+
+
+class CatalogueSnapshot:
+    """The models and the provider's key as they last were."""
+
+    def __init__(self, catalogue: Catalogue, keys: ProviderKeys, metrics: Metrics) -> None:
+        self._catalogue = catalogue
+        self._keys = keys
+        self._metrics = metrics
+        self._models: Mapping[str, Model] | None = None
+        self._key: SecretText | None = None
+        self.key_state = KeyState.UNKNOWN
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is a snapshot at all."""
+        return self._models is not None
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        """The listed models by id. Raises StoreUnavailable before the first load."""
+        if self._models is None:
+            raise StoreUnavailable("the catalogue has not been loaded yet")
+        return self._models
+
+    @property
+    def provider_key(self) -> SecretText:
+        """The key to call the provider with. Raises ProviderUnavailable when there is none."""
+        if self._key is None:
+            raise ProviderUnavailable("no usable provider key is set")
+        return self._key
+
+    async def refresh(self) -> None:
+        """Load both anew. Raises StoreUnavailable when Postgres does not answer."""
+        models = await self._catalogue.load_models()
+        try:
+            self._key = await self._keys.find_key(PROVIDER, SYSTEM_OWNER)
+        except SealBroken:
+            self._key = None
+            self._note_key(KeyState.SEALED)
+        else:
+            self._note_key(KeyState.MISSING if self._key is None else KeyState.OK)
+        self._models = models
+        self._metrics.models.set(len(models))
+
+    async def keep_fresh(self, interval_s: float) -> None:
+        """Refresh for ever; an outage is logged once, when it begins."""
+        is_failing = False
+        while True:
+            try:
+                await self.refresh()
+                is_failing = False
+            except Outage as error:
+                if not is_failing:
+                    _log.warning("catalogue_refresh_failed", reason=str(error))
+                is_failing = True
+            await asyncio.sleep(interval_s)
+
+    def _note_key(self, state: KeyState) -> None:
+        if state is not self.key_state:
+            _log.info("provider_key_state", state=state.value)
+        self.key_state = state

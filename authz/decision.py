@@ -1,0 +1,210 @@
+"""Decisions: Allow, or Deny for a reason from a closed list. An outage is neither.
+
+The list gives every reason its status and its public sentence. Clients see the error in OpenAI's
+shape, so that their SDKs raise the class that their users expect. SDKs try 408, 409, 429 and 5xx
+again on their own: a refusal that will not get better never uses those.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+from meter.credentials import SecretText
+
+MAX_ECHO_CHARS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """How a refusal or outage looks from outside; `sentence` is its usual message."""
+
+    code: str
+    status: int
+    type: str
+    sentence: str
+
+
+class Reason(Enum):
+    """Why a request is refused: the closed list."""
+
+    MISSING_API_KEY = ErrorKind(
+        "missing_api_key",
+        401,
+        "authentication_error",
+        "No API key was given. Send it as 'Authorization: Bearer <key>' or as 'x-api-key'.",
+    )
+    # One answer for unknown, revoked, expired and foreign keys: it must not tell which exist.
+    INVALID_API_KEY = ErrorKind(
+        "invalid_api_key",
+        401,
+        "authentication_error",
+        "The API key is not valid. Check that it is complete and has not been revoked or expired.",
+    )
+    CONFLICTING_CREDENTIALS = ErrorKind(
+        "conflicting_credentials",
+        400,
+        "invalid_request_error",
+        "More than one API key was given. Send exactly one.",
+    )
+    ACCOUNT_SUSPENDED = ErrorKind(
+        "account_suspended",
+        403,
+        "permission_error",
+        "The account is suspended. Its administrator can resume it.",
+    )
+    MODEL_NOT_ALLOWED = ErrorKind(
+        "model_not_allowed", 403, "permission_error", "This API key may not use the model."
+    )
+    INSUFFICIENT_CREDITS = ErrorKind(
+        "insufficient_credits", 402, "insufficient_quota", "The account has too little credit."
+    )
+    MODEL_NOT_FOUND = ErrorKind(
+        "model_not_found", 404, "not_found_error", "The model does not exist."
+    )
+    ROUTE_NOT_FOUND = ErrorKind(
+        "route_not_found", 404, "not_found_error", "There is nothing at this method and path."
+    )
+    QUERY_NOT_ALLOWED = ErrorKind(
+        "query_not_allowed",
+        400,
+        "invalid_request_error",
+        "This path takes no query string. Put parameters into the JSON body.",
+    )
+    INVALID_CHECK = ErrorKind(
+        "invalid_request", 400, "invalid_request_error", "The request could not be read."
+    )
+    INVALID_JSON = ErrorKind(
+        "invalid_json", 400, "invalid_request_error", "The body is not valid JSON."
+    )
+    DUPLICATE_KEY = ErrorKind(
+        "duplicate_key",
+        400,
+        "invalid_request_error",
+        "A JSON object in the body names a member twice. Name each member once.",
+    )
+    INVALID_VALUE = ErrorKind(
+        "invalid_value", 400, "invalid_request_error", "A parameter has a value that is not valid."
+    )
+    COST_UNBOUNDED = ErrorKind(
+        "cost_unbounded",
+        400,
+        "invalid_request_error",
+        "The cost of this request cannot be bounded before it runs.",
+    )
+    REQUEST_TOO_LARGE = ErrorKind(
+        "request_too_large", 413, "invalid_request_error", "The body is too large."
+    )
+    UNSUPPORTED_CONTENT_TYPE = ErrorKind(
+        "unsupported_content_type",
+        415,
+        "invalid_request_error",
+        "The body must be sent as 'content-type: application/json' in UTF-8.",
+    )
+    UNSUPPORTED_CONTENT_ENCODING = ErrorKind(
+        "unsupported_content_encoding",
+        415,
+        "invalid_request_error",
+        "The body must be sent without a content encoding.",
+    )
+    RATE_LIMIT_EXCEEDED = ErrorKind(
+        "rate_limit_exceeded",
+        429,
+        "rate_limit_error",
+        "Too many requests in a short time. Wait as long as 'retry-after' says.",
+    )
+
+
+class OutageKind(Enum):
+    """Why no decision could be made; a request never passes undecided."""
+
+    UNAVAILABLE = ErrorKind(
+        "unavailable",
+        503,
+        "service_unavailable",
+        "The service cannot decide about requests at the moment. Try again shortly.",
+    )
+    PROVIDER_UNAVAILABLE = ErrorKind(
+        "provider_unavailable",
+        503,
+        "service_unavailable",
+        "The model provider cannot be reached at the moment. Try again later.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """Where a principal stands with its request limit; `retry_after_s` is None when admitted."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace `remove` bytes of the body at byte `offset` by `insert`."""
+
+    offset: int
+    remove: int
+    insert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request may go up, under this hold, with this provider key, after these edits."""
+
+    hold_id: UUID
+    account_id: str
+    credential_id: str
+    model_id: str
+    endpoint: str
+    provider_key: SecretText
+    edits: tuple[Edit, ...] = ()
+    limit: LimitStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The request is refused; `message` is public, `param` the member of the body at fault."""
+
+    reason: Reason
+    message: str
+    param: str | None = None
+    limit: LimitStatus | None = None
+
+
+Decision = Allow | Deny
+
+
+class Refused(Exception):
+    """Raised by rules of one phase and turned into its value where the phase ends."""
+
+    def __init__(self, deny: Deny) -> None:
+        super().__init__(deny.reason.value.code)
+        self.deny = deny
+
+
+def deny(
+    reason: Reason,
+    message: str | None = None,
+    param: str | None = None,
+    limit: LimitStatus | None = None,
+) -> Deny:
+    """A refusal, with the reason's usual sentence unless there is more to say."""
+    return Deny(reason, reason.value.sentence if message is None else message, param, limit)
+
+
+def echo(text: str) -> str:
+    """What a client sent, short enough to be shown back."""
+    return text if len(text) <= MAX_ECHO_CHARS else text[:MAX_ECHO_CHARS] + "..."
+
+
+@lru_cache(maxsize=256)
+def error_body(kind: ErrorKind, message: str, param: str | None) -> str:
+    """The error as clients of OpenAI expect it."""
+    error = {"message": message, "type": kind.type, "code": kind.code, "param": param}
+    return json.dumps({"error": error}, ensure_ascii=True)

@@ -1,0 +1,84 @@
+"""A small HTTP server beside the checks: is it alive, is it ready, what has it counted.
+
+It is never reachable through Envoy.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import CollectorRegistry
+
+SHUTDOWN_TIMEOUT_S: Final = 1.0
+SOCKET_SCHEME: Final = "unix:"
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentHealth:
+    """One thing that checks depend on. Without a required one, checks cannot be answered."""
+
+    status: str
+    is_ok: bool
+    is_required: bool = True
+
+
+HealthCheck = Callable[[], Awaitable[Mapping[str, ComponentHealth]]]
+
+
+class HealthServer:
+    """/healthz, /readyz and /metrics."""
+
+    def __init__(self, examine: HealthCheck, registry: CollectorRegistry) -> None:
+        self._examine = examine
+        self._registry = registry
+        self._is_draining = False
+        application = web.Application()
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        )
+
+    async def start(self, listen: str) -> None:
+        """Listen on `unix:/path` or `host:port`. Raises OSError when that is not possible."""
+        await self._runner.setup()
+        await _site(self._runner, listen).start()
+
+    def start_draining(self) -> None:
+        """From now on say that no more checks should come."""
+        self._is_draining = True
+
+    async def stop(self) -> None:
+        """Close the server."""
+        await self._runner.cleanup()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        components = await self._examine()
+        is_ready = not self._is_draining and all(
+            component.is_ok for component in components.values() if component.is_required
+        )
+        is_whole = is_ready and all(component.is_ok for component in components.values())
+        status = "ready" if is_whole else "degraded" if is_ready else "not_ready"
+        answer = {
+            "status": "draining" if self._is_draining else status,
+            "components": {name: {"status": found.status} for name, found in components.items()},
+        }
+        return web.json_response(answer, status=200 if is_ready else 503)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST}
+        )
+
+
+def _site(runner: web.AppRunner, listen: str) -> web.BaseSite:
+    if listen.startswith(SOCKET_SCHEME):
+        return web.UnixSite(runner, listen.removeprefix(SOCKET_SCHEME))
+    host, _, port = listen.rpartition(":")
+    return web.TCPSite(runner, host.strip("[]"), int(port))

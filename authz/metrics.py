@@ -1,0 +1,60 @@
+"""What the doorman counts."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_CHECK_BUCKETS_S: Final = (
+    *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+)
+
+
+class Metrics:
+    """The counters, made in the registry that is passed in; labels are bound beforehand."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._decisions = Counter(
+            "tollkeeper_authz_decisions",
+            "Checks by outcome (allow, deny, outage) and code.",
+            ("outcome", "code"),
+            registry=registry,
+        )
+        self._bound: dict[tuple[str, str], Counter] = {}
+        self.check_seconds = Histogram(
+            "tollkeeper_authz_check_seconds",
+            "How long checks take inside this process.",
+            buckets=_CHECK_BUCKETS_S,
+            registry=registry,
+        )
+        lookups = Counter(
+            "tollkeeper_authz_principal_lookups",
+            "Look-ups of principals, by whether the cache had them.",
+            ("result",),
+            registry=registry,
+        )
+        self.principal_hits = lookups.labels("hit")
+        self.principal_misses = lookups.labels("miss")
+        self.models = Gauge(
+            "tollkeeper_authz_catalogue_models", "Models in the catalogue.", registry=registry
+        )
+        self.limits_degraded = Gauge(
+            "tollkeeper_authz_limits_degraded",
+            "1 while Redis is away and limits are counted in this process.",
+            registry=registry,
+        )
+        self.checks_in_flight = Gauge(
+            "tollkeeper_authz_checks_in_flight", "Checks being decided.", registry=registry
+        )
+        self.late_holds = Counter(
+            "tollkeeper_authz_late_holds",
+            "Holds given back because nobody could use them any more.",
+            registry=registry,
+        )
+
+    def count_decision(self, outcome: str, code: str) -> None:
+        """Count one decision; codes come from the closed lists in `decision.py`."""
+        counter = self._bound.get((outcome, code))
+        if counter is None:
+            counter = self._bound[outcome, code] = self._decisions.labels(outcome, code)
+        counter.inc()

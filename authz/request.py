@@ -1,0 +1,32 @@
+"""The facts of one request that a decision uses."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+# Everything else that Envoy sends about a request is left unread.
+HEADERS_USED: Final = frozenset(
+    {"authorization", "x-api-key", "content-type", "content-encoding", "x-request-id"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRequest:
+    """One request as Envoy describes it.
+
+    `path` includes the query string. `headers` has lower-case names and every occurrence apart,
+    limited to HEADERS_USED. Headers and body stay out of `repr`: they hold secrets.
+    """
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a header, in the order they came."""
+        return [value for key, value in self.headers if key == name]
+
+    @property
+    def request_id(self) -> str | None:
+        """Envoy's id of the request, for logs only: clients can set it."""
+        return next(iter(self.values("x-request-id")), None)

@@ -1,0 +1,125 @@
+"""The check as bytes to bytes: translate, decide within a deadline, translate.
+
+Nothing here knows of gRPC; `server.py` carries the bytes. What goes wrong here is answered with
+503: a request that nobody could decide about never passes.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from authz import wire
+from authz.decide import Decider
+from authz.decision import Allow, Decision, Deny, OutageKind, Reason, deny
+from authz.metrics import Metrics
+from authz.request import AuthRequest
+from meter.clock import Clock
+from meter.errors import BrokenInvariant, Outage, ProviderUnavailable
+
+# A flood of refusals must not become a flood of log lines; the metrics count every one.
+MAX_DENIALS_LOGGED_PER_S: Final = 50
+MAX_REQUEST_ID_CHARS: Final = 64
+
+_log = structlog.get_logger(__name__)
+
+
+class CheckService:
+    """Answers checks."""
+
+    def __init__(
+        self, decider: Decider, clock: Clock, metrics: Metrics, deadline_after_s: float
+    ) -> None:
+        self._decider = decider
+        self._clock = clock
+        self._metrics = metrics
+        self._deadline_after_s = deadline_after_s
+        self._denials = _DenialLog(clock)
+
+    async def check(self, payload: bytes) -> bytes:
+        """Answer one serialised CheckRequest with a serialised CheckResponse.
+
+        Cancellation passes through: it means that nobody waits for the answer. Raises nothing
+        but BrokenInvariant.
+        """
+        began_s = self._clock.monotonic_s()
+        self._metrics.checks_in_flight.inc()
+        try:
+            return await self._answer(payload, began_s)
+        finally:
+            self._metrics.checks_in_flight.dec()
+            self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
+
+    async def _answer(self, payload: bytes, began_s: float) -> bytes:
+        request = wire.from_check(payload)
+        if request is None:
+            return self._tell(None, deny(Reason.INVALID_CHECK))
+        try:
+            async with asyncio.timeout(self._deadline_after_s):
+                decision = await self._decider.decide(request, began_s + self._deadline_after_s)
+            return self._tell(request, decision)
+        except ProviderUnavailable as error:
+            return self._tell_outage(request, OutageKind.PROVIDER_UNAVAILABLE, error)
+        except (Outage, TimeoutError) as error:
+            return self._tell_outage(request, OutageKind.UNAVAILABLE, error)
+        except BrokenInvariant:
+            # Without an answer Envoy refuses as well, and nobody takes this for an outage.
+            raise
+        except Exception:
+            # The border of the process: a fault in one check is not a reason to let it pass,
+            # and not a reason to stop deciding about the others.
+            self._metrics.count_decision("outage", "fault")
+            _log.exception("check_failed", request_id=_short_id(request))
+            return wire.from_outage(OutageKind.UNAVAILABLE)
+
+    def _tell(self, request: AuthRequest | None, decision: Decision) -> bytes:
+        if isinstance(decision, Allow):
+            self._metrics.count_decision("allow", "ok")
+            _log.debug("check_allowed", request_id=_short_id(request), hold_id=decision.hold_id.hex)
+        else:
+            self._metrics.count_decision("deny", decision.reason.value.code)
+            self._denials.note(request, decision)
+        return wire.from_decision(decision)
+
+    def _tell_outage(self, request: AuthRequest, kind: OutageKind, error: Exception) -> bytes:
+        self._metrics.count_decision("outage", kind.value.code)
+        self._denials.note_outage(request, kind, str(error) or type(error).__name__)
+        return wire.from_outage(kind)
+
+
+class _DenialLog:
+    """One line for each refusal or outage, up to a number of lines a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._second = 0
+        self._lines = 0
+
+    def note(self, request: AuthRequest | None, denied: Deny) -> None:
+        """Log a refusal."""
+        if self._has_room():
+            _log.info(
+                "check_denied",
+                request_id=_short_id(request),
+                code=denied.reason.value.code,
+                status=denied.reason.value.status,
+                param=denied.param,
+            )
+
+    def note_outage(self, request: AuthRequest, kind: OutageKind, reason: str) -> None:
+        """Log an outage, with what our own code says of it."""
+        if self._has_room():
+            code = kind.value.code
+            _log.warning("check_undecided", request_id=_short_id(request), code=code, reason=reason)
+
+    def _has_room(self) -> bool:
+        second = int(self._clock.monotonic_s())
+        if second != self._second:
+            self._second, self._lines = second, 0
+        self._lines += 1
+        return self._lines <= MAX_DENIALS_LOGGED_PER_S
+
+
+def _short_id(request: AuthRequest | None) -> str | None:
+    request_id = None if request is None else request.request_id
+    return None if request_id is None else request_id[:MAX_REQUEST_ID_CHARS]

@@ -1,0 +1,41 @@
+"""What an operator can set, by environment variables that start with TOLLKEEPER_."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The doorman's settings. Addresses are `unix:/path` or `host:port`."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", hide_input_in_errors=True)
+
+    database_url: SecretStr
+    redis_url: SecretStr
+    master_key_file: Path
+    authz_listen: str
+    authz_health_listen: str
+    log_format: Literal["json", "console"] = "json"
+    authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Below the 2 s after which Envoy gives up, so that the client gets our own answer.
+    authz_deadline_ms: int = Field(default=1_500, ge=50, le=60_000)
+    authz_drain_grace_s: float = Field(default=5.0, ge=0, le=60)
+    authz_database_connections: int = Field(default=6, ge=2, le=100)
+    authz_hold_lifetime_s: int = Field(default=3_600, ge=60, le=86_400)
+    # The shortest reply worth starting when a request names no limit of its own.
+    authz_floor_tokens: int = Field(default=16, ge=1, le=4_096)
+    authz_max_body_bytes: int = Field(default=24 * 2**20, ge=1_024, le=31 * 2**20)
+    # Below one second: a revocation takes effect within one.
+    authz_principal_max_age_ms: int = Field(default=900, ge=0, le=950)
+    authz_catalogue_refresh_s: float = Field(default=2.0, ge=0.1, le=60)
+    authz_redis_timeout_ms: int = Field(default=50, ge=1, le=1_000)
+    # How many instances share the limits while Redis cannot be asked.
+    authz_expected_instances: int = Field(default=1, ge=1, le=1_000)
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read them. Raises pydantic's ValidationError, which shows no value."""
+        return cls.model_validate({})

@@ -1,0 +1,165 @@
+"""Between Envoy's protobuf and our own words: the only file that sees `envoy.service.auth.v3`."""
+
+import math
+from functools import lru_cache
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from authz.decision import Allow, Decision, Deny, ErrorKind, LimitStatus, OutageKind, error_body
+from authz.protos.ext_authz_pb2 import (
+    AttributeContext,
+    CheckRequest,
+    CheckResponse,
+    DeniedHttpResponse,
+    HeaderMap,
+    HeaderValue,
+    HeaderValueOption,
+    HttpStatus,
+    OkHttpResponse,
+    Status,
+)
+from authz.request import HEADERS_USED, AuthRequest
+
+GRPC_OK: Final = 0
+GRPC_PERMISSION_DENIED: Final = 7
+GRPC_UNAVAILABLE: Final = 14
+RETRY_AFTER_OUTAGE_S: Final = 1
+# The client's own credential must not travel on, nor anything a browser attached.
+REMOVED_HEADERS: Final = ("x-api-key", "cookie")
+_OVERWRITE: Final = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def from_check(payload: bytes) -> AuthRequest | None:
+    """Read a CheckRequest; None when it is malformed or not about an HTTP request."""
+    try:
+        http = CheckRequest.FromString(payload).attributes.request.http
+    except DecodeError:
+        return None
+    if not http.method or not http.path:
+        return None
+    headers = _headers(http)
+    body = http.raw_body or http.body.encode("utf-8", "surrogateescape")
+    return AuthRequest(http.method, http.path, headers, body)
+
+
+def from_decision(decision: Decision) -> bytes:
+    """Write a decision as a CheckResponse."""
+    return _from_allow(decision) if isinstance(decision, Allow) else _from_deny(decision)
+
+
+@lru_cache(maxsize=len(OutageKind))
+def from_outage(kind: OutageKind) -> bytes:
+    """Write an outage: Envoy answers the client with it and counts an error, not a denial."""
+    headers = [_header("retry-after", str(RETRY_AFTER_OUTAGE_S))]
+    return CheckResponse(
+        status=Status(code=GRPC_UNAVAILABLE),
+        error_response=_error(kind.value, kind.value.sentence, None, headers),
+    ).SerializeToString()
+
+
+def _headers(http: AttributeContext.HttpRequest) -> tuple[tuple[str, str], ...]:
+    found = [
+        (header.key, header.raw_value.decode("latin-1") or header.value)
+        for header in http.header_map.headers
+        if header.key in HEADERS_USED
+    ]
+    # Without `encode_raw_headers` repeated names come joined with a comma.
+    return tuple(found or ((k, v) for k, v in http.headers.items() if k in HEADERS_USED))
+
+
+def _from_allow(allow: Allow) -> bytes:
+    response = CheckResponse()
+    fields = response.dynamic_metadata.fields
+    fields["hold_id"].string_value = allow.hold_id.hex
+    fields["account_id"].string_value = allow.account_id
+    fields["credential_id"].string_value = allow.credential_id
+    fields["model"].string_value = allow.model_id
+    fields["endpoint"].string_value = allow.endpoint
+    if allow.edits:
+        _add_edits(response, allow)
+    if allow.limit is not None:
+        response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limit))
+    # Two serialised messages in a row are one merged message: the constant part is made once.
+    return _constant_allow(allow.provider_key.reveal()) + response.SerializeToString()
+
+
+@lru_cache(maxsize=4)
+def _constant_allow(provider_key: str) -> bytes:
+    return CheckResponse(
+        status=Status(code=GRPC_OK),
+        ok_response=OkHttpResponse(
+            headers=[_header("authorization", f"Bearer {provider_key}")],
+            headers_to_remove=REMOVED_HEADERS,
+        ),
+    ).SerializeToString()
+
+
+def _add_edits(response: CheckResponse, allow: Allow) -> None:
+    edits = response.dynamic_metadata.fields["edits"].list_value
+    for edit in allow.edits:
+        fields = edits.values.add().struct_value.fields
+        fields["offset"].number_value = edit.offset
+        fields["remove"].number_value = edit.remove
+        fields["insert"].string_value = edit.insert
+
+
+def _from_deny(deny: Deny) -> bytes:
+    kind = deny.reason.value
+    if deny.limit is None:
+        return _constant_deny(kind, deny.message, deny.param)
+    headers = _limit_headers(deny.limit)
+    if deny.limit.retry_after_s is not None:
+        headers.append(_header("retry-after", str(max(1, math.ceil(deny.limit.retry_after_s)))))
+    return _denied(kind, deny.message, deny.param, headers)
+
+
+@lru_cache(maxsize=256)
+def _constant_deny(kind: ErrorKind, message: str, param: str | None) -> bytes:
+    return _denied(kind, message, param, [])
+
+
+def _denied(
+    kind: ErrorKind, message: str, param: str | None, headers: list[HeaderValueOption]
+) -> bytes:
+    return CheckResponse(
+        status=Status(code=GRPC_PERMISSION_DENIED, message=kind.code),
+        denied_response=_error(kind, message, param, headers),
+    ).SerializeToString()
+
+
+def _error(
+    kind: ErrorKind, message: str, param: str | None, headers: list[HeaderValueOption]
+) -> DeniedHttpResponse:
+    return DeniedHttpResponse(
+        status=HttpStatus(code=kind.status),
+        headers=[_header("content-type", "application/json"), *headers],
+        body=error_body(kind, message, param),
+    )
+
+
+def _limit_headers(limit: LimitStatus) -> list[HeaderValueOption]:
+    """What OpenAI's clients look at; the reset is when the whole limit is there again."""
+    return [
+        _header("x-ratelimit-limit-requests", str(limit.limit)),
+        _header("x-ratelimit-remaining-requests", str(limit.remaining)),
+        _header("x-ratelimit-reset-requests", f"{limit.reset_s:.3f}s"),
+    ]
+
+
+def _header(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
+
+
+def to_check(request: AuthRequest) -> bytes:
+    """Write a request as Envoy would send it under `encode_raw_headers`: for tests and timing."""
+    headers = [HeaderValue(key=k, raw_value=v.encode("latin-1")) for k, v in request.headers]
+    http = AttributeContext.HttpRequest(
+        method=request.method,
+        path=request.path,
+        raw_body=request.body,
+        size=len(request.body),
+        header_map=HeaderMap(headers=headers),
+    )
+    attributes = AttributeContext(request=AttributeContext.Request(http=http))
+    return CheckRequest(attributes=attributes).SerializeToString()

@@ -1,0 +1,131 @@
+"""In-memory stand-ins for what the work needs from the outside. They keep the ports' promises."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from meter.accounts import Principal
+from meter.credentials import SecretText
+from meter.errors import StoreUnavailable
+from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.pricing import Model, Price
+
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def price(model_id: str = "acme/one", **picos: int) -> Price:
+    """A price: 1 USD a million prompt tokens, 2 USD a million completion tokens, unless said."""
+    terms = {"prompt_picos": 1_000_000, "completion_picos": 2_000_000, **picos}
+    return Price(id=1, model_id=model_id, effective_from=EPOCH, **terms)
+
+
+def model(
+    model_id: str = "acme/one", context: int = 128_000, longest: int = 4_096, **picos: int
+) -> Model:
+    """A model of the catalogue."""
+    return Model(model_id, model_id, context, longest, price(model_id, **picos))
+
+
+def principal(
+    allowed_models: frozenset[str] | None = None,
+    requests_per_minute: int | None = None,
+    is_suspended: bool = False,
+) -> Principal:
+    """Who acts in most tests."""
+    return Principal(
+        credential_id="credential",
+        account_id="account",
+        allowed_models=allowed_models,
+        markup_bps=0,
+        requests_per_minute=requests_per_minute,
+        is_suspended=is_suspended,
+    )
+
+
+class FakeHolds:
+    """One account's money in memory. `refusal` and `is_away` decide every answer."""
+
+    def __init__(self, available_picos: int = 10**12) -> None:
+        self.available_picos = available_picos
+        self.refusal: Refusal | None = None
+        self.is_away = False
+        self.gate: asyncio.Event | None = None
+        self.placed: dict[UUID, HoldRequest] = {}
+        self.released: list[UUID] = []
+
+    async def place(self, request: HoldRequest) -> HoldAnswer:
+        """Grant as many tokens as the money covers, as the real store does."""
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.is_away:
+            raise StoreUnavailable("away")
+        bound = request.estimate
+        needed = bound.fixed_picos + bound.per_token_picos * bound.min_tokens
+        if self.refusal is not None:
+            return HoldRefused(self.refusal, needed, self.available_picos)
+        if needed > self.available_picos:
+            return HoldRefused(Refusal.INSUFFICIENT, needed, self.available_picos)
+        tokens = bound.max_tokens
+        if bound.per_token_picos:
+            spare = self.available_picos - bound.fixed_picos
+            tokens = min(tokens, spare // bound.per_token_picos)
+        self.placed[request.hold_id] = request
+        amount = bound.fixed_picos + bound.per_token_picos * tokens
+        return HoldPlaced(request.hold_id, amount, tokens)
+
+    async def release(self, hold_ids: Sequence[UUID]) -> int:
+        """End holds."""
+        self.release_later(hold_ids)
+        return len(hold_ids)
+
+    def release_later(self, hold_ids: Sequence[UUID]) -> None:
+        """End holds at once."""
+        self.released.extend(hold_ids)
+
+
+class FakePrincipals:
+    """Principals by digest; counts the look-ups."""
+
+    def __init__(self, known: Mapping[bytes, Principal] | None = None) -> None:
+        self.known = dict(known or {})
+        self.is_away = False
+        self.gate: asyncio.Event | None = None
+        self.lookups = 0
+
+    async def find_principal(self, digest: bytes) -> Principal | None:
+        """The principal, if known."""
+        self.lookups += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return self.known.get(digest)
+
+
+class FakeCatalogue:
+    """Models by id."""
+
+    def __init__(self, *models: Model) -> None:
+        self.models = {found.id: found for found in models}
+        self.is_away = False
+
+    async def load_models(self) -> Mapping[str, Model]:
+        """All of them."""
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return dict(self.models)
+
+
+class FakeProviderKeys:
+    """One key for whoever asks; `failure` is raised instead."""
+
+    def __init__(self, key: str | None = "sk-or-planted") -> None:
+        self.key = key
+        self.failure: Exception | None = None
+
+    async def find_key(self, provider: str, owner: str) -> SecretText | None:
+        """The key, if set."""
+        if self.failure is not None:
+            raise self.failure
+        return None if self.key is None else SecretText(self.key)
