@@ -57,9 +57,7 @@ async def identify_caller(request: Request, books: FromBooks) -> Caller:
 def _find_credential(request: Request, headers: tuple[str, ...]) -> str | None:
     """The one credential presented; None when there is none, or more than one."""
     found = {
-        _without_scheme(name, value)
-        for name in headers
-        for value in request.headers.getlist(name)
+        _without_scheme(name, value) for name in headers for value in request.headers.getlist(name)
     }
     if len(found) != 1:
         return None

@@ -1,19 +1,21 @@
 """The types of members that several resources share, with their limits."""
 
+import re
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import Path, Query
+from fastapi import Depends, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from meter.api.cursors import MAX_CURSOR_CHARS
-from meter.errors import InvalidAmount
+from meter.errors import InvalidAmount, NotFound
 from meter.money import parse_usd
 
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
 MAX_MARKUP_BPS: Final = 1_000_000
+_ACCOUNT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 # Control characters, surrogates and line separators: Postgres cannot hold the first of them,
 # and the others could rewrite the terminal of whoever lists them.
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -47,14 +49,12 @@ Name = Annotated[
 ]
 Email = Annotated[
     PlainText,
-    Field(
-        min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", examples=["ada@example.com"]
-    ),
+    Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", examples=["ada@example.com"]),
 ]
 AccountId = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,127}\z", examples=["usr_4k2m7q3x"])
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,127}$", examples=["usr_4k2m7q3x"])
 ]
-PlanId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\z", examples=["standard"])]
+PlanId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["standard"])]
 MarkupBps = Annotated[
     int, Field(ge=0, le=MAX_MARKUP_BPS, description="Basis points", examples=[2000])
 ]
@@ -67,18 +67,30 @@ Amount = Annotated[
         examples=["5.00", "-1.25"],
     ),
 ]
-Usd = Annotated[
-    str, Field(description="US dollars as a decimal string", examples=["4.999709"])
-]
+Usd = Annotated[str, Field(description="US dollars as a decimal string", examples=["4.999709"])]
 Instant = Annotated[datetime, Field(examples=["2026-01-31T12:00:00Z"])]
 
-UserIdPath = Annotated[str, Path(alias="user_id", max_length=512, examples=["usr_4k2m7q3x"])]
+
+def _user_id(user_id: Annotated[str, Path(examples=["usr_4k2m7q3x"])]) -> str:
+    """What cannot be an id is answered like an id that nobody has (rule R14)."""
+    if _ACCOUNT_ID.fullmatch(user_id) is None:
+        raise NotFound("there is no such user")
+    return user_id
+
+
+UserId = Annotated[str, Depends(_user_id)]
 
 
 class Body(BaseModel):
     """A request body: unknown members are refused, and nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Reply(BaseModel):
+    """An answer's body; members may be added to it in later versions."""
+
+    model_config = ConfigDict(from_attributes=True)
 
 
 class PageQuery(BaseModel):
@@ -93,7 +105,7 @@ class PageQuery(BaseModel):
     ] = None
 
 
-class Page(BaseModel):
+class Page(Reply):
     """One page of a list; `next_cursor` is null on the last."""
 
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page")

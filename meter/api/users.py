@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meter.accounts import Account
 from meter.api.authentication import OperatorOnly
-from meter.api.dependencies import Books, FromBooks
+from meter.api.dependencies import FromBooks
 from meter.api.fields import (
     AccountId,
     Body,
@@ -19,8 +19,9 @@ from meter.api.fields import (
     Page,
     PageQuery,
     PlanId,
+    Reply,
     Usd,
-    UserIdPath,
+    UserId,
 )
 from meter.api.problems import ProblemError
 from meter.money import format_usd
@@ -52,7 +53,7 @@ class UserChanges(Body):
     markup_bps: MarkupBps | None = Field(default=None, description="null: the plan's applies")
 
 
-class User(Body):
+class User(Reply):
     """A user, with credit in US dollars."""
 
     id: AccountId
@@ -122,18 +123,17 @@ async def list_users(query: Annotated[UserQuery, Query()], books: FromBooks) -> 
 
 
 @router.get("/{user_id}", summary="Get a user")
-async def get_user(user_id: UserIdPath, books: FromBooks) -> User:
+async def get_user(user_id: UserId, books: FromBooks) -> User:
     """One user with their credit."""
-    return User.from_account(await find_account(books, user_id))
+    return User.from_account(await books.accounts.get(user_id))
 
 
 @router.patch("/{user_id}", summary="Change a user's terms")
-async def change_user(user_id: UserIdPath, body: UserChanges, books: FromBooks) -> User:
+async def change_user(user_id: UserId, body: UserChanges, books: FromBooks) -> User:
     """Change name, plan or markup. Holds that are open keep the terms they were placed under."""
     for name in _REQUIRED:
         if name in body.model_fields_set and getattr(body, name) is None:
             raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
-    await find_account(books, user_id)
     amendment = Amendment(
         changes=frozenset(body.model_fields_set),
         name=body.name,
@@ -144,22 +144,15 @@ async def change_user(user_id: UserIdPath, body: UserChanges, books: FromBooks) 
 
 
 @router.post("/{user_id}/suspend", summary="Suspend a user")
-async def suspend_user(user_id: UserIdPath, books: FromBooks) -> User:
+async def suspend_user(user_id: UserId, books: FromBooks) -> User:
     """No request of this user is let in from now on. Saying it twice changes nothing."""
-    await find_account(books, user_id)
     return User.from_account(await books.accounts.set_suspended(user_id, True))
 
 
 @router.post("/{user_id}/resume", summary="Resume a user")
-async def resume_user(user_id: UserIdPath, books: FromBooks) -> User:
+async def resume_user(user_id: UserId, books: FromBooks) -> User:
     """End a suspension. Saying it twice changes nothing."""
-    await find_account(books, user_id)
     return User.from_account(await books.accounts.set_suspended(user_id, False))
-
-
-async def find_account(books: Books, user_id: str) -> Account:
-    """The account behind an id from a path; raises NotFound, also for what is no id at all."""
-    return await books.accounts.get(user_id)
 
 
 def _new_id() -> str:

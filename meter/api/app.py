@@ -1,0 +1,86 @@
+"""The ASGI application: one resource a module, put together here."""
+
+from importlib import metadata
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from meter.api import (
+    api_keys,
+    documentation,
+    health,
+    holds,
+    ledger,
+    models,
+    own,
+    plans,
+    problems,
+    providers,
+    transactions,
+    usage,
+    users,
+)
+from meter.api import credits as credits_
+from meter.api.dependencies import ApiDependencies, Books
+from meter.api.observation import ApiMetrics, Observation
+from meter.api.problems import ProblemError
+from meter.errors import MeterError
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+_RESOURCES: Final = (
+    users,
+    api_keys,
+    credits_,
+    transactions,
+    usage,
+    plans,
+    providers,
+    holds,
+    ledger,
+    own,
+    models,
+    health,
+    documentation,
+)
+
+
+def create_app(outside: ApiDependencies) -> FastAPI:
+    """The application that answers from these dependencies. Make one per process and registry."""
+    app = _routes()
+    app.state.books = Books(outside)
+    app.state.catalogue = models.RenderedCatalogue(outside.listings, outside.clock)
+    metrics = ApiMetrics(outside.registry)
+    app.add_middleware(Observation, clock=outside.clock, metrics=metrics)
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """What `/openapi.json` says; needs nothing from outside."""
+    return _routes().openapi()
+
+
+def _routes() -> FastAPI:
+    app = FastAPI(
+        version=metadata.version("tollkeeper"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=MAX_BODY_BYTES,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_exception_handler(ProblemError, problems.answer_problem)
+    app.add_exception_handler(MeterError, problems.answer_meter_error)
+    app.add_exception_handler(HTTPException, problems.answer_http_error)
+    app.add_exception_handler(RequestValidationError, problems.answer_invalid_request)
+    for resource in _RESOURCES:
+        app.include_router(resource.router)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = documentation.describe(app, app.version)
+    return app.openapi_schema
