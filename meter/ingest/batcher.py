@@ -46,9 +46,10 @@ class Batcher:
         """How many observations are not settled yet."""
         return self._queue.qsize()
 
-    def start(self) -> None:
-        """Begin to settle in the background."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin to settle in the background; the task never ends by itself."""
         self._task = asyncio.create_task(self._run(), name="settlement")
+        return self._task
 
     async def put(self, observation: Observation) -> None:
         """Take one observation in; waits while the queue is full."""

@@ -1,0 +1,73 @@
+"""`python -m bench`: measure Tollkeeper against plain Envoy, in one interleaved run."""
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.gateway import measure_gateway
+from bench.load import LoadGeneratorMissing, median
+from bench.settling import settle_rates
+
+LATEST = Path(__file__).parent / "latest.json"
+LEDGERS = (10_000, 1_000_000)
+
+
+def main() -> int:
+    """Run everything, print the rows and write them to bench/latest.json."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--slices", type=int, default=7, help="one-second slices of each kind")
+    parser.add_argument("--paced-rounds", type=int, default=500, help="requests at 100 a second")
+    chosen = parser.parse_args()
+    try:
+        rows = asyncio.run(measure_gateway(chosen.slices, chosen.paced_rounds, _say))
+    except LoadGeneratorMissing as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    _say(f"settling on ledgers of {' and '.join(f'{entries:,}' for entries in LEDGERS)} entries")
+    rows.update(_settling_rows())
+    LATEST.write_text(json.dumps(rows, indent=2) + "\n")
+    _print(rows)
+    print(f"\nThe rows are in {LATEST}; what they mean is in bench/README.md.")
+    return 0
+
+
+def _settling_rows() -> dict[str, Any]:
+    rates = settle_rates(LEDGERS)
+    small, large = (rates[entries] for entries in LEDGERS)
+    ratios = [late / early for early, late in zip(small, large, strict=True)]
+    return {
+        "settling": {
+            "records_per_second": {
+                str(entries): round(median(rate)) for entries, rate in rates.items()
+            },
+            "large_to_small_ledger": round(median(ratios), 2),
+        }
+    }
+
+
+def _print(rows: dict[str, Any]) -> None:
+    print(f"\n{rows['machine']}\n")
+    head = ("connections", "plain/s", "whole/s", "ratio", "plain p50/p99 ms", "whole p50/p99 ms")
+    print(" | ".join(head))
+    for row in rows["throughput"]:
+        print(
+            f"{row['connections']:>11} | {row['plain_per_second']:>7} | "
+            f"{row['whole_per_second']:>7} | {row['ratio']:>5} | "
+            f"{row['plain_p50_ms']:>7} / {row['plain_p99_ms']:<6} | "
+            f"{row['whole_p50_ms']:>7} / {row['whole_p99_ms']:<6}"
+        )
+    print("\nCPU per request, 16 connections, microseconds:", rows["cpu_us_per_request"])
+    print("At 100 requests a second, milliseconds:", rows["paced"])
+    print("Settling, one process:", rows["settling"])
+    print("Books afterwards:", rows["books"])
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The whole chain beside plain Envoy: throughput, latency, CPU per request."""
+
+import contextlib
+import os
+import platform
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from bench import static
+from bench.load import Slice, median, paced, run_slice, write_script
+from bench.processes import cpu_seconds, envoy_running, free_port
+from bench.stack import BenchStack, running_stack
+
+CONNECTIONS: Final = (1, 16, 64)
+CPU_CONNECTIONS: Final = 16
+SLICE_S: Final = 1
+PACED_PER_SECOND: Final = 100
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both gateways in front of one static upstream, and the stack behind one of them."""
+
+    plain_url: str
+    whole_url: str
+    script: Path
+    stack: BenchStack
+
+
+async def measure_gateway(slices: int, paced_rounds: int, say: Say) -> dict[str, Any]:
+    """Start everything, measure in turns, check the books, end everything.
+
+    Raises LoadGeneratorMissing when wrk is not on this machine.
+    """
+    async with _sides(say) as sides:
+        say("warming up")
+        for url in (sides.plain_url, sides.whole_url):
+            run_slice(url, sides.script, CPU_CONNECTIONS, SLICE_S)
+        throughput = [_throughput(sides, count, slices, say) for count in CONNECTIONS]
+        say("CPU per request")
+        cpu = _cpu_per_request(sides, slices)
+        say(f"latency at {PACED_PER_SECOND} requests a second")
+        latency = await _paced(sides, paced_rounds)
+        say("checking the books")
+        books = await sides.stack.verified_books()
+    return {
+        "machine": _machine(),
+        "throughput": throughput,
+        "cpu_us_per_request": cpu,
+        "paced": latency,
+        "books": books,
+    }
+
+
+@contextlib.asynccontextmanager
+async def _sides(say: Say) -> AsyncIterator[Sides]:
+    with tempfile.TemporaryDirectory(prefix="tkb-", dir="/tmp") as folder, _plain(folder) as ports:
+        upstream_port, plain_port = ports
+        say("starting the whole system")
+        async with running_stack(Path(folder) / "home", upstream_port) as stack:
+            script = Path(folder) / "ask.lua"
+            write_script(script, stack.key)
+            path = "/v1/chat/completions"
+            yield Sides(f"http://127.0.0.1:{plain_port}{path}", stack.gateway + path, script, stack)
+
+
+@contextlib.contextmanager
+def _plain(folder: str) -> Iterator[tuple[int, int]]:
+    upstream_port, plain_port = free_port(), free_port()
+    upstream, proxy = Path(folder) / "upstream.yaml", Path(folder) / "proxy.yaml"
+    static.write_upstream(upstream, upstream_port)
+    static.write_proxy(proxy, plain_port, upstream_port)
+    with envoy_running(upstream, upstream_port), envoy_running(proxy, plain_port):
+        yield upstream_port, plain_port
+
+
+def _throughput(sides: Sides, connections: int, slices: int, say: Say) -> dict[str, Any]:
+    say(f"{connections} connections, {slices} slices of each")
+    plain: list[Slice] = []
+    whole: list[Slice] = []
+    for _ in range(slices):
+        plain.append(run_slice(sides.plain_url, sides.script, connections, SLICE_S))
+        whole.append(run_slice(sides.whole_url, sides.script, connections, SLICE_S))
+    ratios = [ours.per_second / bare.per_second for bare, ours in zip(plain, whole, strict=True)]
+    return {
+        "connections": connections,
+        "plain_per_second": round(median([each.per_second for each in plain])),
+        "whole_per_second": round(median([each.per_second for each in whole])),
+        "ratio": round(median(ratios), 3),
+        "plain_p50_ms": round(median([each.p50_ms for each in plain]), 2),
+        "plain_p99_ms": round(median([each.p99_ms for each in plain]), 2),
+        "whole_p50_ms": round(median([each.p50_ms for each in whole]), 2),
+        "whole_p99_ms": round(median([each.p99_ms for each in whole]), 2),
+        "refused": sum(each.failed for each in whole),
+    }
+
+
+def _cpu_per_request(sides: Sides, slices: int) -> dict[str, int]:
+    """CPU of every component over whole-chain slices, settlement included."""
+    before = cpu_seconds(sides.stack.processes())
+    asked = sum(
+        run_slice(sides.whole_url, sides.script, CPU_CONNECTIONS, SLICE_S).requests
+        for _ in range(slices)
+    )
+    sides.stack.wait_until_settled()
+    after = cpu_seconds(sides.stack.processes())
+    spent = {name: round((after[name] - before[name]) / asked * 1e6) for name in after}
+    return spent | {"total": sum(spent.values())}
+
+
+async def _paced(sides: Sides, rounds: int) -> dict[str, float]:
+    key = sides.stack.key
+    urls = [sides.plain_url, sides.whole_url]
+    bare, ours = await paced(urls, key, PACED_PER_SECOND, rounds)
+    return {
+        "plain_p50_ms": round(median(bare), 2),
+        "whole_p50_ms": round(median(ours), 2),
+        "added_p50_ms": round(median(ours) - median(bare), 2),
+        "whole_p99_ms": round(sorted(ours)[int(len(ours) * 0.99)], 2),
+    }
+
+
+def _machine() -> str:
+    memory_gib = psutil.virtual_memory().total / 2**30
+    return (
+        f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}"
+    )

@@ -1,0 +1,113 @@
+"""How many usage records a second one process settles, and whether a long ledger slows it."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from meter.ingest.batcher import BATCH_LIMIT
+from meter.stores.postgres import PostgresPool, open_pool
+from meter.stores.settlements import PostgresSettlements
+from meter.usage import Observation
+from tests import servers
+from tests.books import USD, Books, observed
+from tollkeeper.stack.postgres import PostgresServer
+
+PAYERS: Final = 200
+RECORDS_PER_ROUND: Final = 4_000
+ROUNDS: Final = 5
+
+# Past settlements as they would stand there: a usage record, a posting and its entries each.
+_HISTORY: Final = """
+    WITH past AS (
+        SELECT gen_random_uuid() AS id, 'payer' || (n % $2) AS account,
+               now() - n * interval '1 second' AS at
+        FROM generate_series(1, $1::integer) AS n
+    ), used AS (
+        INSERT INTO usage_records (
+            hold_id, account_id, credential_id, model_id, endpoint, started_at, recorded_at,
+            prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
+            provider_cost_picos, charge_picos, excess_picos, markup_bps, price_id, price_source,
+            latency_ms, status_code, response_flags, is_streaming, source)
+        SELECT id, account, 'c', 'm', 'chat_completions', at, at, 10, 20, 0, 0, 0, 2, 3, 0, 5000,
+               1, 'provider', 100, 200, '', false, 'stream' FROM past
+    ), posted AS (
+        INSERT INTO postings (id, template, account_id, hold_id)
+        SELECT id, 'settlement', account, id FROM past
+    )
+    INSERT INTO entries (posting_id, line, ledger_account, account_id, amount_picos)
+    SELECT id, line, ledger_account, account, amount FROM past
+    CROSS JOIN (VALUES (0, 'customer', -3), (1, 'provider', 2), (2, 'revenue', 1))
+        AS e (line, ledger_account, amount)
+"""
+
+
+def settle_rates(histories: tuple[int, ...]) -> dict[int, list[float]]:
+    """Records a second by number of ledger entries, in rounds that take turns."""
+    with _database_server() as server:
+        return servers.run_in_thread(lambda: _measure(server, histories))
+
+
+@contextmanager
+def _database_server() -> Iterator[PostgresServer]:
+    with (
+        tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp") as root,
+        servers.postgres_running(Path(root)) as server,
+    ):
+        servers.run_in_thread(lambda: servers.make_template(server))
+        yield server
+
+
+async def _measure(
+    server: PostgresServer, histories: tuple[int, ...]
+) -> dict[int, list[float]]:
+    ledgers = {entries: await _Ledger.with_history(server, entries) for entries in histories}
+    rates: dict[int, list[float]] = {entries: [] for entries in histories}
+    for _ in range(ROUNDS):
+        for entries, ledger in ledgers.items():
+            rates[entries].append(await ledger.settle_round())
+    for ledger in ledgers.values():
+        await ledger.pool.close()
+    return rates
+
+
+class _Ledger:
+    def __init__(self, pool: PostgresPool, books: Books) -> None:
+        self.pool = pool
+        self._books = books
+        self._settlements = PostgresSettlements(pool)
+        self._round = 0
+
+    @classmethod
+    async def with_history(cls, server: PostgresServer, entries: int) -> "_Ledger":
+        """A fresh database whose ledger has this many entries already."""
+        database = await servers.clone_template(server)
+        pool = await open_pool(database.service_dsn, most_connections=4)
+        await pool.execute(_HISTORY, entries // 3, PAYERS, timeout=600)
+        return cls(pool, await Books.open(pool))
+
+    async def settle_round(self) -> float:
+        """Place holds, then time only their settlement."""
+        endings = await self._held()
+        began = time.perf_counter()
+        for start in range(0, len(endings), BATCH_LIMIT):
+            await self._settlements.settle(endings[start : start + BATCH_LIMIT])
+        return len(endings) / (time.perf_counter() - began)
+
+    async def _held(self) -> list[Observation]:
+        self._round += 1
+        payers = [
+            await self._books.payer(f"payer{self._round}-{n}", 100 * USD) for n in range(PAYERS)
+        ]
+        hold_ids = await asyncio.gather(
+            *(
+                self._books.held(payers[n % PAYERS], USD // 1000, markup_bps=4_000)
+                for n in range(RECORDS_PER_ROUND)
+            )
+        )
+        ending = observed(hold_ids[0], "0.0003")
+        return [replace(ending, hold_id=hold_id) for hold_id in hold_ids]

@@ -1,0 +1,106 @@
+"""The whole system for a bench: started as a user starts it, in front of a static upstream."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from bench.processes import free_port
+
+ACCOUNT: Final = "bench"
+CREDIT_USD: Final = "100000.00"
+SETTLE_TIMEOUT_S: Final = 60.0
+API_TIMEOUT_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchStack:
+    """A running stack with one account that has credit and no request limit."""
+
+    gateway: str
+    api: str
+    home: Path
+    operator_token: str
+    key: str
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The process of every component, by name."""
+        status = json.loads((self.home / "status.json").read_text())
+        return {one["component"]: psutil.Process(one["pid"]) for one in status["components"]}
+
+    def wait_until_settled(self) -> None:
+        """Wait until no hold is open. Raises TimeoutError when some stay."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while _ask(self, "GET", "/holds/summary")["open"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("some holds are still open")
+            time.sleep(0.05)
+
+    async def verified_books(self) -> dict[str, Any]:
+        """What the ledger says once everything is settled."""
+        await asyncio.to_thread(self.wait_until_settled)
+        verdict = await asyncio.to_thread(_ask, self, "GET", "/ledger/verification")
+        return {"is_ok": verdict["ok"], "provider_cost_usd": verdict["provider_cost_total"]}
+
+
+@contextlib.asynccontextmanager
+async def running_stack(home: Path, upstream_port: int) -> AsyncIterator[BenchStack]:
+    """Start the stack with the static upstream as its provider; end it afterwards."""
+    gateway_port, api_port = free_port(), free_port()
+    environment = os.environ | {
+        "TOLLKEEPER_HOME": str(home),
+        "TOLLKEEPER_PORT": str(gateway_port),
+        "TOLLKEEPER_API_PORT": str(api_port),
+        "OPENROUTER_API_KEY": "sk-or-bench",
+        "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream_port}/api/v1",
+    }
+    await _tollkeeper("up", "--detach", environment=environment)
+    try:
+        token = (home / "operator.token").read_text().strip()
+        stack = BenchStack(
+            f"http://127.0.0.1:{gateway_port}", f"http://127.0.0.1:{api_port}", home, token, ""
+        )
+        yield await asyncio.to_thread(_with_payer, stack)
+    finally:
+        await _tollkeeper("down", environment=environment)
+
+
+def _with_payer(stack: BenchStack) -> BenchStack:
+    user = {"id": ACCOUNT, "email": "bench@example.com", "plan": "unlimited"}
+    _ask(stack, "POST", "/users", user)
+    credit = {"amount": CREDIT_USD, "reason": "bench"}
+    _ask(stack, "POST", f"/users/{ACCOUNT}/credits", credit)
+    key = _ask(stack, "POST", f"/users/{ACCOUNT}/api-keys", {"name": "bench"})["key"]
+    return BenchStack(stack.gateway, stack.api, stack.home, stack.operator_token, key)
+
+
+async def _tollkeeper(*arguments: str, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "tollkeeper", *arguments]
+    await asyncio.to_thread(
+        subprocess.run, command, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def _ask(stack: BenchStack, method: str, path: str, body: object = None) -> Any:
+    request = urllib.request.Request(
+        f"{stack.api}/api/v1/admin{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={
+            "authorization": f"Bearer {stack.operator_token}",
+            "content-type": "application/json",
+            "idempotency-key": f"{path}-first",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=API_TIMEOUT_S) as response:
+        return json.load(response)

@@ -1,0 +1,198 @@
+"""The running meter: takes the access log in, settles it, answers the API, syncs the catalogue."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Final
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from meter.api.app import create_app
+from meter.api.dependencies import ApiDependencies, Readiness
+from meter.catalogue_sync import CatalogueSync
+from meter.clock import SystemClock
+from meter.credentials import Pepper, SecretText
+from meter.errors import InvalidRequest, StoreUnavailable
+from meter.ingest.batcher import Batcher
+from meter.ingest.metrics import IngestMetrics
+from meter.ingest.server import STOP_GRACE_S, AccessLogService, build_server
+from meter.providers.seal import MasterKey
+from meter.settings import MeterSettings
+from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.operators import OperatorStore
+from meter.stores.postgres import PostgresPool, open_pool
+from meter.stores.provider_keys import PostgresProviderKeys
+from meter.stores.settlements import PostgresSettlements
+
+OPERATOR: Final = "operator"
+ADMISSION_RETRY_S: Final = 0.5
+API_STOP_GRACE_S: Final = 5
+# Longer than Envoy keeps an idle connection to us, so that no request meets a closing one.
+KEEP_ALIVE_S: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class _ApiServer(uvicorn.Server):
+    """uvicorn beside other servers: signals belong to the process, not to it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: MeterSettings) -> None:
+    """Run until SIGTERM or SIGINT, then settle what has arrived and leave.
+
+    Raises InvalidRequest for an unusable master key or operator token, OSError for an address
+    that cannot be listened on.
+    """
+    master_key = MasterKey.from_file(settings.master_key_file)
+    token = _operator_token(settings)
+    registry = CollectorRegistry()
+    pool = await open_pool(settings.database_url.get_secret_value(), settings.database_connections)
+    catalogue = PostgresCatalogue(pool)
+    keys = PostgresProviderKeys(pool, master_key)
+    sync = CatalogueSync(
+        catalogue, keys, settings.provider_base_url, settings.catalogue_sync_every_s, registry
+    )
+    outside = ApiDependencies(
+        pool=pool,
+        pepper=Pepper.from_master_key(master_key.reveal()),
+        clock=SystemClock(),
+        listings=catalogue,
+        provider_keys=keys,
+        registry=registry,
+        provider_base_url=settings.provider_base_url,
+        readiness={"catalogue": lambda: _catalogue_readiness(sync)},
+    )
+    stop = _stop_signal()
+    async with (
+        _closing(pool),
+        _ingest(settings, pool, registry) as settling,
+        _background("operator admission", _admit_operator(pool, token)),
+        _background("catalogue sync", sync.run()) as syncing,
+        _api(settings, outside) as answering,
+    ):
+        _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
+        await _until_stopped(stop, settling, syncing, answering)
+        _log.info("meter_stopping")
+
+
+async def _until_stopped(stop: asyncio.Event, *vital: asyncio.Task[None]) -> None:
+    """Wait for the signal; a part that ends on its own ends the process, and says why."""
+    stopped = asyncio.ensure_future(stop.wait())
+    done, _ = await asyncio.wait({stopped, *vital}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    for task in done - {stopped}:
+        task.result()
+        raise RuntimeError(f"{task.get_name()} ended on its own")
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _operator_token(settings: MeterSettings) -> SecretText | None:
+    if settings.operator_token is not None:
+        return SecretText(settings.operator_token.get_secret_value())
+    if settings.operator_token_file is None:
+        return None
+    try:
+        text = settings.operator_token_file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise InvalidRequest(f"the operator token cannot be read: {error.strerror}") from error
+    if not text:
+        raise InvalidRequest(f"the operator token file {settings.operator_token_file} is empty")
+    return SecretText(text)
+
+
+async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
+    """Store the digest of the operator token as soon as Postgres answers."""
+    while token is not None:
+        try:
+            await OperatorStore(pool).admit(OPERATOR, token)
+        except StoreUnavailable:
+            await asyncio.sleep(ADMISSION_RETRY_S)
+        else:
+            return
+
+
+async def _catalogue_readiness(sync: CatalogueSync) -> Readiness:
+    """The last catalogue stays usable while the provider is away, so it is never required."""
+    reason = None if sync.is_synced else "not synced since this meter started"
+    return Readiness(is_ready=sync.is_synced, reason=reason, is_required=False)
+
+
+@contextlib.asynccontextmanager
+async def _ingest(
+    settings: MeterSettings, pool: PostgresPool, registry: CollectorRegistry
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Take the access log in; at the end stop reading first, then settle what is queued."""
+    metrics = IngestMetrics(registry)
+    batcher = Batcher(PostgresSettlements(pool), metrics)
+    server = build_server(AccessLogService(batcher, metrics), settings.ingest_listen)
+    settling = batcher.start()
+    await server.start()
+    try:
+        yield settling
+    finally:
+        await server.stop(STOP_GRACE_S)
+        await batcher.drain()
+
+
+@contextlib.asynccontextmanager
+async def _background(
+    name: str, work: Coroutine[None, None, None]
+) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _closing(pool: PostgresPool) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _api(
+    settings: MeterSettings, outside: ApiDependencies
+) -> AsyncIterator[asyncio.Task[None]]:
+    server = _ApiServer(
+        uvicorn.Config(
+            create_app(outside),
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=API_STOP_GRACE_S,
+        )
+    )
+    # Bound here, because uvicorn ends the process when it cannot bind.
+    with _listening_socket(settings.meter_listen) as listening:
+        serving = asyncio.create_task(server.serve([listening]), name="api")
+        try:
+            yield serving
+        finally:
+            server.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+
+
+def _listening_socket(listen: str) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=1024)
