@@ -164,7 +164,8 @@ class Gateway:
     meter_api: Provider
     entries: Entries
     client: aiohttp.ClientSession
-    authz_server: grpc.aio.Server | None = None
+    authz_server: grpc.aio.Server
+    ingest_server: grpc.aio.Server
 
     def reset(self) -> str:
         """Forget earlier tests and return a new hold id that every Check is given."""
@@ -306,7 +307,6 @@ async def running_gateway(tls: ProviderTls | None = None) -> AsyncIterator[Gatew
         provider, meter_api = Provider(_never), Provider(json_reply)
         authz = await start_authz(decisions, f"unix:{folder}/authz.sock")
         ingest = await start_ingest(entries, f"unix:{folder}/ingest.sock")
-        stack.push_async_callback(ingest.stop, None)
         runner, provider_port = await start_http(provider, tls.server if tls else None)
         stack.push_async_callback(runner.cleanup)
         meter_runner, meter_port = await start_http(meter_api)
@@ -335,9 +335,10 @@ async def running_gateway(tls: ProviderTls | None = None) -> AsyncIterator[Gatew
             entries=entries,
             client=client,
             authz_server=authz,
+            ingest_server=ingest,
         )
         try:
             yield gateway
         finally:
-            if gateway.authz_server is not None:
-                await gateway.authz_server.stop(None)
+            await gateway.authz_server.stop(None)
+            await gateway.ingest_server.stop(None)

@@ -139,7 +139,7 @@ async def test_usage_behind_an_event_of_two_mib_is_found(gateway: Gateway) -> No
 
 async def test_the_first_event_does_not_wait_for_the_second(gateway: Gateway) -> None:
     gateway.reset()
-    streams(gateway, event(id="gen-1"), event(id="gen-1", usage=USAGE), pause_s=0.3)
+    streams(gateway, event(id="gen-1"), event(id="gen-1", usage=USAGE), pause_s=1.0)
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with gateway.client.post(
@@ -148,7 +148,7 @@ async def test_the_first_event_does_not_wait_for_the_second(gateway: Gateway) ->
         headers={"content-type": "application/json"},
     ) as reply:
         assert await reply.content.readany() == event(id="gen-1")
-        assert loop.time() - began < 0.25
+        assert loop.time() - began < 0.8
 
 
 async def test_a_client_that_leaves_keeps_hold_and_generation(gateway: Gateway) -> None:
