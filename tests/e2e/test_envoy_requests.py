@@ -102,6 +102,7 @@ async def test_the_meter_hears_of_inference_only(gateway: Gateway) -> None:
     await ask(gateway, "GET", "/nowhere")
     await gateway.post()
     await gateway.entries.of(hold_id)
+    await gateway.logged_of(hold_id)
     routes = {entry.common_properties.route_name for entry in gateway.entries.seen}
     assert routes == {"inference"}
     assert {"meter_api", "not_found"} <= {line["route"] for line in gateway.logged()}
