@@ -62,14 +62,13 @@ class PrincipalCache:
         self._metrics.principal_misses.inc()
         lookup = self._lookups.get(digest)
         if lookup is None:
-            lookup = asyncio.ensure_future(self._look_up(digest))
+            lookup = asyncio.ensure_future(self._look_up(digest, self._clock.monotonic_s()))
             self._lookups[digest] = lookup
             lookup.add_done_callback(lambda done: self._forget_lookup(digest, done))
         # Whoever leaves must not take the answer from the others who wait for it.
         return await asyncio.shield(lookup)
 
-    async def _look_up(self, digest: bytes) -> Principal | None:
-        began_s = self._clock.monotonic_s()
+    async def _look_up(self, digest: bytes, began_s: float) -> Principal | None:
         principal = await self._principals.find_principal(digest)
         found = _Found(principal, began_s + self._max_age_s)
         (self._unknown if principal is None else self._known)[digest] = found

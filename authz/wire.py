@@ -12,7 +12,6 @@ from authz.protos.ext_authz_pb2 import (
     CheckRequest,
     CheckResponse,
     DeniedHttpResponse,
-    HeaderMap,
     HeaderValue,
     HeaderValueOption,
     HttpStatus,
@@ -149,17 +148,3 @@ def _limit_headers(limit: LimitStatus) -> list[HeaderValueOption]:
 
 def _header(name: str, value: str) -> HeaderValueOption:
     return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
-
-
-def to_check(request: AuthRequest) -> bytes:
-    """Write a request as Envoy would send it under `encode_raw_headers`: for tests and timing."""
-    headers = [HeaderValue(key=k, raw_value=v.encode("latin-1")) for k, v in request.headers]
-    http = AttributeContext.HttpRequest(
-        method=request.method,
-        path=request.path,
-        raw_body=request.body,
-        size=len(request.body),
-        header_map=HeaderMap(headers=headers),
-    )
-    attributes = AttributeContext(request=AttributeContext.Request(http=http))
-    return CheckRequest(attributes=attributes).SerializeToString()

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from authz.protos.ext_authz_pb2 import AttributeContext, CheckRequest, HeaderMap, HeaderValue
+from authz.request import AuthRequest
 from meter.accounts import Principal
 from meter.credentials import SecretText
 from meter.errors import StoreUnavailable
@@ -129,3 +131,17 @@ class FakeProviderKeys:
         if self.failure is not None:
             raise self.failure
         return None if self.key is None else SecretText(self.key)
+
+
+def to_check(request: AuthRequest) -> bytes:
+    """Write a request as Envoy would send it under `encode_raw_headers`."""
+    headers = [HeaderValue(key=k, raw_value=v.encode("latin-1")) for k, v in request.headers]
+    http = AttributeContext.HttpRequest(
+        method=request.method,
+        path=request.path,
+        raw_body=request.body,
+        size=len(request.body),
+        header_map=HeaderMap(headers=headers),
+    )
+    attributes = AttributeContext(request=AttributeContext.Request(http=http))
+    return CheckRequest(attributes=attributes).SerializeToString()

@@ -1,0 +1,184 @@
+"""Reading a body strictly, and editing it by splices."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.body import Body, apply_edits, limit_reply, parse, read_body
+from authz.decision import Deny, Reason
+from authz.request import AuthRequest
+
+MAX_BYTES = 1_000
+
+
+def request(body: bytes, *headers: tuple[str, str]) -> AuthRequest:
+    return AuthRequest("POST", "/v1/chat/completions", headers, body)
+
+
+def reason(result: Body | Deny) -> Reason:
+    assert isinstance(result, Deny), result
+    return result.reason
+
+
+def parsed(raw: bytes) -> Body:
+    body = parse(raw)
+    assert isinstance(body, Body), body
+    return body
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        'application/json; charset="utf-8"',
+    ],
+)
+def test_reads_json_in_utf8(content_type: str) -> None:
+    assert isinstance(read_body(request(b"{}", ("content-type", content_type)), MAX_BYTES), Body)
+
+
+@pytest.mark.parametrize(
+    "content_types",
+    [
+        [],
+        [""],
+        ["text/plain"],
+        ["application/json; charset=utf-16"],
+        ["application/json; charset=utf-8; charset=utf-16"],
+        ["application/json; boundary=x"],
+        ["application/jsonp"],
+        ["application/json, text/plain"],
+        ["application/json", "application/json"],
+    ],
+)
+def test_refuses_other_content_types(content_types: list[str]) -> None:
+    headers = [("content-type", value) for value in content_types]
+    assert reason(read_body(request(b"{}", *headers), 9)) is Reason.UNSUPPORTED_CONTENT_TYPE
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "deflate"])
+def test_refuses_content_encodings(encoding: str) -> None:
+    headers = (("content-type", "application/json"), ("content-encoding", encoding))
+    assert reason(read_body(request(b"{}", *headers), 9)) is Reason.UNSUPPORTED_CONTENT_ENCODING
+
+
+def test_identity_is_no_encoding() -> None:
+    headers = (("content-type", "application/json"), ("content-encoding", "identity"))
+    assert isinstance(read_body(request(b"{}", *headers), MAX_BYTES), Body)
+
+
+def test_refuses_a_body_over_the_limit() -> None:
+    sent = request(b" " * (MAX_BYTES + 1), ("content-type", "application/json"))
+    assert reason(read_body(sent, MAX_BYTES)) is Reason.REQUEST_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"[]",
+        b'"model"',
+        b"null",
+        b"{} {}",
+        b"{}x",
+        b"{}\x00",
+        b'{"a": NaN}',
+        b'{"a": [Infinity]}',
+        b'{"a": -Infinity}',
+        b'{"a": 1,}',
+        b"{'a': 1}",
+        b'{"a": 01}',
+        b'{"a": "\x01"}',
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a": "\xff"}',
+        '{"a": 1}'.encode("utf-16"),
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a":' * 100_000,
+        b"[" * 100_000,
+        b'{"a": ' + b"9" * 5_000 + b"}",
+        b"/* */ {}",
+    ],
+)
+def test_refuses_what_is_no_strict_json_object(raw: bytes) -> None:
+    assert reason(parse(raw)) is Reason.INVALID_JSON
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a": 1, "a": 1}',
+        b'{"max_tokens": 1, "max_tokens": 900}',
+        b'{"max_tokens": 1, "max_\\u0074okens": 900}',
+        b'{"a": {"b": [{"c": 1, "c": 2}]}}',
+        b'{"a": null, "a": null}',
+    ],
+)
+def test_refuses_names_that_come_twice_at_any_depth(raw: bytes) -> None:
+    assert reason(parse(raw)) is Reason.DUPLICATE_KEY
+
+
+@pytest.mark.parametrize(
+    ("raw", "edited"),
+    [
+        (b"{}", b'{"max_tokens":7}'),
+        (b'  {"a":1}', b'  {"max_tokens":7,"a":1}'),
+        (b'{ "a":1 }', b'{"max_tokens":7, "a":1 }'),
+        (b'{"max_tokens":null}', b'{"max_tokens":7}'),
+        (b'{"max_tokens" : null , "a":1}', b'{"max_tokens" : 7 , "a":1}'),
+        (b'{"a":1,"max_completion_tokens":\n null}', b'{"a":1,"max_completion_tokens":\n 7}'),
+        (
+            '{"größe 🙂":"ä","max_tokens":null}'.encode(),
+            '{"größe 🙂":"ä","max_tokens":7}'.encode(),
+        ),
+        (
+            b'{"a":{"max_tokens":null},"b":"\\"max_tokens\\":null","max_tokens":null}',
+            b'{"a":{"max_tokens":null},"b":"\\"max_tokens\\":null","max_tokens":7}',
+        ),
+        (b'{"max_\\u0074okens":null}', b'{"max_\\u0074okens":7}'),
+        (b'{"stop":null,"a":1}', b'{"max_tokens":7,"stop":null,"a":1}'),
+    ],
+)
+def test_writes_a_limit_where_none_is_named(raw: bytes, edited: bytes) -> None:
+    assert apply_edits(raw, (limit_reply(parsed(raw), 7),)) == edited
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+LIMITS = st.sampled_from(["max_tokens", "max_completion_tokens"])
+
+
+@given(
+    members=st.dictionaries(NAMES, JSON, max_size=5),
+    nulls=st.sets(LIMITS, max_size=2),
+    keeps_unicode=st.booleans(),
+    indent=st.sampled_from([None, 0, 2]),
+    limit=st.integers(1, 10**7),
+)
+def test_an_edited_body_says_the_same_and_the_limit(
+    members: dict[str, Any], nulls: set[str], keeps_unicode: bool, indent: int | None, limit: int
+) -> None:
+    members = {**members, **dict.fromkeys(nulls)}
+    raw = json.dumps(members, ensure_ascii=not keeps_unicode, indent=indent).encode()
+    edited = json.loads(apply_edits(raw, (limit_reply(parsed(raw), limit),)))
+    written = [name for name in ("max_tokens", "max_completion_tokens") if edited.get(name)]
+    assert len(written) == 1
+    assert edited[written[0]] == limit
+    original = {**members, written[0]: limit}
+    assert edited == original

@@ -1,0 +1,462 @@
+"""The phases of a decision, with the outside in memory."""
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from authz.authenticate import Authenticator
+from authz.body import apply_edits
+from authz.catalogue import CatalogueSnapshot, KeyState
+from authz.decide import ENDPOINTS, DeadlinePassed, Decider, Terms
+from authz.decision import Allow, Decision, Deny, LimitStatus, Reason
+from authz.local_limits import LocalLimiter
+from authz.metrics import Metrics
+from authz.principals import PrincipalCache
+from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
+from authz.request import AuthRequest
+from authz.service import CheckService
+from meter.accounts import Principal
+from meter.clock import ManualClock
+from meter.credentials import Pepper, SecretText, mint
+from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
+from meter.holds import Refusal
+from tests.fakes import (
+    EPOCH,
+    FakeCatalogue,
+    FakeHolds,
+    FakePrincipals,
+    FakeProviderKeys,
+    model,
+    principal,
+    to_check,
+)
+
+PEPPER = Pepper(SecretText("11" * 32))
+KEY = mint().plain.reveal()
+DEADLINE_S = 10.0
+CHAT: dict[str, Any] = {"model": "acme/one", "messages": [{"role": "user", "content": "hi"}]}
+
+
+class LocalOnly:
+    """A limiter without Redis."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._local = LocalLimiter(clock, 1)
+
+    async def take(self, principal: Principal) -> LimitStatus | None:
+        limit = principal.requests_per_minute
+        return None if limit is None else self._local.take(principal.account_id, limit)
+
+
+@dataclass
+class House:
+    """A decider with everything around it."""
+
+    clock: ManualClock
+    holds: FakeHolds
+    principals: FakePrincipals
+    catalogue: FakeCatalogue
+    keys: FakeProviderKeys
+    snapshot: CatalogueSnapshot
+    decider: Decider
+    service: CheckService
+
+    def become(self, who: Principal) -> None:
+        self.principals.known[PEPPER.digest(KEY)] = who
+        self.clock.advance(1)
+
+    async def decide(self, members: object = CHAT, **changes: Any) -> Decision:
+        sent = replace(request(members), **changes)
+        return await self.decider.decide(sent, self.clock.monotonic_s() + DEADLINE_S)
+
+    async def deny(self, members: object = CHAT, **changes: Any) -> Deny:
+        decision = await self.decide(members, **changes)
+        assert isinstance(decision, Deny), decision
+        return decision
+
+    async def allow(self, members: object = CHAT, **changes: Any) -> Allow:
+        decision = await self.decide(members, **changes)
+        assert isinstance(decision, Allow), decision
+        return decision
+
+
+def request(members: object = CHAT) -> AuthRequest:
+    body = members if isinstance(members, bytes) else json.dumps(members).encode()
+    headers = (("authorization", f"Bearer {KEY}"), ("content-type", "application/json"))
+    return AuthRequest("POST", "/v1/chat/completions", headers, body)
+
+
+@pytest.fixture
+async def house() -> House:
+    clock, holds, keys = ManualClock(EPOCH), FakeHolds(), FakeProviderKeys()
+    metrics = Metrics(CollectorRegistry())
+    principals = FakePrincipals({PEPPER.digest(KEY): principal()})
+    catalogue = FakeCatalogue(
+        model("acme/one"),
+        model("acme/two", completion_picos=9_000_000),
+        model("acme/free", prompt_picos=0, completion_picos=0),
+        model("acme/search", web_search_picos=4_000_000_000),
+        model("acme/one:free", prompt_picos=0, completion_picos=0),
+    )
+    snapshot = CatalogueSnapshot(catalogue, keys, metrics)
+    await snapshot.refresh()
+    cache = PrincipalCache(principals, clock, metrics, 0.9)
+    decider = Decider(
+        Authenticator(PEPPER, cache),
+        snapshot,
+        LocalOnly(clock),
+        holds,
+        clock,
+        metrics,
+        Terms(floor_tokens=16, max_body_bytes=2**20),
+    )
+    service = CheckService(decider, clock, metrics, DEADLINE_S)
+    return House(clock, holds, principals, catalogue, keys, snapshot, decider, service)
+
+
+@pytest.mark.parametrize(("path", "endpoint"), list(ENDPOINTS.items()))
+async def test_allows_under_a_hold(house: House, path: str, endpoint: str) -> None:
+    allow = await house.allow(path=path)
+    held = house.holds.placed[allow.hold_id]
+    assert allow.endpoint == held.endpoint == endpoint
+    assert allow.model_id == held.model_id == "acme/one"
+    assert allow.account_id == held.account_id == "account"
+    assert allow.credential_id == held.credential_id == "credential"
+    assert allow.provider_key.reveal() == "sk-or-planted"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"path": "/v1/keys"}, Reason.ROUTE_NOT_FOUND),
+        ({"path": "/v1/chat/completions/"}, Reason.ROUTE_NOT_FOUND),
+        ({"path": "/V1/chat/completions"}, Reason.ROUTE_NOT_FOUND),
+        ({"path": "/v1/chat/completions%2f"}, Reason.ROUTE_NOT_FOUND),
+        ({"method": "GET"}, Reason.ROUTE_NOT_FOUND),
+        ({"method": "QUERY"}, Reason.ROUTE_NOT_FOUND),
+        ({"path": "/v1/chat/completions?"}, Reason.QUERY_NOT_ALLOWED),
+        ({"path": "/v1/chat/completions?models=x"}, Reason.QUERY_NOT_ALLOWED),
+        ({"headers": ()}, Reason.MISSING_API_KEY),
+        ({"headers": (("x-api-key", "nonsense"),)}, Reason.INVALID_API_KEY),
+        ({"headers": (("x-api-key", KEY),)}, Reason.UNSUPPORTED_CONTENT_TYPE),
+        ({"body": b" " * (2**20 + 1)}, Reason.REQUEST_TOO_LARGE),
+        ({"body": b"{"}, Reason.INVALID_JSON),
+    ],
+)
+async def test_the_first_phases_refuse_without_a_hold(
+    house: House, changes: dict[str, Any], reason: Reason
+) -> None:
+    assert (await house.deny(**changes)).reason is reason
+    assert not house.holds.placed
+
+
+@pytest.mark.parametrize(
+    ("members", "reason", "param"),
+    [
+        ({}, Reason.INVALID_VALUE, "model"),
+        ({"model": ""}, Reason.INVALID_VALUE, "model"),
+        ({"model": ["acme/one"]}, Reason.INVALID_VALUE, "model"),
+        ({"model": "acme/none"}, Reason.MODEL_NOT_FOUND, "model"),
+        ({"model": "acme/one:thinking"}, Reason.MODEL_NOT_FOUND, "model"),
+        ({"model": "acme/one", "models": ["acme/none"]}, Reason.MODEL_NOT_FOUND, "models"),
+        ({"model": "acme/one", "models": "acme/one"}, Reason.INVALID_VALUE, "models"),
+        ({"model": "acme/one", "models": ["acme/one"] * 17}, Reason.INVALID_VALUE, "models"),
+        ({"model": "acme/one", "models": [1]}, Reason.INVALID_VALUE, "models"),
+        ({"model": "acme/one", "max_tokens": "9"}, Reason.INVALID_VALUE, "max_tokens"),
+        ({"model": "acme/one", "preset": "x"}, Reason.COST_UNBOUNDED, "preset"),
+        ({"model": "acme/one:online"}, Reason.COST_UNBOUNDED, "model"),
+        ({"model": "acme/one", "plugins": [{"id": "web"}]}, Reason.COST_UNBOUNDED, "plugins"),
+    ],
+)
+async def test_refuses_bodies_without_a_hold(
+    house: House, members: dict[str, Any], reason: Reason, param: str
+) -> None:
+    refused = await house.deny(members)
+    assert (refused.reason, refused.param) == (reason, param)
+    assert not house.holds.placed
+
+
+@pytest.mark.parametrize(
+    ("name", "model_id"),
+    [
+        ("acme/one:nitro", "acme/one"),
+        ("acme/one:floor", "acme/one"),
+        ("acme/one:free", "acme/one:free"),
+        ("acme/one:free:nitro", "acme/one:free"),
+        ("acme/search:online", "acme/search"),
+    ],
+)
+async def test_routing_suffixes_mean_the_listed_model(
+    house: House, name: str, model_id: str
+) -> None:
+    assert (await house.allow({"model": name})).model_id == model_id
+
+
+@pytest.mark.parametrize(
+    ("patterns", "members", "is_allowed"),
+    [
+        (None, {"model": "acme/two"}, True),
+        ({"acme/one"}, {"model": "acme/one"}, True),
+        ({"acme/one"}, {"model": "acme/one:nitro"}, True),
+        ({"acme/*"}, {"model": "acme/two"}, True),
+        ({"other/*", "acme/t?o"}, {"model": "acme/two"}, True),
+        ({"acme/one"}, {"model": "acme/two"}, False),
+        ({"acme/one"}, {"model": "acme/one:free"}, False),
+        ({"acme/one"}, {"model": "acme/one", "models": ["acme/two"]}, False),
+        (set(), {"model": "acme/one"}, False),
+    ],
+)
+async def test_keys_may_be_limited_to_models(
+    house: House, patterns: set[str] | None, members: dict[str, Any], is_allowed: bool
+) -> None:
+    house.become(principal(None if patterns is None else frozenset(patterns)))
+    decision = await house.decide(members)
+    if is_allowed:
+        assert isinstance(decision, Allow)
+    else:
+        assert isinstance(decision, Deny)
+        assert decision.reason is Reason.MODEL_NOT_ALLOWED
+
+
+async def test_the_dearest_fallback_bounds_the_hold(house: House) -> None:
+    allow = await house.allow({**CHAT, "models": ["acme/two"], "max_tokens": 100})
+    held = house.holds.placed[allow.hold_id]
+    assert held.estimate.per_token_picos == 9_000_000
+    assert allow.model_id == "acme/one"
+
+
+async def test_writes_the_affordable_limit_into_a_body_that_names_none(house: House) -> None:
+    first = await house.allow()
+    bound = house.holds.placed[first.hold_id].estimate
+    house.holds.available_picos = bound.fixed_picos + 100 * bound.per_token_picos + 1
+    allow = await house.allow()
+    edited = json.loads(apply_edits(request().body, allow.edits))
+    assert edited == {**CHAT, "max_tokens": 100}
+    assert not (await house.allow({**CHAT, "max_tokens": 50})).edits
+
+
+async def test_a_written_limit_leaves_room_for_the_prompt(house: House) -> None:
+    house.catalogue.models["acme/one"] = model("acme/one", context=8_000, longest=8_000)
+    await house.snapshot.refresh()
+    members = {**CHAT, "messages": [{"role": "user", "content": "x" * 1_000}]}
+    allow = await house.allow(members)
+    limit = json.loads(apply_edits(request(members).body, allow.edits))["max_tokens"]
+    assert 4_000 <= limit < 7_000
+
+
+async def test_free_replies_and_embeddings_are_not_edited(house: House) -> None:
+    assert not (await house.allow({"model": "acme/free"})).edits
+    assert not (await house.allow({"model": "acme/one"}, path="/v1/embeddings")).edits
+
+
+async def test_says_what_is_needed_and_what_is_there(house: House) -> None:
+    house.holds.available_picos = 4_000_000_000
+    refused = await house.deny({**CHAT, "max_tokens": 100_000})
+    assert refused.reason is Reason.INSUFFICIENT_CREDITS
+    assert "may cost up to 0.20" in refused.message
+    assert "0.004 USD is available" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (Refusal.CREDENTIAL_ENDED, Reason.INVALID_API_KEY),
+        (Refusal.ACCOUNT_SUSPENDED, Reason.ACCOUNT_SUSPENDED),
+    ],
+)
+async def test_the_hold_judges_the_credential_again(
+    house: House, refusal: Refusal, reason: Reason
+) -> None:
+    unknown = await house.deny(headers=(("x-api-key", mint().plain.reveal()),))
+    house.holds.refusal = refusal
+    refused = await house.deny()
+    assert refused.reason is reason
+    if reason is Reason.INVALID_API_KEY:
+        assert refused == unknown
+
+
+async def test_a_suspended_account_is_refused(house: House) -> None:
+    house.become(principal(is_suspended=True))
+    assert (await house.deny()).reason is Reason.ACCOUNT_SUSPENDED
+
+
+async def test_limits_requests(house: House) -> None:
+    house.become(principal(requests_per_minute=2))
+    remaining = [(await house.allow()).limit for _ in range(2)]
+    assert [status and status.remaining for status in remaining] == [1, 0]
+    refused = await house.deny()
+    assert refused.reason is Reason.RATE_LIMIT_EXCEEDED
+    assert refused.limit is not None
+    assert refused.limit.retry_after_s == pytest.approx(30)
+    house.clock.advance(30)
+    await house.allow()
+
+
+async def test_outages_are_exceptions(house: House) -> None:
+    house.holds.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await house.decide()
+    house.principals.is_away = True
+    house.clock.advance(1)
+    with pytest.raises(StoreUnavailable):
+        await house.decide()
+
+
+async def test_no_hold_without_a_provider_key(house: House) -> None:
+    house.keys.failure = SealBroken("another master key")
+    await house.snapshot.refresh()
+    assert house.snapshot.key_state.value == KeyState.SEALED.value
+    with pytest.raises(ProviderUnavailable):
+        await house.decide()
+    house.keys.failure, house.keys.key = None, None
+    await house.snapshot.refresh()
+    assert house.snapshot.key_state.value == KeyState.MISSING.value
+    with pytest.raises(ProviderUnavailable):
+        await house.decide()
+    assert not house.holds.placed
+
+
+async def test_the_catalogue_stays_through_an_outage(house: House) -> None:
+    house.catalogue.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await house.snapshot.refresh()
+    await house.allow()
+
+
+async def test_nothing_is_decided_before_the_catalogue_is_loaded() -> None:
+    metrics = Metrics(CollectorRegistry())
+    snapshot = CatalogueSnapshot(FakeCatalogue(), FakeProviderKeys(), metrics)
+    assert not snapshot.is_loaded
+    with pytest.raises(StoreUnavailable):
+        _ = snapshot.models
+
+
+async def test_a_hold_that_comes_too_late_is_given_back(house: House) -> None:
+    house.holds.gate = asyncio.Event()
+    deciding = asyncio.create_task(house.decide())
+    await asyncio.sleep(0.01)
+    house.clock.advance(DEADLINE_S + 1)
+    house.holds.gate.set()
+    with pytest.raises(DeadlinePassed):
+        await deciding
+    assert house.holds.released == list(house.holds.placed)
+    assert house.holds.released
+
+
+async def test_a_check_that_nobody_waits_for_leaves_no_hold(house: House) -> None:
+    house.holds.gate = asyncio.Event()
+    deciding = asyncio.create_task(house.decide())
+    await asyncio.sleep(0.01)
+    deciding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await deciding
+    assert len(house.holds.released) == 1
+
+
+async def answer(house: House, payload: bytes) -> CheckResponse:
+    return CheckResponse.FromString(await house.service.check(payload))
+
+
+async def test_an_allowance_on_the_wire(house: House) -> None:
+    house.become(principal(requests_per_minute=100))
+    told = await answer(house, to_check(request()))
+    (hold_id,) = house.holds.placed
+    fields = told.dynamic_metadata.fields
+    names = ("hold_id", "account_id", "credential_id", "model", "endpoint")
+    assert [fields[name].string_value for name in names] == [
+        *(hold_id.hex, "account", "credential", "acme/one", "chat_completions")
+    ]
+    edit = fields["edits"].list_value.values[0].struct_value.fields
+    assert (edit["offset"].number_value, edit["remove"].number_value) == (1, 0)
+    assert edit["insert"].string_value == '"max_tokens":4096,'
+    assert told.status.code == 0
+    (header,) = told.ok_response.headers
+    assert (header.header.key, header.header.value) == ("authorization", "Bearer sk-or-planted")
+    assert header.append_action == 2
+    assert list(told.ok_response.headers_to_remove) == ["x-api-key", "cookie"]
+    added = {h.header.key: h.header.value for h in told.ok_response.response_headers_to_add}
+    assert added["x-ratelimit-limit-requests"] == "100"
+    assert added["x-ratelimit-remaining-requests"] == "99"
+
+
+async def test_a_refusal_on_the_wire(house: House) -> None:
+    told = await answer(house, to_check(request({"model": "acme/none"})))
+    denied = told.denied_response
+    assert told.status.code == 7
+    assert denied.status.code == 404
+    assert json.loads(denied.body) == {
+        "error": {
+            "message": "The model 'acme/none' does not exist.",
+            "type": "not_found_error",
+            "code": "model_not_found",
+            "param": "model",
+        }
+    }
+    assert [(h.header.key, h.header.value) for h in denied.headers] == [
+        ("content-type", "application/json")
+    ]
+
+
+async def test_a_rate_limit_on_the_wire(house: House) -> None:
+    house.become(principal(requests_per_minute=1))
+    await house.allow()
+    denied = (await answer(house, to_check(request()))).denied_response
+    headers = {h.header.key: h.header.value for h in denied.headers}
+    assert denied.status.code == 429
+    assert headers["retry-after"] == "60"
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff\xff", b"\x0a\x00"])
+async def test_a_malformed_check_is_a_refusal(house: House, payload: bytes) -> None:
+    assert (await answer(house, payload)).denied_response.status.code == 400
+
+
+async def test_outages_on_the_wire(house: House) -> None:
+    house.holds.is_away = True
+    told = (await answer(house, to_check(request()))).error_response
+    assert told.status.code == 503
+    assert json.loads(told.body)["error"]["code"] == "unavailable"
+    headers = {h.header.key: h.header.value for h in told.headers}
+    assert headers == {"content-type": "application/json", "retry-after": "1"}
+    house.keys.key = None
+    await house.snapshot.refresh()
+    told = (await answer(house, to_check(request()))).error_response
+    assert json.loads(told.body)["error"]["code"] == "provider_unavailable"
+
+
+async def test_a_fault_is_an_outage_and_not_a_way_through(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house.holds, "place", None)
+    assert (await answer(house, to_check(request()))).error_response.status.code == 503
+
+
+async def test_a_decision_that_takes_too_long_is_an_outage(house: House) -> None:
+    metrics = Metrics(CollectorRegistry())
+    hurried = CheckService(house.decider, house.clock, metrics, deadline_after_s=0.01)
+    house.holds.gate = asyncio.Event()
+    told = CheckResponse.FromString(await hurried.check(to_check(request())))
+    assert told.error_response.status.code == 503
+    assert len(house.holds.released) == 1
+
+
+async def test_joined_headers_without_raw_ones_are_a_conflict(house: House) -> None:
+    checked = CheckRequest.FromString(to_check(request()))
+    http = checked.attributes.request.http
+    http.ClearField("header_map")
+    http.headers["content-type"] = "application/json"
+    http.headers["authorization"] = f"Bearer {KEY},Bearer {KEY}"
+    told = await answer(house, checked.SerializeToString())
+    assert json.loads(told.denied_response.body)["error"]["code"] == "conflicting_credentials"
+
+
+async def test_secrets_do_not_show(house: House) -> None:
+    allow = await house.allow()
+    for shown in (repr(request()), str(request()), repr(allow), str(allow)):
+        assert KEY not in shown
+        assert "planted" not in shown

@@ -1,0 +1,308 @@
+"""What bounds a request, rule by rule (docs/adr/0005-what-bounds-an-estimate.md)."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.body import Body, parse
+from authz.decision import Deny, Reason
+from authz.demand import IMAGE_TOKENS, MAX_TOKENS_NAMED, WHOLE_CONTEXT_TOKENS, bound_demand
+from meter.money import add_markup
+from meter.pricing import PROMPT_OVERHEAD_TOKENS, Demand, catalogue_cost, estimate
+from meter.usage import TokenCounts
+from tests.fakes import model
+
+PICTURE = "data:image/png;base64," + "A" * 5_000
+
+
+def bound(
+    members: dict[str, Any], endpoint: str = "chat_completions", is_online: bool = False
+) -> Demand | Deny:
+    body = parse(json.dumps(members).encode())
+    assert isinstance(body, Body)
+    return bound_demand(endpoint, body, is_online)
+
+
+def demand(members: dict[str, Any], endpoint: str = "chat_completions") -> Demand:
+    found = bound(members, endpoint)
+    assert isinstance(found, Demand), found
+    return found
+
+
+def with_parts(*parts: object) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+def image(url: object) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def test_a_prompt_has_at_most_as_many_tokens_as_bytes() -> None:
+    members = {"messages": [{"role": "user", "content": "größe"}]}
+    size = len(json.dumps(members).encode())
+    assert demand(members).prompt_tokens == size + PROMPT_OVERHEAD_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("members", "tokens"),
+    [
+        ({}, None),
+        ({"max_tokens": None}, None),
+        ({"max_tokens": None, "max_completion_tokens": None}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": 7, "max_completion_tokens": 6}, 7),
+        ({"max_tokens": 7, "max_completion_tokens": None}, 7),
+        ({"max_tokens": MAX_TOKENS_NAMED}, MAX_TOKENS_NAMED),
+    ],
+)
+def test_the_larger_limit_bounds_the_reply(members: dict[str, Any], tokens: int | None) -> None:
+    assert demand(members).completion_tokens == tokens
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n", "best_of"])
+@pytest.mark.parametrize("value", [0, -1, True, False, 1.0, 1.5, "5", [], {}, 10**9])
+def test_counts_are_positive_integers(name: str, value: object) -> None:
+    refused = bound({name: value})
+    assert isinstance(refused, Deny)
+    assert (refused.reason, refused.param) == (Reason.INVALID_VALUE, name)
+
+
+def test_every_choice_is_billed_and_may_repeat_the_prompt() -> None:
+    one, three = demand({"max_tokens": 9, "x": 1}), demand({"max_tokens": 9, "n": 3})
+    assert three.choices == 3
+    assert three.prompts == 3
+    assert three.prompt_tokens == 3 * one.prompt_tokens
+    assert demand({"n": 2, "best_of": 5}).choices == 5
+    assert demand({"n": None, "best_of": None}).choices == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "prompts"),
+    [
+        ("text", 1),
+        ([], 1),
+        ([1, 2, 3], 1),
+        (["a", "b"], 2),
+        ([[1, 2], [3]], 2),
+        ([[1, 2], "b", "c"], 3),
+        (None, 1),
+    ],
+)
+def test_each_prompt_counts(value: object, prompts: int) -> None:
+    asked = demand({"prompt": value, "n": 2}, "completions")
+    assert (asked.choices, asked.prompts) == (2 * prompts, 2 * prompts)
+    assert demand({"input": value}, "embeddings").prompts == prompts
+
+
+def test_embeddings_have_no_reply() -> None:
+    asked = demand({"input": "x", "max_tokens": 5, "reasoning": {"max_tokens": 9}}, "embeddings")
+    assert asked.completion_tokens == 0
+    assert asked.extra_completion_tokens == 0
+
+
+def test_reasoning_and_rejected_predictions_come_on_top() -> None:
+    assert demand({"reasoning": {"max_tokens": 30}}).extra_completion_tokens == 30
+    assert demand({"reasoning": {"effort": "high"}}).extra_completion_tokens == 0
+    assert demand({"reasoning": None}).extra_completion_tokens == 0
+    members = {"prediction": {"type": "content", "content": "x" * 50}}
+    assert demand(members).extra_completion_tokens == len(json.dumps(members))
+
+
+def test_an_inline_image_counts_as_an_image_and_not_as_text() -> None:
+    members = with_parts({"type": "text", "text": "what is this"}, image(PICTURE))
+    asked = demand(members)
+    text_bytes = len(json.dumps(members)) - len(PICTURE)
+    assert asked.images == 1
+    assert asked.prompt_tokens == text_bytes + PROMPT_OVERHEAD_TOKENS + IMAGE_TOKENS
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        with_parts(image("https://example.org/a.png"), image(PICTURE)),
+        with_parts({"type": "image_url", "image_url": PICTURE}, image(PICTURE)),
+        {"messages": [{"role": "assistant", "content": None, "images": [image("x"), image("y")]}]},
+        {"messages": [{"content": image("x")}, {"content": [image("y")]}]},
+        {"input": [{"content": [image("x"), image("y")]}]},
+        {"input": [[image("x"), image("y")]]},
+    ],
+)
+def test_images_are_counted_wherever_they_stand(members: dict[str, Any]) -> None:
+    assert demand(members).images == 2
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": "https://example.org/v"}},
+        {"type": "image", "source": {}},
+        {"type": "tool_result", "content": []},
+        {"type": "something new"},
+        [image("x")],
+    ],
+)
+def test_what_cannot_be_seen_may_fill_the_context(part: object) -> None:
+    assert demand(with_parts(part)).prompt_tokens == WHOLE_CONTEXT_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("plugins", "searches"),
+    [
+        (None, 0),
+        ([], 0),
+        ([{"id": "web"}], 5),
+        ([{"id": "web", "max_results": 10}], 10),
+        ([{"id": "web", "max_results": None}], 5),
+        ([{"id": "web", "max_results": 1}, {"id": "web", "max_results": 2}], 3),
+        ([{"id": "response-healing"}, {"id": "context-compression", "enabled": True}], 0),
+    ],
+)
+def test_web_results_are_counted_and_may_fill_the_context(plugins: object, searches: int) -> None:
+    asked = demand({"plugins": plugins})
+    assert asked.web_searches == searches
+    assert (asked.prompt_tokens == WHOLE_CONTEXT_TOKENS) == (searches > 0)
+
+
+def test_the_online_suffix_is_the_web_plugin() -> None:
+    asked = bound({}, is_online=True)
+    assert isinstance(asked, Demand)
+    assert asked.web_searches == 5
+    asked = bound({"plugins": [{"id": "web", "max_results": 8}], "n": 2}, is_online=True)
+    assert isinstance(asked, Demand)
+    assert asked.web_searches == 16
+
+
+@pytest.mark.parametrize(
+    ("members", "param"),
+    [
+        (with_parts({"type": "file", "file": {}}), "messages.content"),
+        (with_parts({"type": "input_audio", "input_audio": {}}), "messages.content"),
+        (with_parts({"text": "no type"}), "messages.content"),
+        (with_parts({"type": ["text"]}), "messages.content"),
+        (with_parts(image("data:application/pdf;base64,AA")), "messages.content.image_url"),
+        (with_parts(image("DATA:text/html,AA")), "messages.content.image_url"),
+        ({"messages": [{"audio": {"id": "a"}}]}, "messages.audio"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"modalities": ["image"]}, "modalities"),
+        ({"modalities": "audio"}, "modalities"),
+        ({"audio": {"voice": "x"}}, "audio"),
+        ({"preset": "mine"}, "preset"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"search_parameters": {}}, "search_parameters"),
+        ({"service_tier": "priority"}, "service_tier"),
+        ({"service_tier": ["auto"]}, "service_tier"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "function"}, {"type": "openrouter:datetime"}]}, "tools"),
+        ({"tools": ["function"]}, "tools"),
+        ({"plugins": [{"id": "file-parser"}]}, "plugins"),
+        ({"plugins": [{"id": "web", "surprise": 1}]}, "plugins"),
+        ({"plugins": [{}]}, "plugins"),
+        ({"plugins": [{"id": ["web"]}]}, "plugins"),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, "cache_control"),
+        (
+            with_parts({"type": "text", "text": "", "cache_control": {"ttl": "1h"}}),
+            "messages.content",
+        ),
+        ({"tools": [{"type": "function", "cache_control": {"ttl": "1h"}}]}, "tools"),
+    ],
+)
+def test_refuses_what_cannot_be_bounded(members: dict[str, Any], param: str) -> None:
+    refused = bound(members)
+    assert isinstance(refused, Deny), refused
+    assert (refused.reason, refused.param) == (Reason.COST_UNBOUNDED, param)
+    assert param in refused.message
+
+
+@pytest.mark.parametrize(
+    ("members", "param"),
+    [
+        ({"plugins": {}}, "plugins"),
+        ({"plugins": ["web"]}, "plugins"),
+        ({"plugins": [{"id": "web", "max_results": 11}]}, "plugins.max_results"),
+        ({"tools": {}}, "tools"),
+        ({"reasoning": "high"}, "reasoning"),
+        ({"reasoning": {"max_tokens": 1.0}}, "reasoning.max_tokens"),
+        (with_parts(image(None)), "messages.content.image_url.url"),
+        ({"Max_Tokens": 5}, "Max_Tokens"),
+        ({"max_token\u017f": 5}, "max_token\u017f"),  # A long s, in lower case an s.
+        ({"reasoning": {"MAX_TOKENS": 5}}, "MAX_TOKENS"),
+        (with_parts({"type": "text", "Type": "file"}), "Type"),
+    ],
+)
+def test_refuses_values_that_two_readers_might_read_differently(
+    members: dict[str, Any], param: str
+) -> None:
+    refused = bound(members)
+    assert isinstance(refused, Deny), refused
+    assert (refused.reason, refused.param) == (Reason.INVALID_VALUE, param)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"temperature": 0, "top_p": 0.5, "seed": 1, "logit_bias": {"50256": -100}},
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"},
+        {"response_format": {"type": "json_schema", "json_schema": {"ID": 1, "id": 2}}},
+        {"service_tier": "flex", "modalities": ["text"], "stream": True},
+        {"modalities": None, "tools": None, "service_tier": None, "preset": None, "audio": None},
+        {"provider": {"order": ["x"]}, "transforms": ["middle-out"], "user": "u"},
+        with_parts({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}),
+        {"messages": "not a list"},
+        {"messages": [1, None, {"content": None}, {"content": "x"}, {"content": ["x", 1]}]},
+    ],
+)
+def test_everything_else_passes(members: dict[str, Any]) -> None:
+    assert isinstance(bound(members), Demand)
+
+
+@given(
+    text=st.text(max_size=60),
+    limit=st.integers(1, 5_000),
+    choices=st.integers(1, 5),
+    reasoning=st.none() | st.integers(1, 2_000),
+    images=st.integers(0, 3),
+    used=st.tuples(*[st.floats(0, 1)] * 4),
+    markup=st.integers(0, 10_000),
+    picos=st.tuples(*[st.integers(0, 10**8)] * 4),
+)
+def test_an_estimate_is_never_below_the_charge(
+    text: str,
+    limit: int,
+    choices: int,
+    reasoning: int | None,
+    images: int,
+    used: tuple[float, ...],
+    markup: int,
+    picos: tuple[int, ...],
+) -> None:
+    members = with_parts({"type": "text", "text": text}, *[image(PICTURE)] * images)
+    members |= {"max_tokens": limit, "n": choices}
+    if reasoning:
+        members["reasoning"] = {"max_tokens": reasoning}
+    asked = demand(members)
+    prompt, reply, cached, picture = picos
+    offered = model(
+        context=30_000,
+        prompt_picos=prompt,
+        completion_picos=reply,
+        cache_read_picos=cached,
+        image_picos=picture,
+    )
+    held = estimate(asked, [offered], markup, floor_tokens=16)
+    amount = held.fixed_picos + held.per_token_picos * held.max_tokens
+
+    real_prompt = min(len(text.encode()) + images * IMAGE_TOKENS, offered.context_length)
+    completion = int(used[1] * choices * (limit + (reasoning or 0)))
+    tokens = TokenCounts(
+        prompt=int(used[0] * real_prompt),
+        completion=completion,
+        cached=int(used[2] * used[0] * real_prompt),
+        reasoning=int(used[3] * completion),
+    )
+    cost = catalogue_cost(tokens, offered.price, images * offered.price.image_picos)
+    assert add_markup(cost, markup) <= amount
