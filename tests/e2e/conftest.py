@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.running_stack import RunningStack, fresh_environment
+from tollkeeper.stack.home import find_supervisor, locate
 from tollkeeper.stack.ports import free_port
 
 
@@ -23,7 +24,8 @@ def make_stack() -> Iterator[Callable[[], RunningStack]]:
 
         yield make
         for stack in made:
-            stack.run("down")
+            if find_supervisor(locate(stack.home)):
+                stack.down()
 
 
 @pytest.fixture(scope="session")

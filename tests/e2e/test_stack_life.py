@@ -29,6 +29,14 @@ def children_of(stack: RunningStack) -> list[psutil.Process]:
     return psutil.Process(stack.supervisor_pid).children(recursive=True)
 
 
+def is_gone(process: psutil.Process) -> bool:
+    """Ended, even if nobody has asked how: in a container PID 1 may not."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_everything_runs_and_says_so(stack: RunningStack) -> None:
     outcome = stack.run("status", "--json")
     document = json.loads(outcome.stdout)
@@ -57,14 +65,9 @@ def test_the_printed_curl_line_works(make_stack: Callable[[], RunningStack]) -> 
     answer = subprocess.run(
         ["bash", "-c", command], check=True, capture_output=True, text=True, timeout=20
     )
-    assert json.loads(answer.stdout)["choices"]
-    key = stack.demo_key
+    assert '"choices"' in answer.stdout, answer.stdout
     stack.down()
     assert stack.run("status").returncode == 3
-    stack.up()
-    assert stack.demo_key == key
-    assert ask(f"{stack.api}/api/v1/credits", key)[0] == 200
-    stack.down()
 
 
 def test_secrets_stay_private(stack: RunningStack) -> None:
@@ -93,16 +96,17 @@ def test_a_killed_component_comes_back(stack: RunningStack, name: str) -> None:
 def test_nothing_outlives_a_killed_supervisor(make_stack: Callable[[], RunningStack]) -> None:
     stack = make_stack()
     stack.up()
-    children = children_of(stack)
+    children, key = children_of(stack), stack.demo_key
     assert len(children) >= len(COMPONENTS)
     os.kill(stack.supervisor_pid, signal.SIGKILL)
     assert stack.run("status").returncode == 3
-    wait_until(lambda: not any(child.is_running() for child in children), "all children are gone")
+    wait_until(lambda: all(map(is_gone, children)), "all children are gone")
     stack.up()
-    assert stack.status()["is_healthy"]
+    assert stack.demo_key == key
+    assert ask(f"{stack.api}/api/v1/credits", key)[0] == 200
     children = children_of(stack)
     stack.down()
-    assert not any(child.is_running() for child in children)
+    assert all(map(is_gone, children))
 
 
 def test_a_port_in_use_is_one_sentence(make_stack: Callable[[], RunningStack]) -> None:
@@ -114,15 +118,3 @@ def test_a_port_in_use_is_one_sentence(make_stack: Callable[[], RunningStack]) -
     assert outcome.returncode == 1
     assert "is in use by another program; set TOLLKEEPER_PORT" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
-
-
-def test_another_postgres_version_is_one_sentence(make_stack: Callable[[], RunningStack]) -> None:
-    stack = make_stack()
-    stack.up()
-    stack.down()
-    version = stack.home / "postgres" / "PG_VERSION"
-    version.write_text("17\n")
-    outcome = stack.run("up")
-    assert outcome.returncode == 1
-    assert "is of version 17 but this server is 18" in outcome.stderr
-    assert "Traceback" not in outcome.stderr

@@ -1,10 +1,16 @@
 """The servers that tests and the stack start are what they claim to be."""
 
+from pathlib import Path
+
 import asyncpg
+import pytest
 import redis.asyncio
 
 from tollkeeper.stack import postgres
+from tollkeeper.stack.binaries import postgres_binaries
+from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.postgres import PostgresServer
+from tollkeeper.stack.privileges import run_as
 
 
 async def test_postgres_is_durable_and_off_the_network(postgres_server: PostgresServer) -> None:
@@ -29,6 +35,17 @@ async def test_roles_are_made_once(postgres_server: PostgresServer) -> None:
         assert await connection.fetchval("SELECT current_user") == postgres.SERVICE_ROLE
     finally:
         await connection.close()
+
+
+def test_data_of_another_version_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "postgres"
+    server = PostgresServer(postgres_binaries(), data, tmp_path / "pg", run_as(data, "INT"))
+    server.run_as.make_private_directory(data)
+    with pytest.raises(StackError, match="is not a Postgres data folder"):
+        server.prepare()
+    (data / "PG_VERSION").write_text("17\n")
+    with pytest.raises(StackError, match="is of version 17 but this server is 18"):
+        server.prepare()
 
 
 async def test_redis_is_empty_for_each_test(redis_url: str) -> None:

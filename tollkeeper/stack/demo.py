@@ -52,13 +52,19 @@ async def ensure_demo_key(operator: Operator, key_file: Path) -> str:
     return key
 
 
+async def find_models(base_url: str) -> list[dict[str, Any]]:
+    """The catalogue as everybody may see it; empty when there is no answer."""
+    try:
+        listed = (await http("GET", f"{base_url}/v1/models")).json()
+    except (OSError, ValueError):
+        return []
+    models = listed.get("data", []) if isinstance(listed, dict) else []
+    return [model for model in models if isinstance(model, dict)]
+
+
 async def cheap_model(gateway_url: str) -> str | None:
     """The id of a model that costs little, or None when the catalogue is empty."""
-    try:
-        listed = (await http("GET", f"{gateway_url}/v1/models")).json()
-    except (OSError, ValueError):
-        return None
-    models = listed.get("data", []) if isinstance(listed, dict) else []
+    models = await find_models(gateway_url)
     ids = [str(model["id"]) for model in models]
     known = [model for model in CHEAP_MODELS if model in ids]
     if known:

@@ -1,6 +1,7 @@
 """Which processes make the stack, in which order, and how they find one another."""
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import sys
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tollkeeper import envoy_config
-from tollkeeper.stack import binaries, postgres, redis_server
+from tollkeeper.stack import binaries, demo, postgres, redis_server
 from tollkeeper.stack.children import run_to_end
 from tollkeeper.stack.component import Component, Phase, Probe, Step
 from tollkeeper.stack.environment import (
@@ -25,6 +26,8 @@ from tollkeeper.stack.settings import OPENROUTER_BASE_URL, StackSettings
 
 PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
+CATALOGUE_TIMEOUT_S = 15.0
+CATALOGUE_POLL_S = 0.1
 # -P: a folder named `redis` where the person stands must not be imported.
 PYTHON_MODULE = (sys.executable, "-P", "-m")
 
@@ -67,7 +70,10 @@ class Topology:
             tuple(first),
             (Step("database", self._migrate),),
             (Step("provider", self._seal_provider_key),),
-            (self._meter(), self._authz()),
+            (self._meter(),),
+            # The doorman takes the catalogue in when it starts; it has to be there.
+            (Step("catalogue", self._await_catalogue),),
+            (self._authz(),),
             (self._envoy(),),
         )
 
@@ -87,6 +93,13 @@ class Topology:
         key = self.settings.openrouter_api_key
         text = key.get_secret_value() if key else self._simulator_key()
         await self._run_meter("set-provider-key", self._books(), PROVIDER, stdin=text)
+
+    async def _await_catalogue(self) -> None:
+        """Wait for models; a provider that cannot be reached is no reason not to start."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATALOGUE_TIMEOUT_S):
+                while not await demo.find_models(self.endpoints["api"]):  # noqa: ASYNC110
+                    await asyncio.sleep(CATALOGUE_POLL_S)
 
     async def _run_meter(
         self, verb: str, settings: dict[str, str], *arguments: str, stdin: str = ""
