@@ -23,12 +23,12 @@ from meter.api import (
     users,
 )
 from meter.api import credits as credits_
+from meter.api.bodies import BodyGuard
 from meter.api.dependencies import ApiDependencies, Books
 from meter.api.observation import ApiMetrics, Observation
 from meter.api.problems import ProblemError
 from meter.errors import MeterError
 
-MAX_BODY_BYTES: Final = 1024 * 1024
 _RESOURCES: Final = (
     users,
     api_keys,
@@ -52,6 +52,8 @@ def create_app(outside: ApiDependencies) -> FastAPI:
     app.state.books = Books(outside)
     app.state.catalogue = models.RenderedCatalogue(outside.listings, outside.clock)
     metrics = ApiMetrics(outside.registry)
+    app.add_middleware(BodyGuard)
+    # Added last, so that it is the outermost.
     app.add_middleware(Observation, clock=outside.clock, metrics=metrics)
     return app
 
@@ -67,7 +69,6 @@ def _routes() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_exception_handler(ProblemError, problems.answer_problem)
@@ -76,6 +77,7 @@ def _routes() -> FastAPI:
     app.add_exception_handler(RequestValidationError, problems.answer_invalid_request)
     for resource in _RESOURCES:
         app.include_router(resource.router)
+    app.state.all_routes = [route for resource in _RESOURCES for route in resource.router.routes]
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from meter import top_up
 from meter.errors import Conflict, InvalidAmount, InvalidRequest, MeterError, NotFound, Outage
@@ -133,6 +134,8 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, detail = _HTTP_CODES.get(error.status_code, ("bad_request", str(error.detail)))
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     return render(request, ProblemError(error.status_code, code, detail, headers))
 
 
@@ -145,6 +148,16 @@ async def answer_invalid_request(request: Request, error: Exception) -> Response
     errors = [_field_error(one) for one in found[:MOST_FIELD_ERRORS]]
     detail = "; ".join(f"{one.field}: {one.message}" for one in errors[:3])
     return render(request, ProblemError(422, "invalid_request", detail, errors=errors))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes at this path: the framework names those of the first only."""
+    matching = (
+        route
+        for route in request.app.state.all_routes
+        if route.matches(request.scope)[0] is not Match.NONE
+    )
+    return sorted({method for route in matching for method in getattr(route, "methods", ())})
 
 
 def unavailable() -> ProblemError:

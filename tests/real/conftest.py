@@ -6,6 +6,7 @@ import pytest_asyncio
 
 from meter.stores.postgres import open_pool
 from tests.books import Books
+from tests.meter_api import MeterApi, admit_operator, meter_api
 from tests.servers import Database
 
 
@@ -15,3 +16,11 @@ async def books(database: Database) -> AsyncIterator[Books]:
     pool = await open_pool(database.service_dsn, most_connections=8)
     yield await Books.open(pool)
     await pool.close()
+
+
+@pytest_asyncio.fixture
+async def api(books: Books) -> AsyncIterator[MeterApi]:
+    """The meter API on those books, with an operator."""
+    await admit_operator(books.pool)
+    async with meter_api(books.pool) as client:
+        yield client

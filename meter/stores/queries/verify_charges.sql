@@ -10,7 +10,7 @@ FULL JOIN (
            coalesce(-sum(e.amount_picos) FILTER (
                WHERE e.ledger_account = 'customer' AND p.template = 'excess'), 0) AS excess_picos
     FROM postings p LEFT JOIN entries e ON e.posting_id = p.id
-    WHERE p.template IN ('settlement', 'excess')
+    WHERE p.template IN ('settlement', 'excess') AND p.hold_id IS NOT NULL
     GROUP BY p.hold_id
 ) s ON s.hold_id = u.hold_id
 WHERE u.hold_id IS NULL

@@ -1,0 +1,118 @@
+"""The meter API in this process, on a real Postgres, asked over ASGI."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from prometheus_client import CollectorRegistry
+
+from meter.api.app import create_app
+from meter.api.dependencies import ApiDependencies, ReadinessProbe
+from meter.clock import Clock, SystemClock
+from meter.credentials import SecretText
+from meter.providers.seal import MasterKey
+from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.operators import OperatorStore
+from meter.stores.postgres import PostgresPool
+from meter.stores.provider_keys import PostgresProviderKeys
+from tests.books import PEPPER
+
+OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"
+ADMIN = "/api/v1/admin"
+
+
+@dataclass
+class MeterApi:
+    """A client of the API; `operator` presents the operator token, `anybody` nothing."""
+
+    operator: httpx2.AsyncClient
+    anybody: httpx2.AsyncClient
+    pool: PostgresPool
+    keys: PostgresProviderKeys
+
+    async def user(self, user_id: str, credit: str | None = None) -> str:
+        """Make a user with some credit; returns the id."""
+        body = {"id": user_id, "email": f"{user_id}@example.com"}
+        answer = await self.operator.post(f"{ADMIN}/users", json=body)
+        assert answer.status_code == 201, answer.text
+        if credit is not None:
+            assert (await self.credit(user_id, credit, "first")).status_code == 201
+        return user_id
+
+    async def key(self, user_id: str, **terms: Any) -> dict[str, Any]:
+        """Make an API key; returns the answer with the secret."""
+        body = {"name": "test", **terms}
+        answer = await self.operator.post(f"{ADMIN}/users/{user_id}/api-keys", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    async def credit(
+        self, user_id: str, amount: str, idempotency_key: str, reason: str = "test"
+    ) -> httpx2.Response:
+        """Post credit."""
+        return await self.operator.post(
+            f"{ADMIN}/users/{user_id}/credits",
+            json={"amount": amount, "reason": reason},
+            headers={"Idempotency-Key": idempotency_key},
+        )
+
+    async def credits(self, user_id: str) -> dict[str, str]:
+        """What a user has."""
+        answer = await self.operator.get(f"{ADMIN}/users/{user_id}/credits")
+        assert answer.status_code == 200, answer.text
+        funds: dict[str, str] = answer.json()
+        return funds
+
+    async def as_key(self, key: str, path: str, **params: Any) -> httpx2.Response:
+        """GET with an API key."""
+        headers = {"Authorization": f"Bearer {key}"}
+        return await self.anybody.get(path, headers=headers, params=params)
+
+
+@asynccontextmanager
+async def meter_api(
+    pool: PostgresPool,
+    clock: Clock | None = None,
+    readiness: dict[str, ReadinessProbe] | None = None,
+) -> AsyncIterator[MeterApi]:
+    """The API of a meter whose operator is admitted."""
+    keys = PostgresProviderKeys(pool, MasterKey(b"m" * 32))
+    outside = ApiDependencies(
+        pool=pool,
+        pepper=PEPPER,
+        clock=clock or SystemClock(),
+        listings=PostgresCatalogue(pool),
+        provider_keys=keys,
+        registry=CollectorRegistry(),
+        provider_base_url="http://127.0.0.1:9/api/v1",
+        readiness=readiness or {},
+    )
+    transport = httpx2.ASGITransport(app=create_app(outside))
+    address = "http://meter.test"
+    presented = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+    async with (
+        httpx2.AsyncClient(transport=transport, base_url=address, headers=presented) as operator,
+        httpx2.AsyncClient(transport=transport, base_url=address) as anybody,
+    ):
+        yield MeterApi(operator, anybody, pool, keys)
+
+
+async def admit_operator(pool: PostgresPool) -> None:
+    """Store the digest of the operator token, as a starting meter does."""
+    await OperatorStore(pool).admit("operator", SecretText(OPERATOR_TOKEN))
+
+
+async def every_page(client: httpx2.AsyncClient, path: str, **params: Any) -> list[dict[str, Any]]:
+    """All rows of a list, page by page."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        answer = await client.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        rows += answer.json()["data"]
+        cursor = answer.json()["next_cursor"]
+        if cursor is None:
+            return rows
+        params["cursor"] = cursor

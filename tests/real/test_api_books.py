@@ -1,0 +1,147 @@
+"""What administrators see of the books through the meter API: plans, holds, models, the ledger."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.settlements import PostgresSettlements
+from tests.books import MODEL, USD, Books, observed, offered
+from tests.meter_api import ADMIN, MeterApi, every_page, meter_api
+from tests.servers import Database
+
+
+async def test_plans_are_made_and_changed(api: MeterApi) -> None:
+    path = f"{ADMIN}/plans/gold"
+    terms: dict[str, Any] = {"name": "Gold", "markup_bps": 6000, "requests_per_minute": 60}
+    made = await api.operator.put(path, json=terms)
+    assert (made.status_code, made.json()) == (201, {"id": "gold", **terms})
+    terms = {"name": "Gold", "markup_bps": 5000, "requests_per_minute": None}
+    changed = await api.operator.put(path, json=terms)
+    assert (changed.status_code, changed.json()) == (200, {"id": "gold", **terms})
+    listed = (await api.operator.get(f"{ADMIN}/plans")).json()["data"]
+    assert [plan["id"] for plan in listed] == ["gold", "standard", "unlimited"]
+    for plan_id, body in (
+        ("Gold", terms),
+        ("gold", {**terms, "markup_bps": 1_000_001}),
+        ("gold", {**terms, "requests_per_minute": 0}),
+        ("gold", {"name": "Gold"}),
+    ):
+        refused = await api.operator.put(f"{ADMIN}/plans/{plan_id}", json=body)
+        assert refused.status_code == 422
+
+
+async def test_live_holds_are_counted_and_listed(api: MeterApi, books: Books) -> None:
+    summary = (await api.operator.get(f"{ADMIN}/holds/summary")).json()
+    assert summary == {
+        "open": 0,
+        "unknown": 0,
+        "oldest_open_seconds": None,
+        "unknown_by_reason": {},
+    }
+    payer = await books.payer("ada", 5 * USD)
+    placed = [await books.held(payer, USD // 10) for _ in range(5)]
+    await PostgresSettlements(books.pool).settle([observed(placed[0], usage=None)])
+    summary = (await api.operator.get(f"{ADMIN}/holds/summary")).json()
+    assert (summary["open"], summary["unknown"]) == (4, 1)
+    assert summary["oldest_open_seconds"] >= 0
+    assert summary["unknown_by_reason"] == {"no_usage": 1}
+    (unknown,) = await every_page(api.operator, f"{ADMIN}/holds", state="unknown")
+    assert (unknown["id"], unknown["generation_id"]) == (placed[0].hex, "gen-1")
+    assert (unknown["amount"], unknown["unknown_reason"]) == ("0.10", "no_usage")
+    rows = await every_page(api.operator, f"{ADMIN}/holds", limit=2)
+    assert [row["id"] for row in rows] == [hold_id.hex for hold_id in placed]
+    refused = await api.operator.get(f"{ADMIN}/holds", params={"state": "settled"})
+    assert refused.status_code == 422
+
+
+async def test_models_are_listed_for_openai_clients(api: MeterApi) -> None:
+    for path in ("/v1/models", "/api/v1/llm/models"):
+        listed = await api.anybody.get(path)
+        assert listed.json()["object"] == "list"
+        (model,) = listed.json()["data"]
+        assert (model["id"], model["object"], model["owned_by"]) == (MODEL, "model", "openai")
+        assert model["created"] == 1_700_000_000
+        assert model["pricing"] == {
+            "prompt": "0.00000015",
+            "completion": "0.0000006",
+            "request": "0",
+            "image": "0",
+            "web_search": "0",
+            "internal_reasoning": "0",
+        }
+        for written in (MODEL, MODEL.replace("/", "%2F")):
+            assert (await api.anybody.get(f"{path}/{written}")).json() == model
+        missing = await api.anybody.get(f"{path}/openai/none")
+        assert missing.status_code == 404
+        assert missing.json()["error"]["code"] == "model_not_found"
+        assert set(missing.json()["error"]) == {"message", "type", "code", "param"}
+        kept = await api.anybody.get(path, headers={"If-None-Match": listed.headers["etag"]})
+        assert (kept.status_code, kept.content) == (304, b"")
+
+
+async def test_a_new_price_is_shown_and_an_old_model_is_not(books: Books) -> None:
+    catalogue = PostgresCatalogue(books.pool)
+    await catalogue.save("openrouter", [offered(), offered("acme/new", prompt_picos=1)])
+    await catalogue.save("openrouter", [offered(prompt_picos=2_000_000)])
+    async with meter_api(books.pool) as api:
+        (model,) = (await api.anybody.get("/v1/models")).json()["data"]
+        assert (model["id"], model["pricing"]["prompt"]) == (MODEL, "0.000002")
+
+
+async def test_the_ledger_is_verified(api: MeterApi, books: Books) -> None:
+    payer = await books.payer("ada", 5 * USD)
+    settlements = PostgresSettlements(books.pool)
+    for cost in ("0.10", "0.20", "1.50", "0.001"):
+        hold_id = await books.held(payer, USD, markup_bps=2_000)
+        await settlements.settle([observed(hold_id, cost)])
+    await books.held(payer, USD // 10)
+    verification = (await api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert verification["ok"], verification["failures"]
+    assert verification["provider_cost_total"] == "1.801"
+    assert verification["charge_total"] == "2.1612"
+    assert verification["excess_total"] == "0.80"
+    assert verification["checked"] == {
+        "postings": 6,
+        "entries": 16,
+        "accounts": 1,
+        "holds": 5,
+        "usage_records": 4,
+    }
+    assert (verification["open_holds"], verification["stale_open_holds"]) == (1, 0)
+
+
+_BREAKS = {
+    "postings_balance": "UPDATE entries SET amount_picos = amount_picos - 1 "
+    "WHERE ledger_account = 'provider'",
+    "entries_belong": "UPDATE entries SET account_id = 'bob' WHERE ledger_account = 'provider'",
+    "balances": "UPDATE accounts SET balance_picos = balance_picos + 1",
+    "held": "UPDATE accounts SET held_picos = held_picos + 1",
+    "available": "UPDATE accounts SET overdrawn_picos = overdrawn_picos + 1",
+    "one_settlement": "UPDATE postings SET template = 'settlement' WHERE template = 'grant'",
+    "charges": "UPDATE usage_records SET charge_picos = charge_picos + 1",
+    "endings": "UPDATE holds SET state = 'released' WHERE state = 'settled'",
+}
+
+
+@pytest.mark.parametrize("invariant", _BREAKS)
+async def test_each_broken_invariant_turns_the_check_red(
+    api: MeterApi, books: Books, database: Database, invariant: str
+) -> None:
+    payer = await books.payer("ada", 5 * USD)
+    settled = await books.held(payer, USD)
+    await PostgresSettlements(books.pool).settle([observed(settled, "0.10")])
+    await books.held(payer, USD)
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        for table in ("entries", "postings", "usage_records"):
+            await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        await owner.execute(_BREAKS[invariant])
+    finally:
+        await owner.close()
+    verification = (await api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert not verification["ok"]
+    failures = {failure["invariant"]: failure for failure in verification["failures"]}
+    assert failures[invariant]["count"] >= 1
+    assert failures[invariant]["sample_ids"]
