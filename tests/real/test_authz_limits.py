@@ -1,6 +1,7 @@
 """The request limit in a real Redis, and without it."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -152,3 +153,47 @@ async def test_redis_is_asked_again_once_it_is_back(
             await asyncio.sleep(0.01)
     assert (await take(limiter, 100)).remaining == 99
     await limiter.close()
+
+
+class SlowRedis:
+    """Passes bytes to a real Redis and back; answers wait while it is paused."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target.removeprefix("unix://")
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(self._target)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._copy(reader, back))
+            group.create_task(self._copy(there, writer))
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await source.read(2**16):
+                await self.flowing.wait()
+                sink.write(chunk)
+                await sink.drain()
+        sink.close()
+
+
+async def test_late_answers_are_never_taken_for_others(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.limits.PROBE_INTERVAL_S", 0.02)
+    slow = SlowRedis(redis_url)
+    server = await asyncio.start_unix_server(slow.connect, tmp_path / "r.sock")
+    limiter = make(f"unix://{tmp_path / 'r.sock'}", timeout_s=0.1)
+    assert (await take(limiter, 50, "one")).remaining == 49
+    slow.flowing.clear()
+    await asyncio.gather(*[take(limiter, 70, "two") for _ in range(5)])
+    assert limiter.is_degraded
+    slow.flowing.set()
+    async with asyncio.timeout(5):
+        while limiter.is_degraded:  # noqa: ASYNC110 - nothing to wait for but the state.
+            await asyncio.sleep(0.01)
+    for account in range(20):
+        assert (await take(limiter, 90, f"new-{account}")).remaining == 89
+    await limiter.close()
+    server.close()
