@@ -36,9 +36,11 @@ def count(owner: dict[str, Any], name: str, most: int, param: str | None = None)
 
 
 def invalid(param: str, expected: str) -> Refused:
+    """The refusal of a value that is not what its member takes."""
     return Refused(deny(Reason.INVALID_VALUE, f"'{param}' must be {expected}, or null.", param))
 
 
 def unbounded(param: str, why: str = "") -> Refused:
+    """The refusal of a member whose cost nobody can bound."""
     message = f"The cost of a request with this '{param}' cannot be bounded before it runs."
     return Refused(deny(Reason.COST_UNBOUNDED, f"{message} {why}".rstrip(), param))
