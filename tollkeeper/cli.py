@@ -5,10 +5,21 @@ from collections.abc import Callable
 
 import typer
 
-from tollkeeper.commands import stack
+from tollkeeper.commands import credits as credit
+from tollkeeper.commands import keys, ledger, models, plans, providers, stack, usage, users
 from tollkeeper.errors import CommandError
 
-REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (stack.register,)
+REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
+    stack.register,
+    users.register,
+    keys.register,
+    credit.register,
+    usage.register,
+    models.register,
+    plans.register,
+    providers.register,
+    ledger.register,
+)
 
 
 def build() -> typer.Typer:

@@ -1,6 +1,7 @@
 """The border of the meter API: who may pass, what errors look like, what an outage does."""
 
 import json
+import re
 from typing import Any
 
 import asyncpg
@@ -198,6 +199,22 @@ async def test_readiness_names_its_components(books: Books) -> None:
         ready = await api.anybody.get("/readyz")
         assert ready.status_code == 503
         assert "secret detail" not in ready.text
+
+
+async def test_the_pages_ask_nobody_else(api: MeterApi) -> None:
+    page = await api.anybody.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "//" not in page.text.replace("</", "")
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(named) == 3
+    for path in named:
+        assert (await api.anybody.get(path)).status_code == 200
+    # Swagger UI reads OpenAPI 3.1 from version 5 on.
+    bundle = (await api.anybody.get("/docs/swagger-ui-bundle.js")).text
+    versions = re.findall(r'PACKAGE_VERSION:"(\d+)\.', bundle)
+    assert versions
+    assert int(versions[0]) >= 5
 
 
 async def test_a_fault_is_500_without_its_reason(

@@ -1,0 +1,174 @@
+"""The meter API as the command line asks it: one request at a time, errors as one sentence."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+from tollkeeper.errors import CommandError
+from tollkeeper.stack.home import Home, locate
+from tollkeeper.stack.inspection import operator_token
+from tollkeeper.stack.settings import StackSettings, load_settings
+from tollkeeper.stack.status import find_status
+
+REQUEST_TIMEOUT_S: Final = 30.0
+PAGE_ROWS: Final = 200
+FIRST_SERVER_ERROR: Final = 500
+_ADMIN: Final = "/api/v1/admin"
+
+
+class NoAnswer(CommandError):
+    """The meter API did not answer, or could not: whether it did its work is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterApi:
+    """The address of a meter API, and the operator token to ask it with."""
+
+    url: str
+    token: str | None = field(repr=False)
+
+    def get(self, path: str, timeout_s: float = REQUEST_TIMEOUT_S, **params: Any) -> Any:
+        """GET from the administrators' part."""
+        query = urlencode({name: value for name, value in params.items() if value is not None})
+        target = f"{_ADMIN}{path}{'?' if query else ''}{query}"
+        return self._ask("GET", target, None, self._authorization(), timeout_s)
+
+    def send(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """POST, PUT, PATCH or DELETE in the administrators' part; None when nothing is answered."""
+        presented = {**self._authorization(), **(headers or {})}
+        return self._ask(method, _ADMIN + path, body, presented, REQUEST_TIMEOUT_S)
+
+    def get_public(self, path: str) -> Any:
+        """GET what needs no credential."""
+        return self._ask("GET", path, None, {}, REQUEST_TIMEOUT_S)
+
+    def rows(self, path: str, most: int, **params: Any) -> Iterator[dict[str, Any]]:
+        """The rows of a list, page by page, `most` at most."""
+        cursor = None
+        left = most
+        while left > 0:
+            page = self.get(path, limit=min(left, PAGE_ROWS), cursor=cursor, **params)
+            yield from page["data"]
+            left -= len(page["data"])
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def _authorization(self) -> dict[str, str]:
+        if self.token is None:
+            raise CommandError(
+                "Tollkeeper was never started here, so there is no operator token; start it with "
+                "`make up`, or set TOLLKEEPER_OPERATOR_TOKEN or TOLLKEEPER_HOME."
+            )
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def _ask(
+        self,
+        method: str,
+        target: str,
+        body: object,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        presented = {"Content-Type": "application/json", **headers}
+        request = urllib.request.Request(self.url + target, content, presented, method=method)
+        try:
+            with _opener().open(request, timeout=timeout_s) as answer:
+                return _document(answer.read(), self.url)
+        except urllib.error.HTTPError as error:
+            raise _refused(error, self.url) from None
+        except (OSError, ValueError) as error:
+            raise _unreachable(error, self.url) from None
+
+
+def connect(api: str | None, home: Path | None) -> MeterApi:
+    """Find the meter API: the one that is named, else the one of the stack on this machine.
+
+    Raises StackError for settings that make no sense, CommandError for an unusable address.
+    """
+    settings = load_settings(home=home)
+    place = locate(settings.home)
+    url = (api or _local_url(settings, place)).rstrip("/")
+    _demand_web(url)
+    return MeterApi(url, operator_token(settings, place))
+
+
+def segment(text: str) -> str:
+    """One segment of a path, whatever a person typed."""
+    if not text:
+        raise CommandError("An id must not be empty.")
+    return quote(text, safe="")
+
+
+def _local_url(settings: StackSettings, home: Home) -> str:
+    status = None if "api_port" in settings.model_fields_set else find_status(home.status)
+    noted = status.endpoints.get("api") if status else None
+    return noted or f"http://127.0.0.1:{settings.api_port}"
+
+
+def _demand_web(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CommandError(
+            "The address of the meter API must begin with http:// or https://; "
+            "look at --api and TOLLKEEPER_API_URL."
+        )
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the operator token to somebody else."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    # A proxy of the environment has no business between this machine and its own meter.
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+def _document(content: bytes, url: str) -> Any:
+    if not content:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise CommandError(
+            f"What answers at {url} is not Tollkeeper's meter API; look at --api, "
+            "TOLLKEEPER_API_URL and TOLLKEEPER_API_PORT."
+        ) from None
+
+
+def _refused(error: urllib.error.HTTPError, url: str) -> CommandError:
+    with error:
+        problem = _document(error.read(), url)
+    if error.code == 401:
+        return CommandError(
+            f"The meter API at {url} does not accept the operator token; look at "
+            "TOLLKEEPER_OPERATOR_TOKEN and TOLLKEEPER_HOME."
+        )
+    detail = problem.get("detail") if isinstance(problem, dict) else None
+    sentence = str(detail or f"the meter API answered {error.code}")
+    if error.code >= FIRST_SERVER_ERROR:
+        return NoAnswer(f"{sentence}; `tollkeeper status` shows what is down.")
+    return CommandError(f"{sentence[:1].upper()}{sentence[1:]}.")
+
+
+def _unreachable(error: Exception, url: str) -> NoAnswer:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ConnectionRefusedError):
+        return NoAnswer(
+            f"Tollkeeper does not run here (nothing listens at {url}); start it with `make up`."
+        )
+    return NoAnswer(
+        f"The meter API at {url} does not answer ({reason}); "
+        "`tollkeeper status` shows what is down."
+    )

@@ -1,0 +1,54 @@
+"""`tollkeeper credits`: what a user has, and giving or taking back credit."""
+
+import uuid
+from typing import Annotated
+
+import typer
+
+from tollkeeper.api_client import NoAnswer, connect, segment
+from tollkeeper.commands.users import UserArgument
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one
+
+app = typer.Typer(name="credits", help="Credit of users, in US dollars.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.command("show")
+def show_credits(
+    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
+) -> None:
+    """Show balance, what is held, and what is available."""
+    show_one(connect(api, home).get(f"/users/{segment(user)}/credits"), as_json)
+
+
+# Else a negative amount would be read as an option.
+@app.command("add", context_settings={"ignore_unknown_options": True})
+def add_credits(
+    user: UserArgument,
+    amount: Annotated[
+        str, typer.Argument(help="Such as 5.00, or -1.25 to take back.", show_default=False)
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the ledger for good.")],
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", help="Posts once, however often it is said."),
+    ] = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Give credit, or take it back with a negative amount."""
+    key = idempotency_key or uuid.uuid4().hex
+    body = {"amount": amount, "reason": reason}
+    client = connect(api, home)
+    path = f"/users/{segment(user)}/credits"
+    try:
+        posted = client.send("POST", path, body, {"Idempotency-Key": key})
+    except NoAnswer:
+        say(f"To repeat this safely, add --idempotency-key {key}")
+        raise
+    show_one(posted, as_json)

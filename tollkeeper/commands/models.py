@@ -1,0 +1,41 @@
+"""`tollkeeper models`: the catalogue with the prices in force."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.api_client import connect
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, show_rows, wants_json
+
+TOKENS = 1_000_000
+COLUMNS = ("id", "context_length", "prompt_usd_per_million", "completion_usd_per_million")
+
+
+def register(root: typer.Typer) -> None:
+    """Add the command to the application."""
+    root.command("models")(list_models)
+
+
+def list_models(
+    search: Annotated[
+        str | None, typer.Argument(help="Part of an id or name.", show_default=False)
+    ] = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """List models with their prices, before markup."""
+    listed = connect(api, home).get_public("/v1/models")["data"]
+    wanted = (search or "").lower()
+    found = [one for one in listed if wanted in f"{one['id']} {one['name']}".lower()]
+    rows = found if wants_json(as_json) else [_row(model) for model in found]
+    show_rows(rows, COLUMNS, as_json, "The catalogue has no such model.")
+
+
+def _row(model: dict[str, Any]) -> dict[str, Any]:
+    prices = {
+        f"{name}_usd_per_million": f"{Decimal(model['pricing'][name]) * TOKENS:f}"
+        for name in ("prompt", "completion")
+    }
+    return {**model, **prices}

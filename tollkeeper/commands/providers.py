@@ -1,0 +1,70 @@
+"""`tollkeeper providers`: who answers requests, and the key to call them with."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.api_client import connect, segment
+from tollkeeper.errors import CommandError
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_rows, wants_json
+
+COLUMNS = ("name", "base_url", "key_hint", "key_version", "key_updated_at")
+
+app = typer.Typer(name="providers", help="Providers and their keys.")
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    """Providers and their keys; alone, show them."""
+    if context.invoked_subcommand is None:
+        show_providers()
+
+
+@app.command("show")
+def show_providers(
+    api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
+) -> None:
+    """Show the providers, and whether each has a key."""
+    listed = connect(api, home).get("/providers")["data"]
+    rows = listed if wants_json(as_json) else [_row(one) for one in listed]
+    show_rows(rows, COLUMNS, as_json, "There are no providers.")
+
+
+@app.command("set-key")
+def set_key(
+    provider: Annotated[str, typer.Argument(help="Such as openrouter.", show_default=False)],
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Set a provider's key, read from standard input or asked for without showing it."""
+    client = connect(api, home)
+    client.send("PUT", f"/providers/{segment(provider)}/key", {"key": _read_key()})
+    say(f"The key of {provider} is set.")
+
+
+def _read_key() -> str:
+    """Never from the command line: everybody on the machine can read that."""
+    if sys.stdin.isatty():
+        key = str(typer.prompt("Key", hide_input=True, err=True))
+    else:
+        key = sys.stdin.readline()
+    if not key.strip():
+        raise CommandError("No key was given; write it to standard input.")
+    return key.strip()
+
+
+def _row(provider: dict[str, Any]) -> dict[str, Any]:
+    key = provider["key"] or {}
+    return {
+        "name": provider["name"],
+        "base_url": provider["base_url"],
+        "key_hint": key.get("hint", "not set"),
+        "key_version": key.get("key_version"),
+        "key_updated_at": key.get("updated_at"),
+    }

@@ -1,0 +1,74 @@
+"""`tollkeeper usage` and `tollkeeper transactions`: what a user's requests were and cost."""
+
+import enum
+from typing import Annotated
+
+import typer
+
+from tollkeeper.api_client import connect, segment
+from tollkeeper.commands.users import UserArgument
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_rows
+
+USAGE_COLUMNS = (
+    "group",
+    "requests",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "provider_cost",
+    "charge",
+)
+TRANSACTION_COLUMNS = (
+    "at",
+    "type",
+    "amount",
+    "model",
+    "prompt_tokens",
+    "completion_tokens",
+    "reason",
+)
+
+
+class Grouping(enum.StrEnum):
+    """By what usage is added up."""
+
+    DAY = "day"
+    MODEL = "model"
+    KEY = "key"
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands to the application."""
+    root.command("usage")(show_usage)
+    root.command("transactions")(list_transactions)
+
+
+def show_usage(
+    user: UserArgument,
+    by: Annotated[Grouping, typer.Option("--by", help="What makes a row.")] = Grouping.DAY,
+    first: Annotated[
+        str | None, typer.Option("--from", help="First day (UTC), 2026-01-31; 30 days by default.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day, included; today.")] = None,
+    limit: LimitOption = 1000,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Add up a user's requests, tokens and costs by day, model or key."""
+    period = {"group_by": by.value, "from": first, "to": last}
+    rows = connect(api, home).rows(f"/users/{segment(user)}/usage", limit, **period)
+    show_rows(rows, USAGE_COLUMNS, as_json, "There is no usage in this period.")
+
+
+def list_transactions(
+    user: UserArgument,
+    limit: LimitOption = 50,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """List what moved a user's balance, newest first."""
+    rows = connect(api, home).rows(f"/users/{segment(user)}/transactions", limit)
+    show_rows(rows, TRANSACTION_COLUMNS, as_json, "The user has no transactions.")

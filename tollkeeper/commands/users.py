@@ -1,0 +1,101 @@
+"""`tollkeeper users`: make, find, change, suspend and resume users."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.api_client import connect, segment
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_one, show_rows
+
+COLUMNS = ("id", "email", "name", "plan", "is_suspended", "balance", "available", "created_at")
+
+app = typer.Typer(name="users", help="Users: who pays.", no_args_is_help=True)
+UserArgument = Annotated[str, typer.Argument(help="The user's id.", show_default=False)]
+NameOption = Annotated[str | None, typer.Option("--name", help="For people to read.")]
+PlanOption = Annotated[str | None, typer.Option("--plan", help="Id of a plan.")]
+MarkupOption = Annotated[
+    int | None, typer.Option("--markup-bps", help="Basis points, instead of the plan's.")
+]
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.command("list")
+def list_users(
+    email: Annotated[str | None, typer.Option("--email", help="Only the one with it.")] = None,
+    limit: LimitOption = 200,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """List users, newest first."""
+    rows = connect(api, home).rows("/users", limit, email=email)
+    show_rows(rows, COLUMNS, as_json, "There are no users.")
+
+
+@app.command("create")
+def create_user(
+    email: Annotated[str, typer.Argument(show_default=False)],
+    name: NameOption = None,
+    user_id: Annotated[str | None, typer.Option("--id", help="By default a new one.")] = None,
+    plan: PlanOption = None,
+    markup_bps: MarkupOption = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Create a user without credit."""
+    terms = {"name": name, "id": user_id, "plan": plan, "markup_bps": markup_bps}
+    body = {"email": email, **_given(terms)}
+    show_one(connect(api, home).send("POST", "/users", body), as_json)
+
+
+@app.command("show")
+def show_user(
+    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
+) -> None:
+    """Show one user."""
+    show_one(connect(api, home).get(f"/users/{segment(user)}"), as_json)
+
+
+@app.command("change")
+def change_user(
+    user: UserArgument,
+    name: NameOption = None,
+    plan: PlanOption = None,
+    markup_bps: MarkupOption = None,
+    has_plan_markup: Annotated[
+        bool, typer.Option("--plan-markup", help="No markup of their own any more.")
+    ] = False,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Change a user's name, plan or markup."""
+    body = _given({"name": name, "plan": plan, "markup_bps": markup_bps})
+    if has_plan_markup:
+        body["markup_bps"] = None
+    show_one(connect(api, home).send("PATCH", f"/users/{segment(user)}", body), as_json)
+
+
+@app.command("suspend")
+def suspend_user(
+    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
+) -> None:
+    """Let no request of this user in, until resumed."""
+    show_one(connect(api, home).send("POST", f"/users/{segment(user)}/suspend"), as_json)
+
+
+@app.command("resume")
+def resume_user(
+    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
+) -> None:
+    """End a suspension."""
+    show_one(connect(api, home).send("POST", f"/users/{segment(user)}/resume"), as_json)
+
+
+def _given(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}

@@ -1,0 +1,113 @@
+"""What commands print: tables for people at a terminal, JSON for everything else."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_REORDERING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+ApiOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api",
+        envvar="TOLLKEEPER_API_URL",
+        help="Address of the meter API; by default the one on this machine.",
+        show_default=False,
+    ),
+]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="State folder (TOLLKEEPER_HOME).", show_default=False)
+]
+JsonOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--json/--table", help="JSON or a table; by default a table at a terminal, else JSON."
+    ),
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Rows at most.")]
+
+
+def wants_json(asked: bool | None) -> bool:
+    """What was asked for, else JSON where nobody reads along."""
+    return not sys.stdout.isatty() if asked is None else asked
+
+
+def show_rows(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], as_json: bool | None, empty: str
+) -> None:
+    """Print a list: these columns for people, every member as JSON."""
+    listed = list(rows)
+    if wants_json(as_json):
+        print_json(listed)
+        return
+    if not listed:
+        Console().print(Text(empty))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        is_number = all(_is_figure(row.get(column)) for row in listed)
+        table.add_column(column.replace("_", " "), justify="right" if is_number else "left")
+    for row in listed:
+        table.add_row(*(cell(row.get(column)) for column in columns))
+    Console().print(table)
+
+
+def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
+    """Print one thing: a line a member for people, an object as JSON."""
+    if wants_json(as_json):
+        print_json(members)
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in members.items():
+        table.add_row(name.replace("_", " "), cell(value))
+    Console().print(table)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A sentence for people, apart from what programs read."""
+    Console(stderr=True).print(Text(printable(text)))
+
+
+def cell(value: object) -> Text:
+    """A value as people read it, never as markup or terminal commands."""
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, list):
+        return Text(", ".join(printable(str(item)) for item in value) or "-")
+    if isinstance(value, Mapping):
+        return Text(
+            ", ".join(f"{name} {printable(str(one))}" for name, one in value.items()) or "-"
+        )
+    return Text(printable(str(value)))
+
+
+def printable(text: str) -> str:
+    """The text without characters that a terminal would act upon, or that reorder others."""
+    return "".join("\ufffd" if _is_command(char) else char for char in text)
+
+
+def _is_command(char: str) -> bool:
+    return unicodedata.category(char) == "Cc" or unicodedata.bidirectional(char) in _REORDERING
+
+
+def _is_figure(value: object) -> bool:
+    if isinstance(value, bool) or value is None:
+        return value is None
+    return str(value).lstrip("-").replace(".", "", 1).isdecimal()
