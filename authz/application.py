@@ -24,7 +24,7 @@ from meter.credentials import Pepper
 from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.holds import PostgresHolds
-from meter.stores.postgres import is_reachable, open_pool
+from meter.stores.postgres import KEYED_SESSION, is_reachable, open_pool
 from meter.stores.principals import PostgresPrincipals
 from meter.stores.provider_keys import PostgresProviderKeys
 
@@ -53,7 +53,9 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
     master_key = MasterKey.from_file(settings.master_key_file)
     async with contextlib.AsyncExitStack() as closing:
         pool = await open_pool(
-            settings.database_url.get_secret_value(), settings.authz_database_connections
+            settings.database_url.get_secret_value(),
+            settings.authz_database_connections,
+            KEYED_SESSION,
         )
         closing.push_async_callback(_close_pool, pool)
         holds = PostgresHolds(pool, timedelta(seconds=settings.authz_hold_lifetime_s))

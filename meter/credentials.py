@@ -6,8 +6,8 @@ asking the database. Only a keyed digest is stored (docs/adr/0003-keyed-digests.
 """
 
 import base64
-import hashlib
 import hmac
+import re
 import secrets
 import string
 import zlib
@@ -26,7 +26,10 @@ KEY_CHARS: Final = len(KEY_PREFIX) + PUBLIC_ID_CHARS + 1 + SECRET_CHARS + CHECKS
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_BASE64URL = frozenset(string.ascii_letters + string.digits + "-_")
+_FORM = re.compile(
+    rf"{KEY_PREFIX}(?P<id>[{_BASE32}]{{{PUBLIC_ID_CHARS}}})"
+    rf"-[A-Za-z0-9_-]{{{SECRET_CHARS}}}(?P<checksum>[A-Za-z0-9]{{{CHECKSUM_CHARS}}})"
+)
 
 
 class SecretText:
@@ -64,24 +67,26 @@ class PresentedKey:
     plain: SecretText
 
 
-@dataclass(frozen=True, slots=True)
 class Pepper:
     """The server-side secret under which key digests are made."""
 
-    key: SecretText
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
 
     @classmethod
     def from_master_key(cls, master_key: bytes) -> "Pepper":
         """Derive the pepper, so that one master key guards the digests and the sealed keys."""
-        derived = HKDF(
-            algorithm=SHA256(), length=32, salt=None, info=b"tollkeeper credential pepper v1"
-        ).derive(master_key)
-        return cls(SecretText(derived.hex()))
+        info = b"tollkeeper credential pepper v1"
+        return cls(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master_key))
 
     def digest(self, plain: str) -> bytes:
         """HMAC-SHA-256 of a secret: 32 bytes that mean nothing without the pepper."""
-        key = bytes.fromhex(self.key.reveal())
-        return hmac.new(key, plain.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
+        return hmac.digest(self._key, plain.encode("utf-8", "surrogateescape"), "sha256")
+
+    def __repr__(self) -> str:
+        return "Pepper('***')"
 
 
 def mint() -> MintedKey:
@@ -98,19 +103,10 @@ def mint() -> MintedKey:
 
 def parse(text: str) -> PresentedKey | None:
     """Read a presented key; None when it cannot be one of ours (wrong form or checksum)."""
-    if len(text) != KEY_CHARS or not text.startswith(KEY_PREFIX):
+    form = _FORM.fullmatch(text)
+    if form is None or form["checksum"] != _checksum(text[:-CHECKSUM_CHARS]):
         return None
-    body, checksum = text[:-CHECKSUM_CHARS], text[-CHECKSUM_CHARS:]
-    credential_id = body[len(KEY_PREFIX) : len(KEY_PREFIX) + PUBLIC_ID_CHARS]
-    secret = body[len(KEY_PREFIX) + PUBLIC_ID_CHARS + 1 :]
-    well_formed = (
-        body[len(KEY_PREFIX) + PUBLIC_ID_CHARS] == "-"
-        and all(char in _BASE32 for char in credential_id)
-        and _BASE64URL.issuperset(secret)
-    )
-    if not well_formed or checksum != _checksum(body):
-        return None
-    return PresentedKey(credential_id, SecretText(text))
+    return PresentedKey(form["id"], SecretText(text))
 
 
 def _checksum(body: str) -> str:

@@ -24,11 +24,12 @@ from meter.providers.seal import MasterKey
 from meter.settings import MeterSettings
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.operators import OperatorStore
-from meter.stores.postgres import PostgresPool, open_pool
+from meter.stores.postgres import KEYED_SESSION, PostgresPool, open_pool
 from meter.stores.provider_keys import PostgresProviderKeys
 from meter.stores.settlements import PostgresSettlements
 
 OPERATOR: Final = "operator"
+SETTLEMENT_CONNECTIONS: Final = 2
 ADMISSION_RETRY_S: Final = 0.5
 API_STOP_GRACE_S: Final = 5
 # Longer than Envoy keeps an idle connection to us, so that no request meets a closing one.
@@ -54,7 +55,9 @@ async def serve(settings: MeterSettings) -> None:
     master_key = MasterKey.from_file(settings.master_key_file)
     token = _operator_token(settings)
     registry = CollectorRegistry()
-    pool = await open_pool(settings.database_url.get_secret_value(), settings.database_connections)
+    dsn = settings.database_url.get_secret_value()
+    pool = await open_pool(dsn, settings.database_connections)
+    books_pool = await open_pool(dsn, SETTLEMENT_CONNECTIONS, KEYED_SESSION)
     catalogue = PostgresCatalogue(pool)
     keys = PostgresProviderKeys(pool, master_key)
     sync = CatalogueSync(
@@ -73,7 +76,8 @@ async def serve(settings: MeterSettings) -> None:
     stop = _stop_signal()
     async with (
         _closing(pool),
-        _ingest(settings, pool, registry) as settling,
+        _closing(books_pool),
+        _ingest(settings, books_pool, registry) as settling,
         _background("operator admission", _admit_operator(pool, token)),
         _background("catalogue sync", sync.run()) as syncing,
         _api(settings, outside) as answering,

@@ -1,0 +1,1 @@
+"""The gatehouse: the command line, and the whole system on one machine."""

@@ -107,9 +107,7 @@ def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str
         reason=reason,
         entries=(
             Entry(LedgerAccount.CUSTOMER, amount_picos),
-            Entry(
-                LedgerAccount.GRANTS if is_grant else LedgerAccount.ADJUSTMENTS, -amount_picos
-            ),
+            Entry(LedgerAccount.GRANTS if is_grant else LedgerAccount.ADJUSTMENTS, -amount_picos),
         ),
     )
 

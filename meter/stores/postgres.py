@@ -1,10 +1,11 @@
 """The border to Postgres: pools, named queries, and what its errors mean here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
@@ -57,7 +58,19 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__})") from error
 
 
-async def open_pool(dsn: str, most_connections: int) -> PostgresPool:
+# For pools whose statements reach rows by key only. A plan that was cached while a table was
+# empty would scan the table for ever after; and planning anew costs more than the statements do.
+KEYED_SESSION: Final[Mapping[str, str]] = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+async def open_pool(
+    dsn: str, most_connections: int, session: Mapping[str, str] = MappingProxyType({})
+) -> PostgresPool:
     """Make a pool that connects when first used, so that a service can start before Postgres.
 
     Returned connections are not reset: no statement here changes the session, and the reset
@@ -71,7 +84,7 @@ async def open_pool(dsn: str, most_connections: int) -> PostgresPool:
         command_timeout=COMMAND_TIMEOUT_S,
         max_inactive_connection_lifetime=IDLE_LIFETIME_S,
         reset=_keep_session,
-        server_settings={"statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000))},
+        server_settings={"statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)), **session},
     )
     return pool
 

@@ -33,6 +33,10 @@ class VerificationStore:
         async with acquire(self._pool) as connection:
             snapshot = connection.transaction(isolation="repeatable_read", readonly=True)
             async with snapshot:
+                # A long ledger takes longer to read than any other statement may take.
+                await connection.execute(
+                    f"SET LOCAL statement_timeout = '{VERIFY_QUERY_TIMEOUT_S:.0f}s'"
+                )
                 found = [await _check(connection, name) for name in _INVARIANTS]
                 totals = await _totals(connection)
         return Verification(tuple(failure for failure in found if failure), totals)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from meter.stores.postgres import open_pool
+from meter.stores.postgres import KEYED_SESSION, open_pool
 from tests.books import Books
 from tests.meter_api import MeterApi, admit_operator, meter_api
 from tests.servers import Database
@@ -13,7 +13,7 @@ from tests.servers import Database
 @pytest_asyncio.fixture
 async def books(database: Database) -> AsyncIterator[Books]:
     """A fresh database with one priced model."""
-    pool = await open_pool(database.service_dsn, most_connections=8)
+    pool = await open_pool(database.service_dsn, 8, KEYED_SESSION)
     yield await Books.open(pool)
     await pool.close()
 
