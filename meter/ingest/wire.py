@@ -73,7 +73,8 @@ def observations_from_message(payload: bytes) -> Iterator[Observation]:
 def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
     common = entry.common_properties
     namespaces = common.metadata.filter_metadata
-    hold_id = _hold_id(_fields(namespaces, DECISION_NAMESPACE))
+    decision = _fields(namespaces, DECISION_NAMESPACE)
+    hold_id = _hold_id(decision)
     if hold_id is None:
         return None
     usage_fields = _fields(namespaces, USAGE_NAMESPACE)
@@ -89,7 +90,7 @@ def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
         provider_status=_provider_status(entry, namespaces, has_first_byte),
         response_flags=response_flags(common.response_flags),
         reached_provider=common.HasField("time_to_first_upstream_tx_byte"),
-        is_streaming="usage_json" in usage_fields or "error_json" in usage_fields,
+        is_streaming=decision.get("is_streaming") is True,
         generation_id=_generation_id(entry, usage_fields),
         usage=_usage(usage_fields),
         source=Source.STREAM,

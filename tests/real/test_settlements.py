@@ -103,7 +103,7 @@ async def test_without_usage_a_hold_becomes_unknown_and_stays(books: Books) -> N
 async def test_what_was_never_billed_is_released(books: Books, changes: dict[str, object]) -> None:
     payer = await books.payer("alice", USD)
     hold_id = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, usage=None, **changes)])
+    await PostgresSettlements(books.pool).settle([observed(hold_id, None, usage=None, **changes)])
     assert await books.state(hold_id) == "released"
     assert await books.funds("alice") == (USD, 0, 0)
 

@@ -13,11 +13,11 @@ from authz.principals import PrincipalCache
 from authz.request import AuthRequest
 from meter.accounts import Principal
 from meter.clock import ManualClock
-from meter.credentials import Pepper, SecretText, mint
+from meter.credentials import Pepper, mint
 from meter.errors import StoreUnavailable
 from tests.fakes import EPOCH, FakePrincipals, principal
 
-PEPPER = Pepper(SecretText("00" * 32))
+PEPPER = Pepper(bytes.fromhex("00" * 32))
 
 
 def request(*headers: tuple[str, str]) -> AuthRequest:

@@ -21,7 +21,7 @@ from authz.request import AuthRequest
 from authz.service import CheckService
 from meter.accounts import Principal
 from meter.clock import ManualClock
-from meter.credentials import Pepper, SecretText, mint
+from meter.credentials import Pepper, mint
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.holds import Refusal
 from tests.fakes import (
@@ -35,7 +35,7 @@ from tests.fakes import (
     to_check,
 )
 
-PEPPER = Pepper(SecretText("11" * 32))
+PEPPER = Pepper(bytes.fromhex("11" * 32))
 KEY = mint().plain.reveal()
 DEADLINE_S = 10.0
 CHAT: dict[str, Any] = {"model": "acme/one", "messages": [{"role": "user", "content": "hi"}]}

@@ -35,7 +35,11 @@ def message(**changes: Any) -> bytes:
             "accessLogType": "DownstreamEnd",
             "metadata": {
                 "filterMetadata": {
-                    "envoy.filters.http.ext_authz": {"hold_id": HOLD.hex, "account_id": "a"},
+                    "envoy.filters.http.ext_authz": {
+                        "hold_id": HOLD.hex,
+                        "account_id": "a",
+                        "is_streaming": False,
+                    },
                     "tollkeeper.usage": {
                         "id": "gen-body",
                         "prompt_tokens": 12.0,
@@ -65,8 +69,12 @@ def _merge(target: dict[str, Any], changes: dict[str, Any]) -> None:
             target[key] = value
 
 
-def namespaces(**usage: Any) -> dict[str, Any]:
-    return {"commonProperties": {"metadata": {"filterMetadata": {"tollkeeper.usage": usage}}}}
+def namespaces(is_streaming: bool = False, **usage: Any) -> dict[str, Any]:
+    found = {
+        "tollkeeper.usage": usage,
+        "envoy.filters.http.ext_authz": {"is_streaming": is_streaming},
+    }
+    return {"commonProperties": {"metadata": {"filterMetadata": found}}}
 
 
 def one(payload: bytes) -> Observation:
@@ -96,7 +104,7 @@ def test_a_json_reply_is_read_whole() -> None:
 
 def test_a_streamed_reply_is_read_from_its_text() -> None:
     text = '{"prompt_tokens":1,"completion_tokens":2,"cost":0.000000000001}'
-    payload = message(**namespaces(usage_json=text, prompt_tokens=None))
+    payload = message(**namespaces(is_streaming=True, usage_json=text, prompt_tokens=None))
     observation = one(payload)
     assert observation.is_streaming
     assert observation.usage == ReportedUsage(TokenCounts(1, 2), cost_usd=Decimal("1e-12"))
