@@ -6,7 +6,18 @@ from collections.abc import Callable
 import typer
 
 from tollkeeper.commands import credits as credit
-from tollkeeper.commands import keys, ledger, models, plans, providers, stack, usage, users
+from tollkeeper.commands import (
+    envoy,
+    health,
+    keys,
+    ledger,
+    models,
+    plans,
+    providers,
+    stack,
+    usage,
+    users,
+)
 from tollkeeper.errors import CommandError
 
 REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
@@ -19,6 +30,8 @@ REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
     plans.register,
     providers.register,
     ledger.register,
+    envoy.register,
+    health.register,
 )
 
 

@@ -18,7 +18,10 @@ from urllib.parse import SplitResult, urlsplit
 
 import yaml
 
-TEMPLATE = Path(__file__).resolve().parents[1] / "envoy" / "envoy.yaml"
+_HERE = Path(__file__).resolve().parent
+# Beside this file when installed from a wheel, in a folder of its own in a clone.
+_PACKAGED = _HERE / "envoy.yaml"
+TEMPLATE = _PACKAGED if _PACKAGED.is_file() else _HERE.parent / "envoy" / "envoy.yaml"
 VALIDATE_TIMEOUT_S = 30.0
 # Envoy's default of ten seconds would keep money facts in memory that long.
 ACCESS_LOG_FLUSH_MS = 100

