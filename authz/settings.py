@@ -6,11 +6,15 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meter.settings import secrets_folder
+
 
 class Settings(BaseSettings):
     """The doorman's settings. Addresses are `unix:/path` or `host:port`."""
 
-    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TOLLKEEPER_", hide_input_in_errors=True, secrets_dir=secrets_folder()
+    )
 
     database_url: SecretStr
     redis_url: SecretStr

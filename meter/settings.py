@@ -1,16 +1,26 @@
 """The meter's settings, all from the environment, all prefixed `TOLLKEEPER_`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CONTAINER_SECRETS: Final = Path("/run/secrets")
+
+
+def secrets_folder() -> Path | None:
+    """Where containers find settings as files, one named `tollkeeper_database_url` and so on.
+
+    None where there is no such folder; the environment goes before it.
+    """
+    return _CONTAINER_SECRETS if _CONTAINER_SECRETS.is_dir() else None
 
 
 class MigrationSettings(BaseSettings):
     """What `python -m meter migrate` needs."""
 
-    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_")
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
 
     migration_database_url: SecretStr
     log_format: Literal["json", "console"] = "json"
@@ -19,7 +29,7 @@ class MigrationSettings(BaseSettings):
 class MeterSettings(BaseSettings):
     """What the meter needs to serve. Addresses are `unix:/path` or `host:port`."""
 
-    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_")
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
 
     database_url: SecretStr
     master_key_file: Path
