@@ -1,6 +1,7 @@
 """What commands print: tables for people at a terminal, JSON for everything else."""
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+# Times of the API are UTC; to the minute is enough for people, and JSON has the rest.
+_MOMENT: Final = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)T(?P<minute>\d\d:\d\d):[\d.]+Z")
 _REORDERING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 ApiOption = Annotated[
@@ -54,7 +57,13 @@ def show_rows(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         is_number = all(_is_figure(row.get(column)) for row in listed)
-        table.add_column(column.replace("_", " "), justify="right" if is_number else "left")
+        table.add_column(
+            column.replace("_", " "),
+            justify="right" if is_number else "left",
+            # An id is there to be copied; anything else breaks into lines before it is cut.
+            no_wrap=column == "id",
+            overflow="fold",
+        )
     for row in listed:
         table.add_row(*(cell(row.get(column)) for column in columns))
     Console().print(table)
@@ -95,7 +104,9 @@ def cell(value: object) -> Text:
         return Text(
             ", ".join(f"{name} {printable(str(one))}" for name, one in value.items()) or "-"
         )
-    return Text(printable(str(value)))
+    text = printable(str(value))
+    moment = _MOMENT.fullmatch(text)
+    return Text(f"{moment['day']} {moment['minute']}" if moment else text)
 
 
 def printable(text: str) -> str:

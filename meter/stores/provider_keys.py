@@ -1,13 +1,17 @@
 """Provider keys in Postgres, sealed under the master key."""
 
+import hmac
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from meter.credentials import SecretText
-from meter.errors import Conflict, InvalidRequest
+from meter.errors import Conflict, InvalidRequest, SealBroken
 from meter.providers.seal import MasterKey, SealContext
 from meter.stores.postgres import PostgresPool, acquire, query
+
+if TYPE_CHECKING:
+    from asyncpg import Record
 
 SYSTEM_OWNER: Final = "system"
 MAX_KEY_CHARS: Final = 512
@@ -38,17 +42,19 @@ class PostgresProviderKeys:
         """The opened key; None when none was set. Raises SealBroken under another master key."""
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(query("find_provider_key"), provider, owner)
-        if row is None:
-            return None
-        context = SealContext(provider, owner, row["key_version"])
-        return self._master_key.open(row["sealed"], context)
+        return None if row is None else self._open(row)
 
     async def set_key(self, provider: str, owner: str, plain: SecretText) -> int:
-        """Seal and store a key; returns its version. Raises InvalidRequest for an unusable one."""
+        """Seal and store a key; returns its version, which stays when the key is the same.
+
+        Raises InvalidRequest for an unusable key, Conflict when another was stored meanwhile.
+        """
         _must_be_usable(plain.reveal())
         async with acquire(self._pool) as connection, connection.transaction():
-            version = await connection.fetchval(query("lock_provider_key_version"), provider, owner)
-            new_version = (version or 0) + 1
+            stored = await connection.fetchrow(query("lock_provider_key"), provider, owner)
+            if stored is not None and self._is_same(stored, plain):
+                return int(stored["key_version"])
+            new_version = (stored["key_version"] if stored else 0) + 1
             sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
             status = await connection.execute(
                 query("save_provider_key"), provider, owner, new_version, sealed, _hint(plain)
@@ -56,6 +62,18 @@ class PostgresProviderKeys:
         if status.endswith(" 0"):
             raise Conflict("another key was stored at the same moment; look and set it again")
         return new_version
+
+    def _is_same(self, stored: "Record", plain: SecretText) -> bool:
+        """Whether the stored key is this one; one sealed under another master key is not."""
+        try:
+            opened = self._open(stored)
+        except SealBroken:
+            return False
+        return hmac.compare_digest(opened.reveal().encode(), plain.reveal().encode())
+
+    def _open(self, stored: "Record") -> SecretText:
+        context = SealContext(stored["provider"], stored["owner"], stored["key_version"])
+        return self._master_key.open(stored["sealed"], context)
 
     async def list_keys(self) -> list[ProviderKeyListing]:
         """Which keys are set."""

@@ -83,3 +83,12 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
             demand_free("127.0.0.1", port, "TOLLKEEPER_API_PORT")
         assert free_port_like(port) != port
     demand_free("127.0.0.1", free_port(), "TOLLKEEPER_PORT")
+
+
+def test_a_base_url_needs_a_key_only_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/v1")
+    settings = load_settings()
+    with pytest.raises(StackError, match="OPENROUTER_API_KEY"):
+        settings.demand_upstream()
+    monkeypatch.setenv("OPENROUTER_API_KEY", "any")
+    load_settings().demand_upstream()

@@ -17,7 +17,7 @@ from tollkeeper.tables import (
     wants_json,
 )
 
-COLUMNS = ("id", "name", "prefix", "allowed_models", "created_at", "expires_at", "revoked_at")
+COLUMNS = ("id", "name", "allowed_models", "created_at", "expires_at", "revoked_at")
 
 app = typer.Typer(name="keys", help="API keys of users.", no_args_is_help=True)
 

@@ -46,6 +46,7 @@ def up(
 ) -> None:
     """Start the whole system on this machine and keep it running until Ctrl-C."""
     settings = load_settings(home=home, port=port, api_port=api_port)
+    settings.demand_upstream()
     if detach:
         start_detached(settings, list(_options(settings)))
         return

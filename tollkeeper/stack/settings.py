@@ -57,9 +57,15 @@ class StackSettings(BaseSettings):
     def _demand_sense(self) -> "StackSettings":
         if self.port == self.api_port:
             raise ValueError("TOLLKEEPER_PORT and TOLLKEEPER_API_PORT must differ")
-        if self.openrouter_base_url and not self.openrouter_api_key:
-            raise ValueError("OPENROUTER_BASE_URL needs OPENROUTER_API_KEY beside it")
         return self
+
+    def demand_upstream(self) -> None:
+        """Raise StackError unless it is clear which upstream a start would use."""
+        if self.openrouter_base_url and not self.openrouter_api_key:
+            raise StackError(
+                "OPENROUTER_BASE_URL needs OPENROUTER_API_KEY beside it; any text will do for a "
+                "server that asks for no key."
+            )
 
     @property
     def has_simulator(self) -> bool:
