@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.desk import Desk
 from tests.e2e.running_stack import RunningStack, fresh_environment
 from tollkeeper.stack.home import find_supervisor, locate
 from tollkeeper.stack.ports import free_port
@@ -34,3 +35,12 @@ def stack(make_stack: Callable[[], RunningStack]) -> RunningStack:
     running = make_stack()
     running.up()
     return running
+
+
+@pytest.fixture
+def desk(stack: RunningStack) -> Iterator[Desk]:
+    """The desk of the shared stack, all of it well; its upstream behaves again afterwards."""
+    desk = Desk(stack)
+    desk.wait_well()
+    yield desk
+    desk.control("DELETE", "behaviours")

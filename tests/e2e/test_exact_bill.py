@@ -1,0 +1,169 @@
+"""What the provider billed is what the ledger says, to the last pico-dollar."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from meter.money import add_markup
+from tests.e2e.crowd import Request, send_all
+from tests.e2e.desk import BillRow, Customer, Desk
+from tests.servers import run_in_thread
+
+REQUESTS = 1_000
+AT_ONCE = 32
+SEED = 20_260
+PICOS = 10**12
+# In basis points; None is the plan's own. The odd ones leave fractions of a pico-dollar.
+MARKUPS_BPS = (None, 0, 333, 1_250, 9_999)
+
+CHAT_MODELS = (
+    "openai/gpt-5",
+    "openai/gpt-5-nano",
+    "openai/gpt-4.1-mini",
+    "openai/gpt-4o",
+    "openai/gpt-4o-mini",
+    "openai/o1",
+    "openai/o3-mini",
+    "openai/gpt-oss-20b:free",
+    "anthropic/claude-opus-4.1",
+    "anthropic/claude-sonnet-4.5",
+    "anthropic/claude-haiku-4.5",
+    "google/gemini-2.5-pro",
+    "google/gemini-2.5-flash",
+    "google/gemma-3-4b-it",
+    "google/gemini-2.0-flash-exp:free",
+    "meta-llama/llama-3.2-1b-instruct",
+    "meta-llama/llama-3.3-70b-instruct:free",
+    "mistralai/mistral-nemo",
+    "deepseek/deepseek-r1",
+    "deepseek/deepseek-chat-v3-0324",
+    "qwen/qwen3-32b",
+    "x-ai/grok-4",
+    "cohere/command-r7b-12-2024",
+    "perplexity/sonar",
+    "microsoft/phi-4",
+)
+TEXT_MODELS = ("openai/gpt-3.5-turbo-instruct", "mistralai/mistral-7b-instruct")
+EMBEDDING_MODELS = ("openai/text-embedding-3-small", "baai/bge-m3")
+
+
+def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Paths and bodies without end, the same in every run, of every kind we serve."""
+    draw = random.Random(SEED)
+    for number in itertools.count():
+        words = f"{number} " + "lorem ipsum " * draw.randrange(60)
+        kind = draw.randrange(10)
+        if kind == 0:
+            inputs = [words, "x"][: draw.randrange(1, 3)]
+            yield "embeddings", {"model": draw.choice(EMBEDDING_MODELS), "input": inputs}
+        elif kind == 1:
+            yield "completions", {"model": draw.choice(TEXT_MODELS), "prompt": words, **_how(draw)}
+        else:
+            content: Any = words
+            if draw.random() < 0.2:
+                content = [{"type": "text", "text": words, "cache_control": {"type": "ephemeral"}}]
+            messages = [{"role": "user", "content": content}]
+            model = draw.choice(CHAT_MODELS)
+            yield "chat/completions", {"model": model, "messages": messages, **_how(draw)}
+
+
+def _how(draw: random.Random) -> dict[str, Any]:
+    """Half of them stream, half name a limit, some want several answers."""
+    how: dict[str, Any] = {"stream": draw.random() < 0.5}
+    if draw.random() < 0.5:
+        how["max_tokens"] = draw.randrange(1, 60)
+    if draw.random() < 0.1:
+        how["n"] = 2
+    return how
+
+
+def requests(customers: list[Customer]) -> list[Request]:
+    """The thousand, dealt out to the customers."""
+    dealt = zip(itertools.cycle(customers), bodies(), strict=False)
+    return [
+        Request(customer, ("/v1/", "/api/v1/llm/")[len(path) % 2] + path, body)
+        for customer, (path, body) in itertools.islice(dealt, REQUESTS)
+    ]
+
+
+def total(rows: list[BillRow]) -> Decimal:
+    """The sum of a bill in US dollars, as decimals."""
+    return sum((Decimal(row.cost) for row in rows), Decimal(0))
+
+
+def test_a_thousand_mixed_requests_are_billed_exactly(desk: Desk) -> None:
+    customers = [desk.open_account("5000", markup_bps=bps) for bps in MARKUPS_BPS]
+    before = len(desk.bill())
+    asked = requests(customers)
+    assert len({request.body["model"] for request in asked}) >= 20
+    outcomes = run_in_thread(lambda: send_all(desk.stack.gateway, asked, AT_ONCE))
+    assert [one.body for one in outcomes if one.status != 200] == []
+    desk.wait_settled(*customers)
+
+    bill = desk.bill()[before:]
+    usage = desk.usage(*customers)
+    assert len(bill) == len(usage) == REQUESTS
+    assert set(usage) == {one.generation_id for one in outcomes}
+    assert {row.generation_id: Decimal(row.cost) for row in bill} == {
+        generation_id: Decimal(cost) for generation_id, cost in usage.items()
+    }
+    assert sum(map(Decimal, usage.values())) == total(bill) > 0
+    assert desk.hold_states(*customers) == {"settled": REQUESTS}
+    for customer in customers:
+        check_account(desk, customer)
+    check_postings(desk, customers, total(bill))
+    assert desk.verify_ledger()["ok"] is True
+
+
+def check_account(desk: Desk, customer: Customer) -> None:
+    """Every charge is its cost with the markup, and together they are what is gone."""
+    rows = desk.rows(
+        "SELECT u.*, coalesce(a.markup_bps, p.markup_bps) AS agreed_bps, a.balance_picos,"
+        " a.held_picos, a.overdrawn_picos FROM usage_records u"
+        " JOIN accounts a ON a.id = u.account_id JOIN plans p ON p.id = a.plan_id"
+        " WHERE u.account_id = $1",
+        customer.id,
+    )
+    for row in rows:
+        assert row["markup_bps"] == row["agreed_bps"]
+        assert row["charge_picos"] == add_markup(row["provider_cost_picos"], row["agreed_bps"])
+        assert row["excess_picos"] == 0
+    charged = sum(row["charge_picos"] for row in rows)
+    assert rows[0]["balance_picos"] == 5_000 * PICOS - charged
+    assert (rows[0]["held_picos"], rows[0]["overdrawn_picos"]) == (0, 0)
+    assert desk.credits(customer)["available"] == 5_000 - Decimal(charged) / PICOS
+
+
+def check_postings(desk: Desk, customers: list[Customer], billed: Decimal) -> None:
+    """Postings sum to zero; what customers paid went to the provider, the rest to us."""
+    identities = [customer.id for customer in customers]
+    unbalanced = desk.rows(
+        "SELECT posting_id FROM entries GROUP BY posting_id HAVING sum(amount_picos) <> 0"
+    )
+    assert unbalanced == []
+    sums = desk.rows(
+        "SELECT e.ledger_account, sum(e.amount_picos)::bigint AS picos FROM entries e"
+        " JOIN postings p ON p.id = e.posting_id"
+        " WHERE p.account_id = ANY ($1) AND p.template = 'settlement' GROUP BY 1",
+        identities,
+    )
+    moved = {row["ledger_account"]: abs(row["picos"]) for row in sums}
+    assert Decimal(moved["provider"]) / PICOS == billed
+    assert moved["customer"] == moved["provider"] + moved["revenue"]
+
+
+def test_a_limit_that_the_upstream_ignores_is_charged_beyond_the_hold(desk: Desk) -> None:
+    """Never clamped, never dropped: the excess is an entry of its own."""
+    customer = desk.open_account("1")
+    desk.misbehave(completion_tokens=5_000, times=1)
+    reply = desk.ask(customer, max_tokens=5)
+    desk.wait_settled(customer)
+    row = desk.bill_row(reply.headers["x-generation-id"])
+    assert Decimal(desk.usage(customer)[row.generation_id]) == Decimal(row.cost)
+    assert 1 - desk.credits(customer)["balance"] == Decimal(row.cost)
+    (excess,) = desk.rows(
+        "SELECT excess_picos FROM usage_records WHERE account_id = $1", customer.id
+    )
+    assert excess["excess_picos"] > 0

@@ -1,0 +1,89 @@
+"""Nobody spends more than they have, however many ask at once."""
+
+import asyncio
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+
+import asyncpg
+
+from tests.e2e.crowd import Request, send_all
+from tests.e2e.desk import Customer, Desk, chat
+from tests.servers import run_in_thread
+
+AT_ONCE = 200
+POLL_INTERVAL_S = 0.005
+# Long enough for everybody to ask while the only hold is open.
+SLOW_ANSWER_MS = 300
+NEEDED = re.compile(r"may cost up to ([0-9.]+) USD")
+
+
+def open_for_exactly_one(desk: Desk) -> tuple[Customer, Decimal]:
+    """An account with the credit that one request needs, as the refusal says it."""
+    customer = desk.open_account(None)
+    refused = desk.ask(customer)
+    assert refused.status == 402
+    needed = NEEDED.search(refused.error["message"])
+    assert needed is not None
+    desk.give(customer.id, needed[1])
+    return customer, Decimal(needed[1])
+
+
+@contextlib.contextmanager
+def watching(desk: Desk, customer: Customer) -> Iterator[list[int]]:
+    """What is available at every look while the block runs, in pico-dollars."""
+    seen, is_over = list[int](), threading.Event()
+
+    async def look() -> None:
+        connection = await asyncpg.connect(desk.dsn)
+        while not is_over.is_set():
+            seen.append(
+                await connection.fetchval(
+                    "SELECT balance_picos - held_picos FROM accounts WHERE id = $1", customer.id
+                )
+            )
+            await asyncio.sleep(POLL_INTERVAL_S)
+        await connection.close()
+
+    looking = threading.Thread(target=lambda: asyncio.run(look()))
+    looking.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        looking.join()
+
+
+def test_of_two_hundred_only_the_one_that_is_covered_goes_up(desk: Desk) -> None:
+    customer, credit = open_for_exactly_one(desk)
+    billed, received = len(desk.bill()), desk.received()["count"]
+    desk.misbehave(delay_ms=SLOW_ANSWER_MS, times=1)
+    with watching(desk, customer) as available:
+        crowd = [Request(customer, "/v1/chat/completions", chat())] * AT_ONCE
+        outcomes = run_in_thread(lambda: send_all(desk.stack.gateway, crowd, AT_ONCE))
+        desk.wait_settled(customer)
+
+    assert sorted(one.status for one in outcomes) == [200] + [402] * (AT_ONCE - 1)
+    refused = [one.body for one in outcomes if one.status == 402]
+    assert all(b'"insufficient_credits"' in body for body in refused)
+    assert desk.received()["count"] == received + 1
+    (row,) = desk.bill()[billed:]
+    assert len(available) > 10
+    assert min(available) == 0
+    assert desk.hold_states(customer) == {"settled": 1}
+    assert desk.usage(customer) == {row.generation_id: row.cost}
+    left = desk.credits(customer)
+    assert left["balance"] == left["available"] == credit - Decimal(row.cost)
+    assert left["held"] == left["overdrawn"] == 0
+    assert desk.verify_ledger()["ok"] is True
+
+
+def test_a_request_for_less_than_the_rest_is_let_in_again(desk: Desk) -> None:
+    """The 402 was about the amount, not about the account."""
+    customer, _ = open_for_exactly_one(desk)
+    assert desk.ask(customer).status == 200
+    desk.wait_settled(customer)
+    assert desk.ask(customer).status == 402
+    assert desk.ask(customer, max_tokens=1).status == 200
