@@ -151,9 +151,11 @@ def _generation_id(entry: pb.HTTPAccessLogEntry, usage_fields: dict[str, Any]) -
     generation_id = entry.response.response_headers.get(GENERATION_ID_HEADER)
     if not generation_id:
         generation_id = usage_fields.get("id")
-    if not isinstance(generation_id, str) or not generation_id:
+    if not isinstance(generation_id, str):
         return None
-    return generation_id[:MAX_GENERATION_ID_CHARS]
+    # It comes from outside, and Postgres holds no NUL: one odd id must not stop a settlement.
+    visible = "".join(filter(str.isprintable, generation_id[:MAX_GENERATION_ID_CHARS]))
+    return visible or None
 
 
 def _usage(fields: dict[str, Any]) -> ReportedUsage | None:

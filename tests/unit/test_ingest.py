@@ -159,6 +159,15 @@ def test_entries_without_a_hold_owe_nothing(hold_id: object) -> None:
     assert list(observations_from_message(payload)) == []
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("gen-1", "gen-1"), ("gen\x00-1\n", "gen-1"), ("\x00", None), ("g" * 999, "g" * 200)],
+)
+def test_a_generation_id_is_kept_as_far_as_it_can_be_stored(sent: str, kept: str | None) -> None:
+    payload = message(response={"responseHeaders": {"x-generation-id": sent}})
+    assert one(payload).generation_id == kept
+
+
 def test_a_message_that_cannot_be_read_says_so() -> None:
     with pytest.raises(ValueError, match="StreamAccessLogsMessage"):
         list(observations_from_message(b"\xff\xff"))
