@@ -17,6 +17,8 @@ USAGE_NAMESPACE: Final = "tollkeeper.usage"
 UPSTREAM_NAMESPACE: Final = "tollkeeper.upstream"
 GENERATION_ID_HEADER: Final = "x-generation-id"
 MAX_GENERATION_ID_CHARS: Final = 200
+# Envoy's word for a reply that is the upstream's own, from its first byte to its last.
+FROM_UPSTREAM: Final = "via_upstream"
 
 # Other types describe moments within a request: counting them would settle it twice.
 _FINAL_TYPES: Final = frozenset({pb.AccessLogType.NotSet, pb.AccessLogType.DownstreamEnd})
@@ -144,7 +146,10 @@ def _provider_status(
         return int(original)
     if isinstance(original, float):
         return int(original)
-    return entry.response.response_code.value if has_answered else None
+    # A reply that breaks off, or is too large, becomes an error of Envoy's own: not a refusal of
+    # the provider, who may have billed it.
+    is_the_providers = has_answered and entry.response.response_code_details == FROM_UPSTREAM
+    return entry.response.response_code.value if is_the_providers else None
 
 
 def _generation_id(entry: pb.HTTPAccessLogEntry, usage_fields: dict[str, Any]) -> str | None:

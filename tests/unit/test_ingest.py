@@ -52,7 +52,11 @@ def message(**changes: Any) -> bytes:
                 }
             },
         },
-        "response": {"responseCode": 200, "responseHeaders": {"x-generation-id": "gen-header"}},
+        "response": {
+            "responseCode": 200,
+            "responseCodeDetails": "via_upstream",
+            "responseHeaders": {"x-generation-id": "gen-header"},
+        },
     }
     _merge(entry, changes)
     parsed = ParseDict({"httpLogs": {"logEntry": [entry]}}, pb.StreamAccessLogsMessage())
@@ -136,6 +140,20 @@ def test_what_the_provider_answered_is_known_when_the_client_saw_another_status(
     payload = message(commonProperties={"metadata": status}, response={"responseCode": 503})
     observation = one(payload)
     assert (observation.status_code, observation.provider_status) == (503, 402)
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (502, "upstream_reset_after_response_started{protocol_error}"),
+        (500, "response_payload_too_large"),
+    ],
+)
+def test_an_error_of_envoys_own_is_no_refusal_of_the_provider(code: int, details: str) -> None:
+    """It had begun to answer, so it may have billed."""
+    response = {"responseCode": code, "responseCodeDetails": details, "responseHeaders": None}
+    observation = one(message(response=response))
+    assert (observation.status_code, observation.provider_status) == (code, None)
 
 
 def test_a_request_that_was_never_sent_up_is_told_apart() -> None:
