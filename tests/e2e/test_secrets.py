@@ -1,0 +1,157 @@
+"""Planted secrets are found nowhere but where they belong."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.desk import Customer, Desk, chat
+from tests.e2e.raw_http import JSON, Reply, send, send_json
+from tests.e2e.running_stack import wait_until
+from tollkeeper.stack.home import locate
+
+CHAT = "/v1/chat/completions"
+# The four that hold one secret each, for those who may have it.
+VAULTS = ("master.key", "operator.token", "demo.key", "simulator/provider.key")
+
+
+def secret_part(key: str) -> str:
+    """What of an API key is not public: everything behind its id."""
+    return key.split("-", 2)[2]
+
+
+def secrets_of(desk: Desk, *keys: str) -> dict[str, str]:
+    """Every secret of the stack by name, and these keys."""
+    found = {name: (desk.stack.home / name).read_text().strip() for name in VAULTS}
+    found["demo.key"] = secret_part(found["demo.key"])
+    return found | {f"key {number}": secret_part(key) for number, key in enumerate(keys)}
+
+
+def disguises(secret: str) -> set[bytes]:
+    """The secret as it is, and as dumps and logs might show it."""
+    plain = secret.encode()
+    shown = {plain, plain.hex().encode(), base64.b64encode(plain).rstrip(b"=")[:-1]}
+    if len(secret) == 64:
+        with_bytes = bytes.fromhex(secret)
+        shown |= {with_bytes, base64.b64encode(with_bytes).rstrip(b"=")[:-1]}
+    return shown
+
+
+def found_in(content: bytes, secrets: dict[str, str]) -> list[str]:
+    """The names of the secrets that `content` gives away."""
+    return [
+        name
+        for name, secret in secrets.items()
+        if any(disguise in content for disguise in disguises(secret))
+    ]
+
+
+def mishaps(desk: Desk, customer: Customer, revoked: Customer) -> Iterator[Reply]:
+    """Requests that go wrong with a secret in hand, everywhere a client can put one."""
+    gateway, key = desk.stack.gateway, customer.key
+    good = json.dumps(chat()).encode()
+    bearer = [customer.bearer, JSON]
+    yield desk.ask(revoked)
+    yield desk.ask(customer, max_tokens=key)
+    yield desk.ask(customer, [("Authorization", f"Bearer {revoked.key}")])
+    yield desk.ask(customer, [("x-api-key", revoked.key)])
+    yield send(gateway, "POST", f"{CHAT}?key={key}", bearer, good)
+    yield send(gateway, "POST", CHAT, bearer, b'{"' + key.encode())
+    yield send(gateway, "POST", CHAT, [("Authorization", key[:-1] + "!"), JSON], good)
+    yield send(gateway, "POST", CHAT, [("Authorization", f"Basic {key}"), JSON], good)
+    yield send(gateway, "GET", f"/api/v1/usage?from={key}", [customer.bearer])
+    yield send(gateway, "GET", "/api/v1/admin/users", [customer.bearer])
+    operator = ("Authorization", f"Bearer {desk.stack.operator_token}")
+    yield send(gateway, "POST", CHAT, [operator, JSON], good)
+    yield send_json(gateway, "POST", "/api/v1/admin/users", {"email": key}, [operator])
+    yield send_json(gateway, "GET", "/api/v1/admin/users/nobody", None, [operator])
+    for status in (401, 402, 429, 500):
+        desk.misbehave(status=status, times=1)
+        yield desk.ask(customer)
+
+
+def files_of(desk: Desk) -> list[Path]:
+    """Everything that is kept, the vaults aside."""
+    home = desk.stack.home
+    vaults = {home / name for name in VAULTS}
+    return [path for path in home.rglob("*") if path.is_file() and path not in vaults]
+
+
+def dump(desk: Desk) -> bytes:
+    """All rows of all tables as text."""
+    tables = desk.rows(
+        "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
+        " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    )
+    assert len(tables) >= 10
+    lines = [
+        row["line"]
+        for table in tables
+        for row in desk.rows(f"SELECT t::text AS line FROM {table['name']} t")
+    ]
+    return "\n".join(lines).encode()
+
+
+def metrics(desk: Desk) -> dict[str, bytes]:
+    """What both services tell Prometheus."""
+    health = locate(desk.stack.home).run / "authz-health.sock"
+    return {
+        "meter": send(desk.stack.api, "GET", "/metrics").body,
+        "authz": send("http://authz", "GET", "/metrics", unix_socket=health).body,
+    }
+
+
+def command_lines(desk: Desk) -> bytes:
+    """What `ps` shows of every process of the stack."""
+    supervisor = psutil.Process(desk.stack.supervisor_pid)
+    everybody = [supervisor, *supervisor.children(recursive=True)]
+    return "\n".join(" ".join(process.cmdline()) for process in everybody).encode()
+
+
+@pytest.fixture
+def after_mishaps(desk: Desk) -> tuple[dict[str, str], list[Reply]]:
+    """The secrets that were about, and every answer that was given meanwhile."""
+    customer, revoked = desk.open_account(), desk.open_account()
+    desk.admin("DELETE", f"users/{revoked.id}/api-keys/{revoked.key_id}")
+    answers = [desk.ask(customer), desk.ask(customer, stream=True)]
+    answers += mishaps(desk, customer, revoked)
+    # A client is told which model it asked for, whatever it was; nobody else is.
+    assert desk.ask(customer, model=customer.key).status == 404
+    desk.wait_settled(customer)
+    log = desk.stack.home / "envoy" / "access.jsonl"
+    wait_until(lambda: customer.id.encode() in log.read_bytes(), "the log is written")
+    return secrets_of(desk, customer.key, revoked.key), answers
+
+
+def test_no_secret_is_where_it_should_not_be(
+    desk: Desk, after_mishaps: tuple[dict[str, str], list[Reply]]
+) -> None:
+    secrets, answers = after_mishaps
+    assert len(secrets) == 6
+    assert {200, 400, 401, 404, 429, 500, 503} <= {answer.status for answer in answers}
+    for answer in answers:
+        shown = answer.body + str(answer.headers).encode()
+        assert found_in(shown, secrets) == [], shown
+    for path in files_of(desk):
+        assert found_in(path.read_bytes(), secrets) == [], path
+    for name, text in metrics(desk).items():
+        assert b"tollkeeper_" in text
+        assert found_in(text, secrets) == [], name
+    assert found_in(command_lines(desk), secrets) == []
+    assert found_in(dump(desk), secrets) == []
+
+
+def test_the_search_would_find_them(desk: Desk) -> None:
+    """A search that has never found anything proves nothing."""
+    customer = desk.open_account()
+    secrets = secrets_of(desk, customer.key)
+    for name, secret in secrets.items():
+        for disguise in disguises(secret):
+            assert name in found_in(b"before " + disguise + b" after", secrets)
+    assert customer.key_id.encode() in dump(desk)
+    looked_at = {path.relative_to(desk.stack.home).parts[0] for path in files_of(desk)}
+    assert {"logs", "envoy", "postgres", "simulator"} <= looked_at
+    assert {"authz.log", "meter.log", "envoy.log"} <= {path.name for path in files_of(desk)}
