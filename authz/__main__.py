@@ -12,9 +12,11 @@ import uvloop
 from pydantic import ValidationError
 
 from authz.application import Application, open_application
+from authz.grpc_aio import GrpcAioTransport
+from authz.http2 import Http2Transport
 from authz.logs import configure_logs
-from authz.server import GrpcTransport, Transport
 from authz.settings import Settings
+from authz.transport import Transport
 from meter.errors import InvalidRequest
 
 EXIT_MISCONFIGURED: Final = 2
@@ -46,12 +48,16 @@ async def _listening(
         await transport.stop(settings.authz_drain_grace_s)
 
 
+def _transport(settings: Settings) -> Transport:
+    return Http2Transport() if settings.authz_transport == "http2" else GrpcAioTransport()
+
+
 async def _serve_until_signal(settings: Settings) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stop_signal in _STOP_SIGNALS:
         loop.add_signal_handler(stop_signal, stopping.set)
-    await serve(settings, GrpcTransport(), stopping)
+    await serve(settings, _transport(settings), stopping)
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from meter.pricing import Model
 
 PROVIDER: Final = "openrouter"
 SYSTEM_OWNER: Final = "system"
+FIRST_LOAD_INTERVAL_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
 
@@ -39,19 +40,19 @@ class CatalogueSnapshot:
         self._catalogue = catalogue
         self._keys = keys
         self._metrics = metrics
-        self._models: Mapping[str, Model] | None = None
+        self._models: Mapping[str, Model] = {}
         self._key: SecretText | None = None
         self.key_state = KeyState.UNKNOWN
 
     @property
     def is_loaded(self) -> bool:
-        """Whether there is a snapshot at all."""
-        return self._models is not None
+        """Whether there is any model: an empty catalogue is one that has not been synced yet."""
+        return bool(self._models)
 
     @property
     def models(self) -> Mapping[str, Model]:
-        """The listed models by id. Raises StoreUnavailable before the first load."""
-        if self._models is None:
+        """The listed models by id. Raises StoreUnavailable while there are none."""
+        if not self._models:
             raise StoreUnavailable("the catalogue has not been loaded yet")
         return self._models
 
@@ -76,7 +77,10 @@ class CatalogueSnapshot:
         self._metrics.models.set(len(models))
 
     async def keep_fresh(self, interval_s: float) -> None:
-        """Refresh for ever; an outage is logged once, when it begins."""
+        """Refresh for ever, and often until there is a first model.
+
+        An outage is logged once, when it begins.
+        """
         is_failing = False
         while True:
             try:
@@ -86,7 +90,7 @@ class CatalogueSnapshot:
                 if not is_failing:
                     _log.warning("catalogue_refresh_failed", reason=str(error))
                 is_failing = True
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s if self.is_loaded else FIRST_LOAD_INTERVAL_S)
 
     def _note_key(self, state: KeyState) -> None:
         if state is not self.key_state:

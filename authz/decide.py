@@ -140,16 +140,17 @@ class Decider:
             answer = await self._holds.place(request)
         except asyncio.CancelledError:
             # The store sees to it as well; releasing twice changes nothing.
-            self._give_back(request.hold_id)
+            self.take_back(request.hold_id)
             raise
         if isinstance(answer, HoldRefused):
             return refusal_of_hold(answer)
         if self._clock.monotonic_s() > deadline_s:
-            self._give_back(request.hold_id)
+            self.take_back(request.hold_id)
             raise DeadlinePassed("the hold came after the deadline")
         return _allow(asked, answer, has_token_price=bound.per_token_picos > 0)
 
-    def _give_back(self, hold_id: UUID) -> None:
+    def take_back(self, hold_id: UUID) -> None:
+        """Release a hold in the background: nobody will use the allowance that it was for."""
         self._metrics.late_holds.inc()
         self._holds.release_later([hold_id])
 
@@ -210,4 +211,5 @@ def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool) -> Allow:
         provider_key=asked.provider_key,
         edits=edits,
         limit=asked.limit,
+        is_streaming=asked.body.members.get("stream") is True,
     )

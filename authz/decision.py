@@ -165,6 +165,7 @@ class Allow:
     provider_key: SecretText
     edits: tuple[Edit, ...] = ()
     limit: LimitStatus | None = None
+    is_streaming: bool = False
 
 
 @dataclass(frozen=True, slots=True)

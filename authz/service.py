@@ -1,10 +1,11 @@
-"""The check as bytes to bytes: translate, decide within a deadline, translate.
+"""The check on bytes: translate, decide within a deadline, translate.
 
-Nothing here knows of gRPC; `server.py` carries the bytes. What goes wrong here is answered with
+Nothing here knows of gRPC; a `Transport` carries the bytes. What goes wrong here is answered with
 503: a request that nobody could decide about never passes.
 """
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +15,7 @@ from authz.decide import Decider
 from authz.decision import Allow, Decision, Deny, OutageKind, Reason, deny
 from authz.metrics import Metrics
 from authz.request import AuthRequest
+from authz.transport import Answer
 from meter.clock import Clock
 from meter.errors import BrokenInvariant, Outage, ProviderUnavailable
 
@@ -36,8 +38,10 @@ class CheckService:
         self._deadline_after_s = deadline_after_s
         self._denials = _DenialLog(clock)
 
-    async def check(self, payload: bytes) -> bytes:
+    async def check(self, payload: bytes) -> Answer:
         """Answer one serialised CheckRequest with a serialised CheckResponse.
+
+        Taking the answer back releases its hold in the background.
 
         Cancellation passes through: it means that nobody waits for the answer. Raises nothing
         but BrokenInvariant.
@@ -50,7 +54,7 @@ class CheckService:
             self._metrics.checks_in_flight.dec()
             self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
 
-    async def _answer(self, payload: bytes, began_s: float) -> bytes:
+    async def _answer(self, payload: bytes, began_s: float) -> Answer:
         request = wire.from_check(payload)
         if request is None:
             return self._tell(None, deny(Reason.INVALID_CHECK))
@@ -70,21 +74,22 @@ class CheckService:
             # and not a reason to stop deciding about the others.
             self._metrics.count_decision("outage", "fault")
             _log.exception("check_failed", request_id=_short_id(request))
-            return wire.from_outage(OutageKind.UNAVAILABLE)
+            return Answer(wire.from_outage(OutageKind.UNAVAILABLE))
 
-    def _tell(self, request: AuthRequest | None, decision: Decision) -> bytes:
+    def _tell(self, request: AuthRequest | None, decision: Decision) -> Answer:
         if isinstance(decision, Allow):
             self._metrics.count_decision("allow", "ok")
             _log.debug("check_allowed", request_id=_short_id(request), hold_id=decision.hold_id.hex)
-        else:
-            self._metrics.count_decision("deny", decision.reason.value.code)
-            self._denials.note(request, decision)
-        return wire.from_decision(decision)
+            take_back = partial(self._decider.take_back, decision.hold_id)
+            return Answer(wire.from_decision(decision), take_back)
+        self._metrics.count_decision("deny", decision.reason.value.code)
+        self._denials.note(request, decision)
+        return Answer(wire.from_decision(decision))
 
-    def _tell_outage(self, request: AuthRequest, kind: OutageKind, error: Exception) -> bytes:
+    def _tell_outage(self, request: AuthRequest, kind: OutageKind, error: Exception) -> Answer:
         self._metrics.count_decision("outage", kind.value.code)
         self._denials.note_outage(request, kind, str(error) or type(error).__name__)
-        return wire.from_outage(kind)
+        return Answer(wire.from_outage(kind))
 
 
 class _DenialLog:

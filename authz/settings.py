@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    # `grpc_aio` is slower and cannot take back answers that were thrown away (ADR 0004).
+    authz_transport: Literal["http2", "grpc_aio"] = "http2"
     # Below the 2 s after which Envoy gives up, so that the client gets our own answer.
     authz_deadline_ms: int = Field(default=1_500, ge=50, le=60_000)
     authz_drain_grace_s: float = Field(default=5.0, ge=0, le=60)

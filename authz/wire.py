@@ -75,6 +75,7 @@ def _from_allow(allow: Allow) -> bytes:
     fields["credential_id"].string_value = allow.credential_id
     fields["model"].string_value = allow.model_id
     fields["endpoint"].string_value = allow.endpoint
+    fields["is_streaming"].bool_value = allow.is_streaming
     if allow.edits:
         _add_edits(response, allow)
     if allow.limit is not None:

@@ -21,7 +21,9 @@ import grpc
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 
+from authz.http2 import Http2Transport
 from authz.protos import ext_authz_pb2 as pb
+from authz.transport import Answer
 from meter.protos import access_log_pb2 as log_pb
 from tollkeeper import envoy_config
 
@@ -73,11 +75,17 @@ class Decisions:
 
     answer: Decide
     checks: list[pb.CheckRequest] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)
 
-    async def check(self, request: pb.CheckRequest, _: object) -> pb.CheckResponse:
+    async def check(self, asked: bytes) -> Answer:
         """Serve one Check call."""
+        request = pb.CheckRequest.FromString(asked)
         self.checks.append(request)
-        return await self.answer(request)
+        response = await self.answer(request)
+        payload = response.SerializeToString()
+        # Serialised first: looking for a field that is absent adds it, empty.
+        hold_id = response.dynamic_metadata.fields["hold_id"].string_value
+        return Answer(payload, lambda: self.taken_back.append(hold_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +172,7 @@ class Gateway:
     meter_api: Provider
     entries: Entries
     client: aiohttp.ClientSession
-    authz_server: grpc.aio.Server
+    authz_server: Http2Transport
     ingest_server: grpc.aio.Server
 
     def reset(self) -> str:
@@ -217,19 +225,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def start_authz(decisions: Decisions, address: str) -> grpc.aio.Server:
-    """Serve Check on a Unix socket."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
-    method = grpc.unary_unary_rpc_method_handler(
-        decisions.check, pb.CheckRequest.FromString, pb.CheckResponse.SerializeToString
-    )
-    service = "envoy.service.auth.v3.Authorization"
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(service, {"Check": method})]
-    )
-    server.add_insecure_port(address)
-    await server.start()
-    return server
+async def start_authz(decisions: Decisions, address: str) -> Http2Transport:
+    """Serve Check on a Unix socket, with the transport that is used in production."""
+    transport = Http2Transport()
+    await transport.start(decisions.check, address)
+    return transport
 
 
 async def start_ingest(entries: Entries, address: str) -> grpc.aio.Server:
@@ -340,5 +340,5 @@ async def running_gateway(tls: ProviderTls | None = None) -> AsyncIterator[Gatew
         try:
             yield gateway
         finally:
-            await gateway.authz_server.stop(None)
+            await gateway.authz_server.stop(0)
             await gateway.ingest_server.stop(None)

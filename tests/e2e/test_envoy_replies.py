@@ -114,7 +114,7 @@ async def _status_after(gateway: Gateway, pause_s: float) -> int:
 
 async def test_no_decision_service_is_a_503_and_it_recovers(gateway: Gateway) -> None:
     gateway.reset()
-    await gateway.authz_server.stop(None)
+    await gateway.authz_server.stop(0)
     status, _, body = await gateway.post()
     assert (status, code_of(body)) == (503, "unavailable")
     assert not gateway.provider.requests

@@ -109,7 +109,7 @@ async def test_without_postgres_every_check_is_an_outage(tmp_path: Path) -> None
         headers = (("x-api-key", mint().plain.reveal()), ("content-type", "application/json"))
         sent = to_check(AuthRequest("POST", "/v1/completions", headers, b'{"model":"m"}'))
         began = time.monotonic()
-        told = CheckResponse.FromString(await application.service.check(sent))
+        told = CheckResponse.FromString((await application.service.check(sent)).payload)
         assert told.error_response.status.code == 503
         assert time.monotonic() - began < 2
 

@@ -1,11 +1,10 @@
-"""Checks over a real gRPC connection, and the whole process with real stores."""
+"""The whole process, asked by a real gRPC client, with real stores."""
 
 import asyncio
 import contextlib
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +18,7 @@ import pytest
 
 from authz.protos.ext_authz_pb2 import CheckResponse
 from authz.request import AuthRequest
-from authz.server import METHOD, SERVICE, GrpcTransport
+from authz.transport import PATH
 from meter.credentials import MintedKey, Pepper, SecretText, mint
 from meter.providers.seal import MasterKey
 from meter.stores.postgres import open_pool
@@ -32,25 +31,7 @@ START_TIMEOUT_S = 20
 
 
 def check_method(channel: grpc.aio.Channel) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
-    return channel.unary_unary(f"/{SERVICE}/{METHOD}")
-
-
-class Gate:
-    """A check that waits until it may answer, and remembers who left."""
-
-    def __init__(self) -> None:
-        self.arrived = asyncio.Event()
-        self.may_answer = asyncio.Event()
-        self.was_cancelled = asyncio.Event()
-
-    async def check(self, payload: bytes) -> bytes:
-        self.arrived.set()
-        try:
-            await self.may_answer.wait()
-        except asyncio.CancelledError:
-            self.was_cancelled.set()
-            raise
-        return payload[::-1]
+    return channel.unary_unary(PATH)
 
 
 @pytest.fixture
@@ -63,55 +44,6 @@ async def channel(socket: str) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(socket, options=options) as made:
         yield made
-
-
-async def test_carries_large_messages_over_a_private_socket(
-    socket: str, channel: grpc.aio.Channel
-) -> None:
-    gate, transport = Gate(), GrpcTransport()
-    gate.may_answer.set()
-    before = os.umask(0)
-    os.umask(before)
-    await transport.start(gate.check, socket)
-    assert os.umask(before) == before
-    mode = Path(socket.removeprefix("unix:")).stat().st_mode
-    assert stat.S_IMODE(mode) == 0o660
-    payload = os.urandom(25 * 2**20)
-    assert await check_method(channel)(payload) == payload[::-1]
-    await transport.stop(0)
-
-
-async def test_a_client_that_leaves_cancels_the_check(
-    socket: str, channel: grpc.aio.Channel
-) -> None:
-    gate, transport = Gate(), GrpcTransport()
-    await transport.start(gate.check, socket)
-    call = check_method(channel)(b"x")
-    await gate.arrived.wait()
-    call.cancel()
-    async with asyncio.timeout(5):
-        await gate.was_cancelled.wait()
-    await transport.stop(0)
-
-
-async def test_stopping_lets_checks_under_way_finish(
-    socket: str, channel: grpc.aio.Channel
-) -> None:
-    gate, transport = Gate(), GrpcTransport()
-    await transport.start(gate.check, socket)
-    call = check_method(channel)(b"abc")
-    await gate.arrived.wait()
-    stopping = asyncio.create_task(transport.stop(5))
-    await asyncio.sleep(0.05)
-    assert not stopping.done()
-    gate.may_answer.set()
-    assert await call == b"cba"
-    await stopping
-
-
-async def test_an_address_that_cannot_be_had_is_an_os_error() -> None:
-    with pytest.raises(OSError, match="cannot listen"):
-        await GrpcTransport().start(Gate().check, "unix:/nowhere/at/all/a.sock")
 
 
 async def furnish(database: Database) -> MintedKey:

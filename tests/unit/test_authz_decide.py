@@ -358,7 +358,7 @@ async def test_a_check_that_nobody_waits_for_leaves_no_hold(house: House) -> Non
 
 
 async def answer(house: House, payload: bytes) -> CheckResponse:
-    return CheckResponse.FromString(await house.service.check(payload))
+    return CheckResponse.FromString((await house.service.check(payload)).payload)
 
 
 async def test_an_allowance_on_the_wire(house: House) -> None:
@@ -440,7 +440,7 @@ async def test_a_decision_that_takes_too_long_is_an_outage(house: House) -> None
     metrics = Metrics(CollectorRegistry())
     hurried = CheckService(house.decider, house.clock, metrics, deadline_after_s=0.01)
     house.holds.gate = asyncio.Event()
-    told = CheckResponse.FromString(await hurried.check(to_check(request())))
+    told = CheckResponse.FromString((await hurried.check(to_check(request()))).payload)
     assert told.error_response.status.code == 503
     assert len(house.holds.released) == 1
 

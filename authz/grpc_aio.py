@@ -1,41 +1,29 @@
-"""Carries checks over gRPC. A `Transport` is all that the rest knows of it, so that a quicker
-HTTP/2 server can take its place (docs/adr/0004-grpc-transport-behind-a-seam.md).
-"""
+"""Carries checks with `grpc.aio`: the fallback, slower, and blind to answers thrown away."""
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any
 
 import grpc.aio
 
-SERVICE: Final = "envoy.service.auth.v3.Authorization"
-METHOD: Final = "Check"
-MAX_MESSAGE_BYTES: Final = 32 * 2**20
-MAX_CONCURRENT_CHECKS: Final = 4_096
-SOCKET_MODE: Final = 0o660
-_SOCKET_UMASK: Final = 0o777 & ~SOCKET_MODE
+from authz.transport import (
+    MAX_CONCURRENT_CHECKS,
+    MAX_MESSAGE_BYTES,
+    METHOD,
+    SERVICE,
+    SOCKET_MODE,
+    SOCKET_SCHEME,
+    SOCKET_UMASK,
+    Check,
+)
 
-Check = Callable[[bytes], Awaitable[bytes]]
 
+class GrpcAioTransport:
+    """Implements Transport; messages pass as bytes, unparsed.
 
-class Transport(Protocol):
-    """Brings checks to a function from bytes to bytes, and its answers back.
-
-    When the asker leaves, the function's task is cancelled.
+    It never takes an answer back: gRPC reports the same cancellation for an answer that was lost
+    and for a connection that broke after it.
     """
-
-    async def start(self, check: Check, listen: str) -> None:
-        """Listen on `unix:/path` or `host:port`. Raises OSError when that is not possible."""
-        ...
-
-    async def stop(self, grace_s: float) -> None:
-        """Accept no more checks, and give those under way `grace_s` to finish."""
-        ...
-
-
-class GrpcTransport:
-    """Implements Transport with `grpc.aio`; messages pass as bytes, unparsed."""
 
     def __init__(self) -> None:
         self._server: grpc.aio.Server | None = None
@@ -51,7 +39,7 @@ class GrpcTransport:
             maximum_concurrent_rpcs=MAX_CONCURRENT_CHECKS,
         )
         server.add_generic_rpc_handlers((_handler(check),))
-        before = os.umask(_SOCKET_UMASK)
+        before = os.umask(SOCKET_UMASK)
         try:
             # gRPC says only RuntimeError where an address cannot be had.
             server.add_insecure_port(listen)
@@ -60,8 +48,8 @@ class GrpcTransport:
             raise OSError(f"cannot listen on {listen}") from error
         finally:
             os.umask(before)
-        if listen.startswith("unix:"):
-            Path(listen.removeprefix("unix:")).chmod(SOCKET_MODE)
+        if listen.startswith(SOCKET_SCHEME):
+            Path(listen.removeprefix(SOCKET_SCHEME)).chmod(SOCKET_MODE)
         self._server = server
 
     async def stop(self, grace_s: float) -> None:
@@ -72,7 +60,7 @@ class GrpcTransport:
 
 def _handler(check: Check) -> grpc.GenericRpcHandler:
     async def answer(payload: bytes, _context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
-        return await check(payload)
+        return (await check(payload)).payload
 
     return grpc.method_handlers_generic_handler(
         SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(answer)}

@@ -1,0 +1,44 @@
+"""The seam between checks and what carries them (docs/adr/0004-own-http2-transport.md)."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+SERVICE: Final = "envoy.service.auth.v3.Authorization"
+METHOD: Final = "Check"
+PATH: Final = f"/{SERVICE}/{METHOD}"
+MAX_MESSAGE_BYTES: Final = 32 * 2**20
+MAX_CONCURRENT_CHECKS: Final = 4_096
+SOCKET_SCHEME: Final = "unix:"
+SOCKET_MODE: Final = 0o660
+SOCKET_UMASK: Final = 0o777 & ~SOCKET_MODE
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a check found: a serialised CheckResponse.
+
+    `take_back` undoes what the answer promises. It is called at most once, and only when it is
+    certain that the asker threw the answer away before having all of it.
+    """
+
+    payload: bytes = field(repr=False)
+    take_back: Callable[[], None] | None = None
+
+
+Check = Callable[[bytes], Awaitable[Answer]]
+
+
+class Transport(Protocol):
+    """Brings checks to a function, and its answers back.
+
+    When the asker leaves before the function returned, the function's task is cancelled.
+    """
+
+    async def start(self, check: Check, listen: str) -> None:
+        """Listen on `unix:/path` or `host:port`. Raises OSError when that is not possible."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept no more checks, and give those under way `grace_s` to finish."""
+        ...
