@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 import yarl
 
+from authz.request import HEADERS_USED
 from tests.e2e.envoy_harness import PROVIDER_KEY, Gateway, metadata, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -232,6 +233,17 @@ async def test_repeated_credentials_are_visible_to_the_decision(gateway: Gateway
     assert [v for k, v in shown if k == "x-api-key"] == [b"k1", b"k2"]
     assert not http.headers
     assert gateway.provider.requests[0].header("authorization") == f"Bearer {PROVIDER_KEY}"
+
+
+async def test_the_decision_is_shown_the_headers_it_reads_and_no_others(gateway: Gateway) -> None:
+    gateway.reset()
+    sent = dict.fromkeys(HEADERS_USED - {"content-type", "x-request-id"}, "sent")
+    await gateway.post(headers={**REMOVED, **sent})
+    http = gateway.decisions.checks[0].attributes.request.http
+    # Envoy's own word about the body, after the filter; it says "false" always.
+    shown = {h.key for h in http.header_map.headers} - {"x-envoy-auth-partial-body"}
+    assert shown == HEADERS_USED
+    assert (http.method, http.path) == ("POST", "/v1/chat/completions")
 
 
 async def test_a_header_with_an_underscore_is_refused(gateway: Gateway) -> None:
