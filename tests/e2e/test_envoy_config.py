@@ -115,6 +115,7 @@ def test_only_addresses_paths_and_the_providers_identity_change(
         "address.socket_address.port_value",
         "address.socket_address.port_value",
         "admin.address.pipe.path",
+        "clusters.2.dns_lookup_family",
         "clusters.2.type",
     ]
 
