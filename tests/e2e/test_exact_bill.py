@@ -1,12 +1,13 @@
 """What the provider billed is what the ledger says, to the last pico-dollar."""
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
-from meter.money import add_markup
 from tests.e2e.crowd import Request, send_all
 from tests.e2e.desk import BillRow, Customer, Desk
 from tests.servers import run_in_thread
@@ -129,7 +130,8 @@ def check_account(desk: Desk, customer: Customer) -> None:
     )
     for row in rows:
         assert row["markup_bps"] == row["agreed_bps"]
-        assert row["charge_picos"] == add_markup(row["provider_cost_picos"], row["agreed_bps"])
+        exact = Fraction(row["provider_cost_picos"] * (10_000 + row["agreed_bps"]), 10_000)
+        assert row["charge_picos"] == math.ceil(exact)
         assert row["excess_picos"] == 0
     charged = sum(row["charge_picos"] for row in rows)
     assert rows[0]["balance_picos"] == 5_000 * PICOS - charged
