@@ -6,6 +6,8 @@ from typing import Final
 from authz.transport import MAX_CONCURRENT_CHECKS, MAX_MESSAGE_BYTES
 
 MESSAGE_PREFIX_BYTES: Final = 5
+# Padding is given back at once, but has to fit beside the message until then.
+PADDING_ROOM_BYTES: Final = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +42,4 @@ class Limits:
     @property
     def stream_window_bytes(self) -> int:
         """Room for a whole message, so that none waits for our permission to go on."""
-        return self.message_bytes + MESSAGE_PREFIX_BYTES
+        return self.message_bytes + MESSAGE_PREFIX_BYTES + PADDING_ROOM_BYTES

@@ -370,6 +370,7 @@ async def test_an_allowance_on_the_wire(house: House) -> None:
     assert [fields[name].string_value for name in names] == [
         *(hold_id.hex, "account", "credential", "acme/one", "chat_completions")
     ]
+    assert fields["is_streaming"].bool_value is False
     edit = fields["edits"].list_value.values[0].struct_value.fields
     assert (edit["offset"].number_value, edit["remove"].number_value) == (1, 0)
     assert edit["insert"].string_value == '"max_tokens":4096,'
@@ -381,6 +382,46 @@ async def test_an_allowance_on_the_wire(house: House) -> None:
     added = {h.header.key: h.header.value for h in told.ok_response.response_headers_to_add}
     assert added["x-ratelimit-limit-requests"] == "100"
     assert added["x-ratelimit-remaining-requests"] == "99"
+
+
+@pytest.mark.parametrize(("stream", "is_streaming"), [(True, True), (False, False), (1, False)])
+async def test_an_allowance_says_whether_the_reply_streams(
+    house: House, stream: object, is_streaming: bool
+) -> None:
+    told = await answer(house, to_check(request({**CHAT, "stream": stream})))
+    field = told.dynamic_metadata.fields["is_streaming"]
+    assert field.WhichOneof("kind") == "bool_value"
+    assert field.bool_value is is_streaming
+
+
+async def test_an_allowance_that_is_taken_back_releases_its_hold(house: House) -> None:
+    found = await house.service.check(to_check(request()))
+    assert found.take_back is not None and not house.holds.released
+    found.take_back()
+    assert house.holds.released == list(house.holds.placed)
+    refused = await house.service.check(to_check(request({"model": "no/such"})))
+    assert refused.take_back is None
+
+
+async def test_an_empty_catalogue_is_an_outage_and_not_a_missing_model(house: House) -> None:
+    house.catalogue.models.clear()
+    await house.snapshot.refresh()
+    assert not house.snapshot.is_loaded
+    told = await answer(house, to_check(request()))
+    assert told.error_response.status.code == 503
+    assert "unavailable" in told.error_response.body
+
+
+async def test_the_first_model_is_waited_for_impatiently(house: House) -> None:
+    listed = dict(house.catalogue.models)
+    house.catalogue.models.clear()
+    await house.snapshot.refresh()
+    refreshing = asyncio.create_task(house.snapshot.keep_fresh(interval_s=60))
+    await asyncio.sleep(0.02)
+    house.catalogue.models.update(listed)
+    await asyncio.sleep(0.15)
+    assert house.snapshot.is_loaded
+    refreshing.cancel()
 
 
 async def test_a_refusal_on_the_wire(house: House) -> None:
