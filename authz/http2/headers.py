@@ -23,16 +23,14 @@ _REQUIRED: Final = (b":method", b":scheme", b":path")
 _OF_HTTP1: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
-# One byte each, and each an entry of a table that they leave as it is.
-_INDEXED: Final = bytes(range(0x81, 0xFF))
 
 
 class HeaderDecoder:
     """Decodes every header block of a connection, in order, those of refused streams too.
 
-    A peer that asks the same thing again sends references to its table only. Such a block
-    changes no state and means the same until another block changes the table: the last one is
-    remembered.
+    A peer that asks the same thing again sends the same block, mostly references to the table.
+    A block that left the table as it was means the same until another one changes the table:
+    the last such block is remembered.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -44,15 +42,20 @@ class HeaderDecoder:
         """The fields of a block. Raises ConnectionFault: after a bad one the state is lost."""
         if block == self._last_block:
             return self._last_fields
+        before = self._table()
         try:
             fields = tuple((bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
             raise ConnectionFault(ENHANCE_YOUR_CALM, "a header list is too large") from error
         except (HPACKError, ValueError, IndexError) as error:
             raise ConnectionFault(COMPRESSION_ERROR, "a header block is broken") from error
-        is_stateless = not block.translate(None, _INDEXED)
+        is_stateless = self._table() == before
         self._last_block, self._last_fields = (block, fields) if is_stateless else (b"", ())
         return fields
+
+    def _table(self) -> tuple[object, ...]:
+        table = self._decoder.header_table
+        return (table.maxsize, *table.dynamic_entries)
 
 
 def judge(fields: Fields) -> Refusal | None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.http2 import frames
+from authz.http2.headers import HeaderDecoder
 from authz.http2.limits import Limits
 from tests.http2_peer import REQUEST_HEADERS, Wire, grpc_message, open_checks, settle
 
@@ -146,6 +147,26 @@ def _joined_data(
         else:
             yield kind, flag, stream_id, payload.lstrip(b"\x20") if kind == 1 else payload
     yield from ((frames.DATA, 0, stream_id, body) for stream_id, body in bodies.items())
+
+
+header_lists = st.lists(
+    st.tuples(st.sampled_from([b"a", b"b", b"x" * 30]), st.sampled_from([b"", b"1", b"y" * 3_000])),
+    max_size=4,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lists=st.lists(header_lists, max_size=20), sizes=st.lists(st.integers(0, 4_096)))
+def test_remembered_blocks_read_as_without_memory(
+    lists: list[list[tuple[bytes, bytes]]], sizes: list[int]
+) -> None:
+    encoder, decoder = Encoder(), HeaderDecoder(Limits())
+    changes = iter(sizes)
+    for headers in lists:
+        for again in range(3):
+            if again == 2 and (size := next(changes, None)) is not None:
+                encoder.header_table_size = size
+            assert decoder.decode(encoder.encode(headers)) == tuple(headers)
 
 
 async def test_every_split_gives_the_same_answer() -> None:
