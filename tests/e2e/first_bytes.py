@@ -39,18 +39,28 @@ class Line:
         self._ask(body)
         self.close()
 
+    def leave_unanswered(self, body: Mapping[str, object], after_s: float) -> None:
+        """Hang up before anything has come back."""
+        self._socket.sendall(self._request(body))
+        time.sleep(after_s)
+        self.close()
+
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
 
-    def _ask(self, body: Mapping[str, object]) -> tuple[bytes, float]:
+    def _request(self, body: Mapping[str, object]) -> bytes:
         content = json.dumps(body).encode()
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: tollkeeper\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {self.key}\r\nContent-Length: {len(content)}\r\n\r\n"
         )
+        return head.encode() + content
+
+    def _ask(self, body: Mapping[str, object]) -> tuple[bytes, float]:
+        request = self._request(body)
         began = time.perf_counter()
-        self._socket.sendall(head.encode() + content)
+        self._socket.sendall(request)
         received = self._receive_until(b"", FIRST)
         took_ms = (time.perf_counter() - began) * 1000
         assert received.startswith(b"HTTP/1.1 200"), received[:200]

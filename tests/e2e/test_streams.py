@@ -139,6 +139,20 @@ def test_an_answer_that_breaks_off_is_unknown(desk: Desk, stream: bool) -> None:
     assert funds["held"] > 0
 
 
+@pytest.mark.parametrize(("mib", "status", "state"), [(30, 200, "settled"), (129, 500, "unknown")])
+def test_an_answer_without_a_stream_may_be_large(
+    desk: Desk, mib: int, status: int, state: str
+) -> None:
+    """One that is too large for us was billed all the same: its hold stays."""
+    customer = desk.open_account()
+    desk.misbehave(reply_bytes=mib * 2**20)
+    reply = desk.ask(customer)
+    assert reply.status == status
+    assert hold_of(desk, customer)["state"] == state
+    cost = Decimal(desk.bill()[-1].cost)
+    assert desk.credits(customer)["balance"] == 5 - (cost if state == "settled" else 0)
+
+
 @contextlib.contextmanager
 def plain_envoy(desk: Desk, folder: Path) -> Iterator[str]:
     """An Envoy that only forwards to the same upstream."""
@@ -200,3 +214,15 @@ def test_a_client_that_leaves_is_not_forgotten(desk: Desk) -> None:
     wait_until(lambda: "unknown" in desk.hold_states(customer), "the hold is known to be unknown")
     assert hold_of(desk, customer)["generation_id"] == desk.bill()[-1].generation_id
     assert desk.credits(customer)["balance"] == 5
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_before_the_answer_is_not_forgotten(desk: Desk, stream: bool) -> None:
+    """The provider goes on and bills; nobody knows the generation yet, and the hold says so."""
+    customer, billed = desk.open_account(), len(desk.bill())
+    desk.misbehave(delay_ms=400)
+    line = Line(desk.stack.gateway, "/v1/chat/completions", customer.key)
+    line.leave_unanswered({**chat(), "stream": stream}, after_s=0.2)
+    assert hold_of(desk, customer)["state"] == "unknown"
+    assert desk.credits(customer)["balance"] == 5
+    wait_until(lambda: len(desk.bill()) == billed + 1, "the provider has billed")
