@@ -1,4 +1,7 @@
-"""The seam between checks and what carries them (docs/adr/0004-own-http2-transport.md)."""
+"""The seam between checks and what carries them.
+
+Why it is here, and why our own server: docs/adr/0004-own-http2-transport-behind-a-seam.md.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

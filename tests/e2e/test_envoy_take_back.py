@@ -19,6 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CONNECTIONS = 64
 ROUNDS = 12
+LONGEST_STAY_S = 0.012
 SETTLE_S = 2.5
 REQUEST = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
@@ -59,7 +60,7 @@ async def leave_early(port: int, seed: random.Random) -> None:
     """Ask, and be gone at a random moment: politely or with a reset."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(REQUEST)
-    await asyncio.sleep(seed.random() * 0.012)
+    await asyncio.sleep(seed.random() * LONGEST_STAY_S)
     if seed.random() < 0.5:
         made = writer.get_extra_info("socket")
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
