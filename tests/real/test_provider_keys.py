@@ -54,9 +54,10 @@ async def test_a_sealed_key_opens_only_where_it_was_sealed(books: Books, change:
     keys = keys_under(books)
     await keys.set_key("openrouter", SYSTEM_OWNER, KEY)
     await books.pool.execute(f"UPDATE provider_keys SET {change}")
-    provider, owner = await books.pool.fetchrow("SELECT provider, owner FROM provider_keys") or ()
+    row = await books.pool.fetchrow("SELECT provider, owner FROM provider_keys")
+    assert row is not None
     with pytest.raises(SealBroken):
-        await keys.find_key(provider, owner)
+        await keys.find_key(row["provider"], row["owner"])
 
 
 @pytest.mark.parametrize("text", ["", "x" * 513, "with space", "line\nbreak", "ümlaut"])
