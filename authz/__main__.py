@@ -17,6 +17,7 @@ from authz.http2 import Http2Transport
 from authz.logs import configure_logs
 from authz.settings import Settings
 from authz.transport import Transport
+from meter.collector import spare_long_lived_objects
 from meter.errors import InvalidRequest
 
 EXIT_MISCONFIGURED: Final = 2
@@ -30,6 +31,7 @@ async def serve(settings: Settings, transport: Transport, stopping: asyncio.Even
     async with open_application(settings) as application:
         await application.health.start(settings.authz_health_listen)
         async with _listening(settings, transport, application):
+            spare_long_lived_objects()
             _log.info("authz_started", listen=settings.authz_listen)
             await stopping.wait()
             _log.info("authz_draining")

@@ -71,13 +71,13 @@ async def _measure(server: PostgresServer, histories: tuple[int, ...]) -> dict[i
         for entries, ledger in ledgers.items():
             rates[entries].append(await ledger.settle_round())
     for ledger in ledgers.values():
-        await ledger.pool.close()
+        await ledger.close()
     return rates
 
 
 class _Ledger:
     def __init__(self, pool: PostgresPool, books: Books) -> None:
-        self.pool = pool
+        self._pool = pool
         self._books = books
         self._settlements = PostgresSettlements(pool)
         self._round = 0
@@ -92,6 +92,11 @@ class _Ledger:
         await connection.execute(_HISTORY, entries // 3, PAYERS)
         await connection.close()
         return cls(pool, await Books.open(pool))
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self._books.holds.close()
+        await self._pool.close()
 
     async def settle_round(self) -> float:
         """Place holds, then time only their settlement."""

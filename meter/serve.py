@@ -15,6 +15,7 @@ from meter.api.app import create_app
 from meter.api.dependencies import ApiDependencies, Readiness
 from meter.catalogue_sync import CatalogueSync
 from meter.clock import SystemClock
+from meter.collector import spare_long_lived_objects
 from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.ingest.batcher import Batcher
@@ -82,6 +83,7 @@ async def serve(settings: MeterSettings) -> None:
         _background("catalogue sync", sync.run()) as syncing,
         _api(settings, outside) as answering,
     ):
+        spare_long_lived_objects()
         _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
         await _until_stopped(stop, settling, syncing, answering)
         _log.info("meter_stopping")

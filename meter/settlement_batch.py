@@ -1,6 +1,6 @@
 """Plans a batch of settlements: what each observed ending does to its hold and its account.
 
-Pure. The store reads the holds under the accounts' locks, asks for a plan, and writes it in the
+Pure. The store reads the holds under their locks, asks for a plan, and writes it in the
 same transaction.
 """
 

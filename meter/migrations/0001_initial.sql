@@ -97,7 +97,9 @@ CREATE TABLE catalogue_syncs (
 -- A hold is placed before a request reaches a provider, and ends exactly once.
 CREATE TABLE holds (
     id                uuid PRIMARY KEY,
-    account_id        text NOT NULL REFERENCES accounts (id),
+    -- No foreign key: place_holds() holds the account's row locked, and looking it up again for
+    -- each hold took a quarter of the time of placing it.
+    account_id        text NOT NULL,
     credential_id     text NOT NULL,
     model_id          text NOT NULL,
     endpoint          text NOT NULL,
@@ -309,14 +311,32 @@ BEGIN
     WHERE a.id = s.account_id;
 END $$;
 
+-- Applies charges and frees what was held, with the accounts locked in order. It comes last in a
+-- transaction, so that accounts stay locked for a moment only. An account goes below zero only by
+-- measured excess.
+CREATE FUNCTION move_balances(
+    account_ids text[], charges bigint[], freed bigint[], excesses bigint[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM accounts a WHERE a.id = ANY (account_ids) ORDER BY a.id FOR NO KEY UPDATE;
+    UPDATE accounts a SET
+        balance_picos = a.balance_picos - m.charge,
+        held_picos = a.held_picos - m.freed,
+        overdrawn_picos = least(
+            a.overdrawn_picos + m.excess,
+            greatest(0, (a.held_picos - m.freed) - (a.balance_picos - m.charge)))
+    FROM unnest(account_ids, charges, freed, excesses) AS m (account_id, charge, freed, excess)
+    WHERE a.id = m.account_id;
+END $$;
+
 -- Ends holds without a charge; those that ended already, or do not exist, change nothing.
 CREATE FUNCTION release_holds(hold_ids uuid[]) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    released bigint;
+    account_ids text[];
+    amounts     bigint[];
+    released    bigint;
 BEGIN
-    PERFORM 1 FROM accounts a
-    WHERE a.id IN (SELECT h.account_id FROM holds h WHERE h.id = ANY (hold_ids))
-    ORDER BY a.id FOR NO KEY UPDATE;
+    PERFORM 1 FROM holds h WHERE h.id = ANY (hold_ids) ORDER BY h.id FOR NO KEY UPDATE;
     WITH ended AS (
         UPDATE holds SET state = 'released', ended_at = clock_timestamp()
         WHERE id = ANY (hold_ids) AND ended_at IS NULL
@@ -324,14 +344,12 @@ BEGIN
     ), sums AS (
         SELECT account_id, sum(amount_picos)::bigint AS amount, count(*) AS holds
         FROM ended GROUP BY account_id
-    ), freed AS (
-        UPDATE accounts a SET
-            held_picos = a.held_picos - s.amount,
-            overdrawn_picos = least(a.overdrawn_picos,
-                                    greatest(0, a.held_picos - s.amount - a.balance_picos))
-        FROM sums s WHERE a.id = s.account_id
-        RETURNING s.holds
     )
-    SELECT coalesce(sum(holds), 0) INTO released FROM freed;
+    SELECT array_agg(account_id), array_agg(amount), coalesce(sum(holds), 0)
+    INTO account_ids, amounts, released FROM sums;
+    IF released > 0 THEN
+        PERFORM move_balances(account_ids, array_fill(0::bigint, ARRAY[cardinality(amounts)]),
+                              amounts, array_fill(0::bigint, ARRAY[cardinality(amounts)]));
+    END IF;
     RETURN released;
 END $$;

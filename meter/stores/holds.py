@@ -12,7 +12,7 @@ import structlog
 
 from meter.errors import StoreUnavailable
 from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
-from meter.stores.postgres import PostgresPool, acquire, query
+from meter.stores.postgres import KeptConnection, PostgresPool, acquire, query
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -44,7 +44,7 @@ class PostgresHolds:
         self._pool = pool
         self._lifetime = lifetime
         self._waiting: deque[_Waiting] = deque()
-        self._committers = 0
+        self._idle = [KeptConnection(pool) for _ in range(CONCURRENT_COMMITS)]
         self._background: set[asyncio.Task[None]] = set()
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
@@ -57,9 +57,8 @@ class PostgresHolds:
             raise StoreUnavailable("too many checks wait for Postgres")
         waiting = _Waiting(request)
         self._waiting.append(waiting)
-        if self._committers < CONCURRENT_COMMITS:
-            self._committers += 1
-            self._start(self._commit_batches())
+        if self._idle:
+            self._start(self._commit_batches(self._idle.pop()))
         try:
             return await asyncio.shield(waiting.answer)
         except asyncio.CancelledError:
@@ -84,23 +83,25 @@ class PostgresHolds:
                     await asyncio.wait(self._background)
         except TimeoutError:
             _log.error("hold_drain_timed_out", tasks=len(self._background))
+        for kept in self._idle:
+            await kept.release()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _commit_batches(self) -> None:
+    async def _commit_batches(self, kept: KeptConnection) -> None:
         try:
             while self._waiting:
                 count = min(BATCH_LIMIT, len(self._waiting))
-                await self._commit([self._waiting.popleft() for _ in range(count)])
+                await self._commit(kept, [self._waiting.popleft() for _ in range(count)])
         finally:
-            self._committers -= 1
+            self._idle.append(kept)
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, kept: KeptConnection, batch: list[_Waiting]) -> None:
         try:
-            async with acquire(self._pool) as connection:
+            async with kept.use() as connection:
                 rows = await connection.fetch(query("place_holds"), *self._arguments(batch))
         except Exception as error:
             # Whether the commit happened is not known: whatever it left behind must end.

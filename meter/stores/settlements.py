@@ -1,7 +1,8 @@
 """Settles batches of observed endings in Postgres: one transaction, all or nothing.
 
-Order of locks, here and everywhere: accounts by id, then everything else. Under an account's
-lock the state of its holds cannot change, so reading it and acting on it is safe.
+Order of locks, here and everywhere: holds by id, then accounts by id. Under a hold's lock its state
+cannot change, so reading it and acting on it is safe; accounts come last, because new holds wait
+for them.
 """
 
 import json
@@ -39,7 +40,7 @@ class PostgresSettlements:
     async def _settle_distinct(self, observations: Sequence[Observation]) -> BatchPlan:
         hold_ids = [observation.hold_id for observation in observations]
         async with acquire(self._pool) as connection, connection.transaction():
-            await connection.execute(query("lock_accounts_of_holds"), hold_ids)
+            await connection.execute(query("lock_holds"), hold_ids)
             rows = await connection.fetch(query("load_holds"), hold_ids)
             plan = plan_batch(observations, {row["id"]: _to_record(row) for row in rows})
             await _write(connection, plan)
@@ -69,12 +70,12 @@ async def _write(connection: PostgresConnection, plan: BatchPlan) -> None:
             [posting for each in plan.settlements for posting in each.outcome.postings],
         )
     await _end_holds(connection, plan)
-    if plan.moves:
-        await connection.execute(query("move_balances"), *_move_columns(plan))
     if plan.unknown:
         await connection.execute(query("mark_holds_unknown"), *_unknown_columns(plan))
     if plan.conflicts:
         await connection.execute(query("insert_settlement_conflicts"), *_conflict_columns(plan))
+    if plan.moves:
+        await connection.execute(query("move_balances"), *_move_columns(plan))
 
 
 async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:
@@ -85,7 +86,7 @@ async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:
     states += [HoldState.RELEASED.value] * len(plan.released)
     status = await connection.execute(query("end_holds"), ids, states)
     if status != f"UPDATE {len(ids)}":
-        raise BrokenInvariant("a hold ended while its account was locked")
+        raise BrokenInvariant("a hold ended while it was locked")
 
 
 def _usage_columns(settlements: Sequence[Settlement]) -> tuple[list[object], ...]:

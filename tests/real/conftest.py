@@ -14,7 +14,9 @@ from tests.servers import Database
 async def books(database: Database) -> AsyncIterator[Books]:
     """A fresh database with one priced model."""
     pool = await open_pool(database.service_dsn, 8, KEYED_SESSION)
-    yield await Books.open(pool)
+    opened = await Books.open(pool)
+    yield opened
+    await opened.holds.close()
     await pool.close()
 
 

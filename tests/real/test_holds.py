@@ -50,6 +50,7 @@ async def test_two_processes_never_overspend_together(books: Books) -> None:
         )
     )
     assert sum(isinstance(answer, HoldPlaced) for answer in answers) == 10
+    await other.close()
 
 
 async def test_a_request_without_a_limit_gets_what_is_affordable(books: Books) -> None:
