@@ -143,6 +143,21 @@ async def test_a_cancelled_call_leaves_no_open_hold(books: Books) -> None:
         assert await books.funds("alice") == (50 * USD, 0, 0)
 
 
+async def test_a_locked_account_holds_up_others_for_a_moment_only(books: Books) -> None:
+    locked = await books.payer("locked", USD)
+    other = await books.payer("other", USD)
+    async with books.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT 1 FROM accounts WHERE id = 'locked' FOR UPDATE")
+        waiting = asyncio.ensure_future(books.holds.place(books.request(locked, 1)))
+        await asyncio.sleep(0.05)
+        answer = await asyncio.wait_for(books.holds.place(books.request(other, 1)), 3.0)
+        assert isinstance(answer, HoldPlaced)
+        with pytest.raises(StoreUnavailable):
+            await waiting
+    await books.holds.close()
+    assert await books.funds("locked") == (USD, 0, 0)
+
+
 async def test_an_absent_postgres_is_an_outage(books: Books) -> None:
     payer = await books.payer("alice", USD)
     pool = await open_pool("postgresql://nobody@/none?host=/nonexistent", most_connections=1)

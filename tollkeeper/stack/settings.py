@@ -20,9 +20,9 @@ class StackSettings(BaseSettings):
     """The environment of `tollkeeper up`, `down` and `status`.
 
     `address` and `port` are Envoy's: it speaks plain HTTP, so it listens on
-    loopback until told otherwise. `api_port` is the meter API's, always loopback. With
-    `openrouter_api_key` the upstream is `openrouter_base_url`; without, the
-    simulator.
+    loopback until told otherwise. `envoy_workers` are its threads. `api_port` is
+    the meter API's, always loopback. With `openrouter_api_key` the upstream is
+    `openrouter_base_url`; without, the simulator.
     """
 
     model_config = SettingsConfigDict(
@@ -33,6 +33,7 @@ class StackSettings(BaseSettings):
     address: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
     api_port: int = Field(default=8081, ge=1, le=65535)
+    envoy_workers: int = Field(default_factory=lambda: _workers(), ge=1, le=256)
     operator_token: SecretStr | None = None
     openrouter_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENROUTER_API_KEY"
@@ -72,11 +73,6 @@ class StackSettings(BaseSettings):
         """Whether the upstream is our own simulator."""
         return self.openrouter_api_key is None
 
-    @property
-    def envoy_workers(self) -> int:
-        """Threads of Envoy that carry requests."""
-        return max(1, min(MAX_ENVOY_WORKERS, os.cpu_count() or 1))
-
 
 def load_settings(**options: Any) -> StackSettings:
     """Settings from the environment; options that are not None go before it.
@@ -94,6 +90,11 @@ def load_settings(**options: Any) -> StackSettings:
         subject = f"{variable} is wrong: " if name else ""
         sentence = first["msg"].removeprefix("Value error, ")
         raise StackError(f"{subject}{sentence}.") from None
+
+
+def _workers() -> int:
+    """A thread of Envoy for each core, up to a few."""
+    return max(1, min(MAX_ENVOY_WORKERS, os.cpu_count() or 1))
 
 
 def default_home() -> Path:
