@@ -19,10 +19,10 @@ def main() -> int:
     """Run everything, print the rows and write them to bench/latest.json."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--slices", type=int, default=7, help="one-second slices of each kind")
-    parser.add_argument("--paced-rounds", type=int, default=500, help="requests at 100 a second")
+    parser.add_argument("--paced-seconds", type=int, default=8, help="seconds of 100 requests each")
     chosen = parser.parse_args()
     try:
-        rows = asyncio.run(measure_gateway(chosen.slices, chosen.paced_rounds, _say))
+        rows = asyncio.run(measure_gateway(chosen.slices, chosen.paced_seconds, _say))
     except LoadGeneratorMissing as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

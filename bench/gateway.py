@@ -34,7 +34,7 @@ class Sides:
     stack: BenchStack
 
 
-async def measure_gateway(slices: int, paced_rounds: int, say: Say) -> dict[str, Any]:
+async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str, Any]:
     """Start everything, measure in turns, check the books, end everything.
 
     Raises LoadGeneratorMissing when wrk is not on this machine.
@@ -47,7 +47,7 @@ async def measure_gateway(slices: int, paced_rounds: int, say: Say) -> dict[str,
         say("CPU per request")
         cpu = _cpu_per_request(sides, slices)
         say(f"latency at {PACED_PER_SECOND} requests a second")
-        latency = await _paced(sides, paced_rounds)
+        latency = await _paced(sides, paced_seconds)
         say("checking the books")
         books = await sides.stack.verified_books()
     return {
@@ -115,10 +115,10 @@ def _cpu_per_request(sides: Sides, slices: int) -> dict[str, int]:
     return spent | {"total": sum(spent.values())}
 
 
-async def _paced(sides: Sides, rounds: int) -> dict[str, float]:
+async def _paced(sides: Sides, seconds: int) -> dict[str, float]:
     key = sides.stack.key
     urls = [sides.plain_url, sides.whole_url]
-    bare, ours = await paced(urls, key, PACED_PER_SECOND, rounds)
+    bare, ours = await paced(urls, key, PACED_PER_SECOND, seconds)
     return {
         "plain_p50_ms": round(median(bare), 2),
         "whole_p50_ms": round(median(ours), 2),

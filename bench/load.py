@@ -63,26 +63,35 @@ def run_slice(url: str, script: Path, connections: int, seconds: int) -> Slice:
     return _read(output)
 
 
-async def paced(urls: Sequence[str], key: str, per_second: int, rounds: int) -> list[list[float]]:
-    """Ask each URL in turn, at a fixed rate whatever the answers take; milliseconds per URL."""
+async def paced(urls: Sequence[str], key: str, per_second: int, seconds: int) -> list[list[float]]:
+    """Ask at a fixed rate whatever the answers take, a second of each URL in turn.
+
+    Returns the milliseconds of each answer, per URL. Raises aiohttp.ClientResponseError when one
+    is refused.
+    """
     taken: list[list[float]] = [[] for _ in urls]
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     async with aiohttp.ClientSession(headers=headers) as session:
-
-        async def ask(number: int) -> None:
-            started = time.perf_counter()
-            async with session.post(urls[number], data=BODY) as response:
-                await response.read()
-                response.raise_for_status()
-            taken[number].append((time.perf_counter() - started) * 1000)
-
-        asked = []
-        begin = time.perf_counter()
-        for turn in range(rounds * len(urls)):
-            await asyncio.sleep(max(0.0, begin + turn / per_second - time.perf_counter()))
-            asked.append(asyncio.create_task(ask(turn % len(urls))))
-        await asyncio.gather(*asked)
+        for _ in range(seconds):
+            for url, times in zip(urls, taken, strict=True):
+                times += await _one_second(session, url, per_second)
     return taken
+
+
+async def _one_second(session: aiohttp.ClientSession, url: str, per_second: int) -> list[float]:
+    async def ask() -> float:
+        started = time.perf_counter()
+        async with session.post(url, data=BODY) as response:
+            await response.read()
+            response.raise_for_status()
+        return (time.perf_counter() - started) * 1000
+
+    begin = time.perf_counter()
+    asked = []
+    for turn in range(per_second):
+        await asyncio.sleep(max(0.0, begin + turn / per_second - time.perf_counter()))
+        asked.append(asyncio.create_task(ask()))
+    return await asyncio.gather(*asked)
 
 
 def median(values: Sequence[float]) -> float:
