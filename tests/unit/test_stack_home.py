@@ -16,6 +16,9 @@ from tollkeeper.stack.home import (
     sole_supervisor,
     write_private,
 )
+from tollkeeper.stack.inspection import operator_token
+from tollkeeper.stack.settings import StackSettings
+from tollkeeper.stack.status import find_status
 
 
 @pytest.fixture
@@ -73,6 +76,25 @@ def test_a_folder_that_cannot_be_written_is_refused(home: Home) -> None:
     home.root.mkdir(mode=0o500)
     with pytest.raises(StackError, match="cannot be"):
         open_home(home)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_looking_into_a_folder_of_somebody_else_is_one_sentence(home: Home) -> None:
+    home.root.mkdir(mode=0)
+    with pytest.raises(StackError, match="cannot be read: Permission denied"):
+        find_supervisor(home)
+    with pytest.raises(StackError, match="cannot be read: Permission denied"):
+        operator_token(StackSettings(), home)
+    assert find_status(home.status) is None
+
+
+def test_looking_into_a_file_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(StackError, match="cannot be read: Not a directory"):
+        find_supervisor(locate(path))
+    with pytest.raises(StackError, match="cannot be read: Not a directory"):
+        operator_token(StackSettings(), locate(path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -235,12 +235,22 @@ def _lock(descriptor: int) -> bool:
     return False
 
 
+def unreadable(home: Home, error: OSError) -> StackError:
+    """What to say to somebody who looks into a state folder that is not theirs, or no folder."""
+    return StackError(
+        f"The state folder {home.root} cannot be read: {error.strerror}; act as its owner or set "
+        "TOLLKEEPER_HOME to a folder of your own."
+    )
+
+
 def find_supervisor(home: Home) -> int | None:
-    """The process id of the living supervisor, or None."""
+    """The process id of the living supervisor, or None. Raises StackError when nobody can tell."""
     try:
         descriptor = os.open(home.pid, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(home, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tollkeeper.stack.home import Home, find_supervisor, locate
+from tollkeeper.stack.home import Home, find_supervisor, locate, unreadable
 from tollkeeper.stack.probes import http
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.status import ComponentStatus, StackStatus, State, find_status
@@ -55,7 +55,10 @@ class Inspection:
 
 
 async def inspect(settings: StackSettings) -> Inspection:
-    """Look at the stack of this state folder; never raises because it is down."""
+    """Look at the stack of this state folder; never raises because it is down.
+
+    Raises StackError when the folder cannot be read.
+    """
     home = locate(settings.home)
     status = _living_status(home)
     holds = await _find_holds(settings, home, status) if status else None
@@ -92,10 +95,15 @@ async def _find_holds(
 
 
 def operator_token(settings: StackSettings, home: Home) -> str | None:
-    """The token given in the environment, else the one in the state folder."""
+    """The token given in the environment, else the one in the state folder, else None.
+
+    Raises StackError when the folder cannot be read.
+    """
     if settings.operator_token:
         return settings.operator_token.get_secret_value()
     try:
         return home.operator_token.read_text().strip()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(home, error) from error

@@ -123,7 +123,7 @@ def find_status(path: Path) -> StackStatus | None:
     """The last status written, or None when there is none that can be read."""
     try:
         return StackStatus.from_json(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
