@@ -10,6 +10,8 @@ from meter.accounts import Principal
 from meter.pricing import Model
 
 MAX_FALLBACKS: Final = 16
+# No listed model has a longer id; suffixes are taken off one at a time, each by a copy of the rest.
+MAX_MODEL_NAME_CHARS: Final = 256
 ONLINE_SUFFIX: Final = ":online"
 # Ways of routing to a listed model; `:free` and others are models of their own.
 _ROUTING_SUFFIXES: Final = (ONLINE_SUFFIX, ":nitro", ":floor")
@@ -76,6 +78,8 @@ def _permitted(
 
 def find_model(name: str, catalogue: Mapping[str, Model]) -> Model | None:
     """The listed model that a name means, without suffixes that only say how to route to it."""
+    if len(name) > MAX_MODEL_NAME_CHARS:
+        return None
     while (model := catalogue.get(name)) is None:
         suffix = next((end for end in _ROUTING_SUFFIXES if name.endswith(end)), None)
         if suffix is None:

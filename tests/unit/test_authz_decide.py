@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,6 +195,13 @@ async def test_routing_suffixes_mean_the_listed_model(
     house: House, name: str, model_id: str
 ) -> None:
     assert (await house.allow({"model": name})).model_id == model_id
+
+
+async def test_a_name_of_suffixes_alone_costs_nobody_time(house: House) -> None:
+    began_s = time.monotonic()
+    denied = await house.deny({"model": "acme/one" + ":nitro" * 100_000})
+    assert denied.reason is Reason.MODEL_NOT_FOUND
+    assert time.monotonic() - began_s < 1
 
 
 @pytest.mark.parametrize(
