@@ -21,7 +21,8 @@ def usage_from_json(text: str) -> ReportedUsage | None:
         return None
     try:
         usage = json.loads(text, parse_float=Decimal, parse_int=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InvalidOperation):
+        # A number whose exponent no decimal can hold is none.
         return None
     return usage_from_object(usage)
 

@@ -1,6 +1,7 @@
 """Reads OpenRouter's catalogue, `GET /models`: decimal prices in, pico-dollars out."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -18,6 +19,8 @@ FETCH_TIMEOUT_S: Final = 20.0
 MAX_CATALOGUE_BYTES: Final = 32 * 1024 * 1024
 MAX_MODELS: Final = 20_000
 MAX_MODEL_ID_CHARS: Final = 200
+# More than any model reads; a larger number is an error of the provider.
+MAX_TOKENS: Final = 2**40
 # What a model may read or write when the catalogue names no limit of its own.
 ASSUMED_CONTEXT_TOKENS: Final = 131_072
 # Parts of the listing that are passed on to whoever asks for `/v1/models`.
@@ -69,7 +72,7 @@ def read_catalogue(body: bytes) -> OfferedCatalogue:
     """Read the reply of `GET /models`. Raises ProviderUnavailable when it is no catalogue."""
     try:
         listed = json.loads(body, parse_float=Decimal)["data"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation) as error:
         raise ProviderUnavailable("GET /models answered no catalogue") from error
     if not isinstance(listed, list) or len(listed) > MAX_MODELS:
         raise ProviderUnavailable("GET /models answered no catalogue")
@@ -85,13 +88,18 @@ def _offered(model: object) -> OfferedModel | None:
     model_id = model.get("id")
     if not isinstance(model_id, str) or not 1 <= len(model_id) <= MAX_MODEL_ID_CHARS:
         return None
+    if not model_id.isprintable():
+        return None
     try:
         prices = {name: _picos(text) for name, text in model["pricing"].items()}
     except (InvalidAmount, InvalidOperation):
         return None
     if prices.get("prompt") is None or prices.get("completion") is None:
         return None
-    return _priced(model_id, model, prices)
+    try:
+        return _priced(model_id, model, prices)
+    except RecursionError:
+        return None
 
 
 def _priced(
@@ -102,7 +110,7 @@ def _priced(
     context_length = _tokens(model.get("context_length")) or ASSUMED_CONTEXT_TOKENS
     return OfferedModel(
         id=model_id,
-        name=str(model.get("name") or model_id),
+        name=_storable_text(str(model.get("name") or model_id)),
         context_length=max(context_length, _tokens(top_provider.get("context_length")) or 0),
         max_completion_tokens=(
             _tokens(top_provider.get("max_completion_tokens")) or context_length
@@ -115,7 +123,7 @@ def _priced(
         reasoning_picos=prices.get("internal_reasoning") or 0,
         cache_read_picos=prices.get("input_cache_read"),
         cache_write_picos=prices.get("input_cache_write"),
-        listing={name: model[name] for name in _LISTED if name in model},
+        listing={name: _storable(model[name]) for name in _LISTED if name in model},
     )
 
 
@@ -130,4 +138,23 @@ def _picos(price: object) -> int | None:
 
 
 def _tokens(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
+    return min(value, MAX_TOKENS) if type(value) is int and value > 0 else None
+
+
+def _storable(value: Any) -> Any:
+    """A member of the listing as Postgres keeps JSON: one odd model must not stop the sync."""
+    if isinstance(value, str):
+        return _storable_text(value)
+    if isinstance(value, Decimal | float):
+        number = float(value)
+        return number if math.isfinite(number) else None
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {_storable_text(name): _storable(item) for name, item in value.items()}
+    return value
+
+
+def _storable_text(text: str) -> str:
+    """Without NUL and lone surrogates, which Postgres has no place for."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
