@@ -132,7 +132,7 @@ def estimate(
         per_token_picos=min(add_markup(per_choice * demand.choices, markup_bps), MAX_PICOS),
         max_tokens=max_tokens,
         min_tokens=min(floor_tokens, max_tokens) if limit is None else max_tokens,
-        flat_cost_picos=flat,
+        flat_cost_picos=min(flat, MAX_PICOS),
     )
 
 

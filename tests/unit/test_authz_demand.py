@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from authz.body import Body, parse
 from authz.decision import Deny, Reason
 from authz.demand import IMAGE_TOKENS, MAX_TOKENS_NAMED, WHOLE_CONTEXT_TOKENS, bound_demand
-from meter.money import add_markup
+from meter.money import MAX_PICOS, add_markup
 from meter.pricing import PROMPT_OVERHEAD_TOKENS, Demand, catalogue_cost, estimate
 from meter.usage import TokenCounts
 from tests.fakes import model
@@ -306,3 +306,9 @@ def test_an_estimate_is_never_below_the_charge(
     )
     cost = catalogue_cost(tokens, offered.price, images * offered.price.image_picos)
     assert add_markup(cost, markup) <= amount
+
+
+def test_no_part_of_an_estimate_outgrows_the_books() -> None:
+    asked = Demand(prompt_tokens=1, completion_tokens=1, images=10**9)
+    bound = estimate(asked, [model(image_picos=10**11)], 0, floor_tokens=16)
+    assert bound.flat_cost_picos == bound.fixed_picos == MAX_PICOS
