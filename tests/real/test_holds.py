@@ -6,9 +6,10 @@ import pytest
 
 from meter.errors import StoreUnavailable
 from meter.holds import HoldPlaced, HoldRefused, Refusal
+from meter.stores.credentials import CredentialStore
 from meter.stores.holds import PostgresHolds
 from meter.stores.postgres import open_pool
-from tests.books import LIFETIME, USD, Books, refused_by_database
+from tests.books import LIFETIME, PEPPER, USD, Books, refused_by_database
 
 
 async def test_a_hold_sets_the_estimate_aside(books: Books) -> None:
@@ -102,6 +103,21 @@ async def test_the_credential_is_judged_with_the_money(
     assert isinstance(answer, HoldRefused)
     assert answer.reason is reason
     assert (await books.funds("alice"))[1] == 0
+
+
+async def test_a_revocation_waits_for_holds_that_are_being_placed(books: Books) -> None:
+    """A revocation that has answered must not be followed by a hold that was judged before it."""
+    payer = await books.payer("alice", 5 * USD)
+    credentials = CredentialStore(books.pool, PEPPER)
+    async with books.pool.acquire() as placing, placing.transaction():
+        await placing.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR NO KEY UPDATE")
+        revoking = asyncio.ensure_future(credentials.revoke("alice", payer.credential_id))
+        done, _ = await asyncio.wait({revoking}, timeout=0.3)
+        assert not done
+    await revoking
+    answer = await books.holds.place(books.request(payer, USD))
+    assert isinstance(answer, HoldRefused)
+    assert answer.reason is Refusal.CREDENTIAL_ENDED
 
 
 async def test_a_foreign_credential_gets_no_hold(books: Books) -> None:
