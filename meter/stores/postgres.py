@@ -120,11 +120,20 @@ class KeptConnection:
     async def use(self) -> AsyncIterator[PostgresConnection]:
         """The connection; outages while getting or using it become StoreUnavailable."""
         with store_errors():
-            if self._connection is not None and self._connection.is_closed():
+            if self._is_lost():
                 await self.release()
             if self._connection is None:
                 self._connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
             yield self._connection  # type: ignore[misc]
+
+    def _is_lost(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            return self._connection.is_closed()
+        except asyncpg.InterfaceError:
+            # The pool took it back by itself when the server went away.
+            return True
 
     async def release(self) -> None:
         """Give the connection back; the pool closes it where it is broken."""
