@@ -54,6 +54,26 @@ async def test_two_processes_never_overspend_together(books: Books) -> None:
     await other.close()
 
 
+async def test_a_hold_waits_for_another_one_of_its_account(books: Books) -> None:
+    """What another process is about to commit counts: the answer is a refusal, not a fault."""
+    payer = await books.payer("alice", 5 * USD)
+    async with books.pool.acquire() as other, other.transaction():
+        await other.execute("UPDATE accounts SET held_picos = balance_picos WHERE id = 'alice'")
+        placing = asyncio.ensure_future(books.holds.place(books.request(payer, USD)))
+        done, _ = await asyncio.wait({placing}, timeout=0.3)
+        assert not done
+    assert await placing == HoldRefused(Refusal.INSUFFICIENT, USD, 0)
+
+
+async def test_an_overdrawn_account_gets_nothing_not_even_what_is_free(books: Books) -> None:
+    payer = await books.payer("alice", 0)
+    await books.pool.execute(
+        "UPDATE accounts SET balance_picos = -1, overdrawn_picos = 1 WHERE id = 'alice'"
+    )
+    answer = await books.holds.place(books.request(payer, 0))
+    assert answer == HoldRefused(Refusal.INSUFFICIENT, 0, -1)
+
+
 async def test_a_request_without_a_limit_gets_what_is_affordable(books: Books) -> None:
     payer = await books.payer("alice", 1_050)
     answer = await books.holds.place(

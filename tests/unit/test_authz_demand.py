@@ -119,6 +119,7 @@ def test_an_inline_image_counts_as_an_image_and_not_as_text() -> None:
     text_bytes = len(json.dumps(members)) - len(PICTURE)
     assert asked.images == 1
     assert asked.prompt_tokens == text_bytes + PROMPT_OVERHEAD_TOKENS + IMAGE_TOKENS
+    assert demand({**members, "n": 3}).images == 3
 
 
 @pytest.mark.parametrize(
