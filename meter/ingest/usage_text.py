@@ -51,14 +51,18 @@ def usage_from_object(usage: object) -> ReportedUsage | None:
 
 
 def usage_from_fields(fields: Mapping[str, Any]) -> ReportedUsage | None:
-    """Read usage whose members were extracted one by one; None without a prompt count."""
+    """Read usage whose members were extracted one by one; None without a prompt count.
+
+    Embeddings name no completion; one that is named and no count is unknown, never zero.
+    """
     prompt = _count(fields.get("prompt_tokens"))
-    if prompt is None:
+    completion = _count(fields.get("completion_tokens"))
+    if prompt is None or (completion is None and fields.get("completion_tokens") is not None):
         return None
     return ReportedUsage(
         tokens=TokenCounts(
             prompt=prompt,
-            completion=_count(fields.get("completion_tokens")) or 0,
+            completion=completion or 0,
             cached=_count(fields.get("cached_tokens")) or 0,
             cache_write=_count(fields.get("cache_write_tokens")) or 0,
             reasoning=_count(fields.get("reasoning_tokens")) or 0,

@@ -205,6 +205,8 @@ def test_a_message_that_cannot_be_read_says_so() -> None:
         '{"prompt_tokens": 1e99}',
         '{"prompt_tokens": "NaN"}',
         '{"prompt_tokens": 1.5}',
+        '{"prompt_tokens": 1, "completion_tokens": -1, "cost": 0}',
+        '{"prompt_tokens": 1, "completion_tokens": 1e99}',
         '{"prompt_tokens": 1, "cost": 1e9999999999999999999}',
         "{" * 100_000,
         " " * 70_000,
