@@ -42,7 +42,7 @@ down: $(STAMP)
 	@$(BIN)/tollkeeper down
 	@echo "Next: make up"
 
-# Exit codes of the command itself: 0 healthy, 1 not, 3 not running.
+# The command ends with 0 healthy, 1 not, 3 not running; make turns both of the others into 2.
 status: $(STAMP)
 	@$(BIN)/tollkeeper status
 

@@ -104,9 +104,9 @@ def test_nothing_outlives_a_killed_supervisor(make_stack: Callable[[], RunningSt
     stack.up()
     assert stack.demo_key == key
     assert ask(f"{stack.api}/api/v1/credits", key)[0] == 200
-    children = children_of(stack)
+    processes = [psutil.Process(stack.supervisor_pid), *children_of(stack)]
     stack.down()
-    assert all(map(is_gone, children))
+    assert all(map(is_gone, processes))
 
 
 def test_a_port_in_use_is_one_sentence(make_stack: Callable[[], RunningStack]) -> None:

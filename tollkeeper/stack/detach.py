@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+import psutil
 import typer
 
 from tollkeeper.stack.errors import StackError
@@ -21,6 +21,7 @@ from tollkeeper.stack.settings import StackSettings
 
 # Longer than all components may take to end, one phase after another.
 DOWN_TIMEOUT_S = 120.0
+EXIT_TIMEOUT_S = 2.0
 POLL_INTERVAL_S = 0.05
 
 
@@ -70,8 +71,11 @@ def bring_down(settings: StackSettings) -> bool:
     pid = find_supervisor(home)
     if pid is None:
         return _end_orphans(home)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+    try:
+        supervisor = psutil.Process(pid)
+        supervisor.terminate()
+    except psutil.NoSuchProcess:
+        return True
     deadline = time.monotonic() + DOWN_TIMEOUT_S
     while find_supervisor(home) == pid:
         if time.monotonic() > deadline:
@@ -80,6 +84,9 @@ def bring_down(settings: StackSettings) -> bool:
                 f"see {home.logs / 'supervisor.log'}, or end it with `kill -9 {pid}`."
             )
         time.sleep(POLL_INTERVAL_S)
+    # The lock is let go a moment before the process ends.
+    with contextlib.suppress(psutil.TimeoutExpired):
+        supervisor.wait(EXIT_TIMEOUT_S)
     return True
 
 
