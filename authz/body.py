@@ -19,7 +19,9 @@ _CHARSET = re.compile(r'\s*charset\s*=\s*("utf-8"|utf-8)\s*', re.IGNORECASE)
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
 # Values, as far as their separators tell. Everybody's checks wait while one body is parsed, and
 # eight million empty objects fit into 24 MiB. More text than this has no model's context.
-MAX_SEPARATORS: Final = 2_000_000
+MAX_SEPARATORS: Final = 1_000_000
+# Of the body itself, which are walked again to find a limit that is null.
+MAX_MEMBERS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def parse(raw: bytes) -> Body | Deny:
         return deny(Reason.INVALID_JSON)
     if not isinstance(members, dict):
         return deny(Reason.INVALID_JSON, "The body must be a JSON object.")
+    if len(members) > MAX_MEMBERS:
+        return deny(Reason.REQUEST_TOO_LARGE, f"The body has more than {MAX_MEMBERS} members.")
     return Body(text, len(raw), members)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.body import MAX_SEPARATORS, Body, apply_edits, limit_reply, parse, read_body
+from authz.body import MAX_MEMBERS, MAX_SEPARATORS, Body, apply_edits, limit_reply, parse, read_body
 from authz.decision import Deny, Reason
 from authz.request import AuthRequest
 
@@ -167,6 +167,13 @@ LIMITS = st.sampled_from(["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("value", [b"{}", b"[]", b"0", b'""'])
 def test_a_body_of_millions_of_values_is_refused_before_it_is_parsed(value: bytes) -> None:
     raw = b'{"a":[' + b",".join([value] * MAX_SEPARATORS) + b"]}"
+    assert reason(parse(raw)) is Reason.REQUEST_TOO_LARGE
+
+
+def test_a_body_of_thousands_of_members_is_refused() -> None:
+    members = {str(number): None for number in range(MAX_MEMBERS)}
+    parsed(json.dumps(members).encode())
+    raw = json.dumps({**members, "max_tokens": None}).encode()
     assert reason(parse(raw)) is Reason.REQUEST_TOO_LARGE
 
 
