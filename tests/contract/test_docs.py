@@ -114,6 +114,16 @@ def test_every_metric_is_explained() -> None:
     assert not [name for name in names if f"`{name}`" not in explained]
 
 
+def test_every_rule_that_is_named_is_stated() -> None:
+    stated = set(re.findall(r"^\| (R\d+) \|", read("docs/rules.md"), re.MULTILINE))
+    folders = (*PACKAGES, "docs", "envoy")
+    files = (file for folder in folders for file in (ROOT / folder).rglob("*.*"))
+    texts = (file.read_text() for file in files if file.suffix in {".py", ".md", ".sql", ".yaml"})
+    named = {rule for text in texts for rule in re.findall(r"\bR\d{1,2}\b", text)}
+    assert named
+    assert named <= stated
+
+
 def test_every_log_event_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", read("docs/operations.md")))
     events = {event for text in sources().values() for event in EVENT.findall(text)}
