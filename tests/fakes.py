@@ -46,18 +46,23 @@ def principal(
 
 
 class FakeHolds:
-    """One account's money in memory. `refusal` and `is_away` decide every answer."""
+    """One account's money in memory. `refusal` and `is_away` decide every answer.
+
+    `reached` is set by the first call of `place`, which then waits at the `gate`, if there is one.
+    """
 
     def __init__(self, available_picos: int = 10**12) -> None:
         self.available_picos = available_picos
         self.refusal: Refusal | None = None
         self.is_away = False
         self.gate: asyncio.Event | None = None
+        self.reached = asyncio.Event()
         self.placed: dict[UUID, HoldRequest] = {}
         self.released: list[UUID] = []
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
         """Grant as many tokens as the money covers, as the real store does."""
+        self.reached.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.is_away:

@@ -346,7 +346,7 @@ async def test_nothing_is_decided_before_the_catalogue_is_loaded() -> None:
 async def test_a_hold_that_comes_too_late_is_given_back(house: House) -> None:
     house.holds.gate = asyncio.Event()
     deciding = asyncio.create_task(house.decide())
-    await asyncio.sleep(0.01)
+    await house.holds.reached.wait()
     house.clock.advance(DEADLINE_S + 1)
     house.holds.gate.set()
     with pytest.raises(DeadlinePassed):
@@ -358,7 +358,7 @@ async def test_a_hold_that_comes_too_late_is_given_back(house: House) -> None:
 async def test_a_check_that_nobody_waits_for_leaves_no_hold(house: House) -> None:
     house.holds.gate = asyncio.Event()
     deciding = asyncio.create_task(house.decide())
-    await asyncio.sleep(0.01)
+    await house.holds.reached.wait()
     deciding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await deciding
