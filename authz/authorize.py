@@ -34,8 +34,6 @@ def authorize(
     principal: Principal, members: Mapping[str, Any], catalogue: Mapping[str, Model]
 ) -> Candidates | Deny:
     """The models of a request that its principal may use, or why not."""
-    if principal.is_suspended:
-        return deny(Reason.ACCOUNT_SUSPENDED)
     try:
         named = _named_models(members)
         models = [_permitted(principal, name, param, catalogue) for name, param in named]

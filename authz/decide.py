@@ -1,7 +1,8 @@
 """One request decided, in eight phases. The first refusal ends it; an outage is an exception.
 
-1 route, 2 authenticate, 3 read the body, 4 authorize, 5 limits, 6 estimate, 7 hold,
-8 look at the deadline again. A request that is refused after phase 5 has counted as a request.
+1 route, 2 authenticate, 3 limits, 4 read the body, 5 authorize, 6 estimate, 7 hold,
+8 look at the deadline again. Limits come before the body, because reading one is the dearest
+thing that a caller can ask for: a request that is refused later has counted as a request.
 """
 
 import asyncio
@@ -103,15 +104,17 @@ class Decider:
         principal = await self._authenticator.authenticate(request)
         if isinstance(principal, Deny):
             return principal
+        if principal.is_suspended:
+            return deny(Reason.ACCOUNT_SUSPENDED)
+        limit = await self._limiter.take(principal)
+        if limit is not None and limit.retry_after_s is not None:
+            return deny(Reason.RATE_LIMIT_EXCEEDED, limit=limit)
         body = read_body(request, self._terms.max_body_bytes)
         if isinstance(body, Deny):
             return body
         candidates = authorize(principal, body.members, self._snapshot.models)
         if isinstance(candidates, Deny):
             return candidates
-        limit = await self._limiter.take(principal)
-        if limit is not None and limit.retry_after_s is not None:
-            return deny(Reason.RATE_LIMIT_EXCEEDED, limit=limit)
         demand = bound_demand(endpoint, body, candidates.is_online)
         if isinstance(demand, Demand) and demand.web_searches:
             demand = refuse_unpriced_search(demand, candidates)

@@ -17,6 +17,9 @@ from meter.usage import Observation, ReportedUsage, TokenCounts
 # %RESPONSE_FLAGS%): no healthy host, connection failure, overflow, no route, no cluster, limited.
 NEVER_REACHED_FLAGS: Final = frozenset({"UH", "UF", "UO", "NR", "NC", "RL", "UAEX"})
 FIRST_ERROR_STATUS: Final = 400
+# Statuses by which something between us and the provider gives up waiting (408, 504, and those
+# that Cloudflare adds): the provider itself may have gone on, and billed.
+GAVE_UP_WAITING: Final = frozenset({408, 504, *range(520, 528)})
 
 
 class PriceSource(StrEnum):
@@ -77,7 +80,9 @@ def _was_never_billed(observation: Observation) -> bool:
     if flags & NEVER_REACHED_FLAGS:
         return True
     status = observation.provider_status
-    return status is not None and status >= FIRST_ERROR_STATUS and not observation.generation_id
+    if status is None or status in GAVE_UP_WAITING:
+        return False
+    return status >= FIRST_ERROR_STATUS and not observation.generation_id
 
 
 def _settle_usage(usage: ReportedUsage, hold: Hold, price: Price) -> Outcome:

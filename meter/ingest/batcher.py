@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from meter.errors import StoreUnavailable
+from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.metrics import IngestMetrics
 from meter.settlement_batch import BatchPlan
 from meter.usage import Observation
@@ -92,7 +92,8 @@ class Batcher:
         with self._metrics.batch_seconds.time():
             try:
                 plans = await self._settlements.settle(batch)
-            except StoreUnavailable:
+            except (StoreUnavailable, BrokenInvariant):
+                # The one is tried again; the other ends the process, and the holds stay as witness.
                 raise
             except Exception:
                 await self._settle_apart(batch)

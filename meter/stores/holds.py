@@ -104,15 +104,28 @@ class PostgresHolds:
         try:
             async with self._kept.use() as connection:
                 rows = await connection.fetch(query("place_holds"), *self._arguments(batch))
-        except Exception as error:
+        except StoreUnavailable as error:
             # Whether the commit happened is not known: whatever it left behind must end.
             self.release_later([waiting.request.hold_id for waiting in batch])
             self._fail(batch, error)
+            return
+        except Exception as error:
+            await self._commit_apart(batch, error)
             return
         answers = {row["hold_id"]: _to_answer(row) for row in rows}
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_result(answers[waiting.request.hold_id])
+
+    async def _commit_apart(self, batch: list[_Waiting], error: Exception) -> None:
+        """Postgres refused the batch whole: halve it until what is wrong with it stands alone."""
+        if len(batch) == 1:
+            _log.error("hold_refused_by_postgres", reason=type(error).__name__)
+            self._fail(batch, error)
+            return
+        middle = len(batch) // 2
+        await self._commit(batch[:middle])
+        await self._commit(batch[middle:])
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         for waiting in batch:

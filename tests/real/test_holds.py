@@ -1,6 +1,7 @@
 """Holds on a real Postgres: never more than the balance, never orphaned, judged at the source."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -177,6 +178,20 @@ async def test_a_cancelled_call_leaves_no_open_hold(books: Books) -> None:
         if placed:
             await books.holds.release(placed)
         assert await books.funds("alice") == (50 * USD, 0, 0)
+
+
+async def test_one_request_that_postgres_refuses_does_not_fail_the_others(books: Books) -> None:
+    payer = await books.payer("alice", 10 * USD)
+    requests = [books.request(payer, USD) for _ in range(6)]
+    too_large = replace(requests[3].estimate, flat_cost_picos=2**63)
+    requests[3] = replace(requests[3], estimate=too_large)
+    answers = await asyncio.gather(
+        *(books.holds.place(request) for request in requests), return_exceptions=True
+    )
+    assert [isinstance(answer, HoldPlaced) for answer in answers] == [
+        number != 3 for number in range(6)
+    ]
+    assert (await books.funds("alice"))[1] == 5 * USD
 
 
 async def test_a_locked_account_holds_up_others_for_a_moment_only(books: Books) -> None:

@@ -108,6 +108,15 @@ async def test_what_was_never_billed_is_released(books: Books, changes: dict[str
     assert await books.funds("alice") == (USD, 0, 0)
 
 
+@pytest.mark.parametrize("status", [408, 504, 520, 524, 527])
+async def test_who_gave_up_waiting_does_not_know_the_bill(books: Books, status: int) -> None:
+    payer = await books.payer("alice", USD)
+    hold_id = await books.held(payer, USD)
+    ending = observed(hold_id, None, usage=None, provider_status=status, generation_id=None)
+    await PostgresSettlements(books.pool).settle([ending])
+    assert await books.state(hold_id) == "unknown"
+
+
 async def test_a_zero_cost_without_a_reason_is_not_believed(books: Books) -> None:
     payer = await books.payer("alice", USD)
     hold_id = await books.held(payer, USD)

@@ -237,7 +237,7 @@ class Ledgerless:
             raise StoreUnavailable("away")
         ids = [observation.hold_id for observation in observations]
         if self.poison in ids:
-            raise BrokenInvariant("poison")
+            raise ValueError("poison")
         self.settled += ids
         return [BatchPlan()]
 
@@ -264,6 +264,18 @@ async def test_one_bad_entry_does_not_hold_up_the_others() -> None:
     settlements = Ledgerless(poison=endings[4].hold_id)
     await settled_through(settlements, endings)
     assert settlements.settled == [each.hold_id for each in endings if each is not endings[4]]
+
+
+async def test_a_broken_invariant_is_not_settled_around() -> None:
+    class Broken(Ledgerless):
+        async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
+            raise BrokenInvariant("the books contradict themselves")
+
+    batcher = Batcher(Broken(), IngestMetrics(CollectorRegistry()))
+    settling = batcher.start()
+    await batcher.put(observed(uuid4()))
+    with pytest.raises(BrokenInvariant):
+        await asyncio.wait_for(settling, 1.0)
 
 
 async def test_a_full_queue_makes_the_reader_wait(monkeypatch: pytest.MonkeyPatch) -> None:
