@@ -64,3 +64,14 @@ def test_a_given_key_is_used_and_kept_from_the_children(
     # The write-ahead log of Postgres is among them.
     kept = [path for path in stack.home.rglob("*") if path.is_file()]
     assert not [path for path in kept if KEY.encode() in path.read_bytes()]
+
+
+def test_a_provider_out_of_reach_is_named_at_the_first_start(
+    make_stack: Callable[[], RunningStack],
+) -> None:
+    blank = make_stack()
+    nobody = f"http://127.0.0.1:{free_port()}/api/v1"
+    keys = {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": nobody}
+    outcome = replace(blank, environment={**blank.environment, **keys}).run("up", "--detach")
+    assert outcome.returncode == 1
+    assert f"The provider at {nobody} has not given its list of models" in outcome.stderr

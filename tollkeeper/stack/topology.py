@@ -1,7 +1,6 @@
 """Which processes make the stack, in which order, and how they find one another."""
 
 import asyncio
-import contextlib
 import secrets
 import signal
 import sys
@@ -95,11 +94,17 @@ class Topology:
         await self._run_meter("set-provider-key", self._books(), PROVIDER, stdin=text)
 
     async def _await_catalogue(self) -> None:
-        """Wait for models; a provider that cannot be reached is no reason not to start."""
-        with contextlib.suppress(TimeoutError):
+        """Wait for models. Those of an earlier run do, so this fails at a first start only."""
+        try:
             async with asyncio.timeout(CATALOGUE_TIMEOUT_S):
                 while not await demo.find_models(self.endpoints["api"]):  # noqa: ASYNC110
                     await asyncio.sleep(CATALOGUE_POLL_S)
+        except TimeoutError:
+            raise StackError(
+                f"The provider at {self.provider_base_url} has not given its list of models, "
+                "without which nothing can be priced; look at OPENROUTER_BASE_URL and the network "
+                f"(the reason is in {self.home.logs / 'meter.log'})."
+            ) from None
 
     async def _run_meter(
         self, verb: str, settings: dict[str, str], *arguments: str, stdin: str = ""
