@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "set-provider-key", help="seal the provider key read from standard input"
     )
     set_key.add_argument("provider", choices=[PROVIDER])
+    set_key.add_argument(
+        "--replace", action="store_true", help="even where another master key sealed the old one"
+    )
     parsed = parser.parse_args(arguments)
     try:
         return _run(parsed)
@@ -48,7 +51,8 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.command == "migrate":
         asyncio.run(_migrate(MigrationSettings()))  # type: ignore[call-arg]
     elif parsed.command == "set-provider-key":
-        asyncio.run(_set_provider_key(MeterSettings(), parsed.provider))  # type: ignore[call-arg]
+        settings = MeterSettings()  # type: ignore[call-arg]
+        asyncio.run(_set_provider_key(settings, parsed.provider, parsed.replace))
     else:
         settings = MeterSettings()  # type: ignore[call-arg]
         configure_logs(settings.log_format)
@@ -61,12 +65,12 @@ async def _migrate(settings: MigrationSettings) -> None:
     print(f"applied {', '.join(new)}" if new else "the database is up to date")
 
 
-async def _set_provider_key(settings: MeterSettings, provider: str) -> None:
+async def _set_provider_key(settings: MeterSettings, provider: str, may_replace: bool) -> None:
     plain = SecretText(sys.stdin.readline().strip())
     pool = await open_pool(settings.database_url.get_secret_value(), most_connections=1)
     try:
         keys = PostgresProviderKeys(pool, MasterKey.from_file(settings.master_key_file))
-        version = await keys.set_key(provider, SYSTEM_OWNER, plain)
+        version = await keys.set_key(provider, SYSTEM_OWNER, plain, may_replace)
     finally:
         await pool.close()
     print(f"the {provider} key is set (version {version})")

@@ -17,7 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from meter import top_up
-from meter.errors import Conflict, InvalidAmount, InvalidRequest, MeterError, NotFound, Outage
+from meter.errors import (
+    Conflict,
+    InvalidAmount,
+    InvalidRequest,
+    MeterError,
+    NotFound,
+    Outage,
+    SealBroken,
+)
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -65,6 +73,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     top_up.IdempotencyKeyReused: (409, "idempotency_key_reused"),
     top_up.BalanceTooLarge: (409, "balance_too_large"),
     Conflict: (409, "conflict"),
+    SealBroken: (409, "other_master_key"),
     InvalidAmount: (422, "invalid_amount"),
     InvalidRequest: (422, "invalid_request"),
 }

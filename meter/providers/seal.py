@@ -75,8 +75,9 @@ class MasterKey:
             plain = AESGCM(self._key).decrypt(nonce, ciphertext, context.to_bytes())
         except InvalidTag:
             raise SealBroken(
-                f"the {context.provider} key does not open under this master key; "
-                "set it again, or start with the master key that sealed it"
+                f"the stored {context.provider} key was sealed under another master key, and "
+                "under this one no API key is good either; put the old master key back, or give "
+                "every user a new key and run `python -m meter set-provider-key --replace`"
             ) from None
         return SecretText(plain.decode())
 

@@ -44,15 +44,19 @@ class PostgresProviderKeys:
             row = await connection.fetchrow(query("find_provider_key"), provider, owner)
         return None if row is None else self._open(row)
 
-    async def set_key(self, provider: str, owner: str, plain: SecretText) -> int:
+    async def set_key(
+        self, provider: str, owner: str, plain: SecretText, may_replace_sealed: bool = False
+    ) -> int:
         """Seal and store a key; returns its version, which stays when the key is the same.
 
-        Raises InvalidRequest for an unusable key, Conflict when another was stored meanwhile.
+        Raises InvalidRequest for an unusable key, Conflict when another was stored meanwhile, and
+        SealBroken when the stored one was sealed under another master key: with the wrong master
+        key every API key is refused, so going on is a decision (`may_replace_sealed`).
         """
         _must_be_usable(plain.reveal())
         async with acquire(self._pool) as connection, connection.transaction():
             stored = await connection.fetchrow(query("lock_provider_key"), provider, owner)
-            if stored is not None and self._is_same(stored, plain):
+            if stored is not None and self._is_same(stored, plain, may_replace_sealed):
                 return int(stored["key_version"])
             new_version = (stored["key_version"] if stored else 0) + 1
             sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
@@ -63,11 +67,12 @@ class PostgresProviderKeys:
             raise Conflict("another key was stored at the same moment; look and set it again")
         return new_version
 
-    def _is_same(self, stored: "Record", plain: SecretText) -> bool:
-        """Whether the stored key is this one; one sealed under another master key is not."""
+    def _is_same(self, stored: "Record", plain: SecretText, may_be_sealed: bool) -> bool:
         try:
             opened = self._open(stored)
         except SealBroken:
+            if not may_be_sealed:
+                raise
             return False
         return hmac.compare_digest(opened.reveal().encode(), plain.reveal().encode())
 

@@ -118,3 +118,18 @@ def test_a_port_in_use_is_one_sentence(make_stack: Callable[[], RunningStack]) -
     assert outcome.returncode == 1
     assert "is in use by another program; set TOLLKEEPER_PORT" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_another_master_key_is_one_sentence(make_stack: Callable[[], RunningStack]) -> None:
+    stack = make_stack()
+    stack.up()
+    stack.down()
+    master_key = stack.home / "master.key"
+    kept = master_key.read_text()
+    master_key.write_text("0" * 64 + "\n")
+    refused = stack.run("up", "--detach")
+    assert refused.returncode == 1
+    assert "sealed under another master key" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    master_key.write_text(kept)
+    stack.up()

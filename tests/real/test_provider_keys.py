@@ -37,13 +37,15 @@ async def test_the_same_key_again_keeps_its_version(books: Books) -> None:
     assert versions == [1, 1, 2, 3]
 
 
-async def test_another_master_key_opens_nothing_but_may_set_anew(books: Books) -> None:
+async def test_another_master_key_opens_nothing_and_replaces_only_on_purpose(books: Books) -> None:
     await keys_under(books).set_key("openrouter", SYSTEM_OWNER, KEY)
     other = keys_under(books, b"o")
     with pytest.raises(SealBroken) as refused:
         await other.find_key("openrouter", SYSTEM_OWNER)
     assert KEY.reveal() not in str(refused.value)
-    assert await other.set_key("openrouter", SYSTEM_OWNER, KEY) == 2
+    with pytest.raises(SealBroken):
+        await other.set_key("openrouter", SYSTEM_OWNER, KEY)
+    assert await other.set_key("openrouter", SYSTEM_OWNER, KEY, may_replace_sealed=True) == 2
 
 
 @pytest.mark.parametrize(
