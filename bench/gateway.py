@@ -131,5 +131,5 @@ def _machine() -> str:
     memory_gib = psutil.virtual_memory().total / 2**30
     return (
         f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}"
+        f"{platform.release()}, Python {platform.python_version()} ({platform.python_compiler()})"
     )
