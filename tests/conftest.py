@@ -4,6 +4,7 @@
 migrated database and `redis_url` an emptied Redis for one test.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from redis import Redis
 from tests import servers
 from tollkeeper.stack.postgres import PostgresServer
 from tollkeeper.stack.redis_server import RedisServer
+
+# gRPC would start its threads anew in every forked child, where its file descriptors are closed
+# already: now and then a server that a test starts dies of it. Read when gRPC is first used.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 
 @pytest.fixture(scope="session")
