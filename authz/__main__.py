@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from authz.application import Application, open_application
 from authz.grpc_aio import GrpcAioTransport
 from authz.http2 import Http2Transport
-from authz.logs import configure_logs
 from authz.settings import Settings
 from authz.transport import Transport
 from meter.collector import spare_long_lived_objects
 from meter.errors import InvalidRequest
+from meter.telemetry import configure_logs
 
 EXIT_MISCONFIGURED: Final = 2
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

@@ -9,8 +9,8 @@ import structlog
 LogFormat = Literal["json", "console"]
 
 
-def configure_logs(log_format: LogFormat, level: int = logging.INFO) -> None:
-    """Set up structlog for a process; call it once, at its start."""
+def configure_logs(log_format: LogFormat, level: str = "info") -> None:
+    """Set up structlog for a process; call it once, at its start. Lines go to standard error."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -24,7 +24,9 @@ def configure_logs(log_format: LogFormat, level: int = logging.INFO) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
