@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.settings import secrets_folder
+from meter.telemetry import LogFormat
 
 
 class Settings(BaseSettings):
@@ -21,7 +22,7 @@ class Settings(BaseSettings):
     master_key_file: Path
     authz_listen: str
     authz_health_listen: str
-    log_format: Literal["json", "console"] = "json"
+    log_format: LogFormat = "json"
     authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # `grpc_aio` is slower and cannot take back answers that were thrown away (ADR 0004).

@@ -1,10 +1,12 @@
 """The meter's settings, all from the environment, all prefixed `TOLLKEEPER_`."""
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meter.telemetry import LogFormat
 
 _CONTAINER_SECRETS: Final = Path("/run/secrets")
 
@@ -23,7 +25,7 @@ class MigrationSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
 
     migration_database_url: SecretStr
-    log_format: Literal["json", "console"] = "json"
+    log_format: LogFormat = "json"
 
 
 class MeterSettings(BaseSettings):
@@ -40,4 +42,4 @@ class MeterSettings(BaseSettings):
     ingest_listen: str = "127.0.0.1:8082"
     catalogue_sync_every_s: float = Field(default=300.0, gt=0)
     database_connections: int = Field(default=10, ge=3, le=200)
-    log_format: Literal["json", "console"] = "json"
+    log_format: LogFormat = "json"

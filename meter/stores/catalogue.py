@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from meter.pricing import Model, Price
@@ -78,12 +77,6 @@ class PostgresCatalogue:
             )
             await connection.execute(query("save_catalogue_sync"), provider, len(offered))
         return new_prices
-
-    async def last_sync(self, provider: str) -> datetime | None:
-        """When the catalogue was last synced; None before the first time."""
-        async with acquire(self._pool) as connection:
-            at: datetime | None = await connection.fetchval(query("last_catalogue_sync"), provider)
-        return at
 
 
 def _price_columns(offered: Sequence[OfferedModel]) -> tuple[list[Any], ...]:
