@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from authz.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot, KeyState
-from authz.decide import Decider, Terms
+from authz.decide import Decider, Terms, no_tag
 from authz.health import ComponentHealth, HealthServer
 from authz.limits import RedisLimiter, connect
 from authz.local_limits import LocalLimiter
@@ -21,6 +21,7 @@ from authz.service import CheckService
 from authz.settings import Settings
 from meter.clock import SystemClock
 from meter.credentials import Pepper
+from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.holds import PostgresHolds
@@ -100,7 +101,17 @@ def _decider(
     )
     authenticator = Authenticator(Pepper.from_master_key(master_key.reveal()), principals)
     terms = Terms(settings.authz_floor_tokens, settings.authz_max_body_bytes)
-    return Decider(authenticator, snapshot, limiter, holds, SystemClock(), metrics, terms)
+    tag = ReportTags.from_master_key(master_key.reveal()).tag
+    return Decider(
+        authenticator,
+        snapshot,
+        limiter,
+        holds,
+        SystemClock(),
+        metrics,
+        terms,
+        tag if settings.provider_reports else no_tag,
+    )
 
 
 async def _close_pool(pool: "PostgresPool") -> None:

@@ -7,21 +7,25 @@ order of members and the digits of large numbers.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from authz.decision import Deny, Edit, Reason, Refused, deny
 from authz.request import AuthRequest
+from meter.providers.broadcast import TAG_MEMBER
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _CHARSET = re.compile(r'\s*charset\s*=\s*("utf-8"|utf-8)\s*', re.IGNORECASE)
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
+_TRACE_MEMBER: Final = "trace"
 # Values, as far as their separators tell. Everybody's checks wait while one body is parsed, and
 # eight million empty objects fit into 24 MiB. More text than this has no model's context.
 MAX_SEPARATORS: Final = 1_000_000
-# Of the body itself, which are walked again to find a limit that is null.
+# Of the body itself, which are walked again to find where an edit belongs.
 MAX_MEMBERS: Final = 1_000
+# Where values stand: start and end in characters, by the member's name.
+_Spans = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,23 @@ def parse(raw: bytes) -> Body | Deny:
     return Body(text, len(raw), members)
 
 
-def limit_reply(body: Body, max_tokens: int) -> Edit:
-    """The edit that makes `max_tokens` the limit of a body that names none."""
-    for name, start, end in _null_members(body):
-        if name in _LIMIT_MEMBERS:
-            return Edit(_byte_offset(body, start), end - start, str(max_tokens))
-    comma = "," if body.members else ""
-    return Edit(body.text.index("{") + 1, 0, f'"max_tokens":{max_tokens}{comma}')
+def edit_body(body: Body, max_tokens: int | None, report_tag: str | None) -> tuple[Edit, ...]:
+    """The edits, ascending, that write a limit and a report tag; None writes nothing.
+
+    The limit is for a body that names none. The tag goes where the provider's report of the
+    request will have it (meter/providers/broadcast.py).
+    """
+    wanted = [] if max_tokens is None else [*_LIMIT_MEMBERS]
+    wanted += [] if report_tag is None else [_TRACE_MEMBER]
+    spans = _find_spans(body, wanted)
+    changes: list[Edit | str | None] = []
+    if max_tokens is not None:
+        changes.append(_limit_reply(body, spans, max_tokens))
+    if report_tag is not None:
+        changes.append(_tag_report(body, spans, report_tag))
+    in_place = [change for change in changes if isinstance(change, Edit)]
+    new_members = [change for change in changes if isinstance(change, str)]
+    return (*_insert(body, new_members), *sorted(in_place, key=lambda edit: edit.offset))
 
 
 def apply_edits(raw: bytes, edits: tuple[Edit, ...]) -> bytes:
@@ -109,13 +123,51 @@ def _is_utf8_json(content_type: str) -> bool:
     )
 
 
-def _null_members(body: Body) -> Iterator[tuple[str, int, int]]:
-    """The top-level members that are null, with the span of each null in characters."""
-    if not any(name in body.members for name in _LIMIT_MEMBERS):
-        return
-    for name, start, end in _member_spans(body.text):
-        if body.members[name] is None:
-            yield name, start, end
+def _limit_reply(body: Body, spans: _Spans, max_tokens: int) -> Edit | str:
+    """In the place of the first limit that is null, else a member of its own."""
+    for name, span in spans.items():
+        if name in _LIMIT_MEMBERS and body.members[name] is None:
+            return _replace(body, span, str(max_tokens))
+    return f'"max_tokens":{max_tokens}'
+
+
+def _tag_report(body: Body, spans: _Spans, tag: str) -> Edit | str | None:
+    """Our trace id; where the client has a trace of its own, a key of ours beside the client's.
+
+    None where neither has a place: the client's own words stay as they are.
+    """
+    trace = f'{{"trace_id":"{tag}"}}'
+    if _TRACE_MEMBER not in spans:
+        return f'"{_TRACE_MEMBER}":{trace}'
+    found, span = body.members[_TRACE_MEMBER], spans[_TRACE_MEMBER]
+    if found is None:
+        return _replace(body, span, trace)
+    if not isinstance(found, dict) or TAG_MEMBER in found:
+        return None
+    comma = "," if found else ""
+    after_brace = _byte_offset(body, span[0] + 1)
+    return Edit(after_brace, 0, f'"{TAG_MEMBER}":"{tag}"{comma}')
+
+
+def _replace(body: Body, span: tuple[int, int], text: str) -> Edit:
+    start, end = span
+    removed = body.text[start:end].encode("utf-8")
+    return Edit(_byte_offset(body, start), len(removed), text)
+
+
+def _insert(body: Body, new_members: list[str]) -> tuple[Edit, ...]:
+    """One edit that puts these before all other members, hence before all other edits."""
+    if not new_members:
+        return ()
+    comma = "," if body.members else ""
+    return (Edit(body.text.index("{") + 1, 0, ",".join(new_members) + comma),)
+
+
+def _find_spans(body: Body, names: Sequence[str]) -> _Spans:
+    """Where the values of these top-level members stand, as far as there are any."""
+    if not any(name in body.members for name in names):
+        return {}
+    return {name: (start, end) for name, start, end in _member_spans(body.text) if name in names}
 
 
 def _member_spans(text: str) -> Iterator[tuple[str, int, int]]:

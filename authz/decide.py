@@ -6,15 +6,16 @@ thing that a caller can ask for: a request that is refused later has counted as 
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from authz.authenticate import Authenticator
 from authz.authorize import Candidates, authorize
-from authz.body import Body, limit_reply, read_body
+from authz.body import Body, edit_body, read_body
 from authz.catalogue import CatalogueSnapshot
-from authz.decision import Allow, Decision, Deny, Edit, LimitStatus, Reason, deny
+from authz.decision import Allow, Decision, Deny, LimitStatus, Reason, deny
 from authz.demand import EMBEDDINGS, bound_demand
 from authz.limits import RequestLimiter
 from authz.metrics import Metrics
@@ -41,9 +42,16 @@ ENDPOINTS: Final = {
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
 
+# From a hold id to what the provider may know it by; None where it is told nothing.
+Tagger = Callable[[UUID], str | None]
+
 
 class DeadlinePassed(Outage):
     """The decision came too late to be used."""
+
+
+def no_tag(hold_id: UUID) -> None:
+    """The tagger of an installation that takes no provider reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class _Asked:
     demand: Demand
     provider_key: SecretText
     limit: LimitStatus | None
+    request_id: UUID | None
 
 
 class Decider:
@@ -79,6 +88,7 @@ class Decider:
         clock: Clock,
         metrics: Metrics,
         terms: Terms,
+        tag: Tagger = no_tag,
     ) -> None:
         self._authenticator = authenticator
         self._snapshot = snapshot
@@ -87,6 +97,7 @@ class Decider:
         self._clock = clock
         self._metrics = metrics
         self._terms = terms
+        self._tag = tag
 
     async def decide(self, request: AuthRequest, deadline_s: float) -> Decision:
         """Allow under a committed hold, or Deny. `deadline_s` is on the monotonic clock.
@@ -121,7 +132,8 @@ class Decider:
         if isinstance(demand, Deny):
             return demand
         key = self._snapshot.provider_key
-        return _Asked(endpoint, body, principal, candidates, demand, key, limit)
+        request_id = request.request_uuid
+        return _Asked(endpoint, body, principal, candidates, demand, key, limit, request_id)
 
     async def _hold(self, asked: _Asked, deadline_s: float) -> Decision:
         """Phases 6 to 8."""
@@ -138,6 +150,7 @@ class Decider:
             model_id=asked.candidates.asked.id,
             endpoint=asked.endpoint,
             estimate=bound,
+            request_id=asked.request_id,
         )
         try:
             answer = await self._holds.place(request)
@@ -150,7 +163,8 @@ class Decider:
         if self._clock.monotonic_s() > deadline_s:
             self.take_back(request.hold_id)
             raise DeadlinePassed("the hold came after the deadline")
-        return _allow(asked, answer, has_token_price=bound.per_token_picos > 0)
+        tag = self._tag(request.hold_id)
+        return _allow(asked, answer, bound.per_token_picos > 0, tag)
 
     def take_back(self, hold_id: UUID) -> None:
         """Release a hold in the background: nobody will use the allowance that it was for."""
@@ -200,11 +214,10 @@ def reply_limit(granted_tokens: int, demand: Demand, candidates: Candidates) -> 
     return max(1, min(granted_tokens, context - likely_prompt))
 
 
-def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool) -> Allow:
-    edits: tuple[Edit, ...] = ()
+def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool, tag: str | None) -> Allow:
+    limit = None
     if asked.demand.completion_tokens is None and has_token_price:
         limit = reply_limit(placed.max_tokens, asked.demand, asked.candidates)
-        edits = (limit_reply(asked.body, limit),)
     return Allow(
         hold_id=placed.hold_id,
         account_id=asked.principal.account_id,
@@ -212,7 +225,7 @@ def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool) -> Allow:
         model_id=asked.candidates.asked.id,
         endpoint=asked.endpoint,
         provider_key=asked.provider_key,
-        edits=edits,
+        edits=edit_body(asked.body, limit, tag),
         limit=asked.limit,
         is_streaming=asked.body.members.get("stream") is True,
     )

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
+UUID_CHARS: Final = 36
 # Everything else that Envoy sends about a request is left unread.
 HEADERS_USED: Final = frozenset(
     {"authorization", "x-api-key", "content-type", "content-encoding", "x-request-id"}
@@ -30,3 +32,14 @@ class AuthRequest:
     def request_id(self) -> str | None:
         """Envoy's id of the request, for logs only: clients can set it."""
         return next(iter(self.values("x-request-id")), None)
+
+    @property
+    def request_uuid(self) -> UUID | None:
+        """The same id as a UUID, as Envoy makes them; None when it is something else."""
+        found = self.values("x-request-id")
+        if len(found) != 1 or len(found[0]) != UUID_CHARS:
+            return None
+        try:
+            return UUID(found[0])
+        except ValueError:
+            return None

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     authz_redis_timeout_ms: int = Field(default=50, ge=1, le=1_000)
     # How many instances share the limits while Redis cannot be asked.
     authz_expected_instances: int = Field(default=1, ge=1, le=1_000)
+    # Whether bodies carry a tag, by which the provider's reports lead back to holds.
+    provider_reports: bool = False
 
     @classmethod
     def from_environment(cls) -> "Settings":

@@ -54,4 +54,11 @@ class StoreUnavailable(Outage):
 
 
 class ProviderUnavailable(Outage):
-    """The upstream does not answer, or answers what cannot be understood."""
+    """The upstream does not answer, or answers what cannot be understood.
+
+    `retry_after_s` is how long it asks us to wait, None where it does not.
+    """
+
+    def __init__(self, reason: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s

@@ -56,3 +56,15 @@ class ProviderKeys(Protocol):
     async def find_key(self, provider: str, owner: str) -> SecretText | None:
         """The opened key; None when none was set. Raises SealBroken under another master key."""
         ...
+
+
+class ReportedGenerations(Protocol):
+    """Where is kept what a provider reports about requests that may still be unsettled."""
+
+    async def note(self, pairs: Sequence[tuple[UUID, str]]) -> int:
+        """Remember which generation answered which hold; returns how many were of use.
+
+        Pairs whose hold is unknown or has ended are ignored: a report only says where to look,
+        it never settles by itself. Idempotent, because reports arrive more than once.
+        """
+        ...

@@ -12,11 +12,12 @@ import aiohttp
 from meter.credentials import SecretText
 from meter.errors import InvalidAmount, ProviderUnavailable
 from meter.money import picos_from_decimal
+from meter.providers.fetching import Bounds, fetch
 from meter.stores.catalogue import OfferedModel
 
 PROVIDER: Final = "openrouter"
-FETCH_TIMEOUT_S: Final = 20.0
-MAX_CATALOGUE_BYTES: Final = 32 * 1024 * 1024
+PATH: Final = "/models"
+BOUNDS: Final = Bounds(timeout_s=20.0, body_bytes=32 * 1024 * 1024)
 MAX_MODELS: Final = 20_000
 MAX_MODEL_ID_CHARS: Final = 200
 # More than any model reads; a larger number is an error of the provider.
@@ -50,22 +51,10 @@ async def fetch_catalogue(
     Raises ProviderUnavailable when the provider does not answer, answers too much, or answers
     something that is no catalogue.
     """
-    headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
-    timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
-    try:
-        async with session.get(
-            f"{base_url}/models", headers=headers, timeout=timeout, allow_redirects=False
-        ) as response:
-            if response.status != 200:
-                raise ProviderUnavailable(f"GET /models answered {response.status}")
-            body = await response.content.read(MAX_CATALOGUE_BYTES + 1)
-            while len(body) <= MAX_CATALOGUE_BYTES and not response.content.at_eof():
-                body += await response.content.read(MAX_CATALOGUE_BYTES + 1 - len(body))
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise ProviderUnavailable(f"GET /models failed ({type(error).__name__})") from error
-    if len(body) > MAX_CATALOGUE_BYTES:
-        raise ProviderUnavailable("GET /models answered more than the catalogue may hold")
-    return read_catalogue(body)
+    fetched = await fetch(session, base_url, PATH, key, BOUNDS)
+    if fetched.status != 200:
+        raise ProviderUnavailable(f"GET {PATH} answered {fetched.status}")
+    return read_catalogue(fetched.body)
 
 
 def read_catalogue(body: bytes) -> OfferedCatalogue:

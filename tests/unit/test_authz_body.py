@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.body import MAX_MEMBERS, MAX_SEPARATORS, Body, apply_edits, limit_reply, parse, read_body
+from authz.body import MAX_MEMBERS, MAX_SEPARATORS, Body, apply_edits, edit_body, parse, read_body
 from authz.decision import Deny, Reason
 from authz.request import AuthRequest
 
@@ -147,7 +147,7 @@ def test_refuses_names_that_come_twice_at_any_depth(raw: bytes) -> None:
     ],
 )
 def test_writes_a_limit_where_none_is_named(raw: bytes, edited: bytes) -> None:
-    assert apply_edits(raw, (limit_reply(parsed(raw), 7),)) == edited
+    assert apply_edits(raw, edit_body(parsed(raw), 7, None)) == edited
 
 
 JSON = st.recursive(
@@ -193,7 +193,7 @@ def test_an_edited_body_says_the_same_and_the_limit(
 ) -> None:
     members = {**members, **dict.fromkeys(nulls)}
     raw = json.dumps(members, ensure_ascii=not keeps_unicode, indent=indent).encode()
-    edited = json.loads(apply_edits(raw, (limit_reply(parsed(raw), limit),)))
+    edited = json.loads(apply_edits(raw, edit_body(parsed(raw), limit, None)))
     written = [name for name in ("max_tokens", "max_completion_tokens") if edited.get(name)]
     assert len(written) == 1
     assert edited[written[0]] == limit

@@ -1,0 +1,107 @@
+"""GET from a provider, bounded: in time, in bytes, and to the address that was asked."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NoReturn
+
+import aiohttp
+
+from meter.credentials import SecretText
+from meter.errors import InvalidAmount, ProviderUnavailable
+from meter.money import picos_from_decimal
+
+# Longer waits are not believed: whoever asks has a backoff of its own.
+MAX_RETRY_AFTER_S: Final = 3_600
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a provider answered, with status 200 or 404 and nothing else."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long the whole exchange may take, and how much may be answered."""
+
+    timeout_s: float
+    body_bytes: int
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    base_url: str,
+    path: str,
+    key: SecretText | None,
+    bounds: Bounds,
+    **query: str,
+) -> Fetched:
+    """GET one path below the provider's base.
+
+    Raises ProviderUnavailable for every other status (with `retry_after_s` where it says so), a
+    redirect among them, when nothing is answered in time, or too much.
+    """
+    headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
+    try:
+        async with session.get(
+            f"{base_url}{path}",
+            params=query,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=bounds.timeout_s),
+            allow_redirects=False,
+        ) as response:
+            if response.status not in (200, 404):
+                retry_after_s = read_retry_after(response.headers.get("retry-after"))
+                raise ProviderUnavailable(f"GET {path} answered {response.status}", retry_after_s)
+            return Fetched(response.status, await _read(response, path, bounds.body_bytes))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ProviderUnavailable(f"GET {path} failed ({type(error).__name__})") from error
+
+
+def read_retry_after(text: str | None) -> float | None:
+    """Seconds to wait; None where none are named, or a date is, or an age."""
+    if text is None or _SECONDS.fullmatch(text.strip()) is None:
+        return None
+    return float(min(int(text), MAX_RETRY_AFTER_S))
+
+
+def read_members(body: bytes, path: str) -> dict[str, Any]:
+    """The object `data` of a reply, its numbers exact. Raises ProviderUnavailable."""
+    try:
+        members = json.loads(body, parse_float=Decimal, parse_constant=_refuse)["data"]
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation) as error:
+        raise ProviderUnavailable(f"GET {path} answered what cannot be read") from error
+    if not isinstance(members, dict):
+        raise ProviderUnavailable(f"GET {path} answered what cannot be read")
+    return members
+
+
+def read_usd(number: object, path: str) -> Decimal:
+    """An amount in US dollars that the books can hold. Raises ProviderUnavailable otherwise."""
+    if isinstance(number, int | Decimal) and not isinstance(number, bool) and number >= 0:
+        usd = Decimal(number)
+        try:
+            picos_from_decimal(usd)
+        except InvalidAmount:
+            pass
+        else:
+            return usd
+    raise ProviderUnavailable(f"GET {path} named no cost that can be read")
+
+
+async def _read(response: aiohttp.ClientResponse, path: str, most_bytes: int) -> bytes:
+    body = bytearray()
+    while not response.content.at_eof():
+        body += await response.content.read(most_bytes + 1 - len(body))
+        if len(body) > most_bytes:
+            raise ProviderUnavailable(f"GET {path} answered more than {most_bytes} bytes")
+    return bytes(body)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
