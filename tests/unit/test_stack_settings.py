@@ -68,7 +68,9 @@ def test_children_do_not_inherit_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-planted")
     monkeypatch.setenv("TOLLKEEPER_OPERATOR_TOKEN", "planted-token")
     monkeypatch.setenv("TOLLKEEPER_LOG_FORMAT", "console")
-    seen = service_environment({"TOLLKEEPER_DATABASE_URL": "x"}) | simulator_environment("own")
+    seen = service_environment({"TOLLKEEPER_DATABASE_URL": "x"}) | simulator_environment(
+        {"SIMULATOR_KEY": "own"}
+    )
     assert not {"sk-or-planted", "planted-token"} & set(seen.values())
     assert seen["TOLLKEEPER_LOG_FORMAT"] == "console"
     assert seen["SIMULATOR_KEY"] == "own"

@@ -30,17 +30,23 @@ def server_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _SHARED if name in os.environ}
 
 
-def service_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """For our own services: their settings go before what the person set for tuning."""
+def service_environment(
+    settings: Mapping[str, str], defaults: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """For our own services: their settings go before what the person set for tuning.
+
+    What the person set goes before `defaults`; set to nothing, it takes a default away.
+    """
     tuning = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(_OURS) and name not in _SECRET
     }
-    return {**server_environment(), "PYTHONUNBUFFERED": "1", **tuning, **settings}
+    chosen = {name: value for name, value in {**(defaults or {}), **tuning}.items() if value}
+    return {**server_environment(), "PYTHONUNBUFFERED": "1", **chosen, **settings}
 
 
-def simulator_environment(key: str) -> dict[str, str]:
+def simulator_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """For the simulator: the one key that it accepts, and what the person set for it."""
     tuning = {name: value for name, value in os.environ.items() if name.startswith("SIMULATOR_")}
-    return {**service_environment({}), **tuning, "SIMULATOR_KEY": key}
+    return {**service_environment({}), **tuning, **settings}

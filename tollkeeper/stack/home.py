@@ -74,6 +74,10 @@ class Home:
         return self.simulator / "provider.key"
 
     @property
+    def reports_token(self) -> Path:
+        return self.root / "provider-reports.token"
+
+    @property
     def simulator_port(self) -> Path:
         return self.simulator / "port"
 

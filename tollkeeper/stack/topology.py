@@ -27,6 +27,7 @@ PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
 CATALOGUE_TIMEOUT_S = 15.0
 CATALOGUE_POLL_S = 0.1
+BROADCAST_PATH = "/api/v1/provider-reports/openrouter"
 # -P: a folder named `redis` where the person stands must not be imported.
 PYTHON_MODULE = (sys.executable, "-P", "-m")
 
@@ -137,11 +138,16 @@ class Topology:
         listen = f"{LOOPBACK}:{self.simulator_port}"
         bill = str(self.home.simulator / "bill.jsonl")
         arguments = ("tollkeeper.simulator", "--listen", listen, "--bill", bill)
+        settings = {
+            "SIMULATOR_KEY": self._simulator_key(),
+            "SIMULATOR_BROADCAST_URL": f"{self.endpoints['api']}{BROADCAST_PATH}",
+            "SIMULATOR_BROADCAST_TOKEN": _kept_secret(self.home.reports_token, "reports-"),
+        }
         return Component(
             "simulator",
             (*PYTHON_MODULE, *arguments),
             _answers(f"{self.provider_base_url}/models"),
-            simulator_environment(self._simulator_key()),
+            simulator_environment(settings),
         )
 
     def _meter(self) -> Component:
@@ -152,7 +158,11 @@ class Topology:
             "TOLLKEEPER_PROVIDER_BASE_URL": self.provider_base_url,
             **self._operator(),
         }
-        return self._service("meter", settings, _answers(f"http://{api}/readyz"))
+        logs = {
+            "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.envoy / "access.jsonl"),
+            "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.run / 'envoy-admin.sock'}",
+        }
+        return self._service("meter", settings, _answers(f"http://{api}/readyz"), logs)
 
     def _authz(self) -> Component:
         health = self.home.run / "authz-health.sock"
@@ -163,8 +173,15 @@ class Topology:
         }
         return self._service("authz", settings, _answers("http://authz/readyz", health))
 
-    def _service(self, name: str, settings: dict[str, str], is_ready: Probe) -> Component:
-        environment = service_environment({**self._books(), **settings})
+    def _service(
+        self,
+        name: str,
+        settings: dict[str, str],
+        is_ready: Probe,
+        defaults: dict[str, str] | None = None,
+    ) -> Component:
+        defaults = {**(defaults or {}), **self._reports()}
+        environment = service_environment({**self._books(), **settings}, defaults)
         return Component(name, (*PYTHON_MODULE, name), is_ready, environment)
 
     def _envoy(self) -> Component:
@@ -207,10 +224,17 @@ class Topology:
         return {"TOLLKEEPER_OPERATOR_TOKEN_FILE": str(self.home.operator_token)}
 
     def _simulator_key(self) -> str:
-        path = self.home.simulator_key
-        if not path.exists():
-            write_private(path, f"sk-or-simulator-{secrets.token_hex(16)}\n")
-        return path.read_text().strip()
+        return _kept_secret(self.home.simulator_key, "sk-or-simulator-")
+
+    def _reports(self) -> dict[str, str]:
+        """The simulator tells of each generation, as OpenRouter does where it is asked to."""
+        if not self.simulator_port:
+            return {}
+        _kept_secret(self.home.reports_token, "reports-")
+        return {
+            "TOLLKEEPER_PROVIDER_REPORTS": "true",
+            "TOLLKEEPER_PROVIDER_REPORTS_TOKEN_FILE": str(self.home.reports_token),
+        }
 
 
 def design(home: Home, settings: StackSettings) -> Topology:
@@ -239,6 +263,13 @@ def _simulator_port(path: Path) -> int:
     port = free_port_like(kept)
     write_private(path, f"{port}\n")
     return port
+
+
+def _kept_secret(path: Path, prefix: str) -> str:
+    """The secret in that file, made where there is none."""
+    if not path.exists():
+        write_private(path, f"{prefix}{secrets.token_hex(16)}\n")
+    return path.read_text().strip()
 
 
 def _answers(url: str, socket: Path | None = None) -> Probe:
