@@ -57,7 +57,7 @@ class Answer:
     def finish_reason(self) -> str:
         return self.choices[0].finish_reason if self.choices else "stop"
 
-    def to_row(self) -> BillRow:
+    def to_row(self, behaviour: Behaviour) -> BillRow:
         return BillRow(
             generation_id=self.generation_id,
             model=self.model.id,
@@ -68,6 +68,11 @@ class Answer:
             reasoning_tokens=self.usage.reasoning_tokens,
             is_streamed=self.ask.is_stream,
             finish_reason=self.finish_reason,
+            cached_tokens=self.usage.cached_tokens,
+            trace_id=self.ask.trace.trace_id,
+            trace_metadata=self.ask.trace.metadata,
+            has_report=not behaviour.omit_report,
+            has_record=not behaviour.omit_generation,
         )
 
 

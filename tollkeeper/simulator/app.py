@@ -8,6 +8,7 @@ from aiohttp import web
 
 from tollkeeper.simulator.answering import Answerer
 from tollkeeper.simulator.bill import Bill
+from tollkeeper.simulator.broadcast import make_broadcast
 from tollkeeper.simulator.catalogue import Catalogue
 from tollkeeper.simulator.control import Control
 from tollkeeper.simulator.generation import Generations
@@ -74,17 +75,18 @@ def build_app(
     generations = Generations(bill, catalogue, settings.generation_delay_ms, now)
     behaviours, received = Behaviours(), ReceivedRequests()
     keyring = Keyring(settings.key)
+    app = web.Application(client_max_size=REQUEST_MAX_BYTES)
     inference = Inference(
         answerer=Answerer(catalogue, vocabulary, now),
         vocabulary=vocabulary,
         bill=bill,
         generations=generations,
         behaviours=behaviours,
+        broadcast=make_broadcast(app, bill, settings, now),
         received=received,
         keyring=keyring,
         delay_ms=delay_ms,
     )
-    app = web.Application(client_max_size=REQUEST_MAX_BYTES)
     app.add_routes(Control(behaviours, received, bill).routes())
     app.add_routes(_routes(inference, Lookups(catalogue, generations, bill, keyring)))
     return app

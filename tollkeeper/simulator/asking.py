@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from tollkeeper.simulator.refusal import Refusal
+from tollkeeper.simulator.trace import Trace, read_trace
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
@@ -76,6 +77,7 @@ class Ask:
     inputs: tuple[bytes, ...] = ()
     dimensions: int | None = None
     is_base64: bool = field(default=False)
+    trace: Trace = field(default_factory=Trace)
 
 
 def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
@@ -101,6 +103,7 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         inputs=inputs,
         dimensions=_whole(asked, "dimensions", 8, 1536, 0) or None,
         is_base64=asked.get("encoding_format") == "base64",
+        trace=read_trace(asked.get("trace")),
     )
 
 

@@ -13,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
@@ -31,7 +31,11 @@ class BillError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BillRow:
-    """One billed request. ``cost`` is a decimal string in US dollars, ``at`` RFC 3339 UTC."""
+    """One billed request. ``cost`` is a decimal string in US dollars, ``at`` RFC 3339 UTC.
+
+    What a restarted simulator has to know of the request is here too: its trace, and whether
+    it is reported to the webhook and known to ``GET /generation``.
+    """
 
     generation_id: str
     model: str
@@ -42,6 +46,11 @@ class BillRow:
     reasoning_tokens: int
     is_streamed: bool
     finish_reason: str
+    cached_tokens: int = 0
+    trace_id: str | None = None
+    trace_metadata: dict[str, str] = field(default_factory=dict)
+    has_report: bool = True
+    has_record: bool = True
 
     @property
     def cost_picos(self) -> int:

@@ -49,7 +49,9 @@ class Generations:
         """
         row = self._bill.find(generation_id)
         ending = self._endings.get(generation_id, Ending(datetime.min))
-        if row is None or ending.ended_at is None or self._is_early(ending.ended_at):
+        if row is None or not row.has_record:
+            return None
+        if ending.ended_at is None or self._is_early(ending.ended_at):
             return None
         return self._to_json(row, ending)
 
@@ -76,6 +78,7 @@ class Generations:
             "native_tokens_prompt": row.prompt_tokens,
             "native_tokens_completion": row.completion_tokens,
             "native_tokens_reasoning": row.reasoning_tokens,
+            "native_tokens_cached": row.cached_tokens,
         }
         # The cost goes in as text: it is a decimal, and json would make it a float.
         costs = f',"total_cost":{row.cost},"usage":{row.cost}'

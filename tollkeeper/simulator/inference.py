@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from tollkeeper.simulator.answering import Answer, Answerer
 from tollkeeper.simulator.asking import Ask, Endpoint, read_ask
 from tollkeeper.simulator.bill import Bill
+from tollkeeper.simulator.broadcast import Broadcast
 from tollkeeper.simulator.generation import Generations
 from tollkeeper.simulator.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.received import ReceivedRequests
@@ -53,6 +54,7 @@ class Inference:
         bill: Bill,
         generations: Generations,
         behaviours: Behaviours,
+        broadcast: Broadcast,
         received: ReceivedRequests,
         keyring: Keyring,
         delay_ms: int,
@@ -61,6 +63,7 @@ class Inference:
         self._vocabulary = vocabulary
         self._bill = bill
         self._generations = generations
+        self._broadcast = broadcast
         self._behaviours = behaviours
         self._received = received
         self._keyring = keyring
@@ -100,8 +103,7 @@ class Inference:
         if behaviour.status is not None:
             return _refused(behaviour.status, behaviour)
         answer = self._answerer.answer(ask, model_name, behaviour)
-        await self._charge(answer)
-        return await self._reply(request, answer, behaviour)
+        return await self._charge_and_reply(request, answer, behaviour)
 
     def _route(self, ask: Ask, headers: Mapping[str, str]) -> tuple[str, Behaviour]:
         """The first of the models asked for that is not told to refuse, else the last."""
@@ -111,38 +113,42 @@ class Inference:
                 break
         return model_name, behaviour
 
-    async def _charge(self, answer: Answer) -> None:
-        """Bill the answer. Raises Refusal(503) when the bill cannot be written."""
+    async def _charge_and_reply(
+        self, request: web.Request, answer: Answer, behaviour: Behaviour
+    ) -> web.StreamResponse:
         self._generations.begin(answer)
+        is_sent = False
         try:
-            await self._bill.append(answer.to_row())
+            await self._charge(answer, behaviour)
+            response, is_sent = await self._reply(request, answer, behaviour)
+            return response
+        finally:
+            # Billed in full all the same, as Google and Bedrock do.
+            self._generations.end(answer, is_cancelled=not is_sent)
+            self._broadcast.note(answer.generation_id)
+
+    async def _charge(self, answer: Answer, behaviour: Behaviour) -> None:
+        """Bill the answer. Raises Refusal(503) when the bill cannot be written."""
+        try:
+            await self._bill.append(answer.to_row(behaviour))
         except OSError:
             raise Refusal(503, "The bill could not be written") from None
 
     async def _reply(
         self, request: web.Request, answer: Answer, behaviour: Behaviour
-    ) -> web.StreamResponse:
-        is_sent = False
-        try:
-            if answer.ask.is_stream:
-                parts = pieces(sse_events(answer, behaviour), behaviour.chunk_sizes)
-                response = web.StreamResponse(
-                    headers=_headers(answer, behaviour, "text/event-stream")
-                )
-                is_sent = await send(request, response, parts, behaviour)
-                return response
-            whole = json_body(answer, behaviour, self._vocabulary)
-            headers = _headers(answer, behaviour, "application/json")
-            if behaviour.cut_after_bytes is None:
-                is_sent = not has_left(request)
-                return web.Response(body=whole, headers=headers)
-            response = web.StreamResponse(headers=headers)
-            response.content_length = len(whole)
-            is_sent = await send(request, response, [whole], behaviour)
-            return response
-        finally:
-            # Billed in full all the same, as Google and Bedrock do.
-            self._generations.end(answer, is_cancelled=not is_sent)
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send it, or hand it on to be sent; with whether the client was there to the end."""
+        if answer.ask.is_stream:
+            parts = pieces(sse_events(answer, behaviour), behaviour.chunk_sizes)
+            response = web.StreamResponse(headers=_headers(answer, behaviour, "text/event-stream"))
+            return response, await send(request, response, parts, behaviour)
+        whole = json_body(answer, behaviour, self._vocabulary)
+        headers = _headers(answer, behaviour, "application/json")
+        if behaviour.cut_after_bytes is None:
+            return web.Response(body=whole, headers=headers), not has_left(request)
+        response = web.StreamResponse(headers=headers)
+        response.content_length = len(whole)
+        return response, await send(request, response, [whole], behaviour)
 
 
 def _headers(answer: Answer, behaviour: Behaviour, content_type: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 BEHAVIOURS_MAX = 1_000
 DELAY_MAX_MS = 3_600_000
 TOKENS_MAX = 10_000_000
+COST_PATTERN = r"^(0|[1-9][0-9]{0,6})(\.[0-9]{1,12})?$"
 REPLY_MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -49,8 +50,11 @@ class Behaviour(BaseModel):
     usage_null: bool = False
     usage_after_done: bool = False
     zero_cost: bool = False
+    wrong_cost: str | None = Field(default=None, pattern=COST_PATTERN)
     error_midstream: bool = False
     omit_generation_id: bool = False
+    omit_generation: bool = False
+    omit_report: bool = False
     line_ending: Literal["\n", "\r\n", "\r"] = "\n"
     prompt_tokens: int | None = Field(default=None, ge=0, le=TOKENS_MAX)
     completion_tokens: int | None = Field(default=None, ge=0, le=TOKENS_MAX)

@@ -32,7 +32,7 @@ _CHUNK_OBJECTS = {
 def usage_text(answer: Answer, behaviour: Behaviour) -> str:
     """The ``usage`` object as JSON text."""
     usage = answer.usage
-    cost = "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
+    cost = _cost_text(answer, behaviour)
     return (
         f'{{"prompt_tokens":{usage.prompt_tokens}'
         f',"completion_tokens":{usage.completion_tokens}'
@@ -44,6 +44,13 @@ def usage_text(answer: Answer, behaviour: Behaviour) -> str:
         f',"cost_details":{{"upstream_inference_cost":{cost}}}'
         f',"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning_tokens}}}}}'
     )
+
+
+def _cost_text(answer: Answer, behaviour: Behaviour) -> str:
+    """What the reply says it costs, which may not be what is billed."""
+    if behaviour.wrong_cost is not None:
+        return behaviour.wrong_cost
+    return "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
 
 
 def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> bytes:
