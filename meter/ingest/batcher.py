@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.metrics import IngestMetrics
+from meter.ingest.recent_endings import RecentEndings
 from meter.settlement_batch import BatchPlan
 from meter.usage import Observation
 
@@ -28,17 +30,35 @@ class Settlements(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Countdown:
+    """Tells when the last of some observations is done with."""
+
+    left: int
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.done.set()
+
+
+_Queued = tuple[Observation, _Countdown | None]
+
+
 class Batcher:
     """Takes observations in and settles them, however long Postgres is away.
 
     While one batch is being committed the next one forms, so batches grow with the load. A full
-    queue makes `put` wait, which stops the reading of the access-log stream.
+    queue makes `put` wait, which stops the reading of the access-log stream. What was settled a
+    moment ago and comes again unchanged, by the other log, is passed over.
     """
 
     def __init__(self, settlements: Settlements, metrics: IngestMetrics) -> None:
         self._settlements = settlements
         self._metrics = metrics
-        self._queue: asyncio.Queue[Observation] = asyncio.Queue(QUEUE_LIMIT)
+        self._recent = RecentEndings()
+        self._queue: asyncio.Queue[_Queued] = asyncio.Queue(QUEUE_LIMIT)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -53,7 +73,19 @@ class Batcher:
 
     async def put(self, observation: Observation) -> None:
         """Take one observation in; waits while the queue is full."""
-        await self._queue.put(observation)
+        await self._queue.put((observation, None))
+
+    async def settle_all(self, observations: Sequence[Observation]) -> None:
+        """Take observations in, and wait until each is in the books.
+
+        One that cannot be settled at all is counted and logged, and not waited for any longer.
+        """
+        if not observations:
+            return
+        countdown = _Countdown(len(observations))
+        for observation in observations:
+            await self._queue.put((observation, countdown))
+        await countdown.done.wait()
 
     async def drain(self) -> int:
         """Settle what is queued, then stop; returns how many observations were left."""
@@ -71,9 +103,17 @@ class Batcher:
             batch = [await self._queue.get()]
             while len(batch) < BATCH_LIMIT and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._settle_until_done(batch)
-            for _ in batch:
+            await self._settle_fresh([observation for observation, _ in batch])
+            for _, countdown in batch:
                 self._queue.task_done()
+                if countdown is not None:
+                    countdown.count()
+
+    async def _settle_fresh(self, batch: list[Observation]) -> None:
+        fresh = self._recent.fresh(batch)
+        self._metrics.repeats.inc(len(batch) - len(fresh))
+        if fresh:
+            await self._settle_until_done(fresh)
 
     async def _settle_until_done(self, batch: list[Observation]) -> None:
         delay_s = RETRY_FIRST_S
@@ -98,6 +138,7 @@ class Batcher:
             except Exception:
                 await self._settle_apart(batch)
                 return
+        self._recent.remember(batch)
         for plan in plans:
             self._metrics.count(plan)
 

@@ -1,7 +1,10 @@
 """What the ingest counts."""
 
+import collections
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from meter.holds import HoldState
 from meter.settlement_batch import BatchPlan
 
 
@@ -21,13 +24,24 @@ class IngestMetrics:
         )
         self.endings = Counter(
             "tollkeeper_hold_endings",
-            "What arrived for holds: settled, released, unknown, duplicate, conflict.",
+            "What arrived for holds: settled, released, expired, unknown, duplicate, conflict.",
             ["outcome"],
+            registry=registry,
+        )
+        self.repeats = Counter(
+            "tollkeeper_access_log_repeats",
+            "Endings that came again unchanged and were passed over without asking Postgres.",
+            registry=registry,
+        )
+        self.bookings = Counter(
+            "tollkeeper_bookings",
+            "Usage records by kind (settlement, late, provisional, correction) and source.",
+            ["kind", "source"],
             registry=registry,
         )
         self.excess = Counter(
             "tollkeeper_settlements_with_excess",
-            "Settlements whose charge was above the hold.",
+            "Bookings whose charge was above what was held.",
             registry=registry,
         )
         self.failed = Counter(
@@ -54,13 +68,18 @@ class IngestMetrics:
 
     def count(self, plan: BatchPlan) -> None:
         """Count what a batch did."""
+        states = collections.Counter(ending.state for ending in plan.endings)
         outcomes = {
-            "settled": len(plan.settlements),
-            "released": len(plan.released),
+            "settled": states[HoldState.SETTLED],
+            "released": states[HoldState.RELEASED],
+            "expired": states[HoldState.EXPIRED],
             "unknown": len(plan.unknown),
             "conflict": len(plan.conflicts),
             "duplicate": plan.duplicates,
         }
         for outcome, number in outcomes.items():
             self.endings.labels(outcome).inc(number)
-        self.excess.inc(sum(1 for each in plan.settlements if each.outcome.excess_picos))
+        for booking in plan.bookings:
+            source = booking.observation.source.value
+            self.bookings.labels(booking.kind.value, source).inc()
+            self.excess.inc(booking.excess_picos > 0)

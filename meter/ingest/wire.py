@@ -3,22 +3,18 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
-from meter.ingest.usage_text import usage_from_fields, usage_from_json
+from meter.ingest.ending import EntryFacts, flags_text, observation_from_facts
 from meter.protos import access_log_pb2 as pb
-from meter.usage import Observation, ReportedUsage, Source
+from meter.usage import Observation, Source
 
 DECISION_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 USAGE_NAMESPACE: Final = "tollkeeper.usage"
 UPSTREAM_NAMESPACE: Final = "tollkeeper.upstream"
 GENERATION_ID_HEADER: Final = "x-generation-id"
-MAX_GENERATION_ID_CHARS: Final = 200
-# Envoy's word for a reply that is the upstream's own, from its first byte to its last.
-FROM_UPSTREAM: Final = "via_upstream"
 
 # Other types describe moments within a request: counting them would settle it twice.
 _FINAL_TYPES: Final = frozenset({pb.AccessLogType.NotSet, pb.AccessLogType.DownstreamEnd})
@@ -73,37 +69,35 @@ def observations_from_message(payload: bytes) -> Iterator[Observation]:
 
 
 def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
-    common = entry.common_properties
+    common, response = entry.common_properties, entry.response
     namespaces = common.metadata.filter_metadata
     decision = _fields(namespaces, DECISION_NAMESPACE)
-    hold_id = _hold_id(decision)
-    if hold_id is None:
-        return None
-    usage_fields = _fields(namespaces, USAGE_NAMESPACE)
     has_first_byte = common.HasField("time_to_first_upstream_rx_byte")
-    return Observation(
-        hold_id=hold_id,
+    facts = EntryFacts(
+        hold_id=decision.get("hold_id"),
         started_at=_started_at(common),
-        latency_ms=_ms(common.duration),
-        time_to_first_byte_ms=(
-            _ms(common.time_to_first_upstream_rx_byte) if has_first_byte else None
-        ),
-        status_code=entry.response.response_code.value,
-        provider_status=_provider_status(entry, namespaces, has_first_byte),
-        response_flags=response_flags(common.response_flags),
+        duration_ms=_ms(common.duration),
+        first_byte_ms=_ms(common.time_to_first_upstream_rx_byte) if has_first_byte else None,
+        status_code=response.response_code.value,
+        status_details=response.response_code_details,
+        flags=_flags(common.response_flags),
         reached_provider=common.HasField("time_to_first_upstream_tx_byte"),
-        is_streaming=decision.get("is_streaming") is True,
-        generation_id=_generation_id(entry, usage_fields),
-        usage=_usage(usage_fields),
-        source=Source.STREAM,
+        is_streaming=decision.get("is_streaming"),
+        generation_id=response.response_headers.get(GENERATION_ID_HEADER),
+        usage=_fields(namespaces, USAGE_NAMESPACE),
+        upstream_status=_fields(namespaces, UPSTREAM_NAMESPACE).get("status"),
+        response_bytes=response.response_body_bytes,
     )
+    return observation_from_facts(facts, Source.STREAM)
 
 
 def response_flags(flags: pb.ResponseFlags) -> str:
     """The flags by Envoy's short names, comma-separated; empty where there are none."""
-    return ",".join(
-        _FLAG_NAMES[field.name] for field, _ in flags.ListFields() if field.name in _FLAG_NAMES
-    )
+    return flags_text(_flags(flags))
+
+
+def _flags(flags: pb.ResponseFlags) -> list[str]:
+    return [_FLAG_NAMES[field.name] for field, _ in flags.ListFields() if field.name in _FLAG_NAMES]
 
 
 def _fields(namespaces: Any, name: str) -> dict[str, Any]:
@@ -118,16 +112,6 @@ def _fields(namespaces: Any, name: str) -> dict[str, Any]:
     return scalars
 
 
-def _hold_id(decision: dict[str, Any]) -> UUID | None:
-    text = decision.get("hold_id")
-    if not isinstance(text, str):
-        return None
-    try:
-        return UUID(hex=text)
-    except ValueError:
-        return None
-
-
 def _started_at(common: pb.AccessLogCommon) -> datetime:
     start = common.start_time
     return datetime.fromtimestamp(start.seconds, UTC) + timedelta(microseconds=start.nanos // 1000)
@@ -135,36 +119,3 @@ def _started_at(common: pb.AccessLogCommon) -> datetime:
 
 def _ms(duration: Duration) -> int:
     return duration.seconds * 1000 + duration.nanos // 1_000_000
-
-
-def _provider_status(
-    entry: pb.HTTPAccessLogEntry, namespaces: Any, has_answered: bool
-) -> int | None:
-    """What the provider itself answered, also where the client was sent something else."""
-    original = _fields(namespaces, UPSTREAM_NAMESPACE).get("status")
-    if isinstance(original, str) and original.isdecimal():
-        return int(original)
-    if isinstance(original, float):
-        return int(original)
-    # A reply that breaks off, or is too large, becomes an error of Envoy's own: not a refusal of
-    # the provider, who may have billed it.
-    is_the_providers = has_answered and entry.response.response_code_details == FROM_UPSTREAM
-    return entry.response.response_code.value if is_the_providers else None
-
-
-def _generation_id(entry: pb.HTTPAccessLogEntry, usage_fields: dict[str, Any]) -> str | None:
-    generation_id = entry.response.response_headers.get(GENERATION_ID_HEADER)
-    if not generation_id:
-        generation_id = usage_fields.get("id")
-    if not isinstance(generation_id, str):
-        return None
-    # It comes from outside, and Postgres holds no NUL: one odd id must not stop a settlement.
-    visible = "".join(filter(str.isprintable, generation_id[:MAX_GENERATION_ID_CHARS]))
-    return visible or None
-
-
-def _usage(fields: dict[str, Any]) -> ReportedUsage | None:
-    text = fields.get("usage_json")
-    if isinstance(text, str):
-        return usage_from_json(text)
-    return usage_from_fields(fields)

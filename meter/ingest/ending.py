@@ -1,0 +1,121 @@
+"""How a finished request is understood, whichever of Envoy's two logs tells of it.
+
+Both translations, of the stream and of the file, come down to `EntryFacts`; from there on there is
+one reading, so that the same request always makes the same observation.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from meter.ingest.usage_text import usage_from_fields, usage_from_json
+from meter.usage import Observation, ReportedUsage, Source
+
+MAX_GENERATION_ID_CHARS: Final = 200
+# Envoy's word for a reply that is the upstream's own, from its first byte to its last.
+FROM_UPSTREAM: Final = "via_upstream"
+
+# Envoy's own short names (docs: %RESPONSE_FLAGS%), in the order in which they are kept.
+FLAGS: Final = (
+    *("LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC"),
+    *("URX", "SI", "IH", "DPE", "UMSDR", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DR"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFacts:
+    """What a log says of one finished request, in Envoy's terms. Durations are milliseconds.
+
+    Members typed `object` come from metadata and may be of any kind, or None where absent.
+    `usage` and `upstream_status` are what the chain noted of the reply.
+    """
+
+    hold_id: object
+    started_at: datetime
+    duration_ms: int
+    first_byte_ms: int | None
+    status_code: int
+    status_details: str | None
+    flags: Iterable[str]
+    reached_provider: bool
+    is_streaming: object
+    generation_id: object
+    usage: Mapping[str, Any]
+    upstream_status: object
+    response_bytes: int
+
+
+def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | None:
+    """What the meter settles by; None for a request that held nothing."""
+    hold_id = _hold_id(facts.hold_id)
+    if hold_id is None:
+        return None
+    return Observation(
+        hold_id=hold_id,
+        started_at=facts.started_at,
+        latency_ms=facts.duration_ms,
+        time_to_first_byte_ms=facts.first_byte_ms,
+        status_code=facts.status_code,
+        provider_status=_provider_status(facts),
+        response_flags=flags_text(facts.flags),
+        reached_provider=facts.reached_provider,
+        is_streaming=facts.is_streaming is True,
+        generation_id=_generation_id(facts),
+        usage=_usage(facts.usage),
+        source=source,
+        response_bytes=facts.response_bytes,
+    )
+
+
+def flags_text(names: Iterable[str]) -> str:
+    """Known flags, comma-separated and always in the same order; empty where there are none."""
+    found = set(names)
+    return ",".join(name for name in FLAGS if name in found)
+
+
+def _hold_id(text: object) -> UUID | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        return UUID(hex=text)
+    except ValueError:
+        return None
+
+
+def _provider_status(facts: EntryFacts) -> int | None:
+    """What the provider itself answered, also where the client was sent something else."""
+    original = _status(facts.upstream_status)
+    if original is not None:
+        return original
+    # A reply that breaks off, or is too large, becomes an error of Envoy's own: not a refusal of
+    # the provider, who may have billed it.
+    has_answered = facts.first_byte_ms is not None
+    is_the_providers = has_answered and facts.status_details == FROM_UPSTREAM
+    return facts.status_code if is_the_providers else None
+
+
+def _status(value: object) -> int | None:
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value)
+
+
+def _generation_id(facts: EntryFacts) -> str | None:
+    generation_id = facts.generation_id or facts.usage.get("id")
+    if not isinstance(generation_id, str):
+        return None
+    # It comes from outside, and Postgres holds no NUL: one odd id must not stop a settlement.
+    visible = "".join(filter(str.isprintable, generation_id[:MAX_GENERATION_ID_CHARS]))
+    return visible or None
+
+
+def _usage(fields: Mapping[str, Any]) -> ReportedUsage | None:
+    text = fields.get("usage_json")
+    if isinstance(text, str):
+        return usage_from_json(text)
+    return usage_from_fields(fields)

@@ -1,0 +1,7 @@
+-- Take over the reading of a log whose reader has not been seen for $2 seconds, or that has none yet; no row when somebody reads it.
+INSERT INTO log_positions AS held (path, inode, fingerprint, offset_bytes, read_at)
+VALUES ($1, 0, ''::bytea, 0, clock_timestamp())
+ON CONFLICT (path) DO UPDATE SET read_at = clock_timestamp()
+WHERE held.read_at < clock_timestamp() - make_interval(secs => $2)
+   OR held.read_at > clock_timestamp() + make_interval(secs => $2)
+RETURNING inode, fingerprint, offset_bytes, read_at
