@@ -11,6 +11,7 @@ configuration that Envoy refuses.
 import importlib
 import ipaddress
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,13 @@ class EnvoyAddresses:
     """Everything about Envoy's configuration that differs between installations.
 
     `listen` is `host:port`; `authz`, `ingest` and `meter_api` are `unix:/path` or
-    `host:port`. `provider_base_url` is https, or http on loopback; its path is
-    the prefix under which the provider serves `/chat/completions`.
-    `trusted_ca` names the roots for the provider; None means this system's.
+    `host:port`, several of them with commas between. `provider_base_url` is https,
+    or http on loopback; its path is the prefix under which the provider serves
+    `/chat/completions`. `trusted_ca` names the roots for the provider; None means
+    this system's.
+
+    `authz_health` says where each of `authz` answers `/readyz`; the meters answer
+    `/healthz` at `meter_api`. None means that nobody is asked whether they are well.
     """
 
     listen: str
@@ -58,6 +63,7 @@ class EnvoyAddresses:
     access_log: Path
     admin_socket: Path
     trusted_ca: Path | None = None
+    authz_health: str | None = None
 
 
 def write(addresses: EnvoyAddresses, target: Path, template: Path = TEMPLATE) -> None:
@@ -72,9 +78,12 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
     (listener,) = document["static_resources"]["listeners"]
     listener["address"] = _address(addresses.listen)
     clusters = {c["name"]: c for c in document["static_resources"]["clusters"]}
-    _point(clusters["authz"], addresses.authz)
-    _point(clusters["ingest"], addresses.ingest)
-    _point(clusters["meter_api"], addresses.meter_api)
+    if addresses.authz_health is None:
+        for name in ("authz", "ingest", "meter_api"):
+            del clusters[name]["health_checks"]
+    _point_at_all(clusters["authz"], addresses.authz, addresses.authz_health)
+    _point_at_all(clusters["ingest"], addresses.ingest, addresses.meter_api)
+    _point_at_all(clusters["meter_api"], addresses.meter_api, None)
     url = _provider_url(addresses.provider_base_url)
     _point_at_provider(clusters["provider"], url, addresses.trusted_ca)
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
@@ -131,17 +140,45 @@ def _address(text: str) -> Document:
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
 
 
+def _point_at_all(cluster: Document, texts: str, health_texts: str | None) -> None:
+    """Give the cluster an endpoint for each address, and to each its place of health checks."""
+    addresses = [_address(text) for text in texts.split(",")]
+    _resolve(cluster, addresses)
+    endpoints = [{"address": address} for address in addresses]
+    if "health_checks" in cluster and health_texts is not None:
+        healths = [_health_address(cluster, text) for text in health_texts.split(",")]
+        if len(healths) != len(endpoints):
+            raise EnvoyConfigError(f"{texts!r} and {health_texts!r} are not equally many")
+        for endpoint, health in zip(endpoints, healths, strict=True):
+            endpoint["health_check_config"] = health
+    (group,) = cluster["load_assignment"]["endpoints"]
+    group["lb_endpoints"] = [{"endpoint": endpoint} for endpoint in endpoints]
+
+
+def _health_address(cluster: Document, text: str) -> Document:
+    """Behind a name there are several: each is asked at its own address, on that port."""
+    address = _address(text)
+    if cluster["type"] == "STATIC":
+        return {"address": address}
+    return {"port_value": address["socket_address"]["port_value"]}
+
+
 def _point(cluster: Document, text: str) -> None:
     address = _address(text)
     endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     endpoint["address"] = address
-    host = address.get("socket_address", {}).get("address")
-    is_name = host is not None and not _is_ip(host)
-    if not is_name:
+    _resolve(cluster, [address])
+
+
+def _resolve(cluster: Document, addresses: Sequence[Document]) -> None:
+    hosts = [address.get("socket_address", {}).get("address") for address in addresses]
+    if not any(host is not None and not _is_ip(host) for host in hosts):
         cluster["type"] = "STATIC"
         cluster.pop("dns_lookup_family", None)
     elif cluster["type"] == "STATIC":
         cluster["type"] = "STRICT_DNS"
+        # The instances listen on an IPv4 address; names often have both kinds.
+        cluster["dns_lookup_family"] = "V4_PREFERRED"
 
 
 def _provider_url(base_url: str) -> SplitResult:
