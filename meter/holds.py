@@ -2,20 +2,37 @@
 
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from meter.pricing import Estimate
 
 
 class HoldState(StrEnum):
-    """`open` and `unknown` still set money aside; the other three are endings."""
+    """`open` and `unknown` are live and set money aside; the other three are endings."""
 
     OPEN = "open"
     UNKNOWN = "unknown"
     SETTLED = "settled"
     RELEASED = "released"
     EXPIRED = "expired"
+
+
+LIVE_STATES: Final = frozenset({HoldState.OPEN, HoldState.UNKNOWN})
+
+
+class HoldEnding(StrEnum):
+    """Why a hold ended as it did."""
+
+    SETTLED = "settled"
+    PROVISIONAL = "provisional"
+    NEVER_REACHED = "never_reached"
+    REFUSED_UPSTREAM = "refused_upstream"
+    TAKEN_BACK = "taken_back"
+    UNDECIDED = "undecided"
+    NOT_BILLED = "not_billed"
 
 
 class Refusal(StrEnum):
@@ -36,6 +53,8 @@ class HoldRequest:
     model_id: str
     endpoint: str
     estimate: Estimate
+    # Envoy's own id of the request: it tells which holds nothing will ever come of.
+    request_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +80,13 @@ HoldAnswer = HoldPlaced | HoldRefused
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold as the books have it, with the terms under which it will be settled."""
+    """A hold as the books have it, with the terms under which it will be settled.
+
+    `max_tokens` is how long one reply may be under it.
+    """
 
     id: UUID
+    placed_at: datetime
     account_id: str
     credential_id: str
     model_id: str
@@ -72,7 +95,13 @@ class Hold:
     markup_bps: int
     amount_picos: int
     flat_cost_picos: int
+    max_tokens: int
     state: HoldState
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still sets money aside."""
+        return self.state in LIVE_STATES
 
 
 def new_hold_id() -> UUID:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from meter.holds import Hold
-from meter.ledger.postings import Posting, excess, settlement
+from meter.holds import Hold, HoldEnding
 from meter.money import add_markup, picos_from_decimal
 from meter.pricing import Price, catalogue_cost
-from meter.usage import Observation, ReportedUsage, TokenCounts
+from meter.usage import Observation, ReportedUsage, Source, TokenCounts
 
 # Envoy's response flags that mean that no provider saw the request (docs: Envoy access logging,
 # %RESPONSE_FLAGS%): no healthy host, connection failure, overflow, no route, no cluster, limited.
@@ -27,6 +26,7 @@ class PriceSource(StrEnum):
 
     PROVIDER = "provider"
     CATALOGUE = "catalogue"
+    ESTIMATE = "estimate"
 
 
 class UnknownReason(StrEnum):
@@ -34,23 +34,24 @@ class UnknownReason(StrEnum):
 
     NO_USAGE = "no_usage"
     ZERO_COST = "zero_cost"
+    NO_ENTRY = "no_entry"
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The hold ends with a charge."""
+    """What the request used, cost and owes, in pico-dollars."""
 
     tokens: TokenCounts
     cost_picos: int
     charge_picos: int
-    excess_picos: int
     price_source: PriceSource
-    postings: tuple[Posting, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
     """The hold ends without a charge, because nothing was billed."""
+
+    ending: HoldEnding
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +67,41 @@ Outcome = Settled | Released | Unknown
 def settle(observation: Observation, hold: Hold, price: Price) -> Outcome:
     """Decide how a request that was observed to have ended ends its hold."""
     if observation.usage is not None:
-        return _settle_usage(observation.usage, hold, price)
-    if _was_never_billed(observation):
-        return Released()
+        return _settle_usage(observation, observation.usage, hold, price)
+    if not observation.reached_provider or _has_never_reached_flag(observation):
+        return Released(HoldEnding.NEVER_REACHED)
+    if _was_refused_upstream(observation):
+        return Released(HoldEnding.REFUSED_UPSTREAM)
     return Unknown(UnknownReason.NO_USAGE)
 
 
-def _was_never_billed(observation: Observation) -> bool:
-    """Nothing reached the provider, or it refused before any generation began."""
-    if not observation.reached_provider:
-        return True
-    flags = set(observation.response_flags.split(","))
-    if flags & NEVER_REACHED_FLAGS:
-        return True
+def _has_never_reached_flag(observation: Observation) -> bool:
+    return bool(NEVER_REACHED_FLAGS.intersection(observation.response_flags.split(",")))
+
+
+def _was_refused_upstream(observation: Observation) -> bool:
+    """The provider refused before any generation began."""
     status = observation.provider_status
     if status is None or status in GAVE_UP_WAITING:
         return False
     return status >= FIRST_ERROR_STATUS and not observation.generation_id
 
 
-def _settle_usage(usage: ReportedUsage, hold: Hold, price: Price) -> Outcome:
+def _settle_usage(
+    observation: Observation, usage: ReportedUsage, hold: Hold, price: Price
+) -> Outcome:
     if usage.cost_usd is None:
         cost_picos = catalogue_cost(usage.tokens, price, hold.flat_cost_picos)
-        return _charge(usage.tokens, cost_picos, PriceSource.CATALOGUE, hold)
+        return _settled(usage.tokens, cost_picos, PriceSource.CATALOGUE, hold)
     cost_picos = picos_from_decimal(usage.cost_usd)
     if usage.is_byok and usage.upstream_cost_usd is not None:
         # Only here are the two apart: the fee is in `cost`, the spend is upstream.
         cost_picos += picos_from_decimal(usage.upstream_cost_usd)
-    if cost_picos == 0 and not _may_cost_nothing(usage, hold, price):
+    # What the provider's own record says is believed as it is: nobody knows better.
+    is_doubtful = cost_picos == 0 and observation.source is not Source.LOOKUP
+    if is_doubtful and not _may_cost_nothing(usage, hold, price):
         return Unknown(UnknownReason.ZERO_COST)
-    return _charge(usage.tokens, cost_picos, PriceSource.PROVIDER, hold)
+    return _settled(usage.tokens, cost_picos, PriceSource.PROVIDER, hold)
 
 
 def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
@@ -107,29 +113,5 @@ def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
     return (usage.tokens.prompt if is_embedding else usage.tokens.completion) == 0
 
 
-def _charge(tokens: TokenCounts, cost_picos: int, source: PriceSource, hold: Hold) -> Settled:
-    charge_picos = add_markup(cost_picos, hold.markup_bps)
-    excess_picos = max(0, charge_picos - hold.amount_picos)
-    return Settled(
-        tokens=tokens,
-        cost_picos=cost_picos,
-        charge_picos=charge_picos,
-        excess_picos=excess_picos,
-        price_source=source,
-        postings=_postings(hold, cost_picos, charge_picos, excess_picos),
-    )
-
-
-def _postings(
-    hold: Hold, cost_picos: int, charge_picos: int, excess_picos: int
-) -> tuple[Posting, ...]:
-    if charge_picos == 0:
-        return ()
-    if excess_picos == 0:
-        return (settlement(hold.id, hold.account_id, cost_picos, charge_picos),)
-    # The excess carries cost first: what was held pays our markup last.
-    excess_cost = min(cost_picos, excess_picos)
-    within = settlement(
-        hold.id, hold.account_id, cost_picos - excess_cost, charge_picos - excess_picos
-    )
-    return (within, excess(hold.id, hold.account_id, excess_cost, excess_picos))
+def _settled(tokens: TokenCounts, cost_picos: int, source: PriceSource, hold: Hold) -> Settled:
+    return Settled(tokens, cost_picos, add_markup(cost_picos, hold.markup_bps), source)

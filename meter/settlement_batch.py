@@ -1,4 +1,4 @@
-"""Plans a batch of settlements: what each observed ending does to its hold and its account.
+"""Plans a batch of endings: what each does to its hold, to the books and to its account.
 
 Pure. The store reads the holds under their locks, asks for a plan, and writes it in the
 same transaction.
@@ -8,14 +8,25 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
-from meter.holds import Hold, HoldState
+from meter.booking import (
+    Booking,
+    Recorded,
+    book_correction,
+    book_late,
+    book_provisional,
+    book_settlement,
+)
+from meter.holds import Hold, HoldEnding, HoldState
+from meter.policy import PolicyDecision, Verdict, estimate_from_seen
 from meter.pricing import Price
-from meter.settle import Released, Settled, UnknownReason, settle
-from meter.usage import Observation
+from meter.settle import PriceSource, Released, Settled, Unknown, UnknownReason, settle
+from meter.usage import Observation, TokenCounts
 
-_LIVE = frozenset({HoldState.OPEN, HoldState.UNKNOWN})
+# What a request cost that turns out never to have reached a provider.
+_NOTHING: Final = Settled(TokenCounts(0, 0), 0, 0, PriceSource.PROVIDER)
 
 
 class ConflictKind(StrEnum):
@@ -23,16 +34,19 @@ class ConflictKind(StrEnum):
 
     HOLD_NOT_FOUND = "hold_not_found"
     OTHER_AMOUNT = "other_amount"
-    AFTER_ENDING = "after_ending"
 
 
 @dataclass(frozen=True, slots=True)
 class HoldOnRecord:
-    """A hold with the price it was estimated by, and the cost already settled, if any."""
+    """A hold with the price it was estimated by, and what the books say of it so far.
+
+    `recorded` is None while nothing was charged. `generation_id` is where to ask, once known.
+    """
 
     hold: Hold
     price: Price
-    settled_cost_picos: int | None
+    recorded: Recorded | None
+    generation_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -45,20 +59,20 @@ class AccountMove:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """One hold that ends with a charge in this batch."""
+class Ending:
+    """How one live hold ends."""
 
-    observation: Observation
-    hold: Hold
-    outcome: Settled
+    hold_id: UUID
+    state: HoldState
+    reason: HoldEnding
 
 
 @dataclass(slots=True)
 class BatchPlan:
     """Everything a batch changes. `duplicates` counts arrivals that change nothing."""
 
-    settlements: list[Settlement] = field(default_factory=list)
-    released: list[UUID] = field(default_factory=list)
+    bookings: list[Booking] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     unknown: list[tuple[Observation, UnknownReason]] = field(default_factory=list)
     conflicts: list[tuple[Observation, ConflictKind]] = field(default_factory=list)
     duplicates: int = 0
@@ -67,7 +81,19 @@ class BatchPlan:
     @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.settlements or self.released or self.unknown or self.conflicts)
+        return not (self.bookings or self.endings or self.unknown or self.conflicts)
+
+    def book(self, booking: Booking) -> None:
+        """Put a usage record and its postings in the books, and move the balance by them."""
+        self.bookings.append(booking)
+        move = self.moves[booking.hold.account_id]
+        move.charge_picos += booking.charge_picos
+        move.excess_picos += booking.excess_picos
+
+    def end(self, hold: Hold, state: HoldState, reason: HoldEnding) -> None:
+        """End a live hold, and free what it set aside."""
+        self.endings.append(Ending(hold.id, state, reason))
+        self.moves[hold.account_id].freed_picos += hold.amount_picos
 
 
 def plan_batch(
@@ -79,10 +105,29 @@ def plan_batch(
         record = records.get(observation.hold_id)
         if record is None:
             plan.conflicts.append((observation, ConflictKind.HOLD_NOT_FOUND))
-        elif record.hold.state in _LIVE:
+        elif record.hold.is_live:
             _plan_ending(plan, observation, record)
         else:
-            _plan_repetition(plan, observation, record)
+            _plan_after_ending(plan, observation, record)
+    return plan
+
+
+def plan_policy(
+    decisions: Sequence[PolicyDecision], records: Mapping[UUID, HoldOnRecord]
+) -> BatchPlan:
+    """End by policy those of the holds that are still live; the truth may have come meanwhile."""
+    plan = BatchPlan()
+    for decision in decisions:
+        record = records.get(decision.hold_id)
+        if record is None or not record.hold.is_live:
+            plan.duplicates += 1
+        elif decision.verdict is Verdict.VOID:
+            plan.end(record.hold, HoldState.EXPIRED, HoldEnding.NOT_BILLED)
+        else:
+            estimate = estimate_from_seen(record.hold, record.price, decision.seen)
+            observation = decision.observation(record.hold)
+            plan.book(book_provisional(observation, record.hold, estimate))
+            plan.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL)
     return plan
 
 
@@ -90,26 +135,68 @@ def _plan_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord
     hold = record.hold
     outcome = settle(observation, hold, record.price)
     if isinstance(outcome, Settled):
-        plan.settlements.append(Settlement(observation, hold, outcome))
-        move = plan.moves[hold.account_id]
-        move.charge_picos += outcome.charge_picos
-        move.excess_picos += outcome.excess_picos
-        move.freed_picos += hold.amount_picos
+        plan.book(book_settlement(observation, hold, outcome))
+        plan.end(hold, HoldState.SETTLED, HoldEnding.SETTLED)
     elif isinstance(outcome, Released):
-        plan.released.append(hold.id)
-        plan.moves[hold.account_id].freed_picos += hold.amount_picos
-    elif hold.state is HoldState.OPEN:
+        plan.end(hold, HoldState.RELEASED, outcome.ending)
+    elif hold.state is HoldState.OPEN or _tells_where_to_ask(observation, record):
         plan.unknown.append((observation, outcome.reason))
     else:
         plan.duplicates += 1
 
 
-def _plan_repetition(plan: BatchPlan, observation: Observation, record: HoldOnRecord) -> None:
-    """A hold ends once; an arrival after that is a duplicate, or it contradicts and is kept."""
+def _tells_where_to_ask(observation: Observation, record: HoldOnRecord) -> bool:
+    return observation.generation_id is not None and record.generation_id is None
+
+
+def _plan_after_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord) -> None:
+    """A hold ends once. What arrives then repeats, corrects or contradicts what is recorded."""
     outcome = settle(observation, record.hold, record.price)
-    if not isinstance(outcome, Settled) or outcome.cost_picos == record.settled_cost_picos:
+    if isinstance(outcome, Unknown):
+        _plan_question(plan, observation, record, outcome)
+    elif record.recorded is None:
+        _plan_late(plan, observation, record.hold, outcome)
+    else:
+        _plan_repetition(plan, observation, record, record.recorded, outcome)
+
+
+def _plan_question(
+    plan: BatchPlan, observation: Observation, record: HoldOnRecord, unknown: Unknown
+) -> None:
+    """The hold ended without the truth; this arrival knows whom to ask for it."""
+    is_guess = record.recorded is None or record.recorded.is_provisional
+    if is_guess and observation.generation_id is not None:
+        plan.unknown.append((observation, unknown.reason))
+    else:
         plan.duplicates += 1
-    elif record.settled_cost_picos is None:
-        plan.conflicts.append((observation, ConflictKind.AFTER_ENDING))
+
+
+def _plan_late(
+    plan: BatchPlan, observation: Observation, hold: Hold, outcome: Settled | Released
+) -> None:
+    if isinstance(outcome, Settled):
+        plan.book(book_late(observation, hold, outcome))
+    else:
+        plan.duplicates += 1
+
+
+def _plan_repetition(
+    plan: BatchPlan,
+    observation: Observation,
+    record: HoldOnRecord,
+    recorded: Recorded,
+    outcome: Settled | Released,
+) -> None:
+    is_better = observation.source.rank > recorded.source.rank
+    if isinstance(outcome, Released):
+        if not recorded.is_provisional:
+            plan.duplicates += 1
+            return
+        outcome = _NOTHING
+    says_the_same = outcome.cost_picos == recorded.cost_picos
+    if says_the_same and not (recorded.is_provisional and is_better):
+        plan.duplicates += 1
+    elif is_better:
+        plan.book(book_correction(observation, record.hold, outcome, recorded))
     else:
         plan.conflicts.append((observation, ConflictKind.OTHER_AMOUNT))

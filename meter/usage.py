@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 
@@ -20,6 +21,16 @@ class TokenCounts:
     cached: int = 0
     cache_write: int = 0
     reasoning: int = 0
+
+    def less(self, other: "TokenCounts") -> "TokenCounts":
+        """The difference to other counts; it may be negative."""
+        return TokenCounts(
+            prompt=self.prompt - other.prompt,
+            completion=self.completion - other.completion,
+            cached=self.cached - other.cached,
+            cache_write=self.cache_write - other.cache_write,
+            reasoning=self.reasoning - other.reasoning,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,16 @@ class Source(StrEnum):
     STREAM = "stream"
     FILE = "file"
     LOOKUP = "lookup"
+    POLICY = "policy"
+
+    @property
+    def rank(self) -> int:
+        """Whose word counts when two disagree: the provider's own record beats what a log saw,
+        and that beats our guess."""
+        return _RANKS[self]
+
+
+_RANKS: Final = {Source.POLICY: 0, Source.STREAM: 1, Source.FILE: 1, Source.LOOKUP: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +66,9 @@ class Observation:
     """One finished request as an access log saw it.
 
     `usage` is None when none was seen, which means unknown, never zero. Durations are
-    milliseconds. `reached_provider` is False only when no byte was sent upstream.
-    `provider_status` is the status that the provider itself answered, if it answered.
+    milliseconds, `response_bytes` is what the client was sent of the body. `reached_provider` is
+    False only when no byte was sent upstream. `provider_status` is the status that the provider
+    itself answered, if it answered.
     """
 
     hold_id: UUID
@@ -61,3 +83,4 @@ class Observation:
     generation_id: str | None
     usage: ReportedUsage | None
     source: Source
+    response_bytes: int = 0

@@ -136,8 +136,12 @@ class Books:
         return row["balance_picos"], row["held_picos"], row["overdrawn_picos"]
 
     async def state(self, hold_id: uuid.UUID) -> str:
-        """The state of a hold."""
-        state: str = await self.pool.fetchval("SELECT state FROM holds WHERE id = $1", hold_id)
+        """The state of a hold, live or ended."""
+        state: str = await self.pool.fetchval(
+            "SELECT state FROM holds WHERE id = $1"
+            " UNION ALL SELECT state FROM ended_holds WHERE id = $1",
+            hold_id,
+        )
         return state
 
 

@@ -8,11 +8,13 @@ to the customer's balance.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid5
 
 from meter.errors import BrokenInvariant, InvalidAmount
+from meter.holds import Hold
 from meter.money import MAX_PICOS
 
 _NAMESPACE: Final = UUID("7b6c0f4e-92f1-4d37-9d3c-5d0a6d1f2f55")
@@ -33,6 +35,8 @@ class Template(StrEnum):
 
     SETTLEMENT = "settlement"
     EXCESS = "excess"
+    REVERSAL = "reversal"
+    CORRECTION = "correction"
     GRANT = "grant"
     ADJUSTMENT = "adjustment"
 
@@ -47,9 +51,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """An atomic, balanced set of entries about one account."""
+    """An atomic, balanced set of entries about one account.
+
+    `booked_at` is the time of what it is about, the same however often it is posted, and part of
+    the key by which the database refuses a second one; None is the moment of writing.
+    """
 
     id: UUID
+    booked_at: datetime | None
     template: Template
     account_id: str
     entries: tuple[Entry, ...]
@@ -72,29 +81,37 @@ class Posting:
         )
 
 
-def settlement(hold_id: UUID, account_id: str, cost_picos: int, charge_picos: int) -> Posting:
+def settlement(
+    hold: Hold, cost_picos: int, charge_picos: int, reason: str | None = None
+) -> Posting:
     """The charge of one request: the customer pays the provider's cost and our markup.
 
     There is one settlement per hold, so the hold's id is the posting's.
     """
     return Posting(
-        id=hold_id,
+        id=hold.id,
+        booked_at=hold.placed_at,
         template=Template.SETTLEMENT,
-        account_id=account_id,
-        hold_id=hold_id,
+        account_id=hold.account_id,
+        hold_id=hold.id,
+        reason=reason,
         entries=_charge_entries(cost_picos, charge_picos),
     )
 
 
-def excess(hold_id: UUID, account_id: str, cost_picos: int, charge_picos: int) -> Posting:
+def excess(hold: Hold, cost_picos: int, charge_picos: int) -> Posting:
     """What a request cost beyond its hold (rule R5): posted in full, and told apart."""
-    return Posting(
-        id=uuid5(_NAMESPACE, f"excess:{hold_id}"),
-        template=Template.EXCESS,
-        account_id=account_id,
-        hold_id=hold_id,
-        entries=_charge_entries(cost_picos, charge_picos),
-    )
+    return _about(hold, Template.EXCESS, 0, cost_picos, charge_picos)
+
+
+def reversal(hold: Hold, revision: int, cost_picos: int, charge_picos: int) -> Posting:
+    """Undoes a charge that was decided by policy, now that the truth is known."""
+    return _about(hold, Template.REVERSAL, revision, -cost_picos, -charge_picos)
+
+
+def correction(hold: Hold, revision: int, cost_picos: int, charge_picos: int) -> Posting:
+    """Moves what was charged for a request to what the provider's record says."""
+    return _about(hold, Template.CORRECTION, revision, cost_picos, charge_picos)
 
 
 def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str) -> Posting:
@@ -102,6 +119,7 @@ def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str
     is_grant = amount_picos > 0
     return Posting(
         id=uuid5(_NAMESPACE, f"credit:{account_id}:{idempotency_key}"),
+        booked_at=None,
         template=Template.GRANT if is_grant else Template.ADJUSTMENT,
         account_id=account_id,
         reason=reason,
@@ -109,6 +127,20 @@ def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str
             Entry(LedgerAccount.CUSTOMER, amount_picos),
             Entry(LedgerAccount.GRANTS if is_grant else LedgerAccount.ADJUSTMENTS, -amount_picos),
         ),
+    )
+
+
+def _about(
+    hold: Hold, template: Template, revision: int, cost_picos: int, charge_picos: int
+) -> Posting:
+    suffix = f":{revision}" if revision else ""
+    return Posting(
+        id=uuid5(_NAMESPACE, f"{template.value}:{hold.id}{suffix}"),
+        booked_at=hold.placed_at,
+        template=template,
+        account_id=hold.account_id,
+        hold_id=hold.id,
+        entries=_charge_entries(cost_picos, charge_picos),
     )
 
 

@@ -23,6 +23,8 @@ class BookTotals:
     holds: int
     usage_records: int
     settlement_conflicts: int
+    provisional_records: int
+    batches: int
     open_holds: int
     unknown_holds: int
     stale_open_holds: int

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from meter.errors import StoreUnavailable
-from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.holds import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
 from meter.stores.postgres import KeptConnection, PostgresPool, acquire, query
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class PostgresHolds:
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """End holds without a charge; returns how many were still open. Idempotent."""
         async with acquire(self._pool) as connection:
-            released: int = await connection.fetchval(query("release_holds"), list(hold_ids))
+            released: int = await connection.fetchval(
+                query("release_holds"), list(hold_ids), HoldEnding.TAKEN_BACK.value
+            )
         return released
 
     def release_later(self, hold_ids: Sequence[UUID]) -> None:
@@ -150,6 +152,7 @@ class PostgresHolds:
             [estimate.min_tokens for estimate in estimates],
             [estimate.max_tokens for estimate in estimates],
             [estimate.flat_cost_picos for estimate in estimates],
+            [request.request_id for request in requests],
             self._lifetime,
         )
 

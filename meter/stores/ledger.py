@@ -1,5 +1,7 @@
 """The ledger in Postgres: an administrator's postings, and what an account sees of them."""
 
+from dataclasses import replace
+
 import asyncpg
 
 from meter.accounts import Funds
@@ -21,9 +23,11 @@ class LedgerStore:
         """Post a credit or adjustment once, however often it is asked for.
 
         Raises NotFound for an unknown account, and what `meter.top_up` raises: the account's
-        row is locked first, so the check and the posting see the same funds.
+        row is locked before, so the check and the posting see the same funds.
         """
         async with acquire(self._pool) as connection, connection.transaction():
+            # The order of locks is the same everywhere: the ledger's head, then accounts.
+            posting = replace(posting, booked_at=await connection.fetchval(query("lock_ledger")))
             funds = await _lock_funds(connection, posting.account_id)
             before = await connection.fetchrow(query("find_posting"), posting.id)
             if before is not None:
@@ -62,17 +66,19 @@ def _replayed(posting: Posting, row: asyncpg.Record) -> CreditPosted:
 
 async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
     await write_postings(connection, [posting])
-    row = await connection.fetchrow(
-        query("move_balance"), posting.account_id, posting.customer_picos, posting.id
+    balance_picos: int = await connection.fetchval(
+        query("move_balance"), posting.account_id, posting.customer_picos
     )
-    assert row is not None
+    booked_at = posting.booked_at
+    assert booked_at is not None
+    await connection.execute(query("insert_credit_posting"), posting.id, booked_at, balance_picos)
     return CreditPosted(
         id=posting.id,
         template=posting.template,
         amount_picos=posting.customer_picos,
         reason=posting.reason or "",
-        recorded_at=row["recorded_at"],
-        balance_after_picos=row["balance_picos"],
+        recorded_at=booked_at,
+        balance_after_picos=balance_picos,
         was_replayed=False,
     )
 

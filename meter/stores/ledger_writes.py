@@ -7,25 +7,25 @@ from meter.stores.postgres import PostgresConnection, query
 
 
 async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> None:
-    """Append postings; the caller moves the balances in the same transaction.
+    """Append postings as one batch of the chain; everybody else who appends waits for the commit.
 
+    The caller moves the balances in the same transaction, afterwards: accounts are locked last.
     Raises asyncpg.UniqueViolationError when one of them was posted before.
     """
     if not postings:
         return
+    lines = [
+        (position, number, entry.ledger_account.value, entry.amount_picos)
+        for position, posting in enumerate(postings, start=1)
+        for number, entry in enumerate(posting.entries)
+    ]
     await connection.execute(
-        query("insert_postings"),
+        query("append_postings"),
         [posting.id for posting in postings],
+        [posting.booked_at for posting in postings],
         [posting.template.value for posting in postings],
         [posting.account_id for posting in postings],
         [posting.hold_id for posting in postings],
         [posting.reason for posting in postings],
-    )
-    lines = [
-        (posting.id, number, entry.ledger_account.value, posting.account_id, entry.amount_picos)
-        for posting in postings
-        for number, entry in enumerate(posting.entries)
-    ]
-    await connection.execute(
-        query("insert_entries"), *[list(column) for column in zip(*lines, strict=True)]
+        *[list(column) for column in zip(*lines, strict=True)],
     )

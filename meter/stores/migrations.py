@@ -22,12 +22,16 @@ _ADVISORY_LOCK: Final = 7_261_994_310_482_113
 _GRANTS: Final = f"""
 GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
-    prices, catalogue_syncs, holds TO {SERVICE_ROLE};
-GRANT DELETE ON provider_keys, operators TO {SERVICE_ROLE};
-GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries TO {SERVICE_ROLE};
-GRANT SELECT ON schema_migrations TO {SERVICE_ROLE};
+    prices, catalogue_syncs, holds, ledger_head, lookups, undecided_requests, log_positions
+    TO {SERVICE_ROLE};
+GRANT DELETE ON provider_keys, operators, lookups, undecided_requests TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
+    credit_postings, provider_totals, reconciliations TO {SERVICE_ROLE};
+GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage
+    TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {SERVICE_ROLE};
+GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
+    ledger_line, prepare_months, drop_months TO {SERVICE_ROLE};
 """
 
 

@@ -1,33 +1,46 @@
-"""Settles batches of observed endings in Postgres: one transaction, all or nothing.
+"""Settles batches of endings in Postgres: one transaction, all or nothing.
 
-Order of locks, here and everywhere: holds by id, then accounts by id. Under a hold's lock its state
-cannot change, so reading it and acting on it is safe; accounts come last, because new holds wait
-for them.
+Order of locks, here and everywhere: holds by id, then the ledger's head, then accounts by id.
+Under a hold's lock its state cannot change, so reading it and acting on it is safe; accounts come
+last, because new holds wait for them.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from meter.booking import Booking, BookingKind, Recorded
+from meter.crash_points import CrashPoints, NoCrashPoints
 from meter.errors import BrokenInvariant
 from meter.holds import Hold, HoldState
-from meter.settlement_batch import BatchPlan, HoldOnRecord, Settlement, plan_batch
+from meter.lookup_terms import LookupTerms
+from meter.policy import PolicyDecision
+from meter.settlement_batch import BatchPlan, HoldOnRecord, plan_batch, plan_policy
 from meter.stores.catalogue import to_price
 from meter.stores.ledger_writes import write_postings
+from meter.stores.observations import observation_to_json
 from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
-from meter.usage import Observation
+from meter.usage import Observation, Source, TokenCounts
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
+Records = Mapping[UUID, HoldOnRecord]
+
 
 class PostgresSettlements:
-    """Where observed endings become charges."""
+    """Where observed endings, and those decided by policy, become charges."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        terms: LookupTerms = LookupTerms(),  # noqa: B008  # frozen, so sharing it is safe
+        crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
+    ) -> None:
         self._pool = pool
+        self._terms = terms
+        self._crash_points = crash_points
 
     async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
         """Settle observations, each exactly once whatever arrives twice; returns what was done.
@@ -35,16 +48,43 @@ class PostgresSettlements:
         Raises StoreUnavailable when Postgres is away: nothing of the batch that failed was
         applied, and the whole may be tried again.
         """
-        return [await self._settle_distinct(batch) for batch in _distinct_batches(observations)]
+        return [
+            await self._apply(
+                [observation.hold_id for observation in batch],
+                partial(plan_batch, batch),
+            )
+            for batch in _distinct_batches(observations)
+        ]
 
-    async def _settle_distinct(self, observations: Sequence[Observation]) -> BatchPlan:
-        hold_ids = [observation.hold_id for observation in observations]
-        async with acquire(self._pool) as connection, connection.transaction():
-            await connection.execute(query("lock_holds"), hold_ids)
-            rows = await connection.fetch(query("load_holds"), hold_ids)
-            plan = plan_batch(observations, {row["id"]: _to_record(row) for row in rows})
-            await _write(connection, plan)
+    async def decide(self, decisions: Sequence[PolicyDecision]) -> BatchPlan:
+        """End holds by policy where they are still live; each hold at most once in a batch."""
+        return await self._apply(
+            [decision.hold_id for decision in decisions],
+            partial(plan_policy, decisions),
+        )
+
+    async def _apply(
+        self, hold_ids: list[UUID], to_plan: Callable[[Records], BatchPlan]
+    ) -> BatchPlan:
+        async with acquire(self._pool) as connection:
+            async with connection.transaction():
+                plan = to_plan(await _load(connection, hold_ids))
+                await _write(connection, plan, self._terms)
+                self._crash_points.reach("meter.before_commit")
+            self._crash_points.reach("meter.after_commit")
         return plan
+
+
+async def _load(connection: PostgresConnection, hold_ids: list[UUID]) -> Records:
+    rows = await connection.fetch(query("load_holds"), hold_ids)
+    records = {row["id"]: _to_record(row, None) for row in rows}
+    missing = [hold_id for hold_id in hold_ids if hold_id not in records]
+    if missing:
+        # They ended before, perhaps a moment ago and in another meter: look where they went.
+        await connection.execute(query("lock_ended_holds"), missing)
+        ended = await connection.fetch(query("load_ended_holds"), missing)
+        records |= {row["id"]: _to_record(row, _to_recorded(row)) for row in ended}
+    return records
 
 
 def _distinct_batches(observations: Sequence[Observation]) -> list[list[Observation]]:
@@ -60,61 +100,66 @@ def _distinct_batches(observations: Sequence[Observation]) -> list[list[Observat
     return [list(batch.values()) for batch in batches]
 
 
-async def _write(connection: PostgresConnection, plan: BatchPlan) -> None:
+async def _write(connection: PostgresConnection, plan: BatchPlan, terms: LookupTerms) -> None:
     if plan.changes_nothing:
         return
-    if plan.settlements:
-        await connection.execute(query("insert_usage_records"), *_usage_columns(plan.settlements))
-        await write_postings(
-            connection,
-            [posting for each in plan.settlements for posting in each.outcome.postings],
-        )
+    if plan.bookings:
+        await connection.execute(query("insert_usage_records"), *_usage_columns(plan.bookings))
     await _end_holds(connection, plan)
     if plan.unknown:
-        await connection.execute(query("mark_holds_unknown"), *_unknown_columns(plan))
+        delays = (terms.first_delay, terms.patience)
+        await connection.execute(query("mark_holds_unknown"), *_unknown_columns(plan), *delays)
     if plan.conflicts:
         await connection.execute(query("insert_settlement_conflicts"), *_conflict_columns(plan))
+    await write_postings(
+        connection, [posting for booking in plan.bookings for posting in booking.postings]
+    )
     if plan.moves:
         await connection.execute(query("move_balances"), *_move_columns(plan))
 
 
 async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:
-    ids = [each.hold.id for each in plan.settlements] + plan.released
-    if not ids:
+    if not plan.endings:
         return
-    states = [HoldState.SETTLED.value] * len(plan.settlements)
-    states += [HoldState.RELEASED.value] * len(plan.released)
-    status = await connection.execute(query("end_holds"), ids, states)
-    if status != f"UPDATE {len(ids)}":
+    ended = await connection.fetchval(
+        query("end_holds"),
+        [ending.hold_id for ending in plan.endings],
+        [ending.state.value for ending in plan.endings],
+        [ending.reason.value for ending in plan.endings],
+    )
+    if ended != len(plan.endings):
         raise BrokenInvariant("a hold ended while it was locked")
 
 
-def _usage_columns(settlements: Sequence[Settlement]) -> tuple[list[object], ...]:
-    rows = [_usage_row(each) for each in settlements]
+def _usage_columns(bookings: Sequence[Booking]) -> tuple[list[object], ...]:
+    rows = [_usage_row(booking) for booking in bookings]
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
-def _usage_row(each: Settlement) -> tuple[object, ...]:
-    seen, hold, outcome = each.observation, each.hold, each.outcome
+def _usage_row(booking: Booking) -> tuple[object, ...]:
+    seen, hold = booking.observation, booking.hold
     return (
         hold.id,
+        hold.placed_at,
+        booking.revision,
+        booking.kind.value,
         hold.account_id,
         hold.credential_id,
         hold.model_id,
         hold.endpoint,
         seen.generation_id,
         seen.started_at,
-        outcome.tokens.prompt,
-        outcome.tokens.completion,
-        outcome.tokens.cached,
-        outcome.tokens.cache_write,
-        outcome.tokens.reasoning,
-        outcome.cost_picos,
-        outcome.charge_picos,
-        outcome.excess_picos,
+        booking.tokens.prompt,
+        booking.tokens.completion,
+        booking.tokens.cached,
+        booking.tokens.cache_write,
+        booking.tokens.reasoning,
+        booking.cost_picos,
+        booking.charge_picos,
+        booking.excess_picos,
         hold.markup_bps,
         hold.price_id,
-        outcome.price_source.value,
+        booking.price_source.value,
         seen.latency_ms,
         seen.time_to_first_byte_ms,
         seen.status_code,
@@ -142,6 +187,7 @@ def _unknown_columns(plan: BatchPlan) -> tuple[list[object], ...]:
         [observation.generation_id for observation in seen],
         [observation.status_code for observation in seen],
         [observation.response_flags for observation in seen],
+        [observation_to_json(observation) for observation in seen],
     )
 
 
@@ -149,12 +195,13 @@ def _conflict_columns(plan: BatchPlan) -> tuple[list[object], ...]:
     return (
         [observation.hold_id for observation, _ in plan.conflicts],
         [kind.value for _, kind in plan.conflicts],
-        [json.dumps(asdict(observation), default=str) for observation, _ in plan.conflicts],
+        [observation_to_json(observation) for observation, _ in plan.conflicts],
     )
 
 
 _HOLD_FIELDS = [
     "id",
+    "placed_at",
     "account_id",
     "credential_id",
     "model_id",
@@ -163,12 +210,33 @@ _HOLD_FIELDS = [
     "markup_bps",
     "amount_picos",
     "flat_cost_picos",
+    "max_tokens",
 ]
 
 
-def _to_record(row: "Record") -> HoldOnRecord:
+def _to_record(row: "Record", recorded: Recorded | None) -> HoldOnRecord:
     return HoldOnRecord(
         hold=Hold(**{name: row[name] for name in _HOLD_FIELDS}, state=HoldState(row["state"])),
         price=to_price(row, row["price_id"], row["priced_model_id"]),
-        settled_cost_picos=row["settled_cost_picos"],
+        recorded=recorded,
+        generation_id=row["generation_id"],
+    )
+
+
+def _to_recorded(row: "Record") -> Recorded | None:
+    if row["last_revision"] is None:
+        return None
+    return Recorded(
+        tokens=TokenCounts(
+            prompt=row["prompt_tokens"],
+            completion=row["completion_tokens"],
+            cached=row["cached_tokens"],
+            cache_write=row["cache_write_tokens"],
+            reasoning=row["reasoning_tokens"],
+        ),
+        cost_picos=row["provider_cost_picos"],
+        charge_picos=row["charge_picos"],
+        last_revision=row["last_revision"],
+        source=Source(row["source"]),
+        is_provisional=row["kind"] == BookingKind.PROVISIONAL,
     )

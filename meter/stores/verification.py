@@ -18,7 +18,9 @@ _INVARIANTS: Final = {
     "available": "users are below zero by more than their excess postings explain",
     "one_settlement": "holds have more than one settlement or excess posting",
     "charges": "requests have postings that differ from their usage record",
-    "endings": "settled holds and usage records do not match one to one",
+    "endings": "holds and usage records do not match one to one",
+    "sealed": "sealed months differ from the ledger",
+    "chain": "batches of the ledger were changed after they were written, or are missing",
 }
 
 

@@ -1,4 +1,2 @@
--- Ends live holds, each with its own ending.
-UPDATE holds h SET state = e.state, ended_at = clock_timestamp()
-FROM unnest($1::uuid[], $2::text[]) AS e (id, state)
-WHERE h.id = e.id AND h.ended_at IS NULL
+-- Ends live holds, each with its own ending and reason; returns how many were live.
+SELECT end_holds($1, $2, $3)

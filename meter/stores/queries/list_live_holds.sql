@@ -2,7 +2,7 @@
 SELECT id, account_id, credential_id, model_id, endpoint, amount_picos, state, unknown_reason,
        generation_id, status_code, response_flags, created_at, expires_at
 FROM holds
-WHERE ended_at IS NULL AND ($1::text IS NULL OR state = $1)
+WHERE ($1::text IS NULL OR state = $1)
   AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
 ORDER BY created_at, id
 LIMIT $4

@@ -4,9 +4,11 @@ SELECT p.id, p.seq, p.template, p.reason, p.recorded_at, moved.amount_picos,
 FROM postings p
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(e.amount_picos), 0) AS amount_picos FROM entries e
-    WHERE e.posting_id = p.id AND e.ledger_account = 'customer'
+    WHERE e.posting_id = p.id AND e.booked_at = p.booked_at
+      AND e.ledger_account = 'customer'
 ) moved
-LEFT JOIN usage_records u ON u.hold_id = p.hold_id
+LEFT JOIN usage_records u
+    ON u.hold_id = p.hold_id AND u.placed_at = p.booked_at AND u.revision = 0
 WHERE p.account_id = $1 AND p.seq < coalesce($2, 9223372036854775807)
 ORDER BY p.seq DESC
 LIMIT $3

@@ -1,7 +1,22 @@
--- Notes that requests ended without usage; their holds stay until it is known.
-UPDATE holds h SET
-    state = 'unknown', unknown_reason = k.reason, generation_id = k.generation_id,
-    status_code = k.status_code, response_flags = k.response_flags
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[])
-    AS k (id, reason, generation_id, status_code, response_flags)
-WHERE h.id = k.id AND h.state = 'open'
+-- Notes that requests ended without usage: their holds, where still live, stay until it is known,
+-- and a look-up is due. A second arrival may add where to ask.
+WITH known AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::jsonb[])
+        AS k (id, reason, generation_id, status_code, response_flags, observed)
+), marked AS (
+    UPDATE holds h SET
+        state = 'unknown', unknown_reason = k.reason,
+        generation_id = coalesce(k.generation_id, h.generation_id),
+        status_code = k.status_code, response_flags = k.response_flags
+    FROM known k WHERE h.id = k.id
+)
+INSERT INTO lookups AS l (hold_id, generation_id, reason, observed, due_at, deadline_at)
+SELECT k.id, k.generation_id, k.reason, k.observed,
+       clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN $8 ELSE $7 END::interval,
+       clock_timestamp() + $8::interval
+FROM known k
+ON CONFLICT (hold_id) DO UPDATE SET
+    generation_id = coalesce(l.generation_id, excluded.generation_id),
+    observed = coalesce(excluded.observed, l.observed),
+    due_at = CASE WHEN l.generation_id IS NULL THEN excluded.due_at ELSE l.due_at END,
+    deadline_at = excluded.deadline_at

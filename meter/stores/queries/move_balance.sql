@@ -3,4 +3,4 @@ UPDATE accounts SET
     balance_picos = balance_picos + $2,
     overdrawn_picos = least(overdrawn_picos, greatest(0, held_picos - (balance_picos + $2)))
 WHERE id = $1
-RETURNING balance_picos, (SELECT recorded_at FROM postings WHERE postings.id = $3) AS recorded_at
+RETURNING balance_picos

@@ -1,2 +1,2 @@
--- Ends holds without a charge; returns how many were still open.
-SELECT release_holds($1)
+-- Ends holds without a charge, for one reason; returns how many were still live.
+SELECT release_holds($1, $2)

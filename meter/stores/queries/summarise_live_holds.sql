@@ -1,5 +1,5 @@
 -- How many holds are live, by state and by the reason why their usage is unknown.
 SELECT state, unknown_reason, count(*) AS holds,
        floor(extract(epoch FROM clock_timestamp() - min(created_at)))::bigint AS oldest_seconds
-FROM holds WHERE ended_at IS NULL
+FROM holds
 GROUP BY state, unknown_reason

@@ -1,5 +1,6 @@
--- An account's usage added up by day, model or credential, from one instant up to another.
-SELECT grouped.key AS group_key, count(*) AS requests,
+-- An account's usage added up by day, model or credential, from one instant up to another. Holds
+-- are placed moments before Envoy's start of the request; a day bounds how far clocks may differ.
+SELECT grouped.key AS group_key, count(*) FILTER (WHERE u.revision = 0) AS requests,
        sum(u.prompt_tokens) AS prompt_tokens, sum(u.completion_tokens) AS completion_tokens,
        sum(u.cached_tokens) AS cached_tokens, sum(u.reasoning_tokens) AS reasoning_tokens,
        sum(u.provider_cost_picos) AS provider_cost_picos, sum(u.charge_picos) AS charge_picos
@@ -12,6 +13,8 @@ CROSS JOIN LATERAL (
     END AS key
 ) grouped
 WHERE u.account_id = $1 AND u.started_at >= $3 AND u.started_at < $4
+  AND u.placed_at >= $3::timestamptz - interval '1 day'
+  AND u.placed_at < $4::timestamptz + interval '1 day'
   AND ($5::text IS NULL OR grouped.key > $5)
 GROUP BY grouped.key
 ORDER BY grouped.key

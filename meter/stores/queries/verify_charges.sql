@@ -1,6 +1,10 @@
--- V3: a usage record and the postings of its hold say the same account, cost, charge and excess.
+-- V3: the usage records and the postings of a hold say the same account, cost, charge and excess.
+-- Of months whose usage was dropped, verify_sealed looks at the totals.
 SELECT coalesce(u.hold_id, s.hold_id)::text AS id
-FROM usage_records u
+FROM (SELECT hold_id, min(account_id) AS account_id, sum(charge_picos) AS charge_picos,
+             sum(provider_cost_picos) AS provider_cost_picos,
+             sum(excess_picos) FILTER (WHERE revision = 0) AS excess_picos
+      FROM usage_records GROUP BY hold_id) u
 FULL JOIN (
     SELECT p.hold_id, min(p.account_id) AS account_id,
            coalesce(-sum(e.amount_picos) FILTER (WHERE e.ledger_account = 'customer'), 0)
@@ -9,8 +13,11 @@ FULL JOIN (
                AS provider_cost_picos,
            coalesce(-sum(e.amount_picos) FILTER (
                WHERE e.ledger_account = 'customer' AND p.template = 'excess'), 0) AS excess_picos
-    FROM postings p LEFT JOIN entries e ON e.posting_id = p.id
-    WHERE p.template IN ('settlement', 'excess') AND p.hold_id IS NOT NULL
+    FROM postings p
+    LEFT JOIN entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
+    WHERE p.hold_id IS NOT NULL
+      AND date_trunc('month', p.booked_at AT TIME ZONE 'UTC')::date
+          NOT IN (SELECT month FROM dropped_months WHERE kind = 'usage')
     GROUP BY p.hold_id
 ) s ON s.hold_id = u.hold_id
 WHERE u.hold_id IS NULL

@@ -2,5 +2,5 @@
 SELECT a.id
 FROM accounts a
 LEFT JOIN (SELECT account_id, sum(amount_picos) AS amount_picos FROM holds
-           WHERE ended_at IS NULL GROUP BY account_id) s ON s.account_id = a.id
+           GROUP BY account_id) s ON s.account_id = a.id
 WHERE a.held_picos <> coalesce(s.amount_picos, 0)

@@ -1,0 +1,24 @@
+-- Ended holds with what the books say of them: sums over their usage records, and the youngest.
+SELECT h.id, h.placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint, h.price_id,
+       h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
+       NULL::text AS generation_id, p.model_id AS priced_model_id, p.effective_from, p.prompt_picos, p.completion_picos,
+       p.request_picos, p.image_picos, p.web_search_picos, p.reasoning_picos,
+       p.cache_read_picos, p.cache_write_picos,
+       u.last_revision, u.kind, u.source, u.prompt_tokens, u.completion_tokens, u.cached_tokens,
+       u.cache_write_tokens, u.reasoning_tokens, u.provider_cost_picos, u.charge_picos
+FROM ended_holds h
+JOIN prices p ON p.id = h.price_id
+CROSS JOIN LATERAL (
+    SELECT max(r.revision) AS last_revision,
+           (array_agg(r.kind ORDER BY r.revision DESC))[1] AS kind,
+           (array_agg(r.source ORDER BY r.revision DESC))[1] AS source,
+           sum(r.prompt_tokens)::bigint AS prompt_tokens,
+           sum(r.completion_tokens)::bigint AS completion_tokens,
+           sum(r.cached_tokens)::bigint AS cached_tokens,
+           sum(r.cache_write_tokens)::bigint AS cache_write_tokens,
+           sum(r.reasoning_tokens)::bigint AS reasoning_tokens,
+           sum(r.provider_cost_picos)::bigint AS provider_cost_picos,
+           sum(r.charge_picos)::bigint AS charge_picos
+    FROM usage_records r WHERE r.hold_id = h.id AND r.placed_at = h.placed_at
+) u
+WHERE h.id = ANY ($1::uuid[])

@@ -1,0 +1,29 @@
+-- V11: every batch of the ledger has the entries that it signed, and signed the batch before; the
+-- head is the youngest. Batches with postings of dropped months are checked for their links only.
+WITH signed AS (
+    SELECT p.batch, count(DISTINCT p.id) AS postings, count(*) AS entries,
+           string_agg(
+               ledger_line(p.id, p.booked_at, p.template, p.account_id, p.hold_id, p.recorded_at,
+                           p.reason, e.line, e.ledger_account, e.account_id, e.amount_picos),
+               '' ORDER BY p.id, e.line) AS lines
+    FROM postings p JOIN entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
+    GROUP BY p.batch
+), linked AS (
+    SELECT b.*, lag(b.number, 1, 0::bigint) OVER numbers AS number_before,
+           lag(b.hash, 1, sha256('tollkeeper ledger')) OVER numbers AS hash_before
+    FROM ledger_batches b WINDOW numbers AS (ORDER BY b.number)
+)
+SELECT coalesce(l.number, s.batch)::text AS id
+FROM linked l FULL JOIN signed s ON s.batch = l.number
+WHERE l.number IS NULL
+   OR l.number <> l.number_before + 1
+   OR l.previous_hash <> l.hash_before
+   OR (l.number > (SELECT coalesce(max(last_batch), 0) FROM dropped_months WHERE kind = 'ledger')
+       AND (s.batch IS NULL OR l.postings <> s.postings OR l.entries <> s.entries
+            OR l.hash <> sha256(l.previous_hash || convert_to(s.lines, 'UTF8'))))
+UNION ALL
+SELECT 'head' FROM ledger_head h
+WHERE (h.number, h.hash) IS DISTINCT FROM (
+    SELECT coalesce(max(b.number), 0),
+           coalesce((array_agg(b.hash ORDER BY b.number DESC))[1], sha256('tollkeeper ledger'))
+    FROM ledger_batches b)
