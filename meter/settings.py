@@ -6,6 +6,8 @@ from typing import Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meter.credentials import SecretText
+from meter.errors import InvalidRequest
 from meter.telemetry import LogFormat
 
 _CONTAINER_SECRETS: Final = Path("/run/secrets")
@@ -17,6 +19,24 @@ def secrets_folder() -> Path | None:
     None where there is no such folder; the environment goes before it.
     """
     return _CONTAINER_SECRETS if _CONTAINER_SECRETS.is_dir() else None
+
+
+def read_secret(value: SecretStr | None, file: Path | None, what: str) -> SecretText | None:
+    """A secret given as it is or in a file; None where neither is.
+
+    Raises InvalidRequest for a file that cannot be read or is empty.
+    """
+    if value is not None and value.get_secret_value():
+        return SecretText(value.get_secret_value())
+    if file is None:
+        return None
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{what} cannot be read from {file}") from error
+    if not text:
+        raise InvalidRequest(f"the file of {what} {file} is empty")
+    return SecretText(text)
 
 
 class MigrationSettings(BaseSettings):
@@ -42,4 +62,8 @@ class MeterSettings(BaseSettings):
     ingest_listen: str = "127.0.0.1:8082"
     catalogue_sync_every_s: float = Field(default=300.0, gt=0)
     database_connections: int = Field(default=10, ge=3, le=200)
+    # Whether the provider's reports of finished generations are taken in, and by which token.
+    provider_reports: bool = False
+    provider_reports_token: SecretStr | None = None
+    provider_reports_token_file: Path | None = None
     log_format: LogFormat = "json"

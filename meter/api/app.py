@@ -17,6 +17,7 @@ from meter.api import (
     own,
     plans,
     problems,
+    provider_reports,
     providers,
     transactions,
     usage,
@@ -39,6 +40,7 @@ _RESOURCES: Final = (
     providers,
     holds,
     ledger,
+    provider_reports,
     own,
     models,
     health,
@@ -51,6 +53,7 @@ def create_app(outside: ApiDependencies) -> FastAPI:
     app = _routes()
     app.state.books = Books(outside)
     app.state.catalogue = models.RenderedCatalogue(outside.listings, outside.clock)
+    app.state.report_metrics = provider_reports.ReportMetrics(outside.registry)
     metrics = ApiMetrics(outside.registry)
     app.add_middleware(BodyGuard)
     # Added last, so that it is the outermost.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry
 from meter.api.cursors import Cursors
 from meter.clock import Clock
 from meter.credentials import Pepper, SecretText
+from meter.errors import InvalidRequest
+from meter.ports import ReportedGenerations
+from meter.providers.report_tags import ReportTags
 from meter.stores.accounts import AccountStore
 from meter.stores.catalogue import ModelListing
 from meter.stores.credentials import CredentialStore
@@ -24,6 +27,9 @@ from meter.stores.verification import VerificationStore
 
 if TYPE_CHECKING:
     from meter.stores.postgres import PostgresPool
+
+
+MIN_REPORTS_TOKEN_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,29 @@ class ProviderKeyRegister(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderReports:
+    """What it takes to take a provider's reports of finished generations in.
+
+    Raises InvalidRequest for a token that could be guessed.
+    """
+
+    token: SecretText
+    tags: ReportTags
+    generations: ReportedGenerations
+
+    def __post_init__(self) -> None:
+        if len(self.token.reveal()) < MIN_REPORTS_TOKEN_CHARS:
+            raise InvalidRequest(
+                f"the token of provider reports must have {MIN_REPORTS_TOKEN_CHARS} characters"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class ApiDependencies:
-    """Everything from outside. The probe `postgres` is added where `readiness` has none."""
+    """Everything from outside. The probe `postgres` is added where `readiness` has none.
+
+    Without `provider_reports` they are switched off.
+    """
 
     pool: "PostgresPool"
     pepper: Pepper
@@ -73,6 +100,7 @@ class ApiDependencies:
     registry: CollectorRegistry
     provider_base_url: str | None = None
     readiness: Mapping[str, ReadinessProbe] = field(default_factory=dict)
+    provider_reports: ProviderReports | None = None
 
 
 class Books:

@@ -41,6 +41,8 @@ def test_every_private_route_names_its_credential(document: dict[str, Any]) -> N
             schemes = {name for one in operation.get("security", []) for name in one}
             if path.startswith("/api/v1/admin"):
                 assert schemes == {"operatorToken"}, path
+            elif path.startswith("/api/v1/provider-reports"):
+                assert schemes == {"providerReportsToken"}, path
             elif path.startswith("/api/v1/llm") or not path.startswith("/api/v1"):
                 assert not schemes, path
             else:

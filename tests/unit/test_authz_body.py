@@ -181,6 +181,141 @@ def test_a_large_body_of_few_values_is_read() -> None:
     parsed(b'{"a":"' + b"a" * (MAX_SEPARATORS + 1) + b'"}')
 
 
+TAG = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "edited"),
+    [
+        (b"{}", b'{"trace":{"trace_id":"TAG"}}'),
+        (b'{"a":1}', b'{"trace":{"trace_id":"TAG"},"a":1}'),
+        (b'\n{ "a":1}', b'\n{"trace":{"trace_id":"TAG"}, "a":1}'),
+        (b'{"a":1,"trace": null }', b'{"a":1,"trace": {"trace_id":"TAG"} }'),
+        (b'{"trace":{}}', b'{"trace":{"tollkeeper":"TAG"}}'),
+        (b'{"trace":{ }}', b'{"trace":{"tollkeeper":"TAG" }}'),
+        (
+            b'{"trace": {"trace_id":"mine"},"a":1}',
+            b'{"trace": {"tollkeeper":"TAG","trace_id":"mine"},"a":1}',
+        ),
+        (b'{"tr\\u0061ce":{"a":[]}}', b'{"tr\\u0061ce":{"tollkeeper":"TAG","a":[]}}'),
+        (
+            '{"größe 🙂":"ä","trace":{"ü":"ö"}}'.encode(),
+            '{"größe 🙂":"ä","trace":{"tollkeeper":"TAG","ü":"ö"}}'.encode(),
+        ),
+        (
+            b'{"a":{"trace":null},"b":"\\"trace\\":{}","trace":{}}',
+            b'{"a":{"trace":null},"b":"\\"trace\\":{}","trace":{"tollkeeper":"TAG"}}',
+        ),
+    ],
+)
+def test_writes_a_report_tag(raw: bytes, edited: bytes) -> None:
+    expected = edited.replace(b"TAG", TAG.encode())
+    assert apply_edits(raw, edit_body(parsed(raw), None, TAG)) == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"trace":{"tollkeeper":"own"}}',
+        b'{"trace":{"tollkeeper":null}}',
+        b'{"trace":"text"}',
+        b'{"trace":[{}]}',
+        b'{"trace":7}',
+        b'{"trace":false}',
+    ],
+)
+def test_leaves_a_trace_alone_that_has_no_place_for_a_tag(raw: bytes) -> None:
+    assert edit_body(parsed(raw), None, TAG) == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "edited"),
+    [
+        (b"{}", b'{"max_tokens":7,"trace":{"trace_id":"TAG"}}'),
+        (b'{"a":1}', b'{"max_tokens":7,"trace":{"trace_id":"TAG"},"a":1}'),
+        (
+            b'{"a":1,"max_tokens":null}',
+            b'{"trace":{"trace_id":"TAG"},"a":1,"max_tokens":7}',
+        ),
+        (
+            b'{"trace":{"a":1},"a":1}',
+            b'{"max_tokens":7,"trace":{"tollkeeper":"TAG","a":1},"a":1}',
+        ),
+        (
+            '{"ä":"🙂","max_completion_tokens":null,"trace":{}}'.encode(),
+            '{"ä":"🙂","max_completion_tokens":7,"trace":{"tollkeeper":"TAG"}}'.encode(),
+        ),
+        (
+            '{"trace":{"ä":"🙂"},"max_tokens" : null,"max_completion_tokens":null}'.encode(),
+            (
+                '{"trace":{"tollkeeper":"TAG","ä":"🙂"},"max_tokens" : 7,'
+                '"max_completion_tokens":null}'
+            ).encode(),
+        ),
+        (b'{"trace":null,"max_tokens":null}', b'{"trace":{"trace_id":"TAG"},"max_tokens":7}'),
+    ],
+)
+def test_writes_limit_and_tag_at_once(raw: bytes, edited: bytes) -> None:
+    expected = edited.replace(b"TAG", TAG.encode())
+    assert apply_edits(raw, edit_body(parsed(raw), 7, TAG)) == expected
+
+
+def test_without_limit_or_tag_nothing_is_edited() -> None:
+    assert edit_body(parsed(b'{"max_tokens":null,"trace":null}'), None, None) == ()
+
+
+TRACES = st.just(None) | st.dictionaries(
+    st.sampled_from(["trace_id", "tollkeeper", "ä", ""]), JSON, max_size=3
+)
+
+
+@given(
+    members=st.dictionaries(NAMES, JSON, max_size=3),
+    own=st.fixed_dictionaries(
+        {},
+        optional={
+            "trace": TRACES | JSON,
+            "max_tokens": st.none(),
+            "max_completion_tokens": st.none(),
+        },
+    ),
+    last=st.dictionaries(NAMES, JSON, max_size=3),
+    keeps_unicode=st.booleans(),
+    indent=st.sampled_from([None, 0, 2]),
+    limit=st.none() | st.integers(1, 10**7),
+)
+def test_tagged_bodies_say_the_same_and_the_tag(
+    members: dict[str, Any],
+    own: dict[str, Any],
+    last: dict[str, Any],
+    keeps_unicode: bool,
+    indent: int | None,
+    limit: int | None,
+) -> None:
+    original = {**members, **own, **last}
+    raw = json.dumps(original, ensure_ascii=not keeps_unicode, indent=indent).encode()
+    edits = edit_body(parsed(raw), limit, TAG)
+    at = 0
+    for edit in edits:  # What Envoy's splice insists on.
+        assert at <= edit.offset <= edit.offset + edit.remove <= len(raw)
+        at = edit.offset + edit.remove
+    edited = apply_edits(raw, edits)
+    strict = parse(edited)
+    assert isinstance(strict, Body)
+    trace = original.get("trace")
+    if trace is None:
+        trace = {"trace_id": TAG}
+    elif isinstance(trace, dict):
+        trace = {"tollkeeper": TAG, **trace}
+    assert strict.members.pop("trace") == trace
+    limits = {name: strict.members.get(name) for name in ("max_tokens", "max_completion_tokens")}
+    if limit is not None and not any(original.get(name) for name in limits):
+        assert sorted(limits.values(), key=bool)[-1] == limit
+    untouched = [name for name in original if name not in {"trace", *limits}]
+    assert [name for name in strict.members if name in untouched] == untouched
+    assert all(strict.members[name] == original[name] for name in untouched)
+
+
 @given(
     members=st.dictionaries(NAMES, JSON, max_size=5),
     nulls=st.sets(LIMITS, max_size=2),

@@ -5,10 +5,12 @@ import json
 import time
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from authz import wire
 from authz.authenticate import Authenticator
 from authz.body import apply_edits
 from authz.catalogue import CatalogueSnapshot, KeyState
@@ -25,6 +27,7 @@ from meter.clock import ManualClock
 from meter.credentials import Pepper, mint
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.holds import Refusal
+from meter.providers.report_tags import ReportTags
 from tests.fakes import (
     EPOCH,
     FakeCatalogue,
@@ -63,6 +66,7 @@ class House:
     catalogue: FakeCatalogue
     keys: FakeProviderKeys
     snapshot: CatalogueSnapshot
+    metrics: Metrics
     decider: Decider
     service: CheckService
 
@@ -116,7 +120,7 @@ async def house() -> House:
         Terms(floor_tokens=16, max_body_bytes=2**20),
     )
     service = CheckService(decider, clock, metrics, DEADLINE_S)
-    return House(clock, holds, principals, catalogue, keys, snapshot, decider, service)
+    return House(clock, holds, principals, catalogue, keys, snapshot, metrics, decider, service)
 
 
 @pytest.mark.parametrize(("path", "endpoint"), list(ENDPOINTS.items()))
@@ -509,3 +513,69 @@ async def test_secrets_do_not_show(house: House) -> None:
     for shown in (repr(request()), str(request()), repr(allow), str(allow)):
         assert KEY not in shown
         assert "planted" not in shown
+
+
+TAGS = ReportTags.from_master_key(b"m" * 32)
+
+
+def tagging(house: House) -> House:
+    """The same house where the provider reports about requests."""
+    decider = Decider(
+        Authenticator(PEPPER, PrincipalCache(house.principals, house.clock, house.metrics, 0.9)),
+        house.snapshot,
+        LocalOnly(house.clock),
+        house.holds,
+        house.clock,
+        house.metrics,
+        Terms(floor_tokens=16, max_body_bytes=2**20),
+        TAGS.tag,
+    )
+    return replace(house, decider=decider)
+
+
+async def test_without_provider_reports_a_body_with_a_limit_is_not_touched(house: House) -> None:
+    assert (await house.allow({**CHAT, "max_tokens": 9})).edits == ()
+
+
+async def test_a_tag_leads_back_to_the_hold_and_does_not_name_it(house: House) -> None:
+    sent = request({**CHAT, "max_tokens": 9})
+    allow = await tagging(house).allow({**CHAT, "max_tokens": 9})
+    edited = apply_edits(sent.body, allow.edits)
+    assert TAGS.hold_id(json.loads(edited)["trace"]["trace_id"]) == allow.hold_id
+    assert allow.hold_id.hex not in edited.decode()
+    assert str(allow.hold_id) not in edited.decode()
+
+
+async def test_limit_and_tag_are_written_together(house: House) -> None:
+    members = {"größe": "🙂", **CHAT, "max_tokens": None, "trace": {"trace_id": "own"}}
+    allow = await tagging(house).allow(members)
+    edited = json.loads(apply_edits(request(members).body, allow.edits))
+    assert edited["max_tokens"] > 0
+    assert TAGS.hold_id(edited["trace"]["tollkeeper"]) == allow.hold_id
+    assert edited["trace"]["trace_id"] == "own"
+    decision = CheckResponse.FromString(wire.from_decision(allow)).dynamic_metadata
+    offsets = [
+        edit.struct_value.fields["offset"].number_value
+        for edit in decision.fields["edits"].list_value.values
+    ]
+    assert offsets == sorted(offsets)
+    assert len(offsets) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        (["2f1b7c1e-1c64-4a8e-9d3b-0123456789ab"], UUID("2f1b7c1e1c644a8e9d3b0123456789ab")),
+        (["2f1b7c1e1c644a8e9d3b0123456789ab"], None),
+        (["{2f1b7c1e-1c64-4a8e-9d3b-0123456789a}"], None),
+        (["2f1b7c1e-1c64-4a8e-9d3b-0123456789xx"], None),
+        (["2f1b7c1e-1c64-4a8e-9d3b-0123456789ab"] * 2, None),
+    ],
+)
+async def test_the_hold_remembers_envoys_id_of_the_request(
+    house: House, values: list[str], expected: UUID | None
+) -> None:
+    headers = (*request().headers, *(("x-request-id", value) for value in values))
+    allow = await house.allow(headers=headers)
+    assert house.holds.placed[allow.hold_id].request_id == expected
