@@ -11,7 +11,8 @@
     ├── SealBroken             a sealed secret does not open under this master key
     └── Outage                 something that we depend on does not answer
         ├── StoreUnavailable   Postgres
-        └── ProviderUnavailable  the upstream
+        ├── ProviderUnavailable  the upstream
+        └── EnvoyUnavailable   Envoy's administration interface
 
 A refusal is a value, an outage is an exception, a broken invariant is a crash.
 """
@@ -62,3 +63,7 @@ class ProviderUnavailable(Outage):
     def __init__(self, reason: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class EnvoyUnavailable(Outage):
+    """Envoy's administration interface does not answer, or answers what cannot be understood."""
