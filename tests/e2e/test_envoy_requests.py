@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 import yarl
 
+from authz.body import Body, apply_edits, edit_body, parse
 from authz.request import HEADERS_USED
 from tests.e2e.envoy_harness import PROVIDER_KEY, Gateway, metadata, running_gateway
 
@@ -143,6 +144,27 @@ async def test_edits_change_exactly_their_bytes(
     assert status == 200
     assert received.body == (body[:1] + b" " + body[1:] if expected is None else expected)
     assert received.header("content-length") == str(len(received.body))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"größe 🙂":"ä","max_tokens":null}',
+        '{"größe 🙂":"ä","trace":{"ü":"ö"},"max_completion_tokens":null}',
+        '{"max_tokens": null, "é":"€", "trace" : null }',
+        '{"é":"€"}',
+    ],
+)
+async def test_limit_and_tag_are_written_as_the_decision_means_it(
+    gateway: Gateway, raw: str
+) -> None:
+    body = parse(raw.encode())
+    assert isinstance(body, Body)
+    edits = edit_body(body, 77, "0123456789abcdef" * 2)
+    gateway.edit_next(gateway.reset(), [(one.offset, one.remove, one.insert) for one in edits])
+    status, _, _ = await gateway.post(raw.encode())
+    assert status == 200
+    assert gateway.provider.requests[0].body == apply_edits(raw.encode(), edits)
 
 
 async def test_a_body_of_20_mib_is_checked_whole_and_edited(gateway: Gateway) -> None:
