@@ -2,15 +2,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test lint format bench protos
+.PHONY: help setup up down status test lint format bench chaos rounds protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed
-SOURCES := authz meter tollkeeper tests $(wildcard bench)
+SOURCES := authz meter tollkeeper tests $(wildcard bench chaos)
 UP_OPTIONS ?=
+CHAOS_OPTIONS ?=
 
 help:
 	@echo "Tollkeeper: a prepaid gateway for large language models"
@@ -23,6 +24,8 @@ help:
 	@echo "  make lint     style, types and layers only"
 	@echo "  make format   put the style right"
 	@echo "  make bench    measure; rows go to bench/latest.json"
+	@echo "  make chaos    attack a whole stack, then look for a missing pico-dollar"
+	@echo "  make rounds   many at once against a balance for a few, 1,000 times"
 	@echo "  make protos   regenerate the protobuf modules"
 	@echo
 	@echo "Begin with: make up"
@@ -71,6 +74,14 @@ bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"
 	@$(BIN)/python -m bench
 	@echo "The rows are in bench/latest.json. Next: compare them with README.md"
+
+chaos: $(STAMP)
+	@$(BIN)/python -m chaos $(CHAOS_OPTIONS)
+	@echo "The figures are in chaos/latest.json. Next: compare them with README.md"
+
+rounds: $(STAMP)
+	@$(BIN)/python -m chaos.rounds
+	@echo "Done. Next: make chaos"
 
 protos: $(STAMP)
 	@echo "Generating protobuf modules from authz/protos and meter/protos"

@@ -1,0 +1,188 @@
+"""V3, V4, V6 and V7: settled is what was billed, once each, and nothing else."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Final
+from uuid import UUID
+
+from chaos.books import Books, Usage
+from chaos.records import Seen
+from chaos.upstream import Arrival, BillRow
+from chaos.verdict import Findings
+
+BASIS: Final = 10_000
+# Codes of refusals that are ours to make before anything goes up.
+OUR_REFUSALS: Final = frozenset(
+    {"insufficient_credits", "unavailable", "rate_limit_exceeded", "invalid_api_key"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """All usage records of one hold together."""
+
+    hold_id: UUID
+    records: tuple[Usage, ...]
+
+    @property
+    def generation_ids(self) -> set[str]:
+        """One, or none where policy decided and the truth never turned up."""
+        return {one.generation_id for one in self.records if one.generation_id is not None}
+
+    @property
+    def cost_picos(self) -> int:
+        """What the provider is said to have charged."""
+        return sum(one.cost_picos for one in self.records)
+
+    @property
+    def charge_picos(self) -> int:
+        """What the customer paid."""
+        return sum(one.charge_picos for one in self.records)
+
+    @property
+    def is_by_policy(self) -> bool:
+        """Whether nobody knew what it cost when the last word was said."""
+        return all(one.source == "policy" for one in self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """How the books stand to the bill, in pico-dollars and rows."""
+
+    billed_picos: int
+    settled_picos: int
+    provisional_picos: int
+    lost: int
+    doubled: int
+    untagged: int
+
+    @property
+    def difference_picos(self) -> int:
+        """All that the books say the provider charged, less what it did."""
+        return self.settled_picos - self.billed_picos
+
+
+def settled_holds(books: Books) -> list[Settled]:
+    """Usage records, gathered by their hold."""
+    by_hold: dict[UUID, list[Usage]] = defaultdict(list)
+    for one in books.usage:
+        by_hold[one.hold_id].append(one)
+    return [Settled(hold_id, tuple(records)) for hold_id, records in by_hold.items()]
+
+
+def check_bill(books: Books, rows: list[BillRow], findings: Findings) -> Bill:
+    """Every row is settled exactly once at exactly its cost."""
+    costs = {row.generation_id: row.cost_picos for row in rows}
+    settled = settled_holds(books)
+    claims = Counter(one for hold in settled for one in hold.generation_ids)
+    lost = findings.demand_none("V3", "bill rows without a settlement", set(costs) - set(claims))
+    doubled = findings.demand_none("V3", "settled more than once", _doubled(settled, claims))
+    untagged = findings.demand_none(
+        "V7", "settlements without a bill row", _untagged(settled, costs)
+    )
+    wrong = [one.hold_id for one in settled if _is_wrong(one, costs)]
+    findings.demand_none("V4", "settled at another cost than billed", wrong)
+    provisional = sum(hold.cost_picos for hold in settled if hold.is_by_policy)
+    total = sum(hold.cost_picos for hold in settled) - provisional
+    return Bill(sum(costs.values()), total, provisional, lost, doubled, untagged)
+
+
+def _doubled(settled: list[Settled], claims: Counter[str]) -> Iterator[str]:
+    yield from (generation_id for generation_id, count in claims.items() if count > 1)
+    for hold in settled:
+        revisions = [one.revision for one in hold.records]
+        if sorted(revisions) != list(range(len(revisions))) or len(hold.generation_ids) > 1:
+            yield str(hold.hold_id)
+
+
+def _untagged(settled: list[Settled], costs: dict[str, int]) -> Iterator[UUID]:
+    for hold in settled:
+        is_billed = any(one in costs for one in hold.generation_ids)
+        if not is_billed and not hold.is_by_policy:
+            yield hold.hold_id
+
+
+def _is_wrong(hold: Settled, costs: dict[str, int]) -> bool:
+    billed = [costs[one] for one in hold.generation_ids if one in costs]
+    return bool(billed) and sum(billed) != hold.cost_picos
+
+
+def check_charges(books: Books, findings: Findings) -> None:
+    """Charges are cost and markup, rounded up once, and the ledger moved just these."""
+    holds = {hold.id: hold for hold in books.holds}
+    settled = settled_holds(books)
+    findings.demand_none(
+        "V6", "settlements without a hold", {one.hold_id for one in settled} - set(holds)
+    )
+    known = [one for one in settled if one.hold_id in holds]
+    wrong = [
+        one.hold_id
+        for one in known
+        if one.charge_picos
+        != ceil(Fraction(one.cost_picos * (BASIS + holds[one.hold_id].markup_bps), BASIS))
+    ]
+    findings.demand_none("V4", "charges that are not cost and markup", wrong)
+    strangers = [
+        one.hold_id
+        for one in known
+        if {record.account_id for record in one.records} != {holds[one.hold_id].account_id}
+    ]
+    findings.demand_none("V3", "charged to somebody else", strangers)
+    _check_moved(books, settled, findings)
+
+
+def _check_moved(books: Books, settled: list[Settled], findings: Findings) -> None:
+    paid, passed_on = Counter[UUID](), Counter[UUID]()
+    for posting in books.postings:
+        if posting.hold_id is not None:
+            for entry in posting.entries:
+                if entry.ledger_account == "customer":
+                    paid[posting.hold_id] -= entry.amount_picos
+                elif entry.ledger_account == "provider":
+                    passed_on[posting.hold_id] += entry.amount_picos
+    owed = {one.hold_id: (one.charge_picos, one.cost_picos) for one in settled}
+    wrong = [
+        hold_id
+        for hold_id in {*owed, *paid, *passed_on}
+        if owed.get(hold_id, (0, 0)) != (paid[hold_id], passed_on[hold_id])
+    ]
+    findings.demand_none("V4", "usage that the ledger tells otherwise", wrong)
+
+
+def check_holds(books: Books, findings: Findings) -> None:
+    """A hold ends once, and with a settlement if and only if it says so."""
+    counts = Counter(hold.id for hold in books.holds)
+    twice = [hold_id for hold_id, count in counts.items() if count > 1]
+    findings.demand_none("V3", "holds that stand twice", twice)
+    first = {one.hold_id for one in books.usage if one.revision == 0 and one.kind != "late"}
+    said = {hold.id for hold in books.ended if hold.state == "settled"}
+    findings.demand_none("V3", "settled holds without a usage record", said - first)
+    findings.demand_none("V3", "usage records of holds that ended otherwise", first - said)
+
+
+def check_arrivals(
+    books: Books, arrivals: list[Arrival], seen: list[Seen], findings: Findings
+) -> None:
+    """What reached the upstream had a hold, and was not refused to the client by us."""
+    known = {str(hold.request_id) for hold in books.holds}
+    without = [one.tag for one in arrivals if one.request_id not in known]
+    findings.demand_none("V6", "reached the upstream without a hold", without)
+    arrived = {one.tag for one in arrivals}
+    refused = [one.tag for one in seen if one.refusal in OUR_REFUSALS and one.tag in arrived]
+    findings.demand_none("V6", "refused by us, yet reached the upstream", refused)
+
+
+def check_clients(books: Books, rows: list[BillRow], seen: list[Seen], findings: Findings) -> None:
+    """What clients saw with their own eyes is billed, and charged to them."""
+    billed = {row.generation_id for row in rows}
+    answered = [(one, one.generation_id) for one in seen if one.status == 200 and one.generation_id]
+    unbilled = [one.tag for one, generation_id in answered if generation_id not in billed]
+    findings.demand_none("V3", "answered with 200, but not on the bill", unbilled)
+    payers = {one.generation_id: one.account_id for one in books.usage if one.generation_id}
+    foreign = [one.tag for one, paid in answered if payers.get(paid, one.account) != one.account]
+    findings.demand_none("V3", "charged to somebody else than who asked", foreign)
+    whole = [one.tag for one, paid in answered if one.is_complete and paid not in payers]
+    findings.demand_none("V3", "complete replies without a charge", whole)

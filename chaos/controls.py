@@ -1,0 +1,58 @@
+"""Negative controls: one rule switched off, after which the checker must find something."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import asyncpg
+
+from chaos.schedule import Fault
+from chaos.stack import ChaosStack
+
+RULES: Final = ("file", "unique", "lookup")
+
+_SETTINGS: Final[dict[str, dict[str, str]]] = {
+    "file": {"TOLLKEEPER_ENVOY_ACCESS_LOG": "", "TOLLKEEPER_PROVIDER_REPORTS": "false"},
+    "lookup": {"TOLLKEEPER_LOOKUPS_PER_SECOND": "0"},
+}
+# Without it a second arrival of the same ending meets nothing that says so.
+_NOT_UNIQUE: Final = """
+    DO $$
+    DECLARE
+        key record;
+    BEGIN
+        FOR key IN
+            SELECT conrelid::regclass AS relation, conname FROM pg_constraint
+            WHERE contype IN ('p', 'u') AND conparentid = 0 AND conrelid IN (
+                'usage_records'::regclass, 'postings'::regclass, 'entries'::regclass,
+                'ended_holds'::regclass)
+        LOOP
+            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', key.relation, key.conname);
+        END LOOP;
+    END $$;
+    """
+
+
+def settings_without(rule: str | None) -> Mapping[str, str]:
+    """What the stack is told instead; nothing where the rule is not a setting."""
+    return _SETTINGS.get(rule or "", {})
+
+
+async def break_rule(stack: ChaosStack, rule: str | None) -> None:
+    """Take the rule out of a fresh database, where that is where it lives."""
+    if rule == "unique":
+        connection = await asyncpg.connect(stack.dsn())
+        try:
+            await connection.execute(_NOT_UNIQUE)
+        finally:
+            await connection.close()
+
+
+def control_faults(rule: str, load_s: float) -> list[Fault]:
+    """The fault that this rule is there for, and no other."""
+    match rule:
+        case "file":
+            return [Fault(0.5, "sever_stream", (), load_s, 0)]
+        case "unique":
+            moments = [load_s * part / 8 for part in range(2, 8)]
+            return [Fault(at_s, "replay_stream", (), 0.0, 0) for at_s in moments]
+    return []

@@ -1,0 +1,74 @@
+"""Lines of Envoy's file log as the stream would have carried them."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from google.protobuf import struct_pb2
+
+from meter.protos import access_log_pb2 as pb
+
+_FLAGS: Final = {
+    "UT": "upstream_request_timeout",
+    "LR": "local_reset",
+    "UR": "upstream_remote_reset",
+    "UF": "upstream_connection_failure",
+    "UC": "upstream_connection_termination",
+    "DC": "downstream_connection_termination",
+    "SI": "stream_idle_timeout",
+    "DPE": "downstream_protocol_error",
+    "DR": "downstream_remote_reset",
+    "UPE": "upstream_protocol_error",
+}
+_DECISION: Final = ("hold_id", "account_id", "credential_id", "model", "endpoint", "is_streaming")
+
+
+def message_from_lines(lines: Iterable[str]) -> bytes:
+    """One StreamAccessLogs message with an entry for each line."""
+    message = pb.StreamAccessLogsMessage()
+    message.identifier.log_name = "replayed"
+    for line in lines:
+        _fill(message.http_logs.log_entry.add(), json.loads(line))
+    return message.SerializeToString()
+
+
+def _fill(entry: pb.HTTPAccessLogEntry, line: dict[str, Any]) -> None:
+    common = entry.common_properties
+    common.start_time.FromDatetime(datetime.fromisoformat(line["start_time"]))
+    common.duration.FromTimedelta(_ms(line.get("duration_ms")))
+    if line.get("first_upstream_byte_ms") is not None:
+        common.time_to_first_upstream_rx_byte.FromTimedelta(_ms(line["first_upstream_byte_ms"]))
+    if line.get("upstream_attempts"):
+        common.upstream_request_attempt_count = int(line["upstream_attempts"])
+    common.access_log_type = getattr(pb.AccessLogType, line["type"])
+    common.stream_id = line.get("request_id") or ""
+    _fill_metadata(common.metadata, line)
+    for flag in (line.get("flags") or "-").split(","):
+        if flag in _FLAGS:
+            setattr(common.response_flags, _FLAGS[flag], True)
+    if line.get("code"):
+        entry.response.response_code.value = int(line["code"])
+    entry.response.response_code_details = line.get("details") or ""
+    if line.get("generation_id"):
+        entry.response.response_headers["x-generation-id"] = line["generation_id"]
+
+
+def _fill_metadata(metadata: pb.Metadata, line: dict[str, Any]) -> None:
+    decision = {name: line[name] for name in _DECISION if line.get(name) is not None}
+    metadata.filter_metadata["envoy.filters.http.ext_authz"].CopyFrom(_struct(decision))
+    if isinstance(line.get("usage"), dict):
+        metadata.filter_metadata["tollkeeper.usage"].CopyFrom(_struct(line["usage"]))
+    if line.get("upstream_status") is not None:
+        status = {"status": line["upstream_status"]}
+        metadata.filter_metadata["tollkeeper.upstream"].CopyFrom(_struct(status))
+
+
+def _struct(fields: dict[str, Any]) -> struct_pb2.Struct:
+    found = struct_pb2.Struct()
+    found.update(fields)
+    return found
+
+
+def _ms(value: Any) -> timedelta:
+    return timedelta(milliseconds=int(value or 0))

@@ -1,0 +1,163 @@
+"""A whole stack in a state folder of its own, and the processes that make it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from tollkeeper.stack.home import find_supervisor, locate
+from tollkeeper.stack.postgres import DATABASE, OWNER_ROLE, SERVICE_ROLE, SUPERUSER
+
+COMMAND_TIMEOUT_S: Final = 180.0
+KINDS: Final = ("envoy", "authz", "meter", "postgres", "redis")
+_FOREIGN: Final = ("TOLLKEEPER_", "OPENROUTER_", "SIMULATOR_")
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One process as the supervisor last noted it."""
+
+    name: str
+    pid: int | None
+    restarts: int
+    is_healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosStack:
+    """A stack below `home`; `environment` is all that its processes are told."""
+
+    home: Path
+    environment: Mapping[str, str] = field(repr=False)
+    instances: int
+
+    def up(self) -> None:
+        """Start it. Raises RuntimeError with what the command said when it does not come up."""
+        many = ["--authz", str(self.instances), "--meter", str(self.instances)]
+        self._run("up", "--detach", *(many if self.instances > 1 else []))
+
+    def down(self) -> None:
+        """End it, if it runs."""
+        if find_supervisor(locate(self.home)):
+            self._run("down")
+
+    def _run(self, *arguments: str) -> None:
+        outcome = subprocess.run(
+            [sys.executable, "-m", "tollkeeper", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env=dict(self.environment),
+            timeout=COMMAND_TIMEOUT_S,
+        )
+        if outcome.returncode != 0:
+            told = f"{outcome.stdout}\n{outcome.stderr}"
+            raise RuntimeError(f"`tollkeeper {arguments[0]}` failed:\n{told}")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the sockets are."""
+        return locate(self.home).run
+
+    @property
+    def access_log(self) -> Path:
+        """Envoy's file log."""
+        return locate(self.home).envoy / "access.jsonl"
+
+    @property
+    def bill(self) -> Path:
+        """The upstream's own account of what it charged."""
+        return locate(self.home).simulator / "bill.jsonl"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where Redis listens."""
+        return self.run_folder / "redis.sock"
+
+    @property
+    def operator_token(self) -> str:
+        """What administrators present."""
+        return locate(self.home).operator_token.read_text().strip()
+
+    def endpoint(self, name: str) -> str:
+        """The address of `gateway`, `api` or `simulator`, without a path."""
+        return str(self._status()["endpoints"][name])
+
+    def dsn(self, role: str = SUPERUSER) -> str:
+        """How `role` reaches the books."""
+        return f"postgresql://{role}@/{DATABASE}?host={self.run_folder / 'pg'}"
+
+    @property
+    def service_dsn(self) -> str:
+        """The books as authz and the meter may touch them."""
+        return self.dsn(SERVICE_ROLE)
+
+    @property
+    def owner_dsn(self) -> str:
+        """The books as migrations may change them."""
+        return self.dsn(OWNER_ROLE)
+
+    def components(self) -> list[Component]:
+        """All of them, in the order in which they are started."""
+        return [
+            Component(one["component"], one["pid"], one["restarts"], one["is_healthy"])
+            for one in self._status()["components"]
+        ]
+
+    def instances_of(self, kind: str) -> list[Component]:
+        """The processes that do the same: `authz` may be one or several."""
+        same = re.compile(rf"{kind}(\W?\d+)?")
+        return [one for one in self.components() if same.fullmatch(one.name)]
+
+    def is_well(self) -> bool:
+        """Whether every component answers."""
+        return all(one.is_healthy for one in self.components())
+
+    def ingest_sockets(self) -> list[Path]:
+        """Where the meters take the access-log stream in."""
+        return sorted(self.run_folder.glob("ingest*.sock"))
+
+    def _status(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(locate(self.home).status.read_text())
+        return document
+
+
+def signal_family(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and its children; those that are gone are left out."""
+    try:
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for one in family:
+        try:
+            one.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def chaos_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Our environment without what another stack would bring in, and with these settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    return kept | {
+        "TOLLKEEPER_HOME": str(home),
+        "TOLLKEEPER_PORT": str(_free_port()),
+        "TOLLKEEPER_API_PORT": str(_free_port()),
+        **settings,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
