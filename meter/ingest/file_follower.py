@@ -85,6 +85,7 @@ class FileFollower:
     def __init__(
         self,
         log: Path,
+        reader: FileReader,
         positions: Positions,
         settling: Settling,
         note_undecided: NoteUndecided,
@@ -93,7 +94,7 @@ class FileFollower:
         crash_points: CrashPoints,
     ) -> None:
         self._path = str(log.absolute())
-        self._reader = FileReader(log)
+        self._reader = reader
         self._positions = positions
         self._settling = settling
         self._note_undecided = note_undecided

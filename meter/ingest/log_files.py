@@ -8,6 +8,7 @@ from meter.clock import Clock
 from meter.crash_points import CrashPoints
 from meter.ingest.file_follower import FileFollower, NoteUndecided, Positions, Settling
 from meter.ingest.file_metrics import FileMetrics
+from meter.ingest.file_reader import FileReader
 from meter.ingest.file_rotation import Bounds
 from meter.ingest.file_tending import Admin, FileTending
 
@@ -41,7 +42,7 @@ class AccessLogFile:
         bounds: Bounds | None = None,
     ) -> None:
         self._follower = FileFollower(
-            log, positions, settling, note_undecided, metrics, clock, crash_points
+            log, FileReader(log), positions, settling, note_undecided, metrics, clock, crash_points
         )
         self._tending = FileTending(log, self._follower, admin, bounds or Bounds(), metrics, clock)
 
