@@ -24,8 +24,21 @@ class RecentEndings:
         self._seen: OrderedDict[UUID, int] = OrderedDict()
 
     def fresh(self, observations: Iterable[Observation]) -> list[Observation]:
-        """Those that are not identical, but for their source, with what was settled before."""
-        return [each for each in observations if not self._is_repeat(each)]
+        """Those that repeat neither what was settled before nor one another.
+
+        Sameness does not ask which of the two logs told of it.
+        """
+        found: list[Observation] = []
+        among: set[int] = set()
+        for each in observations:
+            if each.source not in _LOGS:
+                found.append(each)
+                continue
+            likeness = _likeness(each)
+            if likeness not in among and self._seen.get(each.hold_id) != likeness:
+                among.add(likeness)
+                found.append(each)
+        return found
 
     def remember(self, settled: Iterable[Observation]) -> None:
         """Note what is in the books now. Never call it for what could not be settled."""
@@ -34,12 +47,6 @@ class RecentEndings:
                 self._seen[observation.hold_id] = _likeness(observation)
         while len(self._seen) > self._most:
             self._seen.popitem(last=False)
-
-    def _is_repeat(self, observation: Observation) -> bool:
-        if observation.source not in _LOGS:
-            return False
-        known = self._seen.get(observation.hold_id)
-        return known is not None and known == _likeness(observation)
 
 
 def _likeness(observation: Observation) -> int:
