@@ -12,7 +12,7 @@ WITH known AS (
 )
 INSERT INTO lookups AS l (hold_id, generation_id, reason, observed, due_at, deadline_at)
 SELECT k.id, k.generation_id, k.reason, k.observed,
-       clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN $8 ELSE $7 END::interval,
+       clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN $8::interval ELSE $7::interval END,
        clock_timestamp() + $8::interval
 FROM known k
 ON CONFLICT (hold_id) DO UPDATE SET

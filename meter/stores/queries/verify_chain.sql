@@ -22,8 +22,8 @@ WHERE l.number IS NULL
        AND (s.batch IS NULL OR l.postings <> s.postings OR l.entries <> s.entries
             OR l.hash <> sha256(l.previous_hash || convert_to(s.lines, 'UTF8'))))
 UNION ALL
-SELECT 'head' FROM ledger_head h
-WHERE (h.number, h.hash) IS DISTINCT FROM (
-    SELECT coalesce(max(b.number), 0),
-           coalesce((array_agg(b.hash ORDER BY b.number DESC))[1], sha256('tollkeeper ledger'))
-    FROM ledger_batches b)
+SELECT 'head'
+FROM ledger_head h
+LEFT JOIN (SELECT number, hash FROM ledger_batches ORDER BY number DESC LIMIT 1) youngest ON true
+WHERE h.number <> coalesce(youngest.number, 0)
+   OR h.hash <> coalesce(youngest.hash, sha256('tollkeeper ledger'))
