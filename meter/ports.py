@@ -64,7 +64,7 @@ class ReportedGenerations(Protocol):
     async def note(self, pairs: Sequence[tuple[UUID, str]]) -> int:
         """Remember which generation answered which hold; returns how many were of use.
 
-        Pairs whose hold is unknown or has ended are ignored: a report only says where to look,
-        it never settles by itself. Idempotent, because reports arrive more than once.
+        Pairs are ignored whose hold is not in the books, or was settled: a report only says
+        where to look, it never settles by itself. Idempotent, because reports come twice.
         """
         ...
