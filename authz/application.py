@@ -20,6 +20,7 @@ from authz.principals import PrincipalCache
 from authz.service import CheckService
 from authz.settings import Settings
 from meter.clock import SystemClock
+from meter.crash_points import crash_points_in
 from meter.credentials import Pepper
 from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
@@ -59,7 +60,9 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
             KEYED_SESSION,
         )
         closing.push_async_callback(_close_pool, pool)
-        holds = PostgresHolds(pool, timedelta(seconds=settings.authz_hold_lifetime_s))
+        crash_points = crash_points_in(settings.crash_folder)
+        lifetime = timedelta(seconds=settings.authz_hold_lifetime_s)
+        holds = PostgresHolds(pool, lifetime, crash_points)
         closing.push_async_callback(holds.close)
         metrics = Metrics(CollectorRegistry())
         limiter = _limiter(settings, metrics)
@@ -70,7 +73,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         closing.callback(refreshing.cancel)
         decider = _decider(settings, master_key, pool, snapshot, limiter, holds, metrics)
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
-        service = CheckService(decider, SystemClock(), metrics, deadline_after_s)
+        service = CheckService(decider, SystemClock(), metrics, deadline_after_s, crash_points)
         examination = Examination(pool, snapshot, limiter)
         health = HealthServer(examination.examine, metrics.registry)
         closing.push_async_callback(health.stop)

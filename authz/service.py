@@ -17,6 +17,7 @@ from authz.metrics import Metrics
 from authz.request import AuthRequest
 from authz.transport import Answer
 from meter.clock import Clock
+from meter.crash_points import CrashPoints, NoCrashPoints
 from meter.errors import BrokenInvariant, Outage, ProviderUnavailable
 
 # A flood of refusals must not become a flood of log lines; the metrics count every one.
@@ -30,9 +31,15 @@ class CheckService:
     """Answers checks."""
 
     def __init__(
-        self, decider: Decider, clock: Clock, metrics: Metrics, deadline_after_s: float
+        self,
+        decider: Decider,
+        clock: Clock,
+        metrics: Metrics,
+        deadline_after_s: float,
+        crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
     ) -> None:
         self._decider = decider
+        self._crash_points = crash_points
         self._clock = clock
         self._metrics = metrics
         self._deadline_after_s = deadline_after_s
@@ -78,6 +85,7 @@ class CheckService:
 
     def _tell(self, request: AuthRequest | None, decision: Decision) -> Answer:
         if isinstance(decision, Allow):
+            self._crash_points.reach("authz.before_answer")
             self._metrics.count_decision("allow", "ok")
             _log.debug("check_allowed", request_id=_short_id(request), hold_id=decision.hold_id.hex)
             take_back = partial(self._decider.take_back, decision.hold_id)

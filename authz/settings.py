@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     authz_expected_instances: int = Field(default=1, ge=1, le=1_000)
     # Whether bodies carry a tag, by which the provider's reports lead back to holds.
     provider_reports: bool = False
+    # For fault tests only: see meter/crash_points.py.
+    crash_folder: Path | None = None
 
     @classmethod
     def from_environment(cls) -> "Settings":

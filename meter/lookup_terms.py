@@ -1,8 +1,11 @@
-"""How long we look for the usage of a request before a policy decides."""
+"""Looking for the usage of a request: how long before a policy decides, and what is waiting."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
+
+from meter.usage import Observation
 
 FIRST_DELAY: Final = timedelta(seconds=3)
 PATIENCE: Final = timedelta(minutes=15)
@@ -15,3 +18,25 @@ class LookupTerms:
 
     first_delay: timedelta = FIRST_DELAY
     patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLookup:
+    """A request to find out about.
+
+    `seen` is what an access log told of it, None where none did; `placed_at` is that of its hold.
+    `is_overdue` says that the time to find out is over, `is_decided` that a policy has decided
+    and only the truth is waited for.
+    """
+
+    hold_id: UUID
+    generation_id: str | None
+    reason: str
+    seen: Observation | None
+    attempts: int
+    created_at: datetime
+    placed_at: datetime
+    is_decided: bool
+    is_overdue: bool
+    is_live: bool
+    is_settled: bool

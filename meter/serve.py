@@ -12,25 +12,24 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.dependencies import ApiDependencies, Readiness
+from meter.api.dependencies import ApiDependencies, ProviderReports, Readiness
 from meter.catalogue_sync import CatalogueSync
 from meter.clock import SystemClock
 from meter.collector import spare_long_lived_objects
+from meter.crash_points import crash_points_in
 from meter.credentials import Pepper, SecretText
-from meter.errors import InvalidRequest, StoreUnavailable
-from meter.ingest.batcher import Batcher
-from meter.ingest.metrics import IngestMetrics
-from meter.ingest.server import STOP_GRACE_S, AccessLogService, build_server
+from meter.errors import StoreUnavailable
+from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
-from meter.settings import MeterSettings
+from meter.settings import MeterSettings, read_secret
+from meter.settling import settling
 from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.lookups import PostgresLookups
 from meter.stores.operators import OperatorStore
-from meter.stores.postgres import KEYED_SESSION, PostgresPool, open_pool
+from meter.stores.postgres import PostgresPool, open_pool
 from meter.stores.provider_keys import PostgresProviderKeys
-from meter.stores.settlements import PostgresSettlements
 
 OPERATOR: Final = "operator"
-SETTLEMENT_CONNECTIONS: Final = 2
 ADMISSION_RETRY_S: Final = 0.5
 API_STOP_GRACE_S: Final = 5
 # Longer than Envoy keeps an idle connection to us, so that no request meets a closing one.
@@ -54,11 +53,11 @@ async def serve(settings: MeterSettings) -> None:
     that cannot be listened on.
     """
     master_key = MasterKey.from_file(settings.master_key_file)
-    token = _operator_token(settings)
+    token = read_secret(settings.operator_token, settings.operator_token_file, "the operator token")
     registry = CollectorRegistry()
+    crash_points = crash_points_in(settings.crash_folder)
     dsn = settings.database_url.get_secret_value()
     pool = await open_pool(dsn, settings.database_connections)
-    books_pool = await open_pool(dsn, SETTLEMENT_CONNECTIONS, KEYED_SESSION)
     catalogue = PostgresCatalogue(pool)
     keys = PostgresProviderKeys(pool, master_key)
     sync = CatalogueSync(
@@ -73,19 +72,19 @@ async def serve(settings: MeterSettings) -> None:
         registry=registry,
         provider_base_url=settings.provider_base_url,
         readiness={"catalogue": lambda: _catalogue_readiness(sync)},
+        provider_reports=_provider_reports(settings, pool, master_key),
     )
     stop = _stop_signal()
     async with (
         _closing(pool),
-        _closing(books_pool),
-        _ingest(settings, books_pool, registry) as settling,
+        settling(settings, pool, keys, registry, crash_points) as ending,
         _background("operator admission", _admit_operator(pool, token)),
         _background("catalogue sync", sync.run()) as syncing,
         _api(settings, outside) as answering,
     ):
         spare_long_lived_objects()
         _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
-        await _until_stopped(stop, settling, syncing, answering)
+        await _until_stopped(stop, *ending, syncing, answering)
         _log.info("meter_stopping")
 
 
@@ -106,18 +105,18 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _operator_token(settings: MeterSettings) -> SecretText | None:
-    if settings.operator_token is not None:
-        return SecretText(settings.operator_token.get_secret_value())
-    if settings.operator_token_file is None:
+def _provider_reports(
+    settings: MeterSettings, pool: PostgresPool, master_key: MasterKey
+) -> ProviderReports | None:
+    token = read_secret(
+        settings.provider_reports_token,
+        settings.provider_reports_token_file,
+        "the token of provider reports",
+    )
+    if not settings.provider_reports or token is None:
         return None
-    try:
-        text = settings.operator_token_file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise InvalidRequest(f"the operator token cannot be read: {error.strerror}") from error
-    if not text:
-        raise InvalidRequest(f"the operator token file {settings.operator_token_file} is empty")
-    return SecretText(text)
+    tags = ReportTags.from_master_key(master_key.reveal())
+    return ProviderReports(token, tags, PostgresLookups(pool, settings.lookup_terms))
 
 
 async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
@@ -135,23 +134,6 @@ async def _catalogue_readiness(sync: CatalogueSync) -> Readiness:
     """The last catalogue stays usable while the provider is away, so it is never required."""
     reason = None if sync.is_synced else "not synced since this meter started"
     return Readiness(is_ready=sync.is_synced, reason=reason, is_required=False)
-
-
-@contextlib.asynccontextmanager
-async def _ingest(
-    settings: MeterSettings, pool: PostgresPool, registry: CollectorRegistry
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Take the access log in; at the end stop reading first, then settle what is queued."""
-    metrics = IngestMetrics(registry)
-    batcher = Batcher(PostgresSettlements(pool), metrics)
-    server = build_server(AccessLogService(batcher, metrics), settings.ingest_listen)
-    settling = batcher.start()
-    await server.start()
-    try:
-        yield settling
-    finally:
-        await server.stop(STOP_GRACE_S)
-        await batcher.drain()
 
 
 @contextlib.asynccontextmanager

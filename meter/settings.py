@@ -1,5 +1,6 @@
 """The meter's settings, all from the environment, all prefixed `TOLLKEEPER_`."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.credentials import SecretText
 from meter.errors import InvalidRequest
+from meter.lookup_terms import LookupTerms
 from meter.telemetry import LogFormat
 
 _CONTAINER_SECRETS: Final = Path("/run/secrets")
@@ -62,8 +64,28 @@ class MeterSettings(BaseSettings):
     ingest_listen: str = "127.0.0.1:8082"
     catalogue_sync_every_s: float = Field(default=300.0, gt=0)
     database_connections: int = Field(default=10, ge=3, le=200)
+    # Envoy's JSON access log, the second way to a settlement; without it the stream is alone.
+    envoy_access_log: Path | None = None
+    # Envoy's administration interface, for rotating that log and for its own alarms.
+    envoy_admin: str | None = None
+    lookup_first_delay_s: float = Field(default=3.0, ge=0, le=3_600)
+    # How long a request may stay unknown before a policy decides.
+    lookup_patience_s: float = Field(default=900.0, ge=1, le=604_800)
+    # 0 never asks the provider; each meter asks at most so often.
+    lookups_per_second: float = Field(default=20.0, ge=0, le=1_000)
+    sweep_every_s: float = Field(default=1.0, gt=0, le=3_600)
+    # For fault tests only: see meter/crash_points.py.
+    crash_folder: Path | None = None
     # Whether the provider's reports of finished generations are taken in, and by which token.
     provider_reports: bool = False
     provider_reports_token: SecretStr | None = None
     provider_reports_token_file: Path | None = None
     log_format: LogFormat = "json"
+
+    @property
+    def lookup_terms(self) -> LookupTerms:
+        """How long we look for the usage of a request."""
+        return LookupTerms(
+            first_delay=timedelta(seconds=self.lookup_first_delay_s),
+            patience=timedelta(seconds=self.lookup_patience_s),
+        )

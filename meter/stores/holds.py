@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from meter.crash_points import CrashPoints, NoCrashPoints
 from meter.errors import StoreUnavailable
 from meter.holds import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
 from meter.stores.postgres import KeptConnection, PostgresPool, acquire, query
@@ -40,8 +41,14 @@ class PostgresHolds:
     `lifetime` is how long a hold stays before the sweep may end it.
     """
 
-    def __init__(self, pool: PostgresPool, lifetime: timedelta) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        lifetime: timedelta,
+        crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
+    ) -> None:
         self._pool = pool
+        self._crash_points = crash_points
         self._lifetime = lifetime
         self._waiting: deque[_Waiting] = deque()
         self._kept = KeptConnection(pool)
@@ -103,6 +110,7 @@ class PostgresHolds:
             self._is_committing = False
 
     async def _commit(self, batch: list[_Waiting]) -> None:
+        self._crash_points.reach("authz.before_hold")
         try:
             async with self._kept.use() as connection:
                 rows = await connection.fetch(query("place_holds"), *self._arguments(batch))
@@ -114,6 +122,7 @@ class PostgresHolds:
         except Exception as error:
             await self._commit_apart(batch, error)
             return
+        self._crash_points.reach("authz.after_hold")
         answers = {row["hold_id"]: _to_answer(row) for row in rows}
         for waiting in batch:
             if not waiting.answer.done():

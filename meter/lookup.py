@@ -1,0 +1,240 @@
+"""Finds out what requests used whose usage is unknown: by the provider's record, else by policy.
+
+The queue is in Postgres. A look-up that was begun and not ended, because its meter died, is begun
+again; settling is idempotent, so it may be.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from meter.clock import Clock
+from meter.crash_points import CrashPoints
+from meter.errors import Outage, ProviderUnavailable, SealBroken
+from meter.lookup_terms import PendingLookup
+from meter.policy import PolicyDecision, judge, verdict_of
+from meter.settlement_batch import BatchPlan
+from meter.usage import Observation, ReportedUsage, Source
+
+TICK_S: Final = 0.25
+CONCURRENT_LOOKUPS: Final = 16
+BACKOFF_FIRST: Final = timedelta(seconds=1)
+BACKOFF_MOST: Final = timedelta(minutes=1)
+MOST_DOUBLINGS: Final = 10
+# A provider may still come up with a record after a policy has decided.
+ASK_AFTER_DECISION_EVERY: Final = timedelta(hours=1)
+ASK_AFTER_DECISION_FOR: Final = timedelta(days=3)
+
+_log = structlog.get_logger(__name__)
+
+# Asks the provider for the usage of a generation. None when it knows none by this id; raises
+# ProviderUnavailable, StoreUnavailable or SealBroken.
+FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
+
+
+class Lookups(Protocol):
+    """The queue; `meter.stores.lookups` has the real one. All raise StoreUnavailable."""
+
+    async def claim(self, limit: int) -> list[PendingLookup]:
+        """Take look-ups that are due."""
+        ...
+
+    async def postpone(
+        self, hold_id: UUID, delay: timedelta, is_outage: bool = False, is_decided: bool = False
+    ) -> None:
+        """Ask again after a delay."""
+        ...
+
+    async def forget(self, hold_ids: Sequence[UUID]) -> None:
+        """End look-ups that have nothing left to find out."""
+        ...
+
+
+class Endings(Protocol):
+    """Where what was found out goes; `meter.stores.settlements` has the real one."""
+
+    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
+        """Settle by the provider's record."""
+        ...
+
+    async def decide(self, decisions: Sequence[PolicyDecision]) -> BatchPlan:
+        """End by policy."""
+        ...
+
+
+class LookupMetrics:
+    """What became of look-ups."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.outcomes = Counter(
+            "tollkeeper_lookups",
+            "Look-ups by outcome (found, no_record, unavailable, settled_meanwhile, decided).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "tollkeeper_policy_decisions",
+            "Holds ended by policy, by rule and verdict.",
+            ["rule", "verdict"],
+            registry=registry,
+        )
+        self.bookings = Counter(
+            "tollkeeper_lookup_bookings",
+            "Usage records made by look-ups and policy, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+
+
+class LookupWorker:
+    """One task of a meter. `per_second` bounds how often this meter asks the provider; 0 is never.
+
+    `has_reports` says that the provider reports every generation that it bills.
+    """
+
+    def __init__(
+        self,
+        lookups: Lookups,
+        endings: Endings,
+        find_usage: FindUsage,
+        clock: Clock,
+        metrics: LookupMetrics,
+        crash_points: CrashPoints,
+        per_second: float,
+        has_reports: bool,
+    ) -> None:
+        self._lookups = lookups
+        self._endings = endings
+        self._find_usage = find_usage
+        self._clock = clock
+        self._metrics = metrics
+        self._crash_points = crash_points
+        self._per_second = per_second
+        self._has_reports = has_reports
+
+    async def run(self) -> None:
+        """Look up for ever, through outages of Postgres and of the provider."""
+        allowance = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            most = max(1.0, self._per_second * TICK_S)
+            allowance = min(most, allowance + self._per_second * TICK_S)
+            if allowance < 1:
+                continue
+            try:
+                allowance -= await self.look_up(min(int(allowance), CONCURRENT_LOOKUPS))
+            except (Outage, SealBroken) as error:
+                _log.warning("lookups_wait", reason=str(error))
+
+    async def look_up(self, limit: int) -> int:
+        """Take up to `limit` look-ups that are due through one step; returns how many.
+
+        Raises StoreUnavailable or SealBroken; what was not ended is taken up again later.
+        """
+        pending = await self._lookups.claim(limit)
+        done = await asyncio.gather(*map(self._step, pending), return_exceptions=True)
+        for outcome in done:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return len(pending)
+
+    async def _step(self, pending: PendingLookup) -> None:
+        if pending.is_settled:
+            await self._finish(pending, "settled_meanwhile")
+        elif pending.generation_id is None:
+            await self._without_id(pending)
+        else:
+            await self._ask(pending, pending.generation_id)
+
+    async def _without_id(self, pending: PendingLookup) -> None:
+        if not pending.is_live:
+            await self._finish(pending, "settled_meanwhile")
+        elif pending.is_overdue:
+            await self._decide(pending)
+            await self._finish(pending, "decided")
+        else:
+            await self._lookups.postpone(pending.hold_id, BACKOFF_FIRST)
+
+    async def _ask(self, pending: PendingLookup, generation_id: str) -> None:
+        try:
+            usage = await self._find_usage(generation_id)
+        except ProviderUnavailable as error:
+            self._metrics.outcomes.labels("unavailable").inc()
+            delay = max(_backoff(pending), timedelta(seconds=error.retry_after_s or 0))
+            await self._lookups.postpone(pending.hold_id, delay, is_outage=True)
+            return
+        if usage is None:
+            await self._no_record(pending)
+            return
+        self._crash_points.reach("meter.after_lookup")
+        plans = await self._endings.settle([_found(pending, generation_id, usage)])
+        self._count(plans)
+        await self._finish(pending, "found")
+
+    async def _no_record(self, pending: PendingLookup) -> None:
+        self._metrics.outcomes.labels("no_record").inc()
+        if not pending.is_overdue:
+            await self._lookups.postpone(pending.hold_id, _backoff(pending))
+        elif not pending.is_decided:
+            await self._decide(pending)
+            await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY, is_decided=True)
+        elif self._clock.now() - pending.created_at < ASK_AFTER_DECISION_FOR:
+            await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY)
+        else:
+            await self._finish(pending, "decided")
+
+    async def _decide(self, pending: PendingLookup) -> None:
+        rule = judge(pending.seen, pending.generation_id, self._has_reports)
+        verdict = verdict_of(rule)
+        decision = PolicyDecision(pending.hold_id, verdict, rule, pending.seen)
+        plan = await self._endings.decide([decision])
+        if plan.endings:
+            self._metrics.decisions.labels(rule.value, verdict.value).inc()
+            _log.warning(
+                "policy_decided",
+                hold_id=str(pending.hold_id),
+                rule=rule.value,
+                verdict=verdict.value,
+                charge_picos=sum(booking.charge_picos for booking in plan.bookings),
+            )
+        self._count([plan])
+
+    async def _finish(self, pending: PendingLookup, outcome: str) -> None:
+        self._metrics.outcomes.labels(outcome).inc()
+        await self._lookups.forget([pending.hold_id])
+
+    def _count(self, plans: Sequence[BatchPlan]) -> None:
+        for plan in plans:
+            for booking in plan.bookings:
+                self._metrics.bookings.labels(booking.kind.value).inc()
+
+
+def _backoff(pending: PendingLookup) -> timedelta:
+    doublings = min(max(pending.attempts - 1, 0), MOST_DOUBLINGS)
+    return min(BACKOFF_MOST, BACKOFF_FIRST * (1 << doublings))
+
+
+def _found(pending: PendingLookup, generation_id: str, usage: ReportedUsage) -> Observation:
+    """What the log saw, with the usage that the provider says; or that alone."""
+    if pending.seen is not None:
+        return replace(pending.seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)
+    return Observation(
+        hold_id=pending.hold_id,
+        started_at=pending.placed_at,
+        latency_ms=0,
+        time_to_first_byte_ms=None,
+        status_code=0,
+        provider_status=None,
+        response_flags="",
+        reached_provider=True,
+        is_streaming=False,
+        generation_id=generation_id,
+        usage=usage,
+        source=Source.LOOKUP,
+    )

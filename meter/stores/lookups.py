@@ -1,0 +1,74 @@
+"""The queue of requests whose usage is unknown. In Postgres, so that no restart loses one."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from meter.lookup_terms import LookupTerms, PendingLookup
+from meter.stores.observations import observation_from_json
+from meter.stores.postgres import PostgresPool, acquire, query
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+# Whoever took a look-up and died has it taken over after so long.
+LEASE: Final = timedelta(seconds=30)
+
+
+class PostgresLookups:
+    """Implements `meter.ports.Lookups` and `ReportedGenerations`."""
+
+    def __init__(self, pool: PostgresPool, terms: LookupTerms) -> None:
+        self._pool = pool
+        self._terms = terms
+
+    async def note(self, pairs: Sequence[tuple[UUID, str]]) -> int:
+        """Remember which generations answered which holds; returns how many were news."""
+        told = dict(pairs)
+        async with acquire(self._pool) as connection:
+            noted: int = await connection.fetchval(
+                query("note_generations"),
+                list(told),
+                list(told.values()),
+                self._terms.first_delay,
+                self._terms.patience,
+            )
+        return noted
+
+    async def claim(self, limit: int) -> list[PendingLookup]:
+        """Take look-ups that are due; for LEASE they are nobody else's."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(query("claim_lookups"), limit, LEASE)
+        return [_to_pending(row) for row in rows]
+
+    async def postpone(
+        self, hold_id: UUID, delay: timedelta, is_outage: bool = False, is_decided: bool = False
+    ) -> None:
+        """Ask again after a delay. In an outage the time to find out grows by as much."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(
+                query("postpone_lookup"), hold_id, delay, is_outage, is_decided
+            )
+
+    async def forget(self, hold_ids: Sequence[UUID]) -> None:
+        """End look-ups that have nothing left to find out."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(query("forget_lookups"), list(hold_ids))
+
+
+def _to_pending(row: "Record") -> PendingLookup:
+    observed = row["observed"]
+    return PendingLookup(
+        hold_id=row["hold_id"],
+        generation_id=row["generation_id"],
+        reason=row["reason"],
+        seen=None if observed is None else observation_from_json(observed),
+        attempts=row["attempts"],
+        created_at=row["created_at"],
+        placed_at=row["placed_at"],
+        is_decided=row["is_decided"],
+        is_overdue=row["is_overdue"],
+        is_live=row["is_live"],
+        is_settled=row["is_settled"],
+    )

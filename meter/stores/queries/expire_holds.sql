@@ -1,0 +1,16 @@
+-- Open holds past their limit, by the clock of the database, become unknown: what became of their
+-- requests is to be found out. Holds that somebody settles at this moment are left to them.
+WITH overdue AS (
+    SELECT id FROM holds WHERE state = 'open' AND expires_at <= clock_timestamp()
+    ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+), marked AS (
+    UPDATE holds h SET state = 'unknown', unknown_reason = 'no_entry'
+    FROM overdue WHERE h.id = overdue.id
+    RETURNING h.id
+), queued AS (
+    INSERT INTO lookups (hold_id, reason, due_at, deadline_at)
+    SELECT id, 'no_entry', clock_timestamp() + $2::interval, clock_timestamp() + $2::interval
+    FROM marked
+    ON CONFLICT (hold_id) DO NOTHING
+)
+SELECT count(*) FROM marked

@@ -1,0 +1,23 @@
+-- Remembers which generation answered a request whose hold is still live, or ended recently
+-- without the truth, and makes a look-up due; returns how many of them that was news of.
+WITH told AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[]) AS t (hold_id, generation_id)
+), wanted AS (
+    SELECT t.hold_id, t.generation_id, coalesce(h.unknown_reason, 'reported') AS reason
+    FROM told t JOIN holds h ON h.id = t.hold_id
+    UNION ALL
+    SELECT t.hold_id, t.generation_id, 'reported'
+    FROM told t JOIN ended_holds h ON h.id = t.hold_id
+    WHERE h.reason <> 'settled' AND h.placed_at > clock_timestamp() - interval '7 days'
+), noted AS (
+    INSERT INTO lookups AS l (hold_id, generation_id, reason, due_at, deadline_at)
+    SELECT w.hold_id, w.generation_id, w.reason,
+           clock_timestamp() + $3::interval, clock_timestamp() + $4::interval
+    FROM wanted w
+    ON CONFLICT (hold_id) DO UPDATE SET
+        generation_id = excluded.generation_id, due_at = excluded.due_at,
+        deadline_at = excluded.deadline_at
+    WHERE l.generation_id IS NULL
+    RETURNING 1
+)
+SELECT count(*) FROM noted

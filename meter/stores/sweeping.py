@@ -1,0 +1,54 @@
+"""What the sweep finds and ends in Postgres. Raises StoreUnavailable during an outage."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from meter.crash_points import CrashPoints
+from meter.holds import HoldEnding
+from meter.stores.postgres import PostgresPool, acquire, query
+
+SWEEP_LIMIT: Final = 500
+# Longer than a stopped authz can sleep and still have its hold refused by its own deadline.
+UNDECIDED_KEPT: Final = timedelta(minutes=30)
+
+
+class PostgresSweeping:
+    """Ends holds that no settlement will end. Several meters may sweep at once."""
+
+    def __init__(self, pool: PostgresPool, patience: timedelta, crash_points: CrashPoints) -> None:
+        self._pool = pool
+        self._patience = patience
+        self._crash_points = crash_points
+
+    async def note_undecided(self, request_ids: Sequence[UUID]) -> None:
+        """Remember requests that ended before a decision reached Envoy."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(query("note_undecided"), list(request_ids))
+
+    async def release_undecided(self) -> int:
+        """Release what is held for such requests; returns how many holds that ended."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            rows = await connection.fetch(query("find_undecided_holds"), SWEEP_LIMIT)
+            if not rows:
+                return 0
+            released: int = await connection.fetchval(
+                query("release_holds"), [row["id"] for row in rows], HoldEnding.UNDECIDED.value
+            )
+            self._crash_points.reach("sweep.before_commit")
+        return released
+
+    async def expire(self) -> int:
+        """Open holds past their limit become unknown; returns how many did."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            expired: int = await connection.fetchval(
+                query("expire_holds"), SWEEP_LIMIT, self._patience
+            )
+            self._crash_points.reach("sweep.before_commit")
+        return expired
+
+    async def forget_undecided(self) -> None:
+        """Forget the oldest of the requests that were remembered."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(query("forget_undecided"), UNDECIDED_KEPT)
