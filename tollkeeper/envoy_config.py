@@ -26,6 +26,9 @@ TEMPLATE = _PACKAGED if _PACKAGED.is_file() else _HERE.parent / "envoy" / "envoy
 VALIDATE_TIMEOUT_S = 30.0
 # Envoy's default of ten seconds would keep money facts in memory that long.
 ACCESS_LOG_FLUSH_MS = 100
+# How long a draining Envoy still takes connections: a balancer in front, or a second Envoy
+# on the same port, has to be there for those that come later.
+LISTENER_DRAIN_S = 1
 SYSTEM_CA_FILES = (
     Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Ubuntu, Alpine
     Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, RHEL
@@ -100,6 +103,9 @@ def command(config: Path, concurrency: int, binary: Path | None = None) -> list[
         *("--concurrency", str(concurrency)),
         *("--file-flush-interval-msec", str(ACCESS_LOG_FLUSH_MS)),
         *("--log-level", "warning"),
+        # While it drains, each answer asks its client to open another connection.
+        *("--drain-time-s", str(LISTENER_DRAIN_S)),
+        *("--drain-strategy", "immediate"),
         # Two Envoys on one machine would otherwise share memory for restarts.
         "--disable-hot-restart",
     ]

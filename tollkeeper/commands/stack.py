@@ -1,4 +1,4 @@
-"""`tollkeeper up`, `down` and `status`."""
+"""`tollkeeper up`, `down`, `restart` and `status`."""
 
 import asyncio
 import json
@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tollkeeper.errors import CommandError
+from tollkeeper.stack.control import ask_restart
 from tollkeeper.stack.detach import bring_down, start_detached
+from tollkeeper.stack.home import locate
 from tollkeeper.stack.inspection import Inspection, inspect
 from tollkeeper.stack.report import Reporter
 from tollkeeper.stack.settings import StackSettings, load_settings
@@ -30,10 +32,19 @@ ApiPortOption = Annotated[
 ]
 
 
+AuthzOption = Annotated[
+    int | None, typer.Option("--authz", help="How many authz (TOLLKEEPER_AUTHZ_INSTANCES, 1).")
+]
+MeterOption = Annotated[
+    int | None, typer.Option("--meter", help="How many meters (TOLLKEEPER_METER_INSTANCES, 1).")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(up)
     app.command()(down)
+    app.command()(restart)
     app.command()(status)
 
 
@@ -42,10 +53,14 @@ def up(
     home: HomeOption = None,
     port: PortOption = None,
     api_port: ApiPortOption = None,
+    authz: AuthzOption = None,
+    meter: MeterOption = None,
     report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the whole system on this machine and keep it running until Ctrl-C."""
-    settings = load_settings(home=home, port=port, api_port=api_port)
+    settings = load_settings(
+        home=home, port=port, api_port=api_port, authz_instances=authz, meter_instances=meter
+    )
     settings.demand_upstream()
     if detach:
         start_detached(settings, list(_options(settings)))
@@ -69,6 +84,15 @@ def down(home: HomeOption = None) -> None:
     typer.echo("stopped" if was_running else "nothing was running")
 
 
+def restart(
+    component: Annotated[str, typer.Argument(help="Such as authz (all of them) or authz-2.")],
+    home: HomeOption = None,
+) -> None:
+    """Restart a component of the running system with grace, one instance after the other."""
+    for line in ask_restart(locate(load_settings(home=home).home), component):
+        typer.echo(line)
+
+
 def status(
     home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -87,6 +111,8 @@ def _options(settings: StackSettings) -> Iterator[str]:
     yield from ("--home", str(settings.home.absolute()))
     yield from ("--port", str(settings.port))
     yield from ("--api-port", str(settings.api_port))
+    yield from ("--authz", str(settings.authz_instances))
+    yield from ("--meter", str(settings.meter_instances))
 
 
 def _show(found: Inspection, console: Console) -> None:

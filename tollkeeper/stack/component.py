@@ -8,6 +8,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 
 Probe = Callable[[], Awaitable[bool]]
+Drain = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class Component:
     `stop_signal` asks it to end and leaves it `stop_timeout_s` to do so.
     `death_signal` is what the kernel sends it when the supervisor is gone and
     nobody is left to insist.
+
+    `drain` is awaited before `stop_signal`, for a process that ends at once on it.
+    `step_aside` makes room for a successor beside the running process, and returns
+    how that process is drained when the successor is ready. `is_noticed` says whether
+    those who send work here know, after a restart, that it is ready again.
     """
 
     name: str
@@ -27,6 +33,9 @@ class Component:
     death_signal: signal.Signals = signal.SIGKILL
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
+    drain: Drain | None = field(default=None, repr=False)
+    step_aside: Callable[[], Drain] | None = field(default=None, repr=False)
+    is_noticed: Probe | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ MARKER = "tollkeeper-home"
 LAYOUT_VERSION = "1"
 # A fresh volume may hold these before anybody has used it.
 FOREIGN_ENTRIES = frozenset({"lost+found"})
-_LONGEST_SOCKET = "pg/.s.PGSQL.5432"
+_LONGEST_SOCKET = "authz-16-health.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,18 @@ class Home:
     @property
     def status(self) -> Path:
         return self.root / "status.json"
+
+    @property
+    def access_log(self) -> Path:
+        return self.envoy / "access.jsonl"
+
+    @property
+    def envoy_admin(self) -> Path:
+        return self.run / "envoy-admin.sock"
+
+    @property
+    def control(self) -> Path:
+        return self.run / "control.sock"
 
     @property
     def pid(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tollkeeper.stack import children
-from tollkeeper.stack.component import Component
+from tollkeeper.stack.component import Component, Drain
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.logs import bound, last_line
 from tollkeeper.stack.probes import seconds_since
@@ -19,12 +19,17 @@ MAX_BACKOFF_S = 5.0
 STEADY_AFTER_S = 10.0
 STARTING_PROBE_INTERVAL_S = 0.05
 HEALTH_PROBE_INTERVAL_S = 1.0
+# Those who have not noticed by then are not there to notice.
+NOTICE_TIMEOUT_S = 5.0
 
 Report = Callable[[str], None]
 
 
 class Keeper:
-    """One component, kept running from `start` until `stop`."""
+    """One component, kept running from `start` until `stop`.
+
+    `fault` never has a result; it has an exception when the keeping itself failed.
+    """
 
     def __init__(self, component: Component, logs: Path, status: StatusFile, report: Report):
         self._component = component
@@ -33,11 +38,13 @@ class Keeper:
         self._report = report
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._restarting = asyncio.Lock()
+        self.fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def keeping(self) -> asyncio.Task[None] | None:
-        """The task that watches; it only ends by a fault in the supervisor itself."""
-        return self._keeping
+    def name(self) -> str:
+        """The component's."""
+        return self._component.name
 
     async def start(self) -> None:
         """Start and wait until ready.
@@ -45,6 +52,55 @@ class Keeper:
         Raises StackError when the component dies or is not ready in time.
         """
         began = time.monotonic()
+        await self._bring_up()
+        self._report(f"{self._component.name:<10} ready after {seconds_since(began)}")
+        self._begin_keeping()
+
+    async def restart(self) -> None:
+        """End the process with grace and have another ready in its place.
+
+        Raises StackError when the new one does not get ready; it is tried again then, as after
+        any other death.
+        """
+        async with self._restarting:
+            began = time.monotonic()
+            if self._keeping is not None:
+                await _cancel(self._keeping)
+            try:
+                if self._component.step_aside is not None and self._is_alive:
+                    await self._replace(self._component.step_aside)
+                else:
+                    await self._end()
+                    await self._bring_up()
+                await self._until_noticed()
+            finally:
+                self._begin_keeping()
+            self._report(f"{self._component.name:<10} restarted in {seconds_since(began)}")
+
+    async def stop(self) -> None:
+        """End the component and do not start it again."""
+        if self._keeping is not None:
+            await _cancel(self._keeping)
+        if self._process is None:
+            return
+        self._note(state=State.STOPPING, is_healthy=False)
+        await self._end()
+        self._note(state=State.STOPPED, pid=None, started_at=None)
+
+    @property
+    def _is_alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def _begin_keeping(self) -> None:
+        self._keeping = asyncio.create_task(self._keep())
+        self._keeping.add_done_callback(self._note_fault)
+
+    def _note_fault(self, keeping: asyncio.Task[None]) -> None:
+        """Only a fault in the supervisor itself ends the keeping."""
+        if not keeping.cancelled() and (error := keeping.exception()) and not self.fault.done():
+            self.fault.set_exception(error)
+
+    async def _bring_up(self) -> None:
         process = await self._spawn()
         exit_ = asyncio.create_task(process.wait())
         probing = asyncio.create_task(self._until_ready())
@@ -58,19 +114,36 @@ class Keeper:
             probing.result()
         finally:
             await _cancel(exit_, probing)
-        self._report(f"{self._component.name:<10} ready after {seconds_since(began)}")
-        self._keeping = asyncio.create_task(self._keep())
 
-    async def stop(self) -> None:
-        """End the component and do not start it again."""
-        if self._keeping is not None:
-            await _cancel(self._keeping)
+    async def _end(self) -> None:
         if self._process is None:
             return
-        self._note(state=State.STOPPING, is_healthy=False)
+        if self._component.drain is not None and self._is_alive:
+            await self._component.drain()
+        await self._stop_process(self._process)
+
+    async def _stop_process(self, process: asyncio.subprocess.Process) -> None:
         component = self._component
-        await children.stop(self._process, component.stop_signal, component.stop_timeout_s)
-        self._note(state=State.STOPPED, pid=None, started_at=None)
+        await children.stop(process, component.stop_signal, component.stop_timeout_s)
+
+    async def _replace(self, step_aside: Callable[[], Drain]) -> None:
+        """Have a successor ready before the old process is drained and ended."""
+        old = self._process
+        drain_old = step_aside()
+        try:
+            await self._bring_up()
+        finally:
+            # Without a successor the old one has to go too: its place is taken.
+            if old is not None:
+                await drain_old()
+                await self._stop_process(old)
+
+    async def _until_noticed(self) -> None:
+        is_noticed = self._component.is_noticed
+        deadline = time.monotonic() + NOTICE_TIMEOUT_S
+        # Another process notices; nothing in this one could wake us.
+        while is_noticed and time.monotonic() < deadline and not await is_noticed():  # noqa: ASYNC110
+            await asyncio.sleep(STARTING_PROBE_INTERVAL_S)
 
     async def _keep(self) -> None:
         backoff_s = FIRST_BACKOFF_S

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from tollkeeper.stack import demo
+from tollkeeper.stack.control import listening
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import locate, open_home, sole_supervisor
 from tollkeeper.stack.inspection import operator_token
@@ -62,8 +63,9 @@ async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) 
     reporter.line(_upstream(topology))
     await supervisor.start()
     text = await _final_word(topology)
-    reporter.ready(f"everything is up after {seconds_since(began)}\n\n{text}")
-    await supervisor.watch()
+    async with listening(topology.home, supervisor):
+        reporter.ready(f"everything is up after {seconds_since(began)}\n\n{text}")
+        await supervisor.watch()
 
 
 def _upstream(topology: Topology) -> str:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import tollkeeper
 from tollkeeper.stack.errors import StackError
+from tollkeeper.stack.instances import MAX_INSTANCES
 
 OPENROUTER_BASE_URL = "https://openrouter.ai/api/v1"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -20,8 +21,9 @@ class StackSettings(BaseSettings):
     """The environment of `tollkeeper up`, `down` and `status`.
 
     `address` and `port` are Envoy's: it speaks plain HTTP, so it listens on
-    loopback until told otherwise. `envoy_workers` are its threads. `api_port` is
-    the meter API's, always loopback. With `openrouter_api_key` the upstream is
+    loopback until told otherwise. `envoy_workers` are its threads, `envoy_drain_s` is
+    how long it may wait for requests under way when it is ended. `api_port` is the
+    first meter API's, always loopback. With `openrouter_api_key` the upstream is
     `openrouter_base_url`; without, the simulator.
     """
 
@@ -33,7 +35,10 @@ class StackSettings(BaseSettings):
     address: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
     api_port: int = Field(default=8081, ge=1, le=65535)
+    authz_instances: int = Field(default=1, ge=1, le=MAX_INSTANCES)
+    meter_instances: int = Field(default=1, ge=1, le=MAX_INSTANCES)
     envoy_workers: int = Field(default_factory=lambda: _workers(), ge=1, le=256)
+    envoy_drain_s: float = Field(default=30.0, ge=0, le=3600)
     operator_token: SecretStr | None = None
     openrouter_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENROUTER_API_KEY"

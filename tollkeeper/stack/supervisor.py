@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from tollkeeper.stack.component import Component, Phase, Step
+from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.keeper import Keeper, Report
 from tollkeeper.stack.probes import seconds_since
 from tollkeeper.stack.status import State, StatusFile
@@ -19,6 +20,8 @@ class Supervisor:
         self._status = status
         self._report = report
         self._started: list[list[Keeper]] = []
+        # Two restarts at once could take both instances of a kind away.
+        self._restarting = asyncio.Lock()
 
     async def start(self) -> None:
         """Bring everything up.
@@ -34,8 +37,25 @@ class Supervisor:
 
     async def watch(self) -> None:
         """Return never; raise what went wrong in the supervisor itself, if anything does."""
-        keeping = [keeper.keeping for phase in self._started for keeper in phase]
-        await asyncio.gather(*(task for task in keeping if task is not None))
+        await asyncio.gather(*(keeper.fault for keeper in self._keepers))
+
+    async def restart(self, name: str, report: Report) -> None:
+        """Restart a component, or all instances of one, each ready before the next is touched.
+
+        Raises StackError when there is none of that name, and when one does not come back.
+        """
+        chosen = [keeper for keeper in self._keepers if _is_called(keeper.name, name)]
+        if not chosen:
+            known = ", ".join(keeper.name for keeper in self._keepers)
+            raise StackError(f"There is no component {name!r}; there are {known}.")
+        async with self._restarting:
+            for keeper in chosen:
+                report(f"{keeper.name:<10} restarting ...")
+                await keeper.restart()
+
+    @property
+    def _keepers(self) -> list[Keeper]:
+        return [keeper for phase in self._started for keeper in phase]
 
     async def stop(self) -> None:
         """End everything that was started, last phase first."""
@@ -63,3 +83,9 @@ class Supervisor:
         began = time.monotonic()
         await one.run()
         self._report(f"{one.name:<10} done after {seconds_since(began)}")
+
+
+def _is_called(keeper_name: str, asked: str) -> bool:
+    """`authz` means every instance of it, `authz-2` that one."""
+    kind, _, number = keeper_name.rpartition("-")
+    return asked in (keeper_name, kind if number.isdigit() else keeper_name)

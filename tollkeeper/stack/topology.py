@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tollkeeper import envoy_config
 from tollkeeper.stack import binaries, demo, postgres, redis_server
 from tollkeeper.stack.children import run_to_end
 from tollkeeper.stack.component import Component, Phase, Probe, Step
@@ -16,15 +15,25 @@ from tollkeeper.stack.environment import (
     service_environment,
     simulator_environment,
 )
+from tollkeeper.stack.envoy_server import EnvoyServer
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import Home, write_private
-from tollkeeper.stack.ports import LOOPBACK, free_port_like
+from tollkeeper.stack.instances import (
+    AuthzInstance,
+    Instances,
+    MeterInstance,
+    instances,
+    kept_port,
+)
+from tollkeeper.stack.ports import LOOPBACK
 from tollkeeper.stack.privileges import run_as
 from tollkeeper.stack.probes import answers_ok
 from tollkeeper.stack.settings import OPENROUTER_BASE_URL, StackSettings
 
 PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
+# The meter settles what is queued: 20 s at most, after the API's 5 s and the stream's 2 s.
+SERVICE_STOP_TIMEOUT_S = 35.0
 CATALOGUE_TIMEOUT_S = 15.0
 CATALOGUE_POLL_S = 0.1
 BROADCAST_PATH = "/api/v1/provider-reports/openrouter"
@@ -40,6 +49,7 @@ class Topology:
     settings: StackSettings
     database: postgres.PostgresServer
     redis: redis_server.RedisServer
+    instances: Instances
     simulator_port: int | None
 
     @property
@@ -49,6 +59,8 @@ class Topology:
             "gateway": f"http://{LOOPBACK}:{self.settings.port}",
             "api": f"http://{LOOPBACK}:{self.settings.api_port}",
         }
+        for meter in self.instances.meters[1:]:
+            found[meter.name.replace("meter", "api")] = f"http://{meter.api}"
         if self.simulator_port:
             found["simulator"] = f"http://{LOOPBACK}:{self.simulator_port}"
         return found
@@ -60,6 +72,11 @@ class Topology:
             return f"{self.endpoints['simulator']}/api/v1"
         return self.settings.openrouter_base_url or OPENROUTER_BASE_URL
 
+    @property
+    def envoy(self) -> EnvoyServer:
+        """The door before all of it."""
+        return EnvoyServer(self.home, self.settings, self.instances, self.provider_base_url)
+
     def phases(self) -> tuple[Phase, ...]:
         """Everything to start, in order."""
         first: list[Component | Step] = [self._postgres(), self._redis()]
@@ -70,19 +87,19 @@ class Topology:
             tuple(first),
             (Step("database", self._migrate),),
             (Step("provider", self._seal_provider_key),),
-            (self._meter(),),
+            tuple(self._meter(one) for one in self.instances.meters),
             # The doorman takes the catalogue in when it starts; it has to be there.
             (Step("catalogue", self._await_catalogue),),
-            (self._authz(),),
-            (self._envoy(),),
+            tuple(self._authz(one) for one in self.instances.authz),
+            (self.envoy.component(),),
         )
 
     async def _prepare(self) -> None:
         await asyncio.to_thread(self.database.prepare)
         await asyncio.to_thread(self.redis.prepare)
-        for name in ("authz.sock", "authz-health.sock", "ingest.sock", "envoy-admin.sock"):
-            (self.home.run / name).unlink(missing_ok=True)
-        self._write_envoy_config()
+        for socket in self.instances.sockets:
+            socket.unlink(missing_ok=True)
+        self.envoy.prepare()
 
     async def _migrate(self) -> None:
         await postgres.create_roles_and_database(self.database)
@@ -150,65 +167,48 @@ class Topology:
             simulator_environment(settings),
         )
 
-    def _meter(self) -> Component:
-        api = f"{LOOPBACK}:{self.settings.api_port}"
+    def _meter(self, meter: MeterInstance) -> Component:
         settings = {
-            "TOLLKEEPER_METER_LISTEN": api,
-            "TOLLKEEPER_INGEST_LISTEN": f"unix:{self.home.run / 'ingest.sock'}",
+            "TOLLKEEPER_METER_LISTEN": meter.api,
+            "TOLLKEEPER_INGEST_LISTEN": f"unix:{meter.ingest}",
             "TOLLKEEPER_PROVIDER_BASE_URL": self.provider_base_url,
             **self._operator(),
         }
-        logs = {
-            "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.envoy / "access.jsonl"),
-            "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.run / 'envoy-admin.sock'}",
+        defaults = {
+            "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.access_log),
+            "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.envoy_admin}",
         }
-        return self._service("meter", settings, _answers(f"http://{api}/readyz"), logs)
+        is_ready = _answers(f"http://{meter.api}/readyz")
+        return self._service(meter.name, settings, defaults, is_ready, meter.api)
 
-    def _authz(self) -> Component:
-        health = self.home.run / "authz-health.sock"
+    def _authz(self, authz: AuthzInstance) -> Component:
         settings = {
             "TOLLKEEPER_REDIS_URL": self.redis.url,
-            "TOLLKEEPER_AUTHZ_LISTEN": f"unix:{self.home.run / 'authz.sock'}",
-            "TOLLKEEPER_AUTHZ_HEALTH_LISTEN": f"unix:{health}",
+            "TOLLKEEPER_AUTHZ_LISTEN": f"unix:{authz.listen}",
+            "TOLLKEEPER_AUTHZ_HEALTH_LISTEN": f"unix:{authz.health}",
         }
-        return self._service("authz", settings, _answers("http://authz/readyz", health))
+        defaults = {"TOLLKEEPER_AUTHZ_EXPECTED_INSTANCES": str(len(self.instances.authz))}
+        is_ready = _answers("http://authz/readyz", authz.health)
+        return self._service(authz.name, settings, defaults, is_ready, f"unix:{authz.listen}")
 
     def _service(
         self,
         name: str,
         settings: dict[str, str],
+        defaults: dict[str, str],
         is_ready: Probe,
-        defaults: dict[str, str] | None = None,
+        address: str,
     ) -> Component:
-        defaults = {**(defaults or {}), **self._reports()}
-        environment = service_environment({**self._books(), **settings}, defaults)
-        return Component(name, (*PYTHON_MODULE, name), is_ready, environment)
-
-    def _envoy(self) -> Component:
-        admin = self.home.run / "envoy-admin.sock"
-        configuration, workers = self.home.envoy / "envoy.yaml", self.settings.envoy_workers
+        """An instance that Envoy finds at `address`."""
+        kind, _, _ = name.partition("-")
         return Component(
-            "envoy",
-            tuple(envoy_config.command(configuration, workers, binaries.envoy_binary())),
-            _answers("http://envoy/ready", admin),
-            server_environment(),
+            name,
+            (*PYTHON_MODULE, kind),
+            is_ready,
+            service_environment({**self._books(), **settings}, {**self._reports(), **defaults}),
+            stop_timeout_s=SERVICE_STOP_TIMEOUT_S,
+            is_noticed=lambda: self.envoy.admin.routes_to(address),
         )
-
-    def _write_envoy_config(self) -> None:
-        run = self.home.run
-        addresses = envoy_config.EnvoyAddresses(
-            listen=f"{self.settings.address}:{self.settings.port}",
-            authz=f"unix:{run / 'authz.sock'}",
-            ingest=f"unix:{run / 'ingest.sock'}",
-            meter_api=f"{LOOPBACK}:{self.settings.api_port}",
-            provider_base_url=self.provider_base_url,
-            access_log=self.home.envoy / "access.jsonl",
-            admin_socket=run / "envoy-admin.sock",
-        )
-        try:
-            envoy_config.write(addresses, self.home.envoy / "envoy.yaml")
-        except envoy_config.EnvoyConfigError as error:
-            raise StackError(f"Envoy's configuration cannot be written: {error}.") from error
 
     def _books(self) -> dict[str, str]:
         """What everyone needs who reads or writes the books."""
@@ -250,19 +250,9 @@ def design(home: Home, settings: StackSettings) -> Topology:
         settings,
         postgres.PostgresServer(binaries.postgres_binaries(), data, home.run / "pg", user),
         redis_server.RedisServer(binaries.redis_binary(), home.run / "redis.sock", home.redis),
-        _simulator_port(home.simulator_port) if settings.has_simulator else None,
+        instances(home, settings.authz_instances, settings.meter_instances, settings.api_port),
+        kept_port(home.simulator_port) if settings.has_simulator else None,
     )
-
-
-def _simulator_port(path: Path) -> int:
-    """The port of last time, so that bookmarks and scripts keep working."""
-    try:
-        kept = int(path.read_text())
-    except (FileNotFoundError, ValueError):
-        kept = None
-    port = free_port_like(kept)
-    write_private(path, f"{port}\n")
-    return port
 
 
 def _kept_secret(path: Path, prefix: str) -> str:
