@@ -1,0 +1,277 @@
+"""Envoy's two logs make the same observations, and its administration rotates the file."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from authz.protos import ext_authz_pb2 as pb
+from meter.envoy_admin import EnvoyAdmin
+from meter.errors import EnvoyUnavailable, InvalidRequest
+from meter.ingest.file_lines import read_line
+from meter.ingest.file_rotation import Bounds
+from meter.ingest.file_tending import FileTending
+from meter.ingest.wire import observations_from_message
+from meter.protos import access_log_pb2 as log_pb
+from meter.undecided import UndecidedRequest
+from meter.usage import Observation, Source
+from tests.e2e.envoy_harness import Gateway, allow, error_json, running_gateway
+from tests.e2e.test_envoy_usage import USAGE, event, replies, streams
+from tests.file_log import Followed
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LINE_TIMEOUT_S = 5.0
+LEAVES_AFTER = aiohttp.ClientTimeout(total=0.25)
+# Digits that survive a double and digits that do not, small, large, whole and nothing.
+COSTS = ("0.000001234567", "1e-12", "123456.789012345", "0.12345678901234567", "25", "0", "5e-324")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[Gateway]:
+    async with running_gateway() as running:
+        yield running
+
+
+async def streamed(gateway: Gateway, hold_id: str) -> Observation:
+    """What the meter makes of the stream's entry."""
+    entry = await gateway.entries.of(hold_id)
+    message = log_pb.StreamAccessLogsMessage()
+    message.http_logs.log_entry.append(entry)
+    (observation,) = observations_from_message(message.SerializeToString())
+    return observation
+
+
+async def in_file(gateway: Gateway, hold_id: str) -> Observation:
+    """What the meter makes of the file's line."""
+    (meaning,) = await meanings(gateway, hold_id.encode())
+    assert isinstance(meaning, Observation)
+    return meaning
+
+
+async def meanings(gateway: Gateway, holding: bytes) -> list[Observation | UndecidedRequest | None]:
+    """What the lines with this text mean, once there is one."""
+    async with asyncio.timeout(LINE_TIMEOUT_S):
+        while True:
+            text = (gateway.folder / "access.jsonl").read_bytes()
+            whole = text[: text.rfind(b"\n") + 1].splitlines()
+            found = [read_line(each).meaning for each in whole if holding in each]
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def demand_same(gateway: Gateway, hold_id: str) -> Observation:
+    """Both logs told the same, field by field, of the request with this hold."""
+    stream, file = await streamed(gateway, hold_id), await in_file(gateway, hold_id)
+    assert file == replace(stream, source=Source.FILE)
+    assert repr(file.usage) == repr(stream.usage) or file.usage == stream.usage
+    assert stream.hold_id == UUID(hold_id)
+    return file
+
+
+def is_streaming(gateway: Gateway, hold_id: str) -> None:
+    async def decide(_: pb.CheckRequest) -> pb.CheckResponse:
+        response = allow(hold_id)
+        response.dynamic_metadata.update({"is_streaming": True})
+        return response
+
+    gateway.decisions.answer = decide
+
+
+@pytest.mark.parametrize("cost", COSTS)
+async def test_a_json_reply_and_a_stream_of_every_cost(gateway: Gateway, cost: str) -> None:
+    usage = json.dumps({**USAGE, "cost": "?"}).replace('"?"', cost)
+    hold_id = gateway.reset()
+    replies(gateway, f'{{"id":"gen-1","model":"m","usage":{usage}}}'.encode())
+    await gateway.post()
+    observation = await demand_same(gateway, hold_id)
+    assert observation.usage is not None and observation.usage.tokens.completion == 34
+    assert observation.response_bytes > 0
+
+    hold_id = gateway.reset()
+    is_streaming(gateway, hold_id)
+    streams(gateway, event(id="gen-1"), f'data: {{"usage":{usage}}}\n\n'.encode())
+    await gateway.post()
+    observation = await demand_same(gateway, hold_id)
+    assert observation.is_streaming and observation.usage is not None
+
+
+Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answering(status: int, text: str = "{}", **headers: str) -> Behaviour:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        body = text.encode()
+        return web.Response(
+            status=status, body=body, headers={"content-type": "application/json", **headers}
+        )
+
+    return answer
+
+
+async def cut_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(event(id="gen-1"))
+    await asyncio.sleep(0.02)
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def hang_up(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+async def slow_headers(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(0.4)
+    return web.Response(text="{}")
+
+
+async def slow_stream(request: web.Request) -> web.StreamResponse:
+    headers = {"content-type": "text/event-stream", "x-generation-id": "gen-1"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    await response.write(event(id="gen-1", text="héllo"))
+    await asyncio.sleep(0.4)
+    return response
+
+
+ENDINGS: dict[str, tuple[Behaviour, dict[str, Any]]] = {
+    "a refusal of the provider": (answering(402), {"status_code": 503, "provider_status": 402}),
+    "a bad request": (answering(400, error_json("bad")), {"provider_status": 400, "usage": None}),
+    "a fault of the provider": (answering(500, "oops"), {"provider_status": 500, "usage": None}),
+    "an answer of nothing": (answering(204, ""), {"provider_status": 204, "usage": None}),
+    "usage that is none": (answering(200, '{"usage":7}'), {"provider_status": 200, "usage": None}),
+    "no JSON": (answering(200, "{no"), {"usage": None}),
+    "an id in the header": (
+        answering(200, "{}", **{"x-generation-id": "gen-h"}),
+        {"generation_id": "gen-h"},
+    ),
+    "an id in the body": (answering(200, '{"id":"gen-b"}'), {"generation_id": "gen-b"}),
+    "a stream that is cut": (cut_stream, {"response_flags": "UPE", "generation_id": "gen-1"}),
+    "a provider that hangs up": (hang_up, {"response_flags": "UC", "provider_status": None}),
+    "a client that leaves early": (slow_headers, {"status_code": 0, "response_flags": "DC"}),
+    "a client that leaves late": (slow_stream, {"generation_id": "gen-1", "response_flags": "DC"}),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+async def test_every_other_ending(gateway: Gateway, name: str) -> None:
+    hold_id = gateway.reset()
+    gateway.provider.answer, expected = ENDINGS[name]
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        await gateway.post(timeout=LEAVES_AFTER)
+    observation = await demand_same(gateway, hold_id)
+    assert {field: getattr(observation, field) for field in expected} == expected
+
+
+async def test_an_edit_that_cannot_be_made_reaches_nobody(gateway: Gateway) -> None:
+    hold_id = gateway.reset()
+    gateway.edit_next(hold_id, [(50, 10, "x")])
+    assert (await gateway.post())[0] == 503
+    assert not (await demand_same(gateway, hold_id)).reached_provider
+
+
+async def test_a_client_that_leaves_during_the_check_is_undecided(gateway: Gateway) -> None:
+    hold_id = gateway.reset()
+
+    async def late(_: pb.CheckRequest) -> pb.CheckResponse:
+        await asyncio.sleep(0.6)
+        return allow(hold_id)
+
+    gateway.decisions.answer = late
+    with pytest.raises(TimeoutError):
+        await gateway.post(timeout=LEAVES_AFTER)
+    assert await is_undecided(gateway)
+
+
+async def test_a_check_that_takes_too_long_is_undecided(gateway: Gateway) -> None:
+    gateway.reset()
+
+    async def too_late(_: pb.CheckRequest) -> pb.CheckResponse:
+        await asyncio.sleep(2.3)
+        return allow("f" * 32)
+
+    gateway.decisions.answer = too_late
+    assert (await gateway.post())[0] == 503
+    assert await is_undecided(gateway)
+
+
+async def test_a_denial_is_decided(gateway: Gateway) -> None:
+    gateway.reset()
+
+    async def deny(_: pb.CheckRequest) -> pb.CheckResponse:
+        response = pb.CheckResponse(status=pb.Status(code=7))
+        response.denied_response.status.code = 402
+        response.denied_response.body = error_json("insufficient_credit")
+        return response
+
+    gateway.decisions.answer = deny
+    assert (await gateway.post())[0] == 402
+    assert not await is_undecided(gateway)
+
+
+async def is_undecided(gateway: Gateway) -> bool:
+    """Whether the request that was checked last ended undecided, by the id that authz saw."""
+    http = gateway.decisions.checks[-1].attributes.request.http
+    (asked,) = [each for each in http.header_map.headers if each.key == "x-request-id"]
+    (meaning,) = await meanings(gateway, asked.raw_value)
+    if meaning is None:
+        return False
+    assert isinstance(meaning, UndecidedRequest)
+    assert str(meaning.request_id) == asked.raw_value.decode()
+    return True
+
+
+async def test_envoy_opens_a_renamed_log_anew_and_no_line_is_lost(gateway: Gateway) -> None:
+    """A rotation under load, driven by the real parts against the real Envoy."""
+    log = gateway.folder / "access.jsonl"
+    followed = Followed(log)
+    admin = EnvoyAdmin(f"unix:{gateway.folder}/admin.sock")
+    bounds = Bounds(rotate_at_bytes=1, kept_files=1)
+    tending = FileTending(log, followed.follower, admin, bounds, followed.metrics, followed.clock)
+    hold_ids: list[str] = []
+    for _ in range(20):
+        hold_ids.append(gateway.reset())
+        await gateway.post()
+        await followed.read_all()
+        followed.clock.advance(1)
+        await tending.tend()
+    async with asyncio.timeout(LINE_TIMEOUT_S):
+        while hold_ids[-1] not in {hold.hex for hold in followed.settled.arrived}:
+            await followed.read_all()
+            await asyncio.sleep(0.02)
+    await tending.tend()
+    assert {UUID(hold_id) for hold_id in hold_ids} <= set(followed.settled.arrived)
+    assert followed.counted("rotations_total") >= 3
+    assert followed.counted("lines_total", kind="torn") == 0
+    assert len(list(log.parent.glob("access.jsonl*"))) <= 1 + bounds.kept_files + 1
+
+
+async def test_envoys_own_counters_can_be_read(gateway: Gateway) -> None:
+    admin = EnvoyAdmin(f"unix:{gateway.folder}/admin.sock")
+    counters = await admin.counters(r"^filesystem\.")
+    assert counters["filesystem.write_failed"] == 0
+    assert counters["filesystem.reopen_failed"] == 0
+    assert counters["filesystem.write_completed"] > 0
+
+
+async def test_an_administration_that_is_not_there_says_so(tmp_path: Path) -> None:
+    for address in (f"unix:{tmp_path}/none.sock", "127.0.0.1:1"):
+        with pytest.raises(EnvoyUnavailable):
+            await EnvoyAdmin(address).reopen_logs()
+    with pytest.raises(InvalidRequest):
+        EnvoyAdmin("nowhere")
