@@ -21,6 +21,18 @@ class LookupTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedGeneration:
+    """The provider's word that this generation answered the request of this hold.
+
+    `cost_picos` is None where it did not say what it cost.
+    """
+
+    hold_id: UUID
+    generation_id: str
+    cost_picos: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PendingLookup:
     """A request to find out about.
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from meter.accounts import Principal
 from meter.credentials import SecretText
 from meter.holds import HoldAnswer, HoldRequest
+from meter.lookup_terms import ReportedGeneration
 from meter.pricing import Model
 
 
@@ -61,10 +62,10 @@ class ProviderKeys(Protocol):
 class ReportedGenerations(Protocol):
     """Where is kept what a provider reports about requests that may still be unsettled."""
 
-    async def note(self, pairs: Sequence[tuple[UUID, str]]) -> int:
+    async def note(self, reports: Sequence[ReportedGeneration]) -> int:
         """Remember which generation answered which hold; returns how many were of use.
 
-        Pairs are ignored whose hold is not in the books, or was settled: a report only says
-        where to look, it never settles by itself. Idempotent, because reports come twice.
+        Those are ignored whose hold is not in the books, or was settled at the cost reported: a
+        report only says where to look, it never settles. Idempotent, because reports come twice.
         """
         ...

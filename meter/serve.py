@@ -18,7 +18,7 @@ from meter.clock import SystemClock
 from meter.collector import spare_long_lived_objects
 from meter.crash_points import crash_points_in
 from meter.credentials import Pepper, SecretText
-from meter.errors import StoreUnavailable
+from meter.errors import InvalidRequest, StoreUnavailable
 from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
 from meter.settings import MeterSettings, read_secret
@@ -113,8 +113,10 @@ def _provider_reports(
         settings.provider_reports_token_file,
         "the token of provider reports",
     )
-    if not settings.provider_reports or token is None:
+    if not settings.provider_reports:
         return None
+    if token is None:
+        raise InvalidRequest("provider reports are on, so TOLLKEEPER_PROVIDER_REPORTS_TOKEN is due")
     tags = ReportTags.from_master_key(master_key.reveal())
     return ProviderReports(token, tags, PostgresLookups(pool, settings.lookup_terms))
 

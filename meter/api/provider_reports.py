@@ -6,7 +6,6 @@ it cost is asked for there (docs/adr/0010-provider-reports.md).
 
 import hmac
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
@@ -17,6 +16,9 @@ from starlette.exceptions import HTTPException
 from meter.api.dependencies import FromBooks, ProviderReports
 from meter.api.fields import Reply
 from meter.api.problems import ProblemError
+from meter.errors import InvalidAmount
+from meter.lookup_terms import ReportedGeneration
+from meter.money import picos_from_decimal
 from meter.providers.broadcast import Report, read_reports
 from meter.providers.report_tags import ReportTags
 
@@ -107,14 +109,24 @@ async def take_openrouter_reports(
     May be said twice. 503 while the books are away, so that the sender tries again.
     """
     found = read_reports(await request.body())
-    pairs = [pair for report in found if (pair := _to_pair(report, reports.tags)) is not None]
-    noted = await reports.generations.note(pairs) if pairs else 0
+    ours = [one for report in found if (one := _to_generation(report, reports.tags)) is not None]
+    noted = await reports.generations.note(ours) if ours else 0
     metrics: ReportMetrics = request.app.state.report_metrics
     metrics.noted.inc(noted)
     metrics.ignored.inc(len(found) - noted)
     return ReportsTaken(noted=noted)
 
 
-def _to_pair(report: Report, tags: ReportTags) -> tuple[UUID, str] | None:
+def _to_generation(report: Report, tags: ReportTags) -> ReportedGeneration | None:
     hold_id = tags.hold_id(report.tag)
-    return None if hold_id is None else (hold_id, report.generation_id)
+    if hold_id is None:
+        return None
+    return ReportedGeneration(hold_id, report.generation_id, _cost_picos(report))
+
+
+def _cost_picos(report: Report) -> int | None:
+    """None as well for a number that is no money: the provider's record will be."""
+    try:
+        return None if report.cost_usd is None else picos_from_decimal(report.cost_usd)
+    except InvalidAmount:
+        return None

@@ -1,14 +1,16 @@
 """Reads OpenRouter's Broadcast: traces of finished generations, as OTLP JSON.
 
-Of a trace only two words are read: our tag, and the id of the generation. What it says about
-cost and tokens is not believed; the provider's own record is asked for those. The names are
-those of OpenRouter's documentation (Broadcast, Webhook).
+Of a trace three words are read: our tag, the id of the generation, and its cost. The cost is not
+believed: where it differs from what was settled, the provider's own record is asked for. The
+names are those of OpenRouter's documentation (Broadcast, Webhook).
 """
 
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, Final
 
 from meter.errors import InvalidRequest
@@ -20,16 +22,21 @@ GENERATION_ID_ATTRIBUTE: Final = "gen_ai.response.id"
 # Where the body had a `trace` of the client's own, our tag is a key beside the client's.
 TAG_MEMBER: Final = "tollkeeper"
 TAG_ATTRIBUTE: Final = f"trace.metadata.{TAG_MEMBER}"
-_READ: Final = frozenset({GENERATION_ID_ATTRIBUTE, TAG_ATTRIBUTE})
+COST_ATTRIBUTE: Final = "gen_ai.usage.total_cost"
+_TEXTS: Final = frozenset({GENERATION_ID_ATTRIBUTE, TAG_ATTRIBUTE})
 _GENERATION_ID = re.compile(rf"[!-~]{{1,{MAX_GENERATION_ID_CHARS}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """That a generation ended whose request had carried this tag, or a trace id not of ours."""
+    """That a generation ended whose request had carried this tag, or a trace id not of ours.
+
+    `cost_usd` is None where it is not said; it is only compared, never charged.
+    """
 
     tag: str
     generation_id: str
+    cost_usd: Decimal | None = None
 
 
 def read_reports(body: bytes) -> tuple[Report, ...]:
@@ -52,8 +59,8 @@ def _parse(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
+        payload = json.loads(body, parse_float=Decimal)
+    except (ValueError, RecursionError, InvalidOperation):
         raise InvalidRequest("the payload is not valid JSON") from None
     if not isinstance(payload, dict) or not isinstance(payload.get("resourceSpans", []), list):
         raise InvalidRequest("the payload is not OTLP JSON: `resourceSpans` must be a list")
@@ -79,7 +86,21 @@ def _report(span: dict[str, Any]) -> Report | None:
     tag = attributes.get(TAG_ATTRIBUTE) or span.get("traceId")
     if not isinstance(tag, str) or _GENERATION_ID.fullmatch(generation_id) is None:
         return None
-    return Report(tag.lower(), generation_id)
+    return Report(tag.lower(), generation_id, _cost(span))
+
+
+def _cost(span: dict[str, Any]) -> Decimal | None:
+    for attribute in islice(_objects(span, "attributes"), MAX_ATTRIBUTES):
+        value = attribute.get("value")
+        if attribute.get("key") == COST_ATTRIBUTE and isinstance(value, dict):
+            return _decimal(value.get("doubleValue"))
+    return None
+
+
+def _decimal(number: object) -> Decimal | None:
+    if isinstance(number, bool) or not isinstance(number, Decimal | int) or number < 0:
+        return None
+    return Decimal(number)
 
 
 def _attributes(span: dict[str, Any]) -> dict[str, str]:
@@ -90,6 +111,6 @@ def _attributes(span: dict[str, Any]) -> dict[str, str]:
             break
         name, value = attribute.get("key"), attribute.get("value")
         text = value.get("stringValue") if isinstance(value, dict) else None
-        if isinstance(name, str) and name in _READ and isinstance(text, str):
+        if isinstance(name, str) and name in _TEXTS and isinstance(text, str):
             found[name] = text
     return found

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from meter.lookup_terms import LookupTerms, PendingLookup
+from meter.lookup_terms import LookupTerms, PendingLookup, ReportedGeneration
 from meter.stores.observations import observation_from_json
 from meter.stores.postgres import PostgresPool, acquire, query
 
@@ -23,14 +23,15 @@ class PostgresLookups:
         self._pool = pool
         self._terms = terms
 
-    async def note(self, pairs: Sequence[tuple[UUID, str]]) -> int:
+    async def note(self, reports: Sequence[ReportedGeneration]) -> int:
         """Remember which generations answered which holds; returns how many were news."""
-        told = dict(pairs)
+        told = list({report.hold_id: report for report in reports}.values())
         async with acquire(self._pool) as connection:
             noted: int = await connection.fetchval(
                 query("note_generations"),
-                list(told),
-                list(told.values()),
+                [report.hold_id for report in told],
+                [report.generation_id for report in told],
+                [report.cost_picos for report in told],
                 self._terms.first_delay,
                 self._terms.patience,
             )

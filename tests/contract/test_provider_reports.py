@@ -33,6 +33,7 @@ from meter.clock import SystemClock
 from meter.credentials import SecretText
 from meter.errors import InvalidRequest, ProviderUnavailable, StoreUnavailable
 from meter.holds import new_hold_id
+from meter.lookup_terms import ReportedGeneration
 from meter.providers.generations import fetch_generation
 from meter.providers.key_usage import fetch_key_usage
 from meter.providers.report_tags import ReportTags
@@ -61,11 +62,15 @@ class NotedGenerations:
     calls: int = 0
     has_more: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def note(self, pairs: Sequence[tuple[UUID, str]]) -> int:
+    async def note(self, reports: Sequence[ReportedGeneration]) -> int:
         self.calls += 1
         if self.is_away:
             raise StoreUnavailable("away")
-        fresh = {hold_id: found for hold_id, found in pairs if hold_id in self.holds}
+        fresh = {
+            report.hold_id: report.generation_id
+            for report in reports
+            if report.hold_id in self.holds
+        }
         self.noted |= fresh
         self.has_more.set()
         return len(fresh)

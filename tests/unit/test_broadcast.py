@@ -1,6 +1,7 @@
-"""Reading a provider's reports: two words of each span, whatever else is in it."""
+"""Reading a provider's reports: three words of each span, whatever else is in it."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -31,7 +32,9 @@ def payload(*spans: Any) -> bytes:
 def test_reads_tag_and_generation() -> None:
     cost = {"key": "gen_ai.usage.total_cost", "value": {"doubleValue": 0.1}}
     count = {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "7"}}
-    assert read_reports(payload(span(TAG, "gen-1", cost, count))) == (Report(TAG, "gen-1"),)
+    assert read_reports(payload(span(TAG, "gen-1", cost, count))) == (
+        Report(TAG, "gen-1", Decimal("0.1")),
+    )
 
 
 def test_our_member_goes_before_a_trace_id_of_the_clients() -> None:

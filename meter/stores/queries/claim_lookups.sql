@@ -12,5 +12,6 @@ RETURNING l.hold_id, l.generation_id, l.reason, l.observed, l.attempts, l.is_dec
                    l.created_at) AS placed_at,
           l.deadline_at <= clock_timestamp() AS is_overdue,
           EXISTS (SELECT FROM holds h WHERE h.id = l.hold_id) AS is_live,
-          EXISTS (SELECT FROM ended_holds h
-                  WHERE h.id = l.hold_id AND h.reason = 'settled') AS is_settled
+          l.reason <> 'disputed' AND EXISTS (
+              SELECT FROM ended_holds h
+              WHERE h.id = l.hold_id AND h.reason = 'settled') AS is_settled

@@ -1,18 +1,28 @@
--- Remembers which generation answered a request whose hold is still live, or ended recently
--- without the truth, and makes a look-up due; returns how many of them that was news of.
+-- Remembers which generation answered a request whose hold is still live, or ended recently without
+-- the truth, or was settled at another cost than is reported, and makes a look-up due; returns how
+-- many of them that was news of.
 WITH told AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[]) AS t (hold_id, generation_id)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[])
+        AS t (hold_id, generation_id, cost_picos)
 ), wanted AS (
     SELECT t.hold_id, t.generation_id, coalesce(h.unknown_reason, 'reported') AS reason
     FROM told t JOIN holds h ON h.id = t.hold_id
     UNION ALL
-    SELECT t.hold_id, t.generation_id, 'reported'
+    SELECT t.hold_id, t.generation_id,
+           CASE h.reason WHEN 'settled' THEN 'disputed' ELSE 'reported' END
     FROM told t JOIN ended_holds h ON h.id = t.hold_id
-    WHERE h.reason <> 'settled' AND h.placed_at > clock_timestamp() - interval '7 days'
+    CROSS JOIN LATERAL (
+        SELECT sum(u.provider_cost_picos) AS cost_picos,
+               bool_or(u.source = 'lookup') AS has_record
+        FROM usage_records u WHERE u.hold_id = h.id AND u.placed_at = h.placed_at
+    ) known
+    WHERE h.placed_at > clock_timestamp() - interval '7 days'
+      AND known.has_record IS NOT TRUE
+      AND (h.reason <> 'settled' OR known.cost_picos <> t.cost_picos)
 ), noted AS (
     INSERT INTO lookups AS l (hold_id, generation_id, reason, due_at, deadline_at)
     SELECT w.hold_id, w.generation_id, w.reason,
-           clock_timestamp() + $3::interval, clock_timestamp() + $4::interval
+           clock_timestamp() + $4::interval, clock_timestamp() + $5::interval
     FROM wanted w
     ON CONFLICT (hold_id) DO UPDATE SET
         generation_id = excluded.generation_id, due_at = excluded.due_at,

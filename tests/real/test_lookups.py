@@ -1,0 +1,283 @@
+"""The queue of unknown usage, the sweep and the policy on a real Postgres."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from meter.clock import ManualClock
+from meter.crash_points import NoCrashPoints
+from meter.errors import ProviderUnavailable
+from meter.holds import HoldPlaced
+from meter.lookup import LookupMetrics, LookupWorker
+from meter.lookup_terms import LookupTerms, ReportedGeneration
+from meter.stores.lookups import PostgresLookups
+from meter.stores.settlements import PostgresSettlements
+from meter.stores.sweeping import PostgresSweeping
+from meter.stores.verification import VerificationStore
+from meter.usage import ReportedUsage, TokenCounts
+from tests.books import USD, Books, Payer, observed
+
+AT_ONCE = LookupTerms(timedelta(0), timedelta(hours=1))
+NO_PATIENCE = LookupTerms(timedelta(0), timedelta(0))
+NO_CRASH = NoCrashPoints()
+
+
+def usage(cost_usd: str) -> ReportedUsage:
+    """What the provider has on record."""
+    return ReportedUsage(TokenCounts(prompt=7, completion=3), Decimal(cost_usd))
+
+
+class Provider:
+    """A provider's own records; `is_away` makes it fail."""
+
+    def __init__(self, records: Mapping[str, str] | None = None, is_away: bool = False) -> None:
+        self.records = dict(records or {})
+        self.is_away = is_away
+        self.asked: list[str] = []
+
+    async def find_usage(self, generation_id: str) -> ReportedUsage | None:
+        """The usage on record; None where there is none yet."""
+        self.asked.append(generation_id)
+        if self.is_away:
+            raise ProviderUnavailable("away", retry_after_s=5)
+        cost = self.records.get(generation_id)
+        return None if cost is None else usage(cost)
+
+
+class Desk:
+    """A worker over real stores, and the books that it works for."""
+
+    def __init__(
+        self,
+        books: Books,
+        provider: Provider,
+        terms: LookupTerms = AT_ONCE,
+        has_reports: bool = False,
+    ) -> None:
+        self.books = books
+        self.clock = ManualClock(datetime.now(UTC))
+        self.lookups = PostgresLookups(books.pool, terms)
+        self.settlements = PostgresSettlements(books.pool, terms)
+        self.sweeping = PostgresSweeping(books.pool, terms.patience, NO_CRASH)
+        self.worker = LookupWorker(
+            self.lookups,
+            self.settlements,
+            provider.find_usage,
+            self.clock,
+            LookupMetrics(CollectorRegistry()),
+            NO_CRASH,
+            per_second=10,
+            has_reports=has_reports,
+        )
+
+    async def due_now(self) -> None:
+        """Let every waiting look-up be due."""
+        await self.books.pool.execute("UPDATE lookups SET due_at = clock_timestamp()")
+
+    async def waiting(self) -> int:
+        """How many look-ups there are."""
+        count: int = await self.books.pool.fetchval("SELECT count(*) FROM lookups")
+        return count
+
+    async def check(self) -> None:
+        """The books agree with themselves."""
+        assert (await VerificationStore(self.books.pool).verify()).failures == ()
+
+
+@pytest.fixture
+async def payer(books: Books) -> Payer:
+    """An account with 10 USD."""
+    return await books.payer("alice", 10 * USD)
+
+
+async def test_unknown_usage_is_settled_by_the_providers_record(books: Books, payer: Payer) -> None:
+    provider = Provider()
+    desk = Desk(books, provider)
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, usage=None)])
+    assert await books.state(hold_id) == "unknown"
+    assert await desk.worker.look_up(10) == 1
+    assert await books.state(hold_id) == "unknown", "there is no record yet"
+    provider.records["gen-1"] = "0.25"
+    await desk.due_now()
+    await desk.worker.look_up(10)
+    assert await books.state(hold_id) == "settled"
+    assert await books.funds("alice") == (10 * USD - USD // 4, 0, 0)
+    assert await desk.waiting() == 0
+    await desk.check()
+
+
+async def test_a_zero_on_the_providers_record_is_believed(books: Books, payer: Payer) -> None:
+    desk = Desk(books, Provider({"gen-1": "0"}))
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, "0")])
+    assert await books.state(hold_id) == "unknown"
+    await desk.worker.look_up(10)
+    assert await books.state(hold_id) == "settled"
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+    await desk.check()
+
+
+async def test_an_outage_of_the_provider_takes_nothing_from_the_patience(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider(is_away=True)
+    desk = Desk(books, provider, LookupTerms(timedelta(0), timedelta(seconds=1)))
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, usage=None)])
+    await desk.worker.look_up(10)
+    left = await books.pool.fetchval("SELECT deadline_at - clock_timestamp() FROM lookups")
+    assert left > timedelta(seconds=4), "it asked us to wait 5 s"
+    assert await books.state(hold_id) == "unknown"
+
+
+async def test_what_the_provider_has_no_record_of_is_charged_provisionally_and_corrected(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider()
+    desk = Desk(books, provider, NO_PATIENCE)
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, usage=None)])
+    await desk.worker.look_up(10)
+    assert await books.state(hold_id) == "settled"
+    kinds = await books.pool.fetch("SELECT kind, source, price_source FROM usage_records")
+    assert [tuple(row) for row in kinds] == [("provisional", "policy", "estimate")]
+    assert (await books.funds("alice"))[0] == 9 * USD, "nothing was seen, so the whole hold"
+    provider.records["gen-1"] = "0.1"
+    await desk.due_now()
+    await desk.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD - USD // 10, 0, 0)
+    templates = await books.pool.fetch("SELECT template FROM postings WHERE hold_id = $1", hold_id)
+    assert sorted(row["template"] for row in templates) == ["correction", "reversal", "settlement"]
+    assert await desk.waiting() == 0
+    await desk.check()
+
+
+async def test_without_an_id_a_report_tells_where_to_ask(books: Books, payer: Payer) -> None:
+    desk = Desk(books, Provider({"gen-9": "0.5"}), has_reports=True)
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    assert await desk.worker.look_up(10) == 0, "nobody to ask yet"
+    report = ReportedGeneration(hold_id, "gen-9", None)
+    assert await desk.lookups.note([report, report]) == 1
+    assert await desk.lookups.note([report]) == 0
+    await desk.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD - USD // 2, 0, 0)
+    await desk.check()
+
+
+async def test_silence_of_a_provider_that_reports_voids(books: Books, payer: Payer) -> None:
+    desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    await desk.worker.look_up(10)
+    assert await books.state(hold_id) == "expired"
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+    # The report comes after all: what was billed is posted, though nothing is held for it.
+    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-9", None)]) == 1
+    await desk.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD - USD // 2, 0, 0)
+    assert await books.pool.fetchval("SELECT kind FROM usage_records") == "late"
+    await desk.check()
+
+
+async def test_a_report_of_another_cost_has_the_record_asked_for(
+    books: Books, payer: Payer
+) -> None:
+    desk = Desk(books, Provider({"gen-1": "0.3"}), has_reports=True)
+    hold_id = await books.held(payer, USD)
+    await desk.settlements.settle([observed(hold_id, "0.2")])
+    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", 2 * USD // 10)]) == 0
+    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", 3 * USD // 10)]) == 1
+    await desk.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD - 3 * USD // 10, 0, 0)
+    costs = await books.pool.fetch(
+        "SELECT source, provider_cost_picos FROM usage_records ORDER BY revision"
+    )
+    assert [tuple(row) for row in costs] == [("stream", USD // 5), ("lookup", USD // 10)]
+    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", 9)]) == 0
+    await desk.check()
+
+
+async def test_a_look_up_of_what_was_settled_meanwhile_asks_nobody(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider({"gen-1": "0.3"})
+    desk = Desk(books, provider)
+    hold_id = await books.held(payer, USD)
+    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", None)]) == 1
+    await desk.settlements.settle([observed(hold_id, "0.3")])
+    await desk.worker.look_up(10)
+    assert provider.asked == []
+    assert await desk.waiting() == 0
+
+
+async def test_two_workers_never_take_the_same_look_up(books: Books, payer: Payer) -> None:
+    provider = Provider({f"gen-{number}": "0.001" for number in range(40)})
+    desk, other = Desk(books, provider), Desk(books, provider)
+    endings = [
+        observed(await books.held(payer, USD // 100), usage=None, generation_id=f"gen-{number}")
+        for number in range(40)
+    ]
+    await desk.settlements.settle(endings)
+    await asyncio.gather(*(one.worker.look_up(8) for one in (desk, other) * 4))
+    assert sorted(provider.asked) == sorted(provider.records)
+    assert await books.funds("alice") == (10 * USD - 40 * USD // 1000, 0, 0)
+    await desk.check()
+
+
+async def test_a_hold_past_its_limit_is_found_out_about(books: Books, payer: Payer) -> None:
+    desk = Desk(books, Provider(), NO_PATIENCE)
+    hold_id, young = await books.held(payer, USD), await books.held(payer, USD)
+    await books.pool.execute(
+        "UPDATE holds SET expires_at = clock_timestamp() WHERE id = $1", hold_id
+    )
+    assert await desk.sweeping.expire() == 1
+    assert (await books.state(hold_id), await books.state(young)) == ("unknown", "open")
+    await desk.worker.look_up(10)
+    assert await books.state(hold_id) == "settled"
+    # No log told of it: the truth that comes late replaces what the policy charged.
+    await desk.settlements.settle([observed(hold_id, "0.125")])
+    assert await books.funds("alice") == (10 * USD - USD // 8, USD, 0)
+    await desk.check()
+
+
+async def test_an_entry_that_says_it_never_ran_undoes_what_policy_charged(
+    books: Books, payer: Payer
+) -> None:
+    desk = Desk(books, Provider(), NO_PATIENCE)
+    hold_id = await books.held(payer, USD)
+    await books.pool.execute("UPDATE holds SET expires_at = clock_timestamp()")
+    await desk.sweeping.expire()
+    await desk.worker.look_up(10)
+    assert (await books.funds("alice"))[0] == 9 * USD
+    await desk.settlements.settle([observed(hold_id, usage=None, reached_provider=False)])
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+    await desk.check()
+
+
+async def test_a_request_that_was_never_decided_frees_its_hold(books: Books, payer: Payer) -> None:
+    desk = Desk(books, Provider())
+    request_id = uuid4()
+    hold_id = await _held_for(books, payer, request_id)
+    other = await _held_for(books, payer, uuid4())
+    await desk.sweeping.note_undecided([request_id, uuid4(), request_id])
+    await desk.sweeping.note_undecided([request_id])
+    assert await desk.sweeping.release_undecided() == 1
+    assert (await books.state(hold_id), await books.state(other)) == ("released", "open")
+    late = await _held_for(books, payer, request_id)
+    assert await desk.sweeping.release_undecided() == 1, "an authz that slept places it late"
+    assert await books.state(late) == "released"
+    await desk.check()
+
+
+async def _held_for(books: Books, payer: Payer, request_id: UUID) -> UUID:
+    answer = await books.holds.place(replace(books.request(payer, USD), request_id=request_id))
+    assert isinstance(answer, HoldPlaced)
+    return answer.hold_id
