@@ -37,7 +37,7 @@ COPY --from=build /app/.venv /app/.venv
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8080 8081
-# Each part drains on it: python -m meter, python -m authz; Envoy ends at once.
+# Each part drains on it: python -m meter, python -m authz, tollkeeper envoy.
 STOPSIGNAL SIGTERM
 # A container of this image alone serves the meter; compose asks each part about itself.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["tollkeeper", "health", "meter"]

@@ -55,7 +55,8 @@ class EnvoyAddresses:
     this system's.
 
     `authz_health` says where each of `authz` answers `/readyz`; the meters answer
-    `/healthz` at `meter_api`. None means that nobody is asked whether they are well.
+    `/healthz` at `meter_api`, in the order of `ingest`. None means that nobody is asked
+    whether they are well.
     """
 
     listen: str
@@ -152,21 +153,22 @@ def _point_at_all(cluster: Document, texts: str, health_texts: str | None) -> No
     _resolve(cluster, addresses)
     endpoints = [{"address": address} for address in addresses]
     if "health_checks" in cluster and health_texts is not None:
-        healths = [_health_address(cluster, text) for text in health_texts.split(",")]
+        healths = [_address(text) for text in health_texts.split(",")]
         if len(healths) != len(endpoints):
             raise EnvoyConfigError(f"{texts!r} and {health_texts!r} are not equally many")
         for endpoint, health in zip(endpoints, healths, strict=True):
-            endpoint["health_check_config"] = health
+            endpoint["health_check_config"] = _health_check_config(cluster, health)
     (group,) = cluster["load_assignment"]["endpoints"]
     group["lb_endpoints"] = [{"endpoint": endpoint} for endpoint in endpoints]
 
 
-def _health_address(cluster: Document, text: str) -> Document:
+def _health_check_config(cluster: Document, health: Document) -> Document:
     """Behind a name there are several: each is asked at its own address, on that port."""
-    address = _address(text)
-    if cluster["type"] == "STATIC":
-        return {"address": address}
-    return {"port_value": address["socket_address"]["port_value"]}
+    if _is_name(health) != (cluster["type"] != "STATIC"):
+        raise EnvoyConfigError("health is asked at a name where the service has one, and only then")
+    if _is_name(health):
+        return {"port_value": health["socket_address"]["port_value"]}
+    return {"address": health}
 
 
 def _point(cluster: Document, text: str) -> None:
@@ -177,14 +179,18 @@ def _point(cluster: Document, text: str) -> None:
 
 
 def _resolve(cluster: Document, addresses: Sequence[Document]) -> None:
-    hosts = [address.get("socket_address", {}).get("address") for address in addresses]
-    if not any(host is not None and not _is_ip(host) for host in hosts):
+    if not any(map(_is_name, addresses)):
         cluster["type"] = "STATIC"
         cluster.pop("dns_lookup_family", None)
     elif cluster["type"] == "STATIC":
         cluster["type"] = "STRICT_DNS"
         # The instances listen on an IPv4 address; names often have both kinds.
         cluster["dns_lookup_family"] = "V4_PREFERRED"
+
+
+def _is_name(address: Document) -> bool:
+    host = address.get("socket_address", {}).get("address")
+    return host is not None and not _is_ip(host)
 
 
 def _provider_url(base_url: str) -> SplitResult:

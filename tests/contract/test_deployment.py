@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 COMMAND_TIMEOUT_S = 30
 READY_TIMEOUT_S = 15
+# After the drain: the last entries of both logs, and the end of the process.
+ENVOY_END_S = 6
 OURS = ("migrate", "meter", "authz", "envoy")
 # What a service's process reads, and then what its health check and the command line read.
 REQUIRED: Mapping[str, type[BaseSettings]] = {
@@ -201,13 +203,43 @@ def test_files_that_settings_name_are_mounted_secrets(compose: dict[str, Any]) -
 def test_the_parts_listen_where_the_others_look(compose: dict[str, Any]) -> None:
     environments = {name: compose["services"][name].get("environment", {}) for name in OURS}
     envoy, meter, authz = (environments[name] for name in ("envoy", "meter", "authz"))
-    assert envoy["TOLLKEEPER_AUTHZ_ADDRESS"] == authz["TOLLKEEPER_AUTHZ_LISTEN"]
-    assert envoy["TOLLKEEPER_INGEST_ADDRESS"] == meter["TOLLKEEPER_INGEST_LISTEN"]
-    assert envoy["TOLLKEEPER_METER_API_ADDRESS"] == "meter:8081"
-    assert meter["TOLLKEEPER_METER_LISTEN"].endswith(":8081")
+    listens = {
+        "AUTHZ_ADDRESS": ("authz", authz["TOLLKEEPER_AUTHZ_LISTEN"]),
+        "AUTHZ_HEALTH_ADDRESS": ("authz", authz["TOLLKEEPER_AUTHZ_HEALTH_LISTEN"]),
+        "INGEST_ADDRESS": ("meter", meter["TOLLKEEPER_INGEST_LISTEN"]),
+        "METER_API_ADDRESS": ("meter", meter["TOLLKEEPER_METER_LISTEN"]),
+    }
+    for name, (service, listen) in listens.items():
+        assert listen.startswith("0.0.0.0:")
+        assert envoy[f"TOLLKEEPER_{name}"] == f"{service}:{listen.removeprefix('0.0.0.0:')}"
     assert envoy["TOLLKEEPER_PROVIDER_BASE_URL"] == meter["TOLLKEEPER_PROVIDER_BASE_URL"]
-    sockets = [compose["services"][name]["volumes"] for name in ("envoy", "meter", "authz")]
-    assert all("sockets:/run/tollkeeper" in mounts for mounts in sockets)
+    assert f"unix:{envoy['TOLLKEEPER_ENVOY_ADMIN_SOCKET']}" == meter["TOLLKEEPER_ENVOY_ADMIN"]
+    assert envoy["TOLLKEEPER_ENVOY_ACCESS_LOG"] == meter["TOLLKEEPER_ENVOY_ACCESS_LOG"]
+    assert compose["services"]["envoy"]["volumes"] == compose["services"]["meter"]["volumes"]
+
+
+def test_whoever_is_asked_shares_a_network_with_envoy(compose: dict[str, Any]) -> None:
+    networks = {name: set(compose["services"][name]["networks"]) for name in OURS}
+    assert networks["envoy"] & networks["authz"] == {"checks"}
+    assert "api" in networks["envoy"] & networks["meter"]
+    assert [name for name in compose["services"] if "checks" in networks.get(name, ())] == [
+        "authz",
+        "envoy",
+    ]
+
+
+@pytest.mark.parametrize("name", ["authz", "meter"])
+def test_a_service_can_have_several_containers(compose: dict[str, Any], name: str) -> None:
+    service = compose["services"][name]
+    assert service["scale"] == f"${{TOLLKEEPER_{name.upper()}_INSTANCES:-1}}"
+    # A second container of this name or with this port of the host could not start.
+    assert not {"container_name", "hostname", "ports"} & set(service)
+
+
+def test_envoy_has_time_to_drain(compose: dict[str, Any]) -> None:
+    envoy = compose["services"]["envoy"]
+    drain_s = float(_interpolated(envoy["environment"]["TOLLKEEPER_ENVOY_DRAIN_S"]))
+    assert int(envoy["stop_grace_period"].removesuffix("s")) >= drain_s + ENVOY_END_S
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -320,9 +352,10 @@ def envoy_environment(tmp_path: Path) -> dict[str, str]:
     """As in docker-compose.yml, with everything below a folder of this test."""
     return {
         "TOLLKEEPER_ENVOY_LISTEN": f"127.0.0.1:{_free_port()}",
-        "TOLLKEEPER_AUTHZ_ADDRESS": f"unix:{tmp_path}/authz.sock",
-        "TOLLKEEPER_INGEST_ADDRESS": f"unix:{tmp_path}/ingest.sock",
-        "TOLLKEEPER_METER_API_ADDRESS": "localhost:1",
+        "TOLLKEEPER_AUTHZ_ADDRESS": "localhost:1",
+        "TOLLKEEPER_AUTHZ_HEALTH_ADDRESS": "localhost:2",
+        "TOLLKEEPER_INGEST_ADDRESS": "localhost:3",
+        "TOLLKEEPER_METER_API_ADDRESS": "localhost:4",
         "TOLLKEEPER_PROVIDER_BASE_URL": "https://openrouter.ai/api/v1",
         "TOLLKEEPER_ENVOY_ACCESS_LOG": f"{tmp_path}/log/access.jsonl",
         "TOLLKEEPER_ENVOY_ADMIN_SOCKET": f"{tmp_path}/admin.sock",
@@ -336,7 +369,7 @@ def test_envoy_accepts_the_configuration_of_containers(envoy_environment: dict[s
     assert "Envoy accepts" in said
 
 
-def test_the_command_becomes_an_envoy_that_ends_on_sigterm(
+def test_the_command_runs_an_envoy_that_ends_on_sigterm(
     envoy_environment: dict[str, str],
 ) -> None:
     environment = os.environ | envoy_environment

@@ -29,6 +29,7 @@ def addresses(tmp_path: Path) -> EnvoyAddresses:
         provider_base_url="https://openrouter.ai/api/v1",
         access_log=tmp_path / "access.jsonl",
         admin_socket=tmp_path / "admin.sock",
+        authz_health="unix:/tmp/tk/authz-health.sock",
     )
 
 
@@ -95,10 +96,72 @@ def test_odd_base_urls_are_refused(addresses: EnvoyAddresses, base_url: str) -> 
 
 
 def test_names_are_resolved_and_addresses_are_not(addresses: EnvoyAddresses) -> None:
-    document = render(replace(addresses, authz="authz:9001", meter_api="meter:8081"))
-    assert cluster(document, "authz")["type"] == "STRICT_DNS"
+    names: dict[str, Any] = {
+        "authz": "authz:9001",
+        "authz_health": "authz:9002",
+        "ingest": "meter:8082",
+    }
+    document = render(replace(addresses, meter_api="meter:8081", **names))
+    for name, port, health_port in (("authz", 9001, 9002), ("ingest", 8082, 8081)):
+        found = cluster(document, name)
+        assert (found["type"], found["dns_lookup_family"]) == ("STRICT_DNS", "V4_PREFERRED")
+        ((endpoint,),) = [one["lb_endpoints"] for one in found["load_assignment"]["endpoints"]]
+        address = endpoint["endpoint"]["address"]["socket_address"]
+        assert address["port_value"] == port
+        assert endpoint["endpoint"]["health_check_config"] == {"port_value": health_port}
     assert cluster(document, "meter_api")["type"] == "STRICT_DNS"
-    assert cluster(document, "ingest")["type"] == "STATIC"
+    assert cluster(render(addresses), "authz")["type"] == "STATIC"
+
+
+def test_several_instances_are_endpoints_with_a_health_of_their_own(
+    addresses: EnvoyAddresses, tmp_path: Path
+) -> None:
+    several = replace(
+        addresses,
+        authz="unix:/tmp/tk/a.sock,unix:/tmp/tk/b.sock",
+        authz_health="unix:/tmp/tk/ah.sock,unix:/tmp/tk/bh.sock",
+        ingest="unix:/tmp/tk/i.sock,unix:/tmp/tk/j.sock",
+        meter_api="127.0.0.1:1,127.0.0.1:2",
+    )
+    write(several, tmp_path / "envoy.yaml")
+    validate(tmp_path / "envoy.yaml")
+    (group,) = cluster(render(several), "ingest")["load_assignment"]["endpoints"]
+    second = group["lb_endpoints"][1]["endpoint"]
+    assert second["address"] == {"pipe": {"path": "/tmp/tk/j.sock"}}
+    assert second["health_check_config"]["address"]["socket_address"]["port_value"] == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"authz_health": "unix:/a,unix:/b"}, {"authz_health": "authz:1"}, {"authz": "x:1"}]
+)
+def test_health_that_does_not_fit_is_refused(
+    addresses: EnvoyAddresses, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(EnvoyConfigError):
+        render(replace(addresses, **wrong))
+
+
+def test_nobody_is_asked_where_nobody_answers(addresses: EnvoyAddresses) -> None:
+    document = render(replace(addresses, authz_health=None))
+    assert "health_check" not in yaml.dump(document["static_resources"])
+
+
+def test_a_check_is_asked_again_only_where_nothing_was_begun() -> None:
+    """A second ask may be a second hold; and Envoy takes the longest pause for a time limit."""
+    (service,) = _members(yaml.safe_load(TEMPLATE.read_text()), "grpc_service", "timeout")
+    policy = service["retry_policy"]
+    assert policy["retry_on"] == "connect-failure,refused-stream"
+    assert policy["retry_back_off"]["max_interval"] == service["timeout"] == "2s"
+
+
+def _members(document: Any, name: str, having: str) -> list[dict[str, Any]]:
+    """Every mapping of that name, at any depth, that has such a member."""
+    values = document.values() if isinstance(document, dict) else document
+    if not isinstance(document, dict | list):
+        return []
+    found = [one for value in values for one in _members(value, name, having)]
+    here = document.get(name) if isinstance(document, dict) else None
+    return [here, *found] if isinstance(here, dict) and having in here else found
 
 
 def test_only_addresses_paths_and_the_providers_identity_change(
@@ -110,8 +173,10 @@ def test_only_addresses_paths_and_the_providers_identity_change(
         "access_log.1.typed_config.path",
         "address.pipe.path",
         "address.pipe.path",
+        "address.pipe.path",
         "address.socket_address.address",
         "address.socket_address.address",
+        "address.socket_address.port_value",
         "address.socket_address.port_value",
         "address.socket_address.port_value",
         "admin.address.pipe.path",

@@ -1,10 +1,10 @@
 """`tollkeeper envoy`: this installation's Envoy configuration, and Envoy itself.
 
-For containers and service managers, which want one process: the command writes the
-configuration from its environment and becomes Envoy.
+For containers and service managers, which want one command: it writes the configuration from
+its environment, runs Envoy, and drains it on SIGTERM.
 """
 
-import os
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +14,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tollkeeper import envoy_config
 from tollkeeper.errors import CommandError
-from tollkeeper.stack.environment import server_environment
 
 
 class EnvoySettings(BaseSettings):
     """What differs between installations. Addresses are `unix:/path` or `host:port`.
 
-    `authz_address`, `ingest_address` and `meter_api_address` say where the others listen;
-    `provider_base_url` includes the path before `/chat/completions`.
+    `authz_address`, `ingest_address` and `meter_api_address` say where the others listen, several
+    with commas between; a name stands for all addresses that DNS has for it. With
+    `authz_health_address` those that hang are found out and left alone. `provider_base_url`
+    includes the path before `/chat/completions`. `envoy_drain_s` is how long requests under way
+    are waited for at the end.
     """
 
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", env_ignore_empty=True)
@@ -29,6 +31,7 @@ class EnvoySettings(BaseSettings):
     authz_address: str
     ingest_address: str
     meter_api_address: str
+    authz_health_address: str | None = None
     provider_base_url: str = "https://openrouter.ai/api/v1"
     # Plain HTTP: an installation opens it to others on purpose, behind TLS.
     envoy_listen: str = "127.0.0.1:8080"
@@ -37,6 +40,7 @@ class EnvoySettings(BaseSettings):
     envoy_config: Path = Path("/tmp/tollkeeper-envoy.yaml")
     envoy_trusted_ca: Path | None = None
     envoy_workers: int = Field(default=2, ge=1, le=256)
+    envoy_drain_s: float = Field(default=30.0, ge=0, le=3600)
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +53,7 @@ def run_envoy(
         bool, typer.Option("--validate", help="Have Envoy check the configuration, and end.")
     ] = False,
 ) -> None:
-    """Write Envoy's configuration from TOLLKEEPER_ variables and become Envoy."""
+    """Write Envoy's configuration from TOLLKEEPER_ variables, run it, drain it on SIGTERM."""
     settings = load_envoy_settings()
     write_config(settings)
     if validate:
@@ -58,7 +62,12 @@ def run_envoy(
         return
     settings.envoy_admin_socket.unlink(missing_ok=True)
     command = envoy_config.command(settings.envoy_config, settings.envoy_workers, _binary())
-    os.execve(command[0], command, server_environment())
+    # Its HTTP client takes a quarter of a second to import; `--validate` does without.
+    from tollkeeper.stack.envoy_admin import EnvoyAdmin
+    from tollkeeper.stack.foreground import run_draining
+
+    admin = EnvoyAdmin(settings.envoy_admin_socket)
+    raise typer.Exit(asyncio.run(run_draining(command, admin, settings.envoy_drain_s)))
 
 
 def load_envoy_settings() -> EnvoySettings:
@@ -84,6 +93,7 @@ def write_config(settings: EnvoySettings) -> None:
         access_log=settings.envoy_access_log,
         admin_socket=settings.envoy_admin_socket,
         trusted_ca=settings.envoy_trusted_ca,
+        authz_health=settings.authz_health_address,
     )
     try:
         # Envoy ends when the folder of its access log is missing.
