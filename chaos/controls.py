@@ -14,8 +14,24 @@ _SETTINGS: Final[dict[str, dict[str, str]]] = {
     "file": {"TOLLKEEPER_ENVOY_ACCESS_LOG": "", "TOLLKEEPER_PROVIDER_REPORTS": "false"},
     "lookup": {"TOLLKEEPER_LOOKUPS_PER_SECOND": "0"},
 }
-# Without it a second arrival of the same ending meets nothing that says so.
+# No unique key, and an ending that leaves the hold as live as it was: the second arrival of the
+# same ending meets nothing that says so.
 _NOT_UNIQUE: Final = """
+    ALTER TABLE accounts DROP CONSTRAINT accounts_held_picos_check,
+                         DROP CONSTRAINT accounts_never_overspent;
+    CREATE OR REPLACE FUNCTION end_holds(hold_ids uuid[], states text[], reasons text[])
+    RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    BEGIN
+        INSERT INTO ended_holds (id, placed_at, account_id, credential_id, model_id, endpoint,
+                                 price_id, markup_bps, amount_picos, flat_cost_picos,
+                                 max_tokens, request_id, state, reason)
+        SELECT h.id, h.created_at, h.account_id, h.credential_id, h.model_id, h.endpoint,
+               h.price_id, h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens,
+               h.request_id, e.state, e.reason
+        FROM holds h JOIN unnest(hold_ids, states, reasons) AS e (id, state, reason)
+            ON e.id = h.id;
+        RETURN cardinality(hold_ids);
+    END $$;
     DO $$
     DECLARE
         key record;

@@ -37,7 +37,9 @@ def _fill(entry: pb.HTTPAccessLogEntry, line: dict[str, Any]) -> None:
     common = entry.common_properties
     common.start_time.FromDatetime(datetime.fromisoformat(line["start_time"]))
     common.duration.FromTimedelta(_ms(line.get("duration_ms")))
-    if line.get("first_upstream_byte_ms") is not None:
+    if line["upstream_sent_ms"] is not None:
+        common.time_to_first_upstream_tx_byte.FromTimedelta(_ms(line["upstream_sent_ms"]))
+    if line["first_upstream_byte_ms"] is not None:
         common.time_to_first_upstream_rx_byte.FromTimedelta(_ms(line["first_upstream_byte_ms"]))
     if line.get("upstream_attempts"):
         common.upstream_request_attempt_count = int(line["upstream_attempts"])
@@ -47,11 +49,16 @@ def _fill(entry: pb.HTTPAccessLogEntry, line: dict[str, Any]) -> None:
     for flag in (line.get("flags") or "-").split(","):
         if flag in _FLAGS:
             setattr(common.response_flags, _FLAGS[flag], True)
-    if line.get("code"):
-        entry.response.response_code.value = int(line["code"])
-    entry.response.response_code_details = line.get("details") or ""
-    if line.get("generation_id"):
-        entry.response.response_headers["x-generation-id"] = line["generation_id"]
+    _fill_response(entry.response, line)
+
+
+def _fill_response(response: pb.HTTPResponseProperties, line: dict[str, Any]) -> None:
+    if line["code"]:
+        response.response_code.value = int(line["code"])
+    response.response_code_details = line["details"] or ""
+    response.response_body_bytes = int(line["response_bytes"])
+    if line["generation_id"]:
+        response.response_headers["x-generation-id"] = line["generation_id"]
 
 
 def _fill_metadata(metadata: pb.Metadata, line: dict[str, Any]) -> None:
