@@ -14,7 +14,7 @@ INSERT INTO lookups AS l (hold_id, generation_id, reason, observed, due_at, dead
 SELECT k.id, k.generation_id, k.reason, k.observed,
        clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN $8::interval ELSE $7::interval END,
        clock_timestamp() + $8::interval
-FROM known k
+FROM known k ORDER BY k.id
 ON CONFLICT (hold_id) DO UPDATE SET
     generation_id = coalesce(l.generation_id, excluded.generation_id),
     observed = coalesce(excluded.observed, l.observed),

@@ -23,7 +23,7 @@ WITH told AS (
     INSERT INTO lookups AS l (hold_id, generation_id, reason, due_at, deadline_at)
     SELECT w.hold_id, w.generation_id, w.reason,
            clock_timestamp() + $4::interval, clock_timestamp() + $5::interval
-    FROM wanted w
+    FROM wanted w ORDER BY w.hold_id
     ON CONFLICT (hold_id) DO UPDATE SET
         generation_id = excluded.generation_id, due_at = excluded.due_at,
         deadline_at = excluded.deadline_at
