@@ -10,12 +10,15 @@ import asyncpg
 from meter.credentials import Pepper, mint
 from meter.holds import HoldPlaced, HoldRequest, new_hold_id
 from meter.ledger.postings import credit
+from meter.ledger.verification import Verification
 from meter.pricing import Estimate
 from meter.stores.catalogue import OfferedModel, PostgresCatalogue
 from meter.stores.holds import PostgresHolds
-from meter.stores.ledger_writes import write_postings
-from meter.stores.postgres import PostgresPool, query
+from meter.stores.ledger import LedgerStore
+from meter.stores.postgres import PostgresPool
+from meter.stores.verification import VerificationStore
 from meter.usage import Observation, ReportedUsage, Source, TokenCounts
+from tests.servers import Database
 
 USD = 10**12
 MODEL = "openai/gpt-test"
@@ -83,14 +86,9 @@ class Books:
                 PEPPER.digest(key.plain.reveal()),
                 key.prefix,
             )
-            if balance_picos:
-                await write_postings(
-                    connection,  # type: ignore[arg-type]
-                    [credit(account_id, "first", balance_picos, "test credit")],
-                )
-                await connection.execute(
-                    query("move_balances"), [account_id], [-balance_picos], [0], [0]
-                )
+        if balance_picos:
+            first = credit(account_id, "first", balance_picos, "test credit")
+            await LedgerStore(self.pool).post_credit(first)
         return Payer(account_id, key.credential_id, key.plain.reveal())
 
     def request(
@@ -120,10 +118,19 @@ class Books:
             ),
         )
 
-    async def held(self, payer: Payer, amount_picos: int, markup_bps: int = 0) -> uuid.UUID:
-        """Place a hold of this size and return its id."""
+    async def held(
+        self,
+        payer: Payer,
+        amount_picos: int,
+        markup_bps: int = 0,
+        placed_at: datetime | None = None,
+    ) -> uuid.UUID:
+        """Place a hold of this size and return its id; as if it had been at `placed_at`."""
         answer = await self.holds.place(self.request(payer, amount_picos, markup_bps=markup_bps))
         assert isinstance(answer, HoldPlaced), answer
+        if placed_at is not None:
+            moved = "UPDATE holds SET created_at = $2, expires_at = $2 WHERE id = $1"
+            await self.pool.execute(moved, answer.hold_id, placed_at)
         return answer.hold_id
 
     async def funds(self, account_id: str) -> tuple[int, int, int]:
@@ -137,12 +144,43 @@ class Books:
 
     async def state(self, hold_id: uuid.UUID) -> str:
         """The state of a hold, live or ended."""
-        state: str = await self.pool.fetchval(
+        states = await self.pool.fetch(
             "SELECT state FROM holds WHERE id = $1"
             " UNION ALL SELECT state FROM ended_holds WHERE id = $1",
             hold_id,
         )
-        return state
+        # Live or ended, never both.
+        assert len(states) == 1
+        return str(states[0]["state"])
+
+    async def postings(self, hold_id: uuid.UUID) -> list[tuple[str, int]]:
+        """Template and customer's amount of each posting about a hold, in order."""
+        rows = await self.pool.fetch(
+            "SELECT p.template, sum(e.amount_picos)::bigint FROM postings p"
+            " JOIN entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at"
+            " WHERE p.hold_id = $1 AND e.ledger_account = 'customer'"
+            " GROUP BY p.seq, p.template ORDER BY p.seq",
+            hold_id,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    async def records(self, hold_id: uuid.UUID) -> list[tuple[int, str, str, int, int]]:
+        """Revision, kind, source, charge and excess of each usage record of a hold."""
+        rows = await self.pool.fetch(
+            "SELECT revision, kind, source, charge_picos, excess_picos FROM usage_records"
+            " WHERE hold_id = $1 ORDER BY revision",
+            hold_id,
+        )
+        return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+    async def conflicts(self) -> list[str]:
+        """The kinds of all conflicts, in order."""
+        rows = await self.pool.fetch("SELECT kind FROM settlement_conflicts ORDER BY id")
+        return [row["kind"] for row in rows]
+
+    async def verified(self) -> Verification:
+        """What a check of the whole books finds."""
+        return await VerificationStore(self.pool).verify()
 
 
 def observed(hold_id: uuid.UUID, cost_usd: str | None = "0.001", **changes: object) -> Observation:
@@ -174,3 +212,28 @@ async def refused_by_database(pool: PostgresPool, statement: str) -> bool:
     except asyncpg.PostgresError:
         return True
     return False
+
+
+# What nobody may change, on pain of a trigger.
+PROTECTED = (
+    "usage_records",
+    "postings",
+    "entries",
+    "ledger_batches",
+    "ended_holds",
+    "sealed_entries",
+    "sealed_usage",
+    "dropped_months",
+    "credit_postings",
+)
+
+
+async def without_protection(database: Database, statement: str) -> None:
+    """Change the books as somebody could who owns the database and means harm."""
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        for table in PROTECTED:
+            await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        await owner.execute(statement)
+    finally:
+        await owner.close()

@@ -31,7 +31,8 @@ class LedgerStore:
             funds = await _lock_funds(connection, posting.account_id)
             before = await connection.fetchrow(query("find_posting"), posting.id)
             if before is not None:
-                return _replayed(posting, before)
+                check_replay(posting, int(before["amount_picos"]), before["reason"])
+                return _credit_posted(posting, before, was_replayed=True)
             check_credit(posting, funds)
             return await _append(connection, posting)
 
@@ -51,8 +52,20 @@ async def _lock_funds(connection: PostgresConnection, account_id: str) -> Funds:
     return Funds(row["balance_picos"], row["held_picos"])
 
 
-def _replayed(posting: Posting, row: asyncpg.Record) -> CreditPosted:
-    check_replay(posting, int(row["amount_picos"]), row["reason"])
+async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
+    await write_postings(connection, [posting])
+    balance_picos: int = await connection.fetchval(
+        query("move_balance"), posting.account_id, posting.customer_picos
+    )
+    values = (posting.id, posting.booked_at, balance_picos)
+    await connection.execute(query("insert_credit_posting"), *values)
+    # Read back as a replay reads it, so that both give the same answer.
+    row = await connection.fetchrow(query("find_posting"), posting.id)
+    assert row is not None
+    return _credit_posted(posting, row, was_replayed=False)
+
+
+def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) -> CreditPosted:
     return CreditPosted(
         id=posting.id,
         template=row["template"],
@@ -60,26 +73,7 @@ def _replayed(posting: Posting, row: asyncpg.Record) -> CreditPosted:
         reason=row["reason"],
         recorded_at=row["recorded_at"],
         balance_after_picos=int(row["balance_after_picos"]),
-        was_replayed=True,
-    )
-
-
-async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
-    await write_postings(connection, [posting])
-    balance_picos: int = await connection.fetchval(
-        query("move_balance"), posting.account_id, posting.customer_picos
-    )
-    booked_at = posting.booked_at
-    assert booked_at is not None
-    await connection.execute(query("insert_credit_posting"), posting.id, booked_at, balance_picos)
-    return CreditPosted(
-        id=posting.id,
-        template=posting.template,
-        amount_picos=posting.customer_picos,
-        reason=posting.reason or "",
-        recorded_at=booked_at,
-        balance_after_picos=balance_picos,
-        was_replayed=False,
+        was_replayed=was_replayed,
     )
 
 

@@ -121,7 +121,10 @@ class Desk:
     def hold_states(self, *customers: Customer) -> dict[str, int]:
         """How many holds of these accounts are in which state."""
         found = self.rows(
-            "SELECT state, count(*) AS holds FROM holds WHERE account_id = ANY ($1) GROUP BY 1",
+            "SELECT state, count(*) AS holds FROM"
+            " (SELECT account_id, state FROM holds"
+            "  UNION ALL SELECT account_id, state FROM ended_holds) every"
+            " WHERE account_id = ANY ($1) GROUP BY 1",
             [customer.id for customer in customers],
         )
         return {row["state"]: row["holds"] for row in found}

@@ -84,9 +84,13 @@ def straight(desk: Desk, body: dict[str, Any]) -> Reply:
 
 
 def hold_of(desk: Desk, customer: Customer) -> dict[str, Any]:
-    """The only hold of a customer, once it is not open any more."""
+    """The only hold of a customer, once it is not open any more; `generation_id` while live."""
     desk.wait_settled(customer)
-    (row,) = desk.rows("SELECT * FROM holds WHERE account_id = $1", customer.id)
+    (row,) = desk.rows(
+        "SELECT id, state, generation_id FROM holds WHERE account_id = $1"
+        " UNION ALL SELECT id, state, NULL FROM ended_holds WHERE account_id = $1",
+        customer.id,
+    )
     return dict(row)
 
 

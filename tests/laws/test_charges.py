@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from meter.booking import book_settlement
 from meter.holds import Hold, HoldState
 from meter.money import DECIMAL_PLACES
 from meter.pricing import Demand, Estimate, Model, Price, catalogue_cost, estimate
@@ -73,6 +74,7 @@ def held(bound: Estimate, tokens: int) -> int:
 def hold(amount_picos: int, markup_bps: int, endpoint: str = "chat_completions") -> Hold:
     return Hold(
         id=HOLD_ID,
+        placed_at=NOW,
         account_id="alice",
         credential_id="c",
         model_id="m",
@@ -81,6 +83,7 @@ def hold(amount_picos: int, markup_bps: int, endpoint: str = "chat_completions")
         markup_bps=markup_bps,
         amount_picos=amount_picos,
         flat_cost_picos=0,
+        max_tokens=1_000,
         state=HoldState.OPEN,
     )
 
@@ -108,14 +111,13 @@ def test_no_reply_within_its_limits_costs_more_than_its_estimate(
     )
     bound = estimate(demand, [model(price)], markup_bps, floor_tokens=16)
     cost = catalogue_cost(used, price, bound.flat_cost_picos)
-    charged = settle(
-        observed(HOLD_ID, usage=ReportedUsage(used, cost_usd=None)),
-        replace(hold(held(bound, limit), markup_bps), flat_cost_picos=bound.flat_cost_picos),
-        price,
-    )
+    ending = observed(HOLD_ID, usage=ReportedUsage(used, cost_usd=None))
+    bounded = hold(held(bound, limit), markup_bps)
+    bounded = replace(bounded, flat_cost_picos=bound.flat_cost_picos)
+    charged = settle(ending, bounded, price)
     assert isinstance(charged, Settled)
     assert charged.cost_picos == cost
-    assert charged.excess_picos == 0
+    assert book_settlement(ending, bounded, charged).excess_picos == 0
 
 
 @given(prices(), prices(), usages(), MARKUPS)
@@ -140,7 +142,8 @@ def test_a_settlement_charges_exactly_cost_and_markup_and_balances(
     assert isinstance(outcome, Settled)
     assert outcome.price_source is PriceSource.PROVIDER
     assert outcome.cost_picos == cost_picos
-    entries = [entry for posting in outcome.postings for entry in posting.entries]
+    booking = book_settlement(ending, hold(held_picos, markup_bps), outcome)
+    entries = [entry for posting in booking.postings for entry in posting.entries]
     by_account = {
         name: sum(entry.amount_picos for entry in entries if entry.ledger_account == name)
         for name in ("customer", "provider", "revenue")
@@ -148,7 +151,8 @@ def test_a_settlement_charges_exactly_cost_and_markup_and_balances(
     assert by_account["customer"] == -outcome.charge_picos
     assert by_account["provider"] == cost_picos
     assert sum(by_account.values()) == 0
-    assert outcome.excess_picos == max(0, outcome.charge_picos - held_picos)
+    assert booking.charge_picos == outcome.charge_picos
+    assert booking.excess_picos == max(0, outcome.charge_picos - held_picos)
 
 
 @given(st.lists(st.sampled_from(["settled", "released", "unknown", "lost"]), max_size=30))
@@ -163,7 +167,10 @@ def test_a_plan_moves_exactly_what_it_ends(kinds: list[str]) -> None:
             live = replace(hold(9_000, 0), id=hold_id)
             records[hold_id] = HoldOnRecord(live, price, None)
     plan = plan_batch(endings, records)
-    found = (len(plan.settlements), len(plan.released), len(plan.unknown), len(plan.conflicts))
+    states = [ending.state for ending in plan.endings]
+    released = states.count(HoldState.RELEASED)
+    assert states.count(HoldState.SETTLED) == len(plan.bookings)
+    found = (len(plan.bookings), released, len(plan.unknown), len(plan.conflicts))
     assert found == tuple(kinds.count(k) for k in ("settled", "released", "unknown", "lost"))
     ended = found[0] + found[1]
     move = plan.moves.get("alice")

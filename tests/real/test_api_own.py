@@ -15,7 +15,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 async def spend(books: Books, payer: Payer, cost: str, at: datetime = AT) -> uuid.UUID:
     """Let a request of this payer be settled; a fifth is added to its cost."""
-    hold_id = await books.held(payer, USD, markup_bps=2_000)
+    hold_id = await books.held(payer, USD, markup_bps=2_000, placed_at=at)
     await PostgresSettlements(books.pool).settle([observed(hold_id, cost, started_at=at)])
     return hold_id
 

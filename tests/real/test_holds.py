@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from meter.errors import StoreUnavailable
@@ -10,7 +11,7 @@ from meter.holds import HoldPlaced, HoldRefused, Refusal
 from meter.stores.credentials import CredentialStore
 from meter.stores.holds import PostgresHolds
 from meter.stores.postgres import open_pool
-from tests.books import LIFETIME, PEPPER, USD, Books, refused_by_database
+from tests.books import LIFETIME, PEPPER, PROTECTED, USD, Books, refused_by_database
 
 
 async def test_a_hold_sets_the_estimate_aside(books: Books) -> None:
@@ -224,15 +225,25 @@ async def test_the_database_itself_refuses_to_overspend(books: Books) -> None:
 
 async def test_history_cannot_be_changed_by_the_service(books: Books) -> None:
     await books.payer("alice", USD)
-    for table in ("postings", "entries", "usage_records"):
+    for table in PROTECTED:
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}"):
             assert await refused_by_database(books.pool, statement)
     assert await refused_by_database(books.pool, "UPDATE entries SET amount_picos = 1")
 
 
+async def test_a_hold_cannot_be_taken_away_by_the_service(books: Books) -> None:
+    payer = await books.payer("alice", USD)
+    await books.held(payer, USD)
+    for statement in ("DELETE FROM holds", "TRUNCATE holds", "DELETE FROM ledger_head"):
+        assert await refused_by_database(books.pool, statement)
+    assert (await books.verified()).is_ok
+
+
 async def test_an_unbalanced_posting_is_refused_by_the_database(books: Books) -> None:
-    assert await refused_by_database(
-        books.pool,
-        "INSERT INTO entries (posting_id, line, ledger_account, account_id, amount_picos) "
-        "VALUES (gen_random_uuid(), 0, 'customer', 'alice', 1)",
+    entry = (
+        "INSERT INTO entries"
+        " (posting_id, booked_at, line, ledger_account, account_id, amount_picos)"
+        " VALUES (gen_random_uuid(), now(), 0, 'customer', 'alice', 1)"
     )
+    with pytest.raises(asyncpg.CheckViolationError, match="does not sum to zero"):
+        await books.pool.execute(entry)

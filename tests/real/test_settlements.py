@@ -32,7 +32,7 @@ async def test_the_same_ending_twice_is_settled_once(books: Books) -> None:
     settlements = PostgresSettlements(books.pool)
     plans = await settlements.settle([observed(hold_id), observed(hold_id)])
     again = await settlements.settle([observed(hold_id)])
-    assert [len(plan.settlements) for plan in (*plans, *again)] == [1, 0, 0]
+    assert [len(plan.bookings) for plan in (*plans, *again)] == [1, 0, 0]
     assert sum(plan.duplicates for plan in (*plans, *again)) == 2
     assert await books.funds("alice") == (USD - 10**9, 0, 0)
 
@@ -136,15 +136,6 @@ async def test_usage_without_a_cost_is_priced_by_the_catalogue(books: Books) -> 
 async def test_an_unheard_of_hold_is_kept_and_never_applied(books: Books) -> None:
     await PostgresSettlements(books.pool).settle([observed(uuid.uuid4())])
     assert await books.pool.fetchval("SELECT kind FROM settlement_conflicts") == "hold_not_found"
-
-
-async def test_a_charge_after_a_release_is_kept_and_alarmed(books: Books) -> None:
-    payer = await books.payer("alice", USD)
-    hold_id = await books.held(payer, USD)
-    await books.holds.release([hold_id])
-    await PostgresSettlements(books.pool).settle([observed(hold_id)])
-    assert await books.pool.fetchval("SELECT kind FROM settlement_conflicts") == "after_ending"
-    assert await books.funds("alice") == (USD, 0, 0)
 
 
 async def test_holds_and_settlements_under_load_keep_the_books_straight(books: Books) -> None:

@@ -1,12 +1,12 @@
 -- V11: every batch of the ledger has the entries that it signed, and signed the batch before; the
 -- head is the youngest. Batches with postings of dropped months are checked for their links only.
 WITH signed AS (
-    SELECT p.batch, count(DISTINCT p.id) AS postings, count(*) AS entries,
+    SELECT p.batch, count(DISTINCT p.id) AS postings, count(e.line) AS entries,
            string_agg(
                ledger_line(p.id, p.booked_at, p.template, p.account_id, p.hold_id, p.recorded_at,
                            p.reason, e.line, e.ledger_account, e.account_id, e.amount_picos),
                '' ORDER BY p.id, e.line) AS lines
-    FROM postings p JOIN entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
+    FROM postings p LEFT JOIN entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
     GROUP BY p.batch
 ), linked AS (
     SELECT b.*, lag(b.number, 1, 0::bigint) OVER numbers AS number_before,
@@ -23,7 +23,9 @@ WHERE l.number IS NULL
             OR l.hash <> sha256(l.previous_hash || convert_to(s.lines, 'UTF8'))))
 UNION ALL
 SELECT 'head'
-FROM ledger_head h
-LEFT JOIN (SELECT number, hash FROM ledger_batches ORDER BY number DESC LIMIT 1) youngest ON true
-WHERE h.number <> coalesce(youngest.number, 0)
-   OR h.hash <> coalesce(youngest.hash, sha256('tollkeeper ledger'))
+FROM (SELECT coalesce(max(number), 0) AS number,
+             coalesce((array_agg(hash ORDER BY number DESC))[1], sha256('tollkeeper ledger'))
+                 AS hash
+      FROM ledger_batches) youngest
+LEFT JOIN ledger_head h ON h.number = youngest.number AND h.hash = youngest.hash
+WHERE h.number IS NULL
