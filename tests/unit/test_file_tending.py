@@ -95,13 +95,17 @@ async def test_what_was_read_is_deleted_but_for_the_youngest(tended: Tended) -> 
     assert tended.counted("files") == 1 + BOUNDS.kept_files
 
 
-async def test_what_was_not_read_is_never_deleted(tended: Tended) -> None:
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_what_was_not_read_is_never_deleted(tended: Tended, has_begun: bool) -> None:
+    tended.write_lines(5)
+    if has_begun:
+        await tended.read_all()
     for _ in range(6):
-        tended.write_lines(5)
         await tended.tend()
+        tended.write_lines(5)
     assert len(tended.names()) == 7
     await tended.read_all()
-    assert len(set(tended.settled.arrived)) == 30
+    assert len(set(tended.settled.arrived)) == 35
 
 
 async def test_what_others_rotated_is_not_ours_to_delete(tended: Tended) -> None:
