@@ -16,6 +16,16 @@ class Funds:
         """Balance less what open holds have set aside."""
         return self.balance_picos - self.held_picos
 
+    @property
+    def overdrawn_picos(self) -> int:
+        """How far charges beyond their holds have gone below zero."""
+        return max(0, -self.available_picos)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether no hold is placed until credit is added: below zero, not even a free one."""
+        return self.available_picos < 0
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -74,6 +74,10 @@ class MeterSettings(BaseSettings):
     # 0 never asks the provider; each meter asks at most so often.
     lookups_per_second: float = Field(default=20.0, ge=0, le=1_000)
     sweep_every_s: float = Field(default=1.0, gt=0, le=3_600)
+    # How many whole months before the present one stay in detail; unset keeps all.
+    usage_retention_months: int | None = Field(default=None, ge=2)
+    ledger_retention_months: int | None = Field(default=None, ge=2)
+    reconcile_every_s: float = Field(default=86_400.0, ge=60)
     # For fault tests only: see meter/crash_points.py.
     crash_folder: Path | None = None
     # Whether the provider's reports of finished generations are taken in, and by which token.

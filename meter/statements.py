@@ -3,9 +3,11 @@
 Views of the books, immutable and without secrets. Amounts are pico-dollars.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from meter.holds import HoldState
@@ -96,3 +98,51 @@ class HoldsSummary:
     unknown: int
     oldest_open_seconds: int | None
     unknown_by_reason: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """A request that a policy ended, because nothing told what it used.
+
+    `charged_picos` was charged then, 0 where the hold was let go; `charge_picos` is what the
+    request comes to now, with all that turned up later.
+    """
+
+    hold_id: UUID
+    placed_at: datetime
+    decided_at: datetime
+    account_id: str
+    model_id: str
+    is_charge: bool
+    held_picos: int
+    charged_picos: int
+    charge_picos: int
+    is_corrected: bool
+    generation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementConflict:
+    """An arrival that contradicted the books; nothing was done but to keep it.
+
+    `arrived` is the observation as it came; `account_id` is None for a hold that nobody knows.
+    """
+
+    id: int
+    hold_id: UUID
+    kind: str
+    recorded_at: datetime
+    account_id: str | None
+    cost_picos: int | None
+    arrived: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupsSummary:
+    """Requests whose usage is being found out. `overdue` ones are past their deadline."""
+
+    waiting: int
+    without_generation_id: int
+    overdue: int
+    most_attempts: int
+    oldest_seconds: int | None

@@ -39,11 +39,16 @@ class MeterApi:
         return self._ask("GET", target, None, self._authorization(), timeout_s)
 
     def send(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Any:
         """POST, PUT, PATCH or DELETE in the administrators' part; None when nothing is answered."""
         presented = {**self._authorization(), **(headers or {})}
-        return self._ask(method, _ADMIN + path, body, presented, REQUEST_TIMEOUT_S)
+        return self._ask(method, _ADMIN + path, body, presented, timeout_s)
 
     def get_public(self, path: str) -> Any:
         """GET what needs no credential."""

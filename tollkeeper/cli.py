@@ -9,11 +9,13 @@ from tollkeeper.commands import credits as credit
 from tollkeeper.commands import (
     envoy,
     health,
+    holds,
     keys,
     ledger,
     models,
     plans,
     providers,
+    reconcile,
     stack,
     usage,
     users,
@@ -29,7 +31,9 @@ REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
     models.register,
     plans.register,
     providers.register,
+    holds.register,
     ledger.register,
+    reconcile.register,
     envoy.register,
     health.register,
 )

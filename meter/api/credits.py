@@ -81,6 +81,7 @@ class Credits(Reply):
     held: Usd = Field(description="Set aside for requests that run now")
     available: Usd = Field(description="Balance less what is held")
     overdrawn: Usd = Field(description="How far charges above their holds went below zero")
+    is_blocked: bool = Field(description="Nothing is let in until available is back above zero")
 
     @classmethod
     def from_funds(cls, funds: Funds) -> "Credits":
@@ -88,7 +89,8 @@ class Credits(Reply):
             balance=format_usd(funds.balance_picos),
             held=format_usd(funds.held_picos),
             available=format_usd(funds.available_picos),
-            overdrawn=format_usd(max(0, -funds.available_picos)),
+            overdrawn=format_usd(funds.overdrawn_picos),
+            is_blocked=funds.is_blocked,
         )
 
 

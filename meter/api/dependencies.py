@@ -14,14 +14,18 @@ from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest
 from meter.ports import ReportedGenerations
 from meter.providers.report_tags import ReportTags
+from meter.reconcile import NoProviderTotals, Reconciler
 from meter.stores.accounts import AccountStore
 from meter.stores.catalogue import ModelListing
 from meter.stores.credentials import CredentialStore
+from meter.stores.history import HistoryStore
 from meter.stores.ledger import LedgerStore
 from meter.stores.live_holds import LiveHoldStore
 from meter.stores.operators import OperatorStore
+from meter.stores.oversight import OversightStore
 from meter.stores.plans import PlanStore
 from meter.stores.provider_keys import ProviderKeyListing
+from meter.stores.reconciliation import ReconciliationStore
 from meter.stores.usage import UsageStore
 from meter.stores.verification import VerificationStore
 
@@ -101,6 +105,8 @@ class ApiDependencies:
     provider_base_url: str | None = None
     readiness: Mapping[str, ReadinessProbe] = field(default_factory=dict)
     provider_reports: ProviderReports | None = None
+    # The one of the periodic task, where there is one: its metrics are in the registry.
+    reconciler: Reconciler | None = None
 
 
 class Books:
@@ -118,6 +124,11 @@ class Books:
         self.holds = LiveHoldStore(pool)
         self.operators = OperatorStore(pool)
         self.verification = VerificationStore(pool)
+        self.history = HistoryStore(pool)
+        self.oversight = OversightStore(pool)
+        self.reconciler = outside.reconciler or Reconciler(
+            ReconciliationStore(pool), NoProviderTotals(), outside.registry
+        )
         self.cursors = Cursors(outside.pepper)
         # A verification reads everything; a second one at the same time waits.
         self.one_verification = asyncio.Lock()

@@ -1,13 +1,19 @@
 """The ledger: whether the books agree with themselves."""
 
+from datetime import date
+from typing import Final
+
 from fastapi import APIRouter
 from pydantic import Field
 
 from meter.api.authentication import OperatorOnly
 from meter.api.dependencies import FromBooks
-from meter.api.fields import Reply, Usd
+from meter.api.fields import Instant, Reply, Usd
 from meter.ledger.verification import Verification as Outcome
 from meter.money import format_usd
+from meter.stores.history import Month as StoredMonth
+
+_MONTH: Final = "%Y-%m"
 
 router = APIRouter(prefix="/api/v1/admin/ledger", tags=["Ledger"], dependencies=OperatorOnly)
 
@@ -31,6 +37,21 @@ class Failure(Reply):
     sample_ids: list[str]
 
 
+class ChainHead(Reply):
+    """The youngest batch of the ledger's chain. Write it down where nobody who can reach the
+    database can: later it shows whether the chain was made anew."""
+
+    number: int
+    hash: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
+
+
+class DroppedMonth(Reply):
+    """A month of which only sealed totals are left; they are part of every sum."""
+
+    kind: str = Field(examples=["usage", "ledger"])
+    month: str = Field(examples=["2026-01"])
+
+
 class Verification(Reply):
     """Whether the books agree with themselves, and what they add up to.
 
@@ -48,7 +69,43 @@ class Verification(Reply):
     unknown_holds: int
     stale_open_holds: int
     settlement_conflicts: int
+    provisional_records: int
+    head: ChainHead | None
+    dropped_months: list[DroppedMonth]
     took_ms: int
+
+
+class Month(Reply):
+    """One month of usage (with ended holds) or of the ledger."""
+
+    kind: str = Field(examples=["usage", "ledger"])
+    month: str = Field(examples=["2026-01"])
+    is_kept: bool
+    dropped_at: Instant | None
+    bytes_on_disk: int | None = Field(description="null once it is dropped")
+
+    @classmethod
+    def from_stored(cls, stored: StoredMonth) -> "Month":
+        return cls(
+            kind=stored.kind,
+            month=_month(stored.month),
+            is_kept=stored.is_kept,
+            dropped_at=stored.dropped_at,
+            bytes_on_disk=stored.bytes_on_disk,
+        )
+
+
+class MonthList(Reply):
+    """Every month known, oldest first."""
+
+    data: list[Month]
+
+
+@router.get("/months", summary="List the months of history")
+async def list_months(books: FromBooks) -> MonthList:
+    """Which months are kept in detail, those made in advance included, and which were dropped."""
+    months = await books.history.list_months()
+    return MonthList(data=[Month.from_stored(one) for one in months])
 
 
 @router.get("/verification", summary="Verify the ledger")
@@ -62,7 +119,7 @@ async def verify_ledger(books: FromBooks) -> Verification:
 
 
 def _verification(outcome: Outcome, took_ms: int) -> Verification:
-    totals = outcome.totals
+    totals, head = outcome.totals, outcome.head
     return Verification(
         ok=outcome.is_ok,
         checked=Checked.model_validate(totals),
@@ -74,5 +131,14 @@ def _verification(outcome: Outcome, took_ms: int) -> Verification:
         unknown_holds=totals.unknown_holds,
         stale_open_holds=totals.stale_open_holds,
         settlement_conflicts=totals.settlement_conflicts,
+        provisional_records=totals.provisional_records,
+        head=head and ChainHead(number=head.number, hash=head.hash.hex()),
+        dropped_months=[
+            DroppedMonth(kind=one.kind, month=_month(one.month)) for one in outcome.dropped_months
+        ],
         took_ms=took_ms,
     )
+
+
+def _month(first_day: date) -> str:
+    return first_day.strftime(_MONTH)

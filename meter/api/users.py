@@ -65,6 +65,8 @@ class User(Reply):
     balance: Usd
     held: Usd
     available: Usd
+    overdrawn: Usd = Field(description="How far charges above their holds went below zero")
+    is_blocked: bool = Field(description="Nothing is let in until available is back above zero")
     created_at: Instant
 
     @classmethod
@@ -79,6 +81,8 @@ class User(Reply):
             balance=format_usd(account.funds.balance_picos),
             held=format_usd(account.funds.held_picos),
             available=format_usd(account.funds.available_picos),
+            overdrawn=format_usd(account.funds.overdrawn_picos),
+            is_blocked=account.funds.is_blocked,
             created_at=account.created_at,
         )
 

@@ -1,6 +1,7 @@
 """What a check of the whole books found. See rules V1 to V5 in the docstrings of the queries."""
 
 from dataclasses import dataclass
+from datetime import date, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,34 @@ class BookTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainHead:
+    """The youngest batch of the ledger's chain.
+
+    Written down elsewhere, it shows whether somebody later made the whole chain anew.
+    """
+
+    number: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedMonth:
+    """A month of usage or ledger of which only sealed totals are left."""
+
+    kind: str
+    month: date
+    dropped_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of one check over one consistent snapshot."""
+    """The outcome of one check over one consistent snapshot. `head` is None where it is missing,
+    which is one of the failures."""
 
     failures: tuple[Failure, ...]
     totals: BookTotals
+    head: ChainHead | None
+    dropped_months: tuple[DroppedMonth, ...]
 
     @property
     def is_ok(self) -> bool:

@@ -1,13 +1,25 @@
 """Checks the whole books over one snapshot, with queries that name what contradicts what."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import fields
 from typing import Final
 
-from meter.ledger.verification import BookTotals, Failure, Verification
+from meter.ledger.verification import (
+    BookTotals,
+    ChainHead,
+    DroppedMonth,
+    Failure,
+    Verification,
+)
 from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
 
 VERIFY_QUERY_TIMEOUT_S: Final = 600.0
 SAMPLE_IDS: Final = 10
+_WHOLE_BOOKS: Final = (
+    "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on;"
+    " SET LOCAL enable_mergejoin = on; SET LOCAL jit = off"
+)
 
 # Each query returns the ids of what breaks the invariant, so that an empty answer is a good one.
 _INVARIANTS: Final = {
@@ -19,6 +31,7 @@ _INVARIANTS: Final = {
     "one_settlement": "holds have more than one settlement or excess posting",
     "charges": "requests have postings that differ from their usage record",
     "endings": "holds and usage records do not match one to one",
+    "limits": "holds are open past their limit, so nobody sweeps",
     "sealed": "sealed months differ from the ledger",
     "chain": "batches of the ledger were changed after they were written, or are missing",
 }
@@ -32,16 +45,32 @@ class VerificationStore:
 
     async def verify(self) -> Verification:
         """Check every invariant; changes nothing and blocks nobody."""
-        async with acquire(self._pool) as connection:
-            snapshot = connection.transaction(isolation="repeatable_read", readonly=True)
-            async with snapshot:
-                # A long ledger takes longer to read than any other statement may take.
-                await connection.execute(
-                    f"SET LOCAL statement_timeout = '{VERIFY_QUERY_TIMEOUT_S:.0f}s'"
-                )
-                found = [await _check(connection, name) for name in _INVARIANTS]
-                totals = await _totals(connection)
-        return Verification(tuple(failure for failure in found if failure), totals)
+        async with acquire(self._pool) as connection, snapshot(connection):
+            return await check_books(connection)
+
+
+@asynccontextmanager
+async def snapshot(connection: PostgresConnection) -> AsyncIterator[None]:
+    """The books as they are now, whatever happens meanwhile; long reads are allowed."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # A long ledger takes longer to read than any other statement may take.
+        await connection.execute(f"SET LOCAL statement_timeout = '{VERIFY_QUERY_TIMEOUT_S:.0f}s'")
+        # Whole books are read here: by key, as a short statement does, it would take for ever.
+        await connection.execute(_WHOLE_BOOKS)
+        yield
+
+
+async def check_books(connection: PostgresConnection) -> Verification:
+    """Check every invariant in the caller's snapshot."""
+    found = [await _check(connection, name) for name in _INVARIANTS]
+    head = await connection.fetchrow(query("verify_head"))
+    dropped = await connection.fetch(query("list_dropped_months"))
+    return Verification(
+        failures=tuple(failure for failure in found if failure),
+        totals=await _totals(connection),
+        head=None if head is None else ChainHead(head["number"], head["hash"]),
+        dropped_months=tuple(DroppedMonth(**dict(row)) for row in dropped),
+    )
 
 
 async def _check(connection: PostgresConnection, invariant: str) -> Failure | None:

@@ -28,6 +28,7 @@ async def test_credit_is_given_and_taken_back(api: MeterApi) -> None:
         "held": "0.00",
         "available": "3.749999999999",
         "overdrawn": "0.00",
+        "is_blocked": False,
     }
     assert (await verified(api))["ok"]
 

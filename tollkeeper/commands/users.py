@@ -7,7 +7,18 @@ import typer
 from tollkeeper.api_client import connect, segment
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_one, show_rows
 
-COLUMNS = ("id", "email", "name", "plan", "is_suspended", "balance", "available", "created_at")
+COLUMNS = (
+    "id",
+    "email",
+    "name",
+    "plan",
+    "is_suspended",
+    "is_blocked",
+    "balance",
+    "available",
+    "overdrawn",
+    "created_at",
+)
 
 app = typer.Typer(name="users", help="Users: who pays.", no_args_is_help=True)
 UserArgument = Annotated[str, typer.Argument(help="The user's id.", show_default=False)]

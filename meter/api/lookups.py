@@ -1,0 +1,26 @@
+"""Look-ups: requests whose usage is being found out."""
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from meter.api.authentication import OperatorOnly
+from meter.api.dependencies import FromBooks
+from meter.api.fields import Reply
+
+router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies=OperatorOnly)
+
+
+class LookupsSummary(Reply):
+    """How many requests wait for the provider's record of them, and how patiently."""
+
+    waiting: int
+    without_generation_id: int = Field(description="Waiting for a report, or for the policy")
+    overdue: int = Field(description="Past their deadline; a policy is about to decide them")
+    most_attempts: int
+    oldest_seconds: int | None = Field(description="null when none waits")
+
+
+@router.get("", summary="Count look-ups")
+async def summarise_lookups(books: FromBooks) -> LookupsSummary:
+    """How many look-ups wait, how old the oldest is, and how often it was tried."""
+    return LookupsSummary.model_validate(await books.oversight.summarise_lookups())

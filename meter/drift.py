@@ -1,0 +1,153 @@
+"""Drift: the difference found between two books that should agree. Pure.
+
+It is told, never repaired: whoever repairs what he does not understand hides it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from meter.ledger.verification import Failure
+
+# A provider adds up floats and prints so many digits: a nano-dollar is nobody's request.
+ROUNDING_PICOS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class BookComparison:
+    """Two books side by side, in pico-dollars.
+
+    `drift_picos` adds up the differences of all accounts without their signs, so that two of them
+    cannot hide each other; `differing` counts those accounts.
+    """
+
+    book: str
+    expected_picos: int
+    found_picos: int
+    drift_picos: int
+    differing: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTotal:
+    """What a provider has billed to one key in all, in pico-dollars, by its own word."""
+
+    provider: str
+    key_version: int
+    total_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCost:
+    """What our books say that the provider billed, read after the provider was asked.
+
+    `recent_picos` of `ledger_picos` was booked too shortly before for the provider's total to
+    have it for certain. `in_flight_picos` bounds what live holds may have been billed and
+    `provisional_picos` was charged by policy, and perhaps never billed.
+    """
+
+    ledger_picos: int
+    recent_picos: int
+    in_flight_picos: int
+    provisional_picos: int
+
+    @property
+    def least_picos(self) -> int:
+        """What the provider's total has of ours for certain."""
+        return self.ledger_picos - self.recent_picos - self.provisional_picos
+
+    @property
+    def most_picos(self) -> int:
+        """What it has of ours at most: every request of ours is booked, or its hold is live."""
+        return self.ledger_picos + self.in_flight_picos
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a key was billed that our books know nothing of: from before they began, mostly.
+
+    It never changes, so each look at it narrows it down; two looks that contradict each other are
+    drift. Requests in flight only widen a look, and so are never taken for drift.
+    """
+
+    least_picos: int
+    most_picos: int
+
+    @classmethod
+    def seen(cls, total: ProviderTotal, cost: LedgerCost) -> "Outside":
+        """As one look at both books shows it."""
+        return cls(total.total_picos - cost.most_picos, total.total_picos - cost.least_picos)
+
+    def drift_picos(self, later: "Outside") -> int:
+        """By how much a later look contradicts: above zero, the provider billed more than our
+        books explain; below zero, our books have more than it billed."""
+        above = later.least_picos - self.most_picos
+        below = later.most_picos - self.least_picos
+        drift = above if above > 0 else min(0, below)
+        return drift if abs(drift) > ROUNDING_PICOS else 0
+
+    def narrowed(self, later: "Outside") -> "Outside":
+        """What both looks allow; they may miss each other by a rounding."""
+        least = max(self.least_picos, later.least_picos)
+        return Outside(least, max(least, min(self.most_picos, later.most_picos)))
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderComparison:
+    """The provider's total against our books. `drift_picos` has the sign of `Outside`."""
+
+    total: ProviderTotal
+    cost: LedgerCost
+    outside: Outside
+    drift_picos: int
+    is_new_baseline: bool
+
+
+def compare_provider(
+    total: ProviderTotal, cost: LedgerCost, baseline: Outside | None
+) -> ProviderComparison:
+    """Judge what was seen by what is known of the key; without a baseline this becomes it."""
+    seen = Outside.seen(total, cost)
+    if baseline is None:
+        return ProviderComparison(total, cost, seen, 0, is_new_baseline=True)
+    drift_picos = baseline.drift_picos(seen)
+    # What contradicts the baseline must not become a part of it.
+    outside = baseline if drift_picos else baseline.narrowed(seen)
+    return ProviderComparison(total, cost, outside, drift_picos, is_new_baseline=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What is not wrong but for people to look at; the first three since the last run.
+
+    `stuck_holds` are unknown ones that no look-up is left for, or whose deadline is long over.
+    """
+
+    settlement_conflicts: int
+    policy_charges: int
+    policy_voids: int
+    unknown_holds: int
+    stale_holds: int
+    stuck_holds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one reconciliation found. Without `provider`, `provider_problem` says why."""
+
+    books: tuple[BookComparison, ...]
+    failures: tuple[Failure, ...]
+    attention: Attention
+    provider: ProviderComparison | None
+    provider_problem: str | None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether no book contradicts another."""
+        return not self.failures and not any(self.drifts().values())
+
+    def drifts(self) -> dict[str, int]:
+        """Drift in pico-dollars by book; the provider's only where it was compared."""
+        found = {one.book: one.drift_picos for one in self.books}
+        if self.provider is not None:
+            found["provider"] = self.provider.drift_picos
+        return found

@@ -1,0 +1,17 @@
+-- What reconciliation compares with a provider's own total, and what lists of policy decisions
+-- are read by.
+
+-- What a key was billed that is not in these books lies between the two: what is in flight, or
+-- was charged by policy, makes them differ (meter/drift.py).
+ALTER TABLE provider_totals
+    ADD COLUMN outside_least_picos numeric NOT NULL,
+    ADD COLUMN outside_most_picos  numeric NOT NULL,
+    ADD CHECK (outside_least_picos <= outside_most_picos);
+
+CREATE INDEX provider_totals_key ON provider_totals (provider, key_version, id);
+
+-- Hardly a row is in these two: they cost the others nothing.
+CREATE INDEX usage_records_provisional ON usage_records (placed_at, hold_id)
+    WHERE kind = 'provisional';
+CREATE INDEX ended_holds_not_billed ON ended_holds (placed_at, id)
+    WHERE reason = 'not_billed';

@@ -1,0 +1,12 @@
+-- The months of history that are kept, with their size on disk, and those that were dropped, with
+-- what was sealed of them.
+SELECT kind, month, known.bytes, d.dropped_at, d.last_batch
+FROM (SELECT h.kind, to_date(right(c.relname, 7), 'YYYY_MM') AS month,
+             sum(pg_total_relation_size(c.oid))::bigint AS bytes
+      FROM history_tables() h
+      JOIN pg_inherits i ON i.inhparent = h.parent::regclass
+      JOIN pg_class c ON c.oid = i.inhrelid
+      WHERE h.kind IN ('usage', 'ledger') AND c.relname ~ '_\d{4}_\d{2}$'
+      GROUP BY 1, 2) known
+FULL JOIN dropped_months d USING (kind, month)
+ORDER BY 2, 1

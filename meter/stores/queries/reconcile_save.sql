@@ -1,0 +1,3 @@
+-- Keeps a report for good.
+INSERT INTO reconciliations (is_ok, report) VALUES ($1, $2::jsonb)
+RETURNING id, is_ok, report, recorded_at

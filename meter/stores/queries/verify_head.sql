@@ -1,0 +1,2 @@
+-- The youngest batch of the ledger's chain.
+SELECT number, hash FROM ledger_head

@@ -1,0 +1,79 @@
+"""`tollkeeper holds`: money set aside now, and requests that a policy ended."""
+
+import enum
+from typing import Annotated
+
+import typer
+
+from tollkeeper.api_client import connect
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_one, show_rows
+
+LIVE_COLUMNS = (
+    "id",
+    "user_id",
+    "model",
+    "amount",
+    "state",
+    "unknown_reason",
+    "generation_id",
+    "created_at",
+    "expires_at",
+)
+POLICY_COLUMNS = (
+    "placed_at",
+    "hold_id",
+    "user_id",
+    "model",
+    "verdict",
+    "held",
+    "charged_by_policy",
+    "charge",
+    "is_corrected",
+)
+
+app = typer.Typer(name="holds", help="Money set aside for requests.", no_args_is_help=True)
+
+
+class LiveState(enum.StrEnum):
+    """The states of a hold that has not ended."""
+
+    OPEN = "open"
+    UNKNOWN = "unknown"
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.command("summary")
+def summarise(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+    """Count live holds, and the look-ups that find out what unknown ones used."""
+    client = connect(api, home)
+    summary = client.get("/holds/summary")
+    show_one({**summary, "lookups": client.get("/lookups")}, as_json)
+
+
+@app.command("list")
+def list_holds(
+    state: Annotated[LiveState | None, typer.Option("--state", help="Both by default.")] = None,
+    limit: LimitOption = 50,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """List holds that have not ended, oldest first."""
+    rows = connect(api, home).rows("/holds", limit, state=state and state.value)
+    show_rows(rows, LIVE_COLUMNS, as_json, "No hold is live.")
+
+
+@app.command("policy")
+def list_policy_decisions(
+    limit: LimitOption = 50,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """List requests that a policy charged or let go, because nothing told what they used."""
+    rows = connect(api, home).rows("/policy-decisions", limit)
+    show_rows(rows, POLICY_COLUMNS, as_json, "No request was decided by policy.")
