@@ -18,6 +18,8 @@ BATCH_LIMIT: Final = 500
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 5.0
 DRAIN_TIMEOUT_S: Final = 20.0
+# Statuses by which a provider refuses us, not the client: bad system key, no credit left.
+OUR_REFUSALS: Final = frozenset({401, 402})
 
 _log = structlog.get_logger(__name__)
 
@@ -112,8 +114,16 @@ class Batcher:
     async def _settle_fresh(self, batch: list[Observation]) -> None:
         fresh = self._recent.fresh(batch)
         self._metrics.repeats.inc(len(batch) - len(fresh))
+        for observation in fresh:
+            self._note_refusal(observation)
         if fresh:
             await self._settle_until_done(fresh)
+
+    def _note_refusal(self, observation: Observation) -> None:
+        if observation.provider_status in OUR_REFUSALS:
+            status = str(observation.provider_status)
+            self._metrics.provider_refusals.labels(status).inc()
+            _log.error("provider_refused_us", status=status, hold_id=str(observation.hold_id))
 
     async def _settle_until_done(self, batch: list[Observation]) -> None:
         delay_s = RETRY_FIRST_S

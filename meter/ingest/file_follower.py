@@ -5,6 +5,7 @@ same lines are read again and settle nothing twice.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -141,12 +142,12 @@ class FileFollower:
             return await self._claim()
         chunk = await asyncio.to_thread(self._reader.read, self._lease.position)
         taken = await self._understand(chunk)
-        await self._settling.settle_all(taken.observations)
+        await self._settle(taken.observations)
         if taken.undecided:
             await self._note_undecided(taken.undecided)
         if chunk.is_end or taken.wait_s:
             self._caught_up_s = self._clock.monotonic_s()
-        await self._move(self._lease, chunk, taken)
+        await self._move(chunk, taken)
         return max(POLL_S, taken.wait_s) if chunk.is_end or taken.wait_s else 0.0
 
     async def _claim(self) -> float:
@@ -182,21 +183,39 @@ class FileFollower:
         age_s = (self._clock.now() - entry.ended_at).total_seconds()
         return STREAM_LEAD_S - age_s if 0 <= age_s < STREAM_LEAD_S else 0.0
 
-    async def _move(self, lease: LogLease, chunk: Chunk, taken: _Taken) -> None:
+    async def _settle(self, observations: Sequence[Observation]) -> None:
+        """Wait until they are in the books, and stay the reader for as long as that takes."""
+        settling = asyncio.ensure_future(self._settling.settle_all(observations))
+        try:
+            while not (await asyncio.wait({settling}, timeout=RENEW_EVERY_S))[0]:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._save(self.position)
+            settling.result()
+        finally:
+            settling.cancel()
+
+    async def _move(self, chunk: Chunk, taken: _Taken) -> None:
+        if self._lease is None:
+            return
         position = chunk.after(taken.lines)
-        now_s = self._clock.monotonic_s()
-        has_moved = position != lease.position
-        if not has_moved and now_s - self._saved_s < RENEW_EVERY_S:
+        has_moved = position != self._lease.position
+        if not has_moved and self._clock.monotonic_s() - self._saved_s < RENEW_EVERY_S:
             return
         if has_moved:
             self._crash_points.reach(BEFORE_POSITION)
-        self._lease = await self._positions.save(lease, position)
-        self._saved_s = now_s
+        await self._save(position)
+        if has_moved:
+            self._count(chunk, taken)
+
+    async def _save(self, position: LogPosition | None) -> None:
+        """Move there and renew the lease, unless another reader has taken over meanwhile."""
+        if self._lease is None or position is None:
+            return
+        self._lease = await self._positions.save(self._lease, position)
+        self._saved_s = self._clock.monotonic_s()
         if self._lease is None:
             self._metrics.is_reading.set(0)
             _log.warning("access_log_file_taken_over")
-        if has_moved:
-            self._count(chunk, taken)
 
     def _count(self, chunk: Chunk, taken: _Taken) -> None:
         for kind, number in taken.kinds.items():

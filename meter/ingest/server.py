@@ -12,15 +12,12 @@ import structlog
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.wire import observations_from_message
-from meter.usage import Observation
 
 SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
 METHOD: Final = "StreamAccessLogs"
 # Envoy sends batches of some 512 KiB; one entry may be as large as its metadata allows.
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 STOP_GRACE_S: Final = 2.0
-# Statuses by which a provider refuses us, not the client: bad system key, no credit left.
-OUR_REFUSALS: Final = frozenset({401, 402})
 
 _log = structlog.get_logger(__name__)
 
@@ -47,15 +44,8 @@ class AccessLogService:
             _log.exception("access_log_unreadable", message_bytes=len(payload))
             return
         for observation in observations:
-            self._note(observation)
+            self._metrics.entries.inc()
             await self._batcher.put(observation)
-
-    def _note(self, observation: Observation) -> None:
-        self._metrics.entries.inc()
-        if observation.provider_status in OUR_REFUSALS:
-            status = str(observation.provider_status)
-            self._metrics.provider_refusals.labels(status).inc()
-            _log.error("provider_refused_us", status=status, hold_id=str(observation.hold_id))
 
 
 def build_server(service: AccessLogService, listen: str) -> grpc.aio.Server:

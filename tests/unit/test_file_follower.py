@@ -1,7 +1,9 @@
 """Every whole line is settled, whatever happens to the file and to the meter that reads it."""
 
+import asyncio
 import os
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -10,6 +12,7 @@ import pytest
 
 from meter.errors import StoreUnavailable
 from meter.log_positions import LogPosition
+from meter.usage import Observation
 from tests.file_log import SMALL_LINE_BYTES, Followed
 from tests.log_lines import LATER, line, undecided
 
@@ -129,6 +132,32 @@ async def test_nothing_is_saved_before_it_is_settled(followed: Followed) -> None
     assert followed.positions.position.offset_bytes == 0
     await followed.read_all()
     assert len(followed.settled.arrived) == 2
+
+
+async def test_the_lease_is_renewed_while_the_books_are_slow(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two meters would take it from one another for ever, and none would move."""
+    monkeypatch.setattr("meter.ingest.file_follower.RENEW_EVERY_S", 0.01)
+    followed.write(lines(ids(1)))
+    await followed.follower.step()
+    await followed.follower.step()
+    slow = asyncio.Event()
+    settle_all = followed.settled.settle_all
+
+    async def settle_slowly(observations: Sequence[Observation]) -> None:
+        await slow.wait()
+        await settle_all(observations)
+
+    monkeypatch.setattr(followed.settled, "settle_all", settle_slowly)
+    before = followed.positions.read_at
+    step = asyncio.create_task(followed.follower.step())
+    await asyncio.sleep(0.1)
+    assert followed.positions.read_at != before
+    assert followed.positions.position.offset_bytes == 0
+    slow.set()
+    await step
+    assert followed.positions.position.offset_bytes == followed.log.stat().st_size
 
 
 async def test_a_save_that_fails_is_read_again(followed: Followed) -> None:

@@ -132,6 +132,16 @@ async def test_settled_means_through_the_outage(books: Books, batcher: Batcher) 
     await batcher.drain()
 
 
+async def test_a_refusal_of_us_is_alarmed_once_whichever_log_tells(
+    batcher: Batcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = observed(uuid4(), status_code=503, provider_status=402, usage=None)
+    await batcher.settle_all([in_file(refused)])
+    await batcher.settle_all([refused])
+    assert capsys.readouterr().out.count("provider_refused_us") == 1
+    await batcher.drain()
+
+
 async def test_nothing_to_settle_is_settled_at_once(batcher: Batcher) -> None:
     await asyncio.wait_for(batcher.settle_all([]), 1.0)
     await batcher.drain()
