@@ -137,7 +137,12 @@ async def clone_template(server: postgres.PostgresServer) -> Database:
 
 async def drop(server: postgres.PostgresServer, database: Database) -> None:
     """Remove a test's database, whoever is still connected."""
-    await _execute(server, f'DROP DATABASE "{database.name}" WITH (FORCE)')
+    await drop_named(server, database.name)
+
+
+async def drop_named(server: postgres.PostgresServer, name: str) -> None:
+    """The same for one that is not a clone of the template."""
+    await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 async def _execute(server: postgres.PostgresServer, statement: str) -> None:

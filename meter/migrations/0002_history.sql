@@ -156,6 +156,8 @@ CREATE TABLE sealed_entries (
     template       text NOT NULL,
     ledger_account text NOT NULL,
     amount_picos   numeric NOT NULL,
+    -- The negative entries alone, as a positive amount.
+    taken_picos    numeric NOT NULL,
     postings       bigint NOT NULL,
     entries        bigint NOT NULL,
     PRIMARY KEY (month, account_id, template, ledger_account)
@@ -386,6 +388,12 @@ CREATE TABLE lookups (
 
 CREATE INDEX lookups_due ON lookups (due_at);
 
+-- What was unknown before there was a queue is asked about, too.
+INSERT INTO lookups (hold_id, generation_id, reason, due_at, deadline_at)
+SELECT id, generation_id, coalesce(unknown_reason, 'no_usage'), clock_timestamp(),
+       clock_timestamp() + interval '15 minutes'
+FROM holds WHERE state = 'unknown';
+
 -- Requests that ended before a decision reached Envoy: what was held for them never will be used.
 CREATE TABLE undecided_requests (
     request_id uuid PRIMARY KEY,
@@ -593,9 +601,9 @@ DECLARE
     closes timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
 BEGIN
     INSERT INTO sealed_entries (month, account_id, template, ledger_account, amount_picos,
-                                postings, entries)
+                                taken_picos, postings, entries)
     SELECT seal_entries.month, e.account_id, p.template, e.ledger_account, sum(e.amount_picos),
-           count(DISTINCT p.id), count(*)
+           sum(greatest(-e.amount_picos, 0)), count(DISTINCT p.id), count(*)
     FROM postings p JOIN entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
     WHERE p.booked_at >= opens AND p.booked_at < closes
     GROUP BY e.account_id, p.template, e.ledger_account;
@@ -611,7 +619,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     this_month date := date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC')::date;
     last_month date := least(before, (this_month - interval '1 month')::date);
-    month      date;
+    old_month  date;
     dropped    date[] := '{}';
     tables     text;
 BEGIN
@@ -619,7 +627,7 @@ BEGIN
         RAISE EXCEPTION 'there is no history of kind %', wanted_kind;
     END IF;
     PERFORM pg_advisory_xact_lock(7261994310482115);
-    FOR month IN
+    FOR old_month IN
         SELECT to_date(right(c.relname, 7), 'YYYY_MM')
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = (CASE wanted_kind WHEN 'usage' THEN 'usage_records'
@@ -629,17 +637,17 @@ BEGIN
         ORDER BY 1
     LOOP
         IF wanted_kind = 'usage' THEN
-            PERFORM seal_usage(month);
+            PERFORM seal_usage(old_month);
         ELSE
             -- Usage without its postings could no longer be compared with them.
             CONTINUE WHEN NOT EXISTS (SELECT 1 FROM dropped_months d
-                                      WHERE d.kind = 'usage' AND d.month = drop_months.month);
-            PERFORM seal_entries(month);
+                                      WHERE d.kind = 'usage' AND d.month = old_month);
+            PERFORM seal_entries(old_month);
         END IF;
-        SELECT string_agg(format('%I', h.parent || '_' || to_char(drop_months.month, 'YYYY_MM')), ', ')
+        SELECT string_agg(format('%I', h.parent || '_' || to_char(old_month, 'YYYY_MM')), ', ')
         INTO tables FROM history_tables() h WHERE h.kind = wanted_kind;
         EXECUTE 'DROP TABLE ' || tables;
-        dropped := dropped || month;
+        dropped := dropped || old_month;
     END LOOP;
     RETURN dropped;
 END $$;

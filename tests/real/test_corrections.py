@@ -249,9 +249,7 @@ async def test_credits_settlements_and_releases_never_wait_in_a_circle(books: Bo
             await settlements.settle([observed(hold_id, "0.10") for hold_id in holds[:2]])
             await settlements.decide([decision(holds[2])])
             again = [*reversed(holds), released]
-            await settlements.settle(
-                [observed(one, "0.11", source=Source.LOOKUP) for one in again]
-            )
+            await settlements.settle([observed(one, "0.11", source=Source.LOOKUP) for one in again])
             for payer in order:
                 await ledger.post_credit(
                     credit(payer.account_id, f"{worker}-{turn}", CENT, "concurrently")

@@ -9,7 +9,7 @@ LEFT JOIN (SELECT account_id, -sum(amount_picos) AS amount_picos
                  WHERE p.template IN ('excess', 'correction') AND e.ledger_account = 'customer'
                    AND e.amount_picos < 0
                  UNION ALL
-                 SELECT account_id, amount_picos FROM sealed_entries
+                 SELECT account_id, -taken_picos FROM sealed_entries
                  WHERE template IN ('excess', 'correction') AND ledger_account = 'customer') over
            GROUP BY account_id) s ON s.account_id = a.id
 WHERE a.balance_picos - a.held_picos + a.overdrawn_picos < 0
