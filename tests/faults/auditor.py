@@ -1,0 +1,119 @@
+"""Looks at the books and at the upstream's bill, past everything that we wrote."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+from chaos.stack import ChaosStack
+
+PICOS_PER_USD = Decimal(10) ** 12
+LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class BillRow:
+    """What the upstream charged for one generation, in pico-dollars."""
+
+    generation_id: str
+    prompt_tokens: int
+    cost_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One usage record; of a correction the differences."""
+
+    account_id: str
+    kind: str
+    source: str
+    generation_id: str | None
+    price_source: str
+    cost_picos: int
+    charge_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Reads with a superuser's connection, whose statements see what is committed."""
+
+    stack: ChaosStack
+
+    async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        """The rows of one statement."""
+        connection = await asyncpg.connect(self.stack.dsn())
+        try:
+            return await connection.fetch(statement, *values)
+        finally:
+            await connection.close()
+
+    async def usage(self, accounts: Iterable[str]) -> list[Usage]:
+        """All usage records of these accounts, oldest first."""
+        found = await self.fetch(
+            "SELECT account_id, kind, source, generation_id, price_source, provider_cost_picos,"
+            " charge_picos FROM usage_records WHERE account_id = ANY ($1)"
+            " ORDER BY placed_at, hold_id, revision",
+            list(accounts),
+        )
+        return [Usage(*row) for row in found]
+
+    async def endings(self, accounts: Iterable[str]) -> dict[str, list[str]]:
+        """Why the holds of each account ended."""
+        found = await self.fetch(
+            "SELECT account_id, array_agg(reason ORDER BY ended_at) AS reasons FROM ended_holds"
+            " WHERE account_id = ANY ($1) GROUP BY 1",
+            list(accounts),
+        )
+        return {row["account_id"]: row["reasons"] for row in found}
+
+    async def funds(self, accounts: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Balance and held amount of each account."""
+        found = await self.fetch(
+            "SELECT id, balance_picos, held_picos FROM accounts WHERE id = ANY ($1)",
+            list(accounts),
+        )
+        return {row["id"]: (row["balance_picos"], row["held_picos"]) for row in found}
+
+    async def conflicts(self) -> list[asyncpg.Record]:
+        """Arrivals that contradict what is settled."""
+        return await self.fetch("SELECT hold_id, kind FROM settlement_conflicts")
+
+    async def wait_ended(self, accounts: Iterable[str], most_s: float) -> dict[str, float]:
+        """When a hold of each account was last seen live, by `time.monotonic`; until none is.
+
+        Raises TimeoutError, with the holds that are left, when that takes longer than `most_s`.
+        """
+        wanted, last_seen = list(accounts), dict[str, float]()
+        connection = await asyncpg.connect(self.stack.dsn())
+        deadline = time.monotonic() + most_s
+        try:
+            while True:
+                left = await connection.fetch(
+                    "SELECT h.account_id, h.state, h.unknown_reason, h.generation_id, l.due_at,"
+                    " l.attempts FROM holds h LEFT JOIN lookups l ON l.hold_id = h.id"
+                    " WHERE account_id = ANY ($1)",
+                    wanted,
+                )
+                last_seen |= {row["account_id"]: time.monotonic() for row in left}
+                if not left:
+                    return last_seen
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"live after {most_s} s: {[dict(row) for row in left]}")
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            await connection.close()
+
+    def bill(self) -> list[BillRow]:
+        """The whole bill; exact."""
+        return [_bill_row(json.loads(line)) for line in self.stack.bill.read_text().splitlines()]
+
+
+def _bill_row(row: dict[str, Any]) -> BillRow:
+    picos = Decimal(row["cost"]) * PICOS_PER_USD
+    assert picos == int(picos), row
+    return BillRow(row["generation_id"], row["prompt_tokens"], int(picos))

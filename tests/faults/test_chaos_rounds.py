@@ -1,0 +1,21 @@
+"""However many ask at once, and of whichever authz: no more go up than the balance covers."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from chaos.rounds import SHORT, run_rounds
+from tests.servers import run_in_thread
+
+SEED = 500
+
+
+@pytest.mark.timeout(240)
+def test_never_more_than_covered_reach_the_upstream() -> None:
+    with tempfile.TemporaryDirectory(prefix="tk-rounds-", dir="/tmp") as folder:
+        played, findings = run_in_thread(lambda: run_rounds(Path(folder), SEED, SHORT))
+    assert findings.failures == []
+    assert [one for one in played if one.is_overspent] == []
+    assert [one.name for one in played if not one.is_conclusive] == []
+    assert sum(one.arrived for one in played) == sum(one.may for one in played)

@@ -1,0 +1,206 @@
+"""A client leaves, wherever it likes: settled as billed, or nothing at all."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import asyncpg
+import pytest
+
+from chaos.customers import Customer
+from chaos.stack import ChaosStack, signal_family
+from tests.faults.auditor import Auditor, Usage
+from tests.faults.departures import (
+    BILLED_POINTS,
+    CREDIT_PICOS,
+    UNBILLED_POINTS,
+    Departure,
+    Stage,
+    ask,
+    departures,
+)
+
+# A report comes 1 s after the end, its look-up 1 s later; the rest is for a busy machine.
+ENDED_WITHIN_S = 12.0
+# Where nobody ever says anything, the patience of 10 s goes before.
+DECIDED_WITHIN_S = 25.0
+LOCKED_S = 0.5
+# authz gives up a check after 1.5 s.
+LOCKED_MOST_S = 1.2
+
+
+@asynccontextmanager
+async def on_stage(stack: ChaosStack) -> AsyncIterator[Stage]:
+    async with aiohttp.ClientSession() as session:
+        yield Stage(stack, session)
+
+
+def report(title: str, cases: list[Departure], took_s: dict[int, float], what: list[str]) -> None:
+    """How long each point took, for those who run this with -s."""
+    by_point = defaultdict[str, list[float]](list)
+    for case in cases:
+        by_point[case.point].append(took_s[case.number])
+    lines = [f"{title}: {dict(Counter(what))}"]
+    for point, times in by_point.items():
+        lines.append(
+            f"  {point:<22} {len(times):>2} left, over after {min(times):.1f}-{max(times):.1f} s"
+        )
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+
+
+async def leave_all(
+    stage: Stage, cases: list[Departure], customers: dict[int, Customer], within_s: float
+) -> dict[int, float]:
+    """All at once; how many seconds after leaving the hold of each was last seen live."""
+    left_at = await asyncio.gather(*(stage.leave(case, customers[case.number]) for case in cases))
+    accounts = [customers[case.number].id for case in cases]
+    last_seen = await Auditor(stage.stack).wait_ended(accounts, within_s)
+    return {
+        case.number: max(0.0, last_seen.get(customers[case.number].id, left) - left)
+        for case, left in zip(cases, left_at, strict=True)
+    }
+
+
+async def check_books(
+    stack: ChaosStack, cases: list[Departure], customers: dict[int, Customer]
+) -> list[Usage]:
+    """Each account has paid exactly what the upstream bills for its case."""
+    auditor = Auditor(stack)
+    accounts = [customers[case.number].id for case in cases]
+    usage, funds = await auditor.usage(accounts), await auditor.funds(accounts)
+    endings, bill = await auditor.endings(accounts), auditor.bill()
+    for case in cases:
+        account = customers[case.number].id
+        rows = [row for row in bill if row.prompt_tokens == case.prompt_tokens]
+        mine = [one for one in usage if one.account_id == account]
+        assert len(rows) == (case.point in BILLED_POINTS), case.name
+        assert sum(one.cost_picos for one in mine) == sum(r.cost_picos for r in rows), case.name
+        firsts = [one for one in mine if one.kind != "correction"]
+        assert len(firsts) == len(rows), (case.name, mine)
+        assert all(one.generation_id == rows[0].generation_id for one in mine), case.name
+        charged = sum(one.charge_picos for one in mine)
+        assert funds[account] == (CREDIT_PICOS - charged, 0), case.name
+        assert len(endings.get(account, [])) <= 1, (case.name, endings)
+    assert await auditor.conflicts() == []
+    return usage
+
+
+async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> None:
+    cases, hushed = departures([*BILLED_POINTS, *UNBILLED_POINTS]), departures(["thinking"])
+    async with on_stage(brisk_stack) as stage:
+        customers = await stage.open_accounts([*cases, *hushed])
+        await stage.behave(case.behaviour() for case in cases)
+        await stage.behave(case.behaviour(omit_report=True) for case in hushed)
+        took_s = await leave_all(stage, [*cases, *hushed], customers, DECIDED_WITHIN_S)
+    usage = await check_books(brisk_stack, cases, customers)
+    report("with reports", cases, took_s, [f"{one.kind} by {one.source}" for one in usage])
+    assert {one.source for one in usage} == {"stream", "lookup"}
+    endings = await Auditor(brisk_stack).endings(one.id for one in customers.values())
+    for case in cases:
+        reasons = endings.get(customers[case.number].id, [])
+        if case.point in ("headers", "body"):
+            assert reasons == [], case.name
+        elif case.point == "refused later":
+            assert reasons == ["not_billed"], case.name
+        else:
+            assert took_s[case.number] < ENDED_WITHIN_S, case.name
+    # Billed, but the provider that reports everything did not say so: believed, and tagged.
+    accounts = [customers[case.number].id for case in hushed]
+    assert await Auditor(brisk_stack).usage(accounts) == []
+    assert {tuple(endings[account]) for account in accounts} == {("not_billed",)}
+
+
+async def test_without_reports_a_policy_decides_where_nobody_knows_the_generation(
+    unreported_stack: ChaosStack,
+) -> None:
+    cases = departures(BILLED_POINTS)
+    async with on_stage(unreported_stack) as stage:
+        customers = await stage.open_accounts(cases)
+        await stage.behave(case.behaviour() for case in cases)
+        took_s = await leave_all(stage, cases, customers, DECIDED_WITHIN_S)
+    auditor = Auditor(unreported_stack)
+    usage = await auditor.usage(one.id for one in customers.values())
+    report("without reports", cases, took_s, [f"{one.kind} by {one.source}" for one in usage])
+    guessed = {one.account_id for one in usage if one.source == "policy"}
+    known = [case for case in cases if customers[case.number].id not in guessed]
+    await check_books(unreported_stack, known, customers)
+    for case in cases:
+        account = customers[case.number].id
+        if account not in guessed:
+            assert case.point != "thinking", case.name
+            continue
+        assert case.point in ("thinking", "answering"), case.name
+        (guess,) = [one for one in usage if one.account_id == account]
+        assert (guess.kind, guess.price_source, guess.generation_id) == (
+            "provisional",
+            "estimate",
+            None,
+        )
+        (row,) = [row for row in auditor.bill() if row.prompt_tokens == case.prompt_tokens]
+        # The hold is an upper bound, and of nothing seen all of it is charged.
+        assert guess.charge_picos >= row.cost_picos
+        funds = await auditor.funds([account])
+        assert funds[account] == (CREDIT_PICOS - guess.charge_picos, 0)
+    assert guessed
+
+
+@asynccontextmanager
+async def accounts_locked(stack: ChaosStack, accounts: list[str]) -> AsyncIterator[None]:
+    """No hold can be placed for these accounts inside the block."""
+    connection = await asyncpg.connect(stack.dsn())
+    try:
+        async with connection.transaction():
+            await connection.fetch("SELECT FROM accounts WHERE id = ANY ($1) FOR UPDATE", accounts)
+            yield
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def authz_stopped(stack: ChaosStack, _: list[str]) -> AsyncIterator[None]:
+    """The doorman stands still inside the block."""
+    (authz,) = stack.instances_of("authz")
+    assert authz.pid is not None
+    signal_family(authz.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_family(authz.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("hindrance", [accounts_locked, authz_stopped])
+async def test_whoever_leaves_during_the_check_pays_nothing(
+    brisk_stack: ChaosStack, hindrance: object
+) -> None:
+    cases = departures(["check"])
+    async with on_stage(brisk_stack) as stage:
+        customers = await stage.open_accounts(cases)
+        accounts = [one.id for one in customers.values()]
+        await stage.behave([case.behaviour() for case in cases])
+        exchanges = [await stage.begin(case, customers[case.number]) for case in cases]
+        async with hindrance(brisk_stack, accounts):  # type: ignore[operator]
+            for case, exchange in zip(cases, exchanges, strict=True):
+                await ask(exchange, case)
+            await asyncio.sleep(LOCKED_S)
+            assert await stage.arrived(cases) == []
+            for case, exchange in zip(cases, exchanges, strict=True):
+                await exchange.leave(case.how)
+            left_at = time.monotonic()
+            await asyncio.sleep(0.2)
+        # Holds may be placed only now, for nobody.
+        await asyncio.sleep(1.0)
+        last_seen = await Auditor(brisk_stack).wait_ended(accounts, ENDED_WITHIN_S)
+    await check_books(brisk_stack, cases, customers)
+    took_s = {c.number: last_seen.get(customers[c.number].id, left_at) - left_at for c in cases}
+    endings = await Auditor(brisk_stack).endings(accounts)
+    report(
+        f"during the check ({hindrance.__name__})",  # type: ignore[attr-defined]
+        cases,
+        took_s,
+        [reason for reasons in endings.values() for reason in reasons],
+    )
