@@ -14,7 +14,9 @@ def sources(desk: Desk, account_id: str) -> dict[str, str]:
 
 
 def test_what_was_answered_without_a_meter_is_settled_from_the_file(desk: Desk) -> None:
+    """The provider keeps no record of these, so no look-up is quicker than the file."""
     customer = desk.open_account()
+    desk.misbehave(times=10, omit_generation=True)
     with without(desk, "meter"):
         replies = [desk.ask(customer) for _ in range(5)]
         replies += [desk.ask(customer, stream=True) for _ in range(5)]
@@ -23,8 +25,9 @@ def test_what_was_answered_without_a_meter_is_settled_from_the_file(desk: Desk) 
     wait_until(lambda: len(sources(desk, customer.id)) == 11, "every request is settled")
     check_paid(desk, customer, *replies)
     told = sources(desk, customer.id)
-    assert "file" in told.values()
-    assert told[replies[-1].headers["x-generation-id"]] == "stream"
+    assert told.pop(replies[-1].headers["x-generation-id"]) == "stream"
+    # Envoy may keep some of the stream until somebody takes it again.
+    assert "file" in told.values() and set(told.values()) <= {"file", "stream"}
 
 
 def test_the_stream_is_normally_first(desk: Desk) -> None:
