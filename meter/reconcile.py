@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.drift import ProviderTotal, Report, compare_provider
 from meter.errors import Conflict, ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.stores.reconciliation import BooksRead, Reconciled, ReconciliationStore
+from meter.stores.reconciliation import BooksRead, OpenBooks, Reconciled, ReconciliationStore
 
 # How long a provider may take until its total has a request that we settled already.
 PROVIDER_LAG: Final = timedelta(minutes=5)
@@ -95,12 +95,21 @@ class Reconciler:
         Conflict while another meter reconciles, StoreUnavailable during an outage.
         """
         async with self.store.open() as books:
-            # The provider first: whatever it had billed by then is booked or in flight after it.
-            asked_at = await books.now()
-            total, problem = await self._ask()
-            read = await books.read(total, asked_at - PROVIDER_LAG)
-            report = to_report(read, total, problem, takes_new_baseline)
-            reconciled = await books.save(report)
+            return await self._reconcile(books, takes_new_baseline)
+
+    async def reconcile_if_due(self, every_s: float) -> None:
+        """Do so unless somebody did within the interval. Raises as `reconcile` does."""
+        async with self.store.open() as books:
+            if await books.due_in_s(every_s) <= 0:
+                await self._reconcile(books, takes_new_baseline=False)
+
+    async def _reconcile(self, books: OpenBooks, takes_new_baseline: bool) -> Reconciled:
+        # The provider first: whatever it had billed by then is booked or in flight after it.
+        asked_at = await books.now()
+        total, problem = await self._ask()
+        read = await books.read(total, asked_at - PROVIDER_LAG)
+        report = to_report(read, total, problem, takes_new_baseline)
+        reconciled = await books.save(report)
         self.metrics.show(reconciled)
         _tell(reconciled)
         return reconciled
@@ -136,10 +145,8 @@ class Reconciliation:
     async def step(self) -> float:
         """Reconcile if it is due; returns the seconds to wait until the next look."""
         try:
-            if await self._reconciler.store.due_in_s(self._every_s) <= 0:
-                await self._reconciler.reconcile()
-            else:
-                await self._reconciler.show_last()
+            await self._reconciler.reconcile_if_due(self._every_s)
+            await self._reconciler.show_last()
             due_in_s = await self._reconciler.store.due_in_s(self._every_s)
         except Conflict:
             return RETRY_S

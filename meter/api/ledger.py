@@ -132,7 +132,7 @@ def _verification(outcome: Outcome, took_ms: int) -> Verification:
         stale_open_holds=totals.stale_open_holds,
         settlement_conflicts=totals.settlement_conflicts,
         provisional_records=totals.provisional_records,
-        head=head and ChainHead(number=head.number, hash=head.hash.hex()),
+        head=None if head is None else ChainHead(number=head.number, hash=head.hash.hex()),
         dropped_months=[
             DroppedMonth(kind=one.kind, month=_month(one.month)) for one in outcome.dropped_months
         ],

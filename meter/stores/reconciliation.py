@@ -58,6 +58,10 @@ class OpenBooks:
         moment: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
         return moment
 
+    async def due_in_s(self, every_s: float) -> float:
+        """Seconds until the next one is due; below zero when late."""
+        return await _due_in_s(self._connection, every_s)
+
     async def read(self, total: ProviderTotal | None, settled_by: datetime) -> BooksRead:
         """One snapshot of everything; costs booked after `settled_by` count as recent."""
         async with snapshot(self._connection):
@@ -147,14 +151,18 @@ class ReconciliationStore:
     async def due_in_s(self, every_s: float) -> float:
         """Seconds until the next one is due, by the database's clock; below zero when late."""
         async with acquire(self._pool) as connection:
-            due_in_s: float = await connection.fetchval(query("reconcile_due"), every_s)
-        return due_in_s
+            return await _due_in_s(connection, every_s)
 
     async def list_page(self, before: int | None, limit: int) -> list[Reconciled]:
         """Past reconciliations, newest first, before the one with this id."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(query("reconcile_list"), before, limit)
         return [_reconciled(row) for row in rows]
+
+
+async def _due_in_s(connection: PostgresConnection, every_s: float) -> float:
+    due_in_s: float = await connection.fetchval(query("reconcile_due"), every_s)
+    return due_in_s
 
 
 async def _unlock(connection: PostgresConnection) -> None:

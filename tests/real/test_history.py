@@ -1,228 +1,226 @@
-"""History by month on a real Postgres: who may touch it, and what stays when a month is dropped."""
+"""History by month: cheap to write beside, dropped to sealed totals, and the books still agree."""
 
-import uuid
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 
-from meter.ledger.postings import credit
-from meter.stores.ledger import LedgerStore
+from meter.clock import SystemClock
+from meter.errors import StoreUnavailable
+from meter.history import History, Retention, months_before
+from meter.policy import PolicyDecision, Rule, Verdict
+from meter.reconcile import NoProviderTotals, Reconciler
+from meter.stores.history import HistoryStore
+from meter.stores.postgres import KEYED_SESSION, open_pool
+from meter.stores.reconciliation import ReconciliationStore
 from meter.stores.settlements import PostgresSettlements
 from meter.usage import Source
-from tests.books import PROTECTED, USD, Books, observed, refused_by_database, without_protection
+from tests.books import USD, Books, observed
+from tests.meter_api import ADMIN, MeterApi
 from tests.servers import Database
 
-OLD = date(2026, 3, 1)
-OLDER = date(2026, 2, 1)
 CENT = USD // 100
-HISTORY = ("ended_holds", "usage_records", "postings", "entries", "ledger_batches")
-Owner = asyncpg.Connection
+OLD_MONTHS = 24
+WORKER = "worker"
+WORKING_SESSION = {**KEYED_SESSION, "application_name": WORKER}
+_WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+
+
+def this_month() -> date:
+    """The first of this month, UTC."""
+    return datetime.now(UTC).date().replace(day=1)
+
+
+def within(months_ago: int) -> datetime:
+    """A moment in the month so many months ago."""
+    first = months_before(this_month(), months_ago)
+    return datetime(first.year, first.month, 3, 12, tzinfo=UTC)
 
 
 @pytest_asyncio.fixture
-async def owner(database: Database) -> AsyncIterator[Owner]:
-    """Who owns the tables."""
+async def owner(database: Database) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """The owner, who alone may make months of the past; the service only those to come."""
     connection = await asyncpg.connect(database.owner_dsn)
+    for months_ago in range(OLD_MONTHS + 1):
+        await connection.execute("SELECT make_month($1)", months_before(this_month(), months_ago))
     yield connection
     await connection.close()
 
 
-async def partitions(owner: Owner, parent: str) -> list[str]:
-    rows = await owner.fetch(
-        "SELECT inhrelid::regclass::text AS name FROM pg_inherits"
-        " WHERE inhparent = $1::text::regclass ORDER BY 1",
-        parent,
+def history(books: Books, usage: int | None = None, ledger: int | None = None) -> History:
+    """The task with this retention."""
+    return History(
+        HistoryStore(books.pool), Retention(usage, ledger), CollectorRegistry(), SystemClock()
     )
-    return [row["name"] for row in rows]
 
 
-async def spend(books: Books, owner: Owner, months: tuple[date, ...]) -> list[uuid.UUID]:
-    """One settled, corrected hold, one released and one late in each month; 0.55 USD of each."""
-    payer = await books.payer("alice", 50 * USD)
+async def lived(books: Books) -> None:
+    """Settlements, excess, corrections and policy in each of some months; a live hold now."""
+    payer = await books.payer("ada", 100 * USD)
     settlements = PostgresSettlements(books.pool)
-    settled = []
-    for month in months:
-        await owner.execute("SELECT make_month($1)", month)
-        at = datetime(month.year, month.month, 7, tzinfo=UTC)
-        first, released, late = [await books.held(payer, USD // 10, placed_at=at) for _ in range(3)]
-        await books.holds.release([released, late])
-        await settlements.settle([observed(one, "0.20", started_at=at) for one in (first, late)])
-        truth = observed(first, "0.35", started_at=at, source=Source.LOOKUP)
-        await settlements.settle([truth])
-        settled.append(first)
-    return settled
-
-
-async def test_the_months_to_come_have_partitions(books: Books, owner: Owner) -> None:
-    assert await books.pool.fetchval("SELECT prepare_months(5)") == 6
-    assert await books.pool.fetchval("SELECT prepare_months(5)") == 6
-    for parent in HISTORY:
-        assert len(await partitions(owner, parent)) == 7
-    payer = await books.payer("alice", USD)
-    await PostgresSettlements(books.pool).settle([observed(await books.held(payer, USD))])
-    for parent in HISTORY:
-        assert await owner.fetchval(f"SELECT count(*) FROM {parent}") > 0
-        assert await owner.fetchval(f"SELECT count(*) FROM {parent}_default") == 0
-
-
-async def test_no_month_is_refused_for_want_of_a_partition(books: Books, owner: Owner) -> None:
-    payer = await books.payer("alice", USD)
-    at = datetime(2021, 1, 1, tzinfo=UTC)
-    hold_id = await books.held(payer, USD, placed_at=at)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.5")])
-    assert await owner.fetchval("SELECT count(*) FROM usage_records_default") == 1
-    assert (await books.verified()).is_ok
-
-
-async def test_the_service_cannot_reach_around_the_parents(books: Books, owner: Owner) -> None:
-    await spend(books, owner, (OLD,))
-    names = [name for parent in HISTORY for name in await partitions(owner, parent)]
-    assert len(names) >= 25
-    for name in names:
-        for statement in (
-            f"SELECT * FROM {name}",
-            f"DELETE FROM {name}",
-            f"TRUNCATE {name}",
-            f"DROP TABLE {name}",
-            f"INSERT INTO {name} DEFAULT VALUES",
-        ):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await books.pool.execute(statement)
-    for call in (
-        f"make_month('{OLD}')",
-        f"seal_usage('{OLD}')",
-        f"seal_entries('{OLD}')",
-        "make_immutable('holds'::regclass)",
-    ):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await books.pool.execute(f"SELECT {call}")
-    assert await refused_by_database(books.pool, "ALTER TABLE entries DISABLE TRIGGER ALL")
-
-
-async def test_no_row_of_history_is_changed_by_its_owner_either(books: Books, owner: Owner) -> None:
-    """Whatever table is named; rule V11. Only who takes the trigger away can, and shows."""
-    await spend(books, owner, (OLD,))
-    names = [name for parent in HISTORY for name in await partitions(owner, parent)]
-    for name in (*PROTECTED, *names):
-        (column,) = await owner.fetch(
-            "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum = 1",
-            name,
+    for months_ago in (7, 6, 5, 4, 3, 2, 1, 0):
+        held = [
+            await books.held(payer, USD, markup_bps=2_000, placed_at=within(months_ago))
+            for _ in range(4)
+        ]
+        await settlements.settle([observed(held[0], "0.20"), observed(held[1], "1.50")])
+        await settlements.settle([observed(held[0], "0.10", source=Source.LOOKUP)])
+        await settlements.decide(
+            [
+                PolicyDecision(held[2], Verdict.CHARGE, Rule.NO_RECORD, None),
+                PolicyDecision(held[3], Verdict.VOID, Rule.NOT_REPORTED, None),
+            ]
         )
-        for statement in (
-            f"UPDATE {name} SET {column[0]} = {column[0]}",
-            f"DELETE FROM {name}",
-            f"TRUNCATE {name}",
-        ):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
-                await owner.execute(statement)
+    await books.held(payer, USD)
 
 
-async def drop(books: Books, kind: str, before: date) -> list[date]:
-    dropped: list[date] = await books.pool.fetchval("SELECT drop_months($1, $2)", kind, before)
-    return dropped
-
-
-async def test_books_agree_after_months_are_dropped(books: Books, owner: Owner) -> None:
-    holds = await spend(books, owner, (OLDER, OLD))
-    funds, before = await books.funds("alice"), await books.verified()
+@pytest.mark.usefixtures("owner")
+async def test_dropping_months_changes_no_sum_and_no_verdict(books: Books, api: MeterApi) -> None:
+    await lived(books)
+    before = await books.verified()
     assert before.is_ok, before.failures
-    assert funds == (50 * USD - 2 * 55 * CENT, 0, 0)
-    assert await drop(books, "ledger", date(2026, 4, 1)) == []
-    assert await drop(books, "usage", OLD) == [OLDER]
-    assert await drop(books, "usage", OLD) == []
+    funds = await books.funds("ada")
+    dropped = await history(books, usage=2, ledger=4).tend()
+    assert [(one.kind, one.month) for one in dropped[-3:]] == [
+        ("ledger", months_before(this_month(), months_ago)) for months_ago in (7, 6, 5)
+    ]
+    # The partitions of the past were empty but for those.
+    assert len(dropped) == OLD_MONTHS - 2 + OLD_MONTHS - 4
     after = await books.verified()
     assert after.is_ok, after.failures
-    assert after.totals.usage_records == 3
-    assert await drop(books, "ledger", date(2026, 4, 1)) == [OLDER]
-    assert await drop(books, "usage", date(2026, 4, 1)) == [OLD]
-    assert await drop(books, "ledger", date(2026, 4, 1)) == [OLD]
-    after = await books.verified()
-    assert after.is_ok, after.failures
-    for total in ("provider_cost_picos", "charge_picos", "excess_picos", "entries"):
-        assert getattr(after.totals, total) == getattr(before.totals, total)
-    assert await books.funds("alice") == funds
-    assert await owner.fetchval("SELECT count(*) FROM usage_records") == 0
-    # What comes for a hold that nobody remembers is kept, and charged to nobody.
-    await PostgresSettlements(books.pool).settle([observed(holds[0], "0.9", source=Source.LOOKUP)])
-    assert await books.conflicts() == ["hold_not_found"]
-    assert await books.funds("alice") == funds
-
-
-async def test_the_books_go_on_after_a_drop(books: Books, owner: Owner) -> None:
-    await spend(books, owner, (OLD,))
-    for kind in ("usage", "ledger"):
-        assert await drop(books, kind, date(2026, 4, 1)) == [OLD]
-    balance = (await books.funds("alice"))[0]
-    await LedgerStore(books.pool).post_credit(credit("alice", "later", USD, "paid"))
-    assert (await books.funds("alice"))[0] == balance + USD
-    assert (await books.verified()).is_ok
-
-
-async def test_what_was_given_back_in_a_dropped_month_excuses_no_overdraft(
-    books: Books, owner: Owner
-) -> None:
-    """Nor does it count against an excess that came later."""
-    await owner.execute("SELECT make_month($1)", OLD)
-    payer = await books.payer("alice", USD)
-    settlements = PostgresSettlements(books.pool)
-    first = await books.held(payer, USD, placed_at=datetime(2026, 3, 7, tzinfo=UTC))
-    await settlements.settle([observed(first, "1")])
-    await settlements.settle([observed(first, "0.4", source=Source.LOOKUP)])
-    for kind in ("usage", "ledger"):
-        await drop(books, kind, date(2026, 4, 1))
-    second = await books.held(payer, 60 * CENT)
-    await settlements.settle([observed(second, "0.9")])
-    assert await books.funds("alice") == (-30 * CENT, 0, 30 * CENT)
-    verification = await books.verified()
-    assert verification.is_ok, verification.failures
-
-
-async def test_this_month_and_the_one_before_stay(books: Books, owner: Owner) -> None:
-    payer = await books.payer("alice", USD)
-    await PostgresSettlements(books.pool).settle([observed(await books.held(payer, USD))])
-    last = await owner.fetchval(
-        "SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month')::date"
+    assert await books.funds("ada") == funds
+    same = ("provider_cost_picos", "charge_picos", "excess_picos", "entries", "open_holds")
+    assert [getattr(after.totals, name) for name in same] == [
+        getattr(before.totals, name) for name in same
+    ]
+    assert after.totals.usage_records < before.totals.usage_records
+    assert after.head == before.head
+    shown = (await api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert {"kind": "ledger", "month": f"{within(5):%Y-%m}"} in shown["dropped_months"]
+    reconciler = Reconciler(
+        ReconciliationStore(books.pool), NoProviderTotals(), CollectorRegistry()
     )
-    await owner.execute("SELECT make_month($1)", last)
-    for kind in ("usage", "ledger"):
-        assert await drop(books, kind, date(2999, 1, 1)) == []
-    with pytest.raises(asyncpg.RaiseError):
-        await drop(books, "holds", date(2999, 1, 1))
-    assert (await books.verified()).totals.usage_records == 1
+    report = (await reconciler.reconcile()).report
+    assert report.is_ok, report
 
 
-@pytest.mark.parametrize(
-    ("kinds", "change", "invariant"),
-    [
-        (("usage",), "UPDATE sealed_usage SET charge_picos = charge_picos + 1", "sealed"),
-        (("usage",), "DELETE FROM sealed_usage", "sealed"),
-        (("usage",), "DELETE FROM dropped_months", "charges"),
-        (("usage", "ledger"), "UPDATE sealed_usage SET charge_picos = charge_picos + 1", "sealed"),
-        (
-            ("usage", "ledger"),
-            "UPDATE sealed_entries SET amount_picos = amount_picos + 1",
-            "balances",
-        ),
-        (("usage", "ledger"), "DELETE FROM sealed_entries", "balances"),
-        (("usage", "ledger"), "DELETE FROM ledger_batches WHERE number = 2", "chain"),
-        (("usage", "ledger"), "UPDATE ledger_batches SET hash = sha256('x')", "chain"),
-    ],
-)
-async def test_what_was_sealed_is_checked(
-    books: Books,
-    owner: Owner,
-    database: Database,
-    kinds: tuple[str, ...],
-    change: str,
-    invariant: str,
-) -> None:
-    await spend(books, owner, (OLD,))
-    for kind in kinds:
-        await drop(books, kind, date(2026, 4, 1))
+@pytest.mark.usefixtures("owner")
+async def test_life_goes_on_after_a_drop(books: Books) -> None:
+    await lived(books)
+    await history(books, usage=2, ledger=2).tend()
+    payer = await books.payer("bob", USD)
+    hold_id = await books.held(payer, USD)
+    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.20")])
     assert (await books.verified()).is_ok
-    await without_protection(database, change)
-    found = {failure.invariant for failure in (await books.verified()).failures}
-    assert invariant in found
+    assert await history(books, usage=2, ledger=2).tend() == []
+
+
+@pytest.mark.usefixtures("owner")
+async def test_months_are_listed_kept_and_dropped(books: Books, api: MeterApi) -> None:
+    await history(books, usage=2, ledger=3).tend()
+    rows = (await api.operator.get(f"{ADMIN}/ledger/months")).json()["data"]
+    kept = {(row["kind"], row["month"]) for row in rows if row["is_kept"]}
+    ahead = f"{this_month() + timedelta(days=93):%Y-%m}"
+    assert {("usage", f"{within(2):%Y-%m}"), ("ledger", f"{within(3):%Y-%m}")} <= kept
+    assert {("usage", ahead), ("ledger", ahead)} <= kept
+    gone = [row for row in rows if not row["is_kept"]]
+    assert {row["month"] for row in gone if row["kind"] == "ledger"} == {
+        f"{within(months_ago):%Y-%m}" for months_ago in range(4, OLD_MONTHS + 1)
+    }
+    assert all(row["dropped_at"] and row["bytes_on_disk"] is None for row in gone)
+
+
+async def test_a_change_of_months_gives_way_to_whoever_works(
+    books: Books, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE usage_records IN ACCESS SHARE MODE")
+        with pytest.raises(StoreUnavailable):
+            await history(books, usage=2).tend()
+    assert await history(books, usage=2).tend() != []
+
+
+@pytest.mark.usefixtures("owner")
+async def test_two_meters_tend_the_same_history(books: Books) -> None:
+    tasks = [history(books, usage=2) for _ in range(2)]
+    found = await asyncio.gather(*(task.tend() for task in tasks), return_exceptions=True)
+    months = [one.month for dropped in found if isinstance(dropped, list) for one in dropped]
+    assert len(months) == len(set(months))
+    for task in tasks:
+        assert await task.tend() is not None
+    assert (await books.verified()).is_ok
+
+
+async def test_old_notes_of_undecided_requests_are_forgotten(books: Books) -> None:
+    await books.pool.execute(
+        "INSERT INTO undecided_requests (request_id, seen_at) VALUES"
+        " (gen_random_uuid(), now() - interval '61 minutes'),"
+        " (gen_random_uuid(), now() - interval '59 minutes')"
+    )
+    await history(books).tend()
+    assert await books.pool.fetchval("SELECT count(*) FROM undecided_requests") == 1
+
+
+async def _reads(owner: "asyncpg.Connection[asyncpg.Record]") -> dict[str, tuple[int, int]]:
+    """Scans of all rows and by index so far of each partition of the past."""
+    # A session is counted when it has ended; what this one itself did is counted late.
+    while await owner.fetchval(_WORKERS, WORKER):  # noqa: ASYNC110  # it is another process
+        await asyncio.sleep(0.01)
+    await owner.execute("SELECT pg_stat_force_next_flush()")
+    await owner.execute("SELECT pg_stat_clear_snapshot()")
+    rows = await owner.fetch(
+        "SELECT relname, seq_scan, coalesce(idx_scan, 0) AS idx_scan FROM pg_stat_user_tables"
+        " WHERE relname ~ '_[0-9]{4}_[0-9]{2}$' AND right(relname, 7) < to_char(now(), 'YYYY_MM')"
+    )
+    return {row["relname"]: (row["seq_scan"], row["idx_scan"]) for row in rows}
+
+
+async def _work(database: Database, payer_id: str) -> None:
+    """All that requests and settlements do, in sessions that end, so that their reads count."""
+    pool = await open_pool(database.service_dsn, 4, WORKING_SESSION)
+    books = await Books.open(pool)
+    payer = await books.payer(payer_id, 100 * USD)
+    settlements = PostgresSettlements(pool)
+    for _ in range(8):
+        held = [await books.held(payer, USD) for _ in range(5)]
+        await settlements.settle([observed(held[0], "0.20"), observed(held[1], usage=None)])
+        await settlements.settle([observed(held[1], "0.20", source=Source.LOOKUP)])
+        await settlements.decide([PolicyDecision(held[2], Verdict.CHARGE, Rule.NO_RECORD, None)])
+        await settlements.decide([PolicyDecision(held[3], Verdict.VOID, Rule.NO_RECORD, None)])
+        await books.holds.release([held[4]])
+    await books.holds.close()
+    await pool.close()
+
+
+async def test_requests_and_settlements_read_nothing_of_the_past(
+    books: Books, owner: "asyncpg.Connection[asyncpg.Record]", database: Database
+) -> None:
+    await _work(database, "before")
+    before = await _reads(owner)
+    assert len(before) == OLD_MONTHS * 5
+    await _work(database, "after")
+    assert await _reads(owner) == before
+
+
+async def test_what_arrives_again_scans_nothing(
+    books: Books, owner: "asyncpg.Connection[asyncpg.Record]", database: Database
+) -> None:
+    payer = await books.payer("ada", 100 * USD)
+    hold_id = await books.held(payer, USD, placed_at=within(9))
+    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.20")])
+    before = await _reads(owner)
+    pool = await open_pool(database.service_dsn, 1, WORKING_SESSION)
+    for cost, source in (("0.20", Source.FILE), ("0.30", Source.LOOKUP), ("0.30", Source.LOOKUP)):
+        await PostgresSettlements(pool).settle([observed(hold_id, cost, source=source)])
+    await pool.close()
+    after = await _reads(owner)
+    # By key in each month, and never the whole of one.
+    assert {name: reads[0] for name, reads in after.items()} == {
+        name: reads[0] for name, reads in before.items()
+    }
+    looked_into = {name for name in after if after[name] != before[name]}
+    assert {name[:-8] for name in looked_into} == {"ended_holds", "usage_records"}

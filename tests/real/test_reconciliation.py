@@ -1,0 +1,221 @@
+"""Reconciliation on a real Postgres: drift is told and kept, and nothing is repaired."""
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from meter.drift import ProviderTotal, Report
+from meter.errors import Conflict, ProviderUnavailable
+from meter.policy import PolicyDecision, Rule, Verdict
+from meter.reconcile import Reconciler, Reconciliation
+from meter.stores.reconciliation import ReconciliationStore
+from meter.stores.settlements import PostgresSettlements
+from meter.usage import Source
+from tests.books import USD, Books, observed, without_protection
+from tests.servers import Database
+
+DAY_S = 86_400.0
+CENT = USD // 100
+
+
+class FakeTotals:
+    """A provider that has billed so much to the key of this version."""
+
+    def __init__(self, total_picos: int = 0) -> None:
+        self.total_picos = total_picos
+        self.key_version = 1
+        self.is_away = False
+
+    async def find_total(self) -> ProviderTotal | None:
+        """What it says now."""
+        if self.is_away:
+            raise ProviderUnavailable("GET /key failed")
+        return ProviderTotal("openrouter", self.key_version, self.total_picos)
+
+
+class Desk:
+    """Books, a provider, and somebody who reconciles them."""
+
+    def __init__(self, books: Books, total_picos: int = 0) -> None:
+        self.totals = FakeTotals(total_picos)
+        self.registry = CollectorRegistry()
+        self.store = ReconciliationStore(books.pool)
+        self.reconciler = Reconciler(self.store, self.totals, self.registry)
+
+    async def report(self, takes_new_baseline: bool = False) -> Report:
+        """What a reconciliation finds now."""
+        return (await self.reconciler.reconcile(takes_new_baseline)).report
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """A sample of the registry."""
+        return self.registry.get_sample_value(f"tollkeeper_{name}", labels)
+
+
+async def lived(books: Books) -> None:
+    """Some of everything: settled, excess, corrected, by policy, released, late, live."""
+    payer = await books.payer("ada", 20 * USD)
+    settlements = PostgresSettlements(books.pool)
+    held = [await books.held(payer, USD, markup_bps=2_000) for _ in range(7)]
+    await settlements.settle([observed(held[0], "0.10"), observed(held[1], "1.50")])
+    await settlements.settle([observed(held[0], "0.20", source=Source.LOOKUP)])
+    await settlements.decide(
+        [
+            PolicyDecision(held[2], Verdict.CHARGE, Rule.NO_RECORD, None),
+            PolicyDecision(held[3], Verdict.VOID, Rule.NOT_REPORTED, None),
+        ]
+    )
+    await books.holds.release([held[4]])
+    await settlements.settle([observed(held[4], "0.05")])
+    await settlements.settle([observed(held[5], usage=None)])
+
+
+async def test_books_that_agree_are_reported_so(books: Books) -> None:
+    await lived(books)
+    report = await Desk(books).report()
+    assert report.is_ok, report
+    assert [one.book for one in report.books] == [
+        "charges",
+        "costs",
+        "holds",
+        "balances",
+        "credits",
+    ]
+    assert all(one.expected_picos == one.found_picos for one in report.books)
+    assert {one.book: one.found_picos for one in report.books}["holds"] == 2 * USD
+    assert (report.attention.policy_charges, report.attention.policy_voids) == (1, 1)
+    assert report.attention.unknown_holds == 1
+    assert report.attention.stuck_holds == 0
+    assert (await Desk(books).report()).attention.policy_charges == 0
+
+
+_DRIFTS = {
+    "charges": "UPDATE usage_records SET charge_picos = charge_picos + 7 WHERE revision = 0"
+    " AND kind = 'late'",
+    "costs": "UPDATE usage_records SET provider_cost_picos = provider_cost_picos - 7"
+    " WHERE kind = 'late'",
+    "holds": "UPDATE accounts SET held_picos = held_picos + 7",
+    "balances": "UPDATE accounts SET balance_picos = balance_picos + 7",
+    "credits": "DELETE FROM credit_postings",
+}
+
+
+@pytest.mark.parametrize("book", _DRIFTS)
+async def test_each_drift_is_reported_and_left_alone(
+    books: Books, database: Database, book: str
+) -> None:
+    await lived(books)
+    desk = Desk(books)
+    assert (await desk.report()).is_ok
+    assert desk.metric("reconciliation_drift_picos", book=book) == 0
+    await without_protection(database, _DRIFTS[book])
+    for _ in range(2):
+        report = await desk.report()
+        assert not report.is_ok
+        assert report.drifts()[book] == (20 * USD if book == "credits" else 7)
+    assert (desk.metric("reconciliation_drift_picos", book=book) or 0) > 0
+    kept = await desk.store.list_page(None, 10)
+    assert [one.report.is_ok for one in kept] == [False, False, True]
+    assert kept[0].report == report
+
+
+async def test_opposite_differences_do_not_hide_each_other(
+    books: Books, database: Database
+) -> None:
+    for account_id in ("ada", "bob"):
+        await books.payer(account_id, USD)
+    await without_protection(
+        database,
+        "UPDATE accounts SET balance_picos = balance_picos + CASE id WHEN 'ada' THEN 5 ELSE -5 END",
+    )
+    (balances,) = [one for one in (await Desk(books).report()).books if one.book == "balances"]
+    assert (balances.expected_picos, balances.found_picos) == (2 * USD, 2 * USD)
+    assert (balances.drift_picos, balances.differing) == (10, 2)
+
+
+async def test_the_providers_total_explains_the_ledger(books: Books) -> None:
+    payer = await books.payer("ada", 20 * USD)
+    settlements = PostgresSettlements(books.pool)
+    # The key has a history of 100 USD, and one request is under way.
+    desk = Desk(books, 100 * USD)
+    first = await books.held(payer, USD)
+    assert (await desk.report()).provider is not None
+    desk.totals.total_picos += 30 * CENT
+    assert (await desk.report()).is_ok
+    await settlements.settle([observed(first, "0.30")])
+    report = await desk.report()
+    assert report.is_ok
+    assert report.provider is not None
+    assert not report.provider.is_new_baseline
+    # Billed by the provider, but never booked, and nothing is in flight.
+    desk.totals.total_picos += 2 * USD
+    for _ in range(2):
+        report = await desk.report()
+        assert not report.is_ok
+        assert report.drifts()["provider"] == 2 * USD
+    assert desk.metric("reconciliation_drift_picos", book="provider") == 2 * USD
+    explained = await desk.report(takes_new_baseline=True)
+    assert explained.is_ok
+    assert (await desk.report()).is_ok
+
+
+async def test_another_key_has_another_baseline(books: Books) -> None:
+    desk = Desk(books, 100 * USD)
+    assert (await desk.report()).is_ok
+    desk.totals.key_version, desk.totals.total_picos = 2, 0
+    report = await desk.report()
+    assert report.is_ok
+    assert report.provider is not None
+    assert report.provider.is_new_baseline
+
+
+async def test_without_the_provider_the_books_are_compared_all_the_same(books: Books) -> None:
+    desk = Desk(books)
+    desk.totals.is_away = True
+    report = await desk.report()
+    assert report.is_ok
+    assert (report.provider, report.provider_problem) == (None, "GET /key failed")
+
+
+async def test_one_meter_at_a_time_reconciles(books: Books) -> None:
+    desk = Desk(books)
+    async with desk.store.open():
+        with pytest.raises(Conflict):
+            await Desk(books).report()
+    assert (await Desk(books).report()).is_ok
+
+
+async def test_two_meters_reconcile_once_a_day(books: Books) -> None:
+    await books.payer("ada", USD)
+    desks = [Desk(books), Desk(books)]
+    tasks = [Reconciliation(desk.reconciler, DAY_S) for desk in desks]
+    waits = await asyncio.gather(*(task.step() for task in tasks))
+    assert all(0 < wait_s <= DAY_S for wait_s in waits)
+    assert len(await desks[0].store.list_page(None, 10)) == 1
+    for task in tasks:
+        await task.step()
+    assert len(await desks[0].store.list_page(None, 10)) == 1
+    # The other one shows it too.
+    assert {desk.metric("reconciliation_failures") for desk in desks} == {0}
+    assert all(desk.metric("reconciliation_drift_picos", book="charges") == 0 for desk in desks)
+
+
+async def test_a_hold_that_nobody_sweeps_is_a_failure(books: Books) -> None:
+    payer = await books.payer("ada", 20 * USD)
+    await books.held(payer, USD)
+    await books.pool.execute("UPDATE holds SET expires_at = now() - interval '2 minutes'")
+    report = await Desk(books).report()
+    assert [failure.invariant for failure in report.failures] == ["limits"]
+    assert report.attention.stale_holds == 1
+
+
+async def test_unknown_holds_that_nothing_will_end_are_stuck(books: Books) -> None:
+    payer = await books.payer("ada", 20 * USD)
+    for hold_id in [await books.held(payer, USD) for _ in range(2)]:
+        await PostgresSettlements(books.pool).settle([observed(hold_id, usage=None)])
+    await books.pool.execute(
+        "DELETE FROM lookups WHERE hold_id = (SELECT hold_id FROM lookups LIMIT 1)"
+    )
+    assert (await Desk(books).report()).attention.stuck_holds == 1
+    await books.pool.execute("UPDATE lookups SET deadline_at = now() - interval '1 hour'")
+    assert (await Desk(books).report()).attention.stuck_holds == 2
