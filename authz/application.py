@@ -22,6 +22,7 @@ from authz.settings import Settings
 from meter.clock import SystemClock
 from meter.crash_points import crash_points_in
 from meter.credentials import Pepper
+from meter.errors import Outage
 from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _MS_PER_S: Final = 1_000
 # Examining health must answer while Postgres hangs.
 EXAMINE_TIMEOUT_S: Final = 1.0
+FIRST_LOOK_TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         closing.push_async_callback(limiter.close)
         keys = PostgresProviderKeys(pool, master_key)
         snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, metrics)
+        await _look_first(snapshot)
         refreshing = asyncio.create_task(snapshot.keep_fresh(settings.authz_catalogue_refresh_s))
         closing.callback(refreshing.cancel)
         decider = _decider(settings, master_key, pool, snapshot, limiter, holds, metrics)
@@ -115,6 +118,16 @@ def _decider(
         terms,
         tag if settings.provider_reports else no_tag,
     )
+
+
+async def _look_first(snapshot: CatalogueSnapshot) -> None:
+    """Know the prices before the first check comes: until then another instance is asked.
+
+    Whoever is alone answers with 503, so an outage is not waited for.
+    """
+    with contextlib.suppress(Outage, TimeoutError):
+        async with asyncio.timeout(FIRST_LOOK_TIMEOUT_S):
+            await snapshot.refresh()
 
 
 async def _close_pool(pool: "PostgresPool") -> None:

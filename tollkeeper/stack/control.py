@@ -27,9 +27,12 @@ PRIVATE_UMASK = 0o177
 async def listening(home: Home, supervisor: Supervisor) -> AsyncIterator[None]:
     """Answer requests as long as the block runs."""
     home.control.unlink(missing_ok=True)
+    serving: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _serve(supervisor, reader, writer)
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_serve(supervisor, reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
 
     before = os.umask(PRIVATE_UMASK)
     try:
@@ -41,6 +44,10 @@ async def listening(home: Home, supervisor: Supervisor) -> AsyncIterator[None]:
     finally:
         server.close()
         home.control.unlink(missing_ok=True)
+        # A restart under way must not bring back what is about to be stopped.
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 async def _serve(

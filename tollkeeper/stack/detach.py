@@ -19,7 +19,7 @@ from tollkeeper.stack.logs import last_line, open_log
 from tollkeeper.stack.report import received
 from tollkeeper.stack.settings import StackSettings
 
-# Longer than all components may take to end, one phase after another.
+# Longer than all components may take to end, one phase after another; Envoy's drain comes on top.
 DOWN_TIMEOUT_S = 120.0
 EXIT_TIMEOUT_S = 2.0
 POLL_INTERVAL_S = 0.05
@@ -76,11 +76,12 @@ def bring_down(settings: StackSettings) -> bool:
         supervisor.terminate()
     except psutil.NoSuchProcess:
         return True
-    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    timeout_s = DOWN_TIMEOUT_S + settings.envoy_drain_s
+    deadline = time.monotonic() + timeout_s
     while find_supervisor(home) == pid:
         if time.monotonic() > deadline:
             raise StackError(
-                f"The supervisor (process {pid}) has not ended after {DOWN_TIMEOUT_S:.0f} s; "
+                f"The supervisor (process {pid}) has not ended after {timeout_s:.0f} s; "
                 f"see {home.logs / 'supervisor.log'}, or end it with `kill -9 {pid}`."
             )
         time.sleep(POLL_INTERVAL_S)

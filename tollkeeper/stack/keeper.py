@@ -135,8 +135,10 @@ class Keeper:
         finally:
             # Without a successor the old one has to go too: its place is taken.
             if old is not None:
-                await drain_old()
-                await self._stop_process(old)
+                try:
+                    await drain_old()
+                finally:
+                    await self._stop_process(old)
 
     async def _until_noticed(self) -> None:
         is_noticed = self._component.is_noticed

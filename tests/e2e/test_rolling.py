@@ -1,0 +1,170 @@
+"""Two instances of each: rolling restarts under load refuse nothing and lose nothing."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import aiohttp
+import pytest
+
+from tests.e2e.desk import Customer, Desk, chat
+from tests.e2e.running_stack import RunningStack
+from tests.servers import run_in_thread
+from tollkeeper.stack.home import locate
+
+CLIENTS = 12
+THINK_S = 0.02
+REQUEST_TIMEOUT_S = 20.0
+# Envoy believes the second answer about health, and waits a second for each. What was asked until
+# then is refused when the check's two seconds are over.
+FOUND_OUT_S = 5.5
+
+
+@dataclass
+class Load:
+    """Clients that ask without pause: one in three opens a connection for each request."""
+
+    gateway: str
+    customer: Customer
+    outcomes: Counter[str] = field(default_factory=Counter)
+    is_over: bool = False
+
+    async def run(self, work: Callable[[], None]) -> None:
+        """Keep the load up while `work` runs in a thread."""
+        clients = [asyncio.create_task(self._ask(number)) for number in range(CLIENTS)]
+        await asyncio.sleep(0.5)
+        try:
+            await asyncio.to_thread(work)
+        finally:
+            self.is_over = True
+            await asyncio.gather(*clients)
+
+    async def _ask(self, number: int) -> None:
+        connector = aiohttp.TCPConnector(limit=1, force_close=number % 3 == 0)
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            while not self.is_over:
+                await self._once(session, number)
+                await asyncio.sleep(THINK_S)
+
+    async def _once(self, session: aiohttp.ClientSession, number: int) -> None:
+        is_reading = number % 6 == 5
+        headers = {"Authorization": f"Bearer {self.customer.key}"}
+        body = None if is_reading else chat(stream=number % 2 == 0)
+        method, path = (
+            ("GET", "/api/v1/credits") if is_reading else ("POST", "/v1/chat/completions")
+        )
+        try:
+            async with session.request(
+                method, self.gateway + path, json=body, headers=headers
+            ) as reply:
+                await reply.read()
+                self.outcomes["read" if is_reading else "paid"] += reply.status == 200
+                self.outcomes[f"{method} {reply.status}"] += reply.status != 200
+        except aiohttp.ClientError as error:
+            self.outcomes[f"{method} {error!r}"] += 1
+
+
+@pytest.fixture(scope="module")
+def pair(make_stack: Callable[[], RunningStack]) -> Iterator[Desk]:
+    """A stack with two authz and two meters."""
+    stack = make_stack()
+    stack.environment.update(
+        TOLLKEEPER_AUTHZ_INSTANCES="2",
+        TOLLKEEPER_METER_INSTANCES="2",
+        SIMULATOR_GENERATION_DELAY_MS="100",
+        TOLLKEEPER_LOOKUP_FIRST_DELAY_S="0.5",
+    )
+    stack.up()
+    yield Desk(stack)
+    # The machine is needed by other tests.
+    stack.down()
+
+
+def roll(desk: Desk, component: str) -> Load:
+    """Restart it under load; what the clients saw."""
+    load = Load(desk.stack.gateway, desk.open_account("1000"))
+
+    def restart() -> None:
+        outcome = desk.stack.run("restart", component)
+        assert outcome.returncode == 0, outcome.stderr
+
+    run_in_thread(lambda: load.run(restart))
+    return load
+
+
+def demand_exact(desk: Desk, load: Load, billed_before: int) -> None:
+    """Each answer is one row of the bill and one settlement, and nothing else was held."""
+    desk.wait_settled(load.customer)
+    bill = {row.generation_id: Decimal(row.cost) for row in desk.bill()[billed_before:]}
+    usage = desk.usage(load.customer)
+    assert {name: Decimal(cost) for name, cost in usage.items()} == bill
+    assert len(bill) == load.outcomes["paid"]
+    assert desk.hold_states(load.customer) == {"settled": len(bill)}
+
+
+@pytest.mark.parametrize("component", ["authz", "meter", "envoy"])
+def test_a_rolling_restart_refuses_and_loses_nothing(pair: Desk, component: str) -> None:
+    before, pids = len(pair.bill()), pids_of(pair, component)
+    load = roll(pair, component)
+    assert not pids & pids_of(pair, component)
+    assert {one for one, count in load.outcomes.items() if count} == {"paid", "read"}
+    demand_exact(pair, load, before)
+
+
+def pids_of(desk: Desk, component: str) -> set[int]:
+    """The processes of a component's instances."""
+    names = [component] if component == "envoy" else [component, f"{component}-2"]
+    return {desk.stack.component(name)["pid"] for name in names}
+
+
+@contextmanager
+def stopped(desk: Desk, *names: str) -> Iterator[None]:
+    """As by a machine that swaps, or a paused container."""
+    pids = [desk.stack.component(name)["pid"] for name in names]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_those_that_are_stopped_are_left_alone_and_do_no_harm_when_they_wake(pair: Desk) -> None:
+    before = len(pair.bill())
+    load = Load(pair.stack.gateway, pair.open_account("1000"))
+    seen: list[Counter[str]] = []
+
+    def stop_and_wake() -> None:
+        with stopped(pair, "authz-2", "meter-2"):
+            for pause_s in (FOUND_OUT_S, 1.0):
+                time.sleep(pause_s)
+                seen.append(Counter(load.outcomes))
+        time.sleep(1.0)
+
+    run_in_thread(lambda: load.run(stop_and_wake))
+    once_found_out, later = seen
+    assert set(later - once_found_out) == {"paid", "read"}
+    pair.wait_settled(load.customer)
+    states, bill = pair.hold_states(load.customer), pair.bill()[before:]
+    assert states["settled"] == len(bill) == load.outcomes["paid"]
+    # What was placed for checks that nobody waited for any more was given back.
+    assert set(states) <= {"settled", "released"}
+
+
+def test_a_component_that_is_not_there_is_one_sentence(pair: Desk) -> None:
+    outcome = pair.stack.run("restart", "postgrse")
+    assert outcome.returncode == 1
+    assert "There is no component 'postgrse'; there are postgres, redis" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_the_control_socket_is_its_owners(pair: Desk) -> None:
+    assert locate(pair.stack.home).control.stat().st_mode & 0o777 == 0o600
