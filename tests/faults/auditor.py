@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -36,6 +36,16 @@ class Usage:
     price_source: str
     cost_picos: int
     charge_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One request of an account of its own: by which the upstream's row is known, if any is."""
+
+    name: str
+    account_id: str
+    prompt_tokens: int
+    is_billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,31 @@ class Auditor:
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
             await connection.close()
+
+    async def check_paid(self, expected: Sequence[Expected], credit_picos: int) -> list[Usage]:
+        """Each account has paid just what the upstream bills for its request, once.
+
+        Returns the usage records of them all.
+        """
+        accounts = [one.account_id for one in expected]
+        usage, funds = await self.usage(accounts), await self.funds(accounts)
+        endings, bill = await self.endings(accounts), self.bill()
+        for one in expected:
+            rows = [row for row in bill if row.prompt_tokens == one.prompt_tokens]
+            mine = [record for record in usage if record.account_id == one.account_id]
+            assert len(rows) == one.is_billed, one
+            firsts = [record for record in mine if record.kind != "correction"]
+            assert len(firsts) == len(rows), (one, mine)
+            cost_picos = sum(record.cost_picos for record in mine)
+            assert cost_picos == sum(row.cost_picos for row in rows), (one, mine, rows)
+            assert {record.generation_id for record in mine} <= {
+                row.generation_id for row in rows
+            }, one
+            charged_picos = sum(record.charge_picos for record in mine)
+            assert funds[one.account_id] == (credit_picos - charged_picos, 0), one
+            assert len(endings.get(one.account_id, [])) <= 1, (one, endings)
+        assert await self.conflicts() == []
+        return usage
 
     def bill(self) -> list[BillRow]:
         """The whole bill; exact."""

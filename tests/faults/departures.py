@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import count, cycle, product
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,6 +94,14 @@ def departures(points: Iterable[str]) -> list[Departure]:
     ]
 
 
+def listeners(how_many: int) -> list[Departure]:
+    """Clients who stay for as long as their stream does, in turn over both protocols."""
+    protocols = cycle(("http/1.1", "h2"))
+    return [
+        Departure(next(_numbers), "none", next(protocols), "close", True) for _ in range(how_many)
+    ]
+
+
 @dataclass(slots=True)
 class Stage:
     """A stack with an account for each of the clients that leave."""
@@ -145,6 +153,15 @@ class Stage:
         left_at = time.monotonic()
         await exchange.leave(case.how)
         return left_at
+
+    async def stay(self, case: Departure, customer: Customer) -> None:
+        """Ask, and take the answer to its end, or to where it breaks off."""
+        exchange = await self.begin(case, customer)
+        await ask(exchange, case)
+        with contextlib.suppress(ExchangeError):
+            async for _ in exchange.reply():
+                pass
+        await exchange.leave("close")
 
 
 async def ask(exchange: Exchange, case: Departure) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from chaos.customers import Customer
 from chaos.stack import ChaosStack, signal_family
-from tests.faults.auditor import Auditor, Usage
+from tests.faults.auditor import Auditor, Expected, Usage
 from tests.faults.departures import (
     BILLED_POINTS,
     CREDIT_PICOS,
@@ -70,24 +70,13 @@ async def check_books(
     stack: ChaosStack, cases: list[Departure], customers: dict[int, Customer]
 ) -> list[Usage]:
     """Each account has paid exactly what the upstream bills for its case."""
-    auditor = Auditor(stack)
-    accounts = [customers[case.number].id for case in cases]
-    usage, funds = await auditor.usage(accounts), await auditor.funds(accounts)
-    endings, bill = await auditor.endings(accounts), auditor.bill()
-    for case in cases:
-        account = customers[case.number].id
-        rows = [row for row in bill if row.prompt_tokens == case.prompt_tokens]
-        mine = [one for one in usage if one.account_id == account]
-        assert len(rows) == (case.point in BILLED_POINTS), case.name
-        assert sum(one.cost_picos for one in mine) == sum(r.cost_picos for r in rows), case.name
-        firsts = [one for one in mine if one.kind != "correction"]
-        assert len(firsts) == len(rows), (case.name, mine)
-        assert all(one.generation_id == rows[0].generation_id for one in mine), case.name
-        charged = sum(one.charge_picos for one in mine)
-        assert funds[account] == (CREDIT_PICOS - charged, 0), case.name
-        assert len(endings.get(account, [])) <= 1, (case.name, endings)
-    assert await auditor.conflicts() == []
-    return usage
+    expected = [
+        Expected(
+            case.name, customers[case.number].id, case.prompt_tokens, case.point in BILLED_POINTS
+        )
+        for case in cases
+    ]
+    return await Auditor(stack).check_paid(expected, CREDIT_PICOS)
 
 
 async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> None:
