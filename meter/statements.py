@@ -139,10 +139,12 @@ class SettlementConflict:
 
 @dataclass(frozen=True, slots=True)
 class LookupsSummary:
-    """Requests whose usage is being found out. `overdue` ones are past their deadline."""
+    """Requests whose usage is being found out. `overdue` ones are past their deadline; `decided`
+    ones a policy charged meanwhile, and they are asked about all the same."""
 
     waiting: int
     without_generation_id: int
     overdue: int
+    decided: int
     most_attempts: int
     oldest_seconds: int | None

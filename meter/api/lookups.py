@@ -16,6 +16,7 @@ class LookupsSummary(Reply):
     waiting: int
     without_generation_id: int = Field(description="Waiting for a report, or for the policy")
     overdue: int = Field(description="Past their deadline; a policy is about to decide them")
+    decided: int = Field(description="Charged by policy meanwhile, and still asked about")
     most_attempts: int
     oldest_seconds: int | None = Field(description="null when none waits")
 

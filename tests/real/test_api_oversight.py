@@ -67,19 +67,22 @@ async def test_lookups_are_counted(api: MeterApi, books: Books) -> None:
         "waiting": 0,
         "without_generation_id": 0,
         "overdue": 0,
+        "decided": 0,
         "most_attempts": 0,
         "oldest_seconds": None,
     }
     assert (await api.operator.get(path)).json() == nothing
     payer = await books.payer("ada", 20 * USD)
-    held = [await books.held(payer, USD) for _ in range(3)]
+    held = [await books.held(payer, USD) for _ in range(4)]
     await PostgresSettlements(books.pool).settle(
         [
             observed(held[0], usage=None),
             observed(held[1], usage=None, generation_id=None),
             observed(held[2], usage=None),
+            observed(held[3], usage=None),
         ]
     )
+    await books.pool.execute("UPDATE lookups SET is_decided = true WHERE hold_id = $1", held[3])
     await books.pool.execute(
         "UPDATE lookups SET attempts = 4, deadline_at = now() WHERE hold_id = $1", held[2]
     )
@@ -89,6 +92,7 @@ async def test_lookups_are_counted(api: MeterApi, books: Books) -> None:
         "waiting": 3,
         "without_generation_id": 1,
         "overdue": 1,
+        "decided": 1,
         "most_attempts": 4,
     }
 
