@@ -225,6 +225,41 @@ def test_the_ledger_is_verified(cli: Cli) -> None:
     seen = cli.at_terminal("ledger", "verify")
     assert "the books agree" in seen
     assert " ms" in seen
+    head = cli.json("ledger", "verify")["head"]
+    assert f"{head['number']} {head['hash']}" in seen
+
+
+def test_books_are_reconciled_and_the_report_is_kept(cli: Cli) -> None:
+    report = cli.json("reconcile")
+    assert report["ok"] is True
+    assert report["provider"] is None
+    seen = cli.at_terminal("reconcile", "--new-baseline")
+    assert "the books agree" in seen
+    assert "not compared" in seen
+    kept = cli.json("reconciliations")
+    assert report in kept
+    assert len(kept) >= 2
+    assert "none" in cli.at_terminal("reconciliations")
+
+
+def test_what_people_look_after_is_listed(cli: Cli) -> None:
+    summary = cli.json("holds", "summary")
+    assert (summary["open"], summary["lookups"]["waiting"]) == (0, 0)
+    assert "lookups" in cli.at_terminal("holds", "summary")
+    for empty in (("holds", "list"), ("holds", "policy"), ("ledger", "conflicts")):
+        assert cli.json(*empty) == []
+    assert cli.json("holds", "list", "--state", "unknown") == []
+    months = cli.json("ledger", "months")
+    assert {row["kind"] for row in months if row["is_kept"]} == {"usage", "ledger"}
+    assert months[0]["month"] in cli.at_terminal("ledger", "months")
+
+
+def test_users_are_shown_as_blocked_or_not(cli: Cli) -> None:
+    made = cli.json("users", "create", "neg@example.com")
+    assert (made["is_blocked"], made["overdrawn"]) == (False, "0.00")
+    seen = cli.at_terminal("users", "list")
+    assert "is blocked" in seen
+    assert "overdrawn" in seen
 
 
 def test_a_terminal_gets_tables_and_acts_on_nothing_in_them(cli: Cli) -> None:
