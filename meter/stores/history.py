@@ -50,6 +50,7 @@ class HistoryStore:
         """
         async with acquire(self._pool) as connection, connection.transaction():
             await _be_patient(connection)
+            await connection.execute(query("lock_month"), kind, month)
             dropped = await connection.fetchval(
                 query("drop_months"), kind, next_month(month), timeout=SEAL_TIMEOUT_S
             )

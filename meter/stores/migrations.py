@@ -31,7 +31,7 @@ GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, 
     TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
-    ledger_line, prepare_months, drop_months TO {SERVICE_ROLE};
+    ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
 """
 
 

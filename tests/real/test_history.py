@@ -134,14 +134,49 @@ async def test_months_are_listed_kept_and_dropped(books: Books, api: MeterApi) -
     assert all(row["dropped_at"] and row["bytes_on_disk"] is None for row in gone)
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        "LOCK TABLE usage_records IN ACCESS SHARE MODE",
+        # Somebody settles a hold of a month that is about to go.
+        "INSERT INTO ended_holds SELECT gen_random_uuid(), now() - interval '5 months', 'ada', 'c',"
+        " 'm', 'e', 1, 0, 0, 0, 0, NULL, 'released', 'taken_back'",
+    ],
+)
 async def test_a_change_of_months_gives_way_to_whoever_works(
-    books: Books, owner: "asyncpg.Connection[asyncpg.Record]"
+    books: Books, owner: "asyncpg.Connection[asyncpg.Record]", work: str
 ) -> None:
     async with owner.transaction():
-        await owner.execute("LOCK TABLE usage_records IN ACCESS SHARE MODE")
+        await owner.execute(work)
         with pytest.raises(StoreUnavailable):
             await history(books, usage=2).tend()
     assert await history(books, usage=2).tend() != []
+
+
+_LATE_RECORD = """
+    INSERT INTO usage_records (
+        hold_id, placed_at, account_id, credential_id, model_id, endpoint, started_at,
+        prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
+        provider_cost_picos, charge_picos, excess_picos, markup_bps, price_id, price_source,
+        latency_ms, status_code, response_flags, is_streaming, source)
+    VALUES (gen_random_uuid(), $1, 'ada', 'c', 'm', 'e', $1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1,
+            'provider', 1, 200, '', false, 'file')
+"""
+
+
+async def test_what_is_written_at_the_last_moment_is_sealed(
+    books: Books, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await history(books, usage=6).tend()
+    month = months_before(this_month(), 6)
+    async with owner.transaction():
+        await owner.execute(_LATE_RECORD, within(6))
+        dropping = asyncio.create_task(HistoryStore(books.pool).drop_month("usage", month))
+        await asyncio.sleep(0.1)
+        assert not dropping.done()
+    assert await dropping
+    sealed = "SELECT requests FROM sealed_usage WHERE month = $1"
+    assert await books.pool.fetchval(sealed, month) == 1
 
 
 @pytest.mark.usefixtures("owner")

@@ -1,0 +1,2 @@
+-- Lets nobody add to a month until the commit.
+SELECT lock_month($1, $2)
