@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,12 +152,15 @@ def _stack(plan: Plan) -> ChaosStack:
 
 
 @contextlib.asynccontextmanager
-async def _meanwhile(*works: object) -> AsyncIterator[None]:
-    """These run inside the block, and are told to end after it."""
-    tasks = [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
+async def _meanwhile(*works: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """These run inside the block, and are told to end after it; what they raise is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome

@@ -173,6 +173,9 @@ def check_arrivals(
     arrived = {one.tag for one in arrivals}
     refused = [one.tag for one in seen if one.refusal in OUR_REFUSALS and one.tag in arrived]
     findings.demand_none("V6", "refused by us, yet reached the upstream", refused)
+    counts = Counter(hold.request_id for hold in books.holds)
+    shared = [one for one, count in counts.items() if one is None or count > 1]
+    findings.demand_none("V6", "request ids of more than one hold, or of none", shared)
 
 
 def check_clients(books: Books, rows: list[BillRow], seen: list[Seen], findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,6 +20,7 @@ MARKUPS_BPS: Final = (0, 333, 1_250, 9_999)
 TOP_UP_USD: Final = "0.0007"
 TOP_UP_EVERY_S: Final = 2.0
 RETRY_S: Final = 0.3
+PATIENCE_S: Final = 90.0
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 
 
@@ -60,7 +62,10 @@ class Desk:
         return Customer(name, markup_bps, Decimal(balance_usd) < 1, issued["key"])
 
     async def give(self, account: str, amount_usd: str) -> None:
-        """Credit, asked for with one idempotency key until it is confirmed."""
+        """Credit, asked for with one idempotency key until it is confirmed.
+
+        Raises TimeoutError when the meter API does not come back.
+        """
         self.given[account] = self.given.get(account, Decimal(0)) + Decimal(amount_usd)
         content = {"amount": amount_usd, "reason": "campaign"}
         await self._demand(f"users/{account}/credits", content)
@@ -80,7 +85,8 @@ class Desk:
 
     async def _demand(self, path: str, content: dict[str, Any]) -> Any:
         headers = {"Authorization": self._authorization, "Idempotency-Key": uuid.uuid4().hex}
-        while True:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             try:
                 async with self._session.post(
                     f"{self._base}/{path}", json=content, headers=headers, timeout=TIMEOUT
@@ -92,3 +98,4 @@ class Desk:
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass
             await asyncio.sleep(RETRY_S)
+        raise TimeoutError(f"{path}: the meter API was away for {PATIENCE_S:.0f} s")

@@ -48,9 +48,11 @@ class ProcessFaults:
             self._kill(kind, one)
 
     async def restart(self, fault: Fault) -> None:
-        """SIGTERM; the supervisor starts it again."""
+        """Ask it to end as an operator would; the supervisor starts it again."""
         one = await self._instance(fault.targets[0], fault.draw)
-        self._signal(one, signal.SIGTERM)
+        # On SIGTERM, Postgres waits for the last of its clients to go away by itself.
+        is_postgres = fault.targets[0] == "postgres"
+        self._signal(one, signal.SIGINT if is_postgres else signal.SIGTERM)
 
     async def pause(self, fault: Fault) -> None:
         """Hold a process and its children still, then let them go on."""

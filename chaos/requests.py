@@ -43,6 +43,7 @@ KINDS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
     "usage_null": (2, {"usage_null": True}),
     "usage_late": (2, {"usage_after_done": True}),
     "zero_cost": (4, {"zero_cost": True}),
+    "wrong_cost": (3, {"wrong_cost": "0.000123456789"}),
     "nameless": (2, {"omit_generation_id": True}),
     "silent_nameless": (1, {"silent_usage": True, "omit_generation_id": True}),
     "beyond_hold": (2, {"completion_tokens": 3000}),
@@ -54,6 +55,9 @@ HTTP2_SHARE: Final = 0.15
 STREAM_SHARE: Final = 0.55
 # The poor are refused most of the time, so they ask less often.
 RICH_WEIGHT: Final = 4
+# What a client says that would have its requests taken for one another.
+HOSTILE: Final = ("x-request-id", "11111111-1111-4111-8111-111111111111")
+HOSTILE_SHARE: Final = 0.1
 POINTS: Final = ("headers", "body", "check", "waiting", "reply", "middle", "usage", "end")
 
 
@@ -78,6 +82,7 @@ class Request:
     kind: str
     protocol: str
     leave: Leave | None
+    is_hostile: bool
     body: bytes = field(repr=False)
 
     @property
@@ -88,6 +93,7 @@ class Request:
             ("content-type", "application/json"),
             (TAG_HEADER, self.tag),
             (KIND_HEADER, self.kind),
+            *([HOSTILE] if self.is_hostile else []),
         ]
 
 
@@ -108,7 +114,8 @@ def requests(seed: int, customers: list[Customer]) -> Iterator[Request]:
         tag = str(uuid.UUID(int=draw.getrandbits(128), version=4))
         protocol = "h2" if draw.random() < HTTP2_SHARE else "http/1.1"
         leave = _leave(draw) if draw.random() < LEAVING_SHARE else None
-        yield Request(tag, draw.choice(askers), kind, protocol, leave, _body(draw))
+        is_hostile = draw.random() < HOSTILE_SHARE
+        yield Request(tag, draw.choice(askers), kind, protocol, leave, is_hostile, _body(draw))
 
 
 def _leave(draw: random.Random) -> Leave:
