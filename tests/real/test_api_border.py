@@ -37,7 +37,13 @@ ADMIN_ROUTES = (
     ("PUT", "/providers/openrouter/key"),
     ("GET", "/holds"),
     ("GET", "/holds/summary"),
+    ("GET", "/lookups"),
+    ("GET", "/policy-decisions"),
+    ("GET", "/settlement-conflicts"),
     ("GET", "/ledger/verification"),
+    ("GET", "/ledger/months"),
+    ("GET", "/reconciliations"),
+    ("POST", "/reconciliations"),
 )
 
 
