@@ -42,6 +42,7 @@ REPEATS_MOST: Final = 3
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 QUIET_MOST_S: Final = 60.0
 _NEEDED: Final = re.compile(r"may cost up to ([0-9.]+) USD")
+_DECISIONS: Final = re.compile(r"^tollkeeper_authz_decisions_total\{.*\} (\S+)$", re.MULTILINE)
 _BODY: Final = {
     "model": "openai/gpt-4o-mini",
     "max_tokens": 20,
@@ -139,9 +140,31 @@ class Rounds:
         return self._session.post(self._url, json=_BODY, headers=headers, timeout=TIMEOUT)
 
 
-async def run_rounds(
-    folder: Path, seed: int, plan: tuple[tuple[int, int], ...]
-) -> tuple[list[Round], Findings]:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All rounds, what the books say of them, and how many checks each authz decided."""
+
+    rounds: list[Round]
+    findings: Findings
+    checks: dict[str, int]
+
+    @property
+    def unclear(self) -> list[str]:
+        """Rounds that say nothing."""
+        return [one.name for one in self.rounds if not one.is_conclusive]
+
+    @property
+    def is_right(self) -> bool:
+        """Nobody got more than was covered, every round says so, and every authz took part."""
+        is_covered = not any(one.is_overspent for one in self.rounds)
+        return is_covered and not self.unclear and not self.findings.failures and self._all_decided
+
+    @property
+    def _all_decided(self) -> bool:
+        return len(self.checks) > 1 and all(self.checks.values())
+
+
+async def run_rounds(folder: Path, seed: int, plan: tuple[tuple[int, int], ...]) -> Outcome:
     """All rounds on a fresh stack with two authz, then the books against the bill."""
     home = folder / "home"
     stack = ChaosStack(home, chaos_environment(home, SETTINGS), instances=2)
@@ -151,7 +174,7 @@ async def run_rounds(
         async with aiohttp.ClientSession(connector=connector) as session:
             rounds = Rounds(stack, session, seed)
             played = await rounds.play(plan)
-            return played, await _judge(stack, rounds)
+            return Outcome(played, await _judge(stack, rounds), await _checks(stack))
     finally:
         await asyncio.to_thread(stack.down)
 
@@ -164,6 +187,20 @@ async def _judge(stack: ChaosStack, rounds: Rounds) -> Findings:
     check_charges(books, findings)
     check_accounts(books, rounds.customers, rounds.desk.given, findings)
     return findings
+
+
+async def _checks(stack: ChaosStack) -> dict[str, int]:
+    """How many checks each authz decided, as its metrics say."""
+    found: dict[str, int] = {}
+    for path in sorted(stack.run_folder.glob("authz*-health.sock")):
+        connector = aiohttp.UnixConnector(str(path))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://authz/metrics") as reply,
+        ):
+            counts = _DECISIONS.findall(await reply.text())
+            found[path.name.removesuffix("-health.sock")] = sum(int(float(one)) for one in counts)
+    return found
 
 
 def to_text(played: list[Round]) -> str:
@@ -187,16 +224,16 @@ def main() -> int:
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tk-rounds-", dir="/tmp") as folder:
         plan = SHORT if given.short else FULL
-        played, findings = asyncio.run(run_rounds(Path(folder), given.seed, plan))
-    print(to_text(played))
-    for failure in findings.failures:
+        outcome = asyncio.run(run_rounds(Path(folder), given.seed, plan))
+    print(to_text(outcome.rounds))
+    shares = ", ".join(f"{name} {count}" for name, count in outcome.checks.items())
+    print(f"checks decided: {shares}")
+    for failure in outcome.findings.failures:
         print(f"  {failure}")
-    open_ones = [one.name for one in played if not one.is_conclusive]
-    if open_ones:
-        print(f"  rounds that say nothing: {', '.join(open_ones)}")
-    is_right = not (findings.failures or open_ones or any(one.is_overspent for one in played))
-    print("Never more than covered." if is_right else "NOT RIGHT.")
-    return 0 if is_right else 1
+    if outcome.unclear:
+        print(f"  rounds that say nothing: {', '.join(outcome.unclear)}")
+    print("Never more than covered." if outcome.is_right else "NOT RIGHT.")
+    return 0 if outcome.is_right else 1
 
 
 if __name__ == "__main__":

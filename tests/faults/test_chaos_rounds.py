@@ -14,8 +14,10 @@ SEED = 500
 @pytest.mark.timeout(240)
 def test_never_more_than_covered_reach_the_upstream() -> None:
     with tempfile.TemporaryDirectory(prefix="tk-rounds-", dir="/tmp") as folder:
-        played, findings = run_in_thread(lambda: run_rounds(Path(folder), SEED, SHORT))
-    assert findings.failures == []
-    assert [one for one in played if one.is_overspent] == []
-    assert [one.name for one in played if not one.is_conclusive] == []
-    assert sum(one.arrived for one in played) == sum(one.may for one in played)
+        outcome = run_in_thread(lambda: run_rounds(Path(folder), SEED, SHORT))
+    assert outcome.findings.failures == []
+    assert [one for one in outcome.rounds if one.is_overspent] == []
+    assert outcome.unclear == []
+    assert outcome.is_right, outcome.checks
+    arrived = sum(one.arrived for one in outcome.rounds)
+    assert arrived == sum(one.may for one in outcome.rounds)
