@@ -53,6 +53,7 @@ class VerificationStore:
 async def snapshot(connection: PostgresConnection) -> AsyncIterator[None]:
     """The books as they are now, whatever happens meanwhile; long reads are allowed."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(query("lock_history"))
         # A long ledger takes longer to read than any other statement may take.
         await connection.execute(f"SET LOCAL statement_timeout = '{VERIFY_QUERY_TIMEOUT_S:.0f}s'")
         # Whole books are read here: by key, as a short statement does, it would take for ever.

@@ -15,9 +15,10 @@ from meter.history import History, Retention, months_before
 from meter.policy import PolicyDecision, Rule, Verdict
 from meter.reconcile import NoProviderTotals, Reconciler
 from meter.stores.history import HistoryStore
-from meter.stores.postgres import KEYED_SESSION, open_pool
+from meter.stores.postgres import KEYED_SESSION, acquire, open_pool
 from meter.stores.reconciliation import ReconciliationStore
 from meter.stores.settlements import PostgresSettlements
+from meter.stores.verification import check_books, snapshot
 from meter.usage import Source
 from tests.books import USD, Books, observed
 from tests.meter_api import ADMIN, MeterApi
@@ -151,6 +152,19 @@ async def test_a_change_of_months_gives_way_to_whoever_works(
         with pytest.raises(StoreUnavailable):
             await history(books, usage=2).tend()
     assert await history(books, usage=2).tend() != []
+
+
+@pytest.mark.usefixtures("owner")
+async def test_a_month_is_not_dropped_from_under_a_verification(books: Books) -> None:
+    await lived(books)
+    async with acquire(books.pool) as connection, snapshot(connection):
+        with pytest.raises(StoreUnavailable):
+            await history(books, usage=2).tend()
+        # Nobody else is kept waiting by it.
+        await books.payer("bob", USD)
+        assert (await check_books(connection)).is_ok
+    assert await history(books, usage=2).tend() != []
+    assert (await books.verified()).is_ok
 
 
 _LATE_RECORD = """
