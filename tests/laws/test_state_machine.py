@@ -1,0 +1,121 @@
+"""Money in any order, with the process dying anywhere: the rules hold after every single step."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+import meter.settlement_batch
+import meter.usage
+from meter.booking import Booking, BookingKind, book_settlement
+from meter.holds import Hold
+from meter.ledger.postings import Template
+from meter.money import BPS_PER_WHOLE, add_markup
+from meter.settle import Settled
+from meter.settlement_batch import BatchPlan
+from meter.usage import Observation, Source
+from tests.laws.state_machine.tables import Rules
+from tests.laws.state_machine.world import World
+
+SEEDS = range(6)
+STEPS = 20_000
+# A fifth of what an idle core does: machines are busy, and this must not fail for that.
+STEPS_PER_SECOND_LEAST = 4_000
+NEGATIVE_SEEDS = range(100, 104)
+NEGATIVE_STEPS = 4_000
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_rules_hold_after_every_step(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """The seed is in the name of the test; `python -m tests.laws.state_machine` replays it."""
+    world = World(seed)
+    # Of this process: what else the machine does is not measured.
+    began = time.process_time()
+    world.run(STEPS)
+    per_second = STEPS / (time.process_time() - began)
+    with capsys.disabled():
+        print(f"\nseed {seed}: {per_second:,.0f} steps/s, {world.crashes} crashes")  # noqa: T201
+    assert per_second > STEPS_PER_SECOND_LEAST
+    check_that_much_happened(world)
+
+
+def check_that_much_happened(world: World) -> None:
+    """A run in which nothing goes wrong would prove nothing."""
+    bookings = [one for records in world.books.records.values() for one in records]
+    kinds = {kind: sum(one.kind == kind for one in bookings) for kind in BookingKind}
+    assert world.crashes > 500
+    assert all(count > 0 for count in kinds.values()), kinds
+    templates = {posting.template for posting in world.books.journal}
+    assert templates == set(Template)
+    assert any(account.balance_picos < 0 for account in world.books.accounts.values())
+
+
+def is_red(rules: Rules | None = None) -> bool:
+    """Whether a checker notices, on any of a few seeds."""
+    return any(_breaks(World(seed, rules)) for seed in NEGATIVE_SEEDS)
+
+
+def _breaks(world: World) -> bool:
+    try:
+        world.run(NEGATIVE_STEPS)
+    except AssertionError:
+        return True
+    return False
+
+
+def test_without_a_rule_off_the_same_seeds_are_green() -> None:
+    assert not is_red()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules(has_unique_endings=False),
+        Rules(has_atomic_commits=False),
+        Rules(has_guarded_balances=False),
+    ],
+    ids=["unique endings", "atomic commits", "guarded balances"],
+)
+def test_a_checker_notices_that_the_store_keeps_a_rule_no_more(rules: Rules) -> None:
+    assert is_red(rules)
+
+
+def clamped(observation: Observation, hold: Hold, settled: Settled) -> Booking:
+    """What is beyond the hold is forgotten: what rule R5 forbids."""
+    most = hold.amount_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
+    cost = min(settled.cost_picos, most)
+    charge = add_markup(cost, hold.markup_bps)
+    return book_settlement(
+        observation, hold, replace(settled, cost_picos=cost, charge_picos=charge)
+    )
+
+
+def forgotten(plan: BatchPlan, *_: object) -> None:
+    """What comes after a release is taken for a repetition."""
+    plan.duplicates += 1
+
+
+def test_a_checker_notices_that_excess_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter.settlement_batch, "book_settlement", clamped)
+    assert is_red()
+
+
+def test_a_checker_notices_that_late_charges_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter.settlement_batch, "_plan_late", forgotten)
+    assert is_red()
+
+
+@pytest.mark.parametrize("source", [Source.LOOKUP, Source.POLICY])
+def test_a_checker_notices_that_a_rank_is_ignored(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(meter.usage._RANKS, source, Source.STREAM.rank)
+    assert is_red()
+
+
+def test_a_run_is_the_same_again() -> None:
+    first, second = World(7), World(7)
+    for world in (first, second):
+        world.run(2_000)
+    assert first.books.journal == second.books.journal
+    assert first.books.accounts == second.books.accounts
