@@ -111,8 +111,11 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Ask for no more calls. The connection closes when those under way have ended."""
-        if not self._has_settings or self._is_closing:
+        if self._is_closing:
             self._transport.abort()
+        elif not self._has_settings:
+            # Nothing was read yet: the peer may ask somebody else for all it has sent.
+            self._close(frames.NO_ERROR, "")
         elif not self._is_draining:
             self._is_draining = True
             # The largest id: calls that are on their way are still taken.

@@ -18,6 +18,7 @@ METHOD: Final = "StreamAccessLogs"
 # Envoy sends batches of some 512 KiB; one entry may be as large as its metadata allows.
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 STOP_GRACE_S: Final = 2.0
+MIN_PING_INTERVAL_MS: Final = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +51,14 @@ class AccessLogService:
 
 def build_server(service: AccessLogService, listen: str) -> grpc.aio.Server:
     """A server that listens on `unix:/path` or `host:port`; raises OSError when it cannot."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            # Envoy asks every 2 s whether we are alive; gRPC would take that for an attack.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+    )
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
         service.stream
     )
