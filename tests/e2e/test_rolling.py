@@ -18,8 +18,8 @@ from tests.e2e.running_stack import RunningStack
 from tests.servers import run_in_thread
 from tollkeeper.stack.home import locate
 
-CLIENTS = 12
-THINK_S = 0.02
+CLIENTS = 9
+THINK_S = 0.05
 PAID_TIMEOUT_S = 20.0
 # What was asked of a meter that hangs is not answered; the next question goes to the other.
 READ_TIMEOUT_S = 3.0

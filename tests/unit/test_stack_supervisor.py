@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -160,3 +161,73 @@ async def test_a_failing_step_ends_the_start(
         await supervisor.start()
     await supervisor.stop()
     assert (tmp_path / "ends").read_text().split() == ["first"]
+
+
+async def test_a_restart_touches_one_instance_after_the_other(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    supervisor = supervise((stand_in(tmp_path, "one"), stand_in(tmp_path, "one-2")))
+    await supervisor.start()
+    before = pids(tmp_path)
+    said: list[str] = []
+    await supervisor.restart("one", said.append)
+    after = pids(tmp_path)
+    assert not set(before.values()) & set(after.values())
+    assert (tmp_path / "ends").read_text().split() == ["one", "one-2"]
+    assert [line.split()[0] for line in said] == ["one", "one-2"]
+    await supervisor.restart("one-2", said.append)
+    assert pids(tmp_path)["one"] == after["one"]
+    with pytest.raises(StackError, match=r"no component 'two'; there are one, one-2\."):
+        await supervisor.restart("two", said.append)
+    # An asked restart is no failure: nothing is counted, and the watch goes on.
+    assert restarts(tmp_path) == {"one": 0, "one-2": 0}
+    os.kill(pids(tmp_path)["one"], signal.SIGKILL)
+    await eventually(lambda: restarts(tmp_path)["one"] == 1)
+
+
+async def test_a_drain_comes_before_the_signal(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    drained: list[bool] = []
+
+    async def drain() -> None:
+        drained.append((tmp_path / "slow").exists())
+
+    supervisor = supervise((replace(stand_in(tmp_path, "slow"), drain=drain),))
+    await supervisor.start()
+    await supervisor.stop()
+    assert drained == [True]
+    assert (tmp_path / "ends").read_text() == "slow\n"
+
+
+async def test_a_successor_is_ready_before_the_old_one_is_drained(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    alive: list[tuple[bool, int]] = []
+
+    def step_aside() -> Callable[[], Awaitable[None]]:
+        old = pids(tmp_path)["door"]
+
+        async def drain_old() -> None:
+            alive.append((psutil.pid_exists(old), pids(tmp_path)["door"]))
+
+        return drain_old
+
+    supervisor = supervise((replace(stand_in(tmp_path, "door"), step_aside=step_aside),))
+    await supervisor.start()
+    before = pids(tmp_path)["door"]
+    await supervisor.restart("door", lambda line: None)
+    assert alive == [(True, pids(tmp_path)["door"])]
+    assert before != pids(tmp_path)["door"]
+
+
+def pids(folder: Path) -> dict[str, int]:
+    """The processes as the status file names them."""
+    status = find_status(folder / "status.json")
+    return {one.component: one.pid or 0 for one in status.components} if status else {}
+
+
+def restarts(folder: Path) -> dict[str, int]:
+    """How often each component died, as the status file has it."""
+    status = find_status(folder / "status.json")
+    return {one.component: one.restarts for one in status.components} if status else {}
