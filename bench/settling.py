@@ -23,28 +23,40 @@ PAYERS: Final = 200
 RECORDS_PER_ROUND: Final = 4_000
 ROUNDS: Final = 5
 
-# Past settlements as they would stand there: a usage record, a posting and its entries each.
+# Past settlements as they would stand there: an ended hold, a usage record, a posting and its
+# entries each, over the last months.
 _HISTORY: Final = """
     WITH past AS (
         SELECT gen_random_uuid() AS id, 'payer' || (n % $2) AS account,
-               now() - n * interval '1 second' AS at
+               now() - n * interval '90 days' / $1 AS at
         FROM generate_series(1, $1::integer) AS n
+    ), ended AS (
+        INSERT INTO ended_holds (
+            id, placed_at, account_id, credential_id, model_id, endpoint, price_id, markup_bps,
+            amount_picos, flat_cost_picos, max_tokens, state, reason, ended_at)
+        SELECT id, at, account, 'c', 'm', 'chat_completions', 1, 5000, 9, 0, 100, 'settled',
+               'settled', at FROM past
     ), used AS (
         INSERT INTO usage_records (
-            hold_id, account_id, credential_id, model_id, endpoint, started_at, recorded_at,
-            prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
-            provider_cost_picos, charge_picos, excess_picos, markup_bps, price_id, price_source,
-            latency_ms, status_code, response_flags, is_streaming, source)
-        SELECT id, account, 'c', 'm', 'chat_completions', at, at, 10, 20, 0, 0, 0, 2, 3, 0, 5000,
-               1, 'provider', 100, 200, '', false, 'stream' FROM past
+            hold_id, placed_at, account_id, credential_id, model_id, endpoint, started_at,
+            recorded_at, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens,
+            reasoning_tokens, provider_cost_picos, charge_picos, excess_picos, markup_bps,
+            price_id, price_source, latency_ms, status_code, response_flags, is_streaming, source)
+        SELECT id, at, account, 'c', 'm', 'chat_completions', at, at, 10, 20, 0, 0, 0, 2, 3, 0,
+               5000, 1, 'provider', 100, 200, '', false, 'stream' FROM past
     ), posted AS (
-        INSERT INTO postings (id, template, account_id, hold_id)
-        SELECT id, 'settlement', account, id FROM past
+        INSERT INTO postings (id, booked_at, batch, template, account_id, hold_id, recorded_at)
+        SELECT id, at, 0, 'settlement', account, id, at FROM past
     )
-    INSERT INTO entries (posting_id, line, ledger_account, account_id, amount_picos)
-    SELECT id, line, ledger_account, account, amount FROM past
+    INSERT INTO entries (posting_id, booked_at, line, ledger_account, account_id, amount_picos)
+    SELECT id, at, line, ledger_account, account, amount FROM past
     CROSS JOIN (VALUES (0, 'customer', -3), (1, 'provider', 2), (2, 'revenue', 1))
         AS e (line, ledger_account, amount)
+"""
+
+_MONTH: Final = """
+    SELECT make_month((date_trunc('month', now() AT TIME ZONE 'UTC')
+                       - make_interval(months => $1::integer))::date)
 """
 
 
@@ -87,8 +99,10 @@ class _Ledger:
         """A fresh database whose ledger has this many entries already."""
         database = await servers.clone_template(server)
         pool = await open_pool(database.service_dsn, 4, KEYED_SESSION)
-        # The pool's statements are short by rule; writing history is not one of them.
-        connection = await asyncpg.connect(database.service_dsn)
+        # The pool's statements are short by rule, and only an owner may write history.
+        connection = await asyncpg.connect(database.owner_dsn)
+        for months in range(4):
+            await connection.execute(_MONTH, months)
         await connection.execute(_HISTORY, entries // 3, PAYERS)
         await connection.close()
         return cls(pool, await Books.open(pool))

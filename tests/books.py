@@ -228,12 +228,17 @@ PROTECTED = (
 )
 
 
+async def disable_protection(owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What an owner of the database can do who means harm."""
+    for table in PROTECTED:
+        await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+
+
 async def without_protection(database: Database, statement: str) -> None:
     """Change the books as somebody could who owns the database and means harm."""
     owner = await asyncpg.connect(database.owner_dsn)
     try:
-        for table in PROTECTED:
-            await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        await disable_protection(owner)
         await owner.execute(statement)
     finally:
         await owner.close()
