@@ -19,15 +19,21 @@ from meter.collector import spare_long_lived_objects
 from meter.crash_points import crash_points_in
 from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest, StoreUnavailable
+from meter.history import History, Retention
+from meter.ingest.log_files import AccessLogFile
+from meter.providers.key_totals import KeyTotals
 from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
+from meter.reconcile import Reconciler, Reconciliation
 from meter.settings import MeterSettings, read_secret
 from meter.settling import settling
 from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.history import HistoryStore
 from meter.stores.lookups import PostgresLookups
 from meter.stores.operators import OperatorStore
 from meter.stores.postgres import PostgresPool, open_pool
 from meter.stores.provider_keys import PostgresProviderKeys
+from meter.stores.reconciliation import ReconciliationStore
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -63,29 +69,42 @@ async def serve(settings: MeterSettings) -> None:
     sync = CatalogueSync(
         catalogue, keys, settings.provider_base_url, settings.catalogue_sync_every_s, registry
     )
-    outside = ApiDependencies(
-        pool=pool,
-        pepper=Pepper.from_master_key(master_key.reveal()),
-        clock=SystemClock(),
-        listings=catalogue,
-        provider_keys=keys,
-        registry=registry,
-        provider_base_url=settings.provider_base_url,
-        readiness={"catalogue": lambda: _catalogue_readiness(sync)},
-        provider_reports=_provider_reports(settings, pool, master_key),
+    reconciler = Reconciler(
+        ReconciliationStore(pool), KeyTotals(keys, settings.provider_base_url), registry
     )
+    history = _history(settings, pool, registry)
+    reports = _provider_reports(settings, pool, master_key)
     stop = _stop_signal()
     async with (
         _closing(pool),
         settling(settings, pool, keys, registry, crash_points) as ending,
         _background("operator admission", _admit_operator(pool, token)),
         _background("catalogue sync", sync.run()) as syncing,
-        _api(settings, outside) as answering,
+        _background("history", history.run()) as tending,
+        _background(
+            "reconciliation", Reconciliation(reconciler, settings.reconcile_every_s).run()
+        ) as reconciling,
     ):
-        spare_long_lived_objects()
-        _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
-        await _until_stopped(stop, *ending, syncing, answering)
-        _log.info("meter_stopping")
+        outside = ApiDependencies(
+            pool=pool,
+            pepper=Pepper.from_master_key(master_key.reveal()),
+            clock=SystemClock(),
+            listings=catalogue,
+            provider_keys=keys,
+            registry=registry,
+            provider_base_url=settings.provider_base_url,
+            readiness={
+                "catalogue": lambda: _catalogue_readiness(sync),
+                "access_log_file": lambda: _file_readiness(ending.file),
+            },
+            provider_reports=reports,
+            reconciler=reconciler,
+        )
+        async with _api(settings, outside) as answering:
+            spare_long_lived_objects()
+            _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
+            await _until_stopped(stop, *ending.tasks, syncing, tending, reconciling, answering)
+            _log.info("meter_stopping")
 
 
 async def _until_stopped(stop: asyncio.Event, *vital: asyncio.Task[None]) -> None:
@@ -136,6 +155,20 @@ async def _catalogue_readiness(sync: CatalogueSync) -> Readiness:
     """The last catalogue stays usable while the provider is away, so it is never required."""
     reason = None if sync.is_synced else "not synced since this meter started"
     return Readiness(is_ready=sync.is_synced, reason=reason, is_required=False)
+
+
+async def _file_readiness(file: AccessLogFile | None) -> Readiness:
+    """A meter settles from the stream without its file, so that is never required."""
+    if file is None:
+        reason = "TOLLKEEPER_ENVOY_ACCESS_LOG is not set, so the log stream is alone"
+        return Readiness(is_ready=False, reason=reason, is_required=False)
+    problem = file.standing().reason
+    return Readiness(is_ready=problem is None, reason=problem, is_required=False)
+
+
+def _history(settings: MeterSettings, pool: PostgresPool, registry: CollectorRegistry) -> History:
+    retention = Retention(settings.usage_retention_months, settings.ledger_retention_months)
+    return History(HistoryStore(pool), retention, registry, SystemClock())
 
 
 @contextlib.asynccontextmanager

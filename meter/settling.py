@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -35,6 +36,14 @@ SETTLEMENT_CONNECTIONS: Final = 2
 LOOKUP_CONNECTIONS: Final = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What runs: tasks that must not end, and the reader of the log file where there is one."""
+
+    tasks: tuple[asyncio.Task[None], ...]
+    file: AccessLogFile | None
+
+
 @contextlib.asynccontextmanager
 async def settling(
     settings: MeterSettings,
@@ -42,8 +51,8 @@ async def settling(
     keys: ProviderKeys,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
-) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Run it all; yields the tasks that must not end. At the end: stop reading, settle the rest.
+) -> AsyncIterator[Settling]:
+    """Run it all. At the end: stop reading, settle the rest.
 
     Raises OSError when the access-log service cannot listen.
     """
@@ -65,7 +74,7 @@ async def settling(
             works.append(file.run())
         ingesting = await stack.enter_async_context(_ingest(settings, batcher, metrics))
         tasks = [await stack.enter_async_context(_running(work)) for work in works]
-        yield [ingesting, *tasks]
+        yield Settling((ingesting, *tasks), file)
 
 
 def _lookups(
