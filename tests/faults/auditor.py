@@ -14,6 +14,7 @@ from chaos.stack import ChaosStack
 
 PICOS_PER_USD = Decimal(10) ** 12
 LOOK_EVERY_S = 0.1
+CALM_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One request of an account of its own: by which the upstream's row is known, if any is."""
+    """One request of an account of its own, and by what the upstream's row for it is known.
+
+    `is_billed` is None where it depends on a race.
+    """
 
     name: str
     account_id: str
     prompt_tokens: int
-    is_billed: bool = True
+    is_billed: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,14 @@ class Auditor:
     async def wait_ended(self, accounts: Iterable[str], most_s: float) -> dict[str, float]:
         """When a hold of each account was last seen live, by `time.monotonic`; until none is.
 
+        For a while, that is: a hold may also be placed after its client left.
+
         Raises TimeoutError, with the holds that are left, when that takes longer than `most_s`.
         """
         wanted, last_seen = list(accounts), dict[str, float]()
         connection = await asyncpg.connect(self.stack.dsn())
-        deadline = time.monotonic() + most_s
+        calm_since = time.monotonic()
+        deadline = calm_since + most_s
         try:
             while True:
                 left = await connection.fetch(
@@ -110,9 +117,11 @@ class Auditor:
                     wanted,
                 )
                 last_seen |= {row["account_id"]: time.monotonic() for row in left}
-                if not left:
+                now = time.monotonic()
+                calm_since = now if left else calm_since
+                if now - calm_since > CALM_S:
                     return last_seen
-                if time.monotonic() > deadline:
+                if now > deadline:
                     raise TimeoutError(f"live after {most_s} s: {[dict(row) for row in left]}")
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
@@ -129,7 +138,8 @@ class Auditor:
         for one in expected:
             rows = [row for row in bill if row.prompt_tokens == one.prompt_tokens]
             mine = [record for record in usage if record.account_id == one.account_id]
-            assert len(rows) == one.is_billed, one
+            assert len(rows) <= 1, one
+            assert one.is_billed in (None, bool(rows)), one
             firsts = [record for record in mine if record.kind != "correction"]
             assert len(firsts) == len(rows), (one, mine)
             cost_picos = sum(record.cost_picos for record in mine)

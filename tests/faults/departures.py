@@ -28,6 +28,9 @@ ANSWERS_AFTER_MS = 400
 FIRST_JITTER_S = -0.03
 JITTER_STEP_S = 0.008
 JITTERS = 12
+# A decision takes some milliseconds; clients leave at all times about it.
+DECIDING_STEP_S = 0.0004
+DECIDING_STEPS = 60
 # The upstream bills each case a number of prompt tokens of its own, by which the row is known.
 FIRST_PROMPT_TOKENS = 100
 
@@ -184,7 +187,9 @@ async def _go_as_far_as(exchange: Exchange, case: Departure) -> None:
 
 
 async def _listen(exchange: Exchange, case: Departure) -> None:
-    if case.point in ("thinking", "refused later"):
+    if case.point == "deciding":
+        await asyncio.sleep(DECIDING_STEP_S * (case.number % DECIDING_STEPS))
+    elif case.point in ("thinking", "refused later"):
         await asyncio.sleep(LEAVES_THINKING_AFTER_S)
     elif case.point == "answering":
         jitter_s = FIRST_JITTER_S + JITTER_STEP_S * (case.number % JITTERS)

@@ -1,6 +1,7 @@
 """A client leaves, wherever it likes: settled as billed, or nothing at all."""
 
 import asyncio
+import itertools
 import signal
 import sys
 import time
@@ -29,9 +30,11 @@ from tests.faults.departures import (
 ENDED_WITHIN_S = 12.0
 # Where nobody ever says anything, the patience of 10 s goes before.
 DECIDED_WITHIN_S = 25.0
-LOCKED_S = 0.5
 # authz gives up a check after 1.5 s.
-LOCKED_MOST_S = 1.2
+LOCKED_S = 0.5
+ROUNDS_ABOUT_THE_DECISION = 25
+# So that a check takes its few milliseconds, and not its place in a queue.
+APART_S = 0.012
 
 
 @asynccontextmanager
@@ -54,10 +57,19 @@ def report(title: str, cases: list[Departure], took_s: dict[int, float], what: l
 
 
 async def leave_all(
-    stage: Stage, cases: list[Departure], customers: dict[int, Customer], within_s: float
+    stage: Stage,
+    cases: list[Departure],
+    customers: dict[int, Customer],
+    within_s: float,
+    apart_s: float = 0.0,
 ) -> dict[int, float]:
-    """All at once; how many seconds after leaving the hold of each was last seen live."""
-    left_at = await asyncio.gather(*(stage.leave(case, customers[case.number]) for case in cases))
+    """All at once or a bit apart; how long after leaving the hold of each was last seen live."""
+
+    async def leave(position: int, case: Departure) -> float:
+        await asyncio.sleep(position * apart_s)
+        return await stage.leave(case, customers[case.number])
+
+    left_at = await asyncio.gather(*itertools.starmap(leave, enumerate(cases)))
     accounts = [customers[case.number].id for case in cases]
     last_seen = await Auditor(stage.stack).wait_ended(accounts, within_s)
     return {
@@ -66,14 +78,17 @@ async def leave_all(
     }
 
 
+def is_billed(point: str) -> bool | None:
+    """Whether the upstream bills who leaves there; None where it depends."""
+    return None if point == "deciding" else point in BILLED_POINTS
+
+
 async def check_books(
     stack: ChaosStack, cases: list[Departure], customers: dict[int, Customer]
 ) -> list[Usage]:
     """Each account has paid exactly what the upstream bills for its case."""
     expected = [
-        Expected(
-            case.name, customers[case.number].id, case.prompt_tokens, case.point in BILLED_POINTS
-        )
+        Expected(case.name, customers[case.number].id, case.prompt_tokens, is_billed(case.point))
         for case in cases
     ]
     return await Auditor(stack).check_paid(expected, CREDIT_PICOS)
@@ -102,6 +117,21 @@ async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> N
     accounts = [customers[case.number].id for case in hushed]
     assert await Auditor(brisk_stack).usage(accounts) == []
     assert {tuple(endings[account]) for account in accounts} == {("not_billed",)}
+
+
+async def test_whoever_leaves_about_the_decision_pays_if_it_was_billed(
+    brisk_stack: ChaosStack,
+) -> None:
+    cases = departures(["deciding"] * ROUNDS_ABOUT_THE_DECISION)
+    async with on_stage(brisk_stack) as stage:
+        customers = await stage.open_accounts(cases)
+        await stage.behave(case.behaviour() for case in cases)
+        took_s = await leave_all(stage, cases, customers, DECIDED_WITHIN_S, APART_S)
+    usage = await check_books(brisk_stack, cases, customers)
+    endings = await Auditor(brisk_stack).endings(one.id for one in customers.values())
+    what = [reason for reasons in endings.values() for reason in reasons]
+    report("about the decision", cases, took_s, what)
+    assert 0 < len(usage) < len(cases)
 
 
 async def test_without_reports_a_policy_decides_where_nobody_knows_the_generation(
@@ -181,8 +211,6 @@ async def test_whoever_leaves_during_the_check_pays_nothing(
                 await exchange.leave(case.how)
             left_at = time.monotonic()
             await asyncio.sleep(0.2)
-        # Holds may be placed only now, for nobody.
-        await asyncio.sleep(1.0)
         last_seen = await Auditor(brisk_stack).wait_ended(accounts, ENDED_WITHIN_S)
     await check_books(brisk_stack, cases, customers)
     took_s = {c.number: last_seen.get(customers[c.number].id, left_at) - left_at for c in cases}
