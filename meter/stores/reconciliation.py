@@ -145,8 +145,11 @@ class ReconciliationStore:
                 raise Conflict("a reconciliation is running already")
             try:
                 yield OpenBooks(connection)
-            finally:
-                await _unlock(connection)
+            except BaseException:
+                # The lock goes with the connection, in whatever state that is.
+                connection.terminate()
+                raise
+            await connection.execute("SELECT pg_advisory_unlock($1)", _ADVISORY_LOCK)
 
     async def due_in_s(self, every_s: float) -> float:
         """Seconds until the next one is due, by the database's clock; below zero when late."""
@@ -163,12 +166,6 @@ class ReconciliationStore:
 async def _due_in_s(connection: PostgresConnection, every_s: float) -> float:
     due_in_s: float = await connection.fetchval(query("reconcile_due"), every_s)
     return due_in_s
-
-
-async def _unlock(connection: PostgresConnection) -> None:
-    # A connection that broke has lost the lock with it.
-    if not connection.is_closed():
-        await connection.execute("SELECT pg_advisory_unlock($1)", _ADVISORY_LOCK)
 
 
 def _reconciled(row: asyncpg.Record) -> Reconciled:

@@ -26,9 +26,14 @@ class FakeTotals:
         self.total_picos = total_picos
         self.key_version = 1
         self.is_away = False
+        self.gate: asyncio.Event | None = None
+        self.asked = asyncio.Event()
 
     async def find_total(self) -> ProviderTotal | None:
         """What it says now."""
+        self.asked.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if self.is_away:
             raise ProviderUnavailable("GET /key failed")
         return ProviderTotal("openrouter", self.key_version, self.total_picos)
@@ -183,6 +188,18 @@ async def test_one_meter_at_a_time_reconciles(books: Books) -> None:
         with pytest.raises(Conflict):
             await Desk(books).report()
     assert (await Desk(books).report()).is_ok
+
+
+async def test_a_run_that_was_cut_off_leaves_the_books_to_the_next(books: Books) -> None:
+    desk = Desk(books)
+    desk.totals.gate = asyncio.Event()
+    cut_off = asyncio.create_task(desk.report())
+    await asyncio.wait_for(desk.totals.asked.wait(), 10)
+    cut_off.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cut_off
+    desk.totals.gate = None
+    assert (await desk.report()).is_ok
 
 
 async def test_two_meters_reconcile_once_a_day(books: Books) -> None:
