@@ -117,6 +117,29 @@ async def test_a_component_that_dies_is_started_again_and_counted(
     assert one()[0] != first
 
 
+async def test_a_probe_that_breaks_says_not_ready_and_ends_nothing(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    mark = tmp_path / "one"
+    asked: list[bool] = []
+
+    async def is_ready() -> bool:
+        asked.append(mark.exists())
+        if len(asked) in (1, 3):
+            raise AssertionError("killed at the moment of asking")
+        return mark.exists()
+
+    component = replace(stand_in(tmp_path, "one"), is_ready=is_ready)
+    supervisor = supervise((component,))
+    await supervisor.start()
+    watching = asyncio.create_task(supervisor.watch())
+    async with asyncio.timeout(10):
+        while len(asked) < 5:  # noqa: ASYNC110  # another task asks
+            await asyncio.sleep(0.05)
+    assert not watching.done()
+    watching.cancel()
+
+
 async def test_what_never_gets_ready_is_explained(
     tmp_path: Path, supervise: Callable[..., Supervisor]
 ) -> None:

@@ -191,15 +191,23 @@ class Keeper:
 
     async def _until_ready(self) -> None:
         # Another process gets ready; nothing in this one could wake us.
-        while not await self._component.is_ready():  # noqa: ASYNC110
+        while not await self._answers():  # noqa: ASYNC110
             await asyncio.sleep(STARTING_PROBE_INTERVAL_S)
         self._note(state=State.RUNNING, is_healthy=True)
+
+    async def _answers(self) -> bool:
+        """Ask the component. A probe that breaks says no: it must not end the whole stack."""
+        try:
+            return await self._component.is_ready()
+        except Exception as error:
+            self._report(f"{self._component.name:<10} cannot be asked: {type(error).__name__}")
+            return False
 
     async def _probe_forever(self) -> None:
         await self._until_ready()
         while True:
             await asyncio.sleep(HEALTH_PROBE_INTERVAL_S)
-            self._note(is_healthy=await self._component.is_ready())
+            self._note(is_healthy=await self._answers())
             bound(self._log)
 
     def _not_ready(self, returncode: int | None) -> StackError:

@@ -155,9 +155,16 @@ async def accepts(server: PostgresServer) -> bool:
         connection = await asyncpg.connect(
             server.dsn(SUPERUSER, "postgres"), timeout=CONNECT_TIMEOUT_S
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError):
+        await connection.close()
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        # These come out when the server is killed at the very moment of asking.
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ):
         return False
-    await connection.close()
     return True
 
 
