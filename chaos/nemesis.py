@@ -15,6 +15,7 @@ from chaos.schedule import CRASH_POINTS, Fault
 from chaos.stack import ChaosStack
 
 LOOK_EVERY_S: Final = 0.2
+COME_BACK_MOST_S: Final = 20.0
 
 Act = Callable[[Fault], Awaitable[None]]
 
@@ -50,8 +51,9 @@ class Nemesis:
         await store_faults.allow_writes(self._stack)
         for point in CRASH_POINTS:
             (self._crash_folder / point).unlink(missing_ok=True)
-        # Long enough to see what was killed last come back.
-        await asyncio.sleep(5)
+        # What was killed last is seen coming back as well.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.processes.all_back.wait(), COME_BACK_MOST_S)
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)

@@ -28,11 +28,16 @@ class _Death:
 
 
 class ProcessFaults:
-    """Counts what it ends, by kind, and how many seconds each took to answer again."""
+    """Counts what it ends, by kind, and how many seconds each took to answer again.
+
+    `all_back` is set while nothing that was killed is still away.
+    """
 
     def __init__(self, stack: ChaosStack) -> None:
         self._stack = stack
         self._deaths: list[_Death] = []
+        self.all_back = asyncio.Event()
+        self.all_back.set()
         self.kills: Counter[str] = Counter()
         self.recoveries_s: dict[str, list[float]] = {}
 
@@ -98,6 +103,8 @@ class ProcessFaults:
             else:
                 waiting.append(death)
         self._deaths = waiting
+        if not waiting:
+            self.all_back.set()
 
     def _kill(self, kind: str, one: Component | None) -> None:
         if self._signal(one, signal.SIGKILL) and one is not None:
@@ -106,6 +113,7 @@ class ProcessFaults:
     def _note_death(self, kind: str, one: Component) -> None:
         self.kills[kind] += 1
         if one.pid is not None and kind in one.name:
+            self.all_back.clear()
             self._deaths.append(_Death(kind, one.name, one.pid, time.monotonic()))
 
     def _signal(self, one: Component | None, number: signal.Signals) -> bool:
