@@ -13,7 +13,7 @@ from meter.ledger.postings import Posting, correction, excess, reversal, settlem
 from meter.settle import PriceSource, Settled
 from meter.usage import Observation, Source, TokenCounts
 
-PROVISIONAL_REASON: Final = "provisional: usage unknown, charged by policy"
+PROVISIONAL_REASON: Final = "usage unknown, charged by policy: "
 
 
 class BookingKind(StrEnum):
@@ -65,9 +65,10 @@ def book_late(observation: Observation, hold: Hold, settled: Settled) -> Booking
     return _first(observation, hold, settled, BookingKind.LATE, settled.charge_picos)
 
 
-def book_provisional(observation: Observation, hold: Hold, settled: Settled) -> Booking:
-    """A charge decided by policy; the truth, should it turn up, replaces it."""
-    return _first(observation, hold, settled, BookingKind.PROVISIONAL, 0)
+def book_provisional(observation: Observation, hold: Hold, settled: Settled, rule: str) -> Booking:
+    """A charge decided by a rule of policy; the truth, should it turn up, replaces it."""
+    reason = PROVISIONAL_REASON + rule
+    return _first(observation, hold, settled, BookingKind.PROVISIONAL, 0, reason)
 
 
 def book_correction(
@@ -91,9 +92,13 @@ def book_correction(
 
 
 def _first(
-    observation: Observation, hold: Hold, settled: Settled, kind: BookingKind, over_picos: int
+    observation: Observation,
+    hold: Hold,
+    settled: Settled,
+    kind: BookingKind,
+    over_picos: int,
+    reason: str | None = None,
 ) -> Booking:
-    reason = PROVISIONAL_REASON if kind is BookingKind.PROVISIONAL else None
     return Booking(
         observation=observation,
         hold=hold,

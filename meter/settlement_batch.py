@@ -126,7 +126,8 @@ def plan_policy(
         else:
             estimate = estimate_from_seen(record.hold, record.price, decision.seen)
             observation = decision.observation(record.hold)
-            plan.book(book_provisional(observation, record.hold, estimate))
+            rule = decision.rule.value
+            plan.book(book_provisional(observation, record.hold, estimate, rule))
             plan.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL)
     return plan
 

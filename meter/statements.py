@@ -105,7 +105,8 @@ class PolicyDecision:
     """A request that a policy ended, because nothing told what it used.
 
     `charged_picos` was charged then, 0 where the hold was let go; `charge_picos` is what the
-    request comes to now, with all that turned up later.
+    request comes to now, with all that turned up later. `rule` is that of `meter.policy`; None
+    where nothing was to be charged.
     """
 
     hold_id: UUID
@@ -117,6 +118,7 @@ class PolicyDecision:
     held_picos: int
     charged_picos: int
     charge_picos: int
+    rule: str | None
     is_corrected: bool
     generation_id: str | None
 

@@ -34,6 +34,7 @@ class PolicyDecision(Reply):
     user_id: str
     model: str
     verdict: Verdict
+    rule: str | None = Field(examples=["no_record", "not_reported"])
     held: Usd
     charged_by_policy: Usd
     charge: Usd
@@ -49,6 +50,7 @@ class PolicyDecision(Reply):
             user_id=decided.account_id,
             model=decided.model_id,
             verdict=Verdict.CHARGE if decided.is_charge else Verdict.VOID,
+            rule=decided.rule,
             held=format_usd(decided.held_picos),
             charged_by_policy=format_usd(decided.charged_picos),
             charge=format_usd(decided.charge_picos),

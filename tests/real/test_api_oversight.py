@@ -40,6 +40,10 @@ async def test_policy_decisions_are_listed_with_what_became_of_them(
         ("void", "0.00", "0.10", True),
         ("void", "0.00", "0.00", False),
     ]
+    assert {(row["verdict"], row["rule"]) for row in rows} == {
+        ("charge", "no_record"),
+        ("void", "not_reported"),
+    }
     assert {(row["user_id"], row["held"]) for row in rows} == {("ada", "1.00")}
 
 

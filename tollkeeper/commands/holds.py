@@ -25,6 +25,7 @@ POLICY_COLUMNS = (
     "user_id",
     "model",
     "verdict",
+    "rule",
     "held",
     "charged_by_policy",
     "charge",

@@ -1,13 +1,15 @@
 -- Requests that a policy ended, those placed last first, after the one at ($1, $2), with what they
 -- come to now.
 SELECT d.hold_id, d.placed_at, d.decided_at, d.account_id, d.model_id, d.is_charge, d.held_picos,
-       d.charged_picos, d.charge_picos, d.revisions > 0 AS is_corrected, d.generation_id
+       d.charged_picos, d.charge_picos, d.rule, d.revisions > 0 AS is_corrected, d.generation_id
 FROM (
     SELECT found.*, now_known.charge_picos, now_known.revisions
     FROM (
         (SELECT u.hold_id, u.placed_at, u.recorded_at AS decided_at, u.account_id, u.model_id,
                 true AS is_charge, h.amount_picos AS held_picos,
-                u.charge_picos AS charged_picos, u.generation_id
+                u.charge_picos AS charged_picos, u.generation_id,
+                (SELECT split_part(p.reason, ': ', 2) FROM postings p
+                 WHERE p.id = u.hold_id AND p.booked_at = u.placed_at) AS rule
          FROM usage_records u
          JOIN ended_holds h ON h.id = u.hold_id AND h.placed_at = u.placed_at
          WHERE u.kind = 'provisional'
@@ -15,7 +17,7 @@ FROM (
          ORDER BY u.placed_at DESC, u.hold_id DESC LIMIT $3)
         UNION ALL
         (SELECT h.id, h.placed_at, h.ended_at, h.account_id, h.model_id, false, h.amount_picos,
-                0, NULL
+                0, NULL, 'not_reported'
          FROM ended_holds h
          WHERE h.reason = 'not_billed'
            AND ($1::timestamptz IS NULL OR (h.placed_at, h.id) < ($1, $2::uuid))
