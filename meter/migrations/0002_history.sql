@@ -375,15 +375,17 @@ DROP FUNCTION place_holds(uuid[], text[], text[], text[], text[], bigint[], inte
 -- Requests whose usage is unknown, and when to ask about them next. A row without a generation id
 -- waits for a report or for its deadline. `observed` is what the access log saw, if it saw any.
 CREATE TABLE lookups (
-    hold_id       uuid PRIMARY KEY,
-    generation_id text,
-    reason        text NOT NULL,
-    observed      jsonb,
-    due_at        timestamptz NOT NULL,
-    deadline_at   timestamptz NOT NULL,
-    attempts      integer NOT NULL DEFAULT 0,
-    is_decided    boolean NOT NULL DEFAULT false,
-    created_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+    hold_id             uuid PRIMARY KEY,
+    generation_id       text,
+    reason              text NOT NULL,
+    observed            jsonb,
+    -- What a report said that it cost; only compared with what was settled.
+    reported_cost_picos bigint,
+    due_at              timestamptz NOT NULL,
+    deadline_at         timestamptz NOT NULL,
+    attempts            integer NOT NULL DEFAULT 0,
+    is_decided          boolean NOT NULL DEFAULT false,
+    created_at          timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 CREATE INDEX lookups_due ON lookups (due_at);

@@ -205,6 +205,23 @@ async def test_a_report_of_another_cost_has_the_record_asked_for(
     await desk.check()
 
 
+async def test_a_report_that_comes_before_a_wrong_entry_is_not_forgotten(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider({"gen-1": "0.3", "gen-2": "0.3"})
+    desk = Desk(books, provider)
+    wrong, right = await books.held(payer, USD), await books.held(payer, USD)
+    cost = 3 * USD // 10
+    reports = [ReportedGeneration(wrong, "gen-1", cost), ReportedGeneration(right, "gen-2", cost)]
+    assert await desk.lookups.note(reports) == 2
+    await desk.settlements.settle([observed(wrong, "0.1"), observed(right, "0.3")])
+    await desk.worker.look_up(10)
+    assert provider.asked == ["gen-1"]
+    assert await books.funds("alice") == (10 * USD - 2 * cost, 0, 0)
+    assert await desk.waiting() == 0
+    await desk.check()
+
+
 async def test_a_look_up_of_what_was_settled_meanwhile_asks_nobody(
     books: Books, payer: Payer
 ) -> None:
