@@ -13,7 +13,7 @@ import aiohttp
 
 from bench.outages.away import Away, disk_full, processes_away, small_disk, stream_away
 from bench.outages.measure import Measured, measure, prepare
-from chaos.stack import ChaosStack, chaos_environment
+from chaos.stack import KINDS, ChaosStack, chaos_environment
 from tollkeeper.stack.home import locate, open_home
 
 SETTINGS: Final = {
@@ -24,15 +24,17 @@ SETTINGS: Final = {
 }
 COMPONENTS: Final[dict[str, Callable[[ChaosStack], Away]]] = {
     "envoy": lambda stack: processes_away(stack, "envoy"),
-    "authz-2": lambda stack: processes_away(stack, "authz", 1),
+    "authz-2": lambda stack: processes_away(stack, "authz", how_many=1),
     "authz": lambda stack: processes_away(stack, "authz"),
-    "meter-2": lambda stack: processes_away(stack, "meter", 1),
+    "meter-2": lambda stack: processes_away(stack, "meter", how_many=1),
     "meter": lambda stack: processes_away(stack, "meter"),
     "postgres": lambda stack: processes_away(stack, "postgres"),
+    "postgres+meter": lambda stack: processes_away(stack, "postgres", "meter"),
     "redis": lambda stack: processes_away(stack, "redis"),
     "provider": lambda stack: processes_away(stack, "simulator"),
     "stream": stream_away,
     "disk": disk_full,
+    "all": lambda stack: processes_away(stack, *KINDS),
 }
 HEAD: Final = (
     *("away", "requests sent meanwhile", "settled meanwhile", "settled afterwards"),

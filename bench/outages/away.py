@@ -23,12 +23,12 @@ Away = AbstractAsyncContextManager[None]
 
 
 @contextlib.asynccontextmanager
-async def processes_away(stack: ChaosStack, kind: str, how_many: int = 0) -> AsyncIterator[None]:
+async def processes_away(stack: ChaosStack, *kinds: str, how_many: int = 0) -> AsyncIterator[None]:
     """Killed, and not started again inside the block; all instances where no number is given."""
     supervisor = find_supervisor(locate(stack.home))
     if supervisor is None:
         raise RuntimeError("the stack is not running")
-    chosen = stack.instances_of(kind)[-how_many:]
+    chosen = [one for kind in kinds for one in stack.instances_of(kind)[-how_many:]]
     os.kill(supervisor, signal.SIGSTOP)
     try:
         for one in chosen:

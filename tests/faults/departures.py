@@ -21,9 +21,9 @@ CASE_HEADER = "x-case"
 CREDIT_PICOS = 5 * 10**12
 PATIENCE_S = 15.0
 # How long an upstream takes that a client does not wait for.
-THINKS_MS = 1_200
-LEAVES_THINKING_AFTER_S = 0.6
-ANSWERS_AFTER_MS = 400
+THINKS_MS = 1_800
+LEAVES_THINKING_AFTER_S = 1.0
+ANSWERS_AFTER_MS = 800
 # Clients that leave when the answer comes do so from this much before it, each a bit later.
 FIRST_JITTER_S = -0.03
 JITTER_STEP_S = 0.008
