@@ -132,11 +132,14 @@ CREATE TABLE ledger_head (
 
 INSERT INTO ledger_head (number, hash) VALUES (0, sha256('tollkeeper ledger'));
 
--- When an administrator's posting was first made, so that it is found again in history, and the
--- balance right after it.
+-- Administrators' postings by their key, for good: the same one asked for again, however much
+-- later, is found here and gets the same answer.
 CREATE TABLE credit_postings (
     posting_id          uuid PRIMARY KEY,
     booked_at           timestamptz NOT NULL,
+    template            text NOT NULL,
+    reason              text NOT NULL,
+    amount_picos        bigint NOT NULL,
     balance_after_picos bigint NOT NULL
 );
 
@@ -305,9 +308,10 @@ BEGIN
 END $$;
 
 -- What there is becomes the first batch of the chain.
-INSERT INTO credit_postings (posting_id, booked_at, balance_after_picos)
-SELECT id, recorded_at, balance_picos
-FROM (SELECT p.id, p.template, p.recorded_at,
+INSERT INTO credit_postings (posting_id, booked_at, template, reason, amount_picos,
+                             balance_after_picos)
+SELECT id, recorded_at, template, coalesce(reason, ''), amount_picos, balance_picos
+FROM (SELECT p.id, p.template, p.reason, p.recorded_at, moved.amount_picos,
              sum(moved.amount_picos) OVER (PARTITION BY p.account_id ORDER BY p.seq) AS balance_picos
       FROM postings_before p
       CROSS JOIN LATERAL (SELECT coalesce(sum(e.amount_picos), 0) AS amount_picos

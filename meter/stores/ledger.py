@@ -57,10 +57,15 @@ async def _append(connection: PostgresConnection, posting: Posting) -> CreditPos
     balance_picos: int = await connection.fetchval(
         query("move_balance"), posting.account_id, posting.customer_picos
     )
-    values = (posting.id, posting.booked_at, balance_picos)
-    await connection.execute(query("insert_credit_posting"), *values)
-    # Read back as a replay reads it, so that both give the same answer.
-    row = await connection.fetchrow(query("find_posting"), posting.id)
+    row = await connection.fetchrow(
+        query("insert_credit_posting"),
+        posting.id,
+        posting.booked_at,
+        posting.template.value,
+        posting.reason or "",
+        posting.customer_picos,
+        balance_picos,
+    )
     assert row is not None
     return _credit_posted(posting, row, was_replayed=False)
 
@@ -71,7 +76,7 @@ def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) ->
         template=row["template"],
         amount_picos=posting.customer_picos,
         reason=row["reason"],
-        recorded_at=row["recorded_at"],
+        recorded_at=row["booked_at"],
         balance_after_picos=int(row["balance_after_picos"]),
         was_replayed=was_replayed,
     )
