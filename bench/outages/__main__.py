@@ -37,7 +37,7 @@ COMPONENTS: Final[dict[str, Callable[[ChaosStack], Away]]] = {
     "all": lambda stack: processes_away(stack, *KINDS),
 }
 HEAD: Final = (
-    *("away", "requests sent meanwhile", "settled meanwhile", "settled afterwards"),
+    *("away", "sent before", "sent meanwhile", "settled meanwhile", "settled afterwards"),
     *("served again", "all settled", "nothing held", "billed", "unsettled", "doubled"),
     *("provisional", "difference"),
 )
@@ -84,6 +84,7 @@ def _row(one: Measured) -> str:
     balance = one.balance
     cells = [
         f"{one.name}, {one.away_s:.0f} s",
+        _counts(one.before),
         _counts(one.while_away),
         _counts(one.settled_away),
         _counts(one.settled_back),

@@ -41,8 +41,9 @@ class Moment:
 class Measured:
     """What was measured. Seconds count from when the component was given back.
 
-    `while_away` and `afterwards` say how requests ended that were sent then. `settled_away` and
-    `settled_back` say by which ways requests were settled while it was away and afterwards.
+    `before`, `while_away` and `afterwards` say how requests ended that were sent then.
+    `settled_away` and `settled_back` say by which ways requests were settled while it was away
+    and afterwards.
     `served_after_s` is when the first request was sent that was served again. `settled_after_s`
     is when all was settled that was billed before, `ended_after_s` when nothing was held any
     more that had been before; None for longer than was waited.
@@ -50,6 +51,7 @@ class Measured:
 
     name: str
     away_s: float
+    before: Counter[str]
     while_away: Counter[str]
     afterwards: Counter[str]
     settled_away: Counter[str]
@@ -102,6 +104,7 @@ async def measure(
     return Measured(
         name=name,
         away_s=back.at_s - gone.at_s,
+        before=load.between(0.0, gone.at_s),
         while_away=load.between(gone.at_s, back.at_s),
         afterwards=load.between(back.at_s, end.at_s),
         settled_away=await books.sources_between(gone.at, back.at),
