@@ -199,6 +199,12 @@ class Keeper:
         """Ask the component. A probe that breaks says no: it must not end the whole stack."""
         try:
             return await self._component.is_ready()
+        except asyncio.CancelledError:
+            # A library may cancel itself when its connection breaks; nobody asked us to end.
+            asking = asyncio.current_task()
+            if asking is None or asking.cancelling():
+                raise
+            return False
         except Exception as error:
             self._report(f"{self._component.name:<10} cannot be asked: {type(error).__name__}")
             return False
