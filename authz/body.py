@@ -77,7 +77,7 @@ def edit_body(body: Body, max_tokens: int | None, report_tag: str | None) -> tup
     wanted = [] if max_tokens is None else [*_LIMIT_MEMBERS]
     wanted += [] if report_tag is None else [_TRACE_MEMBER]
     spans = _find_spans(body, wanted)
-    changes: list[Edit | str | None] = []
+    changes: list[Edit | str] = []
     if max_tokens is not None:
         changes.append(_limit_reply(body, spans, max_tokens))
     if report_tag is not None:
@@ -131,19 +131,20 @@ def _limit_reply(body: Body, spans: _Spans, max_tokens: int) -> Edit | str:
     return f'"max_tokens":{max_tokens}'
 
 
-def _tag_report(body: Body, spans: _Spans, tag: str) -> Edit | str | None:
+def _tag_report(body: Body, spans: _Spans, tag: str) -> Edit | str:
     """Our trace id; where the client has a trace of its own, a key of ours beside the client's.
 
-    None where neither has a place: the client's own words stay as they are.
+    Always: a request that nobody can report would count as not billed.
     """
     trace = f'{{"trace_id":"{tag}"}}'
     if _TRACE_MEMBER not in spans:
         return f'"{_TRACE_MEMBER}":{trace}'
     found, span = body.members[_TRACE_MEMBER], spans[_TRACE_MEMBER]
-    if found is None:
+    if not isinstance(found, dict):
         return _replace(body, span, trace)
-    if not isinstance(found, dict) or TAG_MEMBER in found:
-        return None
+    for name, start, end in _member_spans(body.text[slice(*span)]):
+        if name == TAG_MEMBER:
+            return _replace(body, (span[0] + start, span[0] + end), f'"{tag}"')
     comma = "," if found else ""
     after_brace = _byte_offset(body, span[0] + 1)
     return Edit(after_brace, 0, f'"{TAG_MEMBER}":"{tag}"{comma}')

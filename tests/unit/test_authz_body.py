@@ -214,18 +214,24 @@ def test_writes_a_report_tag(raw: bytes, edited: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "edited"),
     [
-        b'{"trace":{"tollkeeper":"own"}}',
-        b'{"trace":{"tollkeeper":null}}',
-        b'{"trace":"text"}',
-        b'{"trace":[{}]}',
-        b'{"trace":7}',
-        b'{"trace":false}',
+        (b'{"trace":{"tollkeeper":"own"}}', b'{"trace":{"tollkeeper":"TAG"}}'),
+        (b'{"trace":{"tollkeeper":null}}', b'{"trace":{"tollkeeper":"TAG"}}'),
+        (
+            '{"ä":1,"trace": {"ü":{"tollkeeper":1}, "\\u0074ollkeeper" : [{}] ,"b":2}}'.encode(),
+            '{"ä":1,"trace": {"ü":{"tollkeeper":1}, "\\u0074ollkeeper" : "TAG" ,"b":2}}'.encode(),
+        ),
+        (b'{"trace":"text"}', b'{"trace":{"trace_id":"TAG"}}'),
+        (b'{"trace":[{}]}', b'{"trace":{"trace_id":"TAG"}}'),
+        (b'{"trace":7}', b'{"trace":{"trace_id":"TAG"}}'),
+        (b'{"trace":false}', b'{"trace":{"trace_id":"TAG"}}'),
     ],
 )
-def test_leaves_a_trace_alone_that_has_no_place_for_a_tag(raw: bytes) -> None:
-    assert edit_body(parsed(raw), None, TAG) == ()
+def test_no_client_can_keep_a_tag_out(raw: bytes, edited: bytes) -> None:
+    """What nobody reports counts as not billed: a client must not decide that."""
+    expected = edited.replace(b"TAG", TAG.encode())
+    assert apply_edits(raw, edit_body(parsed(raw), None, TAG)) == expected
 
 
 @pytest.mark.parametrize(
@@ -303,10 +309,7 @@ def test_tagged_bodies_say_the_same_and_the_tag(
     strict = parse(edited)
     assert isinstance(strict, Body)
     trace = original.get("trace")
-    if trace is None:
-        trace = {"trace_id": TAG}
-    elif isinstance(trace, dict):
-        trace = {"tollkeeper": TAG, **trace}
+    trace = {**trace, "tollkeeper": TAG} if isinstance(trace, dict) else {"trace_id": TAG}
     assert strict.members.pop("trace") == trace
     limits = {name: strict.members.get(name) for name in ("max_tokens", "max_completion_tokens")}
     if limit is not None and not any(original.get(name) for name in limits):
