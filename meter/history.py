@@ -99,6 +99,11 @@ class History:
                 self._failures.inc()
                 _log.warning("history_waits", reason=str(error), retry_in_s=RETRY_S)
                 wait_s = RETRY_S
+            except Exception:
+                # Nothing is refused for want of a month: settling must not end because of one.
+                self._failures.inc()
+                _log.exception("history_failed", retry_in_s=RETRY_S)
+                wait_s = RETRY_S
             await asyncio.sleep(wait_s)
 
     async def tend(self) -> list[Month]:

@@ -188,25 +188,41 @@ SELECT make_immutable(name::regclass)
 FROM unnest(ARRAY['usage_records', 'postings', 'entries', 'ledger_batches', 'ended_holds',
                   'sealed_entries', 'sealed_usage', 'dropped_months', 'credit_postings']) AS name;
 
--- The parents whose partitions are made and dropped together.
-CREATE FUNCTION history_tables() RETURNS TABLE (parent text, kind text) LANGUAGE sql IMMUTABLE AS $$
-    VALUES ('ended_holds', 'usage'), ('usage_records', 'usage'),
-           ('postings', 'ledger'), ('entries', 'ledger'), ('ledger_batches', 'chain')
+-- The parents whose partitions are made and dropped together, and what they are partitioned by.
+CREATE FUNCTION history_tables() RETURNS TABLE (parent text, kind text, instant text)
+LANGUAGE sql IMMUTABLE AS $$
+    VALUES ('ended_holds', 'usage', 'placed_at'), ('usage_records', 'usage', 'placed_at'),
+           ('postings', 'ledger', 'booked_at'), ('entries', 'ledger', 'booked_at'),
+           ('ledger_batches', 'chain', 'sealed_at')
 $$;
 
+-- Makes the partitions of a month. What came while it had none is in the default partition, and
+-- moves, as it is: without that no such month could ever be made.
 CREATE FUNCTION make_month(month date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    parent    text;
+    opens     timestamptz := month::timestamp AT TIME ZONE 'UTC';
+    closes    timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
+    history   record;
     partition text;
+    fallback  text;
 BEGIN
-    FOR parent IN SELECT h.parent FROM history_tables() h LOOP
-        partition := format('%s_%s', parent, to_char(month, 'YYYY_MM'));
-        IF to_regclass(partition) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                           partition, parent, month::timestamp AT TIME ZONE 'UTC',
-                           (month + interval '1 month')::timestamp AT TIME ZONE 'UTC');
-            PERFORM make_immutable(partition::regclass);
+    FOR history IN SELECT * FROM history_tables() LOOP
+        partition := format('%s_%s', history.parent, to_char(month, 'YYYY_MM'));
+        fallback := history.parent || '_default';
+        CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', partition, history.parent);
+        IF to_regclass(fallback) IS NOT NULL THEN
+            EXECUTE format('LOCK TABLE ONLY %I, %I IN ACCESS EXCLUSIVE MODE',
+                           history.parent, fallback);
+            EXECUTE format('ALTER TABLE %I DISABLE TRIGGER immutable', fallback);
+            EXECUTE format('WITH moved AS (DELETE FROM %1$I WHERE %2$I >= %3$L AND %2$I < %4$L'
+                           ' RETURNING *) INSERT INTO %5$I SELECT * FROM moved',
+                           fallback, history.instant, opens, closes, partition);
+            EXECUTE format('ALTER TABLE %I ENABLE TRIGGER immutable', fallback);
         END IF;
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                       history.parent, partition, opens, closes);
+        PERFORM make_immutable(partition::regclass);
     END LOOP;
 END $$;
 
@@ -642,6 +658,11 @@ BEGIN
           AND to_date(right(c.relname, 7), 'YYYY_MM') < last_month
         ORDER BY 1
     LOOP
+        -- Whoever ends one of these adds to its month: it waits, and so do those after it.
+        EXIT WHEN EXISTS (
+            SELECT 1 FROM holds h
+            WHERE h.created_at < (old_month + interval '1 month')::timestamp AT TIME ZONE 'UTC');
+        PERFORM lock_month(wanted_kind, old_month);
         IF wanted_kind = 'usage' THEN
             PERFORM seal_usage(old_month);
         ELSE
