@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from meter.clock import Clock
 from meter.crash_points import CrashPoints
-from meter.errors import Outage, ProviderUnavailable, SealBroken
+from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroken
 from meter.lookup_terms import PendingLookup
 from meter.policy import PolicyDecision, judge, verdict_of
 from meter.settlement_batch import BatchPlan
@@ -30,8 +30,13 @@ MOST_DOUBLINGS: Final = 10
 # A provider may still come up with a record after a policy has decided.
 ASK_AFTER_DECISION_EVERY: Final = timedelta(hours=1)
 ASK_AFTER_DECISION_FOR: Final = timedelta(days=3)
+# Longer than any outage, and what is refused for so long is refused for good: a policy decides.
+OUTAGE_WAITED_FOR: Final = timedelta(days=1)
 
 _log = structlog.get_logger(__name__)
+
+# What one look-up raises that is not about this one.
+_NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
 
 # Asks the provider for the usage of a generation. None when it knows none by this id; raises
 # ProviderUnavailable, StoreUnavailable or SealBroken.
@@ -51,8 +56,8 @@ class Lookups(Protocol):
         """Ask again after a delay."""
         ...
 
-    async def forget(self, hold_ids: Sequence[UUID]) -> None:
-        """End look-ups that have nothing left to find out."""
+    async def forget(self, hold_id: UUID, generation_id: str | None) -> None:
+        """End a look-up that has nothing left to find out, unless it has another id by now."""
         ...
 
 
@@ -74,7 +79,8 @@ class LookupMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.outcomes = Counter(
             "tollkeeper_lookups",
-            "Look-ups by outcome (found, no_record, unavailable, settled_meanwhile, decided).",
+            "Look-ups by outcome (found, no_record, unavailable, settled_meanwhile, decided,"
+            " failed).",
             ["outcome"],
             registry=registry,
         )
@@ -139,8 +145,11 @@ class LookupWorker:
         """
         pending = await self._lookups.claim(limit)
         done = await asyncio.gather(*map(self._step, pending), return_exceptions=True)
-        for outcome in done:
-            if isinstance(outcome, BaseException):
+        for one, outcome in zip(pending, done, strict=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, _NOT_OF_ONE):
+                # It comes again when its lease is over, and holds up no other until then.
+                self._note_failure(one, outcome)
+            elif isinstance(outcome, BaseException):
                 raise outcome
         return len(pending)
 
@@ -166,28 +175,53 @@ class LookupWorker:
             usage = await self._find_usage(generation_id)
         except ProviderUnavailable as error:
             self._metrics.outcomes.labels("unavailable").inc()
-            delay = max(_backoff(pending), timedelta(seconds=error.retry_after_s or 0))
-            await self._lookups.postpone(pending.hold_id, delay, is_outage=True)
+            await self._outlast(pending, error)
             return
         if usage is None:
-            await self._no_record(pending)
+            self._metrics.outcomes.labels("no_record").inc()
+            await self._ask_again(pending)
             return
         self._crash_points.reach("meter.after_lookup")
-        plans = await self._endings.settle([_found(pending, generation_id, usage)])
+        await self._settle(pending, _found(pending, generation_id, usage))
+
+    async def _settle(self, pending: PendingLookup, found: Observation) -> None:
+        try:
+            plans = await self._endings.settle([found])
+        except _NOT_OF_ONE:
+            raise
+        except Exception as error:
+            # A record that the books cannot take is as good as none.
+            self._note_failure(pending, error)
+            await self._ask_again(pending)
+            return
         self._count(plans)
         await self._finish(pending, "found")
 
-    async def _no_record(self, pending: PendingLookup) -> None:
-        self._metrics.outcomes.labels("no_record").inc()
+    async def _outlast(self, pending: PendingLookup, error: ProviderUnavailable) -> None:
+        if self._age(pending) >= OUTAGE_WAITED_FOR:
+            await self._ask_again(pending)
+            return
+        delay = max(_backoff(pending), timedelta(seconds=error.retry_after_s or 0))
+        await self._lookups.postpone(pending.hold_id, delay, is_outage=True)
+
+    async def _ask_again(self, pending: PendingLookup) -> None:
+        """Later; once the time to find out is over a policy decides, and then now and again."""
         if not pending.is_overdue:
             await self._lookups.postpone(pending.hold_id, _backoff(pending))
         elif not pending.is_decided:
             await self._decide(pending)
             await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY, is_decided=True)
-        elif self._clock.now() - pending.created_at < ASK_AFTER_DECISION_FOR:
+        elif self._age(pending) < ASK_AFTER_DECISION_FOR:
             await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY)
         else:
             await self._finish(pending, "decided")
+
+    def _age(self, pending: PendingLookup) -> timedelta:
+        return self._clock.now() - pending.created_at
+
+    def _note_failure(self, pending: PendingLookup, error: Exception) -> None:
+        self._metrics.outcomes.labels("failed").inc()
+        _log.error("lookup_failed", hold_id=str(pending.hold_id), exc_info=error)
 
     async def _decide(self, pending: PendingLookup) -> None:
         rule = judge(pending.seen, pending.generation_id, self._has_reports)
@@ -207,7 +241,7 @@ class LookupWorker:
 
     async def _finish(self, pending: PendingLookup, outcome: str) -> None:
         self._metrics.outcomes.labels(outcome).inc()
-        await self._lookups.forget([pending.hold_id])
+        await self._lookups.forget(pending.hold_id, pending.generation_id)
 
     def _count(self, plans: Sequence[BatchPlan]) -> None:
         for plan in plans:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from meter.clock import SystemClock
 from meter.crash_points import CrashPoints
 from meter.envoy_admin import EnvoyAdmin
+from meter.errors import ProviderUnavailable
 from meter.ingest.batcher import Batcher
 from meter.ingest.file_metrics import FileMetrics
 from meter.ingest.log_files import AccessLogFile
@@ -102,7 +103,7 @@ def _asks_provider(session: aiohttp.ClientSession, base_url: str, keys: Provider
     async def find_usage(generation_id: str) -> ReportedUsage | None:
         key = await keys.find_key(PROVIDER, SYSTEM_OWNER)
         if key is None:
-            return None
+            raise ProviderUnavailable("no provider key is set")
         record = await fetch_generation(session, base_url.rstrip("/"), key, generation_id)
         return None if record is None else record.usage
 

@@ -52,10 +52,10 @@ class PostgresLookups:
                 query("postpone_lookup"), hold_id, delay, is_outage, is_decided
             )
 
-    async def forget(self, hold_ids: Sequence[UUID]) -> None:
-        """End look-ups that have nothing left to find out."""
+    async def forget(self, hold_id: UUID, generation_id: str | None) -> None:
+        """End a look-up that has nothing left to find out, unless it has another id by now."""
         async with acquire(self._pool) as connection:
-            await connection.execute(query("forget_lookups"), list(hold_ids))
+            await connection.execute(query("forget_lookup"), hold_id, generation_id)
 
 
 def _to_pending(row: "Record") -> PendingLookup:

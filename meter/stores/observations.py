@@ -1,7 +1,7 @@
 """Observations as JSON, where the database keeps one until more is known."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,24 +16,28 @@ def observation_to_json(observation: Observation) -> str:
 
 
 def observation_from_json(text: str) -> Observation:
-    """Read what `observation_to_json` wrote."""
-    fields: dict[str, Any] = json.loads(text)
-    fields["hold_id"] = UUID(fields["hold_id"])
-    fields["started_at"] = datetime.fromisoformat(fields["started_at"])
-    fields["source"] = Source(fields["source"])
-    fields["usage"] = _usage(fields["usage"])
-    return Observation(**fields)
+    """Read what `observation_to_json` wrote, perhaps a later version that knows of more."""
+    told: dict[str, Any] = _known(Observation, json.loads(text))
+    told["hold_id"] = UUID(told["hold_id"])
+    told["started_at"] = datetime.fromisoformat(told["started_at"])
+    told["source"] = Source(told["source"])
+    told["usage"] = _usage(told["usage"])
+    return Observation(**told)
 
 
-def _usage(fields: dict[str, Any] | None) -> ReportedUsage | None:
-    if fields is None:
+def _usage(told: dict[str, Any] | None) -> ReportedUsage | None:
+    if told is None:
         return None
     return ReportedUsage(
-        tokens=TokenCounts(**fields["tokens"]),
-        cost_usd=_decimal(fields["cost_usd"]),
-        upstream_cost_usd=_decimal(fields["upstream_cost_usd"]),
-        is_byok=fields["is_byok"],
+        tokens=TokenCounts(**_known(TokenCounts, told["tokens"])),
+        cost_usd=_decimal(told["cost_usd"]),
+        upstream_cost_usd=_decimal(told["upstream_cost_usd"]),
+        is_byok=told["is_byok"],
     )
+
+
+def _known(kind: type[Observation | TokenCounts], found: dict[str, Any]) -> dict[str, Any]:
+    return {member.name: found[member.name] for member in fields(kind) if member.name in found}
 
 
 def _decimal(text: str | None) -> Decimal | None:

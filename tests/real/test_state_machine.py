@@ -67,7 +67,8 @@ class OnPostgres:
         await self._lookups.note([report])
 
     async def forget(self, hold_id: UUID) -> None:
-        await self._lookups.forget([hold_id])
+        known = "SELECT generation_id FROM lookups WHERE hold_id = $1"
+        await self._lookups.forget(hold_id, await self._books.pool.fetchval(known, hold_id))
 
     async def mark_decided(self, hold_id: UUID) -> None:
         await self._lookups.postpone(hold_id, timedelta(hours=1), is_decided=True)
