@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from meter.errors import InvalidAmount
 from meter.holds import Hold, HoldEnding
-from meter.money import add_markup, picos_from_decimal
+from meter.money import MAX_PICOS, add_markup, picos_from_decimal
 from meter.pricing import Price, catalogue_cost
 from meter.usage import Observation, ReportedUsage, Source, TokenCounts
 
@@ -65,9 +66,18 @@ Outcome = Settled | Released | Unknown
 
 
 def settle(observation: Observation, hold: Hold, price: Price) -> Outcome:
-    """Decide how a request that was observed to have ended ends its hold."""
+    """Decide how a request that was observed to have ended ends its hold.
+
+    Raises InvalidAmount when the provider's own record names what fits no ledger; of a log's word
+    the record is asked for instead.
+    """
     if observation.usage is not None:
-        return _settle_usage(observation, observation.usage, hold, price)
+        try:
+            return _settle_usage(observation, observation.usage, hold, price)
+        except InvalidAmount:
+            if observation.source is Source.LOOKUP:
+                raise
+            return Unknown(UnknownReason.NO_USAGE)
     if not observation.reached_provider or _has_never_reached_flag(observation):
         return Released(HoldEnding.NEVER_REACHED)
     if _was_refused_upstream(observation):
@@ -114,4 +124,7 @@ def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
 
 
 def _settled(tokens: TokenCounts, cost_picos: int, source: PriceSource, hold: Hold) -> Settled:
-    return Settled(tokens, cost_picos, add_markup(cost_picos, hold.markup_bps), source)
+    charge_picos = add_markup(cost_picos, hold.markup_bps)
+    if charge_picos > MAX_PICOS:
+        raise InvalidAmount("the charge does not fit a ledger entry")
+    return Settled(tokens, cost_picos, charge_picos, source)
