@@ -24,6 +24,9 @@ CONNECT_TIMEOUT_S: Final = 3.0
 ACQUIRE_TIMEOUT_S: Final = 2.0
 COMMAND_TIMEOUT_S: Final = 10.0
 IDLE_LIFETIME_S: Final = 300.0
+# Whoever is stopped between two statements of a transaction keeps its locks, the ledger's head
+# among them, and everybody waits: Postgres ends the transaction then.
+IDLE_IN_TRANSACTION_S: Final = 10.0
 
 # What these mean is that the database is away or refuses work, not that the question was wrong.
 _OUTAGES: Final = (
@@ -41,6 +44,7 @@ _OUTAGES: Final = (
     asyncpg.SerializationError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 
@@ -88,7 +92,11 @@ async def open_pool(
         command_timeout=COMMAND_TIMEOUT_S,
         max_inactive_connection_lifetime=IDLE_LIFETIME_S,
         reset=_keep_session,
-        server_settings={"statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)), **session},
+        server_settings={
+            "statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)),
+            "idle_in_transaction_session_timeout": str(int(IDLE_IN_TRANSACTION_S * 1000)),
+            **session,
+        },
     )
     return pool
 
