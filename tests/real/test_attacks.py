@@ -111,6 +111,21 @@ async def test_a_report_during_a_decision_is_not_forgotten(books: Books) -> None
     await desk.check()
 
 
+async def test_a_report_is_believed_about_which_generation_it_was(books: Books) -> None:
+    """What a reply calls itself need not be what its record is found by."""
+    desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
+    hold_id = await books.held(await books.payer("alice", USD), USD)
+    await desk.settlements.settle([observed(hold_id, usage=None, generation_id="chatcmpl-1")])
+    await desk.worker.look_up(1)
+    assert [record[1] for record in await books.records(hold_id)] == ["provisional"]
+    report = ReportedGeneration(hold_id, "gen-9", None)
+    assert [await desk.lookups.note([report]) for _ in range(2)] == [1, 0]
+    await desk.worker.look_up(1)
+    assert await books.funds("alice") == (USD // 2, 0, 0)
+    assert await desk.waiting() == 0
+    await desk.check()
+
+
 async def test_a_record_that_fits_no_ledger_holds_up_no_other(books: Books) -> None:
     terms = LookupTerms(timedelta(0), timedelta(0))
     desk = Desk(books, Provider({"gen-1": "9000000", "gen-2": "0.5"}), terms)

@@ -1,6 +1,7 @@
 -- Remembers which generation answered a request whose hold is still live, or ended recently without
 -- the truth, or was settled at another cost than is reported, and makes a look-up due; returns how
--- many of them that was news of.
+-- many of them that was news of. Where a log named another generation, the report is believed: it
+-- has our tag.
 WITH told AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[])
         AS t (hold_id, generation_id, cost_picos)
@@ -29,7 +30,7 @@ WITH told AS (
         generation_id = excluded.generation_id,
         reported_cost_picos = excluded.reported_cost_picos, due_at = excluded.due_at,
         deadline_at = excluded.deadline_at
-    WHERE l.generation_id IS NULL
+    WHERE l.generation_id IS DISTINCT FROM excluded.generation_id
     RETURNING 1
 )
 SELECT count(*) FROM noted
