@@ -64,7 +64,7 @@ class Plan:
     def command(self) -> str:
         """What does the same again."""
         words = f"python -m chaos --minutes {self.minutes:g} --seed {self.seed}"
-        words += f" --rate {self.per_second:g}"
+        words += f" --rate {self.per_second:g} --instances {self.instances}"
         return words if self.without is None else f"{words} --without {self.without}"
 
     def faults(self) -> list[Fault]:

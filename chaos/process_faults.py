@@ -12,7 +12,7 @@ from typing import Final
 import psutil
 
 from chaos.schedule import Fault
-from chaos.stack import ChaosStack, Component, signal_family
+from chaos.stack import ChaosStack, Component, family_of, signal_all
 
 WATCH_EVERY_S: Final = 0.1
 WAIT_FOR_PROCESS_S: Final = 5.0
@@ -64,11 +64,13 @@ class ProcessFaults:
         one = await self._instance(fault.targets[0], fault.draw)
         if one is None or one.pid is None:
             return
-        signal_family(one.pid, signal.SIGSTOP)
+        # Kept, because children whose parent is killed meanwhile would not be found again.
+        family = family_of(one.pid)
+        signal_all(family, signal.SIGSTOP)
         try:
             await asyncio.sleep(fault.for_s)
         finally:
-            signal_family(one.pid, signal.SIGCONT)
+            signal_all(family, signal.SIGCONT)
 
     async def kill_backend(self, fault: Fault) -> None:
         """SIGKILL one of the backends that serve us: Postgres then ends all and recovers."""
@@ -119,12 +121,14 @@ class ProcessFaults:
     def _signal(self, one: Component | None, number: signal.Signals) -> bool:
         if one is None or one.pid is None:
             return False
+        family = family_of(one.pid)
         try:
             os.kill(one.pid, number)
         except ProcessLookupError:
             return False
-        # One that is held still hears SIGTERM only when it goes on.
-        signal_family(one.pid, signal.SIGCONT)
+        # One that is held still hears SIGTERM only when it goes on, and children that are held
+        # still do not see that their parent is gone.
+        signal_all(family, signal.SIGCONT)
         return True
 
     async def _instance(self, kind: str, draw: int) -> Component | None:

@@ -1,5 +1,6 @@
 """A whole stack in a state folder of its own, and the processes that make it."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -132,18 +133,25 @@ class ChaosStack:
         return document
 
 
-def signal_family(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process and its children; those that are gone are left out."""
+def family_of(pid: int) -> list[psutil.Process]:
+    """A process after its children, as they are now; empty where it is gone."""
     try:
         parent = psutil.Process(pid)
-        family = [*parent.children(recursive=True), parent]
+        return [*parent.children(recursive=True), parent]
     except psutil.NoSuchProcess:
-        return
+        return []
+
+
+def signal_all(family: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to each of these; those that are gone are left out."""
     for one in family:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             one.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
+
+
+def signal_family(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and its children."""
+    signal_all(family_of(pid), number)
 
 
 def chaos_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
