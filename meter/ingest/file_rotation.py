@@ -25,9 +25,13 @@ class Bounds:
 
 
 def is_missing(log: Path) -> bool:
-    """Whether Envoy has to be asked to open the log: only rotated files of it are there."""
+    """Whether Envoy has to be asked to open the log: no file of that name is there.
+
+    Envoy makes one when it starts, so somebody renamed or deleted it. Into a file that was deleted
+    Envoy would go on writing what nobody can read.
+    """
     files = list_log_files(log)
-    return bool(files) and not files[-1].is_current
+    return not files or not files[-1].is_current
 
 
 def rotate(log: Path, bounds: Bounds, now: datetime) -> Path | None:

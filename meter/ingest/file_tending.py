@@ -66,6 +66,7 @@ class FileTending:
         self._clock = clock
         self._reader = FileReader(log)
         self._failures: dict[str, int] = {}
+        self._was_missing = False
         self.is_lagging = False
 
     async def run(self) -> None:
@@ -119,7 +120,11 @@ class FileTending:
             self._failures[name] = now
 
     async def _rotate(self, admin: Admin) -> None:
-        if await asyncio.to_thread(is_missing, self._log_path):
+        was_missing = self._was_missing
+        self._was_missing = await asyncio.to_thread(is_missing, self._log_path)
+        if self._was_missing:
+            if not was_missing:
+                _log.error("access_log_file_missing")
             await admin.reopen_logs()
             return
         now = self._clock.now()

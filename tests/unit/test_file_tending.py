@@ -137,6 +137,29 @@ async def test_a_rotation_that_was_cut_short_is_ended(tended: Tended) -> None:
     assert tended.counted("rotations_total") == 1
 
 
+@pytest.mark.parametrize("has_rotated", [True, False])
+async def test_a_log_that_was_deleted_is_opened_anew_and_that_is_said_once(
+    tended: Tended, capsys: pytest.CaptureFixture[str], has_rotated: bool
+) -> None:
+    tended.write_lines(1)
+    await tended.read_all()
+    if has_rotated:
+        tended.log.with_name("access.jsonl.1").write_bytes(b"{}\n")
+    tended.log.unlink()
+    tended.envoy.is_deaf = True
+    for _ in range(2):
+        with pytest.raises(EnvoyUnavailable):
+            await tended.tend()
+    tended.envoy.is_deaf = False
+    await tended.tend()
+    await tended.tend()
+    assert tended.envoy.reopened == 1
+    assert capsys.readouterr().out.count("access_log_file_missing") == 1
+    tended.write_lines(1)
+    await tended.read_all()
+    assert len(tended.settled.arrived) == 2
+
+
 async def test_a_meter_that_does_not_read_does_not_rotate(tended: Tended) -> None:
     tended.write_lines(5)
     await tended.tending.tend()
