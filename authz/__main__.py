@@ -67,8 +67,10 @@ def main() -> int:
     try:
         settings = Settings.from_environment()
     except ValidationError as error:
-        faults = [f"TOLLKEEPER_{fault['loc'][0]}".upper() for fault in error.errors()]
-        sys.stderr.write(f"authz: these settings are missing or wrong: {', '.join(faults)}\n")
+        # Only names and reasons: what was given may be a secret.
+        for fault in error.errors(include_input=False, include_url=False):
+            name = f"TOLLKEEPER_{fault['loc'][0]}".upper()
+            sys.stderr.write(f"authz: {name}: {fault['msg']}\n")
         return EXIT_MISCONFIGURED
     configure_logs(settings.log_format, settings.authz_log_level)
     try:

@@ -41,7 +41,10 @@ class Retention:
         if self.ledger_months is not None and (
             self.usage_months is None or self.usage_months > self.ledger_months
         ):
-            raise InvalidRequest("the ledger must be kept at least as long as usage")
+            raise InvalidRequest(
+                "TOLLKEEPER_LEDGER_RETENTION_MONTHS must not be less than "
+                "TOLLKEEPER_USAGE_RETENTION_MONTHS, and needs it"
+            )
 
     def to_drop(self, months: list[Month], today: date) -> list[Month]:
         """Of these months, those that are over, oldest first; usage before the ledger."""

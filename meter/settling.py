@@ -64,17 +64,17 @@ async def settling(
         books = await stack.enter_async_context(_pool(dsn, SETTLEMENT_CONNECTIONS))
         settlements = PostgresSettlements(books, settings.lookup_terms, crash_points)
         batcher = Batcher(settlements, metrics)
-        works = [Sweep(sweeping, settings.sweep_every_s, registry).run()]
+        works = [Sweep(sweeping, settings.sweep_every_s, registry).run]
         if settings.lookups_per_second > 0:
             asking = await stack.enter_async_context(_pool(dsn, LOOKUP_CONNECTIONS))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             find_usage = _asks_provider(session, settings.provider_base_url, keys)
-            works.append(_lookups(settings, asking, find_usage, registry, crash_points).run())
+            works.append(_lookups(settings, asking, find_usage, registry, crash_points).run)
         file = _access_log_file(settings, pool, batcher, sweeping, registry, crash_points)
         if file is not None:
-            works.append(file.run())
+            works.append(file.run)
         ingesting = await stack.enter_async_context(_ingest(settings, batcher, metrics))
-        tasks = [await stack.enter_async_context(_running(work)) for work in works]
+        tasks = [await stack.enter_async_context(_running(work())) for work in works]
         yield Settling((ingesting, *tasks), file)
 
 

@@ -87,6 +87,12 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
     demand_free("127.0.0.1", free_port(), "TOLLKEEPER_PORT")
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "999.1.1.1"])
+def test_an_address_that_is_not_ours_is_no_port_in_use(address: str) -> None:
+    with pytest.raises(StackError, match=rf"Nothing can listen at {address}.*TOLLKEEPER_ADDRESS"):
+        demand_free(address, free_port(), "TOLLKEEPER_PORT")
+
+
 def test_a_base_url_needs_a_key_only_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/v1")
     settings = load_settings()

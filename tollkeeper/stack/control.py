@@ -89,6 +89,11 @@ def ask_restart(home: Home, component: str) -> Iterator[str]:
             asking.sendall(json.dumps({"restart": component}).encode() + b"\n")
             with asking.makefile() as stream:
                 yield from _answers(stream)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise StackError(
+                "Tollkeeper is still starting, or stopping already; try again when "
+                "`tollkeeper status` says that it runs."
+            ) from None
         except OSError as error:
             raise StackError(f"The supervisor does not answer: {error}.") from error
 

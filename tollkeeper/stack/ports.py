@@ -1,5 +1,6 @@
 """TCP ports: whether one is free, and finding one that is."""
 
+import errno
 import socket
 
 from tollkeeper.stack.errors import StackError
@@ -40,6 +41,11 @@ def _is_free(address: str, port: int) -> bool:
             raise StackError(
                 f"Port {port} needs more rights than you have; choose one above 1023."
             ) from None
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise StackError(
+                f"Nothing can listen at {address}: {error.strerror}; set TOLLKEEPER_ADDRESS to an "
+                "address of this machine."
+            ) from None
     return True
