@@ -101,9 +101,7 @@ def cell(value: object) -> Text:
     if isinstance(value, list):
         return Text(", ".join(printable(str(item)) for item in value) or "-")
     if isinstance(value, Mapping):
-        return Text(
-            ", ".join(f"{name} {printable(str(one))}" for name, one in value.items()) or "-"
-        )
+        return Text(", ".join(f"{name} {cell(one)}" for name, one in value.items()) or "-")
     text = printable(str(value))
     moment = _MOMENT.fullmatch(text)
     return Text(f"{moment['day']} {moment['minute']}" if moment else text)
