@@ -24,7 +24,9 @@ class Transaction(Reply):
 
     id: UUID
     at: Instant
-    type: str = Field(examples=["settlement", "excess", "grant", "adjustment"])
+    type: str = Field(
+        examples=["settlement", "excess", "grant", "adjustment", "correction", "reversal"]
+    )
     amount: Usd = Field(description="Signed US dollars: negative when the balance went down")
     reason: str | None
     model: str | None
