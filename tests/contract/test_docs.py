@@ -25,9 +25,9 @@ LITERAL_SETTING = re.compile(r'"((?:TOLLKEEPER|OPENROUTER|SIMULATOR)_[A-Z_]*[A-Z
 EVENT = re.compile(r'_log\.(?:debug|info|warning|error|exception)\(\s*"(\w+)"')
 METRIC = re.compile(r'(Counter|Gauge|Histogram)\(\s*"(tollkeeper_\w+)"')
 NAMED_PATH = re.compile(
-    r"`((?:authz|meter|tollkeeper|envoy|tests|deploy|bench)/[\w./-]+\.(?:py|md|sql|lua|yaml))`"
+    r"`((?:authz|meter|tollkeeper|envoy|tests|deploy|bench|chaos)/[\w./-]+\.(?:py|md|sql|lua|yaml))`"
 )
-FOLDERS = ("docs", *PACKAGES, "envoy", "bench")
+FOLDERS = ("docs", *PACKAGES, "envoy", "bench", "chaos")
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for paths in (ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in FOLDERS))
