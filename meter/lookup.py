@@ -101,7 +101,7 @@ class LookupMetrics:
 class LookupWorker:
     """One task of a meter. `per_second` bounds how often this meter asks the provider; 0 is never.
 
-    `has_reports` says that the provider reports every generation that it bills.
+    `has_reports` says that the provider was told to report every generation that it bills.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class LookupWorker:
         _log.error("lookup_failed", hold_id=str(pending.hold_id), exc_info=error)
 
     async def _decide(self, pending: PendingLookup) -> None:
-        rule = judge(pending.seen, pending.generation_id, self._has_reports)
+        rule = judge(pending.seen, pending.generation_id, self._has_reports and pending.has_reports)
         verdict = verdict_of(rule)
         decision = PolicyDecision(pending.hold_id, verdict, rule, pending.seen)
         plan = await self._endings.decide([decision])

@@ -38,7 +38,7 @@ class PendingLookup:
 
     `seen` is what an access log told of it, None where none did; `placed_at` is that of its hold.
     `is_overdue` says that the time to find out is over, `is_decided` that a policy has decided
-    and only the truth is waited for.
+    and only the truth is waited for, `has_reports` that the provider was heard to report others.
     """
 
     hold_id: UUID
@@ -52,3 +52,4 @@ class PendingLookup:
     is_overdue: bool
     is_live: bool
     is_settled: bool
+    has_reports: bool

@@ -41,12 +41,14 @@ class HoldOnRecord:
     """A hold with the price it was estimated by, and what the books say of it so far.
 
     `recorded` is None while nothing was charged. `generation_id` is where to ask, once known.
+    `has_entry` is False where no log has told of the request, and its hold is unknown for that.
     """
 
     hold: Hold
     price: Price
     recorded: Recorded | None
     generation_id: str | None = None
+    has_entry: bool = True
 
 
 @dataclass(slots=True)
@@ -140,14 +142,16 @@ def _plan_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord
         plan.end(hold, HoldState.SETTLED, HoldEnding.SETTLED)
     elif isinstance(outcome, Released):
         plan.end(hold, HoldState.RELEASED, outcome.ending)
-    elif hold.state is HoldState.OPEN or _tells_where_to_ask(observation, record):
+    elif hold.state is HoldState.OPEN or _tells_more(observation, record):
         plan.unknown.append((observation, outcome.reason))
     else:
         plan.duplicates += 1
 
 
-def _tells_where_to_ask(observation: Observation, record: HoldOnRecord) -> bool:
-    return observation.generation_id is not None and record.generation_id is None
+def _tells_more(observation: Observation, record: HoldOnRecord) -> bool:
+    return not record.has_entry or (
+        observation.generation_id is not None and record.generation_id is None
+    )
 
 
 def _plan_after_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord) -> None:

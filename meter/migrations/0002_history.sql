@@ -416,6 +416,13 @@ SELECT id, generation_id, coalesce(unknown_reason, 'no_usage'), clock_timestamp(
        clock_timestamp() + interval '15 minutes'
 FROM holds WHERE state = 'unknown';
 
+-- When a provider last reported a generation of a request of ours: its silence about another means
+-- something only while it is heard.
+CREATE TABLE report_feeds (
+    provider text PRIMARY KEY,
+    heard_at timestamptz NOT NULL
+);
+
 -- Requests that ended before a decision reached Envoy: what was held for them never will be used.
 CREATE TABLE undecided_requests (
     request_id uuid PRIMARY KEY,

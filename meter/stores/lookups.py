@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 # Whoever took a look-up and died has it taken over after so long.
 LEASE: Final = timedelta(seconds=30)
+# The one provider whose reports are taken in.
+PROVIDER: Final = "openrouter"
+# A provider that reported nothing since so long before a request is not known to report at all.
+REPORTS_HEARD_WITHIN: Final = timedelta(minutes=15)
 
 
 class PostgresLookups:
@@ -34,13 +38,16 @@ class PostgresLookups:
                 [report.cost_picos for report in told],
                 self._terms.first_delay,
                 self._terms.patience,
+                PROVIDER,
             )
         return noted
 
     async def claim(self, limit: int) -> list[PendingLookup]:
         """Take look-ups that are due; for LEASE they are nobody else's."""
         async with acquire(self._pool) as connection:
-            rows = await connection.fetch(query("claim_lookups"), limit, LEASE)
+            rows = await connection.fetch(
+                query("claim_lookups"), limit, LEASE, PROVIDER, REPORTS_HEARD_WITHIN
+            )
         return [_to_pending(row) for row in rows]
 
     async def postpone(
@@ -72,4 +79,5 @@ def _to_pending(row: "Record") -> PendingLookup:
         is_overdue=row["is_overdue"],
         is_live=row["is_live"],
         is_settled=row["is_settled"],
+        has_reports=row["has_reports"],
     )

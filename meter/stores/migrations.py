@@ -22,8 +22,8 @@ _ADVISORY_LOCK: Final = 7_261_994_310_482_113
 _GRANTS: Final = f"""
 GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
-    prices, catalogue_syncs, holds, ledger_head, lookups, undecided_requests, log_positions
-    TO {SERVICE_ROLE};
+    prices, catalogue_syncs, holds, ledger_head, lookups, report_feeds, undecided_requests,
+    log_positions TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
     credit_postings, provider_totals, reconciliations TO {SERVICE_ROLE};

@@ -220,6 +220,7 @@ def _to_record(row: "Record", recorded: Recorded | None) -> HoldOnRecord:
         price=to_price(row, row["price_id"], row["priced_model_id"]),
         recorded=recorded,
         generation_id=row["generation_id"],
+        has_entry=row["has_entry"],
     )
 
 

@@ -92,6 +92,9 @@ async def test_a_month_stays_while_one_of_its_holds_is_live(books: Books, owner:
 
 async def test_a_report_during_a_decision_is_not_forgotten(books: Books) -> None:
     desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
+    heard = await books.held(await books.payer("bob", USD), USD)
+    await desk.settlements.settle([observed(heard)])
+    await desk.lookups.note([ReportedGeneration(heard, "gen-1", None)])
     hold_id = await books.held(await books.payer("alice", USD), USD)
     await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
     claim = desk.lookups.claim

@@ -172,9 +172,56 @@ async def test_without_an_id_a_report_tells_where_to_ask(books: Books, payer: Pa
     await desk.check()
 
 
+async def test_silence_means_nothing_of_a_provider_that_was_not_heard(
+    books: Books, payer: Payer
+) -> None:
+    desk = Desk(books, Provider(), NO_PATIENCE, has_reports=True)
+    hold_id = await books.held(payer, USD)
+    await desk.lookups.note([ReportedGeneration(uuid4(), "gen-1", None)])
+    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    await desk.worker.look_up(10)
+    assert await books.state(hold_id) == "settled"
+    assert (await books.funds("alice"))[0] == 9 * USD
+    await desk.check()
+
+
+async def test_an_entry_that_comes_after_the_limit_tells_how_much_was_seen(
+    books: Books, payer: Payer
+) -> None:
+    desk = Desk(books, Provider())
+    hold_id = await books.held(payer, USD)
+    await books.pool.execute("UPDATE holds SET expires_at = clock_timestamp()")
+    assert await desk.sweeping.expire() == 1
+    late = observed(hold_id, usage=None, generation_id=None, is_streaming=True)
+    await desk.settlements.settle([late, late])
+    (row,) = await books.pool.fetch("SELECT reason, observed IS NOT NULL AS seen FROM lookups")
+    assert row["seen"]
+    reason = await books.pool.fetchval("SELECT unknown_reason FROM holds")
+    assert reason == "no_usage"
+
+
+async def test_an_account_with_many_look_ups_leaves_room_for_others(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider()
+    desk = Desk(books, provider)
+    other = await books.payer("bob", USD)
+    many = [
+        observed(await books.held(payer, USD // 100), usage=None, generation_id=f"many-{number}")
+        for number in range(30)
+    ]
+    await desk.settlements.settle(many)
+    one = observed(await books.held(other, USD // 100), usage=None, generation_id="one")
+    await desk.settlements.settle([one])
+    await desk.worker.look_up(2)
+    assert "one" in provider.asked
+
+
 async def test_silence_of_a_provider_that_reports_voids(books: Books, payer: Payer) -> None:
     desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
-    hold_id = await books.held(payer, USD)
+    hold_id, other = await books.held(payer, USD), await books.held(payer, USD)
+    await desk.lookups.note([ReportedGeneration(other, "gen-1", None)])
+    await books.holds.release([other])
     await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
     await desk.worker.look_up(10)
     assert await books.state(hold_id) == "expired"

@@ -86,6 +86,8 @@ class PostgresServer:
             "wal_compression": "on",
             "fsync": "on",
             "synchronous_commit": "on",
+            # A session that somebody left in a transaction must not keep accounts locked.
+            "idle_in_transaction_session_timeout": "60s",
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

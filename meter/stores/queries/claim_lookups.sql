@@ -1,22 +1,34 @@
--- Takes look-ups that are due, so that for a while nobody else takes them. One that was settled
--- meanwhile at the cost that was reported has nothing left to find out.
-WITH due AS (
-    SELECT hold_id FROM lookups WHERE due_at <= clock_timestamp()
-    ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+-- Takes look-ups that are due, so that for a while nobody else takes them; accounts in turn, so that
+-- one with many leaves room for the others. One that was settled meanwhile at the cost that was
+-- reported has nothing left to find out.
+WITH waiting AS (
+    SELECT l.hold_id, l.due_at, h.account_id
+    FROM lookups l LEFT JOIN holds h ON h.id = l.hold_id
+    WHERE l.due_at <= clock_timestamp()
+    ORDER BY l.due_at LIMIT 5000
+), in_turn AS (
+    SELECT hold_id, due_at, row_number() OVER (PARTITION BY account_id ORDER BY due_at) AS turn
+    FROM waiting
+), due AS (
+    SELECT l.hold_id FROM lookups l JOIN in_turn t ON t.hold_id = l.hold_id
+    WHERE l.due_at <= clock_timestamp()
+    ORDER BY t.turn, t.due_at LIMIT $1
+    FOR UPDATE OF l SKIP LOCKED
+), claimed AS (
+    UPDATE lookups l SET due_at = clock_timestamp() + $2::interval, attempts = l.attempts + 1
+    FROM due WHERE l.hold_id = due.hold_id
+    RETURNING l.*
 )
-UPDATE lookups l SET due_at = clock_timestamp() + $2::interval, attempts = l.attempts + 1
-FROM due WHERE l.hold_id = due.hold_id
-RETURNING l.hold_id, l.generation_id, l.reason, l.observed, l.attempts, l.is_decided,
-          l.created_at,
-          coalesce((SELECT h.created_at FROM holds h WHERE h.id = l.hold_id),
-                   (SELECT h.placed_at FROM ended_holds h WHERE h.id = l.hold_id),
-                   l.created_at) AS placed_at,
-          l.deadline_at <= clock_timestamp() AS is_overdue,
-          EXISTS (SELECT FROM holds h WHERE h.id = l.hold_id) AS is_live,
-          EXISTS (
-              SELECT FROM ended_holds h
-              WHERE h.id = l.hold_id AND h.reason = 'settled'
-                AND (l.reported_cost_picos IS NULL OR l.reported_cost_picos = (
-                         SELECT sum(u.provider_cost_picos) FROM usage_records u
-                         WHERE u.hold_id = h.id AND u.placed_at = h.placed_at))
-          ) AS is_settled
+SELECT l.hold_id, l.generation_id, l.reason, l.observed, l.attempts, l.is_decided, l.created_at,
+       coalesce(live.created_at, ended.placed_at, l.created_at) AS placed_at,
+       l.deadline_at <= clock_timestamp() AS is_overdue,
+       live.id IS NOT NULL AS is_live,
+       coalesce(ended.reason = 'settled' AND (
+           l.reported_cost_picos IS NULL OR l.reported_cost_picos = (
+               SELECT sum(u.provider_cost_picos) FROM usage_records u
+               WHERE u.hold_id = ended.id AND u.placed_at = ended.placed_at)), false) AS is_settled,
+       coalesce((SELECT f.heard_at FROM report_feeds f WHERE f.provider = $3)
+           > coalesce(live.created_at, ended.placed_at) - $4::interval, false) AS has_reports
+FROM claimed l
+LEFT JOIN holds live ON live.id = l.hold_id
+LEFT JOIN ended_holds ended ON ended.id = l.hold_id

@@ -1,8 +1,8 @@
 -- Ended holds with what the books say of them: sums over their usage records, and the youngest.
 SELECT h.id, h.placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint, h.price_id,
        h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
-       NULL::text AS generation_id, p.model_id AS priced_model_id, p.effective_from, p.prompt_picos, p.completion_picos,
-       p.request_picos, p.image_picos, p.web_search_picos, p.reasoning_picos,
+       NULL::text AS generation_id, true AS has_entry, p.model_id AS priced_model_id,
+       p.effective_from, p.prompt_picos, p.completion_picos, p.request_picos, p.image_picos, p.web_search_picos, p.reasoning_picos,
        p.cache_read_picos, p.cache_write_picos,
        u.last_revision, u.kind, u.source, u.prompt_tokens, u.completion_tokens, u.cached_tokens,
        u.cache_write_tokens, u.reasoning_tokens, u.provider_cost_picos, u.charge_picos

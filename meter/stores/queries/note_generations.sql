@@ -32,5 +32,13 @@ WITH told AS (
         deadline_at = excluded.deadline_at
     WHERE l.generation_id IS DISTINCT FROM excluded.generation_id
     RETURNING 1
+), heard AS (
+    INSERT INTO report_feeds AS f (provider, heard_at)
+    SELECT $6, clock_timestamp()
+    WHERE EXISTS (SELECT FROM told t JOIN holds h ON h.id = t.hold_id)
+       OR EXISTS (SELECT FROM told t JOIN ended_holds h ON h.id = t.hold_id
+                  WHERE h.placed_at > clock_timestamp() - interval '7 days')
+    ON CONFLICT (provider) DO UPDATE SET heard_at = excluded.heard_at
+    WHERE f.heard_at < excluded.heard_at - interval '5 seconds'
 )
 SELECT count(*) FROM noted

@@ -43,7 +43,9 @@ class MemoryBooks(HoldTables):
     def _load(self, hold_id: UUID) -> HoldOnRecord | None:
         live = self.holds.get(hold_id)
         if live is not None:
-            return HoldOnRecord(live.hold, self._price, None, live.generation_id)
+            lookup = self.lookups.get(hold_id)
+            has_entry = lookup is None or lookup.seen is not None
+            return HoldOnRecord(live.hold, self._price, None, live.generation_id, has_entry)
         ended = self.ended.get(hold_id)
         if ended is None:
             return None
