@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tollkeeper.stack.children import run_to_end
 from tollkeeper.stack.component import Component, Step
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.status import State, StatusFile, find_status
@@ -159,6 +160,12 @@ async def test_what_never_gets_ready_is_explained(
     missing = Component("missing", ("/nonexistent/program",), never)
     with pytest.raises(StackError, match="cannot be started"):
         await supervise((missing,)).start()
+
+
+async def test_a_program_that_takes_too_long_is_ended_with_a_sentence(tmp_path: Path) -> None:
+    slow = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
+    with pytest.raises(StackError, match=r"slow was not done after 0\.2 s \(see .*slow\.log\)"):
+        await run_to_end("slow", slow, {}, tmp_path / "slow.log", timeout_s=0.2)
 
 
 async def test_what_does_not_listen_is_killed(

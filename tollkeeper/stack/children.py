@@ -93,6 +93,7 @@ async def run_to_end(
     environment: Mapping[str, str],
     log: Path,
     stdin: str = "",
+    timeout_s: float = STEP_TIMEOUT_S,
 ) -> None:
     """Run a program that does one thing; what it reads from stdin may be secret.
 
@@ -100,10 +101,12 @@ async def run_to_end(
     """
     process = await spawn(command, environment, log, stdin=subprocess.PIPE)
     try:
-        await asyncio.wait_for(process.communicate(stdin.encode()), STEP_TIMEOUT_S)
-    except (TimeoutError, asyncio.CancelledError):
+        await asyncio.wait_for(process.communicate(stdin.encode()), timeout_s)
+    except (TimeoutError, asyncio.CancelledError) as error:
         kill_group(process)
         await process.wait()
+        if isinstance(error, TimeoutError):
+            raise StackError(f"{name} was not done after {timeout_s:g} s (see {log}).") from None
         raise
     if process.returncode != 0:
         raise StackError(

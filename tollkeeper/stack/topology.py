@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tollkeeper.stack import binaries, demo, postgres, redis_server
-from tollkeeper.stack.children import run_to_end
+from tollkeeper.stack.children import STEP_TIMEOUT_S, run_to_end
 from tollkeeper.stack.component import Component, Phase, Probe, Step
 from tollkeeper.stack.environment import (
     server_environment,
@@ -34,6 +34,8 @@ PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
 # The meter settles what is queued: 20 s at most, after the API's 5 s and the stream's 2 s.
 SERVICE_STOP_TIMEOUT_S = 35.0
+# A long history is rewritten whole by some, and what is cut off begins anew.
+MIGRATION_TIMEOUT_S = 3600.0
 CATALOGUE_TIMEOUT_S = 15.0
 CATALOGUE_POLL_S = 0.1
 BROADCAST_PATH = "/api/v1/provider-reports/openrouter"
@@ -104,7 +106,7 @@ class Topology:
     async def _migrate(self) -> None:
         await postgres.create_roles_and_database(self.database)
         owner = {"TOLLKEEPER_MIGRATION_DATABASE_URL": self.database.dsn(postgres.OWNER_ROLE)}
-        await self._run_meter("migrate", owner)
+        await self._run_meter("migrate", owner, timeout_s=MIGRATION_TIMEOUT_S)
 
     async def _seal_provider_key(self) -> None:
         key = self.settings.openrouter_api_key
@@ -125,12 +127,17 @@ class Topology:
             ) from None
 
     async def _run_meter(
-        self, verb: str, settings: dict[str, str], *arguments: str, stdin: str = ""
+        self,
+        verb: str,
+        settings: dict[str, str],
+        *arguments: str,
+        stdin: str = "",
+        timeout_s: float = STEP_TIMEOUT_S,
     ) -> None:
         command = (*PYTHON_MODULE, "meter", verb, *arguments)
         log = self.home.logs / f"meter-{verb}.log"
         environment = service_environment(settings)
-        await run_to_end(f"`python -m meter {verb}`", command, environment, log, stdin)
+        await run_to_end(f"`python -m meter {verb}`", command, environment, log, stdin, timeout_s)
 
     def _postgres(self) -> Component:
         return Component(
