@@ -26,7 +26,6 @@ WAITING_LIMIT: Final = 4_096
 PROBE_INTERVAL_S: Final = 1.0
 KEY_PREFIX: Final = "tollkeeper:requests:"
 _MICROS_PER_S: Final = 1_000_000
-_ANSWER_LENGTH: Final = 4
 _OUTAGES: Final = (RedisError, OSError, TimeoutError)
 
 _log = structlog.get_logger(__name__)

@@ -152,6 +152,7 @@ class _Http2:
 
     async def leave(self, how: str) -> None:
         if how == "reset":
+            # Whatever state it is in by then: who goes away does not care.
             with contextlib.suppress(Exception):
                 self._state.reset_stream(self._stream)
                 await self._flush(1)

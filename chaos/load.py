@@ -20,7 +20,6 @@ CLIENTS_MOST: Final = 200
 WAITING_MOST_S: Final = 0.5
 CHECK_MOST_S: Final = 0.006
 MIDDLE_MOST_BYTES: Final = 900
-KEPT_BYTES: Final = 4_096
 _FAILURES: Final = (
     OSError,
     ExchangeError,

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,18 +19,14 @@ from tollkeeper.stack.inspection import Inspection, inspect
 from tollkeeper.stack.report import Reporter
 from tollkeeper.stack.settings import StackSettings, load_settings
 from tollkeeper.stack.status import ComponentStatus
+from tollkeeper.tables import HomeOption
 
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder (TOLLKEEPER_HOME).", show_default=False)
-]
 PortOption = Annotated[
     int | None, typer.Option("--port", help="Envoy's port (TOLLKEEPER_PORT, 8080).")
 ]
 ApiPortOption = Annotated[
     int | None, typer.Option("--api-port", help="The meter API's port (TOLLKEEPER_API_PORT, 8081).")
 ]
-
-
 AuthzOption = Annotated[
     int | None, typer.Option("--authz", help="How many authz (TOLLKEEPER_AUTHZ_INSTANCES, 1).")
 ]

@@ -1,7 +1,6 @@
 """Keeping one component alive: start, watch, start again."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -158,8 +157,10 @@ class Keeper:
             self._report(f"{self._component.name:<10} {end}; starting it again")
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
-            with contextlib.suppress(StackError):
+            try:
                 await self._spawn()
+            except StackError as error:
+                self._report(f"{self._component.name:<10} {error}")
 
     async def _watch(self) -> str:
         """Probe until the process ends; say how it ended."""
