@@ -77,7 +77,7 @@ bench: $(STAMP)
 
 chaos: $(STAMP)
 	@$(BIN)/python -m chaos $(CHAOS_OPTIONS)
-	@echo "The figures are in chaos/latest.json. Next: compare them with README.md"
+	@echo "The figures are in chaos/latest.json. Next: chaos/README.md says how to read them"
 
 rounds: $(STAMP)
 	@$(BIN)/python -m chaos.rounds
