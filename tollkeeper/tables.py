@@ -15,6 +15,7 @@ from rich.text import Text
 
 # Times of the API are UTC; to the minute is enough for people, and JSON has the rest.
 _MOMENT: Final = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)T(?P<minute>\d\d:\d\d):[\d.]+Z")
+IDS: Final = frozenset({"id", "hold_id"})
 _REORDERING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 ApiOption = Annotated[
@@ -61,7 +62,7 @@ def show_rows(
             column.replace("_", " "),
             justify="right" if is_number else "left",
             # An id is there to be copied; anything else breaks into lines before it is cut.
-            no_wrap=column == "id",
+            no_wrap=column in IDS,
             overflow="fold",
         )
     for row in listed:

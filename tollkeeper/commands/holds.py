@@ -19,17 +19,15 @@ LIVE_COLUMNS = (
     "created_at",
     "expires_at",
 )
+# What fits beside an id; JSON has the rest.
 POLICY_COLUMNS = (
     "placed_at",
     "hold_id",
     "user_id",
-    "model",
     "verdict",
     "rule",
-    "held",
     "charged_by_policy",
     "charge",
-    "is_corrected",
 )
 
 app = typer.Typer(name="holds", help="Money set aside for requests.", no_args_is_help=True)
