@@ -64,11 +64,15 @@ class LogFaults:
         await asyncio.gather(*(self._send(path, [message] * 2) for path in sockets))
 
     async def rotate(self, fault: Fault) -> None:
-        """As logrotate does it: another name for the file, then SIGUSR1."""
+        """As logrotate does it: another name for the file, then SIGUSR1.
+
+        A number is a name that the reader follows; what goes to the other is settled otherwise.
+        """
         log = self._stack.access_log
         self._copies += 1
+        name = f"{log.name}.{self._copies}" + ("-by-hand" if fault.draw % 2 else "")
         with contextlib.suppress(FileNotFoundError):
-            log.rename(log.with_name(f"{log.name}.{self._copies}-by-hand"))
+            log.rename(log.with_name(name))
         for one in self._stack.instances_of("envoy"):
             if one.pid is not None:
                 with contextlib.suppress(ProcessLookupError):

@@ -18,7 +18,7 @@ from meter.clock import Clock
 from meter.crash_points import CrashPoints
 from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroken
 from meter.lookup_terms import PendingLookup
-from meter.policy import PolicyDecision, judge, verdict_of
+from meter.policy import PolicyDecision, judge, unseen, verdict_of
 from meter.settlement_batch import BatchPlan
 from meter.usage import Observation, ReportedUsage, Source
 
@@ -221,7 +221,7 @@ class LookupWorker:
 
     def _note_failure(self, pending: PendingLookup, error: Exception) -> None:
         self._metrics.outcomes.labels("failed").inc()
-        _log.error("lookup_failed", hold_id=str(pending.hold_id), exc_info=error)
+        _log.error("lookup_failed", hold_id=pending.hold_id.hex, exc_info=error)
 
     async def _decide(self, pending: PendingLookup) -> None:
         rule = judge(pending.seen, pending.generation_id, self._has_reports and pending.has_reports)
@@ -232,7 +232,7 @@ class LookupWorker:
             self._metrics.decisions.labels(rule.value, verdict.value).inc()
             _log.warning(
                 "policy_decided",
-                hold_id=str(pending.hold_id),
+                hold_id=pending.hold_id.hex,
                 rule=rule.value,
                 verdict=verdict.value,
                 charge_picos=sum(booking.charge_picos for booking in plan.bookings),
@@ -256,19 +256,5 @@ def _backoff(pending: PendingLookup) -> timedelta:
 
 def _found(pending: PendingLookup, generation_id: str, usage: ReportedUsage) -> Observation:
     """What the log saw, with the usage that the provider says; or that alone."""
-    if pending.seen is not None:
-        return replace(pending.seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)
-    return Observation(
-        hold_id=pending.hold_id,
-        started_at=pending.placed_at,
-        latency_ms=0,
-        time_to_first_byte_ms=None,
-        status_code=0,
-        provider_status=None,
-        response_flags="",
-        reached_provider=True,
-        is_streaming=False,
-        generation_id=generation_id,
-        usage=usage,
-        source=Source.LOOKUP,
-    )
+    seen = pending.seen or unseen(pending.hold_id, pending.placed_at, Source.LOOKUP)
+    return replace(seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)

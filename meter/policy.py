@@ -5,6 +5,7 @@ released when they end. Pure.
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -52,14 +53,14 @@ class PolicyDecision:
         """What is known of the request, as the policy's own word on it."""
         if self.seen is not None:
             return replace(self.seen, source=Source.POLICY, usage=None)
-        return unseen(hold, Source.POLICY)
+        return unseen(hold.id, hold.placed_at, Source.POLICY)
 
 
-def unseen(hold: Hold, source: Source) -> Observation:
+def unseen(hold_id: UUID, placed_at: datetime, source: Source) -> Observation:
     """The observation of a request that no access log told of."""
     return Observation(
-        hold_id=hold.id,
-        started_at=hold.placed_at,
+        hold_id=hold_id,
+        started_at=placed_at,
         latency_ms=0,
         time_to_first_byte_ms=None,
         status_code=0,

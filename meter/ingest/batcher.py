@@ -123,7 +123,7 @@ class Batcher:
         if observation.provider_status in OUR_REFUSALS:
             status = str(observation.provider_status)
             self._metrics.provider_refusals.labels(status).inc()
-            _log.error("provider_refused_us", status=status, hold_id=str(observation.hold_id))
+            _log.error("provider_refused_us", status=status, hold_id=observation.hold_id.hex)
 
     async def _settle_until_done(self, batch: list[Observation]) -> None:
         delay_s = RETRY_FIRST_S
@@ -159,7 +159,7 @@ class Batcher:
         """
         if len(batch) == 1:
             self._metrics.failed.inc()
-            _log.exception("settlement_failed", hold_id=str(batch[0].hold_id))
+            _log.exception("settlement_failed", hold_id=batch[0].hold_id.hex)
             return
         middle = len(batch) // 2
         await self._settle(batch[:middle])

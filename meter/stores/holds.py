@@ -187,7 +187,7 @@ class PostgresHolds:
                 await asyncio.sleep(RELEASE_RETRY_S)
             else:
                 return
-        _log.error("hold_release_given_up", holds=[str(hold_id) for hold_id in hold_ids])
+        _log.error("hold_release_given_up", holds=[hold_id.hex for hold_id in hold_ids])
 
 
 def _to_answer(row: "Record") -> HoldAnswer:

@@ -72,7 +72,10 @@ async def _apply_missing(connection: "asyncpg.Connection[asyncpg.Record]") -> li
             await _apply(connection, migration)
             new.append(migration.name)
         elif applied[migration.name] != migration.checksum:
-            raise BrokenInvariant(f"the applied migration {migration.name} was edited since")
+            raise BrokenInvariant(
+                f"the applied migration {migration.name} was edited since: "
+                "use the version that applied it, or a new database"
+            )
     await connection.execute(_GRANTS)
     return new
 

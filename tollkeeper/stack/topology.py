@@ -33,7 +33,9 @@ from tollkeeper.stack.settings import OPENROUTER_BASE_URL, StackSettings
 PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
 # The meter settles what is queued: 20 s at most, after the API's 5 s and the stream's 2 s.
-SERVICE_STOP_TIMEOUT_S = 35.0
+METER_STOP_TIMEOUT_S = 35.0
+# Checks under way get 5 s, and what they leave behind another 5 s.
+AUTHZ_STOP_TIMEOUT_S = 15.0
 # A long history is rewritten whole by some, and what is cut off begins anew.
 MIGRATION_TIMEOUT_S = 3600.0
 CATALOGUE_TIMEOUT_S = 15.0
@@ -213,7 +215,7 @@ class Topology:
             (*PYTHON_MODULE, kind),
             is_ready,
             service_environment({**self._books(), **settings}, {**self._reports(), **defaults}),
-            stop_timeout_s=SERVICE_STOP_TIMEOUT_S,
+            stop_timeout_s=METER_STOP_TIMEOUT_S if kind == "meter" else AUTHZ_STOP_TIMEOUT_S,
             is_noticed=lambda: self.envoy.admin.routes_to(address),
         )
 
