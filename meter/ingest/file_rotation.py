@@ -14,14 +14,20 @@ from meter.log_positions import LogPosition
 
 ROTATE_AT_BYTES: Final = 256 * 1024 * 1024
 KEPT_FILES: Final = 4
+LEAST_UPTIME_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """When a log is rotated, and how many rotated files stay although they were read."""
+    """When a log is rotated, and how many rotated files stay although they were read.
+
+    An Envoy that is younger than `least_uptime_s` may stand beside the one that it replaces, which
+    drains and would go on writing into the file that was renamed.
+    """
 
     rotate_at_bytes: int = ROTATE_AT_BYTES
     kept_files: int = KEPT_FILES
+    least_uptime_s: int = LEAST_UPTIME_S
 
 
 def is_missing(log: Path) -> bool:

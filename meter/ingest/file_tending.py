@@ -18,7 +18,8 @@ from meter.log_positions import LogPosition
 TEND_EVERY_S: Final = 2.0
 LAG_ALARM_S: Final = 30.0
 UNREAD_ALARM_BYTES: Final = 64 * 1024 * 1024
-FILESYSTEM_STATS: Final = r"^filesystem\."
+STATS: Final = r"^(filesystem\.|server\.uptime$)"
+UPTIME: Final = "server.uptime"
 WRITE_FAILED: Final = "filesystem.write_failed"
 REOPEN_FAILED: Final = "filesystem.reopen_failed"
 
@@ -89,8 +90,9 @@ class FileTending:
         if position is None or self._admin is None:
             return
         # First: a log is not renamed while Envoy cannot be asked to open it anew.
-        self._watch_failures(await self._admin.counters(FILESYSTEM_STATS))
-        await self._rotate(self._admin)
+        counters = await self._admin.counters(STATS)
+        self._watch_failures(counters)
+        await self._rotate(self._admin, counters.get(UPTIME, 0))
         for path in await asyncio.to_thread(delete_read, self._log_path, self._bounds, position):
             _log.info("access_log_file_deleted", name=path.name)
 
@@ -119,13 +121,15 @@ class FileTending:
                 _log.error("access_log_file_not_written", counter=name, failures=now)
             self._failures[name] = now
 
-    async def _rotate(self, admin: Admin) -> None:
+    async def _rotate(self, admin: Admin, uptime_s: int) -> None:
         was_missing = self._was_missing
         self._was_missing = await asyncio.to_thread(is_missing, self._log_path)
         if self._was_missing:
             if not was_missing:
                 _log.error("access_log_file_missing")
             await admin.reopen_logs()
+            return
+        if uptime_s < self._bounds.least_uptime_s:
             return
         now = self._clock.now()
         target = await asyncio.to_thread(rotate, self._log_path, self._bounds, now)

@@ -19,7 +19,7 @@ from meter.envoy_admin import EnvoyAdmin
 from meter.errors import EnvoyUnavailable, InvalidRequest
 from meter.ingest.file_lines import read_line
 from meter.ingest.file_rotation import Bounds
-from meter.ingest.file_tending import FILESYSTEM_STATS, REOPEN_FAILED, WRITE_FAILED, FileTending
+from meter.ingest.file_tending import REOPEN_FAILED, STATS, UPTIME, WRITE_FAILED, FileTending
 from meter.ingest.wire import observations_from_message
 from meter.protos import access_log_pb2 as log_pb
 from meter.undecided import UndecidedRequest
@@ -241,7 +241,7 @@ async def test_envoy_opens_a_renamed_log_anew_and_no_line_is_lost(gateway: Gatew
     log = gateway.folder / "access.jsonl"
     followed = Followed(log)
     admin = EnvoyAdmin(f"unix:{gateway.folder}/admin.sock")
-    bounds = Bounds(rotate_at_bytes=1, kept_files=1)
+    bounds = Bounds(rotate_at_bytes=1, kept_files=1, least_uptime_s=0)
     tending = FileTending(log, followed.follower, admin, bounds, followed.metrics, followed.clock)
     hold_ids: list[str] = []
     for _ in range(20):
@@ -300,16 +300,17 @@ async def test_a_log_that_envoy_cannot_open_is_counted(gateway: Gateway) -> None
 async def until_counted(admin: EnvoyAdmin, name: str) -> None:
     async with asyncio.timeout(LINE_TIMEOUT_S):
         while True:
-            if (await admin.counters(FILESYSTEM_STATS))[name]:
+            if (await admin.counters(STATS))[name]:
                 return
             await asyncio.sleep(0.05)
 
 
 async def test_envoys_own_counters_can_be_read(gateway: Gateway) -> None:
     admin = EnvoyAdmin(f"unix:{gateway.folder}/admin.sock")
-    counters = await admin.counters(r"^filesystem\.")
+    counters = await admin.counters(STATS)
     assert {WRITE_FAILED, REOPEN_FAILED} <= set(counters)
     assert counters["filesystem.write_completed"] > 0
+    assert UPTIME in counters
 
 
 async def test_an_administration_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from meter.ingest.file_tending import FileTending, is_late
 from tests.file_log import Followed
 from tests.log_lines import line
 
-BOUNDS = Bounds(rotate_at_bytes=2000, kept_files=2)
+BOUNDS = Bounds(rotate_at_bytes=2000, kept_files=2, least_uptime_s=60)
 
 
 class Envoy:
@@ -24,7 +24,7 @@ class Envoy:
         self.reopened = 0
         self.is_away = False
         self.is_deaf = False
-        self.stats: dict[str, int] = {"filesystem.write_failed": 0}
+        self.stats: dict[str, int] = {"filesystem.write_failed": 0, "server.uptime": 60}
 
     async def reopen_logs(self) -> None:
         if self.is_away or self.is_deaf:
@@ -70,6 +70,16 @@ async def test_a_small_log_is_left_alone(tended: Tended) -> None:
     await tended.tend()
     assert tended.names() == ["access.jsonl"]
     assert tended.envoy.reopened == 0
+
+
+async def test_a_young_envoy_may_stand_beside_one_that_still_writes(tended: Tended) -> None:
+    tended.envoy.stats["server.uptime"] = 59
+    tended.write_lines(10)
+    await tended.tend()
+    assert tended.names() == ["access.jsonl"]
+    tended.envoy.stats["server.uptime"] = 60
+    await tended.tend()
+    assert tended.envoy.reopened == 1
 
 
 async def test_a_large_log_is_renamed_and_opened_anew(tended: Tended) -> None:
