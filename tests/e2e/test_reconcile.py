@@ -26,6 +26,8 @@ def reconciled(desk: Desk, query: str = "") -> dict[str, Any]:
 def billed_elsewhere(desk: Desk) -> Decimal:
     """A request with our provider key that came past the gateway; what it cost."""
     key = locate(desk.stack.home).simulator_key.read_text().strip()
+    # More than everything that other tests spent in the minutes for which a provider may lag.
+    desk.misbehave(prompt_tokens=10_000_000, times=1)
     reply = send_json(
         desk.stack.simulator,
         "POST",
