@@ -39,6 +39,7 @@ SHORT: Final = ((24, 10), (5, 100), (1, 500))
 # How long the upstream thinks, by the size of the round: longer than all decisions take.
 THINKS_MS: Final = {10: 400, 100: 1_500, 500: 6_000}
 REPEATS_MOST: Final = 3
+TOLD_EVERY: Final = 50
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 QUIET_MOST_S: Final = 60.0
 _NEEDED: Final = re.compile(r"may cost up to ([0-9.]+) USD")
@@ -87,10 +88,12 @@ class Rounds:
         await self.upstream.behave(thinking)
         needed = await self._needed()
         sizes = [size for count, size in plan for _ in range(count)]
-        return [
-            await self._conclusive(f"round-{number}", size, needed)
-            for number, size in enumerate(sizes)
-        ]
+        played: list[Round] = []
+        for number, size in enumerate(sizes, start=1):
+            played.append(await self._conclusive(f"round-{number}", size, needed))
+            if number % TOLD_EVERY == 0:
+                sys.stderr.write(f"{number} of {len(sizes)} rounds\n")
+        return played
 
     async def _conclusive(self, name: str, size: int, needed: Decimal) -> Round:
         for repeat in range(REPEATS_MOST):
