@@ -90,18 +90,13 @@ class LookupMetrics:
             ["rule", "verdict"],
             registry=registry,
         )
-        self.bookings = Counter(
-            "tollkeeper_lookup_bookings",
-            "Usage records made by look-ups and policy, by kind.",
-            ["kind"],
-            registry=registry,
-        )
 
 
 class LookupWorker:
     """One task of a meter. `per_second` bounds how often this meter asks the provider; 0 is never.
 
-    `has_reports` says that the provider was told to report every generation that it bills.
+    `count` is told of every plan that was written. `has_reports` says that the provider was told
+    to report every generation that it bills.
     """
 
     def __init__(
@@ -111,6 +106,7 @@ class LookupWorker:
         find_usage: FindUsage,
         clock: Clock,
         metrics: LookupMetrics,
+        count: Callable[[BatchPlan], None],
         crash_points: CrashPoints,
         per_second: float,
         has_reports: bool,
@@ -120,6 +116,7 @@ class LookupWorker:
         self._find_usage = find_usage
         self._clock = clock
         self._metrics = metrics
+        self._count = count
         self._crash_points = crash_points
         self._per_second = per_second
         self._has_reports = has_reports
@@ -194,7 +191,8 @@ class LookupWorker:
             self._note_failure(pending, error)
             await self._ask_again(pending)
             return
-        self._count(plans)
+        for plan in plans:
+            self._count(plan)
         await self._finish(pending, "found")
 
     async def _outlast(self, pending: PendingLookup, error: ProviderUnavailable) -> None:
@@ -237,16 +235,11 @@ class LookupWorker:
                 verdict=verdict.value,
                 charge_picos=sum(booking.charge_picos for booking in plan.bookings),
             )
-        self._count([plan])
+        self._count(plan)
 
     async def _finish(self, pending: PendingLookup, outcome: str) -> None:
         self._metrics.outcomes.labels(outcome).inc()
         await self._lookups.forget(pending.hold_id, pending.generation_id)
-
-    def _count(self, plans: Sequence[BatchPlan]) -> None:
-        for plan in plans:
-            for booking in plan.bookings:
-                self._metrics.bookings.labels(booking.kind.value).inc()
 
 
 def _backoff(pending: PendingLookup) -> timedelta:

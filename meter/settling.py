@@ -69,7 +69,9 @@ async def settling(
             asking = await stack.enter_async_context(_pool(dsn, LOOKUP_CONNECTIONS))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             find_usage = _asks_provider(session, settings.provider_base_url, keys)
-            works.append(_lookups(settings, asking, find_usage, registry, crash_points).run)
+            works.append(
+                _lookups(settings, asking, find_usage, metrics, registry, crash_points).run
+            )
         file = _access_log_file(settings, pool, batcher, sweeping, registry, crash_points)
         if file is not None:
             works.append(file.run)
@@ -82,6 +84,7 @@ def _lookups(
     settings: MeterSettings,
     pool: PostgresPool,
     find_usage: FindUsage,
+    metrics: IngestMetrics,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
 ) -> LookupWorker:
@@ -91,6 +94,7 @@ def _lookups(
         find_usage,
         SystemClock(),
         LookupMetrics(registry),
+        metrics.count,
         crash_points,
         per_second=settings.lookups_per_second,
         has_reports=settings.provider_reports,

@@ -14,6 +14,7 @@ from meter.clock import ManualClock
 from meter.crash_points import NoCrashPoints
 from meter.errors import ProviderUnavailable
 from meter.holds import HoldPlaced
+from meter.ingest.metrics import IngestMetrics
 from meter.lookup import LookupMetrics, LookupWorker
 from meter.lookup_terms import LookupTerms, ReportedGeneration
 from meter.stores.lookups import PostgresLookups
@@ -65,12 +66,14 @@ class Desk:
         self.lookups = PostgresLookups(books.pool, terms)
         self.settlements = PostgresSettlements(books.pool, terms)
         self.sweeping = PostgresSweeping(books.pool, terms.patience, NO_CRASH)
+        self.registry = CollectorRegistry()
         self.worker = LookupWorker(
             self.lookups,
             self.settlements,
             provider.find_usage,
             self.clock,
             LookupMetrics(CollectorRegistry()),
+            IngestMetrics(self.registry).count,
             NO_CRASH,
             per_second=10,
             has_reports=has_reports,
@@ -109,6 +112,8 @@ async def test_unknown_usage_is_settled_by_the_providers_record(books: Books, pa
     await desk.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
     assert await books.funds("alice") == (10 * USD - USD // 4, 0, 0)
+    booked = {"kind": "settlement", "source": "lookup"}
+    assert desk.registry.get_sample_value("tollkeeper_bookings_total", booked) == 1
     assert await desk.waiting() == 0
     await desk.check()
 
