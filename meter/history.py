@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 
 import structlog
@@ -16,8 +16,6 @@ MONTHS_AHEAD: Final = 3
 LEAST_RETENTION_MONTHS: Final = 2
 EVERY_S: Final = 3600.0
 RETRY_S: Final = 60.0
-# No check runs nearly as long: a hold for such a request is there by then, or never will be.
-UNDECIDED_KEPT: Final = timedelta(hours=1)
 USAGE: Final = "usage"
 LEDGER: Final = "ledger"
 
@@ -110,12 +108,11 @@ class History:
             await asyncio.sleep(wait_s)
 
     async def tend(self) -> list[Month]:
-        """Make what is missing, drop what is over, forget what is stale; returns what was dropped.
+        """Make what is missing and drop what is over; returns what was dropped.
 
         Raises StoreUnavailable.
         """
         await self._store.prepare(MONTHS_AHEAD)
-        await self._store.forget_undecided(UNDECIDED_KEPT)
         dropped = await self._drop(await self._store.list_months())
         await self._count()
         return dropped

@@ -62,12 +62,6 @@ class HistoryStore:
             rows = await connection.fetch(query("list_months"))
         return [Month(row["kind"], row["month"], row["bytes"], row["dropped_at"]) for row in rows]
 
-    async def forget_undecided(self, older_than: timedelta) -> int:
-        """Take away old notes of undecided requests; returns how many."""
-        async with acquire(self._pool) as connection:
-            gone: int = await connection.fetchval(query("forget_undecided_requests"), older_than)
-        return gone
-
 
 def next_month(month: date) -> date:
     """The first day of the month after this one's."""

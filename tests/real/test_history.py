@@ -204,16 +204,6 @@ async def test_two_meters_tend_the_same_history(books: Books) -> None:
     assert (await books.verified()).is_ok
 
 
-async def test_old_notes_of_undecided_requests_are_forgotten(books: Books) -> None:
-    await books.pool.execute(
-        "INSERT INTO undecided_requests (request_id, seen_at) VALUES"
-        " (gen_random_uuid(), now() - interval '61 minutes'),"
-        " (gen_random_uuid(), now() - interval '59 minutes')"
-    )
-    await history(books).tend()
-    assert await books.pool.fetchval("SELECT count(*) FROM undecided_requests") == 1
-
-
 async def _reads(owner: "asyncpg.Connection[asyncpg.Record]") -> dict[str, tuple[int, int]]:
     """Scans of all rows and by index so far of each partition of the past."""
     # A session is counted when it has ended; what this one itself did is counted late.

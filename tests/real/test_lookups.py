@@ -346,6 +346,16 @@ async def test_a_request_that_was_never_decided_frees_its_hold(books: Books, pay
     await desk.check()
 
 
+async def test_old_notes_of_undecided_requests_are_forgotten(books: Books) -> None:
+    await books.pool.execute(
+        "INSERT INTO undecided_requests (request_id, seen_at) VALUES"
+        " (gen_random_uuid(), now() - interval '31 minutes'),"
+        " (gen_random_uuid(), now() - interval '29 minutes')"
+    )
+    await Desk(books, Provider()).sweeping.forget_undecided()
+    assert await books.pool.fetchval("SELECT count(*) FROM undecided_requests") == 1
+
+
 async def _held_for(books: Books, payer: Payer, request_id: UUID) -> UUID:
     answer = await books.holds.place(replace(books.request(payer, USD), request_id=request_id))
     assert isinstance(answer, HoldPlaced)
