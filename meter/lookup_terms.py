@@ -43,7 +43,6 @@ class PendingLookup:
 
     hold_id: UUID
     generation_id: str | None
-    reason: str
     seen: Observation | None
     attempts: int
     created_at: datetime

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from meter.lookup_terms import LookupTerms, PendingLookup, ReportedGeneration
+from meter.providers.openrouter import PROVIDER
 from meter.stores.observations import observation_from_json
 from meter.stores.postgres import PostgresPool, acquire, query
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 # Whoever took a look-up and died has it taken over after so long.
 LEASE: Final = timedelta(seconds=30)
-# The one provider whose reports are taken in.
-PROVIDER: Final = "openrouter"
 # A provider that reported nothing since so long before a request is not known to report at all.
 REPORTS_HEARD_WITHIN: Final = timedelta(minutes=15)
 
@@ -70,7 +69,6 @@ def _to_pending(row: "Record") -> PendingLookup:
     return PendingLookup(
         hold_id=row["hold_id"],
         generation_id=row["generation_id"],
-        reason=row["reason"],
         seen=None if observed is None else observation_from_json(observed),
         attempts=row["attempts"],
         created_at=row["created_at"],

@@ -19,7 +19,7 @@ WITH waiting AS (
     FROM due WHERE l.hold_id = due.hold_id
     RETURNING l.*
 )
-SELECT l.hold_id, l.generation_id, l.reason, l.observed, l.attempts, l.is_decided, l.created_at,
+SELECT l.hold_id, l.generation_id, l.observed, l.attempts, l.is_decided, l.created_at,
        coalesce(live.created_at, ended.placed_at, l.created_at) AS placed_at,
        l.deadline_at <= clock_timestamp() AS is_overdue,
        live.id IS NOT NULL AS is_live,
