@@ -18,10 +18,10 @@ from authz.settings import Settings
 from authz.transport import Transport
 from meter.collector import spare_long_lived_objects
 from meter.errors import InvalidRequest
+from meter.stopping import stop_event
 from meter.telemetry import configure_logs
 
 EXIT_MISCONFIGURED: Final = 2
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger(__name__)
 
@@ -55,10 +55,7 @@ def _transport(settings: Settings) -> Transport:
 
 
 async def _serve_until_signal(settings: Settings) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for stop_signal in _STOP_SIGNALS:
-        loop.add_signal_handler(stop_signal, stopping.set)
+    stopping = stop_event(signal.SIGTERM, signal.SIGINT)
     await serve(settings, _transport(settings), stopping)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import structlog
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
 from meter.api.dependencies import ApiDependencies, ProviderReports, Readiness
+from meter.background import background
 from meter.catalogue_sync import CatalogueSync
 from meter.clock import SystemClock
 from meter.collector import spare_long_lived_objects
@@ -27,6 +28,7 @@ from meter.providers.seal import MasterKey
 from meter.reconcile import Reconciler, Reconciliation
 from meter.settings import MeterSettings, read_secret
 from meter.settling import settling
+from meter.stopping import stop_event
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.history import HistoryStore
 from meter.stores.lookups import PostgresLookups
@@ -74,14 +76,14 @@ async def serve(settings: MeterSettings) -> None:
     )
     history = _history(settings, pool, registry)
     reports = _provider_reports(settings, pool, master_key)
-    stop = _stop_signal()
+    stop = stop_event(signal.SIGTERM, signal.SIGINT)
     async with (
         _closing(pool),
         settling(settings, pool, keys, registry, crash_points) as ending,
-        _background("operator admission", _admit_operator(pool, token)),
-        _background("catalogue sync", sync.run()) as syncing,
-        _background("history", history.run()) as tending,
-        _background(
+        background("operator admission", _admit_operator(pool, token)),
+        background("catalogue sync", sync.run()) as syncing,
+        background("history", history.run()) as tending,
+        background(
             "reconciliation", Reconciliation(reconciler, settings.reconcile_every_s).run()
         ) as reconciling,
     ):
@@ -115,13 +117,6 @@ async def _until_stopped(stop: asyncio.Event, *vital: asyncio.Task[None]) -> Non
     for task in done - {stopped}:
         task.result()
         raise RuntimeError(f"{task.get_name()} ended on its own")
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 def _provider_reports(
@@ -169,18 +164,6 @@ async def _file_readiness(file: AccessLogFile | None) -> Readiness:
 def _history(settings: MeterSettings, pool: PostgresPool, registry: CollectorRegistry) -> History:
     retention = Retention(settings.usage_retention_months, settings.ledger_retention_months)
     return History(HistoryStore(pool), retention, registry, SystemClock())
-
-
-@contextlib.asynccontextmanager
-async def _background(
-    name: str, work: Coroutine[None, None, None]
-) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from meter.background import background
 from meter.clock import SystemClock
 from meter.crash_points import CrashPoints
 from meter.envoy_admin import EnvoyAdmin
@@ -61,22 +62,24 @@ async def settling(
     metrics = IngestMetrics(registry)
     sweeping = PostgresSweeping(pool, settings.lookup_terms.patience, crash_points)
     async with contextlib.AsyncExitStack() as stack:
-        books = await stack.enter_async_context(_pool(dsn, SETTLEMENT_CONNECTIONS))
+        books = await _pool(stack, dsn, SETTLEMENT_CONNECTIONS)
         settlements = PostgresSettlements(books, settings.lookup_terms, crash_points)
         batcher = Batcher(settlements, metrics)
-        works = [Sweep(sweeping, settings.sweep_every_s, registry).run]
+        works = {"sweep": Sweep(sweeping, settings.sweep_every_s, registry).run}
         if settings.lookups_per_second > 0:
-            asking = await stack.enter_async_context(_pool(dsn, LOOKUP_CONNECTIONS))
+            asking = await _pool(stack, dsn, LOOKUP_CONNECTIONS)
             session = await stack.enter_async_context(aiohttp.ClientSession())
             find_usage = _asks_provider(session, settings.provider_base_url, keys)
-            works.append(
-                _lookups(settings, asking, find_usage, metrics, registry, crash_points).run
-            )
+            worker = _lookups(settings, asking, find_usage, metrics, registry, crash_points)
+            works["look-ups"] = worker.run
         file = _access_log_file(settings, pool, batcher, sweeping, registry, crash_points)
         if file is not None:
-            works.append(file.run)
+            works["access-log file"] = file.run
         ingesting = await stack.enter_async_context(_ingest(settings, batcher, metrics))
-        tasks = [await stack.enter_async_context(_running(work())) for work in works]
+        tasks = [
+            await stack.enter_async_context(background(name, work()))
+            for name, work in works.items()
+        ]
         yield Settling((ingesting, *tasks), file)
 
 
@@ -140,13 +143,10 @@ def _access_log_file(
     )
 
 
-@contextlib.asynccontextmanager
-async def _pool(dsn: str, most_connections: int) -> AsyncIterator[PostgresPool]:
+async def _pool(stack: contextlib.AsyncExitStack, dsn: str, most_connections: int) -> PostgresPool:
     pool = await open_pool(dsn, most_connections, KEYED_SESSION)
-    try:
-        yield pool
-    finally:
-        await pool.close()
+    stack.push_async_callback(pool.close)
+    return pool
 
 
 @contextlib.asynccontextmanager
@@ -162,13 +162,3 @@ async def _ingest(
     finally:
         await server.stop(STOP_GRACE_S)
         await batcher.drain()
-
-
-@contextlib.asynccontextmanager
-async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -8,6 +8,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
+from meter.stopping import stop_event
 from tollkeeper.stack.children import die_with_parent
 from tollkeeper.stack.children import stop as stop_child
 from tollkeeper.stack.environment import server_environment
@@ -20,7 +21,7 @@ SIGNAL_EXIT_BASE = 128
 
 async def run_draining(command: Sequence[str], admin: EnvoyAdmin, drain_s: float) -> int:
     """Run Envoy until it ends or we are asked to end; returns the exit code."""
-    stopping = _stop_event()
+    stopping = stop_event(signal.SIGTERM, signal.SIGINT)
     envoy = await asyncio.create_subprocess_exec(
         *command,
         env=server_environment(),
@@ -38,10 +39,3 @@ async def run_draining(command: Sequence[str], admin: EnvoyAdmin, drain_s: float
         await stop_child(envoy, signal.SIGTERM, STOP_TIMEOUT_S)
     code = await ended
     return code if code >= 0 else SIGNAL_EXIT_BASE - code
-
-
-def _stop_event() -> asyncio.Event:
-    event = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, event.set)
-    return event

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterable
 
+from meter.stopping import stop_event
 from tollkeeper.stack import demo
 from tollkeeper.stack.control import listening
 from tollkeeper.stack.errors import StackError
@@ -41,7 +42,7 @@ async def _run(topology: Topology, reporter: Reporter) -> None:
     home = topology.home
     status = StatusFile(home.status, topology.endpoints)
     supervisor = Supervisor(topology.phases(), home.logs, status, reporter.line)
-    stopping = _stop_event()
+    stopping = stop_event(*STOP_SIGNALS)
     life = asyncio.create_task(_live(topology, supervisor, reporter))
     waiting = asyncio.create_task(stopping.wait())
     try:
@@ -110,11 +111,3 @@ def _summary(topology: Topology, key: str, model: str | None) -> Iterable[str]:
     )
     yield ""
     yield "`make status` shows how it is, `make down` (or Ctrl-C here) ends it."
-
-
-def _stop_event() -> asyncio.Event:
-    event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, event.set)
-    return event

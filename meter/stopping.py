@@ -1,0 +1,12 @@
+"""How a process hears that it shall end."""
+
+import asyncio
+import signal
+
+
+def stop_event(*numbers: signal.Signals) -> asyncio.Event:
+    """An event that is set by the first of these signals. They no longer end the process."""
+    event = asyncio.Event()
+    for number in numbers:
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
