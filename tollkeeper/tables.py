@@ -83,6 +83,19 @@ def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
     Console().print(table)
 
 
+def show_verdict(found: Mapping[str, Any], lines: Mapping[str, Any], as_json: bool | None) -> None:
+    """Print what a check found: these lines for people, all of it as JSON.
+
+    Raises typer.Exit with 1 where it is not `ok`.
+    """
+    if wants_json(as_json):
+        print_json(found)
+    else:
+        show_one(lines, as_json)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
 def print_json(document: object) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

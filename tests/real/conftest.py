@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest_asyncio
 
 from meter.stores.postgres import KEYED_SESSION, open_pool
@@ -18,6 +19,14 @@ async def books(database: Database) -> AsyncIterator[Books]:
     yield opened
     await opened.holds.close()
     await pool.close()
+
+
+@pytest_asyncio.fixture
+async def owner(database: Database) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Who owns the tables of that database."""
+    connection = await asyncpg.connect(database.owner_dsn)
+    yield connection
+    await connection.close()
 
 
 @pytest_asyncio.fixture

@@ -1,13 +1,11 @@
 """What once lost, froze or hid money, on a real Postgres: each was shown to, and must not again."""
 
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from meter.clock import SystemClock
@@ -29,14 +27,6 @@ from tests.servers import Database
 
 PARENTS = ("ended_holds", "usage_records", "postings", "entries", "ledger_batches")
 Owner = asyncpg.Connection
-
-
-@pytest_asyncio.fixture
-async def owner(database: Database) -> AsyncIterator[Owner]:
-    """Who owns the tables."""
-    connection = await asyncpg.connect(database.owner_dsn)
-    yield connection
-    await connection.close()
 
 
 async def tend(books: Books, months: int | None = None) -> None:

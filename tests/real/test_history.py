@@ -1,7 +1,6 @@
 """History by month: cheap to write beside, dropped to sealed totals, and the books still agree."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
@@ -43,13 +42,13 @@ def within(months_ago: int) -> datetime:
 
 
 @pytest_asyncio.fixture
-async def owner(database: Database) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def owner(
+    owner: "asyncpg.Connection[asyncpg.Record]",
+) -> "asyncpg.Connection[asyncpg.Record]":
     """The owner, who alone may make months of the past; the service only those to come."""
-    connection = await asyncpg.connect(database.owner_dsn)
     for months_ago in range(OLD_MONTHS + 1):
-        await connection.execute("SELECT make_month($1)", months_before(this_month(), months_ago))
-    yield connection
-    await connection.close()
+        await owner.execute("SELECT make_month($1)", months_before(this_month(), months_ago))
+    return owner
 
 
 def history(books: Books, usage: int | None = None, ledger: int | None = None) -> History:

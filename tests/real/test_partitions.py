@@ -1,12 +1,10 @@
 """Partitions by month on a real Postgres: who may touch them, and what stays of a dropped one."""
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from meter.ledger.postings import credit
 from meter.stores.ledger import LedgerStore
@@ -20,14 +18,6 @@ OLDER = date(2026, 2, 1)
 CENT = USD // 100
 HISTORY = ("ended_holds", "usage_records", "postings", "entries", "ledger_batches")
 Owner = asyncpg.Connection
-
-
-@pytest_asyncio.fixture
-async def owner(database: Database) -> AsyncIterator[Owner]:
-    """Who owns the tables."""
-    connection = await asyncpg.connect(database.owner_dsn)
-    yield connection
-    await connection.close()
 
 
 async def partitions(owner: Owner, parent: str) -> list[str]:

@@ -10,10 +10,8 @@ from tollkeeper.tables import (
     HomeOption,
     JsonOption,
     LimitOption,
-    print_json,
-    show_one,
     show_rows,
-    wants_json,
+    show_verdict,
 )
 
 # A large ledger takes its time; this is the limit of the meter's own queries.
@@ -54,12 +52,7 @@ def verify_ledger(
     whether the ledger was made anew.
     """
     found = connect(api, home).get("/ledger/verification", VERIFICATION_TIMEOUT_S)
-    if wants_json(as_json):
-        print_json(found)
-    else:
-        show_one(_lines(found), as_json)
-    if not found["ok"]:
-        raise typer.Exit(1)
+    show_verdict(found, _lines(found), as_json)
 
 
 @app.command("conflicts")

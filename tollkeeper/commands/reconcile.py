@@ -12,8 +12,8 @@ from tollkeeper.tables import (
     JsonOption,
     LimitOption,
     print_json,
-    show_one,
     show_rows,
+    show_verdict,
     wants_json,
 )
 
@@ -41,12 +41,7 @@ def reconcile(
     """
     path = "/reconciliations" + ("?new_baseline=true" if has_new_baseline else "")
     found = connect(api, home).send("POST", path, timeout_s=VERIFICATION_TIMEOUT_S)
-    if wants_json(as_json):
-        print_json(found)
-    else:
-        show_one(_lines(found), as_json)
-    if not found["ok"]:
-        raise typer.Exit(1)
+    show_verdict(found, _lines(found), as_json)
 
 
 def list_reconciliations(
