@@ -9,9 +9,11 @@
     ├── Conflict               the command contradicts what is already recorded
     ├── BrokenInvariant        the books contradict themselves: stop, do not guess
     ├── SealBroken             a sealed secret does not open under this master key
+    ├── JwtRefused             a JWT that is not believed
     └── Outage                 something that we depend on does not answer
         ├── StoreUnavailable   Postgres
         ├── ProviderUnavailable  the upstream
+        ├── IssuerUnavailable  an issuer of JWTs
         └── EnvoyUnavailable   Envoy's administration interface
 
 A refusal is a value, an outage is an exception, a broken invariant is a crash.
@@ -46,6 +48,10 @@ class SealBroken(MeterError):
     """A sealed secret does not open: another master key, another owner, or tampering."""
 
 
+class JwtRefused(MeterError):
+    """A JWT that is not believed. The reason is for operators: clients hear none (rule R12)."""
+
+
 class Outage(MeterError):
     """Something that we depend on does not answer; trying again may help."""
 
@@ -63,6 +69,10 @@ class ProviderUnavailable(Outage):
     def __init__(self, reason: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class IssuerUnavailable(Outage):
+    """An issuer of JWTs does not answer, or answers what cannot be believed; the message says why."""
 
 
 class EnvoyUnavailable(Outage):

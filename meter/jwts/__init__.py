@@ -1,0 +1,1 @@
+"""JWTs: reading them strictly, believing few of them, and signing our own (passes)."""

@@ -1,0 +1,95 @@
+"""Passes: making the keys that sign them, and signing. Pure but for the random source."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
+
+from meter.credentials import SecretText
+from meter.scopes import Scope
+
+PASS_TYPE: Final = "at+jwt"
+RSA_BITS: Final = 2_048
+RSA_EXPONENT: Final = 65_537
+
+SigningAlgorithm = Literal["EdDSA", "RS256"]
+# RFC 7638: a thumbprint is made of the members that are the key, in order of their names.
+_THUMBPRINT_MEMBERS: Final = {"OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
+
+
+class NewSigningKey(NamedTuple):
+    """A key as it was made: the private half is in PEM, to be sealed at once."""
+
+    kid: str
+    public_jwk: dict[str, Any]
+    private: SecretText
+
+
+def new_signing_key(algorithm: SigningAlgorithm) -> NewSigningKey:
+    """Make a key; its `kid` is its RFC 7638 thumbprint."""
+    key, members = _new_ed25519() if algorithm == "EdDSA" else _new_rsa()
+    kid = thumbprint(members)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return NewSigningKey(
+        kid, {**members, "kid": kid, "alg": algorithm, "use": "sig"}, SecretText(pem)
+    )
+
+
+def _new_ed25519() -> tuple[Ed25519PrivateKey, dict[str, Any]]:
+    key = Ed25519PrivateKey.generate()
+    return key, OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+
+
+def _new_rsa() -> tuple[RSAPrivateKey, dict[str, Any]]:
+    key = generate_private_key(public_exponent=RSA_EXPONENT, key_size=RSA_BITS)
+    jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    del jwk["key_ops"]
+    return key, jwk
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """The SHA-256 thumbprint of an Ed25519 or RSA key (RFC 7638)."""
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
+    return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
+
+
+def pass_claims(
+    issuer: str,
+    audience: str,
+    account_id: str,
+    credential_id: str,
+    pass_id: str,
+    scopes: Iterable[Scope],
+    issued_at: datetime,
+    expires_at: datetime,
+) -> dict[str, Any]:
+    """The claims of a pass, in the members of RFC 9068; times in whole seconds."""
+    issued_s = int(issued_at.timestamp())
+    return {
+        "iss": issuer,
+        "aud": audience,
+        "sub": account_id,
+        "client_id": credential_id,
+        "jti": pass_id,
+        "iat": issued_s,
+        "nbf": issued_s,
+        "exp": int(expires_at.timestamp()),
+        "scope": " ".join(sorted(scopes)),
+    }
+
+
+def sign_pass(
+    private: SecretText, kid: str, algorithm: SigningAlgorithm, claims: Mapping[str, Any]
+) -> SecretText:
+    """The compact JWT. Whoever holds it is let in, so it does not show itself."""
+    headers = {"kid": kid, "typ": PASS_TYPE}
+    return SecretText(jwt.encode(dict(claims), private.reveal(), algorithm, headers))
