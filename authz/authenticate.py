@@ -1,12 +1,16 @@
 """From the credential that a request presents to the principal behind it, or why not."""
 
+from typing import Final
+
 from authz.decision import Deny, Reason, deny
-from authz.principals import PrincipalCache
+from authz.policy import ACCOUNT_HEADER, RoutePolicy
 from authz.request import AuthRequest
 from meter.accounts import Principal
-from meter.credentials import Pepper, parse
+from meter.identify import Identifier
+from meter.ports import Principals
 
-_SCHEME = "bearer "
+MAX_ACCOUNT_CHARS: Final = 128
+_SCHEME: Final = "bearer "
 
 
 def presented_credential(request: AuthRequest) -> str | Deny:
@@ -36,19 +40,31 @@ def _bearer(authorization: str) -> str:
 class Authenticator:
     """Finds the principal of a request."""
 
-    def __init__(self, pepper: Pepper, principals: PrincipalCache) -> None:
-        self._pepper = pepper
+    def __init__(self, identifier: Identifier, principals: Principals) -> None:
+        self._identifier = identifier
         self._principals = principals
 
-    async def authenticate(self, request: AuthRequest) -> Principal | Deny:
-        """The principal, or a refusal. Raises StoreUnavailable when nobody can tell.
+    async def authenticate(self, request: AuthRequest, policy: RoutePolicy) -> Principal | Deny:
+        """The principal, or a refusal. Raises Outage when nobody can tell.
 
-        What cannot be a key of ours is refused without a look-up.
+        A credential goes before a certificate: in a mesh every request has one of those.
         """
+        if policy.takes_account_header:
+            return _or_refused(await self._named_account(request))
         presented = presented_credential(request)
-        if isinstance(presented, Deny):
-            return presented
-        if parse(presented) is None:
-            return deny(Reason.INVALID_API_KEY)
-        principal = await self._principals.find_principal(self._pepper.digest(presented))
-        return deny(Reason.INVALID_API_KEY) if principal is None else principal
+        if isinstance(presented, str):
+            return _or_refused(await self._identifier.identify(presented))
+        is_missing = presented.reason is Reason.MISSING_API_KEY
+        if is_missing and policy.trusts_certificates and request.certificate:
+            return _or_refused(await self._principals.find_by_certificate(request.certificate))
+        return presented
+
+    async def _named_account(self, request: AuthRequest) -> Principal | None:
+        named = request.values(ACCOUNT_HEADER)
+        if len(named) != 1 or len(named[0]) > MAX_ACCOUNT_CHARS:
+            return None
+        return await self._principals.find_issued(named[0])
+
+
+def _or_refused(principal: Principal | None) -> Principal | Deny:
+    return deny(Reason.INVALID_API_KEY) if principal is None else principal

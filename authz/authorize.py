@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from authz.decision import Deny, Reason, Refused, deny, echo
+from authz.policy import RoutePolicy
 from meter.accounts import Principal
+from meter.peers import Address, is_allowed
 from meter.pricing import Model
 
 MAX_FALLBACKS: Final = 16
@@ -28,6 +31,22 @@ class Candidates:
     def asked(self) -> Model:
         """The model that the request names."""
         return self.models[0]
+
+
+def admit(
+    principal: Principal, policy: RoutePolicy, address: Address | None, now: datetime
+) -> Deny | None:
+    """Why this principal may not call this route from there now; None when it may."""
+    if principal.ends_at is not None and principal.ends_at <= now:
+        return deny(Reason.INVALID_API_KEY)
+    if principal.is_suspended:
+        return deny(Reason.ACCOUNT_SUSPENDED)
+    if not is_allowed(address, principal.networks):
+        return deny(Reason.ADDRESS_NOT_ALLOWED)
+    if policy.scope not in principal.scopes:
+        message = f"This needs the scope '{policy.scope}', which the API key does not have."
+        return deny(Reason.INSUFFICIENT_SCOPE, message)
+    return None
 
 
 def authorize(
@@ -67,8 +86,7 @@ def _permitted(
     if model is None:
         message = f"The model '{echo(name)}' does not exist."
         raise Refused(deny(Reason.MODEL_NOT_FOUND, message, param))
-    allowed = principal.allowed_models
-    if allowed is not None and not _is_allowed(allowed, (model.id, name)):
+    if not all(_is_allowed(allowed, (model.id, name)) for allowed in principal.model_lists):
         message = f"This API key may not use the model '{echo(name)}'."
         raise Refused(deny(Reason.MODEL_NOT_ALLOWED, message, param))
     return model

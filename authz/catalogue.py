@@ -1,11 +1,11 @@
-"""A snapshot of the models and of the provider's key, refreshed in the background.
+"""A snapshot of models, provider's key and limit rules, refreshed in the background.
 
 It stays through an outage of Postgres: a price that is a few seconds old still bounds a request,
 and no request passes without Postgres anyway, because no hold does.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -14,7 +14,8 @@ import structlog
 from authz.metrics import Metrics
 from meter.credentials import SecretText
 from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.ports import Catalogue, ProviderKeys
+from meter.limits import LimitRule
+from meter.ports import Catalogue, LimitRules, ProviderKeys
 from meter.pricing import Model
 
 PROVIDER: Final = "openrouter"
@@ -34,11 +35,15 @@ class KeyState(StrEnum):
 
 
 class CatalogueSnapshot:
-    """The models and the provider's key as they last were."""
+    """The models, the provider's key and the limit rules as they last were."""
 
-    def __init__(self, catalogue: Catalogue, keys: ProviderKeys, metrics: Metrics) -> None:
+    def __init__(
+        self, catalogue: Catalogue, keys: ProviderKeys, rules: LimitRules, metrics: Metrics
+    ) -> None:
         self._catalogue = catalogue
         self._keys = keys
+        self._limit_rules = rules
+        self._rules: Sequence[LimitRule] = ()
         self._metrics = metrics
         self._models: Mapping[str, Model] = {}
         self._key: SecretText | None = None
@@ -63,9 +68,15 @@ class CatalogueSnapshot:
             raise ProviderUnavailable("no usable provider key is set")
         return self._key
 
+    @property
+    def rules(self) -> Sequence[LimitRule]:
+        """The limit rules in force."""
+        return self._rules
+
     async def refresh(self) -> None:
-        """Load both anew. Raises StoreUnavailable when Postgres does not answer."""
+        """Load all of it anew. Raises StoreUnavailable when Postgres does not answer."""
         models = await self._catalogue.load_models()
+        self._rules = await self._limit_rules.list_all()
         try:
             self._key = await self._keys.find_key(PROVIDER, SYSTEM_OWNER)
         except SealBroken:

@@ -1,31 +1,42 @@
-"""One request decided, in eight phases. The first refusal ends it; an outage is an exception.
+"""One request decided, in nine phases. The first refusal ends it; an outage is an exception.
 
-1 route, 2 authenticate, 3 limits, 4 read the body, 5 authorize, 6 estimate, 7 hold,
-8 look at the deadline again. Limits come before the body, because reading one is the dearest
-thing that a caller can ask for: a request that is refused later has counted as a request.
+1 route, 2 authenticate, 3 admit, 4 read the body, 5 authorize, 6 estimate, 7 limits, 8 hold,
+9 look at the deadline again. Whoever a limit refused a moment ago is refused in phase 3 already,
+because reading a body is the dearest thing that a caller can ask for.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from authz.authenticate import Authenticator
-from authz.authorize import Candidates, authorize
+from authz.authorize import Candidates, admit, authorize
 from authz.body import Body, edit_body, read_body
 from authz.catalogue import CatalogueSnapshot
-from authz.decision import Allow, Decision, Deny, LimitStatus, Reason, deny
+from authz.counting import Limits
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, LimitStatus, Reason, deny
 from authz.demand import EMBEDDINGS, bound_demand
-from authz.limits import RequestLimiter
+from authz.last_uses import LastUses
 from authz.metrics import Metrics
+from authz.policy import RoutePolicy, route_policy
 from authz.request import AuthRequest
-from meter.accounts import Principal
+from meter.accounts import Network, Principal
 from meter.clock import Clock
 from meter.credentials import SecretText
 from meter.errors import Outage
-from meter.holds import HoldPlaced, HoldRefused, HoldRequest, Refusal, new_hold_id
+from meter.holds import (
+    CountedTokens,
+    HoldPlaced,
+    HoldRefused,
+    HoldRequest,
+    Refusal,
+    new_hold_id,
+)
 from meter.money import format_usd
+from meter.peers import client_address
 from meter.ports import Holds
 from meter.pricing import Demand, estimate
 
@@ -41,6 +52,10 @@ ENDPOINTS: Final = {
 }
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
+# How old the store's judgement of a credential may be when the answer leaves: a process that was
+# stopped in between must not let in what was revoked meanwhile.
+MAX_JUDGEMENT_AGE_S: Final = 0.9
+RETRY_AFTER_CONCURRENT_S: Final = 1.0
 
 # From a hold id to what the provider may know it by; None where it is told nothing.
 Tagger = Callable[[UUID], str | None]
@@ -56,10 +71,17 @@ def no_tag(hold_id: UUID) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an operator may set about decisions."""
+    """What an operator may set about decisions. Behind proxies of `trusted_proxies` a request
+    comes from where they say.
+
+    A refusal of a credential is answered at a whole multiple of `refusal_step_s` after the request
+    came: how long it took does not tell what was wrong with it.
+    """
 
     floor_tokens: int
     max_body_bytes: int
+    trusted_proxies: tuple[Network, ...] = ()
+    refusal_step_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +94,8 @@ class _Asked:
     candidates: Candidates
     demand: Demand
     provider_key: SecretText
-    limit: LimitStatus | None
+    limits: tuple[LimitStatus, ...]
+    counted: CountedTokens
     request_id: UUID | None
 
 
@@ -83,43 +106,87 @@ class Decider:
         self,
         authenticator: Authenticator,
         snapshot: CatalogueSnapshot,
-        limiter: RequestLimiter,
+        limits: Limits,
         holds: Holds,
         clock: Clock,
         metrics: Metrics,
         terms: Terms,
         tag: Tagger = no_tag,
+        last_uses: LastUses | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._snapshot = snapshot
-        self._limiter = limiter
+        self._limits = limits
         self._holds = holds
         self._clock = clock
         self._metrics = metrics
         self._terms = terms
         self._tag = tag
+        self._last_uses = last_uses or LastUses()
 
     async def decide(self, request: AuthRequest, deadline_s: float) -> Decision:
         """Allow under a committed hold, or Deny. `deadline_s` is on the monotonic clock.
 
         Raises Outage when nobody can tell. However it ends otherwise, no hold stays behind.
         """
-        asked = await self._understand(request)
+        began_s = self._clock.monotonic_s()
+        decision = await self._decide(request, deadline_s)
+        if isinstance(decision, Deny) and decision.reason is Reason.INVALID_API_KEY:
+            await self._pace(began_s)
+        return decision
+
+    async def _decide(self, request: AuthRequest, deadline_s: float) -> Decision:
+        policy = route_policy(request.extensions)
+        if not policy.is_metered:
+            return await self._decide_unmetered(request, policy)
+        asked = await self._understand(request, policy)
         return asked if isinstance(asked, Deny) else await self._hold(asked, deadline_s)
 
-    async def _understand(self, request: AuthRequest) -> _Asked | Deny:
-        """Phases 1 to 5, and what phase 6 needs to know."""
+    async def _pace(self, began_s: float) -> None:
+        """Wait until the next step after the beginning."""
+        step_s = self._terms.refusal_step_s
+        if step_s > 0:
+            elapsed_s = self._clock.monotonic_s() - began_s
+            await asyncio.sleep(math.ceil(elapsed_s / step_s) * step_s - elapsed_s)
+
+    async def _admit(self, request: AuthRequest, policy: RoutePolicy) -> Principal | Deny:
+        """Phases 2 and 3."""
+        principal = await self._authenticator.authenticate(request, policy)
+        if isinstance(principal, Deny):
+            return principal
+        address = None
+        if principal.networks is not None:
+            forwarded = request.values("x-forwarded-for")
+            address = client_address(request.peer, forwarded, self._terms.trusted_proxies)
+        return admit(principal, policy, address, self._clock.now()) or principal
+
+    async def _decide_unmetered(
+        self, request: AuthRequest, policy: RoutePolicy
+    ) -> AllowUnmetered | Deny:
+        principal = await self._admit(request, policy)
+        if isinstance(principal, Deny):
+            return principal
+        answer = await self._limits.take_request(principal)
+        if isinstance(answer, Deny):
+            return answer
+        # No hold judges the credential again: whoever slept meanwhile asks once more.
+        principal = await self._admit(request, policy)
+        if isinstance(principal, Deny):
+            return principal
+        self._last_uses.note(principal.credential_id, self._clock.now())
+        scopes = tuple(sorted(principal.scopes))
+        return AllowUnmetered(principal.account_id, principal.credential_id, scopes, answer)
+
+    async def _understand(self, request: AuthRequest, policy: RoutePolicy) -> _Asked | Deny:
+        """Phases 1 to 5, what phase 6 needs to know, and phase 7."""
         endpoint = route(request)
         if isinstance(endpoint, Deny):
             return endpoint
-        principal = await self._authenticator.authenticate(request)
+        principal = await self._admit(request, policy)
         if isinstance(principal, Deny):
             return principal
-        if principal.is_suspended:
-            return deny(Reason.ACCOUNT_SUSPENDED)
-        limit = await self._limiter.take(principal)
-        if limit is not None and limit.retry_after_s is not None:
-            return deny(Reason.RATE_LIMIT_EXCEEDED, limit=limit)
+        if refused := self._limits.find_refusal(principal):
+            return refused
         body = read_body(request, self._terms.max_body_bytes)
         if isinstance(body, Deny):
             return body
@@ -132,26 +199,17 @@ class Decider:
         if isinstance(demand, Deny):
             return demand
         key = self._snapshot.provider_key
-        request_id = request.request_uuid
-        return _Asked(endpoint, body, principal, candidates, demand, key, limit, request_id)
+        taken = await self._limits.take(principal, candidates.models, demand)
+        if isinstance(taken, Deny):
+            return taken
+        return _Asked(
+            endpoint, body, principal, candidates, demand, key, *taken, request.request_uuid
+        )
 
     async def _hold(self, asked: _Asked, deadline_s: float) -> Decision:
-        """Phases 6 to 8."""
-        bound = estimate(
-            asked.demand,
-            asked.candidates.models,
-            asked.principal.markup_bps,
-            self._terms.floor_tokens,
-        )
-        request = HoldRequest(
-            hold_id=new_hold_id(),
-            account_id=asked.principal.account_id,
-            credential_id=asked.principal.credential_id,
-            model_id=asked.candidates.asked.id,
-            endpoint=asked.endpoint,
-            estimate=bound,
-            request_id=asked.request_id,
-        )
+        """Phases 6, 8 and 9."""
+        request = to_hold_request(asked, self._terms.floor_tokens)
+        judged_after_s = self._clock.monotonic_s()
         try:
             answer = await self._holds.place(request)
         except asyncio.CancelledError:
@@ -160,11 +218,13 @@ class Decider:
             raise
         if isinstance(answer, HoldRefused):
             return refusal_of_hold(answer)
-        if self._clock.monotonic_s() > deadline_s:
+        # A credential may have ended since the hold was placed: a late answer is none.
+        if self._clock.monotonic_s() > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S):
             self.take_back(request.hold_id)
             raise DeadlinePassed("the hold came after the deadline")
+        self._last_uses.note(asked.principal.credential_id, self._clock.now())
         tag = self._tag(request.hold_id)
-        return _allow(asked, answer, bound.per_token_picos > 0, tag)
+        return _allow(asked, answer, request.estimate.per_token_picos > 0, tag)
 
     def take_back(self, hold_id: UUID) -> None:
         """Release a hold in the background: nobody will use the allowance that it was for."""
@@ -189,12 +249,40 @@ def refuse_unpriced_search(demand: Demand, candidates: Candidates) -> Demand | D
     return deny(Reason.COST_UNBOUNDED, message, "model" if candidates.is_online else "plugins")
 
 
+def to_hold_request(asked: _Asked, floor_tokens: int) -> HoldRequest:
+    """What to set aside for a request (phase 6), and what else the store judges it by."""
+    principal = asked.principal
+    bound = estimate(asked.demand, asked.candidates.models, principal.markup_bps, floor_tokens)
+    return HoldRequest(
+        hold_id=new_hold_id(),
+        account_id=principal.account_id,
+        credential_id=principal.credential_id,
+        model_id=asked.candidates.asked.id,
+        endpoint=asked.endpoint,
+        estimate=bound,
+        request_id=asked.request_id,
+        pass_id=principal.pass_id,
+        account_concurrent=principal.account_rates.concurrent_requests,
+        key_concurrent=principal.key_rates.concurrent_requests,
+        counted=asked.counted,
+    )
+
+
 def refusal_of_hold(refused: HoldRefused) -> Deny:
     """What a client is told when no hold could be placed."""
     if refused.reason is Refusal.CREDENTIAL_ENDED:
         return deny(Reason.INVALID_API_KEY)
     if refused.reason is Refusal.ACCOUNT_SUSPENDED:
         return deny(Reason.ACCOUNT_SUSPENDED)
+    if refused.reason is Refusal.TOO_MANY_CONCURRENT:
+        return deny(Reason.TOO_MANY_CONCURRENT, retry_after_s=RETRY_AFTER_CONCURRENT_S)
+    if refused.reason is Refusal.BUDGET_EXCEEDED:
+        return deny(
+            Reason.BUDGET_EXCEEDED,
+            f"This request may cost up to {format_usd(refused.needed_picos)} USD and "
+            f"{format_usd(max(0, refused.available_picos))} USD is left of the API key's budget. "
+            "Lower max_tokens, wait for the next period, or ask for a larger budget.",
+        )
     return deny(
         Reason.INSUFFICIENT_CREDITS,
         f"This request may cost up to {format_usd(refused.needed_picos)} USD and "
@@ -226,6 +314,6 @@ def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool, tag: str | 
         endpoint=asked.endpoint,
         provider_key=asked.provider_key,
         edits=edit_body(asked.body, limit, tag),
-        limit=asked.limit,
+        limits=asked.limits,
         is_streaming=asked.body.members.get("stream") is True,
     )

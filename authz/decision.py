@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from meter.credentials import SecretText
+from meter.limits import LimitKind
 
 MAX_ECHO_CHARS: Final = 100
 
@@ -55,11 +56,23 @@ class Reason(Enum):
         "permission_error",
         "The account is suspended. Its administrator can resume it.",
     )
+    ADDRESS_NOT_ALLOWED = ErrorKind(
+        "address_not_allowed",
+        403,
+        "permission_error",
+        "This API key may not be used from this address.",
+    )
+    INSUFFICIENT_SCOPE = ErrorKind(
+        "insufficient_scope", 403, "permission_error", "The API key lacks the scope for this."
+    )
     MODEL_NOT_ALLOWED = ErrorKind(
         "model_not_allowed", 403, "permission_error", "This API key may not use the model."
     )
     INSUFFICIENT_CREDITS = ErrorKind(
         "insufficient_credits", 402, "insufficient_quota", "The account has too little credit."
+    )
+    BUDGET_EXCEEDED = ErrorKind(
+        "budget_exceeded", 402, "insufficient_quota", "The API key's budget is used up."
     )
     MODEL_NOT_FOUND = ErrorKind(
         "model_not_found", 404, "not_found_error", "The model does not exist."
@@ -115,6 +128,12 @@ class Reason(Enum):
         "rate_limit_error",
         "Too many requests in a short time. Wait as long as 'retry-after' says.",
     )
+    TOO_MANY_CONCURRENT = ErrorKind(
+        "too_many_concurrent_requests",
+        429,
+        "rate_limit_error",
+        "Too many requests are running at once. Try again when one has finished.",
+    )
 
 
 class OutageKind(Enum):
@@ -136,12 +155,12 @@ class OutageKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """Where a principal stands with its request limit; `retry_after_s` is None when admitted."""
+    """Where a principal stands with the tightest of its limits of one kind."""
 
+    kind: LimitKind
     limit: int
     remaining: int
     reset_s: float
-    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +183,18 @@ class Allow:
     endpoint: str
     provider_key: SecretText
     edits: tuple[Edit, ...] = ()
-    limit: LimitStatus | None = None
+    limits: tuple[LimitStatus, ...] = ()
     is_streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AllowUnmetered:
+    """The request may go on to something of our own: nothing is held, no key is given out."""
+
+    account_id: str
+    credential_id: str
+    scopes: tuple[str, ...]
+    limits: tuple[LimitStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +204,11 @@ class Deny:
     reason: Reason
     message: str
     param: str | None = None
-    limit: LimitStatus | None = None
+    limits: tuple[LimitStatus, ...] = ()
+    retry_after_s: float | None = None
 
 
-Decision = Allow | Deny
+Decision = Allow | AllowUnmetered | Deny
 
 
 class Refused(Exception):
@@ -193,10 +223,12 @@ def deny(
     reason: Reason,
     message: str | None = None,
     param: str | None = None,
-    limit: LimitStatus | None = None,
+    limits: tuple[LimitStatus, ...] = (),
+    retry_after_s: float | None = None,
 ) -> Deny:
     """A refusal, with the reason's usual sentence unless there is more to say."""
-    return Deny(reason, reason.value.sentence if message is None else message, param, limit)
+    text = reason.value.sentence if message is None else message
+    return Deny(reason, text, param, limits, retry_after_s)
 
 
 def echo(text: str) -> str:

@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from meter.limits import Limit
+
 _CHECK_BUCKETS_S: Final = (
     *(0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
 )
@@ -35,6 +37,17 @@ class Metrics:
         )
         self.principal_hits = lookups.labels("hit")
         self.principal_misses = lookups.labels("miss")
+        self.lookups_refused = Counter(
+            "tollkeeper_authz_lookups_refused",
+            "Credentials never seen alive that were not looked up, because too many came.",
+            registry=registry,
+        )
+        self._shadow_refusals = Counter(
+            "tollkeeper_authz_shadow_refusals",
+            "Requests that a limit in shadow mode would have refused.",
+            ("bucket", "kind"),
+            registry=registry,
+        )
         self.models = Gauge(
             "tollkeeper_authz_catalogue_models", "Models in the catalogue.", registry=registry
         )
@@ -51,6 +64,11 @@ class Metrics:
             "Holds given back because nobody could use them any more.",
             registry=registry,
         )
+
+    def count_shadow_refusal(self, limit: Limit) -> None:
+        """Count what a limit in shadow mode would have done; told apart by rule, not by account."""
+        rule = ":".join(limit.bucket.split(":")[:2])
+        self._shadow_refusals.labels(rule, limit.kind.value).inc()
 
     def count_decision(self, outcome: str, code: str) -> None:
         """Count one decision; codes come from the closed lists in `decision.py`."""

@@ -1,5 +1,6 @@
 """The facts of one request that a decision uses."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -7,7 +8,15 @@ from uuid import UUID
 UUID_CHARS: Final = 36
 # Everything else that Envoy sends about a request is left unread.
 HEADERS_USED: Final = frozenset(
-    {"authorization", "x-api-key", "content-type", "content-encoding", "x-request-id"}
+    {
+        "authorization",
+        "x-api-key",
+        "content-type",
+        "content-encoding",
+        "x-request-id",
+        "x-forwarded-for",
+        "x-tollkeeper-account",
+    }
 )
 
 
@@ -16,13 +25,18 @@ class AuthRequest:
     """One request as Envoy describes it.
 
     `path` includes the query string. `headers` has lower-case names and every occurrence apart,
-    limited to HEADERS_USED. Headers and body stay out of `repr`: they hold secrets.
+    limited to HEADERS_USED. Headers and body stay out of `repr`: they hold secrets. `peer` is the
+    address of whoever connected, `certificate` the name in the client's certificate, `extensions`
+    what the route's configuration says.
     """
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    peer: str = ""
+    certificate: str = ""
+    extensions: Mapping[str, str] = field(default_factory=dict)
 
     def values(self, name: str) -> list[str]:
         """Every value of a header, in the order they came."""

@@ -12,7 +12,7 @@ import structlog
 
 from authz import wire
 from authz.decide import Decider
-from authz.decision import Allow, Decision, Deny, OutageKind, Reason, deny
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, OutageKind, Reason, deny
 from authz.metrics import Metrics
 from authz.request import AuthRequest
 from authz.transport import Answer
@@ -90,6 +90,9 @@ class CheckService:
             _log.debug("check_allowed", request_id=_short_id(request), hold_id=decision.hold_id.hex)
             take_back = partial(self._decider.take_back, decision.hold_id)
             return Answer(wire.from_decision(decision), take_back)
+        if isinstance(decision, AllowUnmetered):
+            self._metrics.count_decision("allow", "unmetered")
+            return Answer(wire.from_decision(decision))
         self._metrics.count_decision("deny", decision.reason.value.code)
         self._denials.note(request, decision)
         return Answer(wire.from_decision(decision))

@@ -1,12 +1,28 @@
 """Between Envoy's protobuf and our own words: the only file that sees `envoy.service.auth.v3`."""
 
-import math
 from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from authz.decision import Allow, Decision, Deny, ErrorKind, LimitStatus, OutageKind, error_body
+from authz.decision import (
+    Allow,
+    AllowUnmetered,
+    Decision,
+    Deny,
+    ErrorKind,
+    LimitStatus,
+    OutageKind,
+    error_body,
+)
+from authz.headers import (
+    REMOVED_CREDENTIALS,
+    REMOVED_HEADERS,
+    RETRY_AFTER_OUTAGE_S,
+    identity_headers,
+    limit_headers,
+    refusal_headers,
+)
 from authz.protos.ext_authz_pb2 import (
     AttributeContext,
     CheckRequest,
@@ -23,28 +39,36 @@ from authz.request import HEADERS_USED, AuthRequest
 GRPC_OK: Final = 0
 GRPC_PERMISSION_DENIED: Final = 7
 GRPC_UNAVAILABLE: Final = 14
-RETRY_AFTER_OUTAGE_S: Final = 1
-# The client's own credential must not travel on, nor anything a browser attached.
-REMOVED_HEADERS: Final = ("x-api-key", "cookie")
 _OVERWRITE: Final = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 def from_check(payload: bytes) -> AuthRequest | None:
     """Read a CheckRequest; None when it is malformed or not about an HTTP request."""
     try:
-        http = CheckRequest.FromString(payload).attributes.request.http
+        attributes = CheckRequest.FromString(payload).attributes
     except DecodeError:
         return None
+    http = attributes.request.http
     if not http.method or not http.path:
         return None
-    headers = _headers(http)
-    body = http.raw_body or http.body.encode("utf-8", "surrogateescape")
-    return AuthRequest(http.method, http.path, headers, body)
+    return AuthRequest(
+        http.method,
+        http.path,
+        _headers(http),
+        http.raw_body or http.body.encode("utf-8", "surrogateescape"),
+        attributes.source.address.socket_address.address,
+        attributes.source.principal,
+        dict(attributes.context_extensions),
+    )
 
 
 def from_decision(decision: Decision) -> bytes:
     """Write a decision as a CheckResponse."""
-    return _from_allow(decision) if isinstance(decision, Allow) else _from_deny(decision)
+    if isinstance(decision, Allow):
+        return _from_allow(decision)
+    if isinstance(decision, AllowUnmetered):
+        return _from_unmetered(decision)
+    return _from_deny(decision)
 
 
 @lru_cache(maxsize=len(OutageKind))
@@ -78,10 +102,26 @@ def _from_allow(allow: Allow) -> bytes:
     fields["is_streaming"].bool_value = allow.is_streaming
     if allow.edits:
         _add_edits(response, allow)
-    if allow.limit is not None:
-        response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limit))
+    if allow.limits:
+        response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limits))
     # Two serialised messages in a row are one merged message: the constant part is made once.
     return _constant_allow(allow.provider_key.reveal()) + response.SerializeToString()
+
+
+def _from_unmetered(allow: AllowUnmetered) -> bytes:
+    """Say who calls, in headers that replace whatever the client sent under these names."""
+    said = identity_headers(allow)
+    response = CheckResponse(
+        status=Status(code=GRPC_OK),
+        ok_response=OkHttpResponse(
+            headers=[_header(name, value) for name, value in said],
+            headers_to_remove=REMOVED_CREDENTIALS,
+            response_headers_to_add=_limit_headers(allow.limits),
+        ),
+    )
+    response.dynamic_metadata.fields["account_id"].string_value = allow.account_id
+    response.dynamic_metadata.fields["credential_id"].string_value = allow.credential_id
+    return response.SerializeToString()
 
 
 @lru_cache(maxsize=4)
@@ -106,11 +146,9 @@ def _add_edits(response: CheckResponse, allow: Allow) -> None:
 
 def _from_deny(deny: Deny) -> bytes:
     kind = deny.reason.value
-    if deny.limit is None:
+    if not deny.limits and deny.retry_after_s is None:
         return _constant_deny(kind, deny.message, deny.param)
-    headers = _limit_headers(deny.limit)
-    if deny.limit.retry_after_s is not None:
-        headers.append(_header("retry-after", str(max(1, math.ceil(deny.limit.retry_after_s)))))
+    headers = [_header(name, value) for name, value in refusal_headers(deny)]
     return _denied(kind, deny.message, deny.param, headers)
 
 
@@ -138,13 +176,8 @@ def _error(
     )
 
 
-def _limit_headers(limit: LimitStatus) -> list[HeaderValueOption]:
-    """What OpenAI's clients look at; the reset is when the whole limit is there again."""
-    return [
-        _header("x-ratelimit-limit-requests", str(limit.limit)),
-        _header("x-ratelimit-remaining-requests", str(limit.remaining)),
-        _header("x-ratelimit-reset-requests", f"{limit.reset_s:.3f}s"),
-    ]
+def _limit_headers(limits: tuple[LimitStatus, ...]) -> list[HeaderValueOption]:
+    return [_header(name, value) for name, value in limit_headers(limits)]
 
 
 def _header(name: str, value: str) -> HeaderValueOption:

@@ -1,7 +1,15 @@
-"""Accounts: who pays. One balance each."""
+"""Accounts: who pays, one balance each; and the credentials that act for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+from meter.limits import Rates
+from meter.scopes import DEFAULT_SCOPES, Scope
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Funds:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who pays. `markup_bps` is the account's own, or None where its plan's applies."""
+    """Who pays. `markup_bps` and `rates` are its own; where they are None, its plan's apply."""
 
     id: str
     email: str
@@ -39,39 +47,88 @@ class Account:
     is_suspended: bool
     funds: Funds
     created_at: datetime
+    rates: Rates = Rates()
+    may_manage_keys: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Terms shared by many accounts. None for the limit means that there is none."""
+    """Terms shared by many accounts: of each account, and of each of its keys."""
 
     id: str
     name: str
     markup_bps: int
-    requests_per_minute: int | None
+    rates: Rates = Rates()
+    key_rates: Rates = Rates()
+    max_keys: int = 100
+    self_service_scopes: frozenset[Scope] = DEFAULT_SCOPES | {Scope.KEYS_WRITE}
+
+
+class CredentialKind(StrEnum):
+    """What may act for an account: see `credentials` in the migrations."""
+
+    KEY = "key"
+    IDENTITY = "identity"
+    CERTIFICATE = "certificate"
+    ISSUED = "issued"
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """The most that a key may spend, in pico-dollars; periods of UTC, weeks from Monday."""
+
+    day_picos: int | None = None
+    week_picos: int | None = None
+    month_picos: int | None = None
+    total_picos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An API key as lists show it: everything but the secret, which nobody has any more."""
+    """A credential as lists show it: everything but the secret, which nobody has any more.
+
+    `previous_ends_at` is when the secret before the present one ends, while one is being rotated.
+    """
 
     id: str
+    kind: CredentialKind
     account_id: str
     name: str
-    prefix: str
+    prefix: str | None
+    scopes: frozenset[Scope]
     allowed_models: tuple[str, ...] | None
+    allowed_addresses: tuple[str, ...] | None
+    rates: Rates
+    budgets: Budgets
+    tags: Mapping[str, str]
     expires_at: datetime | None
+    suspended_at: datetime | None
     revoked_at: datetime | None
     created_at: datetime
+    created_by: str
+    last_used_at: datetime | None = None
+    previous_ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acts: the identity behind a credential, with the terms that apply to its requests."""
+    """Who acts: the identity behind a key, a JWT or a certificate, with the terms that apply.
+
+    `model_lists` must each allow a model; none of them means every model. `networks` is where
+    requests may come from; None means everywhere. `ends_at` is when the first of credential,
+    secret, pass and JWT ends. `pass_id` is the `jti` of a JWT of ours.
+    """
 
     credential_id: str
     account_id: str
-    allowed_models: frozenset[str] | None
     markup_bps: int
-    requests_per_minute: int | None
-    is_suspended: bool
+    is_suspended: bool = False
+    plan_id: str = "standard"
+    kind: CredentialKind = CredentialKind.KEY
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+    model_lists: tuple[frozenset[str], ...] = ()
+    networks: tuple[Network, ...] | None = None
+    ends_at: datetime | None = None
+    key_rates: Rates = Rates()
+    account_rates: Rates = Rates()
+    pass_id: str | None = None

@@ -89,9 +89,14 @@ class Pepper:
         return "Pepper('***')"
 
 
-def mint() -> MintedKey:
-    """Make a new key from the operating system's random source."""
-    credential_id = "".join(secrets.choice(_BASE32) for _ in range(PUBLIC_ID_CHARS))
+def new_credential_id() -> str:
+    """A public id that no other credential has."""
+    return "".join(secrets.choice(_BASE32) for _ in range(PUBLIC_ID_CHARS))
+
+
+def mint(credential_id: str | None = None) -> MintedKey:
+    """Make a new key from the operating system's random source, or a new secret for an old id."""
+    credential_id = credential_id or new_credential_id()
     secret = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode()
     body = f"{KEY_PREFIX}{credential_id}-{secret}"
     return MintedKey(

@@ -41,11 +41,25 @@ class Refusal(StrEnum):
     CREDENTIAL_ENDED = "credential_ended"
     ACCOUNT_SUSPENDED = "account_suspended"
     INSUFFICIENT = "insufficient"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    TOO_MANY_CONCURRENT = "too_many_concurrent"
+
+
+@dataclass(frozen=True, slots=True)
+class CountedTokens:
+    """How many tokens of a request were counted against limits, and in which buckets."""
+
+    buckets: tuple[str, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """What is asked of the store: set aside up to this estimate, for this request."""
+    """What is asked of the store: set aside up to this estimate, for this request.
+
+    `account_concurrent` and `key_concurrent` are how many requests may run at once; None is no
+    limit. The credential's budgets are known to the store.
+    """
 
     hold_id: UUID
     account_id: str
@@ -55,6 +69,10 @@ class HoldRequest:
     estimate: Estimate
     # Envoy's own id of the request: it tells which holds nothing will ever come of.
     request_id: UUID | None = None
+    pass_id: str | None = None
+    account_concurrent: int | None = None
+    key_concurrent: int | None = None
+    counted: CountedTokens = CountedTokens()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,13 @@ class Hold:
     flat_cost_picos: int
     max_tokens: int
     state: HoldState
+    pass_id: str | None = None
+    counted: CountedTokens = CountedTokens()
+
+    @property
+    def spenders(self) -> tuple[str, ...]:
+        """Whose budgets it counts in: its credential's, and its pass's."""
+        return (self.credential_id,) if self.pass_id is None else (self.credential_id, self.pass_id)
 
     @property
     def is_live(self) -> bool:

@@ -5,14 +5,19 @@ exception, never an empty answer. None means that the thing asked for does not e
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from meter.accounts import Principal
 from meter.credentials import SecretText
 from meter.holds import HoldAnswer, HoldRequest
+from meter.limits import LimitRule
 from meter.lookup_terms import ReportedGeneration
 from meter.pricing import Model
+
+if TYPE_CHECKING:
+    from meter.jwts.verifying import VerifiedIdentity
 
 
 class Holds(Protocol):
@@ -36,10 +41,48 @@ class Holds(Protocol):
 
 
 class Principals(Protocol):
-    """Where the identity behind a credential is looked up."""
+    """Where the identity behind a credential is looked up.
 
-    async def find_principal(self, digest: bytes) -> Principal | None:
-        """The principal of a live credential; None when unknown, revoked or expired alike."""
+    None for what is unknown, revoked, suspended, expired or foreign, all alike.
+    """
+
+    async def find_by_secret(self, digest: bytes) -> Principal | None:
+        """Behind an API key, by the keyed digest of its text."""
+        ...
+
+    async def find_by_pass(self, pass_id: str) -> Principal | None:
+        """Behind a JWT of ours, by its `jti`."""
+        ...
+
+    async def find_by_identity(self, identity: "VerifiedIdentity") -> Principal | None:
+        """Behind a JWT of another issuer; makes the account at first sight where that is allowed.
+
+        Its scopes are those of the credential; the JWT's own go before them.
+        """
+        ...
+
+    async def find_by_certificate(self, name: str) -> Principal | None:
+        """Behind a client certificate, by its subject alternative name."""
+        ...
+
+    async def find_issued(self, account_id: str) -> Principal | None:
+        """What acts for an account that gave no credential itself: for trusted routes only."""
+        ...
+
+
+class CredentialUses(Protocol):
+    """Where is kept when credentials were last used."""
+
+    async def note(self, latest: Mapping[str, datetime]) -> None:
+        """Write the latest use of each; an older one changes nothing."""
+        ...
+
+
+class LimitRules(Protocol):
+    """Where limit rules are kept."""
+
+    async def list_all(self) -> Sequence[LimitRule]:
+        """All of them, in order of their ids."""
         ...
 
 

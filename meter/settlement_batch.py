@@ -7,6 +7,7 @@ same transaction.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -20,6 +21,7 @@ from meter.booking import (
     book_settlement,
 )
 from meter.holds import Hold, HoldEnding, HoldState
+from meter.limits import TokenUse
 from meter.policy import PolicyDecision, Verdict, estimate_from_seen
 from meter.pricing import Price
 from meter.settle import PriceSource, Released, Settled, Unknown, UnknownReason, settle
@@ -60,6 +62,14 @@ class AccountMove:
     excess_picos: int = 0
 
 
+@dataclass(slots=True)
+class SpendingMove:
+    """What a batch does to the budgets of one key or pass, for holds placed at one instant."""
+
+    charge_picos: int = 0
+    freed_picos: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How one live hold ends."""
@@ -71,7 +81,10 @@ class Ending:
 
 @dataclass(slots=True)
 class BatchPlan:
-    """Everything a batch changes. `duplicates` counts arrivals that change nothing."""
+    """Everything a batch changes. `duplicates` counts arrivals that change nothing.
+
+    `token_uses` is what limits of tokens did not know when the holds were placed.
+    """
 
     bookings: list[Booking] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
@@ -79,6 +92,10 @@ class BatchPlan:
     conflicts: list[tuple[Observation, ConflictKind]] = field(default_factory=list)
     duplicates: int = 0
     moves: dict[str, AccountMove] = field(default_factory=lambda: defaultdict(AccountMove))
+    spending: dict[tuple[str, datetime], SpendingMove] = field(
+        default_factory=lambda: defaultdict(SpendingMove)
+    )
+    token_uses: list[TokenUse] = field(default_factory=list)
 
     @property
     def changes_nothing(self) -> bool:
@@ -91,11 +108,24 @@ class BatchPlan:
         move = self.moves[booking.hold.account_id]
         move.charge_picos += booking.charge_picos
         move.excess_picos += booking.excess_picos
+        for spender in booking.hold.spenders:
+            self.spending[spender, booking.hold.placed_at].charge_picos += booking.charge_picos
 
-    def end(self, hold: Hold, state: HoldState, reason: HoldEnding) -> None:
-        """End a live hold, and free what it set aside."""
+    def end(
+        self,
+        hold: Hold,
+        state: HoldState,
+        reason: HoldEnding,
+        tokens: TokenCounts = TokenCounts(0, 0),  # noqa: B008  # frozen, so sharing it is safe
+    ) -> None:
+        """End a live hold after so many tokens, and free what it set aside."""
         self.endings.append(Ending(hold.id, state, reason))
         self.moves[hold.account_id].freed_picos += hold.amount_picos
+        for spender in hold.spenders:
+            self.spending[spender, hold.placed_at].freed_picos += hold.amount_picos
+        more = tokens.prompt + tokens.completion - hold.counted.tokens
+        if hold.counted.buckets and more:
+            self.token_uses.append(TokenUse(hold.counted.buckets, more))
 
 
 def plan_batch(
@@ -130,7 +160,7 @@ def plan_policy(
             observation = decision.observation(record.hold)
             rule = decision.rule.value
             plan.book(book_provisional(observation, record.hold, estimate, rule))
-            plan.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL)
+            plan.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL, estimate.tokens)
     return plan
 
 
@@ -139,7 +169,7 @@ def _plan_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord
     outcome = settle(observation, hold, record.price)
     if isinstance(outcome, Settled):
         plan.book(book_settlement(observation, hold, outcome))
-        plan.end(hold, HoldState.SETTLED, HoldEnding.SETTLED)
+        plan.end(hold, HoldState.SETTLED, HoldEnding.SETTLED, outcome.tokens)
     elif isinstance(outcome, Released):
         plan.end(hold, HoldState.RELEASED, outcome.ending)
     elif hold.state is HoldState.OPEN or _tells_more(observation, record):

@@ -5,12 +5,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from authz.protos.ext_authz_pb2 import AttributeContext, CheckRequest, HeaderMap, HeaderValue
+from authz.protos.ext_authz_pb2 import (
+    Address,
+    AttributeContext,
+    CheckRequest,
+    HeaderMap,
+    HeaderValue,
+    SocketAddress,
+)
 from authz.request import AuthRequest
 from meter.accounts import Principal
 from meter.credentials import SecretText
 from meter.errors import StoreUnavailable
 from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.jwts.verifying import Verified, VerifiedIdentity
+from meter.limits import LimitRule, Rates
 from meter.pricing import Model, Price
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -38,9 +47,9 @@ def principal(
     return Principal(
         credential_id="credential",
         account_id="account",
-        allowed_models=allowed_models,
+        model_lists=() if allowed_models is None else (allowed_models,),
         markup_bps=0,
-        requests_per_minute=requests_per_minute,
+        account_rates=Rates(requests_per_minute),
         is_suspended=is_suspended,
     )
 
@@ -92,22 +101,63 @@ class FakeHolds:
 
 
 class FakePrincipals:
-    """Principals by digest; counts the look-ups."""
+    """Principals by digest, `jti`, (issuer, subject), name or account; counts the look-ups."""
 
-    def __init__(self, known: Mapping[bytes, Principal] | None = None) -> None:
+    def __init__(self, known: Mapping[object, Principal] | None = None) -> None:
         self.known = dict(known or {})
         self.is_away = False
         self.gate: asyncio.Event | None = None
         self.lookups = 0
 
-    async def find_principal(self, digest: bytes) -> Principal | None:
-        """The principal, if known."""
+    async def find_by_secret(self, digest: bytes) -> Principal | None:
+        """Behind a key."""
+        return await self._find(digest)
+
+    async def find_by_pass(self, pass_id: str) -> Principal | None:
+        """Behind a pass."""
+        return await self._find(pass_id)
+
+    async def find_by_identity(self, identity: VerifiedIdentity) -> Principal | None:
+        """Behind a JWT of another issuer."""
+        return await self._find((identity.issuer_id, identity.subject))
+
+    async def find_by_certificate(self, name: str) -> Principal | None:
+        """Behind a certificate."""
+        return await self._find(name)
+
+    async def find_issued(self, account_id: str) -> Principal | None:
+        """For an account."""
+        return await self._find(("issued", account_id))
+
+    async def _find(self, key: object) -> Principal | None:
         self.lookups += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.is_away:
             raise StoreUnavailable("away")
-        return self.known.get(digest)
+        return self.known.get(key)
+
+
+class FakeJwts:
+    """Verified JWTs by their text."""
+
+    def __init__(self, known: Mapping[str, Verified] | None = None) -> None:
+        self.known = dict(known or {})
+
+    async def verify(self, text: str) -> Verified | None:
+        """What it says, if known."""
+        return self.known.get(text)
+
+
+class FakeLimitRules:
+    """Limit rules."""
+
+    def __init__(self, *rules: LimitRule) -> None:
+        self.rules = rules
+
+    async def list_all(self) -> Sequence[LimitRule]:
+        """All of them."""
+        return self.rules
 
 
 class FakeCatalogue:
@@ -148,5 +198,13 @@ def to_check(request: AuthRequest) -> bytes:
         size=len(request.body),
         header_map=HeaderMap(headers=headers),
     )
-    attributes = AttributeContext(request=AttributeContext.Request(http=http))
+    peer = AttributeContext.Peer(
+        address=Address(socket_address=SocketAddress(address=request.peer)),
+        principal=request.certificate,
+    )
+    attributes = AttributeContext(
+        source=peer,
+        request=AttributeContext.Request(http=http),
+        context_extensions=dict(request.extensions),
+    )
     return CheckRequest(attributes=attributes).SerializeToString()

@@ -152,6 +152,7 @@ class PostgresHolds:
             [request.hold_id for request in requests],
             [request.account_id for request in requests],
             [request.credential_id for request in requests],
+            [request.pass_id for request in requests],
             [request.model_id for request in requests],
             [request.endpoint for request in requests],
             [estimate.price_id for estimate in estimates],
@@ -162,6 +163,10 @@ class PostgresHolds:
             [estimate.max_tokens for estimate in estimates],
             [estimate.flat_cost_picos for estimate in estimates],
             [request.request_id for request in requests],
+            [request.account_concurrent for request in requests],
+            [request.key_concurrent for request in requests],
+            [request.counted.tokens for request in requests],
+            [" ".join(request.counted.buckets) or None for request in requests],
             self._lifetime,
         )
 

@@ -23,15 +23,17 @@ _GRANTS: Final = f"""
 GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
     prices, catalogue_syncs, holds, ledger_head, lookups, report_feeds, undecided_requests,
-    log_positions TO {SERVICE_ROLE};
-GRANT DELETE ON provider_keys, operators, lookups, undecided_requests TO {SERVICE_ROLE};
+    log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
+    spending TO {SERVICE_ROLE};
+GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
+    signing_keys, limit_rules, spending TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
-    credit_postings, provider_totals, reconciliations TO {SERVICE_ROLE};
-GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage
-    TO {SERVICE_ROLE};
+    credit_postings, provider_totals, reconciliations, audit_log TO {SERVICE_ROLE};
+GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
+    live_principals TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
-    ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
+    move_spending, move_money, count_spending, budget_left, hold_in_budgets, ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
 """
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from meter.booking import Booking, BookingKind, Recorded
 from meter.crash_points import CrashPoints, NoCrashPoints
 from meter.errors import BrokenInvariant
-from meter.holds import Hold, HoldState
+from meter.holds import CountedTokens, Hold, HoldState
 from meter.lookup_terms import LookupTerms
 from meter.policy import PolicyDecision
 from meter.settlement_batch import BatchPlan, HoldOnRecord, plan_batch, plan_policy
@@ -115,7 +115,9 @@ async def _write(connection: PostgresConnection, plan: BatchPlan, terms: LookupT
         connection, [posting for booking in plan.bookings for posting in booking.postings]
     )
     if plan.moves:
-        await connection.execute(query("move_balances"), *_move_columns(plan))
+        await connection.execute(
+            query("move_money"), *_move_columns(plan), *_spending_columns(plan)
+        )
 
 
 async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:
@@ -179,6 +181,16 @@ def _move_columns(plan: BatchPlan) -> tuple[list[object], ...]:
     )
 
 
+def _spending_columns(plan: BatchPlan) -> tuple[list[object], ...]:
+    moves = plan.spending.values()
+    return (
+        [subject for subject, _ in plan.spending],
+        [placed_at for _, placed_at in plan.spending],
+        [move.charge_picos for move in moves],
+        [move.freed_picos for move in moves],
+    )
+
+
 def _unknown_columns(plan: BatchPlan) -> tuple[list[object], ...]:
     seen = [observation for observation, _ in plan.unknown]
     return (
@@ -211,12 +223,17 @@ _HOLD_FIELDS = [
     "amount_picos",
     "flat_cost_picos",
     "max_tokens",
+    "pass_id",
 ]
 
 
 def _to_record(row: "Record", recorded: Recorded | None) -> HoldOnRecord:
     return HoldOnRecord(
-        hold=Hold(**{name: row[name] for name in _HOLD_FIELDS}, state=HoldState(row["state"])),
+        hold=Hold(
+            **{name: row[name] for name in _HOLD_FIELDS},
+            state=HoldState(row["state"]),
+            counted=CountedTokens(tuple(row["token_buckets"] or ()), row["counted_tokens"]),
+        ),
         price=to_price(row, row["price_id"], row["priced_model_id"]),
         recorded=recorded,
         generation_id=row["generation_id"],

@@ -1,6 +1,7 @@
 -- Ended holds with what the books say of them: sums over their usage records, and the youngest.
 SELECT h.id, h.placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint, h.price_id,
        h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
+       h.pass_id, 0 AS counted_tokens, NULL::text[] AS token_buckets,
        NULL::text AS generation_id, true AS has_entry, p.model_id AS priced_model_id,
        p.effective_from, p.prompt_picos, p.completion_picos, p.request_picos, p.image_picos, p.web_search_picos, p.reasoning_picos,
        p.cache_read_picos, p.cache_write_picos,

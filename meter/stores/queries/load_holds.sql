@@ -1,6 +1,7 @@
 -- Live holds with the price they were estimated by, locked in the one order in which all do it.
 SELECT h.id, h.created_at AS placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint,
        h.price_id, h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
+       h.pass_id, h.counted_tokens, h.token_buckets,
        h.generation_id, h.unknown_reason IS DISTINCT FROM 'no_entry' AS has_entry,
        p.model_id AS priced_model_id, p.effective_from, p.prompt_picos, p.completion_picos,
        p.request_picos, p.image_picos, p.web_search_picos, p.reasoning_picos,

@@ -1,0 +1,127 @@
+"""Which limits a request counts in, and what a client is told of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from authz.decision import Deny, LimitStatus, Reason, deny
+from authz.limits import LimitAnswer, Limiter, Taking
+from authz.metrics import Metrics
+from meter.accounts import Principal
+from meter.holds import CountedTokens
+from meter.limits import Limit, LimitKind, LimitRule, Rates
+from meter.pricing import Demand, Model
+
+# An estimate takes a byte for a token, so that it is never too low. What is counted at admission
+# is the likely number; settlement puts it right.
+COUNTED_BYTES_PER_TOKEN: Final = 4
+# What a reply is taken for, without Redis, where a request names no limit.
+LOCAL_REPLY_TOKENS: Final = 1_024
+
+_log = structlog.get_logger(__name__)
+
+# Where a principal stands, and what of it was counted as tokens.
+Taken = tuple[tuple[LimitStatus, ...], CountedTokens]
+
+
+class Rules(Protocol):
+    """The limit rules in force."""
+
+    @property
+    def rules(self) -> Sequence[LimitRule]:
+        """All of them."""
+        ...
+
+
+class Limits:
+    """Counts requests against every limit that covers them, all or none."""
+
+    def __init__(self, limiter: Limiter, rules: Rules, metrics: Metrics) -> None:
+        self._limiter = limiter
+        self._rules = rules
+        self._metrics = metrics
+
+    def find_refusal(self, principal: Principal) -> Deny | None:
+        """A refusal that is certain before the body is read; None where one must ask."""
+        answer = self._limiter.find_refusal(
+            [limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS]
+        )
+        return None if answer is None else _refusal(answer)
+
+    async def take(
+        self, principal: Principal, models: Sequence[Model], demand: Demand
+    ) -> Taken | Deny:
+        """Count one request and its prompt."""
+        prompt = max(1, demand.prompt_tokens // COUNTED_BYTES_PER_TOKEN)
+        reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
+        limits = [*own_limits(principal), *self._covering(principal, models)]
+        answer = await self._take(limits, prompt, prompt + reply)
+        if isinstance(answer, Deny):
+            return answer
+        buckets = tuple(limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
+        return answer, CountedTokens(buckets, prompt) if buckets else CountedTokens()
+
+    async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
+        """Count one request that costs no tokens."""
+        limits = [
+            limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS
+        ]
+        return await self._take(limits, 0, 0)
+
+    async def _take(
+        self, limits: Sequence[Limit], tokens: int, local_tokens: int
+    ) -> tuple[LimitStatus, ...] | Deny:
+        if not limits:
+            return ()
+        answer = await self._limiter.take(
+            [
+                Taking(limit, 1)
+                if limit.kind is LimitKind.REQUESTS
+                else Taking(limit, tokens, local_amount=local_tokens)
+                for limit in limits
+            ]
+        )
+        for limit in answer.shadow_refusals:
+            self._metrics.count_shadow_refusal(limit)
+        return answer.statuses if answer.refused_by is None else _refusal(answer)
+
+    def _covering(self, principal: Principal, models: Sequence[Model]) -> Iterable[Limit]:
+        ids = (principal.account_id, principal.credential_id)
+        for rule in self._rules.rules:
+            # A fallback may be the one that serves the request, so it counts as well.
+            if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
+                rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
+                yield from _limits(rule.bucket(*ids), rates, rule.is_shadow)
+
+
+def own_limits(principal: Principal) -> list[Limit]:
+    """Those of the credential and of the account."""
+    return [
+        *_limits(f"key:{principal.credential_id}", principal.key_rates),
+        *_limits(f"account:{principal.account_id}", principal.account_rates),
+    ]
+
+
+def _limits(bucket: str, rates: Rates, is_shadow: bool = False) -> Iterable[Limit]:
+    if rates.requests_per_minute is not None:
+        yield Limit(bucket, LimitKind.REQUESTS, rates.requests_per_minute, is_shadow)
+    if rates.tokens_per_minute is not None:
+        yield Limit(bucket, LimitKind.TOKENS, rates.tokens_per_minute, is_shadow)
+
+
+def _refusal(answer: LimitAnswer) -> Deny:
+    assert answer.refused_by is not None
+    limit = answer.refused_by
+    kind, _, _ = limit.bucket.partition(":")
+    whose = {"key": "this API key", "account": "this account"}.get(kind, "this kind of request")
+    message = (
+        f"The limit of {limit.per_minute} {limit.kind} a minute for {whose} is used up. "
+        "Wait as long as 'retry-after' says."
+    )
+    return deny(
+        Reason.RATE_LIMIT_EXCEEDED,
+        message,
+        limits=answer.statuses,
+        retry_after_s=answer.retry_after_s,
+    )

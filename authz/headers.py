@@ -1,0 +1,47 @@
+"""The headers of answers, whatever carries them."""
+
+import math
+from typing import Final
+
+from authz.decision import AllowUnmetered, Deny, LimitStatus
+from authz.policy import ACCOUNT_HEADER
+
+RETRY_AFTER_OUTAGE_S: Final = 1
+# The client's own credential must not travel on.
+REMOVED_CREDENTIALS: Final = ("authorization", "x-api-key")
+# To a provider neither, nor anything a browser attached; its own key replaces `authorization`.
+REMOVED_HEADERS: Final = ("x-api-key", "cookie", ACCOUNT_HEADER)
+CREDENTIAL_HEADER: Final = "x-tollkeeper-credential"
+SCOPES_HEADER: Final = "x-tollkeeper-scopes"
+
+Header = tuple[str, str]
+
+
+def limit_headers(limits: tuple[LimitStatus, ...]) -> list[Header]:
+    """What OpenAI's clients look at; the reset is when the whole limit is there again."""
+    return [
+        header
+        for status in limits
+        for header in (
+            (f"x-ratelimit-limit-{status.kind}", str(status.limit)),
+            (f"x-ratelimit-remaining-{status.kind}", str(status.remaining)),
+            (f"x-ratelimit-reset-{status.kind}", f"{status.reset_s:.3f}s"),
+        )
+    ]
+
+
+def refusal_headers(denied: Deny) -> list[Header]:
+    """Where the caller stands, and when it may try again."""
+    headers = limit_headers(denied.limits)
+    if denied.retry_after_s is not None:
+        headers.append(("retry-after", str(max(1, math.ceil(denied.retry_after_s)))))
+    return headers
+
+
+def identity_headers(allow: AllowUnmetered) -> list[Header]:
+    """Who calls, for a service of our own behind the gateway."""
+    return [
+        (ACCOUNT_HEADER, allow.account_id),
+        (CREDENTIAL_HEADER, allow.credential_id),
+        (SCOPES_HEADER, " ".join(allow.scopes)),
+    ]

@@ -1,0 +1,68 @@
+"""What a route asks of its requests: set by whoever configures Envoy, never by a client.
+
+Envoy hands `context_extensions` of the matched route to the check (docs/envoy-for-platforms.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from meter.errors import Outage
+from meter.scopes import Scope
+
+ACCOUNT_HEADER: Final = "x-tollkeeper-account"
+
+
+class RouteMisconfigured(Outage):
+    """The route's extensions mean nothing: nobody is let through by a typing error."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePolicy:
+    """How requests of one route are decided.
+
+    `scope` is what their principal must have. Without metering nothing is held or charged, and no
+    provider's key is given out. `takes_account_header` is for routes that only callers of our own
+    can reach: they name the account. `trusts_certificates` says that the listener verifies client
+    certificates; without it a certificate means nothing.
+    """
+
+    scope: Scope = Scope.INFERENCE
+    is_metered: bool = True
+    takes_account_header: bool = False
+    trusts_certificates: bool = False
+
+
+DEFAULT_POLICY: Final = RoutePolicy()
+_MEANINGS: Final = {
+    "metering": {"on": True, "off": False},
+    "account-from": {"credential": False, "header": True},
+    "client-certificates": {"ignored": False, "verified": True},
+}
+_NAMES: Final = frozenset({"scope", *_MEANINGS})
+
+
+def route_policy(extensions: Mapping[str, str]) -> RoutePolicy:
+    """The policy that a route's context extensions ask for.
+
+    Raises RouteMisconfigured for a name or value that is not known.
+    """
+    return _read(frozenset(extensions.items())) if extensions else DEFAULT_POLICY
+
+
+@lru_cache(maxsize=1_024)
+def _read(extensions: frozenset[tuple[str, str]]) -> RoutePolicy:
+    found = dict(extensions)
+    if unknown := found.keys() - _NAMES:
+        raise RouteMisconfigured(f"the route has unknown context extensions: {sorted(unknown)}")
+    try:
+        scope = Scope(found.get("scope", Scope.INFERENCE))
+        metering, account, certificates = (
+            meanings[found.get(name, next(iter(meanings)))] for name, meanings in _MEANINGS.items()
+        )
+    except (KeyError, ValueError) as error:
+        raise RouteMisconfigured(f"a context extension has an unknown value: {error}") from None
+    if metering and scope is not Scope.INFERENCE:
+        raise RouteMisconfigured("a metered route asks for the scope 'inference'")
+    return RoutePolicy(scope, metering, account, certificates)

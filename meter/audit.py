@@ -1,0 +1,40 @@
+"""The audit log: who did what when. Lines are written with the change that they tell of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something: `operator:<name>`, `key:<id>`, `identity:<id>`, `pass:<id>` or the like.
+
+    `account_id` is theirs; None for operators.
+    """
+
+    name: str
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """What was done, to what. `action` is `<resource>.<verb>`; `detail` never holds a secret."""
+
+    action: str
+    subject: str
+    account_id: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One line of the log."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    account_id: str | None
+    detail: Mapping[str, Any]
