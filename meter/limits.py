@@ -5,6 +5,7 @@ A limit is counted in a bucket. Whoever shares a bucket shares the limit: `key:<
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -39,6 +40,19 @@ class Limit:
     kind: LimitKind
     per_minute: int
     is_shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """Model tokens to count in buckets of tokens beside those counted when a request was admitted.
+
+    Below zero it gives back what was counted too much, out of what was counted at `counted_at` or
+    before; None stands for a moment ago.
+    """
+
+    buckets: tuple[str, ...]
+    tokens: int
+    counted_at: datetime | None = None
 
 
 class AppliesTo(StrEnum):
