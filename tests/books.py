@@ -15,7 +15,7 @@ from meter.pricing import Estimate
 from meter.stores.catalogue import OfferedModel, PostgresCatalogue
 from meter.stores.holds import PostgresHolds
 from meter.stores.ledger import LedgerStore
-from meter.stores.postgres import PostgresPool
+from meter.stores.postgres import PostgresConnection, PostgresPool
 from meter.stores.verification import VerificationStore
 from meter.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.servers import Database
@@ -55,6 +55,21 @@ class Payer:
     plain_key: str
 
 
+async def add_key(
+    connection: PostgresConnection, account_id: str, key_id: str, prefix: str, digest: bytes
+) -> None:
+    """A key with one secret, straight into the tables."""
+    await connection.execute(
+        "INSERT INTO credentials (id, account_id, name, prefix) VALUES ($1, $2, 'test', $3)",
+        key_id,
+        account_id,
+        prefix,
+    )
+    await connection.execute(
+        "INSERT INTO credential_secrets (digest, credential_id) VALUES ($1, $2)", digest, key_id
+    )
+
+
 @dataclass
 class Books:
     """A migrated database with one priced model, seen through the real stores."""
@@ -78,14 +93,8 @@ class Books:
             await connection.execute(
                 "INSERT INTO accounts (id, email) VALUES ($1, $1 || '@example.com')", account_id
             )
-            await connection.execute(
-                "INSERT INTO credentials (id, account_id, name, digest, prefix) "
-                "VALUES ($1, $2, 'test', $3, $4)",
-                key.credential_id,
-                account_id,
-                PEPPER.digest(key.plain.reveal()),
-                key.prefix,
-            )
+            digest = PEPPER.digest(key.plain.reveal())
+            await add_key(connection, account_id, key.credential_id, key.prefix, digest)
         if balance_picos:
             first = credit(account_id, "first", balance_picos, "test credit")
             await LedgerStore(self.pool).post_credit(first)
