@@ -7,32 +7,43 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from meter.jwt_belief import jwt_verifier
+from meter.stores.limit_rules import LimitRuleStore
 from prometheus_client import CollectorRegistry
 
 from authz.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot, KeyState
+from authz.counting import Limits
 from authz.decide import Decider, Terms, no_tag
 from authz.health import ComponentHealth, HealthServer
+from authz.last_uses import LastUses
 from authz.limits import RedisLimiter, connect
 from authz.local_limits import LocalLimiter
 from authz.metrics import Metrics
 from authz.principals import PrincipalCache
 from authz.service import CheckService
 from authz.settings import Settings
+from meter.background import background
 from meter.clock import SystemClock
 from meter.crash_points import crash_points_in
 from meter.credentials import Pepper
 from meter.errors import Outage
+from meter.identify import Identifier
+from meter.jwts.verifying import JwtVerifier
+from meter.peers import read_networks
+from meter.ports import CredentialUses
 from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.credential_uses import PostgresCredentialUses
 from meter.stores.holds import PostgresHolds
 from meter.stores.postgres import KEYED_SESSION, is_reachable, open_pool
 from meter.stores.principals import PostgresPrincipals
 from meter.stores.provider_keys import PostgresProviderKeys
 
 if TYPE_CHECKING:
-    from meter.stores.postgres import PostgresPool
+    from meter.stores.limit_rules import LimitRuleStore
+from meter.stores.postgres import PostgresPool
 
 _MS_PER_S: Final = 1_000
 # Examining health must answer while Postgres hangs.
@@ -69,12 +80,30 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         metrics = Metrics(CollectorRegistry())
         limiter = _limiter(settings, metrics)
         closing.push_async_callback(limiter.close)
+        jwts = jwt_verifier(pool, settings)
+        closing.push_async_callback(jwts.close)
         keys = PostgresProviderKeys(pool, master_key)
-        snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, metrics)
+        snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, LimitRuleStore(pool), metrics)
         await _look_first(snapshot)
         refreshing = asyncio.create_task(snapshot.keep_fresh(settings.authz_catalogue_refresh_s))
         closing.callback(refreshing.cancel)
-        decider = _decider(settings, master_key, pool, snapshot, limiter, holds, metrics)
+        uses = LastUses()
+        await closing.enter_async_context(_written(uses, PostgresCredentialUses(pool)))
+        authenticator = _authenticator(settings, master_key, pool, jwts, metrics)
+        limits = Limits(limiter, snapshot, metrics)
+        decider = Decider(
+            authenticator,
+            snapshot,
+            limits,
+            holds,
+            SystemClock(),
+            metrics,
+            _terms(settings),
+            ReportTags.from_master_key(master_key.reveal()).tag
+            if settings.provider_reports
+            else no_tag,
+            uses,
+        )
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
         service = CheckService(decider, SystemClock(), metrics, deadline_after_s, crash_points)
         examination = Examination(pool, snapshot, limiter)
@@ -90,34 +119,39 @@ def _limiter(settings: Settings, metrics: Metrics) -> RedisLimiter:
     return RedisLimiter(redis, local, metrics, timeout_s)
 
 
-def _decider(
+def _authenticator(
     settings: Settings,
     master_key: MasterKey,
     pool: "PostgresPool",
-    snapshot: CatalogueSnapshot,
-    limiter: RedisLimiter,
-    holds: PostgresHolds,
+    jwts: JwtVerifier,
     metrics: Metrics,
-) -> Decider:
+) -> Authenticator:
     principals = PrincipalCache(
         PostgresPrincipals(pool),
         SystemClock(),
         metrics,
         settings.authz_principal_max_age_ms / _MS_PER_S,
+        first_lookups_per_s=settings.authz_first_lookups_per_s,
     )
-    authenticator = Authenticator(Pepper.from_master_key(master_key.reveal()), principals)
-    terms = Terms(settings.authz_floor_tokens, settings.authz_max_body_bytes)
-    tag = ReportTags.from_master_key(master_key.reveal()).tag
-    return Decider(
-        authenticator,
-        snapshot,
-        limiter,
-        holds,
-        SystemClock(),
-        metrics,
-        terms,
-        tag if settings.provider_reports else no_tag,
+    pepper = Pepper.from_master_key(master_key.reveal())
+    return Authenticator(Identifier(pepper, principals, jwts), principals)
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        settings.authz_floor_tokens,
+        settings.authz_max_body_bytes,
+        read_networks(settings.trusted_proxies),
+        settings.authz_refusal_step_ms / _MS_PER_S,
     )
+
+
+@contextlib.asynccontextmanager
+async def _written(uses: LastUses, kept: CredentialUses) -> AsyncIterator[None]:
+    """Write last uses now and then, and what is left at the end."""
+    async with background("last uses", uses.keep_writing(kept)):
+        yield
+    await uses.write(kept)
 
 
 async def _look_first(snapshot: CatalogueSnapshot) -> None:

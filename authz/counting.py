@@ -64,9 +64,7 @@ class Limits:
 
     async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
         """Count one request that costs no tokens."""
-        limits = [
-            limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS
-        ]
+        limits = [limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS]
         return await self._take(limits, 0, 0)
 
     async def _take(

@@ -68,7 +68,9 @@ class PrincipalCache:
         Raises StoreUnavailable, like all of these, when it is not cached and Postgres is away:
         nobody is let in because nobody could be asked.
         """
-        return await self._find(("secret", digest), partial(self._principals.find_by_secret, digest))
+        return await self._find(
+            ("secret", digest), partial(self._principals.find_by_secret, digest)
+        )
 
     async def find_by_pass(self, pass_id: str) -> Principal | None:
         """Behind a JWT of ours."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
-from meter.limits import Rates
+from meter.limits import NO_RATES, Rates
 from meter.scopes import DEFAULT_SCOPES, Scope
 
 Network = IPv4Network | IPv6Network
@@ -47,7 +47,7 @@ class Account:
     is_suspended: bool
     funds: Funds
     created_at: datetime
-    rates: Rates = Rates()
+    rates: Rates = NO_RATES
     may_manage_keys: bool = True
 
 
@@ -58,8 +58,8 @@ class Plan:
     id: str
     name: str
     markup_bps: int
-    rates: Rates = Rates()
-    key_rates: Rates = Rates()
+    rates: Rates = NO_RATES
+    key_rates: Rates = NO_RATES
     max_keys: int = 100
     self_service_scopes: frozenset[Scope] = DEFAULT_SCOPES | {Scope.KEYS_WRITE}
 
@@ -129,6 +129,6 @@ class Principal:
     model_lists: tuple[frozenset[str], ...] = ()
     networks: tuple[Network, ...] | None = None
     ends_at: datetime | None = None
-    key_rates: Rates = Rates()
-    account_rates: Rates = Rates()
+    key_rates: Rates = NO_RATES
+    account_rates: Rates = NO_RATES
     pass_id: str | None = None

@@ -29,6 +29,9 @@ class Rates:
     concurrent_requests: int | None = None
 
 
+NO_RATES: Final = Rates()
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `per_minute` of a kind in any 60 seconds, for all who share the bucket.

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from authz.decision import LimitStatus
+from authz.limits import LimitAnswer, Taking
 from authz.protos.ext_authz_pb2 import (
     Address,
     AttributeContext,
@@ -15,11 +17,12 @@ from authz.protos.ext_authz_pb2 import (
 )
 from authz.request import AuthRequest
 from meter.accounts import Principal
+from meter.clock import Clock
 from meter.credentials import SecretText
 from meter.errors import StoreUnavailable
 from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
 from meter.jwts.verifying import Verified, VerifiedIdentity
-from meter.limits import LimitRule, Rates
+from meter.limits import Limit, LimitRule, Rates
 from meter.pricing import Model, Price
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -186,6 +189,37 @@ class FakeProviderKeys:
         if self.failure is not None:
             raise self.failure
         return None if self.key is None else SecretText(self.key)
+
+
+class FakeLimiter:
+    """Each bucket admits its limit once, and is full again after `clock` went on by a minute."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._used: dict[tuple[str, str], list[float]] = {}
+        self.takings: list[Taking] = []
+
+    def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
+        """Never certain."""
+        return None
+
+    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+        """All or none."""
+        self.takings.extend(takings)
+        now_s = self._clock.monotonic_s()
+        statuses = []
+        for taking in takings:
+            limit = taking.limit
+            used = self._used.setdefault((limit.kind, limit.bucket), [])
+            used[:] = [at_s for at_s in used if at_s > now_s - 60]
+            if len(used) + taking.amount > limit.per_minute:
+                status = LimitStatus(limit.kind, limit.per_minute, 0, 60.0)
+                return LimitAnswer((status,), limit, used[0] + 60 - now_s if used else 60.0, ())
+            left = limit.per_minute - len(used) - taking.amount
+            statuses.append(LimitStatus(limit.kind, limit.per_minute, left, 60.0))
+        for taking in takings:
+            self._used[taking.limit.kind, taking.limit.bucket] += [now_s] * taking.amount
+        return LimitAnswer(tuple(statuses), None, None, ())
 
 
 def to_check(request: AuthRequest) -> bytes:

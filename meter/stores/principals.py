@@ -27,17 +27,19 @@ class PostgresPrincipals:
 
     async def find_by_pass(self, pass_id: str) -> Principal | None:
         """Behind a JWT of ours, by its `jti`."""
-        return await self._find("find_by_pass", pass_id)
+        return await self._find("find_by_pass", pass_id, pass_id)
 
     async def find_by_certificate(self, name: str) -> Principal | None:
         """Behind a client certificate, by its subject alternative name."""
         return await self._find("find_by_certificate", name)
 
     async def find_by_identity(self, identity: VerifiedIdentity) -> Principal | None:
-        """Behind a JWT of another issuer; makes the account at first sight where that is allowed."""
+        """Behind a JWT of another issuer; makes the account at first sight where it may."""
         async with acquire(self._pool) as connection:
             credential_id = await ensure_identity(connection, identity)
-        return None if credential_id is None else await self._find("find_by_credential", credential_id)
+        return (
+            None if credential_id is None else await self._find("find_by_credential", credential_id)
+        )
 
     async def find_issued(self, account_id: str) -> Principal | None:
         """What acts for an account that gave no credential itself."""
@@ -48,17 +50,19 @@ class PostgresPrincipals:
             found = await self._find("find_issued", account_id)
         return found
 
-    async def _find(self, name: str, value: bytes | str) -> Principal | None:
+    async def _find(
+        self, name: str, value: bytes | str, pass_id: str | None = None
+    ) -> Principal | None:
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(query(name), value)
-        return None if row is None else _to_principal(row, value if name == "find_by_pass" else None)
+        return None if row is None else _to_principal(row, pass_id)
 
 
-def _to_principal(row: "Record", pass_id: bytes | str | None) -> Principal:
+def _to_principal(row: "Record", pass_id: str | None) -> Principal:
     networks = row["allowed_addresses"]
     scopes = _scopes(row["scopes"])
     lists = [row["allowed_models"]]
-    if isinstance(pass_id, str):
+    if pass_id is not None:
         scopes &= _scopes(row["pass_scopes"])
         lists.append(row["pass_models"])
     return Principal(
@@ -74,7 +78,7 @@ def _to_principal(row: "Record", pass_id: bytes | str | None) -> Principal:
         ends_at=row["ends_at"],
         key_rates=_rates(row, "key"),
         account_rates=_rates(row, "account"),
-        pass_id=pass_id if isinstance(pass_id, str) else None,
+        pass_id=pass_id,
     )
 
 

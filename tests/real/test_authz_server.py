@@ -22,6 +22,7 @@ from authz.transport import PATH
 from meter.credentials import MintedKey, Pepper, SecretText, mint
 from meter.providers.seal import MasterKey
 from meter.stores.postgres import open_pool
+from tests.books import add_key
 from meter.stores.provider_keys import PostgresProviderKeys
 from tests.fakes import to_check
 from tests.servers import Database
@@ -54,11 +55,7 @@ async def furnish(database: Database) -> MintedKey:
     await connection.execute(
         "INSERT INTO accounts (id, email, balance_picos) VALUES ('u', 'u@example.org', 1e12)"
     )
-    await connection.execute(
-        "INSERT INTO credentials (id, account_id, name, digest, prefix) "
-        "VALUES ($1, 'u', 'k', $2, $3)",
-        *(key.credential_id, digest, key.prefix),
-    )
+    await add_key(connection, "u", key.credential_id, key.prefix, digest)
     await connection.execute(
         "INSERT INTO models (id, name, context_length, max_completion_tokens, listing) "
         "VALUES ('acme/one', 'One', 8000, 4000, '{}')"

@@ -1,6 +1,8 @@
 """Which credential a request presents, and how principals are remembered."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -9,13 +11,17 @@ from prometheus_client import CollectorRegistry
 from authz.authenticate import Authenticator, presented_credential
 from authz.decision import Deny, Reason
 from authz.metrics import Metrics
+from authz.policy import DEFAULT_POLICY, RoutePolicy
 from authz.principals import PrincipalCache
 from authz.request import AuthRequest
 from meter.accounts import Principal
 from meter.clock import ManualClock
 from meter.credentials import Pepper, mint
 from meter.errors import StoreUnavailable
-from tests.fakes import EPOCH, FakePrincipals, principal
+from meter.identify import Identifier
+from meter.jwts.verifying import VerifiedIdentity, VerifiedPass
+from meter.scopes import Scope
+from tests.fakes import EPOCH, FakeJwts, FakePrincipals, principal
 
 PEPPER = Pepper(bytes.fromhex("00" * 32))
 
@@ -29,7 +35,7 @@ def make(
 ) -> tuple[Authenticator, PrincipalCache, ManualClock]:
     clock = ManualClock(EPOCH)
     cache = PrincipalCache(fake, clock, Metrics(CollectorRegistry()), 0.9, max_cached)
-    return Authenticator(PEPPER, cache), cache, clock
+    return Authenticator(Identifier(PEPPER, cache, FakeJwts()), cache), cache, clock
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ async def test_finds_the_principal_of_a_key() -> None:
     key = mint().plain.reveal()
     fake = FakePrincipals({PEPPER.digest(key): principal()})
     authenticator, _, _ = make(fake)
-    found = await authenticator.authenticate(request(("x-api-key", key)))
+    found = await authenticator.authenticate(request(("x-api-key", key)), DEFAULT_POLICY)
     assert isinstance(found, Principal)
 
 
@@ -72,11 +78,11 @@ async def test_malformed_keys_are_refused_like_unknown_ones_but_without_a_look_u
     authenticator, _, _ = make(fake)
     key = mint().plain.reveal()
     answers = [
-        await authenticator.authenticate(request(("x-api-key", text)))
+        await authenticator.authenticate(request(("x-api-key", text)), DEFAULT_POLICY)
         for text in ("sk-or-something", key[:-1] + "!", "Basic x", "tk-ü" * 20)
     ]
     assert fake.lookups == 0
-    answers.append(await authenticator.authenticate(request(("x-api-key", key))))
+    answers.append(await authenticator.authenticate(request(("x-api-key", key)), DEFAULT_POLICY))
     assert fake.lookups == 1
     assert all(one == other for one, other in pairwise(answers))
     assert isinstance(answers[0], Deny)
@@ -88,12 +94,12 @@ async def test_an_answer_is_remembered_for_less_than_a_second() -> None:
     _, cache, clock = make(fake)
     for digest in (b"known", b"unknown"):
         fake.lookups = 0
-        await cache.find_principal(digest)
+        await cache.find_by_secret(digest)
         clock.advance(0.89)
-        await cache.find_principal(digest)
+        await cache.find_by_secret(digest)
         assert fake.lookups == 1
         clock.advance(0.02)
-        await cache.find_principal(digest)
+        await cache.find_by_secret(digest)
         assert fake.lookups == 2
 
 
@@ -101,12 +107,12 @@ async def test_the_age_counts_from_the_beginning_of_the_look_up() -> None:
     fake = FakePrincipals({b"known": principal()})
     _, cache, clock = make(fake)
     fake.gate = asyncio.Event()
-    asking = asyncio.create_task(cache.find_principal(b"known"))
+    asking = asyncio.create_task(cache.find_by_secret(b"known"))
     await asyncio.sleep(0)
     clock.advance(5)
     fake.gate.set()
     await asking
-    await cache.find_principal(b"known")
+    await cache.find_by_secret(b"known")
     assert fake.lookups == 2
 
 
@@ -114,7 +120,7 @@ async def test_many_askers_share_one_look_up_and_may_leave() -> None:
     fake = FakePrincipals({b"known": principal()})
     _, cache, _ = make(fake)
     fake.gate = asyncio.Event()
-    askers = [asyncio.create_task(cache.find_principal(b"known")) for _ in range(5)]
+    askers = [asyncio.create_task(cache.find_by_secret(b"known")) for _ in range(5)]
     await asyncio.sleep(0)
     askers[0].cancel()
     fake.gate.set()
@@ -129,17 +135,89 @@ async def test_an_outage_lets_nobody_in_and_is_not_remembered() -> None:
     _, cache, _ = make(fake)
     fake.is_away = True
     with pytest.raises(StoreUnavailable):
-        await cache.find_principal(b"known")
+        await cache.find_by_secret(b"known")
     fake.is_away = False
-    assert await cache.find_principal(b"known") == principal()
+    assert await cache.find_by_secret(b"known") == principal()
 
 
 async def test_unknown_credentials_do_not_push_out_known_ones() -> None:
     fake = FakePrincipals({b"known": principal()})
     _, cache, _ = make(fake, max_cached=10)
-    await cache.find_principal(b"known")
+    await cache.find_by_secret(b"known")
     for number in range(50):
-        await cache.find_principal(str(number).encode())
+        await cache.find_by_secret(str(number).encode())
     fake.lookups = 0
-    await cache.find_principal(b"known")
+    await cache.find_by_secret(b"known")
     assert fake.lookups == 0
+
+
+async def test_a_pass_ends_when_it_or_its_credential_does() -> None:
+    later = EPOCH + timedelta(minutes=5)
+    for ends_at in (EPOCH, EPOCH + timedelta(hours=1), None):
+        fake = FakePrincipals({"jti": replace(principal(), ends_at=ends_at, pass_id="jti")})
+        identifier = Identifier(PEPPER, fake, FakeJwts({"a.b.c": VerifiedPass("jti", later)}))
+        found = await identifier.identify("a.b.c")
+        assert found is not None and found.pass_id == "jti"
+        assert found.ends_at == min(ends_at or later, later)
+    assert await identifier.identify("a.b.d") is None
+
+
+async def test_another_issuers_jwt_brings_its_own_scopes() -> None:
+    identity = VerifiedIdentity(
+        "sso", "ada", "ada", frozenset({Scope.ADMIN_READ}), None, False, None, EPOCH, EPOCH
+    )
+    fake = FakePrincipals({("sso", "ada"): principal()})
+    identifier = Identifier(PEPPER, fake, FakeJwts({"a.b.c": identity}))
+    found = await identifier.identify("a.b.c")
+    assert found is not None and found.scopes == {Scope.ADMIN_READ} and found.ends_at == EPOCH
+
+
+async def test_a_certificate_counts_only_where_the_route_trusts_it_and_without_a_credential() -> (
+    None
+):
+    key = mint().plain.reveal()
+    by_key = replace(principal(), credential_id="of-the-key")
+    fake = FakePrincipals({"spiffe://a/b": principal(), PEPPER.digest(key): by_key})
+    authenticator, _, _ = make(fake)
+    trusted = RoutePolicy(trusts_certificates=True)
+    bare = replace(request(), certificate="spiffe://a/b")
+    assert await authenticator.authenticate(bare, trusted) == principal()
+    refused = await authenticator.authenticate(bare, DEFAULT_POLICY)
+    assert isinstance(refused, Deny) and refused.reason is Reason.MISSING_API_KEY
+    both = replace(request(("x-api-key", key)), certificate="spiffe://a/b")
+    assert await authenticator.authenticate(both, trusted) == by_key
+    unknown = replace(request(), certificate="spiffe://a/c")
+    refused = await authenticator.authenticate(unknown, trusted)
+    assert isinstance(refused, Deny) and refused.reason is Reason.INVALID_API_KEY
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [("x-tollkeeper-account", "a")] * 2, [("x-tollkeeper-account", "b")]]
+)
+async def test_a_trusted_route_names_one_account(headers: list[tuple[str, str]]) -> None:
+    authenticator, _, _ = make(FakePrincipals({("issued", "a"): principal()}))
+    trusted = RoutePolicy(takes_account_header=True)
+    named = request(("x-tollkeeper-account", "a"), ("authorization", "Bearer dummy"))
+    assert await authenticator.authenticate(named, trusted) == principal()
+    refused = await authenticator.authenticate(request(*headers), trusted)
+    assert isinstance(refused, Deny) and refused.reason is Reason.INVALID_API_KEY
+
+
+async def test_a_flood_of_unknown_keys_neither_grows_nor_asks_more_than_so_often() -> None:
+    fake = FakePrincipals({b"known": principal()})
+    clock = ManualClock(EPOCH)
+    cache = PrincipalCache(fake, clock, Metrics(CollectorRegistry()), 0.9, 50, 20)
+    await cache.find_by_secret(b"known")
+    refused = 0
+    for number in range(10_000):
+        clock.advance(0.001)
+        try:
+            await cache.find_by_secret(number.to_bytes(4, "big"))
+        except StoreUnavailable:
+            refused += 1
+        if number % 500 == 0:
+            # Who was let in before is asked about again all the same.
+            assert await cache.find_by_secret(b"known") == principal()
+    unknown = 10_000 - refused
+    assert 200 <= unknown <= 20 + 20 * 10
+    assert len(cache._unknown) <= 50

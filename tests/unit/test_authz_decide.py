@@ -3,7 +3,10 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +17,13 @@ from authz import wire
 from authz.authenticate import Authenticator
 from authz.body import apply_edits
 from authz.catalogue import CatalogueSnapshot, KeyState
+from authz.counting import Limits
 from authz.decide import ENDPOINTS, DeadlinePassed, Decider, Terms
-from authz.decision import Allow, Decision, Deny, LimitStatus, Reason
-from authz.local_limits import LocalLimiter
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, Reason
+from authz.last_uses import LastUses
+from authz.limits import LimitAnswer
 from authz.metrics import Metrics
+from authz.policy import RouteMisconfigured
 from authz.principals import PrincipalCache
 from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from authz.request import AuthRequest
@@ -27,11 +33,17 @@ from meter.clock import ManualClock
 from meter.credentials import Pepper, mint
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.holds import Refusal
+from meter.identify import Identifier
+from meter.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
 from meter.providers.report_tags import ReportTags
+from meter.scopes import Scope
 from tests.fakes import (
     EPOCH,
     FakeCatalogue,
     FakeHolds,
+    FakeJwts,
+    FakeLimiter,
+    FakeLimitRules,
     FakePrincipals,
     FakeProviderKeys,
     model,
@@ -43,17 +55,6 @@ PEPPER = Pepper(bytes.fromhex("11" * 32))
 KEY = mint().plain.reveal()
 DEADLINE_S = 10.0
 CHAT: dict[str, Any] = {"model": "acme/one", "messages": [{"role": "user", "content": "hi"}]}
-
-
-class LocalOnly:
-    """A limiter without Redis."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self._local = LocalLimiter(clock, 1)
-
-    async def take(self, principal: Principal) -> LimitStatus | None:
-        limit = principal.requests_per_minute
-        return None if limit is None else self._local.take(principal.account_id, limit)
 
 
 @dataclass
@@ -69,6 +70,9 @@ class House:
     metrics: Metrics
     decider: Decider
     service: CheckService
+    rules: FakeLimitRules
+    limiter: FakeLimiter
+    uses: LastUses
 
     def become(self, who: Principal) -> None:
         self.principals.known[PEPPER.digest(KEY)] = who
@@ -107,20 +111,26 @@ async def house() -> House:
         model("acme/search", web_search_picos=4_000_000_000),
         model("acme/one:free", prompt_picos=0, completion_picos=0),
     )
-    snapshot = CatalogueSnapshot(catalogue, keys, metrics)
+    rules, jwts, limiter = FakeLimitRules(), FakeJwts(), FakeLimiter(clock)
+    snapshot = CatalogueSnapshot(catalogue, keys, rules, metrics)
     await snapshot.refresh()
     cache = PrincipalCache(principals, clock, metrics, 0.9)
+    uses = LastUses()
     decider = Decider(
-        Authenticator(PEPPER, cache),
+        Authenticator(Identifier(PEPPER, cache, jwts), cache),
         snapshot,
-        LocalOnly(clock),
+        Limits(limiter, snapshot, metrics),
         holds,
         clock,
         metrics,
         Terms(floor_tokens=16, max_body_bytes=2**20),
+        last_uses=uses,
     )
     service = CheckService(decider, clock, metrics, DEADLINE_S)
-    return House(clock, holds, principals, catalogue, keys, snapshot, metrics, decider, service)
+    return House(
+        clock, holds, principals, catalogue, keys, snapshot, metrics, decider, service, rules,
+        limiter, uses,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "endpoint"), list(ENDPOINTS.items()))
@@ -298,14 +308,182 @@ async def test_a_suspended_account_is_refused(house: House) -> None:
 
 async def test_limits_requests(house: House) -> None:
     house.become(principal(requests_per_minute=2))
-    remaining = [(await house.allow()).limit for _ in range(2)]
-    assert [status and status.remaining for status in remaining] == [1, 0]
+    remaining = [[status.remaining for status in (await house.allow()).limits] for _ in range(2)]
+    assert remaining == [[1], [0]]
     refused = await house.deny()
     assert refused.reason is Reason.RATE_LIMIT_EXCEEDED
-    assert refused.limit is not None
-    assert refused.limit.retry_after_s == pytest.approx(30)
-    house.clock.advance(30)
+    assert refused.retry_after_s == pytest.approx(60)
+    assert "2 requests a minute for this account" in refused.message
+    house.clock.advance(60)
     await house.allow()
+
+
+async def test_counts_the_likely_prompt_in_every_bucket_of_tokens(house: House) -> None:
+    house.become(replace(principal(), key_rates=Rates(9, 900), account_rates=Rates(10, 1_000)))
+    house.rules.rules = (
+        rule("all", AppliesTo.EVERYONE, None, "acme/*", tokens=5_000),
+        rule("other", AppliesTo.EVERYONE, None, "other/*", tokens=1),
+        rule("plan", AppliesTo.PLAN, "standard", None, requests=7, per=CountedPer.ACCOUNT),
+        rule("seen", AppliesTo.KEY, "credential", "acme/two", requests=3, is_shadow=True),
+    )
+    await house.snapshot.refresh()
+    allow = await house.allow({**CHAT, "models": ["acme/two"]})
+    assert {(t.limit.bucket, t.limit.kind.value) for t in house.limiter.takings} == {
+        ("key:credential", "requests"),
+        ("key:credential", "tokens"),
+        ("account:account", "requests"),
+        ("account:account", "tokens"),
+        ("rule:all", "tokens"),
+        ("rule:plan:account:account", "requests"),
+        ("rule:seen", "requests"),
+    }
+    counted = house.holds.placed[allow.hold_id].counted
+    assert set(counted.buckets) == {"key:credential", "account:account", "rule:all"}
+    taken = {t.amount for t in house.limiter.takings if t.limit.kind is LimitKind.TOKENS}
+    assert taken == {counted.tokens}
+    assert all(
+        t.local_amount is not None and t.local_amount > t.amount
+        for t in house.limiter.takings
+        if t.limit.kind is LimitKind.TOKENS
+    )
+
+
+def rule(
+    rule_id: str,
+    applies_to: AppliesTo,
+    applies_id: str | None,
+    pattern: str | None,
+    requests: int | None = None,
+    tokens: int | None = None,
+    per: CountedPer = CountedPer.RULE,
+    is_shadow: bool = False,
+) -> LimitRule:
+    return LimitRule(rule_id, applies_to, applies_id, per, pattern, requests, tokens, is_shadow)
+
+
+@pytest.mark.parametrize(
+    ("who", "changes", "reason"),
+    [
+        ({"ends_at": EPOCH}, {}, Reason.INVALID_API_KEY),
+        ({"scopes": frozenset({Scope.USAGE_READ})}, {}, Reason.INSUFFICIENT_SCOPE),
+        ({"networks": (ip_network("10.0.0.0/8"),)}, {"peer": "192.0.2.1"}, "address"),
+        ({"networks": (ip_network("10.0.0.0/8"),)}, {"peer": ""}, "address"),
+        ({"networks": ()}, {"peer": "10.1.1.1"}, "address"),
+        ({"model_lists": (frozenset({"acme/*"}), frozenset({"acme/two"}))}, {}, "model"),
+    ],
+)
+async def test_what_a_principal_may_not(
+    house: House, who: dict[str, Any], changes: dict[str, Any], reason: Reason | str
+) -> None:
+    named = {"address": Reason.ADDRESS_NOT_ALLOWED, "model": Reason.MODEL_NOT_ALLOWED}
+    expected = named[reason] if isinstance(reason, str) else reason
+    house.become(replace(principal(), **who))
+    assert (await house.deny(**changes)).reason is expected
+    assert not house.holds.placed
+
+
+async def test_a_network_lets_its_own_in(house: House) -> None:
+    house.become(replace(principal(), networks=(ip_network("10.0.0.0/8"),)))
+    await house.allow(peer="10.1.1.1")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason", "status"),
+    [
+        (Refusal.BUDGET_EXCEEDED, Reason.BUDGET_EXCEEDED, 402),
+        (Refusal.TOO_MANY_CONCURRENT, Reason.TOO_MANY_CONCURRENT, 429),
+    ],
+)
+async def test_what_the_store_refuses_besides(
+    house: House, refusal: Refusal, reason: Reason, status: int
+) -> None:
+    house.holds.refusal = refusal
+    told = await house.deny()
+    assert (told.reason, told.reason.value.status) == (reason, status)
+    assert (told.retry_after_s is not None) == (status == 429)
+
+
+async def test_without_metering_nothing_is_held_and_no_key_given_out(house: House) -> None:
+    extensions = {"metering": "off", "scope": "models:read"}
+    sent = {"extensions": extensions, "method": "GET", "path": "/tools?page=1", "body": b""}
+    decision = await house.decide(**sent)
+    assert isinstance(decision, AllowUnmetered)
+    assert (decision.account_id, decision.credential_id) == ("account", "credential")
+    assert not house.holds.placed
+    told = CheckResponse.FromString(wire.from_decision(decision))
+    assert b"planted" not in told.SerializeToString()
+    assert set(told.ok_response.headers_to_remove) == {"authorization", "x-api-key"}
+    said = {h.header.key: h.header.value for h in told.ok_response.headers}
+    assert said["x-tollkeeper-account"] == "account"
+    house.become(replace(principal(), scopes=frozenset({Scope.INFERENCE})))
+    assert (await house.deny(**sent)).reason is Reason.INSUFFICIENT_SCOPE
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {"metering": "of"},
+        {"meterin": "off"},
+        {"scope": "everything"},
+        {"scope": "models:read"},
+        {"account-from": "x-account"},
+        {"metering": ""},
+    ],
+)
+async def test_a_misspelt_route_lets_nobody_through(
+    house: House, extensions: dict[str, str]
+) -> None:
+    with pytest.raises(RouteMisconfigured):
+        await house.decide(extensions=extensions)
+    told = (await answer(house, to_check(replace(request(), extensions=extensions)))).error_response
+    assert told.status.code == 503
+
+
+async def test_a_judgement_of_a_second_ago_is_none(house: House) -> None:
+    house.holds.gate = asyncio.Event()
+    deciding = asyncio.create_task(house.decide())
+    await house.holds.reached.wait()
+    house.clock.advance(0.95)
+    house.holds.gate.set()
+    with pytest.raises(DeadlinePassed):
+        await deciding
+    assert house.holds.released == list(house.holds.placed)
+
+
+async def test_an_unmetered_answer_asks_again_after_a_pause(house: House) -> None:
+    house.become(principal(requests_per_minute=5))
+    gone = asyncio.Event()
+
+    async def sleep_while_limits_are_asked(takings: Any) -> Any:
+        house.principals.known.clear()
+        house.clock.advance(1)
+        gone.set()
+        return LimitAnswer((), None, None, ())
+
+    house.limiter.take = sleep_while_limits_are_asked  # type: ignore[method-assign]
+    assert (await house.deny(extensions={"metering": "off"})).reason is Reason.INVALID_API_KEY
+    assert gone.is_set()
+
+
+async def test_uses_are_noted_for_what_was_let_in(house: House) -> None:
+    await house.allow()
+    house.holds.refusal = Refusal.INSUFFICIENT
+    house.clock.advance(5)
+    await house.deny()
+    written: dict[str, datetime] = {}
+
+    class Kept:
+        async def note(self, latest: Mapping[str, datetime]) -> None:
+            if house.holds.is_away:
+                raise StoreUnavailable("away")
+            written.update(latest)
+
+    house.holds.is_away = True
+    await house.uses.write(Kept())
+    assert not written
+    house.holds.is_away = False
+    await house.uses.write(Kept())
+    assert written == {"credential": EPOCH}
 
 
 async def test_outages_are_exceptions(house: House) -> None:
@@ -341,7 +519,7 @@ async def test_the_catalogue_stays_through_an_outage(house: House) -> None:
 
 async def test_nothing_is_decided_before_the_catalogue_is_loaded() -> None:
     metrics = Metrics(CollectorRegistry())
-    snapshot = CatalogueSnapshot(FakeCatalogue(), FakeProviderKeys(), metrics)
+    snapshot = CatalogueSnapshot(FakeCatalogue(), FakeProviderKeys(), FakeLimitRules(), metrics)
     assert not snapshot.is_loaded
     with pytest.raises(StoreUnavailable):
         _ = snapshot.models
@@ -390,7 +568,11 @@ async def test_an_allowance_on_the_wire(house: House) -> None:
     (header,) = told.ok_response.headers
     assert (header.header.key, header.header.value) == ("authorization", "Bearer sk-or-planted")
     assert header.append_action == 2
-    assert list(told.ok_response.headers_to_remove) == ["x-api-key", "cookie"]
+    assert list(told.ok_response.headers_to_remove) == [
+        "x-api-key",
+        "cookie",
+        "x-tollkeeper-account",
+    ]
     added = {h.header.key: h.header.value for h in told.ok_response.response_headers_to_add}
     assert added["x-ratelimit-limit-requests"] == "100"
     assert added["x-ratelimit-remaining-requests"] == "99"
@@ -520,10 +702,11 @@ TAGS = ReportTags.from_master_key(b"m" * 32)
 
 def tagging(house: House) -> House:
     """The same house where the provider reports about requests."""
+    cache = PrincipalCache(house.principals, house.clock, house.metrics, 0.9)
     decider = Decider(
-        Authenticator(PEPPER, PrincipalCache(house.principals, house.clock, house.metrics, 0.9)),
+        Authenticator(Identifier(PEPPER, cache, FakeJwts()), cache),
         house.snapshot,
-        LocalOnly(house.clock),
+        Limits(house.limiter, house.snapshot, house.metrics),
         house.holds,
         house.clock,
         house.metrics,
