@@ -17,10 +17,10 @@ from authz.counting import Limits
 from authz.decide import Decider, Terms, no_tag
 from authz.health import ComponentHealth, HealthServer
 from authz.last_uses import LastUses
-from authz.limits import RedisLimiter, connect
 from authz.local_limits import LocalLimiter
 from authz.metrics import Metrics
 from authz.principals import PrincipalCache
+from authz.redis_limits import RedisLimiter
 from authz.service import CheckService
 from authz.settings import Settings
 from meter.background import background
@@ -37,6 +37,7 @@ from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.credential_uses import PostgresCredentialUses
 from meter.stores.holds import PostgresHolds
+from meter.stores.limit_windows import connect
 from meter.stores.postgres import KEYED_SESSION, is_reachable, open_pool
 from meter.stores.principals import PostgresPrincipals
 from meter.stores.provider_keys import PostgresProviderKeys
@@ -115,8 +116,9 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
 def _limiter(settings: Settings, metrics: Metrics) -> RedisLimiter:
     timeout_s = settings.authz_redis_timeout_ms / _MS_PER_S
     redis = connect(settings.redis_url.get_secret_value(), timeout_s)
-    local = LocalLimiter(SystemClock(), settings.authz_expected_instances)
-    return RedisLimiter(redis, local, metrics, timeout_s)
+    clock = SystemClock()
+    local = LocalLimiter(clock, settings.authz_expected_instances)
+    return RedisLimiter(redis, local, metrics, timeout_s, clock)
 
 
 def _authenticator(

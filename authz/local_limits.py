@@ -1,34 +1,83 @@
 """Limits counted in this process: what remains while Redis is away."""
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
-from cachetools import LRUCache
-
-from authz.decision import LimitStatus
+from authz.limits import NEVER, LimitAnswer, Standing, Taking, to_answer
+from authz.local_windows import LocalWindow
 from meter.clock import Clock
+from meter.limits import Limit, LimitKind
 
-PERIOD_S: Final = 60.0
-MAX_BUCKETS: Final = 100_000
-# A hundredth of a request forgives the rounding of seconds.
-_SLACK: Final = 0.01
+# A window that is used in every one of its slots takes 2 KiB.
+MAX_BUCKETS: Final = 20_000
+_MICROS_PER_S: Final = 1_000_000
 
 
 class LocalLimiter:
-    """Token buckets for one of several instances, each of which may admit its share only."""
+    """Windows of one among several instances, each of which may admit its share only.
+
+    A share is never nothing: an empty window admits one request, unless it asks for more than the
+    whole limit. What Redis admitted is noted here as well, so that it is not admitted again here.
+    """
 
     def __init__(self, clock: Clock, expected_instances: int) -> None:
         self._clock = clock
         self._instances = expected_instances
-        self._full_at_s: LRUCache[str, float] = LRUCache(MAX_BUCKETS)
+        self._windows: OrderedDict[tuple[LimitKind, str], LocalWindow] = OrderedDict()
 
-    def take(self, account_id: str, limit: int) -> LimitStatus:
-        """Admit one request, or say how long to wait. Never less than one request a minute."""
-        now = self._clock.monotonic_s()
-        share = max(1, limit // self._instances)
-        step_s = PERIOD_S / share
-        full_at = max(self._full_at_s.get(account_id, now), now)
-        spare_s = now + PERIOD_S - (full_at + step_s)
-        if spare_s < -step_s * _SLACK:
-            return LimitStatus(limit, 0, full_at - now, retry_after_s=-spare_s)
-        self._full_at_s[account_id] = full_at + step_s
-        return LimitStatus(limit, int(spare_s / step_s + _SLACK), full_at + step_s - now)
+    def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+        """Admit one check in all of its buckets, or in none."""
+        now_us = self._now_us()
+        judged = [self._judge(taking, now_us) for taking in takings]
+        pairs = list(zip(takings, judged, strict=True))
+        if all(spare >= 0 or taking.limit.is_shadow for taking, (spare, _) in pairs):
+            self.note(takings)
+        resets = [self._window(taking.limit).reset_us(now_us) for taking in takings]
+        return to_answer(
+            takings,
+            [Standing(*judgement, reset) for judgement, reset in zip(judged, resets, strict=True)],
+        )
+
+    def note(self, takings: Sequence[Taking]) -> None:
+        """Count what was admitted, here or by Redis."""
+        now_us = self._now_us()
+        for taking in takings:
+            window = self._window(taking.limit)
+            window.forget(now_us)
+            window.add(now_us, _cost(taking))
+
+    def give_back(self, takings: Sequence[Taking]) -> None:
+        """Undo a `take` of a moment ago: Redis has refused."""
+        for taking in takings:
+            self._window(taking.limit).give_back(_cost(taking))
+
+    def _judge(self, taking: Taking, now_us: int) -> tuple[int, int]:
+        """What the share has left after it, and microseconds until it fits."""
+        window = self._window(taking.limit)
+        total = window.forget(now_us)
+        limit = taking.limit.per_minute
+        spare = max(1, limit // self._instances) - total - _cost(taking)
+        if taking.amount > limit:
+            return spare, NEVER
+        if spare >= 0:
+            return spare, 0
+        return (0, 0) if total == 0 else (spare, window.wait_us(now_us, -spare))
+
+    def _window(self, limit: Limit) -> LocalWindow:
+        key = (limit.kind, limit.bucket)
+        window = self._windows.get(key)
+        if window is not None:
+            self._windows.move_to_end(key)
+            return window
+        if len(self._windows) >= MAX_BUCKETS:
+            self._windows.popitem(last=False)
+        window = self._windows[key] = LocalWindow()
+        return window
+
+    def _now_us(self) -> int:
+        return int(self._clock.monotonic_s() * _MICROS_PER_S)
+
+
+def _cost(taking: Taking) -> int:
+    return max(taking.amount, taking.local_amount or 0)
