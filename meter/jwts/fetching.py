@@ -1,7 +1,28 @@
 """Fetching what issuers publish: over verified TLS, bounded, and never from inside our network."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import re
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import aiohttp
+from aiohttp.abc import AbstractCookieJar
+from yarl import URL
+
+from meter.accounts import Network
+from meter.errors import InvalidRequest, IssuerUnavailable, JwtRefused
+from meter.jwts.addresses import may_connect
+from meter.jwts.reading import read_object
+
+MAX_DOCUMENT_BYTES: Final = 262_144
+MAX_URL_CHARS: Final = 500
+FETCH_TIMEOUT_S: Final = 5.0
+_PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_URL_CHARS}}}")
+_HEADERS: Final = {"accept": "application/json", "accept-encoding": "identity"}
+
+_AddressInfo = tuple[Any, ...]
 
 
 class DocumentSource(Protocol):
@@ -10,3 +31,103 @@ class DocumentSource(Protocol):
     async def fetch_object(self, url: str) -> Mapping[str, Any]:
         """The JSON object at an https address. Raises IssuerUnavailable."""
         ...
+
+
+def read_https_url(text: str) -> URL:
+    """An address to fetch from. Raises InvalidRequest for any that says more than where it is."""
+    if _PLAIN.fullmatch(text) is None:
+        raise InvalidRequest(f"an address is 1 to {MAX_URL_CHARS} printable ASCII characters")
+    try:
+        url = URL(text)
+    except ValueError:
+        raise InvalidRequest("this is no address") from None
+    if url.scheme != "https" or not url.host:
+        raise InvalidRequest("an https:// address is needed")
+    if url.user is not None or url.password is not None or url.fragment:
+        raise InvalidRequest("an address with a user, a password or a fragment is not fetched")
+    return url
+
+
+class IssuerDocuments:
+    """Implements `DocumentSource`: one GET, no redirects, no proxies, no cookies, no compression.
+
+    Addresses are judged where each connection is made, so that a name which changes its mind
+    between two look-ups gains nothing. `extra_ca_file` is trusted beside the system's roots.
+    Raises InvalidRequest if that file cannot be read.
+    """
+
+    def __init__(
+        self,
+        allowed_networks: Sequence[Network] = (),
+        extra_ca_file: Path | None = None,
+        timeout_s: float = FETCH_TIMEOUT_S,
+    ) -> None:
+        self._allowed_networks = tuple(allowed_networks)
+        self._tls = _verifying_context(extra_ca_file)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def fetch_object(self, url: str) -> Mapping[str, Any]:
+        """The JSON object at an https address. Raises IssuerUnavailable."""
+        try:
+            return read_object(await self._get(read_https_url(url)), "document")
+        except (InvalidRequest, JwtRefused) as error:
+            raise IssuerUnavailable(f"{url!a}: {error}") from None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise IssuerUnavailable(f"{url!a}: {_describe(error)}") from error
+
+    async def _get(self, url: URL) -> bytes:
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls, use_dns_cache=False, force_close=True, socket_factory=self._open_socket
+        )
+        jar: AbstractCookieJar = aiohttp.DummyCookieJar()
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=jar,
+                trust_env=False,
+                auto_decompress=False,
+                timeout=self._timeout,
+            ) as session,
+            session.get(url, headers=_HEADERS, allow_redirects=False) as response,
+        ):
+            return await _read(response)
+
+    def _open_socket(self, address_info: _AddressInfo) -> socket.socket:
+        """Called with the very address that the connection is about to be made to."""
+        family, kind, protocol, _name, where = address_info
+        if not may_connect(str(where[0]), self._allowed_networks):
+            raise OSError("an address that is not public and not allowed is not connected to")
+        return socket.socket(family, kind, protocol)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    if response.status != 200:
+        raise IssuerUnavailable(f"{response.url} answered with status {response.status}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise IssuerUnavailable(f"{response.url} answered compressed, unasked")
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise IssuerUnavailable(f"{response.url} answered more than {MAX_DOCUMENT_BYTES} bytes")
+    return bytes(body)
+
+
+def _verifying_context(extra_ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if extra_ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=extra_ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidRequest(f"the CA file {extra_ca_file} cannot be read: {error}") from error
+    return context
+
+
+def _describe(error: Exception) -> str:
+    """What went wrong in a word or two: messages of libraries may quote what was answered."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return "its certificate is not one that is trusted"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"it cannot be connected to ({error.os_error.strerror or error.os_error})"
+    return f"it did not answer properly ({type(error).__name__})"

@@ -1,82 +1,32 @@
 """Believing a JWT, or not: the one place where a JWT becomes an identity."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
-
 from meter.clock import Clock
+from meter.errors import JwtRefused
 from meter.jwts.fetching import DocumentSource
+from meter.jwts.foreign import ForeignJwts
 from meter.jwts.issuers import IssuerStore
-from meter.scopes import Scope
+from meter.jwts.memory import Memory, Remembered, digest_of
+from meter.jwts.passes import OwnIssuer, OwnKeys, OwnPasses
+from meter.jwts.reading import MAX_JWT_CHARS, UnverifiedJwt, read_jwt
+from meter.jwts.verified import Examination, Verified, VerifiedIdentity, VerifiedPass
 
-
-@dataclass(frozen=True, slots=True)
-class VerifiedPass:
-    """A JWT of ours that is signed and not over; whether it is revoked is for the books to say.
-
-    `ends_at` is its `exp` and the leeway: from then on it is refused.
-    """
-
-    pass_id: str
-    ends_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedIdentity:
-    """Whom a JWT of another issuer speaks for. `subject` means nothing without `issuer_id`.
-
-    `account_subject` is what tells the issuer's accounts apart. `plan_id` is the plan that the
-    claims ask for, None where plans are not the issuer's business; `first_plan_id` is the one for
-    an account made now, None for the usual one. `ends_at` is its `exp` and the leeway. `name` and
-    `email` are for display only.
-    """
-
-    issuer_id: str
-    subject: str
-    account_subject: str
-    scopes: frozenset[Scope]
-    plan_id: str | None
-    may_create: bool
-    name: str | None
-    ends_at: datetime
-    issued_at: datetime
-    first_plan_id: str | None = None
-    email: str | None = None
-
-
-Verified = VerifiedPass | VerifiedIdentity
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What came of a JWT; `reason` says why it was refused, for operators only."""
-
-    verified: Verified | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class OwnIssuer:
-    """We ourselves: the `iss` and `aud` of passes."""
-
-    url: str
-    audience: str
-
-
-class OwnKeys(Protocol):
-    """Where our published signing keys are kept."""
-
-    async def load_public_keys(self) -> Mapping[str, Mapping[str, Any]]:
-        """JWKs by `kid`. Raises StoreUnavailable."""
-        ...
+__all__ = [
+    "Examination",
+    "JwtVerifier",
+    "OwnIssuer",
+    "OwnKeys",
+    "Verified",
+    "VerifiedIdentity",
+    "VerifiedPass",
+]
 
 
 class JwtVerifier:
-    """Believes passes and the JWTs of issuers that are enabled.
+    """Believes passes, and the JWTs of issuers that are enabled.
 
-    `own` and `own_keys` None: no passes. Nothing runs in the background before the first JWT;
-    `close()` ends what does.
+    `own` and `own_keys` None: no passes. A JWT that was verified is remembered by its digest, so
+    that its signature is checked once; whether its issuer is still enabled on the same terms, and
+    still has the key that signed it, is looked at every time.
     """
 
     def __init__(
@@ -87,7 +37,9 @@ class JwtVerifier:
         own: OwnIssuer | None = None,
         own_keys: OwnKeys | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._foreign = ForeignJwts(issuers, documents, clock)
+        self._own = OwnPasses(own, own_keys, clock) if own and own_keys else None
+        self._memory = Memory(clock)
 
     async def verify(self, text: str) -> Verified | None:
         """The identity behind a JWT; None for anything that is not good, without a reason.
@@ -99,8 +51,30 @@ class JwtVerifier:
 
     async def examine(self, text: str) -> Examination:
         """As `verify`, with the reason of a refusal, which never quotes the signature."""
-        raise NotImplementedError
+        if len(text) > MAX_JWT_CHARS:
+            return Examination(None, f"it is longer than {MAX_JWT_CHARS} characters")
+        digest = digest_of(text)
+        remembered = self._memory.find(digest)
+        if remembered is None or not await self._still_stands(remembered):
+            try:
+                remembered = await self._judge(read_jwt(text))
+            except JwtRefused as refusal:
+                return Examination(None, str(refusal))
+            self._memory.keep(digest, remembered)
+        return remembered.examination
 
     async def close(self) -> None:
-        """End fetches that are under way."""
-        raise NotImplementedError
+        """End what is under way: nothing is fetched or loaded any more."""
+        await self._foreign.close()
+        if self._own is not None:
+            await self._own.close()
+
+    async def _judge(self, unverified: UnverifiedJwt) -> Remembered:
+        if self._own is not None and self._own.is_ours(unverified):
+            return await self._own.judge(unverified)
+        return await self._foreign.judge(unverified)
+
+    async def _still_stands(self, remembered: Remembered) -> bool:
+        if self._own is not None and remembered.issuer is None:
+            return await self._own.still_stands(remembered)
+        return await self._foreign.still_stands(remembered)

@@ -1,0 +1,85 @@
+"""A small table of the store, held in memory and never older than a stated age."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from meter.clock import Clock
+from meter.errors import StoreUnavailable
+
+RELOAD_AFTER_S: Final = 0.5
+MAX_AGE_S: Final = 0.9
+LOAD_TIMEOUT_S: Final = 2.0
+_MAX_LOADS: Final = 2
+
+T = TypeVar("T")
+
+
+class Fresh(Generic[T]):
+    """What a loader gave. Ages count from when its load began, and go on while we are stopped.
+
+    It is loaded when it is asked for, by one task at a time. From RELOAD_AFTER_S on it is
+    reloaded beside the answer; from MAX_AGE_S on nobody is answered from it any more, so that a
+    process which was stopped and woke up asks first.
+    """
+
+    def __init__(self, load: Callable[[], Awaitable[T]], clock: Clock) -> None:
+        self._load = load
+        self._clock = clock
+        self._loaded: tuple[T] | None = None
+        self._began_s = -math.inf
+        self._loading: asyncio.Task[None] | None = None
+
+    async def get(self) -> T:
+        """The table. Raises StoreUnavailable where it is too old and cannot be loaded."""
+        if self._age_s() > RELOAD_AFTER_S:
+            self._start()
+        for _ in range(_MAX_LOADS):
+            if self._loaded is not None and self._age_s() <= MAX_AGE_S:
+                return self._loaded[0]
+            await self._wait(self._start())
+        if self._loaded is not None and self._age_s() <= MAX_AGE_S:
+            return self._loaded[0]
+        raise StoreUnavailable("what is known is too old, and loading it takes too long")
+
+    async def reload(self) -> T:
+        """The table as a load from now on gives it, however young the present one is."""
+        if self._loading is not None:
+            await self._wait(self._loading)
+        await self._wait(self._start())
+        return await self.get()
+
+    async def close(self) -> None:
+        """End a load that is under way."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+
+    def _age_s(self) -> float:
+        return self._clock.monotonic_s() - self._began_s
+
+    def _start(self) -> "asyncio.Task[None]":
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(self._run())
+            self._loading.add_done_callback(self._finish)
+        return self._loading
+
+    async def _run(self) -> None:
+        began_s = self._clock.monotonic_s()
+        self._loaded = (await self._load(),)
+        self._began_s = began_s
+
+    def _finish(self, done: "asyncio.Task[None]") -> None:
+        self._loading = None
+        if not done.cancelled():
+            # Where nobody waits, nobody looks at the failure; the loop would complain.
+            done.exception()
+
+    @staticmethod
+    async def _wait(load: "asyncio.Task[None]") -> None:
+        """Wait without taking the load from the others who wait for it."""
+        done, _ = await asyncio.wait({load}, timeout=LOAD_TIMEOUT_S)
+        if not done:
+            raise StoreUnavailable(f"nothing was loaded within {LOAD_TIMEOUT_S} s")
+        load.result()

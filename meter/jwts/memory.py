@@ -1,0 +1,84 @@
+"""JWTs whose signatures were checked before, by digest. Bounded in number and in time."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cachetools import TLRUCache
+
+from meter.clock import Clock
+from meter.jwts.issuers import Issuer
+from meter.jwts.keys import VerifyingKey
+from meter.jwts.signature import BadSignature
+from meter.jwts.verified import Examination, Verified
+
+MAX_REMEMBERED: Final = 100_000
+MAX_REMEMBERED_S: Final = 600
+MAX_REFUSED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What came of a JWT, and what that rests on: it holds as long as these are as they were.
+
+    `issuer` None means that it is ours. `ends_at` None means that no time changes it.
+    """
+
+    examination: Examination
+    issuer: Issuer | None
+    kid: str | None
+    key: VerifyingKey
+    ends_at: datetime | None
+
+
+def sign_off(
+    identify: Callable[[], Verified], kid: str | None, key: VerifyingKey, issuer: Issuer | None
+) -> Remembered:
+    """What a signature check came to, worth remembering. Raises JwtRefused for the rest."""
+    try:
+        verified = identify()
+    except BadSignature as refusal:
+        return Remembered(Examination(None, str(refusal)), issuer, kid, key, None)
+    return Remembered(Examination(verified, "it is good"), issuer, kid, key, verified.ends_at)
+
+
+_Cache = TLRUCache[bytes, Remembered]
+
+
+def digest_of(text: str) -> bytes:
+    """By what a JWT is remembered: whoever reads the memory cannot use what is in it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class Memory:
+    """Remembers good JWTs, and apart from them those with a bad signature."""
+
+    def __init__(self, clock: Clock, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._clock = clock
+        self._good = _cache(max_remembered, clock)
+        self._bad = _cache(min(MAX_REFUSED, max_remembered), clock)
+
+    def find(self, digest: bytes) -> Remembered | None:
+        """What came of it, unless it has ended since."""
+        found = self._good.get(digest) or self._bad.get(digest)
+        if found is None or (found.ends_at is not None and found.ends_at <= self._clock.now()):
+            return None
+        return found
+
+    def keep(self, digest: bytes, remembered: Remembered) -> None:
+        """Remember it for MAX_REMEMBERED_S at most."""
+        is_good = remembered.examination.verified is not None
+        (self._good if is_good else self._bad)[digest] = remembered
+
+    def __len__(self) -> int:
+        return len(self._good) + len(self._bad)
+
+
+def _cache(max_remembered: int, clock: Clock) -> _Cache:
+    return TLRUCache(
+        max_remembered,
+        ttu=lambda _digest, _remembered, now_s: now_s + MAX_REMEMBERED_S,
+        timer=clock.monotonic_s,
+    )

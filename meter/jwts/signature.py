@@ -1,0 +1,48 @@
+"""The one call of PyJWT: signature, issuer and audience. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jwt
+
+from meter.errors import JwtRefused
+from meter.jwts.keys import VerifyingKey
+from meter.jwts.reading import UnverifiedJwt
+
+# Times are judged in `claims`, by the injected clock and as whole numbers only.
+_OPTIONS: Final = {
+    "require": ["iss", "aud", "sub", "exp", "iat"],
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "enforce_minimum_key_length": True,
+}
+
+
+class BadSignature(JwtRefused):
+    """The key did not make this signature; the same JWT and key will never say otherwise."""
+
+
+def check_signature(
+    unverified: UnverifiedJwt, key: VerifyingKey, issuer: str, audiences: frozenset[str]
+) -> Mapping[str, Any]:
+    """The claims, now believed to be the issuer's. Raises JwtRefused.
+
+    The key decides which algorithms there are; the header only picks one of them.
+    """
+    bound = key.by_algorithm.get(unverified.header.alg)
+    if bound is None:
+        raise JwtRefused(f"its key is not one for {unverified.header.alg}")
+    try:
+        return jwt.decode(
+            unverified.text,
+            key=bound,
+            algorithms=[bound.algorithm_name],
+            issuer=issuer,
+            audience=audiences,
+            options=_OPTIONS,  # type: ignore[arg-type]  # Its own type is not exported.
+        )
+    except jwt.InvalidSignatureError:
+        raise BadSignature("its signature is not the issuer's") from None
+    except jwt.PyJWTError as error:
+        raise JwtRefused(f"PyJWT refuses it: {error}") from None
