@@ -1,0 +1,112 @@
+"""How long what was revoked is still let in, at every door, under load."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.access.desk import AdminDesk, Credential
+from bench.access.doors import Door
+
+ASK_EVERY_S: Final = 0.03
+KNOWN_AFTER_S: Final = 0.3
+# Credentials of a batch end at different moments of a cache's life.
+SPREAD_S: Final = 0.9
+WATCHED_S: Final = 1.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Watch:
+    """What one credential met at one door; instants are of the monotonic clock."""
+
+    credential: Credential
+    door: str
+    ended_at_s: float | None = None
+    was_let_in: bool = False
+    let_in_until_s: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def window_s(self) -> float:
+        """How long after its end a request was still let in."""
+        assert self.ended_at_s is not None
+        return max(0.0, self.let_in_until_s - self.ended_at_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What a campaign measured."""
+
+    watches: list[Watch]
+
+    def row(self, door: str) -> dict[str, float | int]:
+        """Revocations seen at a door, and the window's p50, p99 and most, in milliseconds."""
+        found = sorted(watch.window_s for watch in self.watches if watch.door == door)
+        return {
+            "revocations": len(found),
+            "p50_ms": round(found[len(found) // 2] * 1000),
+            "p99_ms": round(found[min(len(found) - 1, int(len(found) * 0.99))] * 1000),
+            "most_ms": round(found[-1] * 1000),
+        }
+
+
+async def measure_windows(
+    desk: AdminDesk, doors: dict[str, Door], count: int, at_once: int, seed: int, say: Say
+) -> Windows:
+    """Revoke `count` credentials, so many at a time, each watched at every door."""
+    chosen = random.Random(seed)
+    watches: list[Watch] = []
+    await desk.open_account("revoked")
+    for begin in range(0, count, at_once):
+        credentials = await asyncio.gather(
+            *(_make(desk, number) for number in range(begin, min(count, begin + at_once)))
+        )
+        batch = [Watch(credential, door) for credential in credentials for door in doors]
+        asking = [asyncio.create_task(_ask(watch, doors[watch.door])) for watch in batch]
+        await asyncio.sleep(KNOWN_AFTER_S)
+        await asyncio.gather(
+            *(_end(desk, one, batch, chosen.uniform(0, SPREAD_S)) for one in credentials)
+        )
+        await asyncio.sleep(WATCHED_S)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        watches += batch
+        say(f"{min(count, begin + at_once)} of {count} revoked")
+    return Windows(watches)
+
+
+def _make(desk: AdminDesk, number: int) -> Awaitable[Credential]:
+    if number % 3 == 0:
+        return desk.key("revoked")
+    return desk.jwt("revoked") if number % 3 == 1 else desk.suspendable(f"suspended-{number}")
+
+
+async def _end(
+    desk: AdminDesk, credential: Credential, batch: Sequence[Watch], after_s: float
+) -> None:
+    await asyncio.sleep(after_s)
+    await desk.ask(*credential.ending)
+    ended_at_s = time.monotonic()
+    for watch in batch:
+        if watch.credential is credential:
+            watch.ended_at_s = ended_at_s
+
+
+async def _ask(watch: Watch, door: Door) -> None:
+    while True:
+        asked_at_s = time.monotonic()
+        try:
+            is_let_in = await door.lets_in(watch.credential.text)
+        except Exception as error:
+            watch.failures.append(type(error).__name__)
+        else:
+            if is_let_in:
+                watch.was_let_in = True
+                # What was asked before the end may be answered after it.
+                watch.let_in_until_s = asked_at_s
+        await asyncio.sleep(ASK_EVERY_S)
