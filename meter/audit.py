@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,10 @@ class Actor:
 
     name: str
     account_id: str | None = None
+
+
+# Whoever runs a command beside the meter, or the meter itself.
+SYSTEM: Final = Actor("system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,12 @@ class AuditLine:
     subject: str
     account_id: str | None
     detail: Mapping[str, Any]
+
+
+def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a change changed, as a line tells it: each member that differs, from what to what."""
+    return {
+        name: {"from": before.get(name), "to": value}
+        for name, value in after.items()
+        if value != before.get(name)
+    }

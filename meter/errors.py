@@ -7,6 +7,7 @@
     ├── InvalidRequest         a command that cannot be carried out as it was given
     ├── NotFound               the named thing does not exist (or belongs to somebody else)
     ├── Conflict               the command contradicts what is already recorded
+    ├── NotPermitted           the caller may not do this, whoever else may
     ├── BrokenInvariant        the books contradict themselves: stop, do not guess
     ├── SealBroken             a sealed secret does not open under this master key
     ├── JwtRefused             a JWT that is not believed
@@ -38,6 +39,10 @@ class NotFound(MeterError):
 
 class Conflict(MeterError):
     """The command contradicts what is already recorded, such as a reused idempotency key."""
+
+
+class NotPermitted(MeterError):
+    """The caller may not do this; the message says what stands against it."""
 
 
 class BrokenInvariant(MeterError):
@@ -72,7 +77,7 @@ class ProviderUnavailable(Outage):
 
 
 class IssuerUnavailable(Outage):
-    """An issuer of JWTs does not answer, or answers what cannot be believed; the message says why."""
+    """An issuer of JWTs does not answer, or answers what cannot be believed, as the message says."""
 
 
 class EnvoyUnavailable(Outage):

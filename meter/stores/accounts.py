@@ -1,13 +1,22 @@
 """Accounts in Postgres."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
 from meter.accounts import Account, Funds
+from meter.audit import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, InvalidRequest, NotFound
+from meter.keys import told_rates
+from meter.limits import Rates
+from meter.stores.audit import write_audit
+from meter.stores.plans import rate_columns, rates_of
 from meter.stores.postgres import PostgresPool, acquire, query
+
+Amend = Callable[[Account], Account]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +28,8 @@ class NewAccount:
     name: str | None
     plan_id: str
     markup_bps: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Amendment:
-    """New terms of an account: only what is named in `changes` changes."""
-
-    changes: frozenset[str]
-    name: str | None = None
-    plan_id: str | None = None
-    markup_bps: int | None = None
+    rates: Rates = field(default_factory=Rates)
+    may_manage_keys: bool = True
 
 
 class AccountStore:
@@ -37,19 +38,23 @@ class AccountStore:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def create(self, new: NewAccount) -> Account:
+    async def create(self, actor: Actor, new: NewAccount) -> Account:
         """Open an account; raises Conflict for a taken id or email, InvalidRequest for its plan."""
         values = (new.id, new.email, new.name, new.plan_id, new.markup_bps)
-        async with acquire(self._pool) as connection:
+        terms = (*rate_columns(new.rates), new.may_manage_keys)
+        async with acquire(self._pool) as connection, connection.transaction():
             try:
-                row = await connection.fetchrow(query("create_account"), *values)
+                row = await connection.fetchrow(query("create_account"), *values, *terms)
             except asyncpg.UniqueViolationError as error:
                 taken = "email" if error.constraint_name == "accounts_email" else "id"
                 raise Conflict(f"a user with this {taken} exists already") from None
             except asyncpg.ForeignKeyViolationError:
                 raise _no_plan(new.plan_id) from None
-        assert row is not None
-        return _account(row)
+            assert row is not None
+            account = _account(row)
+            detail = {"email": account.email, **_told(account)}
+            await write_audit(connection, actor, _event("user.created", account.id, detail))
+        return account
 
     async def get(self, account_id: str) -> Account:
         """The account; raises NotFound."""
@@ -68,28 +73,33 @@ class AccountStore:
             )
         return [_account(row) for row in rows]
 
-    async def amend(self, account_id: str, amendment: Amendment) -> Account:
+    async def amend(self, actor: Actor, account_id: str, amend: Amend) -> Account:
         """Change an account's terms; raises NotFound, and InvalidRequest for an unknown plan."""
-        async with acquire(self._pool) as connection:
-            try:
-                row = await connection.fetchrow(
-                    query("amend_account"),
-                    account_id,
-                    "name" in amendment.changes,
-                    amendment.name,
-                    amendment.plan_id,
-                    "markup_bps" in amendment.changes,
-                    amendment.markup_bps,
-                )
-            except asyncpg.ForeignKeyViolationError:
-                raise _no_plan(amendment.plan_id) from None
-        return _found(row, account_id)
+        return await self._change(actor, account_id, "user.changed", amend)
 
-    async def set_suspended(self, account_id: str, is_suspended: bool) -> Account:
+    async def set_suspended(self, actor: Actor, account_id: str, is_suspended: bool) -> Account:
         """Suspend or resume; holds are judged by it at once. Raises NotFound."""
-        async with acquire(self._pool) as connection:
-            row = await connection.fetchrow(query("suspend_account"), account_id, is_suspended)
-        return _found(row, account_id)
+        action = "user.suspended" if is_suspended else "user.resumed"
+        return await self._change(
+            actor, account_id, action, lambda before: replace(before, is_suspended=is_suspended)
+        )
+
+    async def _change(self, actor: Actor, account_id: str, action: str, amend: Amend) -> Account:
+        """Nothing is written, and nothing told, where nothing changes."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            before = _found(
+                await connection.fetchrow(query("lock_account"), account_id), account_id
+            )
+            after = amend(before)
+            changes = changes_between(_told(before), _told(after))
+            if not changes:
+                return before
+            try:
+                await connection.execute(query("save_account"), *_columns(after))
+            except asyncpg.ForeignKeyViolationError:
+                raise _no_plan(after.plan_id) from None
+            await write_audit(connection, actor, _event(action, account_id, changes))
+        return after
 
 
 def user_not_found(account_id: str) -> NotFound:
@@ -97,7 +107,7 @@ def user_not_found(account_id: str) -> NotFound:
     return NotFound(f"there is no user '{account_id}'")
 
 
-def _no_plan(plan_id: str | None) -> InvalidRequest:
+def _no_plan(plan_id: str) -> InvalidRequest:
     return InvalidRequest(f"there is no plan '{plan_id}'")
 
 
@@ -117,4 +127,33 @@ def _account(row: asyncpg.Record) -> Account:
         is_suspended=row["is_suspended"],
         funds=Funds(row["balance_picos"], row["held_picos"]),
         created_at=row["created_at"],
+        rates=rates_of(row),
+        may_manage_keys=row["may_manage_keys"],
     )
+
+
+def _columns(account: Account) -> tuple[object, ...]:
+    return (
+        account.id,
+        account.name,
+        account.plan_id,
+        account.markup_bps,
+        *rate_columns(account.rates),
+        account.may_manage_keys,
+        account.is_suspended,
+    )
+
+
+def _event(action: str, account_id: str, detail: dict[str, Any]) -> AuditEvent:
+    return AuditEvent(action, f"user:{account_id}", account_id, detail)
+
+
+def _told(account: Account) -> dict[str, Any]:
+    return {
+        "name": account.name,
+        "plan": account.plan_id,
+        "markup_bps": account.markup_bps,
+        **told_rates(account.rates),
+        "may_manage_keys": account.may_manage_keys,
+        "is_suspended": account.is_suspended,
+    }

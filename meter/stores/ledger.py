@@ -5,9 +5,12 @@ from dataclasses import replace
 import asyncpg
 
 from meter.accounts import Funds
+from meter.audit import SYSTEM, Actor, AuditEvent
 from meter.ledger.postings import Posting
+from meter.money import format_usd
 from meter.statements import CreditPosted, RequestFacts, Transaction
 from meter.stores.accounts import user_not_found
+from meter.stores.audit import write_audit
 from meter.stores.ledger_writes import write_postings
 from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
 from meter.top_up import check_credit, check_replay
@@ -19,7 +22,7 @@ class LedgerStore:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def post_credit(self, posting: Posting) -> CreditPosted:
+    async def post_credit(self, posting: Posting, actor: Actor = SYSTEM) -> CreditPosted:
         """Post a credit or adjustment once, however often it is asked for.
 
         Raises NotFound for an unknown account, and what `meter.top_up` raises: the account's
@@ -34,7 +37,9 @@ class LedgerStore:
                 check_replay(posting, int(before["amount_picos"]), before["reason"])
                 return _credit_posted(posting, before, was_replayed=True)
             check_credit(posting, funds)
-            return await _append(connection, posting)
+            posted = await _append(connection, posting)
+            await write_audit(connection, actor, _event(posting))
+            return posted
 
     async def list_transactions(
         self, account_id: str, before: int | None, limit: int
@@ -68,6 +73,16 @@ async def _append(connection: PostgresConnection, posting: Posting) -> CreditPos
     )
     assert row is not None
     return _credit_posted(posting, row, was_replayed=False)
+
+
+def _event(posting: Posting) -> AuditEvent:
+    detail = {
+        "posting_id": str(posting.id),
+        "type": posting.template.value,
+        "amount": format_usd(posting.customer_picos),
+        "reason": posting.reason,
+    }
+    return AuditEvent("credit.posted", f"user:{posting.account_id}", posting.account_id, detail)
 
 
 def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) -> CreditPosted:

@@ -29,10 +29,12 @@ class OperatorStore:
         async with acquire(self._pool) as connection:
             await connection.execute(query("put_operator"), name, operator_digest(token.reveal()))
 
-    async def is_operator(self, token: str) -> bool:
-        """Whether the token is accepted now; every wrong one takes the same time."""
+    async def find_operator(self, token: str) -> str | None:
+        """Whose token this is; None for every wrong one, which all take the same time."""
         presented = operator_digest(token)
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(query("list_operator_digests"), MOST_OPERATORS)
-        matches = [hmac.compare_digest(presented, bytes(row["digest"])) for row in rows]
-        return any(matches)
+        matches = [
+            str(row["name"]) for row in rows if hmac.compare_digest(presented, bytes(row["digest"]))
+        ]
+        return matches[0] if matches else None

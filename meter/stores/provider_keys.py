@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from meter.audit import SYSTEM, Actor, AuditEvent
 from meter.credentials import SecretText
 from meter.errors import Conflict, InvalidRequest, SealBroken
 from meter.providers.seal import MasterKey, SealContext
+from meter.stores.audit import write_audit
 from meter.stores.postgres import PostgresPool, acquire, query
 
 if TYPE_CHECKING:
@@ -45,7 +47,12 @@ class PostgresProviderKeys:
         return None if row is None else self._open(row)
 
     async def set_key(
-        self, provider: str, owner: str, plain: SecretText, may_replace_sealed: bool = False
+        self,
+        provider: str,
+        owner: str,
+        plain: SecretText,
+        may_replace_sealed: bool = False,
+        actor: Actor = SYSTEM,
     ) -> int:
         """Seal and store a key; returns its version, which stays when the key is the same.
 
@@ -63,8 +70,11 @@ class PostgresProviderKeys:
             status = await connection.execute(
                 query("save_provider_key"), provider, owner, new_version, sealed, _hint(plain)
             )
-        if status.endswith(" 0"):
-            raise Conflict("another key was stored at the same moment; look and set it again")
+            if status.endswith(" 0"):
+                raise Conflict("another key was stored at the same moment; look and set it again")
+            detail = {"key_version": new_version}
+            event = AuditEvent("provider.key_set", f"provider:{provider}", None, detail)
+            await write_audit(connection, actor, event)
         return new_version
 
     def _is_same(self, stored: "Record", plain: SecretText, may_be_sealed: bool) -> bool:

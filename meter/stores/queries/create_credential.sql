@@ -1,4 +1,6 @@
--- Stores a credential's digest; the days until it expires are counted by the database's clock.
-INSERT INTO credentials (id, account_id, name, digest, prefix, allowed_models, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(days => $7))
-RETURNING id, account_id, name, prefix, allowed_models, expires_at, revoked_at, created_at
+-- Makes a key; its secret is stored beside it.
+INSERT INTO credentials (id, account_id, name, prefix, kind, scopes, allowed_models,
+                         allowed_addresses, expires_at, requests_per_minute, tokens_per_minute,
+                         concurrent_requests, budget_day_picos, budget_week_picos,
+                         budget_month_picos, budget_total_picos, tags, created_by)
+VALUES ($1, $2, $3, $4, 'key', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::jsonb, $17)

@@ -1,3 +1,4 @@
 -- One account with its funds.
-SELECT id, email, name, plan_id, markup_bps, is_suspended, balance_picos, held_picos, created_at
+SELECT id, email, name, plan_id, markup_bps, is_suspended, balance_picos, held_picos, created_at,
+       requests_per_minute, tokens_per_minute, concurrent_requests, may_manage_keys
 FROM accounts WHERE id = $1

@@ -1,2 +1,2 @@
--- The digests of the operator tokens that are accepted.
-SELECT digest FROM operators ORDER BY name LIMIT $1
+-- The names and digests of the operator tokens that are accepted.
+SELECT name, digest FROM operators ORDER BY name LIMIT $1

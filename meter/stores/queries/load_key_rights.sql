@@ -1,0 +1,13 @@
+-- What an administrator allows the keys of an account, how many live ones there are, and whether
+-- the credential that asks still lives.
+SELECT clock_timestamp() AS now, a.may_manage_keys, a.is_suspended, p.max_keys, p.self_service_scopes,
+       p.key_requests_per_minute AS requests_per_minute,
+       p.key_tokens_per_minute AS tokens_per_minute,
+       p.key_concurrent_requests AS concurrent_requests,
+       (SELECT count(*) FROM credentials k
+        WHERE k.account_id = a.id AND k.kind = 'key' AND k.revoked_at IS NULL
+          AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())) AS live_keys,
+       EXISTS (SELECT FROM live_principals l
+               WHERE l.credential_id = $2 AND l.account_id = a.id) AS is_caller_live
+FROM accounts a JOIN plans p ON p.id = a.plan_id
+WHERE a.id = $1
