@@ -1,10 +1,12 @@
-"""The check on bytes: translate, decide within a deadline, translate.
+"""The check: decide within a deadline, count, log; on bytes, translate before and after.
 
-Nothing here knows of gRPC; a `Transport` carries the bytes. What goes wrong here is answered with
-503: a request that nobody could decide about never passes.
+Nothing here knows of gRPC or HTTP; a `Transport` carries the bytes, and `http_form` decides on
+requests. What goes wrong here is answered with 503: a request that nobody could decide about
+never passes.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -28,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class CheckService:
-    """Answers checks."""
+    """Answers checks, whatever carries them."""
 
     def __init__(
         self,
@@ -53,54 +55,68 @@ class CheckService:
         Cancellation passes through: it means that nobody waits for the answer. Raises nothing
         but BrokenInvariant.
         """
+        verdict = await self.decide(wire.from_check(payload))
+        if isinstance(verdict, OutageKind):
+            return Answer(wire.from_outage(verdict))
+        return Answer(wire.from_decision(verdict), self.undoing(verdict))
+
+    async def decide(self, request: AuthRequest | None) -> Decision | OutageKind:
+        """Decide about one request within the deadline; None is one that could not be read.
+
+        Counted and logged here, once. Cancellation passes through; raises nothing else but
+        BrokenInvariant.
+        """
         began_s = self._clock.monotonic_s()
         self._metrics.checks_in_flight.inc()
         try:
-            return await self._answer(payload, began_s)
+            return await self._decide(request, began_s)
         finally:
             self._metrics.checks_in_flight.dec()
             self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
 
-    async def _answer(self, payload: bytes, began_s: float) -> Answer:
-        request = wire.from_check(payload)
+    def undoing(self, decision: Decision) -> Callable[[], None] | None:
+        """What takes a decision back that nobody got; None where nothing was promised."""
+        if not isinstance(decision, Allow):
+            return None
+        return partial(self._decider.take_back, decision.hold_id)
+
+    async def _decide(self, request: AuthRequest | None, began_s: float) -> Decision | OutageKind:
         if request is None:
-            return self._tell(None, deny(Reason.INVALID_CHECK))
+            return self._told(None, deny(Reason.INVALID_CHECK))
         try:
             async with asyncio.timeout(self._deadline_after_s):
                 decision = await self._decider.decide(request, began_s + self._deadline_after_s)
-            return self._tell(request, decision)
+            return self._told(request, decision)
         except ProviderUnavailable as error:
-            return self._tell_outage(request, OutageKind.PROVIDER_UNAVAILABLE, error)
+            return self._told_outage(request, OutageKind.PROVIDER_UNAVAILABLE, error)
         except (Outage, TimeoutError) as error:
-            return self._tell_outage(request, OutageKind.UNAVAILABLE, error)
+            return self._told_outage(request, OutageKind.UNAVAILABLE, error)
         except BrokenInvariant:
-            # Without an answer Envoy refuses as well, and nobody takes this for an outage.
+            # Without an answer the proxy refuses as well, and nobody takes this for an outage.
             raise
         except Exception:
             # The border of the process: a fault in one check is not a reason to let it pass,
             # and not a reason to stop deciding about the others.
             self._metrics.count_decision("outage", "fault")
             _log.exception("check_failed", request_id=_short_id(request))
-            return Answer(wire.from_outage(OutageKind.UNAVAILABLE))
+            return OutageKind.UNAVAILABLE
 
-    def _tell(self, request: AuthRequest | None, decision: Decision) -> Answer:
+    def _told(self, request: AuthRequest | None, decision: Decision) -> Decision:
         if isinstance(decision, Allow):
             self._crash_points.reach("authz.before_answer")
             self._metrics.count_decision("allow", "ok")
             _log.debug("check_allowed", request_id=_short_id(request), hold_id=decision.hold_id.hex)
-            take_back = partial(self._decider.take_back, decision.hold_id)
-            return Answer(wire.from_decision(decision), take_back)
-        if isinstance(decision, AllowUnmetered):
+        elif isinstance(decision, AllowUnmetered):
             self._metrics.count_decision("allow", "unmetered")
-            return Answer(wire.from_decision(decision))
-        self._metrics.count_decision("deny", decision.reason.value.code)
-        self._denials.note(request, decision)
-        return Answer(wire.from_decision(decision))
+        else:
+            self._metrics.count_decision("deny", decision.reason.value.code)
+            self._denials.note(request, decision)
+        return decision
 
-    def _tell_outage(self, request: AuthRequest, kind: OutageKind, error: Exception) -> Answer:
+    def _told_outage(self, request: AuthRequest, kind: OutageKind, error: Exception) -> OutageKind:
         self._metrics.count_decision("outage", kind.value.code)
         self._denials.note_outage(request, kind, str(error) or type(error).__name__)
-        return Answer(wire.from_outage(kind))
+        return kind
 
 
 class _DenialLog:
