@@ -1,34 +1,38 @@
-"""The request limit in a real Redis, and without it."""
+"""Limits in a real Redis, and without it."""
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from authz.decision import LimitStatus
-from authz.limits import RedisLimiter, connect
+from authz.limits import LimitAnswer, Taking
 from authz.local_limits import LocalLimiter
 from authz.metrics import Metrics
-from meter.accounts import Principal
-from meter.clock import SystemClock
-from tests.fakes import principal
+from authz.redis_limits import GUARDED_S, RedisLimiter
+from meter.clock import ManualClock, SystemClock
+from meter.limits import Limit, LimitKind, TokenUse
+from meter.stores.limit_windows import RedisLimitWindows, connect
+from tests import servers
+from tests.fakes import EPOCH
+from tests.windows import Oracle, requests, tokens
+from tollkeeper.stack.redis_server import RedisServer
 
 TIMEOUT_S = 0.5
 
 
-def who(limit: int | None, account_id: str = "account") -> Principal:
-    return replace(principal(requests_per_minute=limit), account_id=account_id)
-
-
-def make(url: str, instances: int = 2, timeout_s: float = TIMEOUT_S) -> RedisLimiter:
-    local = LocalLimiter(SystemClock(), instances)
-    return RedisLimiter(connect(url, timeout_s), local, Metrics(CollectorRegistry()), timeout_s)
+def make(
+    url: str, instances: int = 2, timeout_s: float = TIMEOUT_S, clock: ManualClock | None = None
+) -> RedisLimiter:
+    local = LocalLimiter(clock or SystemClock(), instances)
+    metrics = Metrics(CollectorRegistry())
+    return RedisLimiter(connect(url, timeout_s), local, metrics, timeout_s, clock or SystemClock())
 
 
 @pytest.fixture
@@ -38,51 +42,104 @@ async def limiter(redis_url: str) -> AsyncIterator[RedisLimiter]:
     await made.close()
 
 
-async def take(limiter: RedisLimiter, limit: int, account_id: str = "account") -> LimitStatus:
-    status = await limiter.take(who(limit, account_id))
-    assert status is not None
-    return status
+async def take(limiter: RedisLimiter, limit: int, bucket: str = "account:a") -> LimitAnswer:
+    return await limiter.take([requests(limit, bucket)])
+
+
+async def admitted(limiter: RedisLimiter, limit: int, times: int, bucket: str = "account:a") -> int:
+    answers = await asyncio.gather(*[take(limiter, limit, bucket) for _ in range(times)])
+    return sum(answer.refused_by is None for answer in answers)
+
+
+async def until_restored(limiter: RedisLimiter) -> None:
+    async with asyncio.timeout(10):
+        while limiter.is_degraded:  # noqa: ASYNC110 - nothing to wait for but the state.
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authz.redis_limits.PROBE_INTERVAL_S", 0.02)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 60])
 async def test_admits_the_limit_and_no_more(limiter: RedisLimiter, limit: int) -> None:
-    statuses = await asyncio.gather(*[take(limiter, limit) for _ in range(limit + 3)])
-    admitted = [status for status in statuses if status.retry_after_s is None]
-    refused = [status for status in statuses if status.retry_after_s is not None]
-    assert [status.remaining for status in admitted] == list(range(limit - 1, -1, -1))
+    answers = await asyncio.gather(*[take(limiter, limit) for _ in range(limit + 3)])
+    passed = [answer for answer in answers if answer.refused_by is None]
+    refused = [answer for answer in answers if answer.refused_by is not None]
+    assert [answer.statuses[0].remaining for answer in passed] == list(range(limit - 1, -1, -1))
     assert len(refused) == 3
-    for status in refused:
-        assert status.remaining == 0
-        assert status.retry_after_s == pytest.approx(60 / limit, abs=1.5)
-        assert status.reset_s == pytest.approx(60, abs=1.5)
+    for answer in refused:
+        assert answer.statuses[0].remaining == 0
+        assert answer.retry_after_s == pytest.approx(60.2, abs=0.5)
+        assert answer.statuses[0].reset_s == pytest.approx(60.2, abs=0.5)
 
 
-async def test_a_bucket_fills_as_time_passes(limiter: RedisLimiter) -> None:
-    for _ in range(600):
-        await take(limiter, 600)
-    refused = await take(limiter, 600)
-    if refused.retry_after_s is not None:
-        await asyncio.sleep(refused.retry_after_s + 0.02)
-        assert (await take(limiter, 600)).retry_after_s is None
+async def test_a_refusal_counts_in_no_bucket(limiter: RedisLimiter) -> None:
+    both = [requests(1, "key:k"), requests(5)]
+    assert (await limiter.take(both)).refused_by is None
+    for _ in range(3):
+        assert (await limiter.take(both)).refused_by == both[0].limit
+    assert (await take(limiter, 5)).statuses[0].remaining == 3
 
 
-async def test_accounts_have_buckets_of_their_own(limiter: RedisLimiter) -> None:
-    assert (await take(limiter, 1, "one")).retry_after_s is None
-    assert (await take(limiter, 1, "two")).retry_after_s is None
-    assert (await take(limiter, 1, "one")).retry_after_s is not None
-
-
-async def test_instances_share_the_buckets(limiter: RedisLimiter, redis_url: str) -> None:
+async def test_two_instances_under_load_never_admit_more_than_the_limit(
+    limiter: RedisLimiter, redis_url: str
+) -> None:
     other = make(redis_url)
-    await take(limiter, 2)
-    await take(other, 2)
-    assert (await take(limiter, 2)).retry_after_s is not None
+    oracle = Oracle()
+
+    async def ask(instance: RedisLimiter) -> None:
+        for _ in range(40):
+            taken = [requests(500), requests(900, "key:k"), tokens(10_000, 7)]
+            if (await instance.take(taken)).refused_by is None:
+                oracle.note(time.monotonic_ns() // 1_000)
+
+    await asyncio.gather(*[ask(one) for one in (limiter, other) for _ in range(32)])
+    assert len(oracle.admitted) == 500
     await other.close()
 
 
-async def test_without_a_limit_redis_is_not_asked() -> None:
+async def test_shadow_limits_are_reported_and_refuse_nobody(limiter: RedisLimiter) -> None:
+    shadow = requests(1, "rule:r", is_shadow=True)
+    answers = [await limiter.take([shadow, requests(9)]) for _ in range(2)]
+    assert [answer.shadow_refusals for answer in answers] == [(), (shadow.limit,)]
+    assert [answer.refused_by for answer in answers] == [None, None]
+    assert [status.limit for status in answers[1].statuses] == [9]
+
+
+async def test_settled_tokens_count_for_the_next_request(
+    limiter: RedisLimiter, redis_url: str
+) -> None:
+    assert (await limiter.take([tokens(100, 10)])).statuses[0].remaining == 90
+    meter = RedisLimitWindows(connect(redis_url, TIMEOUT_S), SystemClock(), TIMEOUT_S)
+    await meter.add_tokens([TokenUse(("account:a",), 85)])
+    refused = await limiter.take([tokens(100, 10)])
+    assert refused.refused_by is not None
+    assert (refused.statuses[0].kind, refused.statuses[0].remaining) == (LimitKind.TOKENS, 5)
+    await meter.add_tokens([TokenUse(("account:a",), -80)])
+    assert (await limiter.take([tokens(100, 10)])).refused_by is None
+    await meter.close()
+
+
+async def test_more_tokens_than_the_limit_are_never_admitted(limiter: RedisLimiter) -> None:
+    assert (await limiter.take([tokens(100, 101)])).retry_after_s == 60
+
+
+async def test_a_full_bucket_is_known_without_asking(limiter: RedisLimiter) -> None:
+    limit = requests(1).limit
+    assert limiter.find_refusal([limit]) is None
+    await take(limiter, 1)
+    assert limiter.find_refusal([limit]) is None
+    refused = await take(limiter, 1)
+    again = limiter.find_refusal([limit])
+    assert again is not None and again.refused_by == limit
+    assert again.retry_after_s == pytest.approx(refused.retry_after_s, abs=0.5)
+
+
+async def test_no_takings_are_admitted_without_redis() -> None:
     limiter = make("unix:///nowhere/redis.sock")
-    assert await limiter.take(who(None)) is None
+    assert (await limiter.take([])).refused_by is None
     assert not limiter.is_degraded
     await limiter.close()
 
@@ -93,66 +150,85 @@ async def test_checks_that_wait_together_share_a_round_trip(
     await take(limiter, 1_000)
     async with Redis.from_url(redis_url) as redis:
         before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
-        await asyncio.gather(*[take(limiter, 1_000, f"a{i}") for i in range(100)])
+        await asyncio.gather(*[take(limiter, 1_000, f"key:{i}") for i in range(100)])
         after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert after - before <= 2
 
 
-async def test_an_emptied_redis_forgets_and_goes_on(limiter: RedisLimiter, redis_url: str) -> None:
-    await take(limiter, 1)
+@pytest.mark.parametrize("lost", ["flushall", "script_flush"])
+async def test_an_emptied_redis_gives_no_second_limit(
+    limiter: RedisLimiter, redis_url: str, lost: str
+) -> None:
+    """Each of two instances has a share of 4, and 3 were admitted by this one."""
+    assert await admitted(limiter, 8, 3) == 3
     async with Redis.from_url(redis_url) as redis:
-        await redis.flushall()
-        await redis.script_flush()
-    assert (await take(limiter, 1)).retry_after_s is None
+        await getattr(redis, lost)()
+    assert await admitted(limiter, 8, 8) == (1 if lost == "flushall" else 5)
     assert not limiter.is_degraded
 
 
-async def test_keys_expire(limiter: RedisLimiter, redis_url: str) -> None:
-    await take(limiter, 60)
+async def test_after_a_loss_only_what_redis_admits_is_counted_here(redis_url: str) -> None:
+    clock = ManualClock(EPOCH)
+    limiter, other = make(redis_url, instances=1, clock=clock), make(redis_url)
+    await take(limiter, 6)
     async with Redis.from_url(redis_url) as redis:
-        assert 0 < await redis.pttl("tollkeeper:requests:account") <= 1_500
+        await redis.flushall()
+    await take(limiter, 6)
+    await admitted(other, 6, 5)
+    assert await admitted(limiter, 6, 9) == 0
+    async with Redis.from_url(redis_url) as redis:
+        await redis.delete("tollkeeper:limit:requests:account:a")
+    # Two of the six are counted here; the refusals before are not.
+    assert await admitted(limiter, 6, 9) == 4
+    clock.advance(GUARDED_S + 0.1)
+    assert await admitted(limiter, 100, 9) == 9
+    await asyncio.gather(limiter.close(), other.close())
 
 
 async def test_without_redis_each_instance_admits_its_share_without_delay() -> None:
     limiter = make("unix:///nowhere/redis.sock", instances=2)
-    statuses = [await take(limiter, 8) for _ in range(6)]
-    assert [status.retry_after_s is None for status in statuses] == [True] * 4 + [False] * 2
+    answers = [await take(limiter, 8) for _ in range(6)]
+    assert [answer.refused_by is None for answer in answers] == [True] * 4 + [False] * 2
     assert limiter.is_degraded
     await limiter.close()
 
 
-async def test_a_redis_that_hangs_delays_one_batch_only(tmp_path: Path) -> None:
-    async def say_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-
-    socket = tmp_path / "r.sock"
-    server = await asyncio.start_unix_server(say_nothing, socket)
-    limiter = make(f"unix://{socket}", timeout_s=0.05)
-    began = time.monotonic()
-    await asyncio.gather(*[take(limiter, 100) for _ in range(20)])
-    assert time.monotonic() - began < 0.3
-    began = time.monotonic()
-    for _ in range(20):
-        await take(limiter, 100)
-    assert time.monotonic() - began < 0.05
-    await limiter.close()
-    server.close()
-
-
-async def test_redis_is_asked_again_once_it_is_back(
-    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_redis_admitted_counts_when_it_goes_and_when_it_is_back(
+    tmp_path: Path, quick_probe: None
 ) -> None:
-    monkeypatch.setattr("authz.limits.PROBE_INTERVAL_S", 0.02)
-    link = tmp_path / "redis.sock"
-    limiter = make(f"unix://{link}")
-    await take(limiter, 100)
+    root = Path(os.path.realpath(tmp_path))
+    with servers.redis_running(root) as server:
+        limiter = make(server.url, instances=1)
+        assert await admitted(limiter, 6, 2) == 2
+    assert await admitted(limiter, 6, 2) == 2
     assert limiter.is_degraded
-    link.symlink_to(redis_url.removeprefix("unix://"))
-    async with asyncio.timeout(5):
-        while limiter.is_degraded:  # noqa: ASYNC110 - nothing to wait for but the state.
-            await asyncio.sleep(0.01)
-    assert (await take(limiter, 100)).remaining == 99
+    with servers.redis_running(root):
+        await until_restored(limiter)
+        assert await admitted(limiter, 6, 9) == 2
+        assert await admitted(limiter, 6, 9, "key:k") == 6
     await limiter.close()
+
+
+async def test_a_redis_that_is_stopped_delays_one_batch_only(
+    tmp_path: Path, quick_probe: None
+) -> None:
+    server = RedisServer(servers.binaries.redis_binary(), tmp_path / "r", tmp_path / "d")
+    server.prepare()
+    is_ready = servers.redis_server.answers
+    with servers.running(server.command(), lambda: is_ready(server), tmp_path / "log") as child:
+        limiter = make(server.url, instances=1, timeout_s=0.05)
+        assert await admitted(limiter, 30, 10) == 10
+        child.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        assert await admitted(limiter, 30, 10) == 10
+        assert time.monotonic() - began < 0.3
+        began = time.monotonic()
+        assert await admitted(limiter, 30, 5) == 5
+        assert time.monotonic() - began < 0.05
+        child.send_signal(signal.SIGCONT)
+        await until_restored(limiter)
+        assert await admitted(limiter, 30, 30) == 5
+        await limiter.close()
 
 
 class SlowRedis:
@@ -179,21 +255,32 @@ class SlowRedis:
 
 
 async def test_late_answers_are_never_taken_for_others(
-    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, tmp_path: Path, quick_probe: None
 ) -> None:
-    monkeypatch.setattr("authz.limits.PROBE_INTERVAL_S", 0.02)
     slow = SlowRedis(redis_url)
     server = await asyncio.start_unix_server(slow.connect, tmp_path / "r.sock")
-    limiter = make(f"unix://{tmp_path / 'r.sock'}", timeout_s=0.1)
-    assert (await take(limiter, 50, "one")).remaining == 49
+    limiter = make(f"unix://{tmp_path / 'r.sock'}", instances=1, timeout_s=0.1)
+    assert (await take(limiter, 50, "key:one")).statuses[0].remaining == 49
     slow.flowing.clear()
-    await asyncio.gather(*[take(limiter, 70, "two") for _ in range(5)])
+    await admitted(limiter, 70, 5, "key:two")
     assert limiter.is_degraded
     slow.flowing.set()
-    async with asyncio.timeout(5):
-        while limiter.is_degraded:  # noqa: ASYNC110 - nothing to wait for but the state.
-            await asyncio.sleep(0.01)
-    for account in range(20):
-        assert (await take(limiter, 90, f"new-{account}")).remaining == 89
+    await until_restored(limiter)
+    for number in range(20):
+        assert (await take(limiter, 90, f"key:new-{number}")).statuses[0].remaining == 89
     await limiter.close()
     server.close()
+
+
+async def test_a_long_queue_is_answered_here(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.redis_limits.WAITING_LIMIT", 3)
+    assert await admitted(limiter, 20, 20) == 13
+    assert not limiter.is_degraded
+
+
+async def test_keys_expire(limiter: RedisLimiter, redis_url: str) -> None:
+    await limiter.take([Taking(Limit("account:a", LimitKind.REQUESTS, 60), 1)])
+    async with Redis.from_url(redis_url) as redis:
+        assert 60_500 < await redis.pttl("tollkeeper:limit:requests:account:a") <= 61_000
