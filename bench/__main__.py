@@ -61,6 +61,9 @@ def _print(rows: dict[str, Any]) -> None:
         )
     print("\nCPU per request, 16 connections, microseconds:", rows["cpu_us_per_request"])
     print("At 100 requests a second, milliseconds:", rows["paced"])
+    print("\nBy credential, 16 connections:")
+    for name, row in rows["identity"].items():
+        print(f"  {name}: {row}")
     print("Settling, one process:", rows["settling"])
     print("Books afterwards:", rows["books"])
 

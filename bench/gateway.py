@@ -12,6 +12,7 @@ from typing import Any, Final
 import psutil
 
 from bench import static
+from bench.identity import measure_identity
 from bench.load import Slice, median, paced, run_slice, write_script
 from bench.processes import cpu_seconds, envoy_running, free_port
 from bench.stack import BenchStack, running_stack
@@ -32,6 +33,7 @@ class Sides:
     whole_url: str
     script: Path
     stack: BenchStack
+    folder: Path
 
 
 async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str, Any]:
@@ -48,6 +50,7 @@ async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str
         cpu = _cpu_per_request(sides, slices)
         say(f"latency at {PACED_PER_SECOND} requests a second")
         latency = await _paced(sides, paced_seconds)
+        identity = await measure_identity(sides.stack, sides.folder, slices, say)
         say("checking the books")
         books = await sides.stack.verified_books()
     return {
@@ -55,6 +58,7 @@ async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str
         "throughput": throughput,
         "cpu_us_per_request": cpu,
         "paced": latency,
+        "identity": identity,
         "books": books,
     }
 
@@ -68,7 +72,8 @@ async def _sides(say: Say) -> AsyncIterator[Sides]:
             script = Path(folder) / "ask.lua"
             write_script(script, stack.key)
             path = "/v1/chat/completions"
-            yield Sides(f"http://127.0.0.1:{plain_port}{path}", stack.gateway + path, script, stack)
+            plain = f"http://127.0.0.1:{plain_port}{path}"
+            yield Sides(plain, stack.gateway + path, script, stack, Path(folder))
 
 
 @contextlib.contextmanager

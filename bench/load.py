@@ -6,7 +6,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,27 @@ def write_script(path: Path, key: str) -> None:
         f'wrk.headers["authorization"] = "Bearer {key}"\n'
     )
     path.chmod(0o600)
+
+
+def write_scripts_of_many(path: Path, credentials: Iterable[str]) -> Path:
+    """Write a script that presents each credential once, from a file beside it."""
+    beside = path.with_suffix(".txt")
+    beside.write_text("".join(f"{credential}\n" for credential in credentials))
+    beside.chmod(0o600)
+    path.write_text(
+        'wrk.method = "POST"\n'
+        f"wrk.body = '{BODY}'\n"
+        'wrk.headers["content-type"] = "application/json"\n'
+        "local credentials, at = {}, 0\n"
+        f'for line in io.lines("{beside}") do credentials[#credentials + 1] = line end\n'
+        "function request()\n"
+        "  at = at % #credentials + 1\n"
+        '  wrk.headers["authorization"] = "Bearer " .. credentials[at]\n'
+        "  return wrk.format()\n"
+        "end\n"
+    )
+    path.chmod(0o600)
+    return path
 
 
 def run_slice(url: str, script: Path, connections: int, seconds: int) -> Slice:

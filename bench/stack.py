@@ -41,13 +41,28 @@ class BenchStack:
     def wait_until_settled(self) -> None:
         """Wait until no hold is open any more, or SETTLE_TIMEOUT_S passed."""
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
-        while time.monotonic() < deadline and _ask(self, "GET", "/holds/summary")["open"]:
+        while time.monotonic() < deadline and self.ask("GET", "/holds/summary")["open"]:
             time.sleep(0.05)
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """A call to the administrators' API that must succeed; its answer."""
+        request = urllib.request.Request(
+            f"{self.api}/api/v1/admin{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "authorization": f"Bearer {self.operator_token}",
+                "content-type": "application/json",
+                "idempotency-key": f"{path}-first",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=API_TIMEOUT_S) as response:
+            return json.load(response)
 
     async def verified_books(self) -> dict[str, Any]:
         """What the ledger says once everything is settled."""
         await asyncio.to_thread(self.wait_until_settled)
-        verdict = await asyncio.to_thread(_ask, self, "GET", "/ledger/verification")
+        verdict = await asyncio.to_thread(self.ask, "GET", "/ledger/verification")
         return {"is_ok": verdict["ok"], "provider_cost_usd": verdict["provider_cost_total"]}
 
 
@@ -75,10 +90,10 @@ async def running_stack(home: Path, upstream_port: int) -> AsyncIterator[BenchSt
 
 def _with_payer(stack: BenchStack) -> BenchStack:
     user = {"id": ACCOUNT, "email": "bench@example.com", "plan": "unlimited"}
-    _ask(stack, "POST", "/users", user)
+    stack.ask("POST", "/users", user)
     credit = {"amount": CREDIT_USD, "reason": "bench"}
-    _ask(stack, "POST", f"/users/{ACCOUNT}/credits", credit)
-    key = _ask(stack, "POST", f"/users/{ACCOUNT}/api-keys", {"name": "bench"})["key"]
+    stack.ask("POST", f"/users/{ACCOUNT}/credits", credit)
+    key = stack.ask("POST", f"/users/{ACCOUNT}/api-keys", {"name": "bench"})["key"]
     return BenchStack(stack.gateway, stack.api, stack.home, stack.operator_token, key)
 
 
@@ -87,18 +102,3 @@ async def _tollkeeper(*arguments: str, environment: dict[str, str]) -> None:
     await asyncio.to_thread(
         subprocess.run, command, env=environment, check=True, stdout=subprocess.DEVNULL
     )
-
-
-def _ask(stack: BenchStack, method: str, path: str, body: object = None) -> Any:
-    request = urllib.request.Request(
-        f"{stack.api}/api/v1/admin{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={
-            "authorization": f"Bearer {stack.operator_token}",
-            "content-type": "application/json",
-            "idempotency-key": f"{path}-first",
-        },
-    )
-    with urllib.request.urlopen(request, timeout=API_TIMEOUT_S) as response:
-        return json.load(response)
