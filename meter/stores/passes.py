@@ -1,0 +1,139 @@
+"""Passes in Postgres: what each may do at most, and whether it still may. Never the JWT itself."""
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final
+
+from meter.audit import Actor, AuditEvent
+from meter.errors import Conflict, NotFound, NotPermitted
+from meter.money import format_usd
+from meter.passes import MAX_LIVE_PASSES, Pass
+from meter.scopes import Scope
+from meter.stores.audit import write_audit
+from meter.stores.postgres import PostgresPool, acquire, query
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+FORGOTTEN_AT_ONCE: Final = 1_000
+
+
+class PassStore:
+    """Writes passes down, lists and ends them. Raises StoreUnavailable in an outage."""
+
+    def __init__(self, pool: PostgresPool, most_live: int = MAX_LIVE_PASSES) -> None:
+        self._pool = pool
+        self._most_live = most_live
+
+    async def add(self, new: Pass, actor: Actor) -> None:
+        """Write a new pass down, while the credential that it stands for is locked.
+
+        Raises NotPermitted where that has ended or its account is suspended, Conflict where it
+        has MAX_LIVE_PASSES already.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            root = await connection.fetchrow(query("lock_root"), new.credential_id, new.account_id)
+            if root is None:
+                raise NotPermitted("the credential is not good any more")
+            if root["is_suspended"]:
+                raise NotPermitted("the user is suspended")
+            live = await connection.fetchval(query("count_live_passes"), new.credential_id)
+            if live >= self._most_live:
+                raise Conflict(
+                    f"the credential has {self._most_live} live passes, and no more are given out; "
+                    "end some, or wait until they expire"
+                )
+            await connection.execute(
+                query("create_pass"),
+                new.id,
+                new.credential_id,
+                new.account_id,
+                sorted(new.scopes),
+                None if new.allowed_models is None else list(new.allowed_models),
+                new.budget_picos,
+                new.created_by,
+                new.created_at,
+                new.expires_at,
+            )
+            await write_audit(connection, actor, _made(new))
+
+    async def list_page(
+        self,
+        account_id: str,
+        credential_id: str | None,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Pass]:
+        """An account's passes, newest first; those that ended stay for a day."""
+        created_at, pass_id = after or (None, None)
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(
+                query("list_passes"), account_id, credential_id, created_at, pass_id, limit
+            )
+        return [_pass(row) for row in rows]
+
+    async def revoke(self, account_id: str, pass_id: str, actor: Actor) -> None:
+        """End a pass for good. Raises NotFound for one that is unknown or another account's."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            row = await connection.fetchrow(query("revoke_pass"), account_id, pass_id)
+            if row is None:
+                raise NotFound("the user has no such pass")
+            if row["is_new"]:
+                await write_audit(connection, actor, AuditEvent("pass.revoke", pass_id, account_id))
+
+    async def revoke_all(self, account_id: str, credential_id: str | None, actor: Actor) -> int:
+        """End all passes of an account, or of one credential of it; returns how many were live.
+
+        Raises NotFound for another account's credential.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            if credential_id is not None and not await connection.fetchval(
+                query("find_account_credential"), account_id, credential_id
+            ):
+                raise NotFound("the user has no such credential")
+            ended = len(await connection.fetch(query("revoke_passes"), account_id, credential_id))
+            if ended:
+                event = AuditEvent(
+                    "pass.revoke_all", credential_id or account_id, account_id, {"ended": ended}
+                )
+                await write_audit(connection, actor, event)
+        return ended
+
+    async def forget(self, ended_before: datetime, periods_before: date) -> tuple[int, int]:
+        """Delete one batch of passes that ended long ago, and of spending in periods long over.
+
+        Returns how many of each; FORGOTTEN_AT_ONCE means that there may be more.
+        """
+        async with acquire(self._pool) as connection:
+            passes = await connection.fetch(query("forget_passes"), ended_before, FORGOTTEN_AT_ONCE)
+            periods = await connection.fetch(
+                query("forget_spending"), periods_before, FORGOTTEN_AT_ONCE
+            )
+        return len(passes), len(periods)
+
+
+def _made(new: Pass) -> AuditEvent:
+    detail = {
+        "credential": new.credential_id,
+        "scopes": sorted(new.scopes),
+        "allowed_models": new.allowed_models,
+        "budget": None if new.budget_picos is None else format_usd(new.budget_picos),
+        "expires_at": new.expires_at.isoformat(),
+    }
+    return AuditEvent("pass.create", new.id, new.account_id, detail)
+
+
+def _pass(row: "Record") -> Pass:
+    models = row["allowed_models"]
+    return Pass(
+        id=row["id"],
+        credential_id=row["credential_id"],
+        account_id=row["account_id"],
+        scopes=frozenset(Scope(name) for name in row["scopes"]),
+        allowed_models=None if models is None else tuple(models),
+        budget_picos=row["budget_picos"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        spent_picos=row["spent_picos"],
+    )

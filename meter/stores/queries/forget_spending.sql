@@ -1,0 +1,7 @@
+-- Forgets what budgets used in periods that are long over.
+DELETE FROM spending s USING (
+    SELECT subject, period, starts_on FROM spending
+    WHERE period <> 'total' AND starts_on < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+) o
+WHERE s.subject = o.subject AND s.period = o.period AND s.starts_on = o.starts_on
+RETURNING s.subject

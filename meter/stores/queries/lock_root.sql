@@ -1,0 +1,9 @@
+-- The credential that a pass stands for, locked, as long as both it and its account may act.
+SELECT c.id, a.is_suspended
+FROM credentials c
+JOIN accounts a ON a.id = c.account_id
+LEFT JOIN issuers i ON i.id = c.issuer_id
+WHERE c.id = $1 AND c.account_id = $2 AND c.revoked_at IS NULL AND c.suspended_at IS NULL
+  AND (c.expires_at IS NULL OR c.expires_at > clock_timestamp())
+  AND (c.issuer_id IS NULL OR i.is_enabled)
+FOR NO KEY UPDATE OF c

@@ -1,0 +1,184 @@
+"""Keys that sign passes, in Postgres, sealed under the master key.
+
+One key signs at a time: the youngest whose `signs_from` has passed. A new one is published before
+it signs, so that verifiers know it, and an old one stays until the last pass that it signed is
+over. The times are those of the caller's clock.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from meter.audit import Actor, AuditEvent
+from meter.clock import Clock
+from meter.credentials import SecretText
+from meter.errors import NotFound
+from meter.jwts.signing import SigningAlgorithm, new_signing_key
+from meter.jwts.terms import LEEWAY_S
+from meter.passes import MAX_PASS_LIFETIME_S
+from meter.providers.seal import MasterKey, SigningKeyContext
+from meter.stores.audit import write_audit
+from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+SYSTEM_OWNER: Final = "system"
+SEAL_VERSION: Final = 1
+# Longer than verifiers and those who read the published document remember it.
+PUBLISH_AHEAD: Final = timedelta(minutes=2)
+# Beyond the longest pass and the leeway, because clocks of several machines differ.
+CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
+STAYS_PUBLISHED: Final = timedelta(seconds=MAX_PASS_LIFETIME_S + LEEWAY_S) + CLOCK_DIFFERENCE
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key as it is published; the sealed half does not show itself."""
+
+    kid: str
+    algorithm: SigningAlgorithm
+    public_jwk: Mapping[str, Any]
+    sealed: bytes = field(repr=False)
+    created_at: datetime
+    signs_from: datetime
+    published_until: datetime | None
+
+
+class PublishedKeys:
+    """Implements `meter.jwts.verifying.OwnKeys`: what verifiers need, and no secret."""
+
+    def __init__(self, pool: PostgresPool, clock: Clock) -> None:
+        self._pool = pool
+        self._clock = clock
+
+    async def load_public_keys(self) -> Mapping[str, Mapping[str, Any]]:
+        """JWKs by `kid`. Raises StoreUnavailable."""
+        return {key.kid: key.public_jwk for key in await self.list_keys()}
+
+    async def list_keys(self) -> list[SigningKey]:
+        """All that are published now, youngest first."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(query("list_signing_keys"), self._clock.now())
+        return [_signing_key(row) for row in rows]
+
+
+class SigningKeys:
+    """Makes, finds, retires and removes signing keys. Raises StoreUnavailable in an outage."""
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        master_key: MasterKey,
+        clock: Clock,
+        algorithm: SigningAlgorithm,
+    ) -> None:
+        self._pool = pool
+        self._master_key = master_key
+        self._clock = clock
+        self._algorithm = algorithm
+
+    async def current(self) -> tuple[SigningKey, SecretText]:
+        """The key that signs now, opened; the first one is made where there is none.
+
+        Raises SealBroken where it was sealed under another master key.
+        """
+        async with acquire(self._pool) as connection:
+            row = await connection.fetchrow(query("find_signing_key"), self._clock.now())
+        key = await self._ensure_one() if row is None else _signing_key(row)
+        return key, self._master_key.open(key.sealed, _context(key.kid))
+
+    async def ensure(self, oldest: timedelta, actor: Actor) -> SigningKey | None:
+        """Make the first key, or the next where the youngest is too old or of another algorithm.
+
+        Returns the new key, None where none was due. Several meters may ask at once.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(query("lock_signing_keys"))
+            youngest = await connection.fetchrow(query("find_youngest_signing_key"))
+            now = self._clock.now()
+            if youngest is None:
+                return await self._make(connection, now, now, actor)
+            is_due = youngest["signs_from"] + oldest <= now
+            if not is_due and youngest["algorithm"] == self._algorithm:
+                return None
+            return await self._make(connection, now, now + PUBLISH_AHEAD, actor)
+
+    async def rotate(self, immediately: bool, actor: Actor) -> SigningKey:
+        """Make a new key; it signs after PUBLISH_AHEAD, or at once."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(query("lock_signing_keys"))
+            now = self._clock.now()
+            return await self._make(
+                connection, now, now if immediately else now + PUBLISH_AHEAD, actor
+            )
+
+    async def remove(self, kid: str, actor: Actor) -> None:
+        """Remove a key at once, whatever it signed; another signs from now on. Raises NotFound."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(query("lock_signing_keys"))
+            if await connection.fetchval(query("delete_signing_key"), kid) is None:
+                raise NotFound("there is no such signing key")
+            await write_audit(connection, actor, AuditEvent("signing_key.remove", kid))
+            now = self._clock.now()
+            # A retired key must not begin to sign again, nor does one that is still to come.
+            left = await connection.fetchrow(query("find_signing_key"), now)
+            if left is None or left["published_until"] is not None:
+                await self._make(connection, now, now, actor)
+
+    async def forget_ended(self) -> int:
+        """Delete keys whose last pass is over; returns how many."""
+        async with acquire(self._pool) as connection:
+            return len(
+                await connection.fetch(query("delete_ended_signing_keys"), self._clock.now())
+            )
+
+    async def _ensure_one(self) -> SigningKey:
+        """None signs: there is none yet, or clocks are apart."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(query("lock_signing_keys"))
+            now = self._clock.now()
+            row = await connection.fetchrow(query("find_signing_key"), now)
+            if row is not None:
+                return _signing_key(row)
+            return await self._make(connection, now, now, Actor("system"))
+
+    async def _make(
+        self, connection: PostgresConnection, now: datetime, signs_from: datetime, actor: Actor
+    ) -> SigningKey:
+        new = new_signing_key(self._algorithm)
+        await connection.execute(query("delete_coming_signing_keys"), now)
+        row = await connection.fetchrow(
+            query("create_signing_key"),
+            new.kid,
+            self._algorithm,
+            json.dumps(new.public_jwk),
+            self._master_key.seal(new.private, _context(new.kid)),
+            now,
+            signs_from,
+        )
+        await connection.execute(
+            query("retire_signing_key"), new.kid, now, signs_from + STAYS_PUBLISHED
+        )
+        detail = {"algorithm": self._algorithm, "signs_from": signs_from.isoformat()}
+        await write_audit(connection, actor, AuditEvent("signing_key.make", new.kid, None, detail))
+        assert row is not None
+        return _signing_key(row)
+
+
+def _context(kid: str) -> SigningKeyContext:
+    return SigningKeyContext(SYSTEM_OWNER, kid, SEAL_VERSION)
+
+
+def _signing_key(row: "Record") -> SigningKey:
+    return SigningKey(
+        kid=row["id"],
+        algorithm=row["algorithm"],
+        public_jwk=json.loads(row["public_jwk"]),
+        sealed=row["sealed"],
+        created_at=row["created_at"],
+        signs_from=row["signs_from"],
+        published_until=row["published_until"],
+    )
