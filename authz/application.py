@@ -15,6 +15,7 @@ from authz.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot, KeyState
 from authz.counting import Limits
 from authz.decide import Decider, Terms, no_tag
+from authz.explain import Explainer
 from authz.health import ComponentHealth, HealthServer
 from authz.last_uses import LastUses
 from authz.local_limits import LocalLimiter
@@ -108,7 +109,10 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
         service = CheckService(decider, SystemClock(), metrics, deadline_after_s, crash_points)
         examination = Examination(pool, snapshot, limiter)
-        health = HealthServer(examination.examine, metrics.registry)
+        explainer = Explainer(
+            pool, _pepper(master_key), jwts, snapshot, limiter, SystemClock(), _terms(settings)
+        )
+        health = HealthServer(examination.examine, metrics.registry, explainer.explain)
         closing.push_async_callback(health.stop)
         yield Application(service, health)
 
@@ -135,8 +139,11 @@ def _authenticator(
         settings.authz_principal_max_age_ms / _MS_PER_S,
         first_lookups_per_s=settings.authz_first_lookups_per_s,
     )
-    pepper = Pepper.from_master_key(master_key.reveal())
-    return Authenticator(Identifier(pepper, principals, jwts), principals)
+    return Authenticator(Identifier(_pepper(master_key), principals, jwts), principals)
+
+
+def _pepper(master_key: MasterKey) -> Pepper:
+    return Pepper.from_master_key(master_key.reveal())
 
 
 def _terms(settings: Settings) -> Terms:

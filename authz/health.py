@@ -1,6 +1,8 @@
-"""A small HTTP server beside the checks: is it alive, is it ready, what has it counted.
+"""A small HTTP server beside the checks: is it alive, is it ready, what has it counted, and what
+would it decide about a request.
 
-It is never reachable through Envoy.
+It is never reachable through Envoy. An explanation says more than a client may know: whoever can
+reach this server learns what is wrong with a credential that they have, and what its account has.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +13,13 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
+from authz.explain_requests import NotARequest, read_request
+from authz.explanation import Explanation
+from authz.request import AuthRequest
+
 SHUTDOWN_TIMEOUT_S: Final = 1.0
+# The largest body of a request, in base64, and what is around it.
+MAX_EXPLAINED_BYTES: Final = 48 * 2**20
 SOCKET_SCHEME: Final = "unix:"
 
 
@@ -25,19 +33,24 @@ class ComponentHealth:
 
 
 HealthCheck = Callable[[], Awaitable[Mapping[str, ComponentHealth]]]
+Explain = Callable[[AuthRequest], Awaitable[Explanation]]
 
 
 class HealthServer:
-    """/healthz, /readyz and /metrics."""
+    """/healthz, /readyz, /metrics, and /explain where somebody explains."""
 
-    def __init__(self, examine: HealthCheck, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, examine: HealthCheck, registry: CollectorRegistry, explain: Explain | None = None
+    ) -> None:
         self._examine = examine
         self._registry = registry
+        self._explain = explain
         self._is_draining = False
-        application = web.Application()
+        application = web.Application(client_max_size=MAX_EXPLAINED_BYTES)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
+        application.router.add_post("/explain", self._explained)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
         )
@@ -75,6 +88,20 @@ class HealthServer:
         return web.Response(
             body=generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST}
         )
+
+    async def _explained(self, request: web.Request) -> web.Response:
+        if self._explain is None:
+            raise web.HTTPNotFound
+        # A page in somebody's browser can send anything but this without being asked first.
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType
+        try:
+            asked = read_request(await request.json())
+        except NotARequest as error:
+            return web.json_response({"error": str(error)}, status=400)
+        except (ValueError, RecursionError):
+            return web.json_response({"error": "the body is not JSON"}, status=400)
+        return web.json_response((await self._explain(asked)).to_json())
 
 
 def _site(runner: web.AppRunner, listen: str) -> web.BaseSite:

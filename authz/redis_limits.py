@@ -17,7 +17,7 @@ from authz.local_limits import LocalLimiter
 from authz.metrics import Metrics
 from authz.recent_refusals import RecentRefusals
 from meter.clock import Clock
-from meter.limits import WINDOW_S, Limit
+from meter.limits import WINDOW_S, Limit, LimitKind
 from meter.stores.limit_windows import BORN_KEY, REDIS_OUTAGES, LimitScript, key_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ PROBE_INTERVAL_S: Final = 1.0
 # What Redis does not know of has left every window by then.
 GUARDED_S: Final = WINDOW_S + 1.0
 _ANSWERS_PER_TAKING: Final = 3
+_NEVER_FITS: Final = Taking(Limit("nobody", LimitKind.REQUESTS, 0), 1)
 
 _log = structlog.get_logger(__name__)
 
@@ -95,6 +96,22 @@ class RedisLimiter:
         if self._sender is None:
             self._sender = asyncio.ensure_future(self._send_batches())
         return await waiting.answer
+
+    async def peek(self, takings: Sequence[Taking]) -> LimitAnswer | None:
+        """What `take` would say, without counting anything; None while Redis is away.
+
+        Beside a question that nothing ever fits into, the script counts in none.
+        """
+        if self.is_degraded:
+            return None
+        keys, numbers = _to_questions([_Waiting([*takings, _NEVER_FITS])])
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                _, *found = await self._script.run(keys, numbers)
+        except REDIS_OUTAGES:
+            return None
+        standings = list(map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING))
+        return to_answer(takings, standings[: len(takings)])
 
     async def close(self) -> None:
         """Stop what runs in the background and leave Redis."""

@@ -113,7 +113,9 @@ class PostgresHolds:
         self._crash_points.reach("authz.before_hold")
         try:
             async with self._kept.use() as connection:
-                rows = await connection.fetch(query("place_holds"), *self._arguments(batch))
+                requests = [waiting.request for waiting in batch]
+                arguments = to_arguments(requests, self._lifetime)
+                rows = await connection.fetch(query("place_holds"), *arguments)
         except StoreUnavailable as error:
             # Whether the commit happened is not known: whatever it left behind must end.
             self.release_later([waiting.request.hold_id for waiting in batch])
@@ -123,7 +125,7 @@ class PostgresHolds:
             await self._commit_apart(batch, error)
             return
         self._crash_points.reach("authz.after_hold")
-        answers = {row["hold_id"]: _to_answer(row) for row in rows}
+        answers = {row["hold_id"]: to_answer(row) for row in rows}
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_result(answers[waiting.request.hold_id])
@@ -144,31 +146,6 @@ class PostgresHolds:
                 waiting.answer.set_exception(error)
                 # A caller that left no longer looks; without this the loop would complain.
                 waiting.answer.exception()
-
-    def _arguments(self, batch: list[_Waiting]) -> tuple[object, ...]:
-        requests = [waiting.request for waiting in batch]
-        estimates = [request.estimate for request in requests]
-        return (
-            [request.hold_id for request in requests],
-            [request.account_id for request in requests],
-            [request.credential_id for request in requests],
-            [request.pass_id for request in requests],
-            [request.model_id for request in requests],
-            [request.endpoint for request in requests],
-            [estimate.price_id for estimate in estimates],
-            [estimate.markup_bps for estimate in estimates],
-            [estimate.fixed_picos for estimate in estimates],
-            [estimate.per_token_picos for estimate in estimates],
-            [estimate.min_tokens for estimate in estimates],
-            [estimate.max_tokens for estimate in estimates],
-            [estimate.flat_cost_picos for estimate in estimates],
-            [request.request_id for request in requests],
-            [request.account_concurrent for request in requests],
-            [request.key_concurrent for request in requests],
-            [request.counted.tokens for request in requests],
-            [" ".join(request.counted.buckets) or None for request in requests],
-            self._lifetime,
-        )
 
     def _abandon(self, waiting: _Waiting) -> None:
         """Nobody waits for this answer any more: forget it, or release what it will hold."""
@@ -195,7 +172,34 @@ class PostgresHolds:
         _log.error("hold_release_given_up", holds=[hold_id.hex for hold_id in hold_ids])
 
 
-def _to_answer(row: "Record") -> HoldAnswer:
+def to_arguments(requests: Sequence[HoldRequest], lifetime: timedelta) -> tuple[object, ...]:
+    """What the query `place_holds` is given."""
+    estimates = [request.estimate for request in requests]
+    return (
+        [request.hold_id for request in requests],
+        [request.account_id for request in requests],
+        [request.credential_id for request in requests],
+        [request.pass_id for request in requests],
+        [request.model_id for request in requests],
+        [request.endpoint for request in requests],
+        [estimate.price_id for estimate in estimates],
+        [estimate.markup_bps for estimate in estimates],
+        [estimate.fixed_picos for estimate in estimates],
+        [estimate.per_token_picos for estimate in estimates],
+        [estimate.min_tokens for estimate in estimates],
+        [estimate.max_tokens for estimate in estimates],
+        [estimate.flat_cost_picos for estimate in estimates],
+        [request.request_id for request in requests],
+        [request.account_concurrent for request in requests],
+        [request.key_concurrent for request in requests],
+        [request.counted.tokens for request in requests],
+        [" ".join(request.counted.buckets) or None for request in requests],
+        lifetime,
+    )
+
+
+def to_answer(row: "Record") -> HoldAnswer:
+    """What a row of `place_holds` says."""
     if row["verdict"] == "held":
         return HoldPlaced(row["hold_id"], row["amount"], row["granted_tokens"])
     return HoldRefused(Refusal(row["verdict"]), row["amount"], row["available"])

@@ -1,0 +1,8 @@
+-- What a hold of an account ($1) is judged by, and how many requests it and a credential ($2) run.
+SELECT a.balance_picos, a.held_picos,
+       count(h.id) AS account_running,
+       count(h.id) FILTER (WHERE h.credential_id = $2) AS key_running
+FROM accounts a
+LEFT JOIN holds h ON h.account_id = a.id AND h.is_counted AND h.state = 'open'
+WHERE a.id = $1
+GROUP BY a.id
