@@ -36,6 +36,7 @@ from meter.stores.operators import OperatorStore
 from meter.stores.postgres import PostgresPool, open_pool
 from meter.stores.provider_keys import PostgresProviderKeys
 from meter.stores.reconciliation import ReconciliationStore
+from meter.token_counting import TokenCounter
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -98,6 +99,7 @@ async def serve(settings: MeterSettings) -> None:
             readiness={
                 "catalogue": lambda: _catalogue_readiness(sync),
                 "access_log_file": lambda: _file_readiness(ending.file),
+                "token_counting": lambda: _counting_readiness(ending.counter),
             },
             provider_reports=reports,
             reconciler=reconciler,
@@ -159,6 +161,16 @@ async def _file_readiness(file: AccessLogFile | None) -> Readiness:
         return Readiness(is_ready=False, reason=reason, is_required=False)
     problem = file.standing().reason
     return Readiness(is_ready=problem is None, reason=problem, is_required=False)
+
+
+async def _counting_readiness(counter: TokenCounter | None) -> Readiness:
+    """Without it limits of tokens are less exact, and nothing else is."""
+    reason = None
+    if counter is None:
+        reason = "TOLLKEEPER_REDIS_URL is not set, so limits of tokens know of prompts only"
+    elif counter.is_away:
+        reason = "Redis did not answer"
+    return Readiness(is_ready=reason is None, reason=reason, is_required=False)
 
 
 def _history(settings: MeterSettings, pool: PostgresPool, registry: CollectorRegistry) -> History:

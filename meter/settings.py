@@ -64,6 +64,8 @@ class MeterSettings(BaseSettings):
     ingest_listen: str = "127.0.0.1:8082"
     catalogue_sync_every_s: float = Field(default=300.0, gt=0)
     database_connections: int = Field(default=10, ge=3, le=200)
+    # Where authz counts limits; unset, limits of tokens know of prompts only.
+    redis_url: SecretStr | None = None
     # Envoy's JSON access log, the second way to a settlement; without it the stream is alone.
     envoy_access_log: Path | None = None
     # Envoy's administration interface, for rotating that log and for its own alarms.

@@ -125,7 +125,7 @@ class BatchPlan:
             self.spending[spender, hold.placed_at].freed_picos += hold.amount_picos
         more = tokens.prompt + tokens.completion - hold.counted.tokens
         if hold.counted.buckets and more:
-            self.token_uses.append(TokenUse(hold.counted.buckets, more))
+            self.token_uses.append(TokenUse(hold.counted.buckets, more, hold.placed_at))
 
 
 def plan_batch(

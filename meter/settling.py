@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import structlog
 from prometheus_client import CollectorRegistry
 
 from meter.background import background
@@ -24,6 +25,7 @@ from meter.ports import ProviderKeys
 from meter.providers.generations import fetch_generation
 from meter.providers.openrouter import PROVIDER
 from meter.settings import MeterSettings
+from meter.stores.limit_windows import RedisLimitWindows, connect
 from meter.stores.log_positions import PostgresLogPositions
 from meter.stores.lookups import PostgresLookups
 from meter.stores.postgres import KEYED_SESSION, PostgresPool, open_pool
@@ -31,19 +33,26 @@ from meter.stores.provider_keys import SYSTEM_OWNER
 from meter.stores.settlements import PostgresSettlements
 from meter.stores.sweeping import PostgresSweeping
 from meter.sweep import Sweep
+from meter.token_counting import CountingSettlements, Settlements, TokenCounter
 from meter.undecided import UndecidedRequest
 from meter.usage import ReportedUsage
 
 SETTLEMENT_CONNECTIONS: Final = 2
 LOOKUP_CONNECTIONS: Final = 4
+REDIS_TIMEOUT_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What runs: tasks that must not end, and the reader of the log file where there is one."""
+    """What runs: tasks that must not end, and, where there is one, the reader of the log file and
+    whoever counts tokens against limits.
+    """
 
     tasks: tuple[asyncio.Task[None], ...]
     file: AccessLogFile | None
+    counter: TokenCounter | None
 
 
 @contextlib.asynccontextmanager
@@ -63,14 +72,21 @@ async def settling(
     sweeping = PostgresSweeping(pool, settings.lookup_terms.patience, crash_points)
     async with contextlib.AsyncExitStack() as stack:
         books = await _pool(stack, dsn, SETTLEMENT_CONNECTIONS)
-        settlements = PostgresSettlements(books, settings.lookup_terms, crash_points)
-        batcher = Batcher(settlements, metrics)
+        counter = await _token_counter(stack, settings, registry)
+        counting = None
+        if counter is not None:
+            # Entered before those who settle, so it ends after them.
+            counting = await stack.enter_async_context(background("token counting", counter.run()))
+        batcher = Batcher(_settlements(books, settings, crash_points, counter), metrics)
         works = {"sweep": Sweep(sweeping, settings.sweep_every_s, registry).run}
         if settings.lookups_per_second > 0:
             asking = await _pool(stack, dsn, LOOKUP_CONNECTIONS)
             session = await stack.enter_async_context(aiohttp.ClientSession())
             find_usage = _asks_provider(session, settings.provider_base_url, keys)
-            worker = _lookups(settings, asking, find_usage, metrics, registry, crash_points)
+            endings = _settlements(asking, settings, crash_points, counter)
+            worker = _lookups(
+                settings, asking, endings, find_usage, metrics, registry, crash_points
+            )
             works["look-ups"] = worker.run
         file = _access_log_file(settings, pool, batcher, sweeping, registry, crash_points)
         if file is not None:
@@ -80,12 +96,37 @@ async def settling(
             await stack.enter_async_context(background(name, work()))
             for name, work in works.items()
         ]
-        yield Settling((ingesting, *tasks), file)
+        vital = [ingesting, *tasks] if counting is None else [ingesting, *tasks, counting]
+        yield Settling(tuple(vital), file, counter)
+
+
+def _settlements(
+    pool: PostgresPool,
+    settings: MeterSettings,
+    crash_points: CrashPoints,
+    counter: TokenCounter | None,
+) -> Settlements:
+    settlements = PostgresSettlements(pool, settings.lookup_terms, crash_points)
+    return settlements if counter is None else CountingSettlements(settlements, counter)
+
+
+async def _token_counter(
+    stack: contextlib.AsyncExitStack, settings: MeterSettings, registry: CollectorRegistry
+) -> TokenCounter | None:
+    """None without Redis: limits of tokens then know of prompts only."""
+    if settings.redis_url is None:
+        _log.info("token_counting_off")
+        return None
+    redis = connect(settings.redis_url.get_secret_value(), REDIS_TIMEOUT_S)
+    windows = RedisLimitWindows(redis, SystemClock(), REDIS_TIMEOUT_S)
+    stack.push_async_callback(windows.close)
+    return TokenCounter(windows, registry)
 
 
 def _lookups(
     settings: MeterSettings,
     pool: PostgresPool,
+    endings: Settlements,
     find_usage: FindUsage,
     metrics: IngestMetrics,
     registry: CollectorRegistry,
@@ -93,7 +134,7 @@ def _lookups(
 ) -> LookupWorker:
     return LookupWorker(
         PostgresLookups(pool, settings.lookup_terms),
-        PostgresSettlements(pool, settings.lookup_terms, crash_points),
+        endings,
         find_usage,
         SystemClock(),
         LookupMetrics(registry),

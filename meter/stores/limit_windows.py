@@ -55,15 +55,19 @@ class LimitScript:
 
         Raises one of REDIS_OUTAGES when Redis is away.
         """
-        arguments = (len(keys), *keys, now_us, struct.pack(f"<{len(numbers)}d", *numbers))
+        packed = struct.pack(f"<{len(numbers)}d", *numbers)
         if self._sha is not None:
             try:
-                return await self._redis.evalsha(self._sha, *arguments)  # type: ignore[no-any-return]
+                return await self._call(self._sha, keys, now_us, packed)
             except NoScriptError:
                 # Redis was restarted or emptied; it wants the script's text again.
                 self._sha = None
         self._sha = await self._redis.script_load(self._text)
-        return await self._redis.evalsha(self._sha, *arguments)  # type: ignore[no-any-return]
+        return await self._call(self._sha, keys, now_us, packed)
+
+    async def _call(self, sha: str, keys: Sequence[str], now_us: str, packed: bytes) -> list[int]:
+        answer: list[int] = await self._redis.evalsha(sha, len(keys), *keys, now_us, packed)
+        return answer
 
 
 def key_of(kind: LimitKind, bucket: str) -> str:

@@ -22,7 +22,7 @@ from meter.stores.limit_windows import RedisLimitWindows, connect
 from tests import servers
 from tests.fakes import EPOCH
 from tests.windows import Oracle, requests, tokens
-from tollkeeper.stack.redis_server import RedisServer
+from tollkeeper.stack import binaries, redis_server
 
 TIMEOUT_S = 0.5
 
@@ -212,9 +212,9 @@ async def test_what_redis_admitted_counts_when_it_goes_and_when_it_is_back(
 async def test_a_redis_that_is_stopped_delays_one_batch_only(
     tmp_path: Path, quick_probe: None
 ) -> None:
-    server = RedisServer(servers.binaries.redis_binary(), tmp_path / "r", tmp_path / "d")
+    server = redis_server.RedisServer(binaries.redis_binary(), tmp_path / "r", tmp_path / "d")
     server.prepare()
-    is_ready = servers.redis_server.answers
+    is_ready = redis_server.answers
     with servers.running(server.command(), lambda: is_ready(server), tmp_path / "log") as child:
         limiter = make(server.url, instances=1, timeout_s=0.05)
         assert await admitted(limiter, 30, 10) == 10

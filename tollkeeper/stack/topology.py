@@ -178,6 +178,7 @@ class Topology:
 
     def _meter(self, meter: MeterInstance) -> Component:
         settings = {
+            "TOLLKEEPER_REDIS_URL": self.redis.url,
             "TOLLKEEPER_METER_LISTEN": meter.api,
             "TOLLKEEPER_INGEST_LISTEN": f"unix:{meter.ingest}",
             "TOLLKEEPER_PROVIDER_BASE_URL": self.provider_base_url,
