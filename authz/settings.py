@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from meter.settings import secrets_folder
+from meter.settings import JwtSettings, secrets_folder
 from meter.telemetry import LogFormat
 
 
-class Settings(BaseSettings):
+class Settings(JwtSettings):
     """The doorman's settings. Addresses are `unix:/path` or `host:port`."""
 
     model_config = SettingsConfigDict(
@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     master_key_file: Path
     authz_listen: str
     authz_health_listen: str
+    # The same checks over HTTP, for proxies that do not speak Envoy's gRPC; unset: off.
+    authz_http_listen: str | None = None
     log_format: LogFormat = "json"
     authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.credentials import SecretText
 from meter.errors import InvalidRequest
+from meter.jwts.signing import SigningAlgorithm
 from meter.lookup_terms import LookupTerms
+from meter.passes import DEFAULT_AUDIENCE, DEFAULT_ISSUER_URL
 from meter.telemetry import LogFormat
 
 _CONTAINER_SECRETS: Final = Path("/run/secrets")
@@ -50,7 +52,23 @@ class MigrationSettings(BaseSettings):
     log_format: LogFormat = "json"
 
 
-class MeterSettings(BaseSettings):
+class JwtSettings(BaseSettings):
+    """Which JWTs are believed: the same for authz and the meter, or one lets in what the other
+    does not.
+    """
+
+    # The `iss` of passes, and where their keys are published.
+    issuer_url: str = Field(
+        default=DEFAULT_ISSUER_URL, pattern=r"^https?://[!-~]+[^/?#]$", max_length=500
+    )
+    jwt_audience: str = Field(default=DEFAULT_AUDIENCE, min_length=1, max_length=200)
+    # Private networks in CIDR notation, with commas between, where other issuers may be.
+    issuer_networks: str = ""
+    # Trusted for issuers beside the system's roots.
+    issuer_ca_file: Path | None = None
+
+
+class MeterSettings(JwtSettings):
     """What the meter needs to serve. Addresses are `unix:/path` or `host:port`."""
 
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
@@ -80,6 +98,9 @@ class MeterSettings(BaseSettings):
     usage_retention_months: int | None = Field(default=None, ge=2)
     ledger_retention_months: int | None = Field(default=None, ge=2)
     reconcile_every_s: float = Field(default=86_400.0, ge=60)
+    # How passes are signed, and for how long with one key.
+    jwt_algorithm: SigningAlgorithm = "EdDSA"
+    signing_key_rotation_days: int = Field(default=30, ge=1, le=365)
     # For fault tests only: see meter/crash_points.py.
     crash_folder: Path | None = None
     # Whether the provider's reports of finished generations are taken in, and by which token.

@@ -127,7 +127,7 @@ async def _audit_first_sight(
     connection: PostgresConnection, identity: VerifiedIdentity, account_id: str, credential_id: str
 ) -> None:
     detail = {"issuer": identity.issuer_id, "subject": identity.subject}
-    event = AuditEvent("identity.first_seen", credential_id, account_id, detail)
+    event = AuditEvent("identity.first_seen", f"identity:{credential_id}", account_id, detail)
     await write_audit(connection, Actor(f"identity:{credential_id}", account_id), event)
 
 
@@ -151,7 +151,12 @@ async def _follow_plan(
             return
         before = await connection.fetchval(query("move_to_plan"), account_id, plan_id)
         if before is not None:
-            event = AuditEvent("user.plan", account_id, account_id, {"from": before, "to": plan_id})
+            event = AuditEvent(
+                "user.changed",
+                f"user:{account_id}",
+                account_id,
+                {"plan_id": {"from": before, "to": plan_id}},
+            )
             await write_audit(connection, Actor(f"identity:{credential_id}", account_id), event)
     if before is None and plan_id is not None and plan_id != found["plan_id"]:
         _warn_of_unknown_plan(identity.issuer_id, plan_id)

@@ -78,7 +78,9 @@ class PassStore:
             if row is None:
                 raise NotFound("the user has no such pass")
             if row["is_new"]:
-                await write_audit(connection, actor, AuditEvent("pass.revoke", pass_id, account_id))
+                await write_audit(
+                    connection, actor, AuditEvent("pass.revoked", f"pass:{pass_id}", account_id)
+                )
 
     async def revoke_all(self, account_id: str, credential_id: str | None, actor: Actor) -> int:
         """End all passes of an account, or of one credential of it; returns how many were live.
@@ -92,9 +94,8 @@ class PassStore:
                 raise NotFound("the user has no such credential")
             ended = len(await connection.fetch(query("revoke_passes"), account_id, credential_id))
             if ended:
-                event = AuditEvent(
-                    "pass.revoke_all", credential_id or account_id, account_id, {"ended": ended}
-                )
+                detail = {"credential": credential_id, "ended": ended}
+                event = AuditEvent("pass.all_revoked", f"user:{account_id}", account_id, detail)
                 await write_audit(connection, actor, event)
         return ended
 
@@ -119,7 +120,7 @@ def _made(new: Pass) -> AuditEvent:
         "budget": None if new.budget_picos is None else format_usd(new.budget_picos),
         "expires_at": new.expires_at.isoformat(),
     }
-    return AuditEvent("pass.create", new.id, new.account_id, detail)
+    return AuditEvent("pass.created", f"pass:{new.id}", new.account_id, detail)
 
 
 def _pass(row: "Record") -> Pass:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from meter.audit import Actor, AuditEvent
+from meter.audit import SYSTEM, Actor, AuditEvent
 from meter.clock import Clock
 from meter.credentials import SecretText
 from meter.errors import NotFound
@@ -121,7 +121,9 @@ class SigningKeys:
             await connection.execute(query("lock_signing_keys"))
             if await connection.fetchval(query("delete_signing_key"), kid) is None:
                 raise NotFound("there is no such signing key")
-            await write_audit(connection, actor, AuditEvent("signing_key.remove", kid))
+            await write_audit(
+                connection, actor, AuditEvent("signing_key.removed", f"signing_key:{kid}")
+            )
             now = self._clock.now()
             # A retired key must not begin to sign again, nor does one that is still to come.
             left = await connection.fetchrow(query("find_signing_key"), now)
@@ -143,7 +145,7 @@ class SigningKeys:
             row = await connection.fetchrow(query("find_signing_key"), now)
             if row is not None:
                 return _signing_key(row)
-            return await self._make(connection, now, now, Actor("system"))
+            return await self._make(connection, now, now, SYSTEM)
 
     async def _make(
         self, connection: PostgresConnection, now: datetime, signs_from: datetime, actor: Actor
@@ -163,7 +165,11 @@ class SigningKeys:
             query("retire_signing_key"), new.kid, now, signs_from + STAYS_PUBLISHED
         )
         detail = {"algorithm": self._algorithm, "signs_from": signs_from.isoformat()}
-        await write_audit(connection, actor, AuditEvent("signing_key.make", new.kid, None, detail))
+        await write_audit(
+            connection,
+            actor,
+            AuditEvent("signing_key.made", f"signing_key:{new.kid}", None, detail),
+        )
         assert row is not None
         return _signing_key(row)
 

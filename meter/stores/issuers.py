@@ -1,0 +1,153 @@
+"""Issuers of JWTs that are believed, in Postgres, each with the last key set fetched from it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from meter.audit import Actor, AuditEvent, changes_between
+from meter.errors import Conflict, NotFound
+from meter.jwts.issuers import Issuer, IssuerTerms, StoredIssuer
+from meter.stores.audit import write_audit
+from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+MAX_ISSUERS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerListing:
+    """An issuer as administrators see it. `identities` is how many subjects of it are known."""
+
+    stored: StoredIssuer
+    identities: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class PostgresIssuers:
+    """Implements `meter.jwts.issuers.IssuerStore`, and lets administrators change issuers."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def load_issuers(self) -> list[StoredIssuer]:
+        """All of them, disabled ones too. Raises StoreUnavailable."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(query("load_issuers"))
+        return [_stored(row) for row in rows]
+
+    async def save_keys(
+        self, issuer_id: str, keys: Mapping[str, Any], fetched_at: datetime
+    ) -> None:
+        """Keep a key set, unless a younger one is there or the issuer is gone."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(
+                query("save_issuer_keys"), issuer_id, json.dumps(keys), fetched_at
+            )
+
+    async def list_all(self) -> list[IssuerListing]:
+        """All of them, as administrators see them; at most MAX_ISSUERS."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(query("list_issuers"))
+        return [_listing(row) for row in rows]
+
+    async def get(self, issuer_id: str) -> IssuerListing:
+        """One issuer. Raises NotFound."""
+        async with acquire(self._pool) as connection:
+            row = await connection.fetchrow(query("get_issuer"), issuer_id)
+        if row is None:
+            raise _not_found(issuer_id)
+        return _listing(row)
+
+    async def put(self, issuer: Issuer, actor: Actor) -> None:
+        """Believe an issuer, or change its terms.
+
+        Raises Conflict where the id is another URL's: what is known of its subjects would be
+        believed from elsewhere; where the URL is another id's; and beyond MAX_ISSUERS.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            before = await connection.fetchrow(query("lock_issuer"), issuer.id)
+            if before is None:
+                await _create(connection, issuer)
+            elif before["url"] != issuer.url:
+                raise Conflict("the URL of an issuer stays as it is; put the other under a new id")
+            else:
+                terms = json.dumps(issuer.terms.to_json())
+                await connection.execute(
+                    query("change_issuer"), issuer.id, terms, issuer.is_enabled
+                )
+            told = {} if before is None else _told(_issuer(before))
+            await _audit(connection, actor, "put", issuer.id, changes_between(told, _told(issuer)))
+
+    async def set_enabled(self, issuer_id: str, is_enabled: bool, actor: Actor) -> None:
+        """Believe an issuer again, or no longer: within a second everywhere. Raises NotFound."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            before = await connection.fetchrow(query("lock_issuer"), issuer_id)
+            if before is None:
+                raise _not_found(issuer_id)
+            if before["is_enabled"] == is_enabled:
+                return
+            await connection.execute(query("change_issuer"), issuer_id, before["terms"], is_enabled)
+            verb = "enabled" if is_enabled else "disabled"
+            await _audit(connection, actor, verb, issuer_id, {})
+
+    async def remove(self, issuer_id: str, actor: Actor) -> None:
+        """Forget an issuer. Raises NotFound, and Conflict once a subject of it is known."""
+        async with acquire(self._pool) as connection:
+            try:
+                async with connection.transaction():
+                    gone = await connection.execute(query("delete_issuer"), issuer_id)
+                    if gone.endswith(" 0"):
+                        raise _not_found(issuer_id)
+                    await _audit(connection, actor, "removed", issuer_id, {})
+            except asyncpg.ForeignKeyViolationError:
+                raise Conflict(
+                    "identities of this issuer are known, so it can only be disabled"
+                ) from None
+
+
+async def _create(connection: PostgresConnection, issuer: Issuer) -> None:
+    if len(await connection.fetch(query("load_issuers"))) >= MAX_ISSUERS:
+        raise Conflict(f"there are {MAX_ISSUERS} issuers already, and no more are taken")
+    terms = json.dumps(issuer.terms.to_json())
+    try:
+        await connection.execute(
+            query("create_issuer"), issuer.id, issuer.url, terms, issuer.is_enabled
+        )
+    except asyncpg.UniqueViolationError:
+        raise Conflict("this issuer is there already, under another id or since just now") from None
+
+
+async def _audit(
+    connection: PostgresConnection, actor: Actor, verb: str, issuer_id: str, detail: dict[str, Any]
+) -> None:
+    event = AuditEvent(f"issuer.{verb}", f"issuer:{issuer_id}", None, detail)
+    await write_audit(connection, actor, event)
+
+
+def _told(issuer: Issuer) -> dict[str, Any]:
+    return {"url": issuer.url, "is_enabled": issuer.is_enabled, "terms": issuer.terms.to_json()}
+
+
+def _not_found(issuer_id: str) -> NotFound:
+    return NotFound(f"there is no issuer '{issuer_id}'")
+
+
+def _issuer(row: "Record") -> Issuer:
+    terms = IssuerTerms.from_json(json.loads(row["terms"]))
+    return Issuer(row["id"], row["url"], terms, row["is_enabled"])
+
+
+def _stored(row: "Record") -> StoredIssuer:
+    keys = None if row["keys"] is None else json.loads(row["keys"])
+    return StoredIssuer(_issuer(row), keys, row["keys_fetched_at"])
+
+
+def _listing(row: "Record") -> IssuerListing:
+    return IssuerListing(_stored(row), row["identities"], row["created_at"], row["updated_at"])

@@ -1,0 +1,2 @@
+-- New terms of an issuer; keys that were fetched under others are fetched anew.
+UPDATE issuers SET terms = $2::jsonb, is_enabled = $3, updated_at = clock_timestamp() WHERE id = $1
