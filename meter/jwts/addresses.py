@@ -4,11 +4,18 @@ An issuer's address is configured, yet names point where their owners want them 
 that is fetched from inside our own network would be a tunnel into it.
 """
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from yarl import URL
+
 from meter.accounts import Network
+from meter.errors import InvalidRequest
+
+MAX_URL_CHARS: Final = 500
+_PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_URL_CHARS}}}")
 
 Address = IPv4Address | IPv6Address
 
@@ -16,6 +23,21 @@ Address = IPv4Address | IPv6Address
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _DOCUMENTATION: Final = IPv6Network("3fff::/20")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+
+
+def read_https_url(text: str) -> URL:
+    """An address to fetch from. Raises InvalidRequest for any that says more than where it is."""
+    if _PLAIN.fullmatch(text) is None:
+        raise InvalidRequest(f"an address is 1 to {MAX_URL_CHARS} printable ASCII characters")
+    try:
+        url = URL(text)
+    except ValueError:
+        raise InvalidRequest("this is no address") from None
+    if url.scheme != "https" or not url.host:
+        raise InvalidRequest("an https:// address is needed")
+    if "@" in text or "#" in text:
+        raise InvalidRequest("a user, a password or a fragment (@, #) has no place here")
+    return url
 
 
 def may_connect(text: str, allowed_networks: Sequence[Network]) -> bool:

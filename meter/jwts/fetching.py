@@ -1,6 +1,5 @@
 """Fetching what issuers publish: over verified TLS, bounded, and never from inside our network."""
 
-import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,11 @@ from yarl import URL
 
 from meter.accounts import Network
 from meter.errors import InvalidRequest, IssuerUnavailable, JwtRefused
-from meter.jwts.addresses import may_connect
+from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.reading import read_object
 
 MAX_DOCUMENT_BYTES: Final = 262_144
-MAX_URL_CHARS: Final = 500
 FETCH_TIMEOUT_S: Final = 5.0
-_PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_URL_CHARS}}}")
 _HEADERS: Final = {"accept": "application/json", "accept-encoding": "identity"}
 
 _AddressInfo = tuple[Any, ...]
@@ -31,21 +28,6 @@ class DocumentSource(Protocol):
     async def fetch_object(self, url: str) -> Mapping[str, Any]:
         """The JSON object at an https address. Raises IssuerUnavailable."""
         ...
-
-
-def read_https_url(text: str) -> URL:
-    """An address to fetch from. Raises InvalidRequest for any that says more than where it is."""
-    if _PLAIN.fullmatch(text) is None:
-        raise InvalidRequest(f"an address is 1 to {MAX_URL_CHARS} printable ASCII characters")
-    try:
-        url = URL(text)
-    except ValueError:
-        raise InvalidRequest("this is no address") from None
-    if url.scheme != "https" or not url.host:
-        raise InvalidRequest("an https:// address is needed")
-    if url.user is not None or url.password is not None or url.fragment:
-        raise InvalidRequest("an address with a user, a password or a fragment is not fetched")
-    return url
 
 
 class IssuerDocuments:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from meter.errors import InvalidRequest
+from meter.jwts.addresses import read_https_url
 from meter.scopes import ADMIN_SCOPES, Scope
 
 LEEWAY_S: Final = 30
@@ -213,8 +214,7 @@ def _read_url(value: object, name: str) -> str | None:
     if value is None:
         return None
     text = _read_text(value, name)
-    if not text.startswith("https://"):
-        raise InvalidRequest(f"{name}: an https:// address is needed")
+    read_https_url(text)
     return text
 
 
