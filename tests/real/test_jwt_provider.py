@@ -1,0 +1,139 @@
+"""JWTs of a real OIDC provider: found, believed, rotated, out of reach, and up to no good."""
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from meter.clock import ManualClock
+from meter.errors import IssuerUnavailable
+from meter.jwts.fetching import IssuerDocuments
+from meter.jwts.issuers import StoredIssuer
+from meter.jwts.key_sets import FETCH_INTERVAL_S
+from meter.jwts.terms import Family
+from meter.jwts.verifying import JwtVerifier, VerifiedIdentity
+from tests.jwts import AUDIENCE, FakeIssuers, issuer
+from tests.oidc_provider import Provider, provider_running
+from tests.tls import Authority, make_authority
+
+MAX_KEY_AGE_S = 3_600
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("provider"))
+
+
+@pytest.fixture
+def provider(authority: Authority) -> Iterator[Provider]:
+    with provider_running(authority) as running:
+        yield running
+
+
+class Gate:
+    """A verifier that believes the provider, with a clock to turn."""
+
+    def __init__(self, provider: Provider, documents: IssuerDocuments) -> None:
+        self.provider = provider
+        self.clock = ManualClock(datetime.now(UTC))
+        believed = issuer(Family.RS, url=provider.url, max_key_age_s=MAX_KEY_AGE_S)
+        self.store = FakeIssuers(StoredIssuer(believed, None, None))
+        self.documents = documents
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything but what the store keeps."""
+        self.verifier = JwtVerifier(self.store, self.documents, self.clock)
+
+    def sign(self, **members: Any) -> str:
+        """An access token of the provider, good for ten hours."""
+        now_s = int(self.clock.now().timestamp())
+        usual = {"iss": self.provider.url, "aud": AUDIENCE, "sub": "ada", "iat": now_s}
+        return self.provider.sign({**usual, "exp": now_s + 36_000, **members})
+
+
+@pytest.fixture
+def gate(provider: Provider, authority: Authority) -> Gate:
+    return Gate(provider, IssuerDocuments(LOOPBACK, authority.ca_file))
+
+
+async def test_its_jwts_are_believed(gate: Gate) -> None:
+    for _ in range(3):
+        verified = await gate.verifier.verify(gate.sign())
+        assert isinstance(verified, VerifiedIdentity) and verified.subject == "ada"
+    assert gate.provider.asked == ["/.well-known/openid-configuration", "/jwks"]
+
+
+async def test_its_id_token_is_not_an_access_token(gate: Gate) -> None:
+    id_token = gate.provider.sign_in("ada", AUDIENCE)
+    gate.store.change(issuer(Family.RS, url=gate.provider.url, may_omit_type=True))
+    examination = await gate.verifier.examine(id_token)
+    assert examination.reason == "it is an ID token, not an access token"
+    url = gate.provider.url
+    gate.store.change(issuer(Family.RS, url=url, may_omit_type=True, may_be_id_token=True))
+    gate.clock.advance(1)
+    verified = await gate.verifier.verify(id_token)
+    assert isinstance(verified, VerifiedIdentity) and verified.subject == "ada"
+
+
+async def test_it_rotates_its_key(gate: Gate) -> None:
+    before = gate.sign()
+    assert await gate.verifier.verify(before) is not None
+    gate.provider.rotate()
+    after = gate.sign()
+    gate.clock.advance(FETCH_INTERVAL_S)
+    assert await gate.verifier.verify(after) is not None
+    assert await gate.verifier.verify(before) is None
+    assert len(gate.provider.asked) == 4
+
+
+async def test_it_goes_down_and_comes_back(gate: Gate) -> None:
+    text = gate.sign()
+    assert await gate.verifier.verify(text) is not None
+    gate.provider.stop()
+    gate.clock.advance(MAX_KEY_AGE_S)
+    for _ in ("held in memory", "kept by the store"):
+        assert await gate.verifier.verify(text) is not None
+        gate.restart()
+    gate.clock.advance(1)
+    with pytest.raises(IssuerUnavailable):
+        await gate.verifier.verify(text)
+    gate.provider.start()
+    gate.clock.advance(FETCH_INTERVAL_S)
+    assert await gate.verifier.verify(text) is not None
+
+
+async def test_it_redirects_to_a_private_address(gate: Gate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        gate.provider.redirect_to = f"https://127.0.0.1:{listener.getsockname()[1]}/jwks"
+        with pytest.raises(IssuerUnavailable, match="302"):
+            await gate.verifier.verify(gate.sign())
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+async def test_a_private_address_that_nobody_allowed(
+    provider: Provider, authority: Authority
+) -> None:
+    gate = Gate(provider, IssuerDocuments((), authority.ca_file))
+    with pytest.raises(IssuerUnavailable, match="not public"):
+        await gate.verifier.verify(gate.sign())
+    assert provider.asked == []
+
+
+async def test_it_is_too_slow_to_wait_for(gate: Gate) -> None:
+    """The client hears within a moment, though the fetch may still go on."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"https://127.0.0.1:{silent.getsockname()[1]}/jwks"
+        gate.store.change(issuer(Family.RS, url=gate.provider.url, jwks_url=where))
+        began_s = time.monotonic()
+        with pytest.raises(IssuerUnavailable):
+            await gate.verifier.verify(gate.sign())
+        assert time.monotonic() - began_s < 3
+        await gate.verifier.close()
