@@ -8,6 +8,7 @@ import typer
 from tollkeeper.commands import credits as credit
 from tollkeeper.commands import (
     envoy,
+    explain,
     health,
     holds,
     keys,
@@ -35,6 +36,7 @@ REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
     ledger.register,
     reconcile.register,
     envoy.register,
+    explain.register,
     health.register,
 )
 

@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tollkeeper.errors import CommandError
 from tollkeeper.stack.probes import answers_ok
 
-_SOCKET_SCHEME: Final = "unix:"
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}
+SOCKET_SCHEME: Final = "unix:"
+WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}
 
 
 class HealthSettings(BaseSettings):
@@ -73,7 +73,7 @@ def question_for(component: Checked, settings: HealthSettings) -> Question:
 
 
 def _readiness(listen: str) -> Question:
-    if listen.startswith(_SOCKET_SCHEME):
-        return Question("http://component/readyz", Path(listen.removeprefix(_SOCKET_SCHEME)))
+    if listen.startswith(SOCKET_SCHEME):
+        return Question("http://component/readyz", Path(listen.removeprefix(SOCKET_SCHEME)))
     host, _, port = listen.rpartition(":")
-    return Question(f"http://{_WILDCARDS.get(host, host)}:{port}/readyz", None)
+    return Question(f"http://{WILDCARDS.get(host, host)}:{port}/readyz", None)

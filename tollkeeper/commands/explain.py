@@ -1,0 +1,204 @@
+"""`tollkeeper explain`: what would be decided about a request, and why, phase by phase."""
+
+import asyncio
+import base64
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from tollkeeper.commands.health import SOCKET_SCHEME, WILDCARDS, HealthSettings
+from tollkeeper.curl_line import MAX_LINE_CHARS, CurlRequest, read_curl_line, read_curl_words
+from tollkeeper.errors import CommandError
+from tollkeeper.stack.home import locate
+from tollkeeper.stack.instances import instances
+from tollkeeper.stack.probes import http
+from tollkeeper.stack.settings import load_settings
+from tollkeeper.tables import HomeOption, JsonOption, print_json, show_one, show_rows, wants_json
+
+EXIT_REFUSED: Final = 1
+EXIT_MISUSED: Final = 2
+EXIT_NO_ANSWER: Final = 3
+TIMEOUT_S: Final = 15.0
+COLUMNS: Final = ("phase", "name", "outcome", "says")
+_STDIN: Final = "-"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("explain", context_settings={"allow_interspersed_args": False})(explain)
+
+
+def explain(
+    curl: Annotated[
+        list[str] | None,
+        typer.Argument(help="A line of curl; or - to read it from standard input, which is safer."),
+    ] = None,
+    curl_file: Annotated[
+        Path | None, typer.Option("--curl-file", help="A file with a line of curl; - is stdin.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="Without a line of curl.")] = "POST",
+    path: Annotated[
+        str, typer.Option("--path", help="With the query, if any.")
+    ] = "/v1/chat/completions",
+    header: Annotated[
+        list[str] | None, typer.Option("--header", help="'Name: value'; say it again for more.")
+    ] = None,
+    body_file: Annotated[
+        Path | None, typer.Option("--body-file", help="The body, sent as JSON.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The credential: a key or a JWT.")
+    ] = None,
+    peer: Annotated[
+        str, typer.Option("--peer", help="The address that the request comes from.")
+    ] = "127.0.0.1",
+    certificate: Annotated[
+        str, typer.Option("--certificate", help="The name in the client's certificate.")
+    ] = "",
+    extension: Annotated[
+        list[str] | None,
+        typer.Option("--extension", help="Of the route, such as scope=usage:read."),
+    ] = None,
+    authz: Annotated[
+        str | None,
+        typer.Option(
+            "--authz",
+            envvar="TOLLKEEPER_AUTHZ_URL",
+            help="Where authz says how it is: http://host:port or unix:/path.",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Say what would be decided about a request and why: exit code 0 allow, 1 refuse, 3 no answer.
+
+    Nothing is sent to a provider, held or counted. A credential in arguments can be seen by
+    others on this machine: paste the line into standard input instead.
+    """
+    try:
+        request = _read(curl or [], curl_file) or CurlRequest(
+            method, path, _headers(header or []), None if body_file is None else _octets(body_file)
+        )
+        _add_key(request, key_file)
+        document = _document(request, peer, certificate, _extensions(extension or []))
+        url, socket = _find(authz, home)
+    except CommandError as error:
+        _leave(error, EXIT_MISUSED)
+    try:
+        found = asyncio.run(_ask(url, socket, document))
+    except CommandError as error:
+        _leave(error, EXIT_NO_ANSWER)
+    _show(found, as_json)
+    raise typer.Exit({"allow": 0, "refuse": EXIT_REFUSED}.get(found["verdict"], EXIT_NO_ANSWER))
+
+
+def _leave(error: CommandError, code: int) -> NoReturn:
+    """1 would say that the request is refused."""
+    typer.echo(f"tollkeeper: {error}", err=True)
+    raise typer.Exit(code) from None
+
+
+def _read(words: Sequence[str], file: Path | None) -> CurlRequest | None:
+    """The request of a line of curl; None where there is no line."""
+    if words and words != [_STDIN]:
+        return read_curl_words(words)
+    if words or file == Path(_STDIN):
+        return read_curl_line(sys.stdin.read(MAX_LINE_CHARS + 1))
+    return None if file is None else read_curl_line(_octets(file).decode("utf-8", "replace"))
+
+
+def _octets(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _headers(given: Sequence[str]) -> list[tuple[str, str]]:
+    named = [header.partition(":") for header in given]
+    if any(not colon for _, colon, _ in named):
+        raise CommandError("Write headers as 'Name: value'.")
+    return [(name.strip(), value.strip()) for name, _, value in named]
+
+
+def _extensions(given: Sequence[str]) -> dict[str, str]:
+    named = [extension.partition("=") for extension in given]
+    if any(not sign for _, sign, _ in named):
+        raise CommandError("Write extensions as name=value.")
+    return {name: value for name, _, value in named}
+
+
+def _add_key(request: CurlRequest, key_file: Path | None) -> None:
+    if key_file is not None:
+        key = _octets(key_file).decode("utf-8", "replace").strip()
+        request.headers.append(("authorization", f"Bearer {key}"))
+    names = {name.lower() for name, _ in request.headers}
+    if request.body is not None and "content-type" not in names:
+        request.headers.append(("content-type", "application/json"))
+
+
+def _document(
+    request: CurlRequest, peer: str, certificate: str, extensions: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "path": request.path,
+        "headers": [list(header) for header in request.headers],
+        "body_base64": base64.b64encode(request.body or b"").decode(),
+        "peer": peer,
+        "certificate": certificate,
+        "extensions": extensions,
+    }
+
+
+def _find(given: str | None, home: Path | None) -> tuple[str, Path | None]:
+    """Where to ask: what is named, else the authz beside us, else the one of the stack here."""
+    listen = given or HealthSettings().authz_health_listen
+    if listen is None:
+        settings = load_settings(home=home)
+        (first, *_) = instances(locate(settings.home), 1, 1, settings.api_port).authz
+        return "http://authz/explain", first.health
+    if listen.startswith(SOCKET_SCHEME):
+        return "http://authz/explain", Path(listen.removeprefix(SOCKET_SCHEME))
+    if "://" not in listen:
+        host, _, port = listen.rpartition(":")
+        listen = f"http://{WILDCARDS.get(host, host)}:{port}"
+    return f"{listen.rstrip('/')}/explain", None
+
+
+async def _ask(url: str, socket: Path | None, document: object) -> Any:
+    where = socket or url
+    try:
+        answer = await http("POST", url, socket=socket, body=document, timeout_s=TIMEOUT_S)
+        found = answer.json()
+    except (OSError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise CommandError(
+            f"No authz explains at {where} ({reason}); is Tollkeeper running? Look at --authz, "
+            "TOLLKEEPER_AUTHZ_URL and TOLLKEEPER_HOME."
+        ) from None
+    if answer.status != 200 or not isinstance(found, dict):
+        said = found.get("error") if isinstance(found, dict) else None
+        raise CommandError(f"authz at {where} answers {answer.status}: {said or 'no explanation'}.")
+    return found
+
+
+def _show(found: Mapping[str, Any], as_json: bool | None) -> None:
+    if wants_json(as_json):
+        print_json(found)
+        return
+    show_rows(found["phases"], COLUMNS, False, "")
+    answer = found["answer"]
+    lines = {
+        "verdict": found["verdict"],
+        "credential": found["credential"],
+        "status": answer["status"],
+        "code": answer["code"],
+        "message": answer["message"],
+        **answer["headers"],
+    }
+    show_one({name: value for name, value in lines.items() if value is not None}, False)
