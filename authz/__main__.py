@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from authz.application import Application, open_application
 from authz.grpc_aio import GrpcAioTransport
 from authz.http2 import Http2Transport
+from authz.http_form.application import HttpForm
+from authz.http_form.server import serving
 from authz.settings import Settings
 from authz.transport import Transport
 from meter.collector import spare_long_lived_objects
@@ -30,7 +32,10 @@ async def serve(settings: Settings, transport: Transport, stopping: asyncio.Even
     """Answer checks until `stopping` is set, then drain."""
     async with open_application(settings) as application:
         await application.health.start(settings.authz_health_listen)
-        async with _listening(settings, transport, application):
+        async with (
+            _listening(settings, transport, application),
+            _listening_for_http(settings, application),
+        ):
             spare_long_lived_objects()
             _log.info("authz_started", listen=settings.authz_listen)
             await stopping.wait()
@@ -48,6 +53,17 @@ async def _listening(
         yield
     finally:
         await transport.stop(settings.authz_drain_grace_s)
+
+
+@contextlib.asynccontextmanager
+async def _listening_for_http(settings: Settings, application: Application) -> AsyncIterator[None]:
+    """The same checks over HTTP, where an operator asks for them."""
+    if settings.authz_http_listen is None:
+        yield
+        return
+    form = HttpForm(application.service, settings.authz_max_body_bytes)
+    async with serving(form, settings.authz_http_listen, settings.authz_drain_grace_s):
+        yield
 
 
 def _transport(settings: Settings) -> Transport:

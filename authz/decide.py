@@ -139,6 +139,8 @@ class Decider:
         policy = route_policy(request.extensions)
         if not policy.is_metered:
             return await self._decide_unmetered(request, policy)
+        if not request.shows_body:
+            return deny(Reason.BODY_NOT_SHOWN)
         asked = await self._understand(request, policy)
         return asked if isinstance(asked, Deny) else await self._hold(asked, deadline_s)
 

@@ -65,6 +65,13 @@ class Reason(Enum):
     INSUFFICIENT_SCOPE = ErrorKind(
         "insufficient_scope", 403, "permission_error", "The API key lacks the scope for this."
     )
+    BODY_NOT_SHOWN = ErrorKind(
+        "body_not_shown",
+        403,
+        "permission_error",
+        "Requests are metered here, and the proxy does not show their bodies, so their cost cannot "
+        "be bounded. Its operator can turn metering off for this route, or put Envoy in front.",
+    )
     MODEL_NOT_ALLOWED = ErrorKind(
         "model_not_allowed", 403, "permission_error", "This API key may not use the model."
     )

@@ -27,7 +27,8 @@ class AuthRequest:
     `path` includes the query string. `headers` has lower-case names and every occurrence apart,
     limited to HEADERS_USED. Headers and body stay out of `repr`: they hold secrets. `peer` is the
     address of whoever connected, `certificate` the name in the client's certificate, `extensions`
-    what the route's configuration says.
+    what the route's configuration says. Where the proxy keeps bodies to itself, `shows_body` is
+    false.
     """
 
     method: str
@@ -37,6 +38,7 @@ class AuthRequest:
     peer: str = ""
     certificate: str = ""
     extensions: Mapping[str, str] = field(default_factory=dict)
+    shows_body: bool = True
 
     def values(self, name: str) -> list[str]:
         """Every value of a header, in the order they came."""

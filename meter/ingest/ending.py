@@ -62,7 +62,8 @@ def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | N
         provider_status=_provider_status(facts),
         response_flags=flags_text(facts.flags),
         reached_provider=facts.reached_provider,
-        is_streaming=facts.is_streaming is True,
+        # A decision over HTTP can only say text.
+        is_streaming=facts.is_streaming is True or facts.is_streaming == "true",
         generation_id=_generation_id(facts),
         usage=_usage(facts.usage),
         source=source,

@@ -1,0 +1,123 @@
+"""The ASGI application: one request of a proxy, read, decided about, answered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from authz.decision import Decision, OutageKind
+from authz.http_form.answers import HttpAnswer, to_answer
+from authz.http_form.targets import Form, Target, read_target
+from authz.request import HEADERS_USED, AuthRequest
+from authz.service import CheckService
+
+# Whoever reaches a Unix socket of ours is on this machine.
+LOCAL_PEER: Final = "127.0.0.1"
+BODY_TIMEOUT_S: Final = 30.0
+# Where a proxy that sends no body says what its client asked for.
+_ORIGINALS: Final = {
+    Form.NGINX: ("x-original-method", "x-original-uri"),
+    Form.FORWARD: ("x-forwarded-method", "x-forwarded-uri"),
+}
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Left(Exception):
+    """The proxy ended its connection: nobody waits for the answer."""
+
+
+class HttpForm:
+    """Answers checks that come as HTTP requests, with the decisions of a CheckService."""
+
+    def __init__(self, service: CheckService, max_body_bytes: int) -> None:
+        self._service = service
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request. Raises TimeoutError when its body does not come."""
+        if scope["type"] != "http":
+            raise RuntimeError("only HTTP is served here")
+        query = scope["query_string"].decode("latin-1")
+        target = read_target(scope["raw_path"].decode("latin-1"), query)
+        try:
+            body = b""
+            if target.form is Form.ENVOY:
+                body = await _read_body(receive, self._max_body_bytes)
+            verdict = await self._decide(to_request(scope, target, body), receive)
+        except Left:
+            return
+        # Nothing is awaited between seeing that the proxy is there and writing to it.
+        await _send(send, to_answer(verdict, target.form))
+
+    async def _decide(self, request: AuthRequest, receive: Receive) -> Decision | OutageKind:
+        """Decide while watching whether the proxy stays. Raises Left, and leaves no hold then."""
+        deciding = asyncio.ensure_future(self._service.decide(request))
+        leaving = asyncio.ensure_future(_wait_for_leaving(receive))
+        try:
+            await asyncio.wait({deciding, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            # A connection that has just ended is noticed one round of the loop later.
+            await asyncio.sleep(0)
+            if leaving.done():
+                self._take_back(deciding)
+                raise Left
+            return deciding.result()
+        finally:
+            leaving.cancel()
+            # While it places a hold, the decision releases that when it is cancelled.
+            deciding.cancel()
+
+    def _take_back(self, deciding: "asyncio.Future[Decision | OutageKind]") -> None:
+        if not deciding.done() or deciding.cancelled() or deciding.exception() is not None:
+            return
+        verdict = deciding.result()
+        undo = None if isinstance(verdict, OutageKind) else self._service.undoing(verdict)
+        if undo is not None:
+            undo()
+
+
+def to_request(scope: Message, target: Target, body: bytes) -> AuthRequest:
+    """The request of the proxy's client, as the proxy describes it."""
+    every = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+    method, path = scope["method"], target.path
+    if target.form is not Form.ENVOY:
+        named = dict(every)
+        method, path = (named.get(name, "") for name in _ORIGINALS[target.form])
+    return AuthRequest(
+        method,
+        path,
+        tuple(pair for pair in every if pair[0] in HEADERS_USED),
+        body,
+        scope["client"][0] if scope["client"] else LOCAL_PEER,
+        extensions=target.extensions,
+        shows_body=target.form is Form.ENVOY,
+    )
+
+
+async def _read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The body; of a longer one as much as shows that it is. Raises Left, TimeoutError."""
+    pieces, size, has_more = [], 0, True
+    async with asyncio.timeout(BODY_TIMEOUT_S):
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Left
+            has_more = message.get("more_body", False)
+            piece = message.get("body", b"")[: max_bytes + 1 - size]
+            pieces.append(piece)
+            size += len(piece)
+    return b"".join(pieces)
+
+
+async def _wait_for_leaving(receive: Receive) -> None:
+    """Until the connection has ended; whatever else comes is a body that nobody asked for."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(send: Send, answer: HttpAnswer) -> None:
+    headers = [*answer.headers, ("content-length", str(len(answer.body)))]
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,62 @@
+"""uvicorn with the HTTP form, beside the other servers of this process."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from authz.http_form.application import HttpForm
+from authz.sockets import BACKLOG, listening_socket
+from authz.transport import MAX_CONCURRENT_CHECKS, SOCKET_SCHEME
+
+# Envoy's idle timeout is an hour unless its cluster says otherwise: who closes first must not be
+# the server, or a check that has just been sent would fail.
+KEEP_ALIVE_S: Final = 7_200
+
+
+class _Server(uvicorn.Server):
+    """uvicorn beside other servers: signals belong to the process, not to it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[None]:
+    """Answer at `unix:/path` or `host:port`; afterwards let checks under way finish.
+
+    Raises OSError when it cannot listen there.
+    """
+    listening = listening_socket(listen)
+    server = _Server(_configured(form, grace_s))
+    running = asyncio.create_task(server.serve([listening]), name="http form")
+    try:
+        yield
+    finally:
+        if listen.startswith(SOCKET_SCHEME):
+            Path(listen.removeprefix(SOCKET_SCHEME)).unlink(missing_ok=True)
+        server.should_exit = True
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        form,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        # The peer is who connected: what it forwards is judged by our own rule.
+        proxy_headers=False,
+        backlog=BACKLOG,
+        limit_concurrency=MAX_CONCURRENT_CHECKS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+    )
