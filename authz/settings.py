@@ -24,6 +24,8 @@ class Settings(JwtSettings):
     authz_health_listen: str
     # The same checks over HTTP, for proxies that do not speak Envoy's gRPC; unset: off.
     authz_http_listen: str | None = None
+    # Networks of proxies before us, with commas between: see meter/peers.py.
+    trusted_proxies: str = ""
     log_format: LogFormat = "json"
     authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -7,6 +7,7 @@ import pytest_asyncio
 import yarl
 
 from authz.body import Body, apply_edits, edit_body, parse
+from authz.policy import ACCOUNT_HEADER
 from authz.request import HEADERS_USED
 from tests.e2e.envoy_harness import PROVIDER_KEY, Gateway, metadata, running_gateway
 
@@ -264,7 +265,8 @@ async def test_the_decision_is_shown_the_headers_it_reads_and_no_others(gateway:
     http = gateway.decisions.checks[0].attributes.request.http
     # Envoy's own word about the body, after the filter; it says "false" always.
     shown = {h.key for h in http.header_map.headers} - {"x-envoy-auth-partial-body"}
-    assert shown == HEADERS_USED
+    # Only listeners that callers of our own alone can reach show who they speak for.
+    assert shown == HEADERS_USED - {ACCOUNT_HEADER}
     assert (http.method, http.path) == ("POST", "/v1/chat/completions")
 
 
