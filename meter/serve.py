@@ -22,6 +22,7 @@ from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.history import History, Retention
 from meter.ingest.log_files import AccessLogFile
+from meter.peers import read_networks
 from meter.providers.key_totals import KeyTotals
 from meter.providers.report_tags import ReportTags
 from meter.providers.seal import MasterKey
@@ -103,6 +104,7 @@ async def serve(settings: MeterSettings) -> None:
             },
             provider_reports=reports,
             reconciler=reconciler,
+            trusted_proxies=read_networks(settings.trusted_proxies),
         )
         async with _api(settings, outside) as answering:
             spare_long_lived_objects()
@@ -196,6 +198,8 @@ async def _api(
             access_log=False,
             log_config=None,
             server_header=False,
+            # Who called is for meter/peers.py to say, which believes proxies of ours only.
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=API_STOP_GRACE_S,
         )

@@ -107,6 +107,8 @@ class MeterSettings(JwtSettings):
     provider_reports: bool = False
     provider_reports_token: SecretStr | None = None
     provider_reports_token_file: Path | None = None
+    # Networks of proxies before us, with commas between: see meter/peers.py.
+    trusted_proxies: str = ""
     log_format: LogFormat = "json"
 
     @property

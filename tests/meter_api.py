@@ -66,10 +66,12 @@ class MeterApi:
         funds: dict[str, str] = answer.json()
         return funds
 
-    async def as_key(self, key: str, path: str, **params: Any) -> httpx2.Response:
-        """GET with an API key."""
+    async def as_key(
+        self, key: str, path: str, method: str = "GET", body: object = None, **params: Any
+    ) -> httpx2.Response:
+        """Ask with an API key."""
         headers = {"Authorization": f"Bearer {key}"}
-        return await self.anybody.get(path, headers=headers, params=params)
+        return await self.anybody.request(method, path, headers=headers, params=params, json=body)
 
 
 @asynccontextmanager

@@ -1,114 +1,95 @@
-"""API keys: made for a user, shown once, listed without the secret, revoked."""
+"""API keys as administrators make, change and end them."""
 
-import re
-from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, Field
+from fastapi import APIRouter, Depends, Query, Response
 
-from meter.api.authentication import OperatorOnly
-from meter.api.dependencies import Books, FromBooks
-from meter.api.fields import Body, Instant, Name, Page, PageQuery, Reply, UserId
-from meter.credentials import mint
-from meter.errors import NotFound
-from meter.stores.credentials import KeyTerms
-
-MAX_EXPIRY_DAYS: Final = 3650
-MOST_ALLOWED_MODELS: Final = 100
-_KEY_ID: Final = re.compile(r"[a-z2-7]{16}")
-
-
-def _unique(models: list[str]) -> list[str]:
-    return list(dict.fromkeys(models))
-
-
-ModelPattern = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$", examples=["openai/*"])
-]
-AllowedModels = Annotated[
-    list[ModelPattern],
-    AfterValidator(_unique),
-    Field(
-        min_length=1,
-        max_length=MOST_ALLOWED_MODELS,
-        description="Ids of models, or patterns with `*`; left out: every model",
-        examples=[["openai/gpt-4o-mini", "anthropic/*"]],
-    ),
-]
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
+from meter.api.dependencies import FromBooks
+from meter.api.fields import UserId
+from meter.api.key_desk import KeyDesk, KeyId, KeyQuery, Rotation
+from meter.api.key_replies import ChangedKey, IssuedKey, Key, KeyDetails, KeyPage
+from meter.api.key_terms import KeyChanges, NewKey
+from meter.self_service import Administrator
 
 router = APIRouter(
-    prefix="/api/v1/admin/users/{user_id}/api-keys", tags=["API keys"], dependencies=OperatorOnly
+    prefix="/api/v1/admin/users/{user_id}/api-keys",
+    tags=["API keys"],
+    dependencies=AdministratorsOnly,
 )
 
 
-class NewKey(Body):
-    """A key to be made."""
-
-    name: Name
-    expires_in_days: int | None = Field(default=None, ge=1, le=MAX_EXPIRY_DAYS, examples=[90])
-    allowed_models: AllowedModels | None = None
+def _desk(user_id: UserId, actor: FromAdministrator, books: FromBooks) -> KeyDesk:
+    return KeyDesk(books, actor, user_id, Administrator())
 
 
-class Key(Reply):
-    """A key without its secret, which nobody has any more."""
-
-    id: str = Field(examples=["k3vtq2m6zwxa4b7c"])
-    name: str
-    prefix: str = Field(examples=["tk-k3vtq2m6zwxa4b7c"])
-    allowed_models: list[str] | None = Field(description="null: every model")
-    created_at: Instant
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-
-class IssuedKey(Key):
-    """A new key with its secret, this once."""
-
-    key: str = Field(description="The secret: it is never shown again")
-
-
-class KeyPage(Page):
-    """Keys, newest first, revoked ones included."""
-
-    data: list[Key]
+FromDesk = Annotated[KeyDesk, Depends(_desk)]
 
 
 @router.post("", status_code=201, summary="Create an API key")
-async def create_key(user_id: UserId, body: NewKey, books: FromBooks) -> IssuedKey:
+async def create_key(
+    user_id: UserId, body: NewKey, desk: FromDesk, response: Response
+) -> IssuedKey:
     """Make a key. The answer is the only place where the secret ever appears."""
-    allowed = None if body.allowed_models is None else tuple(body.allowed_models)
-    minted = mint()
-    terms = KeyTerms(body.name, allowed, body.expires_in_days)
-    credential = await books.credentials.issue(user_id, minted, terms)
-    return IssuedKey(**Key.model_validate(credential).model_dump(), key=minted.plain.reveal())
+    made = await desk.create(body)
+    response.headers["Location"] = f"/api/v1/admin/users/{user_id}/api-keys/{made.id}"
+    return made
 
 
 @router.get("", summary="List a user's API keys")
 async def list_keys(
-    user_id: UserId, query: Annotated[PageQuery, Query()], books: FromBooks
+    user_id: UserId, query: Annotated[KeyQuery, Query()], desk: FromDesk, books: FromBooks
 ) -> KeyPage:
-    """The user's keys without secrets."""
+    """The user's keys without secrets, newest first; those of a status or with a tag."""
     await books.accounts.get(user_id)
-    return await key_page(books, user_id, query)
+    return await desk.list_page(query)
+
+
+@router.get("/{key_id}", summary="Get an API key")
+async def get_key(key_id: KeyId, desk: FromDesk) -> KeyDetails:
+    """One key, and what it used of its budgets in the present periods."""
+    return await desk.get(key_id)
+
+
+@router.patch("/{key_id}", summary="Change an API key")
+async def change_key(key_id: KeyId, body: KeyChanges, desk: FromDesk) -> ChangedKey:
+    """Change what is named; null takes a restriction away. 409 for a revoked key.
+
+    A budget that is new counts what the key spent in the present period already.
+    """
+    return await desk.change(key_id, body)
+
+
+@router.post("/{key_id}/suspend", summary="Suspend an API key")
+async def suspend_key(key_id: KeyId, desk: FromDesk) -> Key:
+    """Let no request in with this key until it is resumed. Saying it twice changes nothing."""
+    return await desk.set_suspended(key_id, True)
+
+
+@router.post("/{key_id}/resume", summary="Resume an API key")
+async def resume_key(key_id: KeyId, desk: FromDesk) -> Key:
+    """End a suspension. Saying it twice changes nothing."""
+    return await desk.set_suspended(key_id, False)
+
+
+@router.post("/{key_id}/rotate", summary="Rotate an API key")
+async def rotate_key(key_id: KeyId, desk: FromDesk, body: Rotation | None = None) -> IssuedKey:
+    """Give the key a new secret, shown this once. Its id stays.
+
+    The present secret works on for `overlap_s`; one that was rotated away before ends at once.
+    """
+    return await desk.rotate(key_id, body)
+
+
+@router.delete(
+    "/{key_id}/previous-secret", status_code=204, summary="End the secret before the last rotation"
+)
+async def end_previous_secret(key_id: KeyId, desk: FromDesk) -> None:
+    """End it before its overlap is over. Where there is none, nothing changes."""
+    await desk.end_previous_secret(key_id)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke an API key")
-async def revoke_key(
-    user_id: UserId, key_id: Annotated[str, Path(examples=["k3vtq2m6zwxa4b7c"])], books: FromBooks
-) -> None:
+async def revoke_key(key_id: KeyId, desk: FromDesk) -> None:
     """End a key for good. No request is let in with it once this has answered."""
-    if _KEY_ID.fullmatch(key_id) is None:
-        raise NotFound("the user has no such key")
-    await books.credentials.revoke(user_id, key_id)
-
-
-async def key_page(books: Books, account_id: str, query: PageQuery) -> KeyPage:
-    """One page of an account's keys."""
-    scope = f"keys:{account_id}"
-    after = books.cursors.open_instant(scope, query.cursor)
-    rows = await books.credentials.list_page(account_id, after, query.limit + 1)
-    page, cursor = books.cursors.next_page(
-        scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
-    )
-    return KeyPage(data=[Key.model_validate(one) for one in page], next_cursor=cursor)
+    await desk.revoke(key_id)

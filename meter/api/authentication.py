@@ -1,63 +1,146 @@
-"""Who calls: an operator with the operator token, or an account with one of its API keys.
+"""Who calls, and what they may: an operator with the operator token, or any credential of ours.
 
-One answer for every credential that is not good, whatever is wrong with it (rule R12).
+One answer for every credential that is not good, whatever is wrong with it (rule R12). A good one
+that lacks the scope of a route, or comes from an address that it may not come from, hears so.
 """
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from meter.api.dependencies import FromBooks
+from meter.accounts import Principal
+from meter.api.dependencies import Books, FromBooks
 from meter.api.problems import ProblemError
-from meter.credentials import parse
-from meter.stores.credentials import Caller
+from meter.audit import Actor
+from meter.jwts.reading import MAX_JWT_CHARS
+from meter.peers import client_address, is_allowed
+from meter.scopes import Scope
 
-MAX_CREDENTIAL_CHARS: Final = 512
+MAX_CREDENTIAL_CHARS: Final = MAX_JWT_CHARS
+_HEADERS: Final = ("authorization", "x-api-key")
+_READING: Final = frozenset({"GET", "HEAD"})
+_REALM: Final = 'Bearer realm="tollkeeper"'
 
 # These only describe the schemes in the OpenAPI document; the checks are below.
-_operator_scheme = HTTPBearer(
-    scheme_name="operatorToken",
-    description="The operator token: `operator.token` in the state folder.",
+_administrator_scheme = HTTPBearer(
+    scheme_name="administrator",
+    description="The operator token (`operator.token` in the state folder), or an API key or JWT "
+    "with the scope `admin:read` for reading and `admin:write` for everything else.",
     auto_error=False,
 )
 _key_scheme = HTTPBearer(
-    scheme_name="apiKey", description="An API key of the account: `tk-...`.", auto_error=False
+    scheme_name="apiKey",
+    description="An API key of the account (`tk-...`), or a JWT that acts for it.",
+    auto_error=False,
 )
 _key_header_scheme = APIKeyHeader(
     name="x-api-key",
     scheme_name="apiKeyHeader",
-    description="The same API key in a header of its own.",
+    description="The same in a header of its own.",
     auto_error=False,
 )
 
 
-async def require_operator(request: Request, books: FromBooks) -> None:
-    """Let operators pass; raises ProblemError (401) for everybody else."""
-    token = _find_credential(request, headers=("authorization",))
-    if token is None or not await books.operators.is_operator(token):
-        raise _unauthorized("a valid operator token is required")
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose credential was presented, and how the audit log names them."""
+
+    principal: Principal
+    actor: Actor
+
+    @property
+    def account_id(self) -> str:
+        """The account that it acts for."""
+        return self.principal.account_id
+
+    @property
+    def credential_id(self) -> str:
+        """The credential itself; of a pass, the one that it was made with."""
+        return self.principal.credential_id
 
 
 async def identify_caller(request: Request, books: FromBooks) -> Caller:
-    """The account behind the presented key; raises ProblemError (401) when there is none.
+    """Who presents a key or JWT; raises ProblemError: 401 where it is not good, 403 elsewhere.
 
     A suspended account may still read what is its own.
     """
-    text = _find_credential(request, headers=("authorization", "x-api-key"))
-    presented = None if text is None else parse(text)
-    caller = None
-    if presented is not None:
-        caller = await books.credentials.find_caller(presented.plain.reveal())
-    if caller is None:
-        raise _unauthorized("a valid API key is required")
-    return caller
+    text = _find_credential(request)
+    principal = None if text is None else await books.identifier.identify(text)
+    if principal is None:
+        raise _unauthorized()
+    return _let_in(request, books, principal)
 
 
-def _find_credential(request: Request, headers: tuple[str, ...]) -> str | None:
+async def identify_administrator(request: Request, books: FromBooks) -> Actor:
+    """Which administrator calls; reading needs `admin:read`, everything else `admin:write`.
+
+    Raises ProblemError: 401 for a credential that is not good, 403 for one that may not.
+    """
+    text = _find_credential(request)
+    if text is None:
+        raise _unauthorized()
+    # In its own header only, as ever; a key may come in either.
+    is_in_own_header = "authorization" in request.headers
+    operator = await books.operators.find_operator(text) if is_in_own_header else None
+    if operator is not None:
+        return Actor(f"operator:{operator}")
+    principal = await books.identifier.identify(text)
+    if principal is None:
+        raise _unauthorized()
+    caller = _let_in(request, books, principal)
+    _demand_scope(caller, Scope.ADMIN_READ if request.method in _READING else Scope.ADMIN_WRITE)
+    if principal.is_suspended:
+        raise ProblemError(403, "account_suspended", "the account is suspended")
+    return caller.actor
+
+
+def caller_with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
+    """A dependency that lets callers with this scope pass; 403 `insufficient_scope` for others."""
+
+    async def demand(caller: Annotated[Caller, Depends(identify_caller)]) -> Caller:
+        _demand_scope(caller, scope)
+        return caller
+
+    return demand
+
+
+def actor_of(principal: Principal) -> Actor:
+    """How the audit log names a credential: `key:<id>`, `identity:<id>`, `pass:<jti>`."""
+    if principal.pass_id is not None:
+        return Actor(f"pass:{principal.pass_id}", principal.account_id)
+    return Actor(f"{principal.kind}:{principal.credential_id}", principal.account_id)
+
+
+def _let_in(request: Request, books: Books, principal: Principal) -> Caller:
+    peer = "" if request.client is None else request.client.host
+    forwarded_for = request.headers.getlist("x-forwarded-for")
+    address = client_address(peer, forwarded_for, books.outside.trusted_proxies)
+    if not is_allowed(address, principal.networks):
+        raise ProblemError(
+            403, "address_not_allowed", "this credential may not be used from this address"
+        )
+    return Caller(principal, actor_of(principal))
+
+
+def _demand_scope(caller: Caller, scope: Scope) -> None:
+    if scope in caller.principal.scopes:
+        return
+    challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
+    raise ProblemError(
+        403,
+        "insufficient_scope",
+        f"this needs the scope '{scope}', which the credential does not have",
+        {"WWW-Authenticate": challenge},
+    )
+
+
+def _find_credential(request: Request) -> str | None:
     """The one credential presented; None when there is none, or more than one."""
     found = {
-        _without_scheme(name, value) for name in headers for value in request.headers.getlist(name)
+        _without_scheme(name, value) for name in _HEADERS for value in request.headers.getlist(name)
     }
     if len(found) != 1:
         return None
@@ -72,12 +155,15 @@ def _without_scheme(header: str, value: str) -> str:
     return credential.strip() if scheme.lower() == "bearer" else ""
 
 
-def _unauthorized(detail: str) -> ProblemError:
+def _unauthorized() -> ProblemError:
     return ProblemError(
-        401, "unauthorized", detail, {"WWW-Authenticate": 'Bearer realm="tollkeeper"'}
+        401, "unauthorized", "a valid credential is required", {"WWW-Authenticate": _REALM}
     )
 
 
-OperatorOnly = [Depends(_operator_scheme), Depends(require_operator)]
+AdministratorsOnly = [Depends(_administrator_scheme), Depends(identify_administrator)]
+FromAdministrator = Annotated[Actor, Depends(identify_administrator)]
 FromCaller = Annotated[Caller, Depends(identify_caller)]
+FromReader = Annotated[Caller, Depends(caller_with(Scope.USAGE_READ))]
+FromKeyKeeper = Annotated[Caller, Depends(caller_with(Scope.KEYS_WRITE))]
 WithKey = [Depends(_key_scheme), Depends(_key_header_scheme)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import AfterValidator, Field
 
 from meter.accounts import Funds
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Amount, Body, Instant, PlainText, Reply, Usd, UserId
 from meter.api.problems import ProblemError
@@ -20,7 +20,7 @@ MAX_REASON_CHARS: Final = 500
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}")
 
 router = APIRouter(
-    prefix="/api/v1/admin/users/{user_id}/credits", tags=["Credit"], dependencies=OperatorOnly
+    prefix="/api/v1/admin/users/{user_id}/credits", tags=["Credit"], dependencies=AdministratorsOnly
 )
 
 
@@ -98,6 +98,7 @@ class Credits(Reply):
 async def post_credit(
     user_id: UserId,
     body: NewCredit,
+    actor: FromAdministrator,
     books: FromBooks,
     response: Response,
     idempotency_key: IdempotencyKey = None,
@@ -110,7 +111,7 @@ async def post_credit(
     """
     key = _usable_key(idempotency_key)
     posting = credit(user_id, key, parse_usd(body.amount), body.reason)
-    posted = await books.ledger.post_credit(posting)
+    posted = await books.ledger.post_credit(posting, actor)
     if posted.was_replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return PostedCredit.from_posted(posted)

@@ -8,24 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from meter.accounts import Network
 from meter.api.cursors import Cursors
+from meter.audit import SYSTEM, Actor
 from meter.clock import Clock
 from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest
+from meter.identify import Identifier, Verifier
+from meter.jwts.fetching import DocumentSource
+from meter.jwts.passes import OwnIssuer
+from meter.jwts.verified import Verified
+from meter.pass_desk import PassDesk
 from meter.ports import ReportedGenerations
 from meter.providers.report_tags import ReportTags
 from meter.reconcile import NoProviderTotals, Reconciler
 from meter.stores.accounts import AccountStore
+from meter.stores.audit import AuditStore
 from meter.stores.catalogue import ModelListing
 from meter.stores.credentials import CredentialStore
 from meter.stores.history import HistoryStore
+from meter.stores.issuers import PostgresIssuers
 from meter.stores.ledger import LedgerStore
+from meter.stores.limit_rules import LimitRuleStore
+from meter.stores.linked_identities import IdentityStore
 from meter.stores.live_holds import LiveHoldStore
 from meter.stores.operators import OperatorStore
 from meter.stores.oversight import OversightStore
+from meter.stores.passes import PassStore
 from meter.stores.plans import PlanStore
+from meter.stores.principals import PostgresPrincipals
 from meter.stores.provider_keys import ProviderKeyListing
 from meter.stores.reconciliation import ReconciliationStore
+from meter.stores.signing_keys import PublishedKeys, SigningKeys
 from meter.stores.usage import UsageStore
 from meter.stores.verification import VerificationStore
 
@@ -62,7 +76,14 @@ class Listings(Protocol):
 class ProviderKeyRegister(Protocol):
     """Where provider keys are set and looked at."""
 
-    async def set_key(self, provider: str, owner: str, plain: SecretText) -> int:
+    async def set_key(
+        self,
+        provider: str,
+        owner: str,
+        plain: SecretText,
+        may_replace_sealed: bool = False,
+        actor: Actor = SYSTEM,
+    ) -> int:
         """Seal and store a key; returns its version. Raises InvalidRequest, StoreUnavailable."""
         ...
 
@@ -89,6 +110,23 @@ class ProviderReports:
             )
 
 
+class NoJwts:
+    """Implements `meter.identify.Verifier` where no JWT is believed."""
+
+    async def verify(self, text: str) -> Verified | None:
+        """None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Issuing:
+    """What it takes to issue passes, and to look at other issuers."""
+
+    own: OwnIssuer
+    keys: SigningKeys
+    documents: DocumentSource
+
+
 @dataclass(frozen=True, slots=True)
 class ApiDependencies:
     """Everything from outside. The probe `postgres` is added where `readiness` has none.
@@ -102,11 +140,23 @@ class ApiDependencies:
     listings: Listings
     provider_keys: ProviderKeyRegister
     registry: CollectorRegistry
+    issuing: Issuing
     provider_base_url: str | None = None
     readiness: Mapping[str, ReadinessProbe] = field(default_factory=dict)
     provider_reports: ProviderReports | None = None
     # The one of the periodic task, where there is one: its metrics are in the registry.
     reconciler: Reconciler | None = None
+    # Who believes JWTs; without it nobody does.
+    jwts: Verifier = field(default_factory=NoJwts)
+    # Whose word about the hop before them is believed.
+    trusted_proxies: tuple[Network, ...] = ()
+
+
+class ReportsAtWork:
+    """How many reports of leaked keys are being answered: anybody may send them."""
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Books:
@@ -121,6 +171,17 @@ class Books:
         self.ledger = LedgerStore(pool)
         self.usage = UsageStore(pool)
         self.plans = PlanStore(pool)
+        self.limit_rules = LimitRuleStore(pool)
+        self.audit = AuditStore(pool)
+        self.principals = PostgresPrincipals(pool)
+        self.identifier = Identifier(outside.pepper, self.principals, outside.jwts)
+        self.passes = PassStore(pool)
+        self.pass_desk = PassDesk(
+            outside.issuing.own, outside.issuing.keys, self.passes, outside.clock
+        )
+        self.published_keys = PublishedKeys(pool, outside.clock)
+        self.issuers = PostgresIssuers(pool)
+        self.identities = IdentityStore(pool)
         self.holds = LiveHoldStore(pool)
         self.operators = OperatorStore(pool)
         self.verification = VerificationStore(pool)
@@ -130,6 +191,7 @@ class Books:
             ReconciliationStore(pool), NoProviderTotals(), outside.registry
         )
         self.cursors = Cursors(outside.pepper)
+        self.reports_at_work = ReportsAtWork()
         # A verification reads everything; a second one at the same time waits.
         self.one_verification = asyncio.Lock()
 

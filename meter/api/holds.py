@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.money import format_usd
 from meter.statements import LiveHold
 
-router = APIRouter(prefix="/api/v1/admin/holds", tags=["Ledger"], dependencies=OperatorOnly)
+router = APIRouter(prefix="/api/v1/admin/holds", tags=["Ledger"], dependencies=AdministratorsOnly)
 
 
 class LiveState(StrEnum):

@@ -6,7 +6,7 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Instant, Reply, Usd
 from meter.ledger.verification import Verification as Outcome
@@ -15,7 +15,7 @@ from meter.stores.history import Month as StoredMonth
 
 _MONTH: Final = "%Y-%m"
 
-router = APIRouter(prefix="/api/v1/admin/ledger", tags=["Ledger"], dependencies=OperatorOnly)
+router = APIRouter(prefix="/api/v1/admin/ledger", tags=["Ledger"], dependencies=AdministratorsOnly)
 
 
 class Checked(Reply):

@@ -3,11 +3,11 @@
 from fastapi import APIRouter
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Reply
 
-router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies=OperatorOnly)
+router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies=AdministratorsOnly)
 
 
 class LookupsSummary(Reply):

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from meter.api.api_keys import KeyPage, key_page
-from meter.api.authentication import FromCaller, WithKey
+from meter.api.authentication import FromReader, WithKey
 from meter.api.credits import Credits
 from meter.api.dependencies import FromBooks
 from meter.api.fields import PageQuery
@@ -16,7 +15,7 @@ router = APIRouter(prefix="/api/v1", tags=["Your own"], dependencies=WithKey)
 
 
 @router.get("/credits", summary="Get your credit")
-async def get_own_credits(caller: FromCaller, books: FromBooks) -> Credits:
+async def get_own_credits(caller: FromReader, books: FromBooks) -> Credits:
     """Balance, what is held, and what is available."""
     account = await books.accounts.get(caller.account_id)
     return Credits.from_funds(account.funds)
@@ -24,7 +23,7 @@ async def get_own_credits(caller: FromCaller, books: FromBooks) -> Credits:
 
 @router.get("/transactions", summary="List your transactions")
 async def list_own_transactions(
-    caller: FromCaller, query: Annotated[PageQuery, Query()], books: FromBooks
+    caller: FromReader, query: Annotated[PageQuery, Query()], books: FromBooks
 ) -> TransactionPage:
     """Everything that moved your balance, newest first."""
     return await transaction_page(books, caller.account_id, query)
@@ -32,18 +31,10 @@ async def list_own_transactions(
 
 @router.get("/usage", summary="Add up your usage")
 async def total_own_usage(
-    caller: FromCaller, query: Annotated[UsageQuery, Query()], books: FromBooks
+    caller: FromReader, query: Annotated[UsageQuery, Query()], books: FromBooks
 ) -> UsagePage:
     """Requests, tokens and charge by day, model or key; at most 366 days."""
     rows, cursor = await usage_page(books, caller.account_id, query)
     return UsagePage(
         data=[Usage.from_totals(row) for row in rows], next_cursor=cursor, group_by=query.group_by
     )
-
-
-@router.get("/keys", summary="List your API keys")
-async def list_own_keys(
-    caller: FromCaller, query: Annotated[PageQuery, Query()], books: FromBooks
-) -> KeyPage:
-    """Your account's keys without secrets."""
-    return await key_page(books, caller.account_id, query)

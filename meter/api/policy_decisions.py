@@ -6,14 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.money import format_usd
 from meter.statements import PolicyDecision as Decided
 
 router = APIRouter(
-    prefix="/api/v1/admin/policy-decisions", tags=["Ledger"], dependencies=OperatorOnly
+    prefix="/api/v1/admin/policy-decisions", tags=["Ledger"], dependencies=AdministratorsOnly
 )
 
 

@@ -23,6 +23,7 @@ from meter.errors import (
     InvalidRequest,
     MeterError,
     NotFound,
+    NotPermitted,
     Outage,
     SealBroken,
 )
@@ -73,6 +74,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     top_up.IdempotencyKeyReused: (409, "idempotency_key_reused"),
     top_up.BalanceTooLarge: (409, "balance_too_large"),
     Conflict: (409, "conflict"),
+    NotPermitted: (403, "not_permitted"),
     SealBroken: (409, "other_master_key"),
     InvalidAmount: (422, "invalid_amount"),
     InvalidRequest: (422, "invalid_request"),

@@ -7,13 +7,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter
 from pydantic import Field, SecretStr
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Body, Reply
 from meter.credentials import SecretText
 from meter.stores.provider_keys import MAX_KEY_CHARS, SYSTEM_OWNER
 
-router = APIRouter(prefix="/api/v1/admin/providers", tags=["Providers"], dependencies=OperatorOnly)
+router = APIRouter(
+    prefix="/api/v1/admin/providers", tags=["Providers"], dependencies=AdministratorsOnly
+)
 
 
 class ProviderName(StrEnum):
@@ -69,7 +71,9 @@ async def list_providers(books: FromBooks) -> ProviderList:
 
 
 @router.put("/{provider}/key", status_code=204, summary="Set a provider's key")
-async def put_provider_key(provider: ProviderName, body: NewProviderKey, books: FromBooks) -> None:
+async def put_provider_key(
+    provider: ProviderName, body: NewProviderKey, actor: FromAdministrator, books: FromBooks
+) -> None:
     """Seal and store the key that every request goes out with from now on."""
     plain = SecretText(body.key.get_secret_value())
-    await books.outside.provider_keys.set_key(provider.value, SYSTEM_OWNER, plain)
+    await books.outside.provider_keys.set_key(provider.value, SYSTEM_OWNER, plain, actor=actor)

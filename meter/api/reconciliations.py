@@ -5,16 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.ledger import Failure
+from meter.audit import AuditEvent
 from meter.drift import BookComparison, ProviderComparison
 from meter.money import format_usd
 from meter.stores.reconciliation import Reconciled
 
 router = APIRouter(
-    prefix="/api/v1/admin/reconciliations", tags=["Ledger"], dependencies=OperatorOnly
+    prefix="/api/v1/admin/reconciliations", tags=["Ledger"], dependencies=AdministratorsOnly
 )
 
 
@@ -119,13 +120,19 @@ class ReconciliationPage(Page):
 
 @router.post("", status_code=201, summary="Reconcile now")
 async def reconcile(
+    actor: FromAdministrator,
     books: FromBooks,
     new_baseline: Annotated[
         bool, Query(description="Take the provider's total as explained from here on")
     ] = False,
 ) -> Reconciliation:
     """Compare everything and keep the report; 409 while another reconciliation runs."""
-    return Reconciliation.from_reconciled(await books.reconciler.reconcile(new_baseline))
+    reconciled = await books.reconciler.reconcile(new_baseline)
+    detail = {"new_baseline": new_baseline}
+    await books.audit.add(
+        actor, AuditEvent("reconciliation.run", f"reconciliation:{reconciled.id}", None, detail)
+    )
+    return Reconciliation.from_reconciled(reconciled)
 
 
 @router.get("", summary="List reconciliations")

@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import FromBooks
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.money import format_usd
 from meter.statements import SettlementConflict as Kept
 
 router = APIRouter(
-    prefix="/api/v1/admin/settlement-conflicts", tags=["Ledger"], dependencies=OperatorOnly
+    prefix="/api/v1/admin/settlement-conflicts", tags=["Ledger"], dependencies=AdministratorsOnly
 )
 
 

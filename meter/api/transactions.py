@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import Books, FromBooks
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd, UserId
 from meter.money import format_usd
@@ -15,7 +15,7 @@ from meter.statements import Transaction as Posted
 router = APIRouter(
     prefix="/api/v1/admin/users/{user_id}/transactions",
     tags=["Transactions and usage"],
-    dependencies=OperatorOnly,
+    dependencies=AdministratorsOnly,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Self
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly
 from meter.api.dependencies import Books, FromBooks
 from meter.api.fields import Page, PageQuery, Reply, Usd, UserId
 from meter.api.problems import ProblemError
@@ -23,7 +23,7 @@ Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 router = APIRouter(
     prefix="/api/v1/admin/users/{user_id}/usage",
     tags=["Transactions and usage"],
-    dependencies=OperatorOnly,
+    dependencies=AdministratorsOnly,
 )
 
 

@@ -1,17 +1,17 @@
 """Users: the accounts, as administrators see and change them."""
 
 import secrets
-from typing import Annotated, Final
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from meter.accounts import Account
-from meter.api.authentication import OperatorOnly
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.dependencies import FromBooks
 from meter.api.fields import (
     AccountId,
-    Body,
     Email,
     Instant,
     MarkupBps,
@@ -19,23 +19,32 @@ from meter.api.fields import (
     Page,
     PageQuery,
     PlanId,
+    Rated,
     Reply,
     Usd,
     UserId,
 )
 from meter.api.problems import ProblemError
+from meter.keys import told_rates
 from meter.money import format_usd
-from meter.stores.accounts import Amendment, NewAccount
+from meter.stores.accounts import NewAccount
 
 DEFAULT_PLAN: Final = "standard"
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_CHARS: Final = 20
-_REQUIRED: Final = ("plan",)
+_REQUIRED: Final = ("plan", "may_manage_keys")
+# Members of a change and what they are called in an account.
+_MEMBERS: Final = {
+    "name": "name",
+    "plan": "plan_id",
+    "markup_bps": "markup_bps",
+    "may_manage_keys": "may_manage_keys",
+}
 
-router = APIRouter(prefix="/api/v1/admin/users", tags=["Users"], dependencies=OperatorOnly)
+router = APIRouter(prefix="/api/v1/admin/users", tags=["Users"], dependencies=AdministratorsOnly)
 
 
-class NewUser(Body):
+class NewUser(Rated):
     """A user to be made."""
 
     email: Email
@@ -43,14 +52,24 @@ class NewUser(Body):
     id: AccountId | None = Field(default=None, description="Ours to choose when left out")
     plan: PlanId = DEFAULT_PLAN
     markup_bps: MarkupBps | None = Field(default=None, description="Instead of the plan's")
+    may_manage_keys: bool = Field(default=True, description="Whether with keys of their own")
 
 
-class UserChanges(Body):
+class UserChanges(Rated):
     """New terms; what is left out stays as it is."""
 
     name: Name | None = None
     plan: PlanId | None = None
     markup_bps: MarkupBps | None = Field(default=None, description="null: the plan's applies")
+    may_manage_keys: bool | None = None
+
+    def amend(self, account: Account) -> Account:
+        """The account with the changes."""
+        changes: dict[str, Any] = {}
+        for member, name in _MEMBERS.items():
+            if member in self.model_fields_set:
+                changes[name] = getattr(self, member)
+        return replace(account, rates=self.to_rates(account.rates), **changes)
 
 
 class User(Reply):
@@ -61,6 +80,10 @@ class User(Reply):
     name: str | None
     plan: str
     markup_bps: int | None = Field(description="null: the plan's applies")
+    requests_per_minute: int | None = Field(description="null: the plan's applies")
+    tokens_per_minute: int | None = Field(description="null: the plan's applies")
+    concurrent_requests: int | None = Field(description="null: the plan's applies")
+    may_manage_keys: bool
     is_suspended: bool
     balance: Usd
     held: Usd
@@ -77,6 +100,8 @@ class User(Reply):
             name=account.name,
             plan=account.plan_id,
             markup_bps=account.markup_bps,
+            **told_rates(account.rates),
+            may_manage_keys=account.may_manage_keys,
             is_suspended=account.is_suspended,
             balance=format_usd(account.funds.balance_picos),
             held=format_usd(account.funds.held_picos),
@@ -100,7 +125,9 @@ class UserQuery(PageQuery):
 
 
 @router.post("", status_code=201, summary="Create a user")
-async def create_user(body: NewUser, books: FromBooks, response: Response) -> User:
+async def create_user(
+    body: NewUser, actor: FromAdministrator, books: FromBooks, response: Response
+) -> User:
     """Open an account without credit. 409 when the id or the email is taken."""
     new = NewAccount(
         id=body.id or _new_id(),
@@ -108,8 +135,10 @@ async def create_user(body: NewUser, books: FromBooks, response: Response) -> Us
         name=body.name,
         plan_id=body.plan,
         markup_bps=body.markup_bps,
+        rates=body.to_rates(),
+        may_manage_keys=body.may_manage_keys,
     )
-    account = await books.accounts.create(new)
+    account = await books.accounts.create(actor, new)
     response.headers["Location"] = f"{router.prefix}/{account.id}"
     return User.from_account(account)
 
@@ -133,30 +162,26 @@ async def get_user(user_id: UserId, books: FromBooks) -> User:
 
 
 @router.patch("/{user_id}", summary="Change a user's terms")
-async def change_user(user_id: UserId, body: UserChanges, books: FromBooks) -> User:
-    """Change name, plan or markup. Holds that are open keep the terms they were placed under."""
+async def change_user(
+    user_id: UserId, body: UserChanges, actor: FromAdministrator, books: FromBooks
+) -> User:
+    """Change terms. Holds that are open keep those they were placed under."""
     for name in _REQUIRED:
         if name in body.model_fields_set and getattr(body, name) is None:
             raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
-    amendment = Amendment(
-        changes=frozenset(body.model_fields_set),
-        name=body.name,
-        plan_id=body.plan,
-        markup_bps=body.markup_bps,
-    )
-    return User.from_account(await books.accounts.amend(user_id, amendment))
+    return User.from_account(await books.accounts.amend(actor, user_id, body.amend))
 
 
 @router.post("/{user_id}/suspend", summary="Suspend a user")
-async def suspend_user(user_id: UserId, books: FromBooks) -> User:
+async def suspend_user(user_id: UserId, actor: FromAdministrator, books: FromBooks) -> User:
     """No request of this user is let in from now on. Saying it twice changes nothing."""
-    return User.from_account(await books.accounts.set_suspended(user_id, True))
+    return User.from_account(await books.accounts.set_suspended(actor, user_id, True))
 
 
 @router.post("/{user_id}/resume", summary="Resume a user")
-async def resume_user(user_id: UserId, books: FromBooks) -> User:
+async def resume_user(user_id: UserId, actor: FromAdministrator, books: FromBooks) -> User:
     """End a suspension. Saying it twice changes nothing."""
-    return User.from_account(await books.accounts.set_suspended(user_id, False))
+    return User.from_account(await books.accounts.set_suspended(actor, user_id, False))
 
 
 def _new_id() -> str:

@@ -88,7 +88,7 @@ class AccountStore:
         """Nothing is written, and nothing told, where nothing changes."""
         async with acquire(self._pool) as connection, connection.transaction():
             before = _found(
-                await connection.fetchrow(query("lock_account"), account_id), account_id
+                await connection.fetchrow(query("lock_account_terms"), account_id), account_id
             )
             after = amend(before)
             changes = changes_between(_told(before), _told(after))

@@ -40,9 +40,11 @@ def test_every_private_route_names_its_credential(document: dict[str, Any]) -> N
         for operation in operations.values():
             schemes = {name for one in operation.get("security", []) for name in one}
             if path.startswith("/api/v1/admin"):
-                assert schemes == {"operatorToken"}, path
+                assert schemes == {"administrator"}, path
             elif path.startswith("/api/v1/provider-reports"):
                 assert schemes == {"providerReportsToken"}, path
+            elif path.startswith("/api/v1/key-reports"):
+                assert not schemes, path
             elif path.startswith("/api/v1/llm") or not path.startswith("/api/v1"):
                 assert not schemes, path
             else:

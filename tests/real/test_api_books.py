@@ -22,11 +22,31 @@ from tests.servers import Database
 
 async def test_plans_are_made_and_changed(api: MeterApi) -> None:
     path = f"{ADMIN}/plans/gold"
-    terms: dict[str, Any] = {"name": "Gold", "markup_bps": 6000, "requests_per_minute": 60}
+    unlimited = {
+        "requests_per_minute": None,
+        "tokens_per_minute": None,
+        "concurrent_requests": None,
+    }
+    terms: dict[str, Any] = {
+        "name": "Gold",
+        "markup_bps": 6000,
+        **unlimited,
+        "requests_per_minute": 60,
+        "key_limits": {**unlimited, "concurrent_requests": 4},
+        "max_keys": 3,
+        "self_service_scopes": ["inference", "keys:write"],
+    }
     made = await api.operator.put(path, json=terms)
     assert (made.status_code, made.json()) == (201, {"id": "gold", **terms})
-    terms = {"name": "Gold", "markup_bps": 5000, "requests_per_minute": None}
-    changed = await api.operator.put(path, json=terms)
+    changed = await api.operator.put(path, json={"name": "Gold", "markup_bps": 5000})
+    terms = {
+        "name": "Gold",
+        "markup_bps": 5000,
+        **unlimited,
+        "key_limits": unlimited,
+        "max_keys": 100,
+        "self_service_scopes": ["inference", "keys:write", "models:read", "usage:read"],
+    }
     assert (changed.status_code, changed.json()) == (200, {"id": "gold", **terms})
     listed = (await api.operator.get(f"{ADMIN}/plans")).json()["data"]
     assert [plan["id"] for plan in listed] == ["gold", "standard", "unlimited"]
@@ -34,6 +54,10 @@ async def test_plans_are_made_and_changed(api: MeterApi) -> None:
         ("Gold", terms),
         ("gold", {**terms, "markup_bps": 1_000_001}),
         ("gold", {**terms, "requests_per_minute": 0}),
+        ("gold", {**terms, "key_limits": {"requests_per_minute": 0}}),
+        ("gold", {**terms, "max_keys": -1}),
+        ("gold", {**terms, "self_service_scopes": ["admin:read"]}),
+        ("gold", {**terms, "self_service_scopes": ["everything"]}),
         ("gold", {"name": "Gold"}),
     ):
         refused = await api.operator.put(f"{ADMIN}/plans/{plan_id}", json=body)

@@ -26,13 +26,24 @@ ADMIN_ROUTES = (
     ("POST", "/users/ada/resume"),
     ("GET", "/users/ada/api-keys"),
     ("POST", "/users/ada/api-keys"),
+    ("GET", "/users/ada/api-keys/aaaaaaaaaaaaaaaa"),
+    ("PATCH", "/users/ada/api-keys/aaaaaaaaaaaaaaaa"),
     ("DELETE", "/users/ada/api-keys/aaaaaaaaaaaaaaaa"),
+    ("POST", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/suspend"),
+    ("POST", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/resume"),
+    ("POST", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/rotate"),
+    ("DELETE", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/previous-secret"),
     ("GET", "/users/ada/credits"),
     ("POST", "/users/ada/credits"),
     ("GET", "/users/ada/transactions"),
     ("GET", "/users/ada/usage"),
     ("GET", "/plans"),
     ("PUT", "/plans/gold"),
+    ("GET", "/limits"),
+    ("GET", "/limits/gold"),
+    ("PUT", "/limits/gold"),
+    ("DELETE", "/limits/gold"),
+    ("GET", "/audit-log"),
     ("GET", "/providers"),
     ("PUT", "/providers/openrouter/key"),
     ("GET", "/holds"),
@@ -62,8 +73,8 @@ async def test_only_the_operator_token_opens_the_administrators_part(api: MeterA
     key = (await api.key(await api.user("ada")))["key"]
     presented = [
         {},
-        {"Authorization": f"Bearer {key}"},
         {"Authorization": f"Bearer {OPERATOR_TOKEN}x"},
+        {"Authorization": f"Bearer {OPERATOR_TOKEN}", "x-api-key": key},
         {"Authorization": f"Basic {OPERATOR_TOKEN}"},
         {"Authorization": OPERATOR_TOKEN},
         {"x-api-key": OPERATOR_TOKEN},
@@ -73,6 +84,11 @@ async def test_only_the_operator_token_opens_the_administrators_part(api: MeterA
             answer = await api.anybody.request(method, ADMIN + path, headers=headers)
             assert_problem(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == 'Bearer realm="tollkeeper"'
+        answer = await api.as_key(key, ADMIN + path, method=method)
+        assert_problem(answer, 403, "insufficient_scope")
+        scope = "admin:read" if method == "GET" else "admin:write"
+        challenge = f'Bearer realm="tollkeeper", error="insufficient_scope", scope="{scope}"'
+        assert answer.headers["www-authenticate"] == challenge
 
 
 async def test_every_administrators_route_was_asked(api: MeterApi) -> None:
