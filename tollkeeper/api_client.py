@@ -54,6 +54,10 @@ class MeterApi:
         """GET what needs no credential."""
         return self._ask("GET", path, None, {}, REQUEST_TIMEOUT_S)
 
+    def post_public(self, path: str, body: object) -> Any:
+        """POST what needs no credential."""
+        return self._ask("POST", path, body, {}, REQUEST_TIMEOUT_S)
+
     def rows(self, path: str, most: int, **params: Any) -> Iterator[dict[str, Any]]:
         """The rows of a list, page by page, `most` at most."""
         cursor = None

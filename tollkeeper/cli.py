@@ -5,14 +5,15 @@ from collections.abc import Callable
 
 import typer
 
-from tollkeeper.commands import credits as credit
 from tollkeeper.commands import (
+    audit,
     envoy,
     explain,
     health,
     holds,
     keys,
     ledger,
+    limits,
     models,
     plans,
     providers,
@@ -21,6 +22,7 @@ from tollkeeper.commands import (
     usage,
     users,
 )
+from tollkeeper.commands import credits as credit
 from tollkeeper.errors import CommandError
 
 REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
@@ -31,9 +33,11 @@ REGISTRATIONS: tuple[Callable[[typer.Typer], None], ...] = (
     usage.register,
     models.register,
     plans.register,
+    limits.register,
     providers.register,
     holds.register,
     ledger.register,
+    audit.register,
     reconcile.register,
     envoy.register,
     explain.register,

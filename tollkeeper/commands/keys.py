@@ -1,10 +1,27 @@
-"""`tollkeeper keys`: make, list and revoke API keys."""
+"""`tollkeeper keys`: make, change, rotate and end API keys."""
 
 from typing import Annotated, Any
 
 import typer
 
 from tollkeeper.api_client import connect, segment
+from tollkeeper.commands.key_options import (
+    AddressOption,
+    BudgetOption,
+    ConcurrentOption,
+    ExpiresAtOption,
+    ExpiresInOption,
+    KeyArgument,
+    ModelOption,
+    RequestsOption,
+    ScopeOption,
+    TagOption,
+    TokensOption,
+    end_members,
+    key_members,
+    limit_members,
+)
+from tollkeeper.commands.secret_input import read_secret
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import (
     ApiOption,
@@ -17,7 +34,17 @@ from tollkeeper.tables import (
     wants_json,
 )
 
-COLUMNS = ("id", "name", "allowed_models", "created_at", "expires_at", "revoked_at")
+COLUMNS = (
+    "id",
+    "name",
+    "status",
+    "scopes",
+    "allowed_models",
+    "tags",
+    "created_at",
+    "expires_at",
+    "last_used_at",
+)
 
 app = typer.Typer(name="keys", help="API keys of users.", no_args_is_help=True)
 
@@ -31,49 +58,173 @@ def register(root: typer.Typer) -> None:
 def create_key(
     user: UserArgument,
     name: Annotated[str, typer.Option("--name", help="What the key is for.")] = "key",
-    expires_in_days: Annotated[
-        int | None, typer.Option("--expires-in-days", min=1, max=3650, help="By default never.")
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", help="Id or pattern with *; say it again for more."),
-    ] = None,
+    scope: ScopeOption = None,
+    expires_in_days: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    model: ModelOption = None,
+    address: AddressOption = None,
+    budget: BudgetOption = None,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
+    concurrent_requests: ConcurrentOption = None,
+    tag: TagOption = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Make a key and show it, this once."""
-    body: dict[str, Any] = {"name": name}
-    if expires_in_days is not None:
-        body["expires_in_days"] = expires_in_days
-    if model:
-        body["allowed_models"] = model
-    made = connect(api, home).send("POST", f"/users/{segment(user)}/api-keys", body)
-    show_one(made, as_json)
-    if not wants_json(as_json):
-        say("Keep the key now: it is stored as a digest and cannot be shown again.")
+    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    body = {
+        "name": name,
+        **end_members(expires_in_days, expires_at),
+        **key_members(model, address, budget, limits, tag),
+        **({"scopes": scope} if scope else {}),
+    }
+    _show_secret(connect(api, home).send("POST", _path(user), body), as_json)
 
 
 @app.command("list")
 def list_keys(
     user: UserArgument,
+    status: Annotated[
+        str | None, typer.Option("--status", help="active, suspended, expired or revoked.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="name, or name=value.")] = None,
     limit: LimitOption = 200,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """List a user's keys without their secrets."""
-    rows = connect(api, home).rows(f"/users/{segment(user)}/api-keys", limit)
-    show_rows(rows, COLUMNS, as_json, "The user has no keys.")
+    rows = connect(api, home).rows(_path(user), limit, status=status, tag=tag)
+    show_rows(rows, COLUMNS, as_json, "There are no such keys.")
+
+
+@app.command("show")
+def show_key(
+    user: UserArgument,
+    key_id: KeyArgument,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Show one key, and what it used of its budgets."""
+    key = connect(api, home).get(_path(user, key_id))
+    if not wants_json(as_json):
+        key["spending"] = [
+            f"{one['period']}: {one['left']} left of {one['limit']}" for one in key["spending"]
+        ]
+    show_one(key, as_json)
+
+
+@app.command("change")
+def change_key(
+    user: UserArgument,
+    key_id: KeyArgument,
+    name: Annotated[str | None, typer.Option("--name", help="What the key is for.")] = None,
+    scope: ScopeOption = None,
+    expires_in_days: ExpiresInOption = None,
+    expires_at: ExpiresAtOption = None,
+    model: ModelOption = None,
+    address: AddressOption = None,
+    budget: BudgetOption = None,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
+    concurrent_requests: ConcurrentOption = None,
+    tag: TagOption = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Change what is said, and nothing else; `none` takes a restriction away."""
+    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    body = {
+        **({} if name is None else {"name": name}),
+        **end_members(expires_in_days, expires_at),
+        **key_members(model, address, budget, limits, tag),
+        **({"scopes": scope} if scope else {}),
+    }
+    changed = connect(api, home).send("PATCH", _path(user, key_id), body)
+    show_one(_without_warnings(changed, as_json), as_json)
+
+
+@app.command("suspend")
+def suspend_key(
+    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
+) -> None:
+    """Let no request in with a key, until it is resumed."""
+    connect(api, home).send("POST", _path(user, key_id) + "/suspend")
+    say(f"The key {key_id} is suspended.")
+
+
+@app.command("resume")
+def resume_key(
+    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
+) -> None:
+    """End a suspension."""
+    connect(api, home).send("POST", _path(user, key_id) + "/resume")
+    say(f"The key {key_id} works again.")
+
+
+@app.command("rotate")
+def rotate_key(
+    user: UserArgument,
+    key_id: KeyArgument,
+    overlap_s: Annotated[
+        int,
+        typer.Option(
+            "--overlap-s", min=0, max=2_592_000, help="How long the present secret works on."
+        ),
+    ] = 86_400,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Give a key a new secret and show it, this once. Its id stays."""
+    path = _path(user, key_id) + "/rotate"
+    _show_secret(connect(api, home).send("POST", path, {"overlap_s": overlap_s}), as_json)
+
+
+@app.command("end-previous")
+def end_previous_secret(
+    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
+) -> None:
+    """End the secret before the last rotation, at once."""
+    connect(api, home).send("DELETE", _path(user, key_id) + "/previous-secret")
+    say(f"Only the newest secret of the key {key_id} works.")
 
 
 @app.command("revoke")
 def revoke_key(
-    user: UserArgument,
-    key_id: Annotated[str, typer.Argument(help="The key's id.", show_default=False)],
-    api: ApiOption = None,
-    home: HomeOption = None,
+    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
     """End a key for good, at once."""
-    connect(api, home).send("DELETE", f"/users/{segment(user)}/api-keys/{segment(key_id)}")
+    connect(api, home).send("DELETE", _path(user, key_id))
     say(f"The key {key_id} is revoked.")
+
+
+@app.command("report-leak")
+def report_leak(api: ApiOption = None, home: HomeOption = None) -> None:
+    """End a key that was found in public, read from standard input or asked for unseen."""
+    connect(api, home).post_public("/api/v1/key-reports", {"key": read_secret("Key")})
+    say("If there is such a key, it is revoked. Look at `tollkeeper audit`.")
+
+
+def _path(user: str, key_id: str | None = None) -> str:
+    keys = f"/users/{segment(user)}/api-keys"
+    return keys if key_id is None else f"{keys}/{segment(key_id)}"
+
+
+def _show_secret(made: dict[str, Any], as_json: bool | None) -> None:
+    show_one(_without_warnings(made, as_json), as_json)
+    if not wants_json(as_json):
+        say("Keep the key now: it is stored as a digest and cannot be shown again.")
+
+
+def _without_warnings(changed: dict[str, Any], as_json: bool | None) -> dict[str, Any]:
+    """Programs find the warnings in the answer; people are told each."""
+    if wants_json(as_json):
+        return changed
+    for warning in changed["warnings"]:
+        say(f"Note: {warning}.")
+    return {name: value for name, value in changed.items() if name != "warnings"}

@@ -7,7 +7,17 @@ import typer
 from tollkeeper.api_client import connect, segment
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, show_one, show_rows
 
-COLUMNS = ("id", "name", "markup_bps", "requests_per_minute")
+COLUMNS = (
+    "id",
+    "name",
+    "markup_bps",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrent_requests",
+    "key_limits",
+    "max_keys",
+)
+LimitCount = Annotated[int | None, typer.Option(help="By default no limit.")]
 
 app = typer.Typer(name="plans", help="Plans: markup and limits.", no_args_is_help=True)
 
@@ -29,17 +39,36 @@ def set_plan(
     plan: Annotated[str, typer.Argument(help="The plan's id.", show_default=False)],
     name: Annotated[str, typer.Option("--name", help="For people to read.")],
     markup_bps: Annotated[int, typer.Option("--markup-bps", help="Basis points.")],
-    requests_per_minute: Annotated[
-        int | None, typer.Option("--requests-per-minute", help="By default no limit.")
+    requests_per_minute: LimitCount = None,
+    tokens_per_minute: LimitCount = None,
+    concurrent_requests: LimitCount = None,
+    key_requests_per_minute: LimitCount = None,
+    key_tokens_per_minute: LimitCount = None,
+    key_concurrent_requests: LimitCount = None,
+    max_keys: Annotated[
+        int, typer.Option("--max-keys", help="How many live keys users may have to make more.")
+    ] = 100,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--self-service-scope", help="What users may give to keys; again for more."),
     ] = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Make a plan, or change its terms as a whole."""
+    """Make a plan, or change its terms as a whole; limits that are left out are none."""
     terms = {
         "name": name,
         "markup_bps": markup_bps,
         "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrent_requests": concurrent_requests,
+        "key_limits": {
+            "requests_per_minute": key_requests_per_minute,
+            "tokens_per_minute": key_tokens_per_minute,
+            "concurrent_requests": key_concurrent_requests,
+        },
+        "max_keys": max_keys,
+        **({"self_service_scopes": scope} if scope else {}),
     }
     show_one(connect(api, home).send("PUT", f"/plans/{segment(plan)}", terms), as_json)

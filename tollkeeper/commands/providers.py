@@ -1,12 +1,11 @@
 """`tollkeeper providers`: who answers requests, and the key to call them with."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.errors import CommandError
+from tollkeeper.commands.secret_input import read_secret
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_rows, wants_json
 
 COLUMNS = ("name", "base_url", "key_hint", "key_version", "key_updated_at")
@@ -44,19 +43,8 @@ def set_key(
 ) -> None:
     """Set a provider's key, read from standard input or asked for without showing it."""
     client = connect(api, home)
-    client.send("PUT", f"/providers/{segment(provider)}/key", {"key": _read_key()})
+    client.send("PUT", f"/providers/{segment(provider)}/key", {"key": read_secret("Key")})
     say(f"The key of {provider} is set.")
-
-
-def _read_key() -> str:
-    """Never from the command line: everybody on the machine can read that."""
-    if sys.stdin.isatty():
-        key = str(typer.prompt("Key", hide_input=True, err=True))
-    else:
-        key = sys.stdin.readline()
-    if not key.strip():
-        raise CommandError("No key was given; write it to standard input.")
-    return key.strip()
 
 
 def _row(provider: dict[str, Any]) -> dict[str, Any]:

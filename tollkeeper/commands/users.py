@@ -5,6 +5,12 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
+from tollkeeper.commands.key_options import (
+    ConcurrentOption,
+    RequestsOption,
+    TokensOption,
+    limit_members,
+)
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_one, show_rows
 
 COLUMNS = (
@@ -81,12 +87,21 @@ def change_user(
     has_plan_markup: Annotated[
         bool, typer.Option("--plan-markup", help="No markup of their own any more.")
     ] = False,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
+    concurrent_requests: ConcurrentOption = None,
+    may_manage_keys: Annotated[
+        bool | None,
+        typer.Option("--may-manage-keys/--may-not-manage-keys", help="With keys of their own."),
+    ] = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Change a user's name, plan or markup."""
-    body = _given({"name": name, "plan": plan, "markup_bps": markup_bps})
+    """Change a user's name and terms; `none` for a limit means the plan's."""
+    terms = {"plan": plan, "markup_bps": markup_bps, "may_manage_keys": may_manage_keys}
+    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    body = _given({"name": name, **terms}) | limits
     if has_plan_markup:
         body["markup_bps"] = None
     show_one(connect(api, home).send("PATCH", f"/users/{segment(user)}", body), as_json)

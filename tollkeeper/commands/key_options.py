@@ -1,0 +1,112 @@
+"""What may be said of a key on the command line, new or changed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from tollkeeper.errors import CommandError
+
+# What takes a restriction away.
+NONE: Final = "none"
+
+KeyArgument = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help="Such as inference or usage:read; say it again for more."),
+]
+ExpiresInOption = Annotated[
+    int | None, typer.Option("--expires-in-days", min=1, max=3650, help="By default never.")
+]
+ExpiresAtOption = Annotated[
+    str | None,
+    typer.Option("--expires-at", help="Such as 2027-01-31T12:00:00Z; none: never."),
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="Id or pattern with *; say it again for more; none: every one."),
+]
+AddressOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--address", help="Network such as 10.0.0.0/8; say it again for more; none: everywhere."
+    ),
+]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget", help="day=, week=, month= or total= and US dollars, as day=5.00; day=none."
+    ),
+]
+RequestsOption = Annotated[
+    str | None, typer.Option("--requests-per-minute", help="A number, or none.")
+]
+TokensOption = Annotated[str | None, typer.Option("--tokens-per-minute", help="A number, or none.")]
+ConcurrentOption = Annotated[
+    str | None, typer.Option("--concurrent-requests", help="A number, or none.")
+]
+TagOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="name=value, in place of all before; say it again for more; none."),
+]
+
+
+def key_members(
+    models: Sequence[str] | None,
+    addresses: Sequence[str] | None,
+    budgets: Sequence[str] | None,
+    limits: Mapping[str, int | None],
+    tags: Sequence[str] | None,
+) -> dict[str, Any]:
+    """The members of a request's body that were said."""
+    members: dict[str, Any] = {}
+    for name, items in (("allowed_models", models), ("allowed_addresses", addresses)):
+        if items:
+            members[name] = None if list(items) == [NONE] else list(items)
+    if budgets:
+        members["budgets"] = {
+            name: None if value == NONE else value for name, value in pairs(budgets, "--budget")
+        }
+    if limits:
+        members["limits"] = dict(limits)
+    if tags:
+        members["tags"] = None if list(tags) == [NONE] else dict(pairs(tags, "--tag"))
+    return members
+
+
+def end_members(expires_in_days: int | None, expires_at: str | None) -> dict[str, Any]:
+    """When the key ends, if that was said."""
+    members: dict[str, Any] = {}
+    if expires_in_days is not None:
+        members["expires_in_days"] = expires_in_days
+    if expires_at is not None:
+        members["expires_at"] = None if expires_at == NONE else expires_at
+    return members
+
+
+def limit_members(
+    requests: str | None, tokens: str | None, concurrent: str | None
+) -> dict[str, int | None]:
+    """The limits that were said; `none` is null."""
+    said = {
+        "requests_per_minute": requests,
+        "tokens_per_minute": tokens,
+        "concurrent_requests": concurrent,
+    }
+    return {name: _count(value) for name, value in said.items() if value is not None}
+
+
+def pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:
+    """`name=value` each; raises CommandError for anything else."""
+    split = [text.partition("=") for text in texts]
+    if not all(sign and name for name, sign, _ in split):
+        raise CommandError(f"{option} takes name=value.")
+    return [(name, value) for name, _, value in split]
+
+
+def _count(text: str) -> int | None:
+    if text == NONE:
+        return None
+    if not text.isdecimal():
+        raise CommandError("A limit is a whole number, or none.")
+    return int(text)

@@ -1,0 +1,88 @@
+"""`tollkeeper limits`: limits beside those of keys, users and plans."""
+
+from typing import Annotated
+
+import typer
+
+from tollkeeper.api_client import connect, segment
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
+
+COLUMNS = (
+    "id",
+    "applies_to",
+    "applies_id",
+    "counted_per",
+    "model_pattern",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "is_shadow",
+)
+
+app = typer.Typer(name="limits", help="Limit rules: for plans, models, everyone.")
+RuleArgument = Annotated[str, typer.Argument(help="The rule's id.", show_default=False)]
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    """Limit rules; alone, list them."""
+    if context.invoked_subcommand is None:
+        list_limits()
+
+
+@app.command("list")
+def list_limits(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+    """List limit rules."""
+    rows = connect(api, home).get("/limits")["data"]
+    show_rows(rows, COLUMNS, as_json, "There are no limit rules.")
+
+
+@app.command("set")
+def set_limit(
+    rule: RuleArgument,
+    plan: Annotated[str | None, typer.Option("--plan", help="For users of this plan.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="For this user.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="For this key.")] = None,
+    counted_per: Annotated[
+        str,
+        typer.Option("--per", help="rule: all share it; account or key: each has it alone."),
+    ] = "rule",
+    model: Annotated[
+        str | None, typer.Option("--model", help="Id or pattern with *; by default every model.")
+    ] = None,
+    requests_per_minute: Annotated[int | None, typer.Option("--requests-per-minute")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option("--tokens-per-minute")] = None,
+    is_shadow: Annotated[
+        bool, typer.Option("--shadow", help="Count and report, but refuse nobody.")
+    ] = False,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Make a limit rule, or change one as a whole; for everyone unless it says for whom."""
+    applies = {"plan": plan, "account": user, "key": key}
+    named = [(kind, value) for kind, value in applies.items() if value is not None]
+    if len(named) > 1:
+        raise typer.BadParameter("give one of --plan, --user and --key")
+    applies_to, applies_id = named[0] if named else ("everyone", None)
+    terms = {
+        "applies_to": applies_to,
+        "applies_id": applies_id,
+        "counted_per": counted_per,
+        "model_pattern": model,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "is_shadow": is_shadow,
+    }
+    show_one(connect(api, home).send("PUT", f"/limits/{segment(rule)}", terms), as_json)
+
+
+@app.command("remove")
+def remove_limit(rule: RuleArgument, api: ApiOption = None, home: HomeOption = None) -> None:
+    """Remove a limit rule."""
+    connect(api, home).send("DELETE", f"/limits/{segment(rule)}")
+    say(f"The limit rule {rule} is removed.")
