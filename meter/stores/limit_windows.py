@@ -28,10 +28,13 @@ REDIS_OUTAGES: Final = (RedisError, OSError, TimeoutError)
 
 
 def connect(url: str, timeout_s: float) -> "Redis":
-    """A client that answers or fails within `timeout_s`: trying again is our own decision."""
+    """A client that connects within `timeout_s` or fails: trying again is our own decision.
+
+    Callers put a timeout around their calls; one of the client's own would cost a task for each.
+    """
     return Redis.from_url(
         url,
-        socket_timeout=timeout_s,
+        socket_timeout=None,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         decode_responses=False,
