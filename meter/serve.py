@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -12,7 +13,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.dependencies import ApiDependencies, ProviderReports, Readiness
+from meter.api.dependencies import ApiDependencies, Issuing, ProviderReports, Readiness
 from meter.background import background
 from meter.catalogue_sync import CatalogueSync
 from meter.clock import SystemClock
@@ -22,6 +23,8 @@ from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.history import History, Retention
 from meter.ingest.log_files import AccessLogFile
+from meter.jwt_belief import issuer_documents, jwt_verifier, own_issuer
+from meter.jwts.verifying import JwtVerifier
 from meter.peers import read_networks
 from meter.providers.key_totals import KeyTotals
 from meter.providers.report_tags import ReportTags
@@ -29,14 +32,17 @@ from meter.providers.seal import MasterKey
 from meter.reconcile import Reconciler, Reconciliation
 from meter.settings import MeterSettings, read_secret
 from meter.settling import settling
+from meter.signing_rotation import SigningRotation
 from meter.stopping import stop_event
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.history import HistoryStore
 from meter.stores.lookups import PostgresLookups
 from meter.stores.operators import OperatorStore
+from meter.stores.passes import PassStore
 from meter.stores.postgres import PostgresPool, open_pool
 from meter.stores.provider_keys import PostgresProviderKeys
 from meter.stores.reconciliation import ReconciliationStore
+from meter.stores.signing_keys import SigningKeys
 from meter.token_counting import TokenCounter
 
 OPERATOR: Final = "operator"
@@ -78,13 +84,21 @@ async def serve(settings: MeterSettings) -> None:
     )
     history = _history(settings, pool, registry)
     reports = _provider_reports(settings, pool, master_key)
+    clock = SystemClock()
+    signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)
+    issuing = Issuing(own_issuer(settings), signing, issuer_documents(settings))
+    rotate_after = timedelta(days=settings.signing_key_rotation_days)
+    rotation = SigningRotation(signing, PassStore(pool), rotate_after, clock)
+    jwts = jwt_verifier(pool, settings)
     stop = stop_event(signal.SIGTERM, signal.SIGINT)
     async with (
         _closing(pool),
+        _closing_verifier(jwts),
         settling(settings, pool, keys, registry, crash_points) as ending,
         background("operator admission", _admit_operator(pool, token)),
         background("catalogue sync", sync.run()) as syncing,
         background("history", history.run()) as tending,
+        background("signing rotation", rotation.run()) as rotating,
         background(
             "reconciliation", Reconciliation(reconciler, settings.reconcile_every_s).run()
         ) as reconciling,
@@ -92,10 +106,12 @@ async def serve(settings: MeterSettings) -> None:
         outside = ApiDependencies(
             pool=pool,
             pepper=Pepper.from_master_key(master_key.reveal()),
-            clock=SystemClock(),
+            clock=clock,
             listings=catalogue,
             provider_keys=keys,
             registry=registry,
+            issuing=issuing,
+            jwts=jwts,
             provider_base_url=settings.provider_base_url,
             readiness={
                 "catalogue": lambda: _catalogue_readiness(sync),
@@ -109,7 +125,9 @@ async def serve(settings: MeterSettings) -> None:
         async with _api(settings, outside) as answering:
             spare_long_lived_objects()
             _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
-            await _until_stopped(stop, *ending.tasks, syncing, tending, reconciling, answering)
+            await _until_stopped(
+                stop, *ending.tasks, syncing, tending, rotating, reconciling, answering
+            )
             _log.info("meter_stopping")
 
 
@@ -186,6 +204,14 @@ async def _closing(pool: PostgresPool) -> AsyncIterator[None]:
         yield
     finally:
         await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _closing_verifier(jwts: JwtVerifier) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await jwts.close()
 
 
 @contextlib.asynccontextmanager

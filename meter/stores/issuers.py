@@ -1,6 +1,7 @@
 """Issuers of JWTs that are believed, in Postgres, each with the last key set fetched from it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 MAX_ISSUERS: Final = 100
+ISSUER_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewIssuer:
+    """An issuer to believe, or new terms of one. `is_enabled` None leaves it as it was."""
+
+    id: str
+    url: str
+    terms: IssuerTerms
+    is_enabled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +77,24 @@ class PostgresIssuers:
             raise _not_found(issuer_id)
         return _listing(row)
 
-    async def put(self, issuer: Issuer, actor: Actor) -> None:
+    async def put(self, new: NewIssuer, actor: Actor) -> None:
         """Believe an issuer, or change its terms.
 
         Raises Conflict where the id is another URL's: what is known of its subjects would be
         believed from elsewhere; where the URL is another id's; and beyond MAX_ISSUERS.
         """
         async with acquire(self._pool) as connection, connection.transaction():
-            before = await connection.fetchrow(query("lock_issuer"), issuer.id)
+            before = await connection.fetchrow(query("lock_issuer"), new.id)
+            was_enabled = True if before is None else before["is_enabled"]
+            is_enabled = was_enabled if new.is_enabled is None else new.is_enabled
+            issuer = Issuer(new.id, new.url, new.terms, is_enabled)
             if before is None:
                 await _create(connection, issuer)
             elif before["url"] != issuer.url:
                 raise Conflict("the URL of an issuer stays as it is; put the other under a new id")
             else:
                 terms = json.dumps(issuer.terms.to_json())
-                await connection.execute(
-                    query("change_issuer"), issuer.id, terms, issuer.is_enabled
-                )
+                await connection.execute(query("change_issuer"), issuer.id, terms, is_enabled)
             told = {} if before is None else _told(_issuer(before))
             await _audit(connection, actor, "put", issuer.id, changes_between(told, _told(issuer)))
 

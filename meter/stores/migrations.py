@@ -26,7 +26,7 @@ GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provide
     log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
     spending TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
-    signing_keys, limit_rules, spending TO {SERVICE_ROLE};
+    signing_keys, limit_rules, spending, issuers TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
     credit_postings, provider_totals, reconciliations, audit_log TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,

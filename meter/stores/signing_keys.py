@@ -78,7 +78,7 @@ class SigningKeys:
         self._pool = pool
         self._master_key = master_key
         self._clock = clock
-        self._algorithm = algorithm
+        self.algorithm: Final[SigningAlgorithm] = algorithm
 
     async def current(self) -> tuple[SigningKey, SecretText]:
         """The key that signs now, opened; the first one is made where there is none.
@@ -102,7 +102,7 @@ class SigningKeys:
             if youngest is None:
                 return await self._make(connection, now, now, actor)
             is_due = youngest["signs_from"] + oldest <= now
-            if not is_due and youngest["algorithm"] == self._algorithm:
+            if not is_due and youngest["algorithm"] == self.algorithm:
                 return None
             return await self._make(connection, now, now + PUBLISH_AHEAD, actor)
 
@@ -150,12 +150,12 @@ class SigningKeys:
     async def _make(
         self, connection: PostgresConnection, now: datetime, signs_from: datetime, actor: Actor
     ) -> SigningKey:
-        new = new_signing_key(self._algorithm)
+        new = new_signing_key(self.algorithm)
         await connection.execute(query("delete_coming_signing_keys"), now)
         row = await connection.fetchrow(
             query("create_signing_key"),
             new.kid,
-            self._algorithm,
+            self.algorithm,
             json.dumps(new.public_jwk),
             self._master_key.seal(new.private, _context(new.kid)),
             now,
@@ -164,7 +164,7 @@ class SigningKeys:
         await connection.execute(
             query("retire_signing_key"), new.kid, now, signs_from + STAYS_PUBLISHED
         )
-        detail = {"algorithm": self._algorithm, "signs_from": signs_from.isoformat()}
+        detail = {"algorithm": self.algorithm, "signs_from": signs_from.isoformat()}
         await write_audit(
             connection,
             actor,

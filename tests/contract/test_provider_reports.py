@@ -25,6 +25,7 @@ from meter.api.app import create_app
 from meter.api.dependencies import (
     MIN_REPORTS_TOKEN_CHARS,
     ApiDependencies,
+    Issuing,
     Listings,
     ProviderKeyRegister,
     ProviderReports,
@@ -33,12 +34,15 @@ from meter.clock import SystemClock
 from meter.credentials import SecretText
 from meter.errors import InvalidRequest, ProviderUnavailable, StoreUnavailable
 from meter.holds import new_hold_id
+from meter.jwts.fetching import DocumentSource
+from meter.jwts.passes import OwnIssuer
 from meter.lookup_terms import ReportedGeneration
 from meter.providers.generations import fetch_generation
 from meter.providers.key_usage import fetch_key_usage
 from meter.providers.report_tags import ReportTags
 from meter.settings import read_secret
 from meter.stores.postgres import PostgresPool
+from meter.stores.signing_keys import SigningKeys
 from tests.books import PEPPER
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
@@ -89,6 +93,11 @@ def meter_app(generations: NotedGenerations | None) -> FastAPI:
             listings=cast(Listings, None),
             provider_keys=cast(ProviderKeyRegister, None),
             registry=CollectorRegistry(),
+            issuing=Issuing(
+                OwnIssuer("http://meter.test", "tollkeeper"),
+                cast(SigningKeys, None),
+                cast(DocumentSource, None),
+            ),
             provider_reports=reports,
         )
     )

@@ -1,0 +1,4 @@
+-- Ends an identity or certificate for good; twice changes nothing.
+UPDATE credentials SET revoked_at = coalesce(revoked_at, clock_timestamp())
+WHERE id = $2 AND account_id = $1 AND kind IN ('identity', 'certificate')
+RETURNING id
