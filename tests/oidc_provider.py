@@ -97,7 +97,8 @@ class Provider:
     def _answer(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         self.asked.append(environ["PATH_INFO"])
         if self.redirect_to is None:
-            return self._app(environ, start)
+            answer: Iterable[bytes] = self._app(environ, start)
+            return answer
         start("302 Found", [("location", self.redirect_to)])
         return []
 

@@ -92,7 +92,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def documents(authority: Authority) -> IssuerDocuments:
-    return IssuerDocuments(LOOPBACK, authority.ca_file, timeout_s=1)
+    return IssuerDocuments(LOOPBACK, authority.ca_file, timeout_s=0.5)
 
 
 Serve = Callable[..., Awaitable[str]]
