@@ -6,21 +6,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.dependencies import ApiDependencies, ReadinessProbe
+from meter.api.dependencies import ApiDependencies, Issuing, ReadinessProbe
 from meter.clock import Clock, SystemClock
 from meter.credentials import SecretText
+from meter.jwts.fetching import DocumentSource, IssuerDocuments
+from meter.jwts.verifying import JwtVerifier, OwnIssuer
+from meter.peers import read_networks
 from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
+from meter.stores.issuers import PostgresIssuers
 from meter.stores.operators import OperatorStore
 from meter.stores.postgres import PostgresPool
 from meter.stores.provider_keys import PostgresProviderKeys
+from meter.stores.signing_keys import PublishedKeys, SigningKeys
 from tests.books import PEPPER
 
 OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"
 ADMIN = "/api/v1/admin"
+OWN_ISSUER = OwnIssuer("http://meter.test", "tollkeeper")
+ADDRESS = "http://meter.test"
 
 
 @dataclass
@@ -31,6 +39,12 @@ class MeterApi:
     anybody: httpx2.AsyncClient
     pool: PostgresPool
     keys: PostgresProviderKeys
+    app: FastAPI
+
+    def at(self, address: str) -> httpx2.AsyncClient:
+        """A client that connects from there."""
+        transport = httpx2.ASGITransport(app=self.app, client=(address, 4711))
+        return httpx2.AsyncClient(transport=transport, base_url=ADDRESS)
 
     async def user(self, user_id: str, credit: str | None = None) -> str:
         """Make a user with some credit; returns the id."""
@@ -79,27 +93,38 @@ async def meter_api(
     pool: PostgresPool,
     clock: Clock | None = None,
     readiness: dict[str, ReadinessProbe] | None = None,
+    trusted_proxies: str = "",
+    documents: DocumentSource | None = None,
 ) -> AsyncIterator[MeterApi]:
-    """The API of a meter whose operator is admitted."""
-    keys = PostgresProviderKeys(pool, MasterKey(b"m" * 32))
+    """The API of a meter whose operator is admitted; issuers publish `documents`."""
+    master_key, clock = MasterKey(b"m" * 32), clock or SystemClock()
+    keys = PostgresProviderKeys(pool, master_key)
+    documents = documents or IssuerDocuments()
+    signing = SigningKeys(pool, master_key, clock, "EdDSA")
+    published = PublishedKeys(pool, clock)
+    verifier = JwtVerifier(PostgresIssuers(pool), documents, clock, OWN_ISSUER, published)
     outside = ApiDependencies(
         pool=pool,
         pepper=PEPPER,
-        clock=clock or SystemClock(),
+        clock=clock,
         listings=PostgresCatalogue(pool),
         provider_keys=keys,
         registry=CollectorRegistry(),
+        issuing=Issuing(OWN_ISSUER, signing, documents),
+        jwts=verifier,
         provider_base_url="http://127.0.0.1:9/api/v1",
         readiness=readiness or {},
+        trusted_proxies=read_networks(trusted_proxies),
     )
-    transport = httpx2.ASGITransport(app=create_app(outside))
-    address = "http://meter.test"
+    app = create_app(outside)
+    transport = httpx2.ASGITransport(app=app)
     presented = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
     async with (
-        httpx2.AsyncClient(transport=transport, base_url=address, headers=presented) as operator,
-        httpx2.AsyncClient(transport=transport, base_url=address) as anybody,
+        httpx2.AsyncClient(transport=transport, base_url=ADDRESS, headers=presented) as operator,
+        httpx2.AsyncClient(transport=transport, base_url=ADDRESS) as anybody,
     ):
-        yield MeterApi(operator, anybody, pool, keys)
+        yield MeterApi(operator, anybody, pool, keys, app)
+    await verifier.close()
 
 
 async def admit_operator(pool: PostgresPool) -> None:
