@@ -12,6 +12,8 @@ from authz.service import CheckService
 
 # Whoever reaches a Unix socket of ours is on this machine.
 LOCAL_PEER: Final = "127.0.0.1"
+# The request target to the letter; `raw_path` and `query_string` lose a question mark at the end.
+TARGET: Final = "tollkeeper.target"
 BODY_TIMEOUT_S: Final = 30.0
 # Where a proxy that sends no body says what its client asked for.
 _ORIGINALS: Final = {
@@ -39,8 +41,7 @@ class HttpForm:
         """Serve one request. Raises TimeoutError when its body does not come."""
         if scope["type"] != "http":
             raise RuntimeError("only HTTP is served here")
-        query = scope["query_string"].decode("latin-1")
-        target = read_target(scope["raw_path"].decode("latin-1"), query)
+        target = read_target(scope["extensions"][TARGET]["raw"].decode("latin-1"))
         try:
             body = b""
             if target.form is Form.ENVOY:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from authz.http_form.application import HttpForm
+from authz.http_form.application import TARGET, HttpForm
 from authz.sockets import BACKLOG, listening_socket
 from authz.transport import MAX_CONCURRENT_CHECKS, SOCKET_SCHEME
 
@@ -23,6 +24,14 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's own, which hands the request target on as it came."""
+
+    def on_headers_complete(self) -> None:
+        self.scope["extensions"] = {TARGET: {"raw": self.url}}
+        super().on_headers_complete()
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +55,7 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
 def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         form,
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -37,15 +37,16 @@ class Target:
     path: str = ""
 
 
-def read_target(path: str, query: str) -> Target:
+def read_target(target: str) -> Target:
     """Read the path and the query of what a proxy asks, as they came."""
+    path, question_mark, query = target.partition("?")
     if path == FORWARD:
         return Target(Form.FORWARD, _extensions(query.split("&") if query else []))
     if path == FORWARD_NGINX:
         return Target(Form.NGINX, _extensions(query.split("&") if query else []))
     prefix, slash, rest = path[1:].partition("/")
     form, *parts = prefix.split(";")
-    original = slash + rest + ("?" + query if query else "")
+    original = slash + rest + question_mark + query
     if "/" + form != ENVOY or not slash:
         return Target(Form.ENVOY, {f"/{form}": ""}, original)
     return Target(Form.ENVOY, _extensions(parts), original)

@@ -44,11 +44,16 @@ UNMETERED = AllowUnmetered("acme", "key1", ("inference", "tools"), LIMITS)
 Answering = Callable[[AuthRequest], Awaitable[Decision]]
 
 
+def target_of(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
+
+
 @pytest.mark.parametrize(
     ("path", "query", "form", "extensions", "original"),
     [
         ("/envoy/v1/x", "", Form.ENVOY, {}, "/v1/x"),
         ("/envoy/v1/x", "a=b", Form.ENVOY, {}, "/v1/x?a=b"),
+        ("/envoy/v1/x?", "", Form.ENVOY, {}, "/v1/x?"),
         ("/envoy/", "", Form.ENVOY, {}, "/"),
         ("/envoy/;metering=off/x", "", Form.ENVOY, {}, "/;metering=off/x"),
         ("/envoy//scope=usage/x", "", Form.ENVOY, {}, "//scope=usage/x"),
@@ -67,7 +72,7 @@ Answering = Callable[[AuthRequest], Awaitable[Decision]]
 def test_the_proxys_own_url_says_the_form_and_the_policy(
     path: str, query: str, form: Form, extensions: dict[str, str], original: str
 ) -> None:
-    assert read_target(path, query) == targets.Target(form, extensions, original)
+    assert read_target(target_of(path, query)) == targets.Target(form, extensions, original)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_the_proxys_own_url_says_the_form_and_the_policy(
 )
 def test_what_cannot_be_read_lets_nobody_through(path: str, query: str) -> None:
     with pytest.raises(RouteMisconfigured):
-        route_policy(read_target(path, query).extensions)
+        route_policy(read_target(target_of(path, query)).extensions)
 
 
 def test_an_allowance_says_everything_in_headers() -> None:
@@ -184,8 +189,7 @@ class Proxy:
         scope = {
             "type": "http",
             "method": "POST",
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
+            "extensions": {application.TARGET: {"raw": target_of(path, query).encode()}},
             "headers": [(b"cookie", b"a=b"), *more.get("headers", [])],
             "client": more.get("client"),
         }

@@ -1,0 +1,219 @@
+"""A doorman of a test's own on the books of the shared stack, and Envoys of any configuration."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.e2e.desk import Desk
+from tests.e2e.raw_http import send
+from tests.e2e.running_stack import wait_until
+from tollkeeper import envoy_config
+from tollkeeper.stack.home import locate
+from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.postgres import DATABASE, SERVICE_ROLE
+
+ENVOY_FOLDER = envoy_config.TEMPLATE.parent
+EXT_AUTHZ = "envoy.filters.http.ext_authz"
+# The networks that are proxies of ours in these tests: loopback is not among them.
+TRUSTED_PROXY = "127.0.0.9"
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Doorman:
+    """One running authz: checks over gRPC and HTTP, both over Unix sockets and HTTP over TCP."""
+
+    folder: Path
+    desk: Desk
+    process: "subprocess.Popen[bytes]"
+    http_port: int
+
+    @property
+    def grpc(self) -> Path:
+        """Where it answers gRPC checks."""
+        return self.folder / "authz.sock"
+
+    @property
+    def health(self) -> Path:
+        """Where it says how it is."""
+        return self.folder / "health.sock"
+
+    @property
+    def http(self) -> str:
+        """Where it answers HTTP checks."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return (self.folder / "log").read_text()
+
+    def counted(self, outcome: str, code: str) -> float:
+        """How often it has decided so."""
+        metrics = send("http://authz", "GET", "/metrics", unix_socket=self.health).body.decode()
+        name = f'tollkeeper_authz_decisions_total{{code="{code}",outcome="{outcome}"}} '
+        found = [line for line in metrics.splitlines() if line.startswith(name)]
+        return float(found[0].removeprefix(name)) if found else 0.0
+
+
+def _environment(
+    desk: Desk, folder: Path, http_port: int, changes: dict[str, str]
+) -> dict[str, str]:
+    home = locate(desk.stack.home)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TOLLKEEPER_")}
+    return kept | {
+        "TOLLKEEPER_DATABASE_URL": f"postgresql://{SERVICE_ROLE}@/{DATABASE}?host={home.run}/pg",
+        "TOLLKEEPER_REDIS_URL": f"unix://{home.run}/redis.sock",
+        "TOLLKEEPER_MASTER_KEY_FILE": str(home.master_key),
+        "TOLLKEEPER_AUTHZ_LISTEN": f"unix:{folder}/authz.sock",
+        "TOLLKEEPER_AUTHZ_HEALTH_LISTEN": f"unix:{folder}/health.sock",
+        "TOLLKEEPER_AUTHZ_HTTP_LISTEN": f"127.0.0.1:{http_port}",
+        "TOLLKEEPER_TRUSTED_PROXIES": TRUSTED_PROXY,
+        **changes,
+    }
+
+
+@contextlib.contextmanager
+def doorman_running(desk: Desk, folder: Path, **changes: str) -> Iterator[Doorman]:
+    """An authz that is ready inside the block."""
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "authz"],
+            env=_environment(desk, folder, port, changes),
+            stderr=log,
+        )
+    doorman = Doorman(folder, desk, process, port)
+
+    def is_ready() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"authz ended:\n{doorman.log}")
+        with contextlib.suppress(OSError):
+            return send("http://a", "GET", "/readyz", unix_socket=doorman.health).status == 200
+        return False
+
+    try:
+        wait_until(is_ready, "the doorman is ready")
+        yield doorman
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def envoy_running(document: Document, folder: Path) -> Iterator[None]:
+    """A real Envoy with this configuration, listening inside the block."""
+    config = folder / "envoy.yaml"
+    config.write_text(yaml.safe_dump(document))
+    ports = [
+        one["address"]["socket_address"]["port_value"]
+        for one in document["static_resources"]["listeners"]
+    ]
+    with (folder / "envoy.log").open("wb") as log:
+        process = subprocess.Popen(envoy_config.command(config, 1), stdout=log, stderr=log)
+
+    def listens() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError((folder / "envoy.log").read_text())
+        with contextlib.suppress(OSError):
+            for port in ports:
+                connection = __import__("socket").create_connection(("127.0.0.1", port), 1)
+                connection.close()
+            return True
+        return False
+
+    try:
+        wait_until(listens, "Envoy listens")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def snippet(name: str) -> Document:
+    """A YAML file of the folder `envoy/`."""
+    document: Document = yaml.safe_load((ENVOY_FOLDER / name).read_text())
+    return document
+
+
+def manager_of(listener: Document) -> Document:
+    """The connection manager of a listener's first filter chain."""
+    manager: Document = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return manager
+
+
+def put_filter(manager: Document, made: Document) -> None:
+    """Put a filter into the place of its namesake."""
+    filters = manager["http_filters"]
+    at = next(i for i, one in enumerate(filters) if one["name"] == made["name"])
+    filters[at] = made
+
+
+def cluster_at(name: str, address: str, *, is_http2: bool = False) -> Document:
+    """A cluster of one endpoint at `unix:/path` or `host:port`."""
+    where = (
+        {"pipe": {"path": address.removeprefix("unix:")}}
+        if address.startswith("unix:")
+        else {
+            "socket_address": {
+                "address": address.partition(":")[0],
+                "port_value": int(address.partition(":")[2]),
+            }
+        }
+    )
+    made: Document = {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": where}}]}],
+        },
+    }
+    if is_http2:
+        options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        made["typed_extension_protocol_options"] = {
+            options: {
+                "@type": f"type.googleapis.com/{options}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        }
+    return made
+
+
+def point(document: Document, doorman: Doorman, folder: Path) -> int:
+    """Put a test's addresses into a configuration of one listener; the port it listens on."""
+    (listener,) = document["static_resources"]["listeners"]
+    port = free_port()
+    listener["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    simulator = urlsplit(doorman.desk.stack.simulator)
+    ingest = locate(doorman.desk.stack.home).run / "ingest.sock"
+    document["static_resources"]["clusters"] = [
+        cluster_at("authz", f"unix:{doorman.grpc}", is_http2=True),
+        cluster_at("ingest", f"unix:{ingest}", is_http2=True),
+        cluster_at("provider", simulator.netloc),
+        cluster_at("meter_api", urlsplit(doorman.desk.stack.api).netloc),
+        cluster_at("authz_http", f"127.0.0.1:{doorman.http_port}"),
+    ]
+    document.pop("admin", None)
+    document.pop("overload_manager", None)
+    manager = manager_of(listener)
+    for log in manager["access_log"]:
+        if log["name"] == "envoy.access_loggers.file":
+            log["typed_config"]["path"] = str(folder / f"{port}.jsonl")
+    for host in manager["route_config"]["virtual_hosts"]:
+        for route in host["routes"]:
+            if route["name"] == "inference":
+                # The simulator is known by its address: there is no name to rewrite to.
+                del route["route"]["auto_host_rewrite"]
+                route["route"]["host_rewrite_literal"] = simulator.netloc
+    return port
