@@ -19,7 +19,7 @@ from meter.errors import IssuerUnavailable, JwtRefused, StoreUnavailable
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.issuers import Issuer, IssuerStore, StoredIssuer
 from meter.jwts.keys import KeySet, VerifyingKey, read_keys
-from meter.jwts.terms import Family
+from meter.jwts.terms import LEEWAY_S, Family
 
 REFRESH_AFTER_S: Final = 600
 FETCH_INTERVAL_S: Final = 30
@@ -129,6 +129,9 @@ class KeySets:
         if stored.keys is None or fetched_at is None:
             return
         if held.fetched_at is not None and fetched_at <= held.fetched_at:
+            return
+        if (fetched_at - self._clock.now()).total_seconds() > LEEWAY_S:
+            # By a clock far ahead of ours: it would stay the youngest, whatever we fetch.
             return
         if any(stored.keys.get(name) != value for name, value in held.source.to_json().items()):
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import tracemalloc
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -151,6 +152,18 @@ async def test_one_process_uses_what_another_fetched() -> None:
     desk.clock.advance(60)
     desk.store.issuers["main"] = stored(issuer(), [NEW.jwk], desk.clock.now())
     assert await other.verify(long_lived(NEW)) is not None
+    assert len(desk.documents.asked) == FETCH
+
+
+async def test_a_set_by_a_clock_ahead_of_ours_does_not_stay_the_youngest() -> None:
+    desk = Desk(OLD)
+    desk.documents.publish(ISSUER, NEW)
+    ahead = NOW + timedelta(hours=1)
+    desk.store.issuers["main"] = stored(issuer(), [OLD.jwk], ahead)
+    for _ in range(3):
+        assert await desk.verifier.verify(NEW.sign(claims())) is not None
+        desk.store.issuers["main"] = stored(issuer(), [OLD.jwk], ahead)
+        desk.clock.advance(1)
     assert len(desk.documents.asked) == FETCH
 
 
