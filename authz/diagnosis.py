@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -15,7 +16,8 @@ from meter.explaining import CredentialState, what_is_wrong
 from meter.jwts.reading import MAX_JWT_CHARS, looks_like_jwt
 
 NONE_PRESENTED: Final = "none"
-_PREFIX_CHARS: Final = len(KEY_PREFIX) + PUBLIC_ID_CHARS
+# With its hyphen: without one, what follows the prefix may be a secret that was cut or mangled.
+_PUBLIC_PART: Final = re.compile(rf"({KEY_PREFIX}[a-z2-7]{{{PUBLIC_ID_CHARS}}})-")
 
 
 class States(Protocol):
@@ -45,8 +47,9 @@ def show_credential(request: AuthRequest) -> str:
         return f"a certificate of {request.certificate}" if request.certificate else NONE_PRESENTED
     if looks_like_jwt(presented):
         return f"a JWT: {_shown_part(presented, 0)}.{_shown_part(presented, 1)}"
-    if presented.startswith(KEY_PREFIX) and len(presented) > _PREFIX_CHARS:
-        return presented[:_PREFIX_CHARS]
+    public = _PUBLIC_PART.match(presented)
+    if public is not None:
+        return public[1]
     return f"{len(presented)} characters that are no key of ours"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.desk import MODEL, Customer, Desk, chat
-from tests.e2e.raw_http import JSON, Headers, send
+from tests.e2e.raw_http import JSON, Headers, send, send_json
 from tollkeeper.stack.home import locate
 
 CHAT = "/v1/chat/completions"
@@ -50,6 +50,9 @@ CASES: dict[str, Case] = {
     "a model that the key may not use": Case(
         "model_not_allowed", key={"allowed_models": ["no/such"]}
     ),
+    "another scope": Case("insufficient_scope", key={"scopes": ["usage:read"]}),
+    "another address": Case("address_not_allowed", key={"allowed_addresses": ["203.0.113.0/24"]}),
+    "a budget that is used up": Case("budget_exceeded", key={"budgets": {"day": "0.00000001"}}),
     "what cannot be bounded": Case("cost_unbounded", body(preset="x")),
     "a wrong value": Case("invalid_value", body(max_tokens="9")),
     "too little credit": Case("insufficient_credits", body(max_tokens=16_000), credit="0.0001"),
@@ -87,6 +90,44 @@ def test_the_explanation_agrees_with_the_answer(desk: Desk, name: str) -> None:
         assert (answer["status"], answer["message"]) == (reply.status, reply.error["message"])
         assert reply.error["code"] == case.code
     assert customer.key not in json.dumps(found)
+
+
+def document_of(customer: Customer, credential: str | None = None) -> dict[str, Any]:
+    """A short chat, with a key or another credential."""
+    headers = [["Authorization", f"Bearer {credential or customer.key}"], [*JSON]]
+    return {"headers": headers, "body_base64": base64.b64encode(GOOD).decode()}
+
+
+def test_a_limit_is_looked_at_and_not_used_up(desk: Desk) -> None:
+    customer = desk.open_account(key={"limits": {"requests_per_minute": 1}})
+    for _ in range(3):
+        assert explain(desk, document_of(customer))["verdict"] == "allow"
+    assert desk.ask(customer).status == 200
+    found = explain(desk, document_of(customer))
+    reply = desk.ask(customer)
+    assert found["answer"]["code"] == reply.error["code"] == "rate_limit_exceeded"
+    assert found["answer"]["message"] == reply.error["message"]
+    assert found["answer"]["headers"]["x-ratelimit-remaining-requests"] == "0"
+    assert 1 <= int(found["answer"]["headers"]["retry-after"]) <= 61
+
+
+def test_a_pass_is_explained_without_its_signature(desk: Desk) -> None:
+    customer = desk.open_account()
+    order = {"expires_in_s": 300, "scopes": ["inference"]}
+    made = send_json(
+        desk.stack.gateway, "POST", "/api/v1/auth/token", order, [customer.bearer]
+    ).json()
+    jwt, signature = made["access_token"], made["access_token"].split(".")[2]
+    found = explain(desk, document_of(customer, jwt))
+    assert found["verdict"] == "allow", found
+    assert f"with the pass {made['jti']} of the account {customer.id}" in found["phases"][1]["says"]
+    assert made["jti"] in found["credential"]
+    forged = explain(desk, document_of(customer, jwt[:-8] + "AAAAAAAA"))
+    assert "The JWT is refused: " in forged["phases"][1]["says"]
+    assert signature not in json.dumps([found, forged])
+    desk.admin("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
+    found = explain(desk, document_of(customer, jwt))
+    assert "was revoked at" in found["phases"][1]["says"]
 
 
 def run(

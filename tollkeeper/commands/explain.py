@@ -85,7 +85,7 @@ def explain(
         )
         _add_key(request, key_file)
         document = _document(request, peer, certificate, _extensions(extension or []))
-        url, socket = _find(authz, home)
+        url, socket = find_authz(authz, home)
     except CommandError as error:
         _leave(error, EXIT_MISUSED)
     try:
@@ -155,7 +155,7 @@ def _document(
     }
 
 
-def _find(given: str | None, home: Path | None) -> tuple[str, Path | None]:
+def find_authz(given: str | None, home: Path | None) -> tuple[str, Path | None]:
     """Where to ask: what is named, else the authz beside us, else the one of the stack here."""
     listen = given or HealthSettings().authz_health_listen
     if listen is None:

@@ -1,0 +1,31 @@
+"""`tollkeeper explain`: where it asks."""
+
+from pathlib import Path
+
+import pytest
+
+from tollkeeper.commands.explain import find_authz
+
+
+@pytest.mark.parametrize(
+    ("given", "beside", "url", "socket"),
+    [
+        ("http://authz:8084/", None, "http://authz:8084/explain", None),
+        ("authz:8084", None, "http://authz:8084/explain", None),
+        ("unix:/run/a.sock", "0.0.0.0:1", "http://authz/explain", Path("/run/a.sock")),
+        (None, "0.0.0.0:8084", "http://127.0.0.1:8084/explain", None),
+        (None, "unix:/run/b.sock", "http://authz/explain", Path("/run/b.sock")),
+        (None, None, "http://authz/explain", Path("/h/run/authz-health.sock")),
+    ],
+)
+def test_asks_what_is_named_then_beside_then_here(
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
+    beside: str | None,
+    url: str,
+    socket: Path | None,
+) -> None:
+    monkeypatch.delenv("TOLLKEEPER_AUTHZ_HEALTH_LISTEN", raising=False)
+    if beside is not None:
+        monkeypatch.setenv("TOLLKEEPER_AUTHZ_HEALTH_LISTEN", beside)
+    assert find_authz(given, Path("/h")) == (url, socket)
