@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from meter.jwt_belief import jwt_verifier
-from meter.stores.limit_rules import LimitRuleStore
 from prometheus_client import CollectorRegistry
 
 from authz.authenticate import Authenticator
@@ -30,6 +28,7 @@ from meter.crash_points import crash_points_in
 from meter.credentials import Pepper
 from meter.errors import Outage
 from meter.identify import Identifier
+from meter.jwt_belief import jwt_verifier
 from meter.jwts.verifying import JwtVerifier
 from meter.peers import read_networks
 from meter.ports import CredentialUses
@@ -38,6 +37,7 @@ from meter.providers.seal import MasterKey
 from meter.stores.catalogue import PostgresCatalogue
 from meter.stores.credential_uses import PostgresCredentialUses
 from meter.stores.holds import PostgresHolds
+from meter.stores.limit_rules import LimitRuleStore
 from meter.stores.limit_windows import connect
 from meter.stores.postgres import KEYED_SESSION, is_reachable, open_pool
 from meter.stores.principals import PostgresPrincipals

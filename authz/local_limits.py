@@ -18,7 +18,8 @@ class LocalLimiter:
     """Windows of one among several instances, each of which may admit its share only.
 
     A share is never nothing: an empty window admits one request, unless it asks for more than the
-    whole limit. What Redis admitted is noted here as well, so that it is not admitted again here.
+    whole limit. What Redis admitted is noted here as well, so that it is not admitted again here;
+    and what it had left, so that the share is not given out that others have used already.
     """
 
     def __init__(self, clock: Clock, expected_instances: int) -> None:
@@ -47,6 +48,13 @@ class LocalLimiter:
             window.forget(now_us)
             window.add(now_us, _cost(taking))
 
+    def learn(self, takings: Sequence[Taking], standings: Sequence[Standing]) -> None:
+        """Remember what Redis has left, for the time when it cannot be asked."""
+        now_us = self._now_us()
+        for taking, standing in zip(takings, standings, strict=True):
+            left = standing.spare if standing.spare >= 0 else standing.spare + taking.amount
+            self._window(taking.limit).learn(now_us, max(0, left) // self._instances)
+
     def give_back(self, takings: Sequence[Taking]) -> None:
         """Undo a `take` of a moment ago: Redis has refused."""
         for taking in takings:
@@ -57,12 +65,16 @@ class LocalLimiter:
         window = self._window(taking.limit)
         total = window.forget(now_us)
         limit = taking.limit.per_minute
-        spare = max(1, limit // self._instances) - total - _cost(taking)
+        ceiling = window.ceiling(now_us)
+        share = max(1, limit // self._instances)
+        spare = (share if ceiling is None else min(share, ceiling)) - total - _cost(taking)
         if taking.amount > limit:
             return spare, NEVER
         if spare >= 0:
             return spare, 0
-        return (0, 0) if total == 0 else (spare, window.wait_us(now_us, -spare))
+        if total == 0 and (ceiling is None or ceiling > 0):
+            return 0, 0
+        return spare, window.wait_us(now_us, -spare)
 
     def _window(self, limit: Limit) -> LocalWindow:
         key = (limit.kind, limit.bucket)

@@ -14,12 +14,28 @@ SLOT_US: Final = 1_000_000 // SLOTS_PER_S
 class LocalWindow:
     """What the last 60 seconds brought to one bucket. Times are microseconds, never going back."""
 
-    __slots__ = ("_counts", "_total")
+    __slots__ = ("_ceiling", "_counts", "_learnt_us", "_total")
 
     def __init__(self) -> None:
         # Slot and count of every slot in use, in turn, oldest first.
         self._counts = array("q")
         self._total = 0
+        self._ceiling = 0
+        self._learnt_us: int | None = None
+
+    def learn(self, now_us: int, spare: int) -> None:
+        """All instances together had so much to spare for this one beside what it has used."""
+        self._ceiling = self._total + spare
+        self._learnt_us = now_us
+
+    def ceiling(self, now_us: int) -> int | None:
+        """The most that may be used here, by what the others had used; None once that is over."""
+        return None if self._ceiling_ends_us(now_us) == 0 else self._ceiling
+
+    def _ceiling_ends_us(self, now_us: int) -> int:
+        if self._learnt_us is None:
+            return 0
+        return max(0, self._learnt_us + SLOTS * SLOT_US - now_us)
 
     def forget(self, now_us: int) -> int:
         """Forget what has left the window; returns what is in it."""
@@ -59,7 +75,7 @@ class LocalWindow:
             amount -= counts[at + 1]
             if amount <= 0:
                 return (counts[at] + SLOTS) * SLOT_US - now_us
-        return self.reset_us(now_us)
+        return max(self.reset_us(now_us), self._ceiling_ends_us(now_us))
 
     def reset_us(self, now_us: int) -> int:
         """How long until it is empty."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BATCH_LIMIT: Final = 256
 WAITING_LIMIT: Final = 4_096
+MAX_UNREPORTED: Final = 20_000
 PROBE_INTERVAL_S: Final = 1.0
 # What Redis does not know of has left every window by then.
 GUARDED_S: Final = WINDOW_S + 1.0
@@ -72,6 +73,9 @@ class RedisLimiter:
         self._refusals = RecentRefusals(clock)
         self._guarded_until_s = 0.0
         self._born: int | None = None
+        self._add = LimitScript(redis, "add")
+        # What was admitted here and Redis has not heard of, by key.
+        self._unreported: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -90,7 +94,7 @@ class RedisLimiter:
         if not takings:
             return ADMITTED
         if self.is_degraded or len(self._waiting) >= WAITING_LIMIT:
-            return self._local.take(takings)
+            return self._take_locally(takings)
         waiting = _Waiting(takings)
         self._waiting.append(waiting)
         if self._sender is None:
@@ -130,7 +134,8 @@ class RedisLimiter:
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         if self.is_degraded:
-            self._answer_locally(batch)
+            for waiting in batch:
+                waiting.tell(self._take_locally(waiting.takings))
             return
         if self._is_guarded:
             batch = self._reserve(batch)
@@ -165,6 +170,8 @@ class RedisLimiter:
                 self._reserve([waiting])
             else:
                 self._local.note(waiting.takings)
+        if not self._is_guarded:
+            self._local.learn(waiting.takings, standings)
         waiting.tell(answer)
 
     def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
@@ -181,8 +188,28 @@ class RedisLimiter:
         ]
 
     def _answer_locally(self, batch: Sequence[_Waiting]) -> None:
+        """Answer a batch that Redis may have counted, or may yet: it is not reported."""
         for waiting in batch:
             waiting.tell(waiting.reserved or self._local.take(waiting.takings))
+
+    def _take_locally(self, takings: Sequence[Taking]) -> LimitAnswer:
+        """Admit without Redis, and remember what it is to be told: others count on it."""
+        answer = self._local.take(takings)
+        if answer.refused_by is None:
+            for taking in takings:
+                key = key_of(taking.limit.kind, taking.limit.bucket)
+                if key in self._unreported or len(self._unreported) < MAX_UNREPORTED:
+                    self._unreported[key] = self._unreported.get(key, 0) + taking.amount
+        return answer
+
+    async def _report(self) -> None:
+        """Tell Redis what was admitted without it."""
+        while self._unreported:
+            keys = list(self._unreported)[:BATCH_LIMIT]
+            amounts = [self._unreported.pop(key) for key in keys]
+            numbers = [n for at, amount in enumerate(amounts, 1) for n in (at, amount, 0)]
+            async with asyncio.timeout(self._timeout_s):
+                await self._add.run(keys, numbers)
 
     @property
     def _is_guarded(self) -> bool:
@@ -209,6 +236,7 @@ class RedisLimiter:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._redis.ping()
+                await self._report()
             except REDIS_OUTAGES:
                 continue
             break

@@ -46,7 +46,7 @@ class Settings(JwtSettings):
     # Refused credentials are answered at whole multiples of this, so that time tells nothing.
     authz_refusal_step_ms: int = Field(default=10, ge=0, le=200)
     authz_catalogue_refresh_s: float = Field(default=2.0, ge=0.1, le=60)
-    authz_redis_timeout_ms: int = Field(default=50, ge=1, le=1_000)
+    authz_redis_timeout_ms: int = Field(default=200, ge=1, le=1_000)
     # How many instances share the limits while Redis cannot be asked.
     authz_expected_instances: int = Field(default=1, ge=1, le=1_000)
     # Whether bodies carry a tag, by which the provider's reports lead back to holds.

@@ -22,8 +22,8 @@ from authz.transport import PATH
 from meter.credentials import MintedKey, Pepper, SecretText, mint
 from meter.providers.seal import MasterKey
 from meter.stores.postgres import open_pool
-from tests.books import add_key
 from meter.stores.provider_keys import PostgresProviderKeys
+from tests.books import add_key
 from tests.fakes import to_check
 from tests.servers import Database
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.limits import Taking
+from authz.limits import Standing, Taking
 from authz.local_limits import LocalLimiter
 from authz.local_windows import SLOTS, LocalWindow
 from meter.clock import ManualClock
+from meter.limits import Limit, LimitKind
 from tests.fakes import EPOCH
 from tests.windows import Oracle, requests, tokens, usable_share
 
@@ -156,3 +157,29 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         window.add(tick * SECOND // 4, 1)
     assert tracemalloc.get_traced_memory()[0] < 4_096
     tracemalloc.stop()
+
+
+def test_what_others_have_used_is_not_given_out_here() -> None:
+    """As it was once: 1,824 of 3,000 by another instance, 1,176 here, then Redis was silent."""
+    limiter, clock = make(instances=2)
+    taking = Taking(Limit("account:a", LimitKind.REQUESTS, 3_000), 1)
+    for _ in range(1_176):
+        limiter.note([taking])
+    limiter.learn([taking], [Standing(0, 0, 0)])
+    assert not is_admitted(limiter, taking)
+    # What left the own window may be used again: a limit in steady use does not stop.
+    clock.advance(61)
+    assert sum(is_admitted(limiter, taking) for _ in range(2_000)) == 1_500
+
+
+def test_what_was_left_is_shared_out() -> None:
+    limiter, clock = make(instances=2)
+    taking = Taking(Limit("account:a", LimitKind.REQUESTS, 100), 1)
+    limiter.learn([taking], [Standing(-1, 5, 5)])
+    assert not is_admitted(limiter, taking)
+    limiter.learn([taking], [Standing(7, 0, 5)])
+    assert sum(is_admitted(limiter, taking) for _ in range(50)) == 3
+    answer = limiter.take([taking])
+    assert answer.retry_after_s is not None and 59 <= answer.retry_after_s <= 61
+    clock.advance(61)
+    assert sum(is_admitted(limiter, taking) for _ in range(80)) == 50
