@@ -48,6 +48,8 @@ def _network(text: str) -> str:
                 "or one address as 192.0.2.7/32"
             ) from None
         raise ValueError("a network is written as 10.0.0.0/8 or 2001:db8::/32") from None
+    if "%" in text:
+        raise ValueError("a network has no zone, as %eth0 would be")
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
         raise ValueError("write IPv4 networks as such, as 10.0.0.0/8")
     return str(network)
