@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test lint format bench chaos rounds protos
+.PHONY: help setup up down status test lint format bench access chaos rounds protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -24,6 +24,7 @@ help:
 	@echo "  make lint     style, types and layers only"
 	@echo "  make format   put the style right"
 	@echo "  make bench    measure; rows go to bench/latest.json"
+	@echo "  make access   measure how soon revocation shows and how exactly limits hold"
 	@echo "  make chaos    attack a whole stack, then look for a missing pico-dollar"
 	@echo "  make rounds   many at once against a balance for a few, 1,000 times"
 	@echo "  make protos   regenerate the protobuf modules"
@@ -65,15 +66,26 @@ format: $(STAMP)
 	@$(BIN)/ruff format $(SOURCES)
 	@echo "Done. Next: make test"
 
-# The tests come last, so that their summary is the last line.
+# Attacks on whole stacks mostly wait, so what needs one server at most runs beside them. The whole
+# system comes last and alone, because some of it is measured.
 test: lint
-	@echo "Tests against real Postgres, Redis and Envoy"
-	@$(BIN)/pytest
+	@echo "Tests 1 of 2: attacks on whole stacks, and beside them what needs one server at most"
+	@attacks=$$(mktemp); trap 'rm -f "$$attacks"' EXIT; \
+	$(BIN)/pytest tests/faults >"$$attacks" 2>&1 & attacking=$$!; \
+	$(BIN)/pytest --ignore=tests/faults --ignore=tests/e2e; beside=$$?; \
+	echo "Waiting for the attacks"; \
+	wait $$attacking; attacked=$$?; cat "$$attacks"; \
+	[ $$beside -eq 0 ] && [ $$attacked -eq 0 ]
+	@echo "Tests 2 of 2: the whole system"
+	@$(BIN)/pytest tests/e2e
 
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"
 	@$(BIN)/python -m bench
 	@echo "The rows are in bench/latest.json. Next: compare them with README.md"
+
+access: $(STAMP)
+	@$(BIN)/python -m bench.access
 
 chaos: $(STAMP)
 	@$(BIN)/python -m chaos $(CHAOS_OPTIONS)
