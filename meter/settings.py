@@ -57,6 +57,8 @@ class JwtSettings(BaseSettings):
     does not.
     """
 
+    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
+
     # The `iss` of passes, and where their keys are published.
     issuer_url: str = Field(
         default=DEFAULT_ISSUER_URL, pattern=r"^https?://[!-~]+[^/?#]$", max_length=500

@@ -84,6 +84,8 @@ async def test_everything_else_is_not_found(gateway: Gateway, method: str, path:
         ("/api/v1/llm/models", "/v1/models"),
         ("/api/v1/credits?cursor=1", "/api/v1/credits?cursor=1"),
         ("/openapi.json", "/openapi.json"),
+        ("/.well-known/jwks.json", "/.well-known/jwks.json"),
+        ("/.well-known/openid-configuration", "/.well-known/openid-configuration"),
         ("/docs", "/docs"),
         ("/docs/swagger-ui.css", "/docs/swagger-ui.css"),
     ],

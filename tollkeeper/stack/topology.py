@@ -215,7 +215,9 @@ class Topology:
             name,
             (*PYTHON_MODULE, kind),
             is_ready,
-            service_environment({**self._books(), **settings}, {**self._reports(), **defaults}),
+            service_environment(
+                {**self._books(), **settings}, {**self._belief(), **self._reports(), **defaults}
+            ),
             stop_timeout_s=METER_STOP_TIMEOUT_S if kind == "meter" else AUTHZ_STOP_TIMEOUT_S,
             is_noticed=lambda: self.envoy.admin.routes_to(address),
         )
@@ -226,6 +228,10 @@ class Topology:
             "TOLLKEEPER_DATABASE_URL": self.database.dsn(postgres.SERVICE_ROLE),
             "TOLLKEEPER_MASTER_KEY_FILE": str(self.home.master_key),
         }
+
+    def _belief(self) -> dict[str, str]:
+        """Which JWTs are believed: every service must know us by one name."""
+        return {"TOLLKEEPER_ISSUER_URL": self.endpoints["gateway"]}
 
     def _operator(self) -> dict[str, str]:
         given = self.settings.operator_token

@@ -1,0 +1,94 @@
+"""`tollkeeper identities`: who may act for a user beside API keys."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.api_client import connect, segment
+from tollkeeper.commands.users import UserArgument
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
+
+COLUMNS = ("id", "kind", "issuer", "subject", "created_at", "suspended_at", "revoked_at")
+
+app = typer.Typer(
+    name="identities", help="JWTs of issuers and certificates of users.", no_args_is_help=True
+)
+IdentityArgument = Annotated[str, typer.Argument(help="The identity's id.", show_default=False)]
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.command("list")
+def list_identities(
+    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
+) -> None:
+    """List what may act for a user beside keys."""
+    rows = connect(api, home).get(f"/users/{segment(user)}/identities")["data"]
+    show_rows(rows, COLUMNS, as_json, "The user has no identities.")
+
+
+@app.command("link")
+def link_identity(
+    user: UserArgument,
+    issuer: Annotated[str | None, typer.Option("--issuer", help="Id of an issuer.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", help="The `sub` there.")] = None,
+    certificate: Annotated[
+        str | None, typer.Option("--certificate", help="Instead: a name in a client certificate.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Id or pattern with *; say it again for more."),
+    ] = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Let a subject of an issuer, or a certificate, act for a user."""
+    said = {"issuer": issuer, "subject": subject, "certificate": certificate}
+    body: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    if model:
+        body["allowed_models"] = model
+    show_one(connect(api, home).send("PUT", f"/users/{segment(user)}/identities", body), as_json)
+
+
+@app.command("suspend")
+def suspend_identity(
+    user: UserArgument,
+    identity_id: IdentityArgument,
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Let it act no more until it is resumed."""
+    _tell(api, home, "POST", user, f"{segment(identity_id)}/suspend")
+    say(f"The identity {identity_id} is suspended.")
+
+
+@app.command("resume")
+def resume_identity(
+    user: UserArgument,
+    identity_id: IdentityArgument,
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """End a suspension."""
+    _tell(api, home, "POST", user, f"{segment(identity_id)}/resume")
+    say(f"The identity {identity_id} is resumed.")
+
+
+@app.command("revoke")
+def revoke_identity(
+    user: UserArgument,
+    identity_id: IdentityArgument,
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """End it for good; the subject gets no other account either."""
+    _tell(api, home, "DELETE", user, segment(identity_id))
+    say(f"The identity {identity_id} is revoked.")
+
+
+def _tell(api: Any, home: Any, method: str, user: str, what: str) -> None:
+    connect(api, home).send(method, f"/users/{segment(user)}/identities/{what}")

@@ -1,0 +1,113 @@
+"""`tollkeeper passes`: issue, list and end JWTs that act for a user."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.api_client import connect, segment
+from tollkeeper.commands.users import UserArgument
+from tollkeeper.tables import (
+    ApiOption,
+    HomeOption,
+    JsonOption,
+    LimitOption,
+    say,
+    show_one,
+    show_rows,
+    wants_json,
+)
+
+COLUMNS = (
+    "jti",
+    "credential_id",
+    "scopes",
+    "allowed_models",
+    "budget",
+    "spent",
+    "expires_at",
+    "revoked_at",
+)
+
+app = typer.Typer(
+    name="passes", help="Passes: short-lived JWTs that act for users.", no_args_is_help=True
+)
+PassArgument = Annotated[str, typer.Argument(help="The pass's jti.", show_default=False)]
+CredentialOption = Annotated[
+    str | None, typer.Option("--credential", help="Only those made with this key or identity.")
+]
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group to the application."""
+    root.add_typer(app)
+
+
+@app.command("issue")
+def issue_pass(
+    user: UserArgument,
+    expires_in_s: Annotated[
+        int, typer.Option("--expires-in-s", min=60, max=86_400, help="Seconds.")
+    ] = 900,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="What it may do; say it again for more.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Id or pattern with *; say it again for more."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="The most that it may spend, in US dollars.")
+    ] = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Issue a pass without any key of the user, and show it, this once."""
+    body: dict[str, Any] = {"expires_in_s": expires_in_s}
+    if scope:
+        body["scopes"] = scope
+    if model:
+        body["allowed_models"] = model
+    if budget is not None:
+        body["budget"] = budget
+    made = connect(api, home).send("POST", f"/users/{segment(user)}/passes", body)
+    show_one(made, as_json)
+    if not wants_json(as_json):
+        say("Keep the pass now: it is not stored and cannot be shown again.")
+
+
+@app.command("list")
+def list_passes(
+    user: UserArgument,
+    credential: CredentialOption = None,
+    limit: LimitOption = 200,
+    api: ApiOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """List a user's passes; those that ended stay for a day."""
+    wanted = {} if credential is None else {"credential": credential}
+    rows = connect(api, home).rows(f"/users/{segment(user)}/passes", limit, **wanted)
+    show_rows(rows, COLUMNS, as_json, "The user has no passes.")
+
+
+@app.command("revoke")
+def revoke_pass(
+    user: UserArgument, pass_id: PassArgument, api: ApiOption = None, home: HomeOption = None
+) -> None:
+    """End a pass for good, at once."""
+    connect(api, home).send("DELETE", f"/users/{segment(user)}/passes/{segment(pass_id)}")
+    say(f"The pass {pass_id} is revoked.")
+
+
+@app.command("revoke-all")
+def revoke_passes(
+    user: UserArgument,
+    credential: CredentialOption = None,
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """End all passes of a user, or all that were made with one credential."""
+    of_one = "" if credential is None else f"?credential={segment(credential)}"
+    ended = connect(api, home).send("DELETE", f"/users/{segment(user)}/passes{of_one}")
+    say(f"{ended['revoked']} passes are revoked.")
