@@ -5,6 +5,7 @@ migrated database and `redis_url` an emptied Redis for one test.
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ from tollkeeper.stack.redis_server import RedisServer
 # gRPC would start its threads anew in every forked child, where its file descriptors are closed
 # already: now and then a server that a test starts dies of it. Read when gRPC is first used.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
+# A shell has what it runs in the background ignore Ctrl-C; `make test` runs the attacks so, and
+# who interrupts them wants their stacks ended.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
