@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tollkeeper.stack.postgres import DATABASE, SERVICE_ROLE
 
 ENVOY_FOLDER = envoy_config.TEMPLATE.parent
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
-# The networks that are proxies of ours in these tests: loopback is not among them.
+# A proxy of ours, beside the Envoy that asks over HTTP from 127.0.0.1; clients come from others.
 TRUSTED_PROXY = "127.0.0.9"
 
 Document = dict[str, Any]
@@ -77,7 +78,7 @@ def _environment(
         "TOLLKEEPER_AUTHZ_LISTEN": f"unix:{folder}/authz.sock",
         "TOLLKEEPER_AUTHZ_HEALTH_LISTEN": f"unix:{folder}/health.sock",
         "TOLLKEEPER_AUTHZ_HTTP_LISTEN": f"127.0.0.1:{http_port}",
-        "TOLLKEEPER_TRUSTED_PROXIES": TRUSTED_PROXY,
+        "TOLLKEEPER_TRUSTED_PROXIES": f"127.0.0.1/32,{TRUSTED_PROXY}/32",
         **changes,
     }
 
@@ -126,7 +127,7 @@ def envoy_running(document: Document, folder: Path) -> Iterator[None]:
             raise RuntimeError((folder / "envoy.log").read_text())
         with contextlib.suppress(OSError):
             for port in ports:
-                connection = __import__("socket").create_connection(("127.0.0.1", port), 1)
+                connection = socket.create_connection(("127.0.0.1", port), 1)
                 connection.close()
             return True
         return False
