@@ -77,8 +77,9 @@ class PrincipalCache:
         return await self._find(("pass", pass_id), partial(self._principals.find_by_pass, pass_id))
 
     async def find_by_identity(self, identity: VerifiedIdentity) -> Principal | None:
-        """Behind a JWT of another issuer. What it says of its plan is part of what is asked."""
-        name = "\0".join((identity.issuer_id, identity.subject, identity.plan_id or ""))
+        """Behind a JWT of another issuer. The account and plan that it names are asked as well."""
+        subjects = (identity.subject, identity.account_subject)
+        name = "\0".join((identity.issuer_id, *subjects, identity.plan_id or ""))
         look_up = partial(self._principals.find_by_identity, identity)
         return await self._find(("identity", name), look_up)
 
