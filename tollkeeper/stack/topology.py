@@ -187,6 +187,8 @@ class Topology:
         defaults = {
             "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.access_log),
             "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.envoy_admin}",
+            # Our Envoy, which tells who called it.
+            "TOLLKEEPER_TRUSTED_PROXIES": "127.0.0.1/32",
         }
         is_ready = _answers(f"http://{meter.api}/readyz")
         return self._service(meter.name, settings, defaults, is_ready, meter.api)
