@@ -73,6 +73,7 @@ async def test_an_old_key_stays_until_its_last_pass_is_over(
 ) -> None:
     keys = keys_of(books, clock)
     first = await keys.ensure(MONTH, WHO)
+    clock.advance(1)
     second = await keys.rotate(immediately=False, actor=WHO)
     assert first is not None
     # The last pass of the first key is signed a moment before the second takes over.
@@ -90,7 +91,9 @@ async def test_a_key_that_has_not_signed_gives_way_to_the_next(
 ) -> None:
     keys = keys_of(books, clock)
     await keys.ensure(MONTH, WHO)
+    clock.advance(1)
     await keys.rotate(immediately=False, actor=WHO)
+    clock.advance(1)
     third = await keys.rotate(immediately=True, actor=WHO)
     assert (await keys.current())[0].kid == third.kid
     clock.advance(AHEAD_S * 2)
@@ -110,6 +113,7 @@ async def test_another_algorithm_is_taken_up_by_rotation(books: Books, clock: Ma
 async def test_a_removed_key_is_gone_and_another_signs(books: Books, clock: ManualClock) -> None:
     keys = keys_of(books, clock)
     first = await keys.ensure(MONTH, WHO)
+    clock.advance(1)
     second = await keys.rotate(immediately=True, actor=WHO)
     assert first is not None
     await keys.remove(second.kid, WHO)
@@ -126,6 +130,7 @@ async def test_the_only_key_may_be_removed_while_the_next_waits(
 ) -> None:
     keys = keys_of(books, clock)
     first = await keys.ensure(MONTH, WHO)
+    clock.advance(1)
     await keys.rotate(immediately=False, actor=WHO)
     assert first is not None
     await keys.remove(first.kid, WHO)
@@ -161,6 +166,7 @@ async def test_sealed_keys_open_in_their_own_place_only(books: Books, clock: Man
     ):
         with pytest.raises(SealBroken):
             MASTER_KEY.open(signing.sealed, context)
+    clock.advance(1)
     await keys.rotate(immediately=True, actor=WHO)
     await books.pool.execute(
         "UPDATE signing_keys SET sealed = $1 WHERE id <> $2", signing.sealed, signing.kid
