@@ -63,22 +63,10 @@ class Platform:
         certificate: Path | None = None,
     ) -> Reply:
         """One request from an address of this machine, over TLS where the listener wants it."""
-        context = client_context(self.folder / "roots.pem", certificate)
-        where, port = "localhost", self.ports[listener]
-        connection = (
-            _TlsConnection(where, port, source, context)
-            if "tls" in listener
-            else http.client.HTTPConnection("127.0.0.1", port, 10, source_address=(source, 0))
-        )
-        with contextlib.closing(connection):
-            connection.putrequest(method, path)
-            body = json.dumps(chat()).encode() if method == "POST" else b""
-            for name, value in [*headers, JSON, ("content-length", str(len(body)))]:
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            reply = connection.getresponse()
-            found = {name.lower(): value for name, value in reply.getheaders()}
-            return Reply(reply.status, found, reply.read())
+        context = None
+        if "tls" in listener:
+            context = client_context(self.folder / "roots.pem", certificate)
+        return send_from(source, self.ports[listener], method, path, headers, context)
 
     def present(self, *names: x509.GeneralName, foreign: bool = False) -> Path:
         """A new client certificate for these names."""
@@ -86,9 +74,31 @@ class Platform:
         return authority.issue(self.folder / f"{secrets.token_hex(4)}.pem", names)
 
 
-class _TlsConnection(http.client.HTTPSConnection):
-    def __init__(self, host: str, port: int, source: str, context: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=10, source_address=(source, 0), context=context)
+def send_from(
+    source: str,
+    port: int,
+    method: str,
+    path: str,
+    headers: Headers,
+    context: ssl.SSLContext | None = None,
+) -> Reply:
+    """One request from an address of this machine; a short chat where the method has a body."""
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, 10, source_address=(source, 0))
+        if context is None
+        else http.client.HTTPSConnection(
+            "localhost", port, timeout=10, source_address=(source, 0), context=context
+        )
+    )
+    with contextlib.closing(connection):
+        connection.putrequest(method, path)
+        body = json.dumps(chat()).encode() if method == "POST" else b""
+        for name, value in [*headers, JSON, ("content-length", str(len(body)))]:
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        reply = connection.getresponse()
+        found = {name.lower(): value for name, value in reply.getheaders()}
+        return Reply(reply.status, found, reply.read())
 
 
 class _Echo(http.server.BaseHTTPRequestHandler):
