@@ -110,4 +110,4 @@ def revoke_passes(
     """End all passes of a user, or all that were made with one credential."""
     of_one = "" if credential is None else f"?credential={segment(credential)}"
     ended = connect(api, home).send("DELETE", f"/users/{segment(user)}/passes{of_one}")
-    say(f"{ended['revoked']} passes are revoked.")
+    say(f"Passes revoked: {ended['revoked']}.")
