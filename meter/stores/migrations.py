@@ -33,7 +33,8 @@ GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, 
     live_principals TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
-    move_spending, move_money, count_spending, budget_left, hold_in_budgets, ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
+    move_spending, move_money, count_spending, budget_left, hold_in_budgets, ledger_line,
+    prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
 """
 
 
