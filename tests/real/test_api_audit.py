@@ -151,27 +151,23 @@ async def test_accounts_see_what_is_theirs(api: MeterApi) -> None:
     assert stolen.status_code == 400
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE audit_log SET actor = 'nobody'",
-        "DELETE FROM audit_log",
-        "TRUNCATE audit_log",
-        "DROP TABLE audit_log",
-        "ALTER TABLE audit_log DISABLE TRIGGER USER",
-    ],
-)
 async def test_nobody_changes_a_line(
-    books: Books, owner: "asyncpg.Connection[asyncpg.Record]", statement: str
+    books: Books, owner: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     await owner.execute(
         "INSERT INTO audit_log (actor, action, subject) VALUES ('a', 'key.made', 'key:b')"
     )
-    assert await refused_by_database(books.pool, statement)
-    if statement.startswith(("UPDATE", "DELETE", "TRUNCATE")):
+    for statement in (
+        "UPDATE audit_log SET actor = 'nobody'",
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+    ):
+        assert await refused_by_database(books.pool, statement)
         # Not even the owner, as long as the trigger is on.
         with pytest.raises(asyncpg.PostgresError):
             await owner.execute(statement)
+    for statement in ("DROP TABLE audit_log", "ALTER TABLE audit_log DISABLE TRIGGER USER"):
+        assert await refused_by_database(books.pool, statement)
     assert await owner.fetchval("SELECT actor FROM audit_log") == "a"
 
 

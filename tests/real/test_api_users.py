@@ -64,6 +64,8 @@ async def test_a_wrong_member_is_named(api: MeterApi) -> None:
         problem = refused.json()
         assert problem["code"] == "invalid_request"
         assert [error["field"] for error in problem["errors"]] == [field]
+        # A sentence, and no regular expression.
+        assert "pattern" not in problem["detail"]
 
 
 async def test_an_unknown_plan_is_refused(api: MeterApi) -> None:
