@@ -77,7 +77,7 @@ class ProviderUnavailable(Outage):
 
 
 class IssuerUnavailable(Outage):
-    """An issuer of JWTs does not answer, or answers what cannot be believed, as the message says."""
+    """An issuer of JWTs does not answer, or not what can be believed; the message says why."""
 
 
 class EnvoyUnavailable(Outage):

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Final, Protocol
 
-from meter.accounts import Budgets, Credential, Network
+from meter.accounts import Budgets, Credential, CredentialKind, Network
 from meter.errors import NotPermitted
 from meter.keys import KeyTerms, Period, budget_of, has_ended
 from meter.limits import Rates
@@ -124,7 +124,9 @@ class SelfService:
                 "which would have theirs besides"
             )
         _demand_room(change, rights)
-        _demand_scopes(change.after.scopes, rights.scopes, self.scopes)
+        # What a JWT of another issuer may, its claims say; a key may lose scopes meanwhile.
+        own = self.scopes & caller.scopes if caller.kind is CredentialKind.KEY else self.scopes
+        _demand_scopes(change.after.scopes, rights.scopes, own)
         _demand_terms(change.after, KeyTerms.of(caller))
         if not _are_rates_within(change.after.rates, Rates(), rights.key_rates):
             raise NotPermitted("the limits of the key are above those of the plan")

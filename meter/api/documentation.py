@@ -20,8 +20,9 @@ Users, API keys, credit, usage and the ledger of a Tollkeeper.
 - Lists come in pages: pass `next_cursor` as `cursor` until it is null.
 - Errors are problem details (RFC 9457) with a stable `code`. The model routes answer errors in
   OpenAI's shape instead, for OpenAI's clients.
-- Administrators send `Authorization: Bearer <operator token>`; everybody else
-  `Authorization: Bearer <API key>` or `x-api-key: <API key>`.
+- Everybody sends `Authorization: Bearer <API key or JWT>` or `x-api-key: <the same>`.
+  Administrators need
+  the scope `admin:read` or `admin:write`, or send the operator token as a bearer.
 """
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "

@@ -182,6 +182,39 @@ def test_a_key_is_shown_once(cli: Cli) -> None:
     assert (unknown.returncode, unknown.stdout) == (1, "")
 
 
+def test_a_key_is_changed_rotated_and_reported(cli: Cli) -> None:
+    cli.json("users", "create", "lee@example.com", "--id", "lee")
+    terms = ("--budget", "day=5", "--address", "10.0.0.0/8", "--tag", "team=search")
+    made = cli.json("keys", "create", "lee", "--scope", "inference", *terms, "--model", "no/such")
+    assert (made["scopes"], made["budgets"]["day"]) == (["inference"], "5.00")
+    assert len(made["warnings"]) == 1
+    free = ("--budget", "day=none", "--address", "none", "--requests-per-minute", "9")
+    changed = cli.json("keys", "change", "lee", made["id"], *free)
+    assert (changed["budgets"]["day"], changed["allowed_addresses"]) == (None, None)
+    assert (changed["limits"]["requests_per_minute"], changed["tags"]) == (9, {"team": "search"})
+    rotated = cli.json("keys", "rotate", "lee", made["id"], "--overlap-s", "60")
+    assert (rotated["id"], rotated["key"] == made["key"]) == (made["id"], False)
+    reported = cli.run("keys", "report-leak", given=made["key"] + "\n")
+    assert (reported.returncode, reported.stdout) == (0, "")
+    (key,) = cli.json("keys", "list", "lee", "--status", "revoked", "--tag", "team")
+    assert key["id"] == made["id"]
+    told = cli.json("audit", "--user", "lee", "--action", "key.")
+    verbs = [line["action"] for line in told]
+    assert verbs == ["key.leak_reported", "key.rotated", "key.changed", "key.created"]
+
+
+def test_limits_of_users_and_rules_are_set(cli: Cli) -> None:
+    cli.json("users", "create", "moe@example.com", "--id", "moe")
+    terms = ("--requests-per-minute", "9", "--may-not-manage-keys")
+    user = cli.json("users", "change", "moe", *terms)
+    assert (user["requests_per_minute"], user["may_manage_keys"]) == (9, False)
+    terms = ("--user", "moe", "--model", "openai/*", "--tokens-per-minute", "5000", "--shadow")
+    rule = cli.json("limits", "set", "moes", *terms)
+    assert (rule["applies_to"], rule["applies_id"], rule["is_shadow"]) == ("account", "moe", True)
+    assert cli.json("limits") == [rule]
+    assert cli.run("limits", "remove", "moes").returncode == 0
+
+
 def test_credit_is_given_and_taken_back(cli: Cli) -> None:
     cli.json("users", "create", "cay@example.com", "--id", "cay")
     terms = ("--reason", "a test", "--idempotency-key", "k1")
