@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -56,8 +57,11 @@ class BenchStack:
                 "idempotency-key": f"{path}-first",
             },
         )
-        with urllib.request.urlopen(request, timeout=API_TIMEOUT_S) as response:
-            return json.load(response)
+        try:
+            with urllib.request.urlopen(request, timeout=API_TIMEOUT_S) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {error.read().decode()}") from None
 
     async def verified_books(self) -> dict[str, Any]:
         """What the ledger says once everything is settled."""

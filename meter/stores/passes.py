@@ -74,6 +74,8 @@ class PassStore:
     async def revoke(self, account_id: str, pass_id: str, actor: Actor) -> None:
         """End a pass for good. Raises NotFound for one that is unknown or another account's."""
         async with acquire(self._pool) as connection, connection.transaction():
+            # Holds that are being placed come first: none follows a revocation that has answered.
+            await connection.execute(query("lock_account"), account_id)
             row = await connection.fetchrow(query("revoke_pass"), account_id, pass_id)
             if row is None:
                 raise NotFound("the user has no such pass")
@@ -92,6 +94,7 @@ class PassStore:
                 query("find_account_credential"), account_id, credential_id
             ):
                 raise NotFound("the user has no such credential")
+            await connection.execute(query("lock_account"), account_id)
             ended = len(await connection.fetch(query("revoke_passes"), account_id, credential_id))
             if ended:
                 detail = {"credential": credential_id, "ended": ended}

@@ -6,8 +6,10 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from meter.audit import Actor
 from meter.errors import StoreUnavailable
 from meter.holds import HoldPlaced, HoldRefused, Refusal
+from meter.self_service import Administrator
 from meter.stores.credentials import CredentialStore
 from meter.stores.holds import PostgresHolds
 from meter.stores.postgres import open_pool
@@ -133,7 +135,10 @@ async def test_a_revocation_waits_for_holds_that_are_being_placed(books: Books) 
     credentials = CredentialStore(books.pool, PEPPER)
     async with books.pool.acquire() as placing, placing.transaction():
         await placing.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR NO KEY UPDATE")
-        revoking = asyncio.ensure_future(credentials.revoke("alice", payer.credential_id))
+        ending = credentials.revoke(
+            Actor("operator:test"), "alice", payer.credential_id, Administrator()
+        )
+        revoking = asyncio.ensure_future(ending)
         done, _ = await asyncio.wait({revoking}, timeout=0.3)
         assert not done
     await revoking
