@@ -21,8 +21,7 @@ Users, API keys, credit, usage and the ledger of a Tollkeeper.
 - Errors are problem details (RFC 9457) with a stable `code`. The model routes answer errors in
   OpenAI's shape instead, for OpenAI's clients.
 - Everybody sends `Authorization: Bearer <API key or JWT>` or `x-api-key: <the same>`.
-  Administrators need
-  the scope `admin:read` or `admin:write`, or send the operator token as a bearer.
+  Administrators need the scope `admin:read` or `admin:write`, or send the operator token.
 """
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
