@@ -151,7 +151,7 @@ def internal(listener: Document) -> Document:
 
 
 def over_tls(listener: Document, name: str, folder: Path, *, is_told: bool) -> Document:
-    """Clients show certificates; `is_told` says whether the route gives them a meaning."""
+    """Clients show certificates: verified and with a meaning, or anybody's and with none."""
     made, lines = copied(listener, name), snippet("mtls-listener.yaml")
     common = lines["transport_socket"]["typed_config"]["common_tls_context"]
     (pair,) = common["tls_certificates"]
@@ -161,6 +161,8 @@ def over_tls(listener: Document, name: str, folder: Path, *, is_told: bool) -> D
     made["filter_chains"][0]["transport_socket"] = lines["transport_socket"]
     if is_told:
         inference(made)["typed_per_filter_config"] = lines["typed_per_filter_config"]
+    else:
+        common["validation_context"]["trust_chain_verification"] = "ACCEPT_UNTRUSTED"
     return made
 
 
@@ -378,5 +380,6 @@ def test_certificates_that_nobody_mapped_or_signed_let_nobody_in(
     for not_ours in (platform.present(name, foreign=True), None):
         with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
             platform.call("mtls", certificate=not_ours)
-    unsaid = platform.call("tls", certificate=platform.present(name))
-    assert (unsaid.status, unsaid.error["code"]) == (401, "missing_api_key")
+    for is_foreign in (False, True):
+        unsaid = platform.call("tls", certificate=platform.present(name, foreign=is_foreign))
+        assert (unsaid.status, unsaid.error["code"]) == (401, "missing_api_key")
