@@ -41,6 +41,8 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
     Raises OSError when it cannot listen there.
     """
     listening = listening_socket(listen)
+    # Whoever comes before uvicorn has begun waits for it.
+    listening.listen(BACKLOG)
     server = _Server(_configured(form, grace_s))
     running = asyncio.create_task(server.serve([listening]), name="http form")
     try:

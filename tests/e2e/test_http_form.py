@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -266,3 +269,34 @@ def test_no_secret_is_in_the_log(doors: Doors, customers: tuple[Customer, Custom
     for secret in (provider_key, customers[1].key):
         assert secret not in doors.doorman.log
     assert "Traceback" not in doors.doorman.log
+
+
+DEPARTURES = 200
+LONGEST_STAY_S = 0.02
+
+
+def test_every_hold_of_a_client_that_left_is_known_to_the_log(doors: Doors) -> None:
+    """HTTP/1 cannot tell whether an answer was read: what stays open, the sweep can find."""
+    customer = doors.desk.open_account(credit="10")
+    seed = random.Random(11)
+
+    def leave_early() -> None:
+        connection = begun(doors.http, customer)
+        time.sleep(seed.random() * LONGEST_STAY_S)
+        connection.close()
+
+    with ThreadPoolExecutor(16) as crowd:
+        for leaving in [crowd.submit(leave_early) for _ in range(DEPARTURES)]:
+            leaving.result()
+    statement = "SELECT request_id FROM holds WHERE account_id = $1 AND state = 'open'"
+
+    def unknown() -> set[str]:
+        """Request ids of open holds that are in no line of a request without a decision."""
+        (log,) = (doors.doorman.folder / "h").glob("*.jsonl")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        undecided = {line["request_id"] for line in lines if line.get("hold_id") is None}
+        return {
+            str(row["request_id"]) for row in doors.desk.rows(statement, customer.id)
+        } - undecided
+
+    wait_until(lambda: not unknown(), "every open hold is known to the log")
