@@ -15,7 +15,7 @@ from meter.pricing import Estimate
 from meter.stores.catalogue import OfferedModel, PostgresCatalogue
 from meter.stores.holds import PostgresHolds
 from meter.stores.ledger import LedgerStore
-from meter.stores.postgres import PostgresConnection, PostgresPool
+from meter.stores.postgres import PostgresConnection, PostgresPool, acquire
 from meter.stores.verification import VerificationStore
 from meter.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.servers import Database
@@ -89,7 +89,7 @@ class Books:
     async def payer(self, account_id: str, balance_picos: int) -> Payer:
         """An account with this balance and a key."""
         key = mint()
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with acquire(self.pool) as connection, connection.transaction():
             await connection.execute(
                 "INSERT INTO accounts (id, email) VALUES ($1, $1 || '@example.com')", account_id
             )
