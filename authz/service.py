@@ -74,6 +74,10 @@ class CheckService:
             self._metrics.checks_in_flight.dec()
             self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
 
+    def turn_away(self, error: Outage | TimeoutError) -> OutageKind:
+        """The answer to a request that could not even be read; counted and logged here."""
+        return self._told_outage(None, OutageKind.UNAVAILABLE, error)
+
     def undoing(self, decision: Decision) -> Callable[[], None] | None:
         """What takes a decision back that nobody got; None where nothing was promised."""
         if not isinstance(decision, Allow):
@@ -113,7 +117,9 @@ class CheckService:
             self._denials.note(request, decision)
         return decision
 
-    def _told_outage(self, request: AuthRequest, kind: OutageKind, error: Exception) -> OutageKind:
+    def _told_outage(
+        self, request: AuthRequest | None, kind: OutageKind, error: Exception
+    ) -> OutageKind:
         self._metrics.count_decision("outage", kind.value.code)
         self._denials.note_outage(request, kind, str(error) or type(error).__name__)
         return kind
@@ -138,7 +144,7 @@ class _DenialLog:
                 param=denied.param,
             )
 
-    def note_outage(self, request: AuthRequest, kind: OutageKind, reason: str) -> None:
+    def note_outage(self, request: AuthRequest | None, kind: OutageKind, reason: str) -> None:
         """Log an outage, with what our own code says of it."""
         if self._has_room():
             code = kind.value.code

@@ -9,12 +9,14 @@ from authz.http_form.answers import HttpAnswer, to_answer
 from authz.http_form.targets import Form, Target, read_target
 from authz.request import HEADERS_USED, AuthRequest
 from authz.service import CheckService
+from meter.errors import Outage
 
 # Whoever reaches a Unix socket of ours is on this machine.
 LOCAL_PEER: Final = "127.0.0.1"
 # The request target to the letter; `raw_path` and `query_string` lose a question mark at the end.
 TARGET: Final = "tollkeeper.target"
 BODY_TIMEOUT_S: Final = 30.0
+ROOM_BYTES: Final = 512 * 2**20
 # Where a proxy that sends no body says what its client asked for.
 _ORIGINALS: Final = {
     Form.NGINX: ("x-original-method", "x-original-uri"),
@@ -30,27 +32,63 @@ class Left(Exception):
     """The proxy ended its connection: nobody waits for the answer."""
 
 
-class HttpForm:
-    """Answers checks that come as HTTP requests, with the decisions of a CheckService."""
+class NoRoom(Outage):
+    """The bodies that are here already leave no room for another."""
 
-    def __init__(self, service: CheckService, max_body_bytes: int) -> None:
+
+class HttpForm:
+    """Answers checks that come as HTTP requests, with the decisions of a CheckService.
+
+    `room_bytes` bounds all bodies that arrive or are being decided about.
+    """
+
+    def __init__(
+        self, service: CheckService, max_body_bytes: int, room_bytes: int = ROOM_BYTES
+    ) -> None:
         self._service = service
         self._max_body_bytes = max_body_bytes
+        self._room_bytes = room_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request. Raises TimeoutError when its body does not come."""
+        """Serve one request."""
         if scope["type"] != "http":
             raise RuntimeError("only HTTP is served here")
         target = read_target(scope["extensions"][TARGET]["raw"].decode("latin-1"))
+        body = bytearray()
         try:
-            body = b""
-            if target.form is Form.ENVOY:
-                body = await _read_body(receive, self._max_body_bytes)
-            verdict = await self._decide(to_request(scope, target, body), receive)
+            verdict = await self._verdict(scope, target, body, receive)
         except Left:
             return
+        finally:
+            self._room_bytes += len(body)
         # Nothing is awaited between seeing that the proxy is there and writing to it.
         await _send(send, to_answer(verdict, target.form))
+
+    async def _verdict(
+        self, scope: Message, target: Target, body: bytearray, receive: Receive
+    ) -> Decision | OutageKind:
+        """The decision, once the body has come. Raises Left."""
+        if target.form is Form.ENVOY:
+            try:
+                async with asyncio.timeout(BODY_TIMEOUT_S):
+                    await self._read_into(body, receive)
+            except (NoRoom, TimeoutError) as error:
+                return self._service.turn_away(error)
+        return await self._decide(to_request(scope, target, bytes(body)), receive)
+
+    async def _read_into(self, body: bytearray, receive: Receive) -> None:
+        """Of a body that is too long as much as shows that it is. Raises Left, NoRoom."""
+        has_more = True
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Left
+            has_more = message.get("more_body", False)
+            piece = message.get("body", b"")[: self._max_body_bytes + 1 - len(body)]
+            if len(piece) > self._room_bytes:
+                raise NoRoom("too many large bodies at once")
+            self._room_bytes -= len(piece)
+            body += piece
 
     async def _decide(self, request: AuthRequest, receive: Receive) -> Decision | OutageKind:
         """Decide while watching whether the proxy stays. Raises Left, and leaves no hold then."""
@@ -94,21 +132,6 @@ def to_request(scope: Message, target: Target, body: bytes) -> AuthRequest:
         extensions=target.extensions,
         shows_body=target.form is Form.ENVOY,
     )
-
-
-async def _read_body(receive: Receive, max_bytes: int) -> bytes:
-    """The body; of a longer one as much as shows that it is. Raises Left, TimeoutError."""
-    pieces, size, has_more = [], 0, True
-    async with asyncio.timeout(BODY_TIMEOUT_S):
-        while has_more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Left
-            has_more = message.get("more_body", False)
-            piece = message.get("body", b"")[: max_bytes + 1 - size]
-            pieces.append(piece)
-            size += len(piece)
-    return b"".join(pieces)
 
 
 async def _wait_for_leaving(receive: Receive) -> None:

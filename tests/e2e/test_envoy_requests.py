@@ -8,8 +8,9 @@ import yarl
 
 from authz.body import Body, apply_edits, edit_body, parse
 from authz.policy import ACCOUNT_HEADER
+from authz.protos import ext_authz_pb2 as pb
 from authz.request import HEADERS_USED
-from tests.e2e.envoy_harness import PROVIDER_KEY, Gateway, metadata, running_gateway
+from tests.e2e.envoy_harness import PROVIDER_KEY, Gateway, allow, metadata, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -191,6 +192,37 @@ async def test_an_edit_that_cannot_be_made_is_a_503(
     assert not gateway.provider.requests
     entry = await gateway.entries.of(hold_id)
     assert entry.response.response_code_details == "lua_response"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1:0:226e223a312c;", b'{"n":1,"a":1}'),
+        ("1:0:20;5:1:3737;", b'{ "a":77}'),
+        ("0:7:;", b""),
+        ("1:0:20", None),
+        ("1:0:2;", None),
+        ("1:0:zz;", None),
+        ("x1:0:20;", None),
+        ("9:0:20;", None),
+        ("-1:0:20;", None),
+    ],
+)
+async def test_edits_given_as_a_text_are_made_or_refused(
+    gateway: Gateway, text: str, expected: bytes | None
+) -> None:
+    response = allow(gateway.reset())
+    response.dynamic_metadata.update({"edits": text})
+
+    async def edited(_: pb.CheckRequest) -> pb.CheckResponse:
+        return response
+
+    gateway.decisions.answer = edited
+    status, _, _ = await gateway.post(b'{"a":1}')
+    assert status == (503 if expected is None else 200)
+    assert [received.body for received in gateway.provider.requests] == (
+        [] if expected is None else [expected]
+    )
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

@@ -206,10 +206,12 @@ class Proxy:
         self.sent.append(message)
 
 
-def proxy_of(answering: Answering, deadline_s: float = 5.0) -> tuple[Stub, Metrics, Proxy]:
+def proxy_of(
+    answering: Answering, deadline_s: float = 5.0, room_bytes: int = 1_000
+) -> tuple[Stub, Metrics, Proxy]:
     stub, metrics = Stub(answering), Metrics(CollectorRegistry())
     service = CheckService(cast(Decider, stub), SystemClock(), metrics, deadline_s)
-    return stub, metrics, Proxy(HttpForm(service, max_body_bytes=100))
+    return stub, metrics, Proxy(HttpForm(service, 100, room_bytes))
 
 
 async def allowing(_: AuthRequest) -> Decision:
@@ -236,6 +238,37 @@ async def test_of_a_long_body_no_more_is_kept_than_shows_that_it_is_long() -> No
     stub, _, proxy = proxy_of(allowing)
     await proxy.ask("/envoy/v1/x", "", *[b"x" * 60] * 50)
     assert len(stub.asked[0].body) == 101
+
+
+async def test_bodies_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = asyncio.Event()
+
+    async def waiting(_: AuthRequest) -> Decision:
+        await released.wait()
+        return ALLOW
+
+    _, metrics, first = proxy_of(waiting, room_bytes=100)
+    second, third = Proxy(first.form), Proxy(first.form)
+    asking = asyncio.create_task(first.ask("/envoy/v1/x", "", b"x" * 60))
+    await asyncio.sleep(0.01)
+    assert await second.ask("/envoy/v1/x", "", b"x" * 60) == 503
+    assert counted(metrics, "outage", "unavailable") == 1
+    released.set()
+    assert (await asking, await third.ask("/envoy/v1/x", "", b"x" * 60)) == (200, 200)
+    monkeypatch.setattr(application, "BODY_TIMEOUT_S", 0.01)
+    slow = Proxy(first.form)
+    slow.coming = cast("asyncio.Queue[Any]", Silent())
+    assert await slow.ask() == 503
+
+
+class Silent:
+    """A connection on which nothing comes."""
+
+    def put_nowait(self, _: object) -> None:
+        """Lose it."""
+
+    async def get(self) -> Any:
+        await asyncio.Event().wait()
 
 
 async def test_forward_auth_names_the_request_and_shows_no_body() -> None:
