@@ -1,9 +1,9 @@
 """Which limits a request counts in, and what a client is told of them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-import structlog
+from cachetools import LRUCache
 
 from authz.decision import Deny, LimitStatus, Reason, deny
 from authz.limits import LimitAnswer, Limiter, Taking
@@ -16,10 +16,10 @@ from meter.pricing import Demand, Model
 # An estimate takes a byte for a token, so that it is never too low. What is counted at admission
 # is the likely number; settlement puts it right.
 COUNTED_BYTES_PER_TOKEN: Final = 4
+# Whose limits are kept made.
+MAX_REMEMBERED: Final = 10_000
 # What a reply is taken for, without Redis, where a request names no limit.
 LOCAL_REPLY_TOKENS: Final = 1_024
-
-_log = structlog.get_logger(__name__)
 
 # Where a principal stands, and what of it was counted as tokens.
 Taken = tuple[tuple[LimitStatus, ...], CountedTokens]
@@ -34,6 +34,14 @@ class Rules(Protocol):
         ...
 
 
+class _Own(NamedTuple):
+    """The limits of one credential and its account."""
+
+    rates: tuple[Rates, Rates]
+    all: list[Limit]
+    of_requests: list[Limit]
+
+
 class Limits:
     """Counts requests against every limit that covers them, all or none."""
 
@@ -41,21 +49,22 @@ class Limits:
         self._limiter = limiter
         self._rules = rules
         self._metrics = metrics
+        self._own: LRUCache[str, _Own] = LRUCache(MAX_REMEMBERED)
 
     def find_refusal(self, principal: Principal) -> Deny | None:
         """A refusal that is certain before the body is read; None where one must ask."""
-        answer = self._limiter.find_refusal(
-            [limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS]
-        )
+        answer = self._limiter.find_refusal(self._own_limits(principal).of_requests)
         return None if answer is None else _refusal(answer)
 
     async def take(
         self, principal: Principal, models: Sequence[Model], demand: Demand
     ) -> Taken | Deny:
         """Count one request and its prompt."""
-        prompt = max(1, demand.prompt_tokens // COUNTED_BYTES_PER_TOKEN)
+        # What is fetched from elsewhere is bounded by the context alone.
+        context = max(model.context_length for model in models) * demand.prompts
+        prompt = max(1, min(demand.prompt_tokens, context) // COUNTED_BYTES_PER_TOKEN)
         reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
-        limits = [*own_limits(principal), *self._covering(principal, models)]
+        limits = [*self._own_limits(principal).all, *self._covering(principal, models)]
         answer = await self._take(limits, prompt, prompt + reply)
         if isinstance(answer, Deny):
             return answer
@@ -64,8 +73,7 @@ class Limits:
 
     async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
         """Count one request that costs no tokens."""
-        limits = [limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS]
-        return await self._take(limits, 0, 0)
+        return await self._take(self._own_limits(principal).of_requests, 0, 0)
 
     async def _take(
         self, limits: Sequence[Limit], tokens: int, local_tokens: int
@@ -83,6 +91,16 @@ class Limits:
         for limit in answer.shadow_refusals:
             self._metrics.count_shadow_refusal(limit)
         return answer.statuses if answer.refused_by is None else _refusal(answer)
+
+    def _own_limits(self, principal: Principal) -> "_Own":
+        """Those of the credential and of the account, made once for as long as they stay."""
+        own = self._own.get(principal.credential_id)
+        rates = (principal.key_rates, principal.account_rates)
+        if own is None or own.rates != rates:
+            every = own_limits(principal)
+            of_requests = [limit for limit in every if limit.kind is LimitKind.REQUESTS]
+            own = self._own[principal.credential_id] = _Own(rates, every, of_requests)
+        return own
 
     def _covering(self, principal: Principal, models: Sequence[Model]) -> Iterable[Limit]:
         ids = (principal.account_id, principal.credential_id)

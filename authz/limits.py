@@ -4,7 +4,7 @@ together, `local_limits.py` for this one alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from authz.decision import LimitStatus
 from meter.limits import WINDOW_S, Limit, LimitKind
@@ -12,8 +12,7 @@ from meter.limits import WINDOW_S, Limit, LimitKind
 _MICROS_PER_S: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Taking:
+class Taking(NamedTuple):
     """What one check asks of one bucket: a request, or the tokens of its prompt.
 
     `local_amount` is what counts without Redis, where nobody hears what the reply came to: the
@@ -40,8 +39,7 @@ class LimitAnswer:
     shadow_refusals: tuple[Limit, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What a bucket says to one taking, times in microseconds.
 
     `spare` is what the limit has left after it; below zero it does not fit. `wait_us` is how long

@@ -7,7 +7,7 @@ from typing import Final
 from authz.limits import NEVER, LimitAnswer, Standing, Taking, to_answer
 from authz.local_windows import LocalWindow
 from meter.clock import Clock
-from meter.limits import Limit, LimitKind
+from meter.limits import Limit
 
 # A window that is used in every one of its slots takes 2 KiB.
 MAX_BUCKETS: Final = 20_000
@@ -25,7 +25,7 @@ class LocalLimiter:
     def __init__(self, clock: Clock, expected_instances: int) -> None:
         self._clock = clock
         self._instances = expected_instances
-        self._windows: OrderedDict[tuple[LimitKind, str], LocalWindow] = OrderedDict()
+        self._windows: OrderedDict[str, LocalWindow] = OrderedDict()
 
     def take(self, takings: Sequence[Taking]) -> LimitAnswer:
         """Admit one check in all of its buckets, or in none."""
@@ -77,14 +77,13 @@ class LocalLimiter:
         return spare, window.wait_us(now_us, -spare)
 
     def _window(self, limit: Limit) -> LocalWindow:
-        key = (limit.kind, limit.bucket)
-        window = self._windows.get(key)
+        window = self._windows.get(limit.key)
         if window is not None:
-            self._windows.move_to_end(key)
+            self._windows.move_to_end(limit.key)
             return window
         if len(self._windows) >= MAX_BUCKETS:
             self._windows.popitem(last=False)
-        window = self._windows[key] = LocalWindow()
+        window = self._windows[limit.key] = LocalWindow()
         return window
 
     def _now_us(self) -> int:

@@ -18,7 +18,7 @@ from authz.metrics import Metrics
 from authz.recent_refusals import RecentRefusals
 from meter.clock import Clock
 from meter.limits import WINDOW_S, Limit, LimitKind
-from meter.stores.limit_windows import BORN_KEY, REDIS_OUTAGES, LimitScript, key_of
+from meter.stores.limit_windows import BORN_KEY, REDIS_OUTAGES, LimitScript, redis_key
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -197,7 +197,7 @@ class RedisLimiter:
         answer = self._local.take(takings)
         if answer.refused_by is None:
             for taking in takings:
-                key = key_of(taking.limit.kind, taking.limit.bucket)
+                key = redis_key(taking.limit.key)
                 if key in self._unreported or len(self._unreported) < MAX_UNREPORTED:
                     self._unreported[key] = self._unreported.get(key, 0) + taking.amount
         return answer
@@ -254,7 +254,7 @@ def _to_questions(batch: Sequence[_Waiting]) -> tuple[list[str], list[float]]:
         numbers.append(len(waiting.takings))
         for taking in waiting.takings:
             limit = taking.limit
-            key = key_of(limit.kind, limit.bucket)
+            key = redis_key(limit.key)
             at = index.setdefault(key, len(index) + 1)
             numbers += (at, limit.per_minute, taking.amount, limit.is_shadow)
     return [*index, BORN_KEY], numbers

@@ -4,7 +4,7 @@ A limit is counted in a bucket. Whoever shares a bucket shares the limit: `key:<
 `account:<id>`, `rule:<id>` with the account, the key or nothing behind it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -32,17 +32,28 @@ class Rates:
 NO_RATES: Final = Rates()
 
 
+def key_of(kind: LimitKind, bucket: str) -> str:
+    """Where a window is kept: one of a kind for each bucket."""
+    return f"{kind.value}:{bucket}"
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `per_minute` of a kind in any 60 seconds, for all who share the bucket.
 
-    In shadow mode it is counted and reported, and refuses nobody. Buckets hold no spaces.
+    In shadow mode it is counted and reported, and refuses nobody. Buckets hold no spaces. `key`
+    names kind and bucket in one; it is made once, because each check asks for it several times.
     """
 
     bucket: str
     kind: LimitKind
     per_minute: int
     is_shadow: bool = False
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the key."""
+        object.__setattr__(self, "key", key_of(self.kind, self.bucket))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from meter.clock import Clock
 from meter.errors import StoreUnavailable
-from meter.limits import LimitKind, TokenUse
+from meter.limits import LimitKind, TokenUse, key_of
 
 KEY_PREFIX: Final = "tollkeeper:limit"
 # Since when this Redis counts: it is gone when everything else is.
@@ -73,9 +73,9 @@ class LimitScript:
         return answer
 
 
-def key_of(kind: LimitKind, bucket: str) -> str:
-    """Where Redis keeps a window."""
-    return f"{KEY_PREFIX}:{kind}:{bucket}"
+def redis_key(key: str) -> str:
+    """Where Redis keeps the window of that key."""
+    return f"{KEY_PREFIX}:{key}"
 
 
 class RedisLimitWindows:
@@ -111,6 +111,6 @@ class RedisLimitWindows:
         for use in uses:
             age_us = 0 if use.counted_at is None else max(0, (now - use.counted_at) // _MICROSECOND)
             for bucket in use.buckets:
-                key = key_of(LimitKind.TOKENS, bucket)
+                key = redis_key(key_of(LimitKind.TOKENS, bucket))
                 numbers += (index.setdefault(key, len(index) + 1), use.tokens, age_us)
         return list(index), numbers

@@ -14,21 +14,21 @@ from redis.asyncio import Redis
 from authz.limits import NEVER
 from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
-from meter.limits import LimitKind, TokenUse
+from meter.limits import LimitKind, TokenUse, key_of
 from meter.stores.limit_windows import (
     BORN_KEY,
     LimitScript,
     RedisLimitWindows,
     connect,
-    key_of,
+    redis_key,
 )
 from tests.fakes import EPOCH
 from tests.windows import Oracle, usable_share
 
 SECOND = 1_000_000
 START_US = int(EPOCH.timestamp()) * SECOND
-KEY = key_of(LimitKind.TOKENS, "account:a")
-OTHER = key_of(LimitKind.TOKENS, "key:k")
+KEY = redis_key(key_of(LimitKind.TOKENS, "account:a"))
+OTHER = redis_key(key_of(LimitKind.TOKENS, "key:k"))
 
 # One bucket of a question: key, limit, amount, whether it is in shadow mode.
 Asked = tuple[str, int, int, int]
@@ -203,7 +203,7 @@ async def test_a_clock_set_back_forgets_nothing_and_blocks_for_a_minute(windows:
 
 
 async def test_many_buckets_in_one_call(windows: Windows) -> None:
-    keys = [key_of(LimitKind.REQUESTS, f"key:{number}") for number in range(1_024)]
+    keys = [redis_key(key_of(LimitKind.REQUESTS, f"key:{number}")) for number in range(1_024)]
     checks = [[(key, 10, 1, 0) for key in keys[at : at + 4]] for at in range(0, 1_024, 4)]
     found = await windows.take(0, *checks)
     assert [spare for spare, _, _ in found] == [9] * 1_024
@@ -242,6 +242,6 @@ async def test_an_outage_is_an_exception() -> None:
 
 
 def test_keys_tell_kinds_apart() -> None:
-    names = {key_of(kind, "key:k") for kind in LimitKind}
+    names = {redis_key(key_of(kind, "key:k")) for kind in LimitKind}
     assert names == {"tollkeeper:limit:requests:key:k", "tollkeeper:limit:tokens:key:k"}
     assert not any(a.startswith(b) for a, b in itertools.permutations(names, 2))
