@@ -186,16 +186,24 @@ async def test_a_certificate_counts_only_where_the_route_trusts_it_and_without_a
     assert isinstance(refused, Deny) and refused.reason is Reason.MISSING_API_KEY
     both = replace(request(("x-api-key", key)), certificate="spiffe://a/b")
     assert await authenticator.authenticate(both, trusted) == by_key
-    unknown = replace(request(), certificate="spiffe://a/c")
-    refused = await authenticator.authenticate(unknown, trusted)
-    assert isinstance(refused, Deny) and refused.reason is Reason.INVALID_API_KEY
+    for name in ("spiffe://a/c", "spiffe://a/\0"):
+        refused = await authenticator.authenticate(replace(request(), certificate=name), trusted)
+        assert isinstance(refused, Deny) and refused.reason is Reason.INVALID_API_KEY
 
 
 @pytest.mark.parametrize(
-    "headers", [[], [("x-tollkeeper-account", "a")] * 2, [("x-tollkeeper-account", "b")]]
+    "headers",
+    [
+        [],
+        [("x-tollkeeper-account", "a")] * 2,
+        [("x-tollkeeper-account", "b")],
+        [("x-tollkeeper-account", "nul\0")],
+    ],
 )
 async def test_a_trusted_route_names_one_account(headers: list[tuple[str, str]]) -> None:
-    authenticator, _, _ = make(FakePrincipals({("issued", "a"): principal()}))
+    # The last is what Postgres cannot even be asked for.
+    found = {("issued", "a"): principal(), ("issued", "nul\0"): principal()}
+    authenticator, _, _ = make(FakePrincipals(found))
     trusted = RoutePolicy(takes_account_header=True)
     named = request(("x-tollkeeper-account", "a"), ("authorization", "Bearer dummy"))
     assert await authenticator.authenticate(named, trusted) == principal()
@@ -221,3 +229,16 @@ async def test_a_flood_of_unknown_keys_neither_grows_nor_asks_more_than_so_often
     unknown = 10_000 - refused
     assert 200 <= unknown <= 20 + 20 * 10
     assert len(cache._unknown) <= 50
+
+
+async def test_what_a_jwt_says_of_its_account_and_plan_is_part_of_what_is_remembered() -> None:
+    """One subject may act for two organisations: neither is taken for the other."""
+    fake = FakePrincipals({("sso", "ada"): principal()})
+    _, cache, _ = make(fake)
+    ada = VerifiedIdentity(
+        "sso", "ada", "ada", frozenset({Scope.INFERENCE}), None, False, None, EPOCH, EPOCH
+    )
+    others = [replace(ada, account_subject="acme"), replace(ada, plan_id="gold")]
+    for identity in (ada, *others, ada):
+        await cache.find_by_identity(identity)
+    assert fake.lookups == 3
