@@ -23,7 +23,7 @@ MAX_CACHED: Final = 100_000
 # How many look-ups of credentials never seen alive may begin in a second.
 FIRST_LOOKUPS_PER_S: Final = 1_000
 
-Key = tuple[str, str | bytes]
+Key = tuple[str | bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,9 @@ class PrincipalCache:
 
     async def find_by_identity(self, identity: VerifiedIdentity) -> Principal | None:
         """Behind a JWT of another issuer. The account and plan that it names are asked as well."""
-        subjects = (identity.subject, identity.account_subject)
-        name = "\0".join((identity.issuer_id, *subjects, identity.plan_id or ""))
+        named = (identity.subject, identity.account_subject, identity.plan_id or "")
         look_up = partial(self._principals.find_by_identity, identity)
-        return await self._find(("identity", name), look_up)
+        return await self._find(("identity", identity.issuer_id, *named), look_up)
 
     async def find_by_certificate(self, name: str) -> Principal | None:
         """Behind a client certificate."""
