@@ -124,7 +124,9 @@ class CredentialStore:
             )
             change = _change(act, before, KeyTerms.of(before), bool(by_administrator))
             await _check(connection, account_id, guard, change)
-            if is_suspended == (before.suspended_at is not None):
+            # An administrator's word goes before that of the account, where both suspend.
+            is_firmer = is_suspended and isinstance(guard, Administrator) and not by_administrator
+            if is_suspended == (before.suspended_at is not None) and not is_firmer:
                 return before
             await connection.execute(query("suspend_credential"), key_id, is_suspended)
             detail = {"by_administrator": isinstance(guard, Administrator)} if is_suspended else {}

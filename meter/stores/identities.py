@@ -132,7 +132,7 @@ async def _audit_first_sight(
 
 
 def _may_change_plan(identity: VerifiedIdentity, found: "Record") -> bool:
-    if identity.plan_id is None:
+    if identity.plan_id is None or not found["is_live"]:
         return False
     newest = found["token_issued_at"]
     return newest is None or identity.issued_at > newest

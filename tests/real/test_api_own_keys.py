@@ -194,6 +194,21 @@ async def test_an_administrator_may_keep_keys_to_themselves(api: MeterApi, keepe
     assert (await ask(api, keeper, "DELETE", f"/{id_of(keeper)}"))[0] == 204
 
 
+async def test_an_administrator_suspends_what_its_user_had_suspended_already(
+    api: MeterApi, keeper: str
+) -> None:
+    key = await api.key("ada")
+    path = f"/{key['id']}"
+    by_administrator = f"{ADMIN}/users/ada/api-keys{path}"
+    assert (await ask(api, keeper, "POST", f"{path}/suspend"))[0] == 200
+    for _ in range(2):
+        assert (await api.operator.post(f"{by_administrator}/suspend")).status_code == 200
+    assert (await ask(api, keeper, "POST", f"{path}/suspend"))[0] == 200
+    assert "administrator" in await refused(api, keeper, "POST", f"{path}/resume")
+    lines = (await api.operator.get(f"{ADMIN}/audit-log?action=key.suspended")).json()["data"]
+    assert [line["detail"]["by_administrator"] for line in lines] == [True, False]
+
+
 async def test_what_an_administrator_suspended_users_do_not_resume(
     api: MeterApi, keeper: str
 ) -> None:

@@ -220,6 +220,22 @@ async def test_the_youngest_jwt_says_which_plan(books: Books, api: MeterApi) -> 
     assert await plan_of(books, account_id_for("id", "bob")) == "standard"
 
 
+async def test_the_jwt_of_an_identity_that_ended_moves_no_plan(books: Books, api: MeterApi) -> None:
+    await api.operator.put(f"{ADMIN}/plans/pro", json={"name": "pro", "markup_bps": 1})
+    await believe(api, "id")
+    principals = PostgresPrincipals(books.pool)
+    first = await principals.find_by_identity(seen())
+    assert first is not None
+    path = f"{ADMIN}/users/{first.account_id}/identities/{first.credential_id}"
+    for number, ended in enumerate(
+        (api.operator.post(f"{path}/suspend"), api.operator.delete(path))
+    ):
+        assert (await ended).status_code < 300
+        later = seen(plan_id="pro", issued_at=NOW + timedelta(seconds=1 + number))
+        assert await principals.find_by_identity(later) is None
+        assert await plan_of(books, first.account_id) == "standard"
+
+
 async def test_administrators_link_suspend_and_revoke(books: Books, api: MeterApi) -> None:
     await believe(api, "id")
     await api.user("ada")
