@@ -58,7 +58,9 @@ class PassDesk:
         where the signing key cannot be opened, StoreUnavailable.
         """
         now: datetime = self._clock.now()
-        terms = draw_up(root, order, actor.name, now)
+        # Users need not know which credential of whose it was; the audit log does.
+        is_foreign = actor.account_id not in (None, root.account_id)
+        terms = draw_up(root, order, "administrator" if is_foreign else actor.name, now)
         key, private = await self._signers.current()
         await self._register.add(terms, actor)
         claims = pass_claims(

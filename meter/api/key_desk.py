@@ -10,7 +10,7 @@ from pydantic import Field
 
 from meter.accounts import Credential
 from meter.api.dependencies import Books
-from meter.api.fields import Body, PageQuery
+from meter.api.fields import Body, PageQuery, PlainText
 from meter.api.key_replies import (
     ChangedKey,
     IssuedKey,
@@ -18,6 +18,7 @@ from meter.api.key_replies import (
     KeyDetails,
     KeyPage,
     shown,
+    shown_maker,
     shown_spending,
 )
 from meter.api.key_terms import KeyChanges, NewKey, inherited_terms
@@ -29,7 +30,6 @@ from meter.self_service import Guard, SelfService
 
 _KEY_ID: Final = re.compile(r"[a-z2-7]{16}")
 _GLOB_CHARS: Final = frozenset("*?[")
-_ADMINISTRATOR: Final = "administrator"
 
 
 def _key_id(key_id: Annotated[str, Path(examples=["k3vtq2m6zwxa4b7c"])]) -> str:
@@ -47,7 +47,7 @@ class KeyQuery(PageQuery):
 
     status: KeyStatus | None = None
     tag: Annotated[
-        str | None,
+        PlainText | None,
         Query(max_length=128, description="`name`, or `name=value`", examples=["team=search"]),
     ] = None
 
@@ -161,9 +161,4 @@ class KeyDesk:
         return [f"the catalogue does not list the model '{one}' now" for one in unlisted]
 
     def _maker(self, credential: Credential) -> str | None:
-        """Users need not know which administrator it was."""
-        return _ADMINISTRATOR if self.is_own and not _is_users(credential.created_by) else None
-
-
-def _is_users(actor: str) -> bool:
-    return actor.startswith(("key:", "identity:", "certificate:"))
+        return shown_maker(credential.created_by) if self.is_own else None

@@ -96,6 +96,12 @@ def shown(credential: Credential, now: datetime, maker: str | None = None) -> di
     }
 
 
+def shown_maker(created_by: str) -> str:
+    """Who made a key or pass, as its account sees it: which administrator it was is not told."""
+    is_own = created_by.startswith(("key:", "identity:", "certificate:"))
+    return created_by if is_own else "administrator"
+
+
 def shown_spending(spending: Spending) -> BudgetSpending:
     """One budget as it is shown."""
     return BudgetSpending(

@@ -19,7 +19,18 @@ from meter.api.authentication import (
     WithKey,
 )
 from meter.api.dependencies import Books, FromBooks
-from meter.api.fields import Body, Budget, Instant, Page, PageQuery, Reply, Usd, UserId
+from meter.api.fields import (
+    Body,
+    Budget,
+    Instant,
+    Page,
+    PageQuery,
+    PlainText,
+    Reply,
+    Usd,
+    UserId,
+)
+from meter.api.key_replies import shown_maker
 from meter.api.key_terms import AllowedModels, Scopes
 from meter.api.problems import ProblemError
 from meter.errors import NotFound, NotPermitted
@@ -110,7 +121,7 @@ class PassListing(Reply):
     revoked_at: datetime | None
 
     @classmethod
-    def from_pass(cls, one: Pass) -> "PassListing":
+    def from_pass(cls, one: Pass, is_own: bool) -> "PassListing":
         has_budget = one.budget_picos is not None
         return cls(
             jti=one.id,
@@ -119,7 +130,7 @@ class PassListing(Reply):
             allowed_models=None if one.allowed_models is None else list(one.allowed_models),
             budget=None if one.budget_picos is None else format_usd(one.budget_picos),
             spent=format_usd(one.spent_picos) if has_budget else None,
-            created_by=one.created_by,
+            created_by=shown_maker(one.created_by) if is_own else one.created_by,
             created_at=one.created_at,
             expires_at=one.expires_at,
             revoked_at=one.revoked_at,
@@ -133,7 +144,7 @@ class PassPage(Page):
 
 
 Credential = Annotated[
-    str | None, Query(max_length=64, description="Only those made with this credential")
+    PlainText | None, Query(max_length=64, description="Only those made with this credential")
 ]
 
 
@@ -179,7 +190,7 @@ async def list_own_passes(
     caller: FromReader, query: Annotated[PassQuery, Query()], books: FromBooks
 ) -> PassPage:
     """Your account's passes without their JWTs."""
-    return await _page(books, caller.account_id, query)
+    return await _page(books, caller.account_id, query, is_own=True)
 
 
 @_own.delete("/passes", summary="Revoke your passes")
@@ -254,11 +265,12 @@ def _may_end(caller: Caller, pass_id: str) -> bool:
     return caller.principal.pass_id == pass_id or Scope.KEYS_WRITE in caller.principal.scopes
 
 
-async def _page(books: Books, account_id: str, query: PassQuery) -> PassPage:
+async def _page(books: Books, account_id: str, query: PassQuery, is_own: bool = False) -> PassPage:
     scope = f"passes:{account_id}:{query.credential}"
     after = books.cursors.open_instant(scope, query.cursor)
     rows = await books.passes.list_page(account_id, query.credential, after, query.limit + 1)
     page, cursor = books.cursors.next_page(
         scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
     )
-    return PassPage(data=[PassListing.from_pass(one) for one in page], next_cursor=cursor)
+    data = [PassListing.from_pass(one, is_own) for one in page]
+    return PassPage(data=data, next_cursor=cursor)

@@ -166,6 +166,18 @@ async def test_administrators_issue_passes_without_a_key(api: MeterApi) -> None:
     assert (await api.operator.post(f"{ADMIN}/users/nobody/passes")).status_code == 404
 
 
+async def test_users_do_not_see_which_administrator_issued_a_pass(api: MeterApi, key: str) -> None:
+    await api.user("boss")
+    boss = (await api.key("boss", scopes=["admin:read", "admin:write"]))["key"]
+    path = f"{ADMIN}/users/ada/passes"
+    assert (await api.operator.post(path)).status_code == 201
+    assert (await api.as_key(boss, path, "POST")).status_code == 201
+    own = (await api.as_key(key, "/api/v1/passes")).json()["data"]
+    assert [one["created_by"] for one in own] == ["administrator"] * 2
+    everything = (await api.operator.get(path)).json()["data"]
+    assert {one["created_by"] for one in everything} == {"administrator", "operator:operator"}
+
+
 async def is_good(api: MeterApi, made: dict[str, Any]) -> bool:
     answer = await api.as_key(made["access_token"], "/api/v1/credits")
     assert answer.status_code in {200, 401}
