@@ -7,6 +7,7 @@ from authz.policy import ACCOUNT_HEADER, RoutePolicy
 from authz.request import AuthRequest
 from meter.accounts import Principal
 from meter.identify import Identifier
+from meter.jwts.terms import is_plain
 from meter.ports import Principals
 
 MAX_ACCOUNT_CHARS: Final = 128
@@ -56,12 +57,16 @@ class Authenticator:
             return _or_refused(await self._identifier.identify(presented))
         is_missing = presented.reason is Reason.MISSING_API_KEY
         if is_missing and policy.trusts_certificates and request.certificate:
-            return _or_refused(await self._principals.find_by_certificate(request.certificate))
+            return _or_refused(await self._certified(request.certificate))
         return presented
+
+    async def _certified(self, name: str) -> Principal | None:
+        """What the store cannot even hold is nobody's name, and no outage."""
+        return await self._principals.find_by_certificate(name) if is_plain(name) else None
 
     async def _named_account(self, request: AuthRequest) -> Principal | None:
         named = request.values(ACCOUNT_HEADER)
-        if len(named) != 1 or len(named[0]) > MAX_ACCOUNT_CHARS:
+        if len(named) != 1 or len(named[0]) > MAX_ACCOUNT_CHARS or not is_plain(named[0]):
             return None
         return await self._principals.find_issued(named[0])
 

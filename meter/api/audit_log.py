@@ -7,7 +7,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromReader, WithKey
 from meter.api.dependencies import FromBooks
-from meter.api.fields import Instant, Page, PageQuery, Reply
+from meter.api.fields import Instant, Page, PageQuery, PlainText, Reply
 from meter.stores.audit import AuditFilter
 
 router = APIRouter(tags=["Audit log"])
@@ -35,16 +35,17 @@ class OwnAuditQuery(PageQuery):
     """Which lines to list."""
 
     action: Annotated[
-        str | None, Query(max_length=64, description="How the action begins", examples=["key."])
+        PlainText | None,
+        Query(max_length=64, description="How the action begins", examples=["key."]),
     ] = None
 
 
 class AuditQuery(OwnAuditQuery):
     """Which lines to list."""
 
-    user: Annotated[str | None, Query(max_length=128, description="About this user")] = None
+    user: Annotated[PlainText | None, Query(max_length=128, description="About this user")] = None
     actor: Annotated[
-        str | None, Query(max_length=200, description="By this actor, as lines name it")
+        PlainText | None, Query(max_length=200, description="By this actor, as lines name it")
     ] = None
 
 

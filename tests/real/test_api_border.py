@@ -156,6 +156,21 @@ async def test_bodies_that_cannot_be_read_are_problems(api: MeterApi) -> None:
     assert (await sent(good, "application/json; charset=utf-8")).status_code == 201
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"{ADMIN}/audit-log?{name}=" for name in ("user", "actor", "action")),
+        f"{ADMIN}/users/ada/passes?credential=",
+        f"{ADMIN}/users/ada/api-keys?tag=",
+        f"{ADMIN}/users/ada/api-keys?tag=a%3D",
+    ],
+)
+async def test_what_postgres_cannot_hold_is_no_fault_of_the_meter(api: MeterApi, path: str) -> None:
+    await api.user("ada")
+    assert (await api.operator.get(f"{path}a")).status_code == 200
+    assert_problem(await api.operator.get(f"{path}%00"), 422, "invalid_request")
+
+
 async def test_a_body_over_one_mebibyte_is_refused(api: MeterApi) -> None:
     body = json.dumps({"email": "a@b.example", "name": "x" * 1024 * 1024}).encode()
     headers = {"Content-Type": "application/json"}

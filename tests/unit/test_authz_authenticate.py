@@ -202,7 +202,10 @@ async def test_a_certificate_counts_only_where_the_route_trusts_it_and_without_a
 )
 async def test_a_trusted_route_names_one_account(headers: list[tuple[str, str]]) -> None:
     # The last is what Postgres cannot even be asked for.
-    found = {("issued", "a"): principal(), ("issued", "nul\0"): principal()}
+    found: dict[object, Principal] = {
+        ("issued", "a"): principal(),
+        ("issued", "nul\0"): principal(),
+    }
     authenticator, _, _ = make(FakePrincipals(found))
     trusted = RoutePolicy(takes_account_header=True)
     named = request(("x-tollkeeper-account", "a"), ("authorization", "Bearer dummy"))

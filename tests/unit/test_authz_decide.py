@@ -348,6 +348,15 @@ async def test_counts_the_likely_prompt_in_every_bucket_of_tokens(house: House) 
     )
 
 
+async def test_what_is_fetched_from_elsewhere_counts_as_the_context_at_most(house: House) -> None:
+    house.become(replace(principal(), account_rates=Rates(None, 100_000)))
+    await house.snapshot.refresh()
+    video = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
+    allow = await house.allow({**CHAT, "messages": [{"role": "user", "content": [video]}]})
+    context = house.snapshot.models[CHAT["model"]].context_length
+    assert house.holds.placed[allow.hold_id].counted.tokens == context // 4
+
+
 def rule(
     rule_id: str,
     applies_to: AppliesTo,
