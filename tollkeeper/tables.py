@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Times of the API are UTC; to the minute is enough for people, and JSON has the rest.
+# Times of the API are UTC, said by a Z; to the minute is enough for people, JSON has the rest.
 _MOMENT: Final = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)T(?P<minute>\d\d:\d\d):[\d.]+Z")
-IDS: Final = frozenset({"id", "hold_id"})
+IDS: Final = frozenset({"id", "hold_id", "jti", "kid"})
 _REORDERING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 ApiOption = Annotated[
@@ -83,6 +83,16 @@ def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
     Console().print(table)
 
 
+def show_secret(made: Mapping[str, Any], name: str, as_json: bool | None) -> None:
+    """Print one thing with a secret in it, which people get whole, in a line of its own."""
+    if wants_json(as_json):
+        print_json(made)
+        return
+    show_one({member: value for member, value in made.items() if member != name}, as_json)
+    # A table would break it into lines, and what is copied from those does not work.
+    typer.echo(f"\n{printable(str(made[name]))}\n")
+
+
 def show_verdict(found: Mapping[str, Any], lines: Mapping[str, Any], as_json: bool | None) -> None:
     """Print what a check found: these lines for people, all of it as JSON.
 
@@ -118,7 +128,7 @@ def cell(value: object) -> Text:
         return Text(", ".join(f"{name} {cell(one)}" for name, one in value.items()) or "-")
     text = printable(str(value))
     moment = _MOMENT.fullmatch(text)
-    return Text(f"{moment['day']} {moment['minute']}" if moment else text)
+    return Text(f"{moment['day']} {moment['minute']}Z" if moment else text)
 
 
 def printable(text: str) -> str:

@@ -31,6 +31,7 @@ from tollkeeper.tables import (
     say,
     show_one,
     show_rows,
+    show_secret,
     wants_json,
 )
 
@@ -216,7 +217,7 @@ def _path(user: str, key_id: str | None = None) -> str:
 
 
 def _show_secret(made: dict[str, Any], as_json: bool | None) -> None:
-    show_one(_without_warnings(made, as_json), as_json)
+    show_secret(_without_warnings(made, as_json), "key", as_json)
     if not wants_json(as_json):
         say("Keep the key now: it is stored as a digest and cannot be shown again.")
 

@@ -12,8 +12,8 @@ from tollkeeper.tables import (
     JsonOption,
     LimitOption,
     say,
-    show_one,
     show_rows,
+    show_secret,
     wants_json,
 )
 
@@ -71,7 +71,7 @@ def issue_pass(
     if budget is not None:
         body["budget"] = budget
     made = connect(api, home).send("POST", f"/users/{segment(user)}/passes", body)
-    show_one(made, as_json)
+    show_secret(made, "access_token", as_json)
     if not wants_json(as_json):
         say("Keep the pass now: it is not stored and cannot be shown again.")
 

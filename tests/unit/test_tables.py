@@ -1,0 +1,31 @@
+"""What people see at a terminal of 80 columns, as it can be copied."""
+
+import json
+
+import pytest
+
+from tollkeeper.tables import show_one, show_rows, show_secret
+
+SECRET = "tk-" + "a" * 66
+PASS_ID = "J" * 22
+
+
+def test_a_secret_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    show_secret({"previous_secret_ends_at": None, "key": SECRET}, "key", as_json=False)
+    assert SECRET in capsys.readouterr().out.splitlines()
+
+
+def test_a_program_gets_a_secret_as_a_member(capsys: pytest.CaptureFixture[str]) -> None:
+    show_secret({"key": SECRET}, "key", as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"key": SECRET}
+
+
+def test_times_say_that_they_are_of_utc(capsys: pytest.CaptureFixture[str]) -> None:
+    show_one({"expires_at": "2030-01-31T12:00:00.000000Z"}, as_json=False)
+    assert "2030-01-31 12:00Z" in capsys.readouterr().out
+
+
+def test_what_commands_take_is_not_broken_into_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"jti": PASS_ID, "scopes": ["inference", "models:read", "usage:read"], "by": "k" * 40}
+    show_rows([row], ("jti", "scopes", "by"), as_json=False, empty="")
+    assert PASS_ID in capsys.readouterr().out
