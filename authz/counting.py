@@ -11,10 +11,11 @@ from authz.metrics import Metrics
 from meter.accounts import Principal
 from meter.holds import CountedTokens
 from meter.limits import Limit, LimitKind, LimitRule, Rates
-from meter.pricing import Demand, Model
+from meter.pricing import PROMPT_OVERHEAD_TOKENS, Demand, Model
 
-# An estimate takes a byte for a token, so that it is never too low. What is counted at admission
-# is the likely number; settlement puts it right.
+# An estimate takes a byte for a token and adds room for what a provider may put around a prompt,
+# so that it is never too low. What is counted at admission is the likely number; settlement puts
+# it right.
 COUNTED_BYTES_PER_TOKEN: Final = 4
 # Whose limits are kept made.
 MAX_REMEMBERED: Final = 10_000
@@ -62,7 +63,8 @@ class Limits:
         """Count one request and its prompt."""
         # What is fetched from elsewhere is bounded by the context alone.
         context = max(model.context_length for model in models) * demand.prompts
-        prompt = max(1, min(demand.prompt_tokens, context) // COUNTED_BYTES_PER_TOKEN)
+        seen = min(demand.prompt_tokens - PROMPT_OVERHEAD_TOKENS, context)
+        prompt = max(1, seen // COUNTED_BYTES_PER_TOKEN)
         reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
         limits = [*self._own_limits(principal).all, *self._covering(principal, models)]
         answer = await self._take(limits, prompt, prompt + reply)
@@ -90,7 +92,7 @@ class Limits:
         )
         for limit in answer.shadow_refusals:
             self._metrics.count_shadow_refusal(limit)
-        return answer.statuses if answer.refused_by is None else _refusal(answer)
+        return answer.statuses if answer.refused_by is None else _refusal(answer, tokens)
 
     def _own_limits(self, principal: Principal) -> "_Own":
         """Those of the credential and of the account, made once for as long as they stay."""
@@ -126,15 +128,19 @@ def _limits(bucket: str, rates: Rates, is_shadow: bool = False) -> Iterable[Limi
         yield Limit(bucket, LimitKind.TOKENS, rates.tokens_per_minute, is_shadow)
 
 
-def _refusal(answer: LimitAnswer) -> Deny:
+def _refusal(answer: LimitAnswer, prompt_tokens: int = 0) -> Deny:
     assert answer.refused_by is not None
     limit = answer.refused_by
     kind, _, _ = limit.bucket.partition(":")
     whose = {"key": "this API key", "account": "this account"}.get(kind, "this kind of request")
-    message = (
-        f"The limit of {limit.per_minute} {limit.kind} a minute for {whose} is used up. "
-        "Wait as long as 'retry-after' says."
-    )
+    what = f"The limit of {limit.per_minute} {limit.kind} a minute for {whose}"
+    message = f"{what} is used up. Wait as long as 'retry-after' says."
+    if limit.kind is LimitKind.TOKENS and prompt_tokens > limit.per_minute:
+        # Waiting does not help, and "used up" would not be true.
+        message = (
+            f"{what} is less than this prompt, which counts as {prompt_tokens}. "
+            "Shorten the prompt, or ask for a higher limit."
+        )
     return deny(
         Reason.RATE_LIMIT_EXCEEDED,
         message,

@@ -1,0 +1,40 @@
+"""What a prompt counts as against limits of tokens, and what a refusal says of it."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from authz.counting import Limits
+from authz.decision import Deny
+from authz.metrics import Metrics
+from meter.accounts import Principal
+from meter.clock import ManualClock
+from meter.limits import LimitKind, Rates
+from meter.pricing import PROMPT_OVERHEAD_TOKENS, Demand
+from tests.fakes import EPOCH, FakeLimiter, FakeLimitRules, model
+
+BODY_BYTES = 400
+
+
+def caller(tokens_per_minute: int) -> Principal:
+    """A key with a limit of tokens and no other."""
+    return Principal(
+        credential_id="credential",
+        account_id="account",
+        markup_bps=0,
+        key_rates=Rates(None, tokens_per_minute),
+    )
+
+
+@pytest.mark.parametrize(("room", "is_admitted"), [(100, True), (99, False)])
+async def test_a_prompt_counts_a_quarter_of_its_bytes_and_no_overhead(
+    room: int, is_admitted: bool
+) -> None:
+    limiter = FakeLimiter(ManualClock(EPOCH))
+    limits = Limits(limiter, FakeLimitRules(), Metrics(CollectorRegistry()))
+    demand = Demand(BODY_BYTES + PROMPT_OVERHEAD_TOKENS, completion_tokens=5)
+    answer = await limits.take(caller(room), [model()], demand)
+    assert [t.amount for t in limiter.takings if t.limit.kind is LimitKind.TOKENS] == [100]
+    assert isinstance(answer, Deny) is not is_admitted
+    if isinstance(answer, Deny):
+        assert "less than this prompt, which counts as 100." in answer.message
+        assert "used up" not in answer.message
