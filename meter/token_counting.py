@@ -115,7 +115,8 @@ class TokenCounter:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 while self._queue and await self._tell():
                     pass
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError):
+            # In a task that is being cancelled, Python before 3.11.4 says the latter.
             self._dropped.inc(len(self._queue))
 
 
