@@ -127,9 +127,15 @@ def test_only_the_gateway_is_published_and_on_loopback_by_default(compose: dict[
         "envoy": ["${TOLLKEEPER_ADDRESS:-127.0.0.1}:${TOLLKEEPER_PORT:-8080}:8080"]
     }
     for name, network in compose["networks"].items():
-        assert (network or {}).get("internal", False) is (name != "outside")
+        assert (network or {}).get("internal", False) is (name not in ("outside", "issuers"))
     for name in ("postgres", "redis", "authz", "migrate"):
         assert "outside" not in compose["services"][name]["networks"]
+
+
+def test_who_verifies_jwts_of_others_reaches_their_issuers(compose: dict[str, Any]) -> None:
+    networks = {name: set(one["networks"]) for name, one in compose["services"].items()}
+    assert [name for name, joined in networks.items() if "issuers" in joined] == ["authz"]
+    assert "outside" in networks["meter"]
 
 
 def test_no_secret_has_a_default_or_stands_in_an_environment(compose: dict[str, Any]) -> None:
