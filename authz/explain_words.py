@@ -97,6 +97,18 @@ def _route_words(explained: Explained) -> str:
     return f"{explained.request.method} {explained.request.path} is {what}; scope {policy.scope}."
 
 
+def _elsewhere(explained: Explained) -> str:
+    """The meter API answers paths that are never decided here."""
+    path = explained.request.path
+    is_inference = path.startswith("/api/v1/llm/") and not path.startswith("/api/v1/llm/models")
+    if is_inference or not path.startswith(("/api/v1/", "/v1/models", "/.well-known/")):
+        return ""
+    return (
+        "The meter API answers there, and no check is made. For what its credential is, ask "
+        "about POST /v1/chat/completions with the same one."
+    )
+
+
 def _identity_words(explained: Explained) -> str:
     who = explained.principal
     by = f" with the pass {who.pass_id}" if who.pass_id else ""
@@ -220,6 +232,8 @@ def _refusal_words(explained: Explained, phase: Phase) -> str:
     if denied.reason is Reason.MODEL_NOT_ALLOWED:
         lists = (f"[{_join(sorted(one))}]" for one in explained.principal.model_lists)
         return f"{denied.message} Allowed: {' and '.join(lists)}."
+    if denied.reason is Reason.ROUTE_NOT_FOUND:
+        return f"{denied.message} {_elsewhere(explained)}".rstrip()
     if phase is Phase.LIMITS:
         return f"{denied.message} {_limit_words(explained)}"
     if phase is Phase.HOLD:

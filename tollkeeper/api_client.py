@@ -1,6 +1,7 @@
 """The meter API as the command line asks it: one request at a time, errors as one sentence."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ REQUEST_TIMEOUT_S: Final = 30.0
 PAGE_ROWS: Final = 200
 FIRST_SERVER_ERROR: Final = 500
 _ADMIN: Final = "/api/v1/admin"
+# Where a fault is, as the API says it: `body.budgets.day: ...; path.rule_id: ...`.
+_PLACE: Final = re.compile(r"(?:^|(?<=; ))(?:body|path|query)(?:\.|: )")
 
 
 class NoAnswer(CommandError):
@@ -165,7 +168,8 @@ def _refused(error: urllib.error.HTTPError, url: str) -> CommandError:
             "TOLLKEEPER_OPERATOR_TOKEN and TOLLKEEPER_HOME."
         )
     detail = problem.get("detail") if isinstance(problem, dict) else None
-    sentence = str(detail or f"the meter API answered {error.code}")
+    # People typed options, and know of no body.
+    sentence = _PLACE.sub("", str(detail or f"the meter API answered {error.code}"))
     if error.code >= FIRST_SERVER_ERROR:
         return NoAnswer(f"{sentence}; `tollkeeper status` shows what is down.")
     return CommandError(f"{sentence[:1].upper()}{sentence[1:]}.")

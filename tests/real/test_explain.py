@@ -270,6 +270,13 @@ async def test_says_from_where_and_for_what_a_key_may_be_used(house: House) -> N
     assert "It has usage:read" in ending(await house.explain())
 
 
+async def test_says_who_answers_what_is_not_decided(house: House) -> None:
+    for path in ("/api/v1/credits", "/v1/models", "/api/v1/llm/models"):
+        assert "The meter API answers there" in ending(await house.explain(method="GET", path=path))
+    for path in ("/v1/chat", "/api/v1/llm/chat"):
+        assert "meter API" not in ending(await house.explain(path=path))
+
+
 async def test_looks_at_limits_without_counting(house: House) -> None:
     await house.set_key(requests_per_minute=1)
     house.rules.rules = (

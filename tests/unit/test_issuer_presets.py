@@ -23,3 +23,9 @@ def test_every_preset_can_be_put(name: str) -> None:
 
 def test_keycloak_is_found_by_its_realm() -> None:
     assert PRESETS["keycloak"](ASKED)["url"] == "https://id.example.com/realms/main"
+
+
+@pytest.mark.parametrize("tenant", ["common", "Organizations", "consumers"])
+def test_entra_needs_one_tenant(tenant: str) -> None:
+    with pytest.raises(CommandError, match="--tenant"):
+        PRESETS["entra"](Asked(None, "tollkeeper", None, tenant, None))

@@ -29,3 +29,9 @@ def test_what_commands_take_is_not_broken_into_lines(capsys: pytest.CaptureFixtu
     row = {"jti": PASS_ID, "scopes": ["inference", "models:read", "usage:read"], "by": "k" * 40}
     show_rows([row], ("jti", "scopes", "by"), as_json=False, empty="")
     assert PASS_ID in capsys.readouterr().out
+
+
+def test_figures_are_not_broken_into_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "o" * 25, "email": "e" * 60, "balance": "1.9996157", "available": "0.9999802"}
+    show_rows([row], ("id", "email", "balance", "available"), as_json=False, empty="")
+    assert "1.9996157  0.9999802" in capsys.readouterr().out

@@ -5,6 +5,15 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
+from tollkeeper.commands.key_options import (
+    AddressOption,
+    ConcurrentOption,
+    ModelOption,
+    RequestsOption,
+    TokensOption,
+    key_members,
+    limit_members,
+)
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
 
@@ -38,19 +47,26 @@ def link_identity(
     certificate: Annotated[
         str | None, typer.Option("--certificate", help="Instead: a name in a client certificate.")
     ] = None,
-    model: Annotated[
+    scope: Annotated[
         list[str] | None,
-        typer.Option("--model", help="Id or pattern with *; say it again for more."),
+        typer.Option("--scope", help="Of a certificate; say it again for more."),
     ] = None,
+    model: ModelOption = None,
+    address: AddressOption = None,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
+    concurrent_requests: ConcurrentOption = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Let a subject of an issuer, or a certificate, act for a user."""
+    """Let a subject of an issuer, or a certificate, act for a user; again: put its terms anew."""
     said = {"issuer": issuer, "subject": subject, "certificate": certificate}
     body: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    if model:
-        body["allowed_models"] = model
+    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    body |= key_members(model, address, None, limits, None)
+    if scope:
+        body["scopes"] = scope
     show_one(connect(api, home).send("PUT", f"/users/{segment(user)}/identities", body), as_json)
 
 

@@ -9,6 +9,8 @@ from tollkeeper.errors import CommandError
 
 _DEFAULT_SCOPES: Final = ["inference", "models:read", "usage:read"]
 _ADMIN_SCOPES: Final = ["admin:read", "admin:write"]
+# Everybody signs in there, and its JWTs name the tenant that they are of, not this.
+_TENANTS_OF_NOBODY: Final = frozenset({"common", "organizations", "consumers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,11 @@ def _auth0(asked: Asked) -> dict[str, Any]:
 
 
 def _entra(asked: Asked) -> dict[str, Any]:
+    tenant = asked.need("tenant")
+    if tenant.lower() in _TENANTS_OF_NOBODY:
+        raise CommandError(f"--tenant takes the id of one tenant; '{tenant}' is nobody's.")
     return {
-        "url": f"https://login.microsoftonline.com/{asked.need('tenant')}/v2.0",
+        "url": f"https://login.microsoftonline.com/{tenant}/v2.0",
         "terms": {
             "audiences": [asked.need("audience")],
             "required_claims": {"azp": []},

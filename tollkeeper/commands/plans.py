@@ -38,7 +38,9 @@ def list_plans(api: ApiOption = None, home: HomeOption = None, as_json: JsonOpti
 def set_plan(
     plan: Annotated[str, typer.Argument(help="The plan's id.", show_default=False)],
     name: Annotated[str, typer.Option("--name", help="For people to read.")],
-    markup_bps: Annotated[int, typer.Option("--markup-bps", help="Basis points.")],
+    markup_bps: Annotated[
+        int, typer.Option("--markup-bps", help="On the cost, in basis points: 500 is 5 %.")
+    ],
     requests_per_minute: LimitCount = None,
     tokens_per_minute: LimitCount = None,
     concurrent_requests: LimitCount = None,
