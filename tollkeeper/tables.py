@@ -61,9 +61,8 @@ def show_rows(
         table.add_column(
             column.replace("_", " "),
             justify="right" if is_number else "left",
-            # An id is there to be copied and a figure to be read; anything else breaks into
-            # lines before it is cut.
-            no_wrap=is_number or column in IDS,
+            # An id is there to be copied; anything else breaks into lines before it is cut.
+            no_wrap=column in IDS,
             overflow="fold",
         )
     for row in listed:
