@@ -66,18 +66,20 @@ format: $(STAMP)
 	@$(BIN)/ruff format $(SOURCES)
 	@echo "Done. Next: make test"
 
-# Attacks on whole stacks mostly wait, so what needs one server at most runs beside them. The whole
-# system comes last and alone, because some of it is measured.
+# What starts stacks of its own mostly waits, so what needs one server at most runs beside it. The
+# shared stack comes last and alone, because some of it is measured.
+OWN_STACKS := tests/faults tests/e2e/test_stack_life.py tests/e2e/test_stack_upstream.py
+
 test: lint
-	@echo "Tests 1 of 2: attacks on whole stacks, and beside them what needs one server at most"
-	@attacks=$$(mktemp); trap 'rm -f "$$attacks"' EXIT; \
-	$(BIN)/pytest tests/faults >"$$attacks" 2>&1 & attacking=$$!; \
+	@echo "Tests 1 of 2: stacks that are started, attacked and ended; beside them, single servers"
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	$(BIN)/pytest $(OWN_STACKS) >"$$log" 2>&1 & stacks=$$!; \
 	$(BIN)/pytest --ignore=tests/faults --ignore=tests/e2e; beside=$$?; \
-	echo "Waiting for the attacks"; \
-	wait $$attacking; attacked=$$?; cat "$$attacks"; \
-	[ $$beside -eq 0 ] && [ $$attacked -eq 0 ]
-	@echo "Tests 2 of 2: the whole system"
-	@$(BIN)/pytest tests/e2e
+	echo "Waiting for the stacks"; \
+	wait $$stacks; ended=$$?; cat "$$log"; \
+	[ $$beside -eq 0 ] && [ $$ended -eq 0 ]
+	@echo "Tests 2 of 2: one stack, by its users"
+	@$(BIN)/pytest tests/e2e $(addprefix --ignore=,$(OWN_STACKS))
 
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"

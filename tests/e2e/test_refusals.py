@@ -190,12 +190,13 @@ def test_it_is_refused_and_goes_no_further(desk: Desk, nothing_moves: Customer, 
     ("method", "path", "status"),
     [
         ("GET", "/api/v1/keys", 200),
-        ("POST", "/api/v1/keys", 405),
+        ("POST", "/api/v1/keys", 403),
+        ("PUT", "/api/v1/keys", 405),
         ("GET", "/api/v1/auth/keys", 404),
         ("GET", "/api/v1/generation", 404),
         ("POST", "/api/v1/chat/completions", 404),
-        ("GET", "/api/v1/admin/users", 401),
-        ("GET", "/v1/../api/v1/admin/users", 401),
+        ("GET", "/api/v1/admin/users", 403),
+        ("GET", "/v1/../api/v1/admin/users", 403),
     ],
 )
 def test_the_meter_answers_for_itself(
