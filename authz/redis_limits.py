@@ -14,6 +14,7 @@ import structlog
 
 from authz.limits import ADMITTED, LimitAnswer, Standing, Taking, to_answer
 from authz.local_limits import LocalLimiter
+from authz.local_windows import LocalWindow
 from authz.metrics import Metrics
 from authz.recent_refusals import RecentRefusals
 from meter.clock import Clock
@@ -30,6 +31,7 @@ PROBE_INTERVAL_S: Final = 1.0
 # What Redis does not know of has left every window by then.
 GUARDED_S: Final = WINDOW_S + 1.0
 _ANSWERS_PER_TAKING: Final = 3
+_MICROS_PER_S: Final = 1_000_000
 _NEVER_FITS: Final = Taking(Limit("nobody", LimitKind.REQUESTS, 0), 1)
 
 _log = structlog.get_logger(__name__)
@@ -74,8 +76,8 @@ class RedisLimiter:
         self._guarded_until_s = 0.0
         self._born: int | None = None
         self._add = LimitScript(redis, "add")
-        # What was admitted here and Redis has not heard of, by key.
-        self._unreported: dict[str, int] = {}
+        # What was admitted here lately and Redis has not heard of, by key.
+        self._unreported: dict[str, LocalWindow] = {}
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -129,8 +131,17 @@ class RedisLimiter:
             while self._waiting:
                 count = min(BATCH_LIMIT, len(self._waiting))
                 await self._send([self._waiting.popleft() for _ in range(count)])
+                await self._report_overflow()
         finally:
             self._sender = None
+
+    async def _report_overflow(self) -> None:
+        """What came while the queue was full is told at once, not after the next outage."""
+        if self._unreported and not self.is_degraded:
+            try:
+                await self._report()
+            except REDIS_OUTAGES as error:
+                self._degrade(error)
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         if self.is_degraded:
@@ -196,20 +207,27 @@ class RedisLimiter:
         """Admit without Redis, and remember what it is to be told: others count on it."""
         answer = self._local.take(takings)
         if answer.refused_by is None:
+            now_us = self._now_us()
             for taking in takings:
                 key = redis_key(taking.limit.key)
                 if key in self._unreported or len(self._unreported) < MAX_UNREPORTED:
-                    self._unreported[key] = self._unreported.get(key, 0) + taking.amount
+                    window = self._unreported.setdefault(key, LocalWindow())
+                    window.forget(now_us)
+                    window.add(now_us, taking.amount)
         return answer
 
     async def _report(self) -> None:
-        """Tell Redis what was admitted without it."""
+        """Tell Redis what was admitted without it in the last minute; the rest is over."""
         while self._unreported:
+            now_us = self._now_us()
             keys = list(self._unreported)[:BATCH_LIMIT]
-            amounts = [self._unreported.pop(key) for key in keys]
+            amounts = [self._unreported.pop(key).forget(now_us) for key in keys]
             numbers = [n for at, amount in enumerate(amounts, 1) for n in (at, amount, 0)]
             async with asyncio.timeout(self._timeout_s):
                 await self._add.run(keys, numbers)
+
+    def _now_us(self) -> int:
+        return int(self._clock.monotonic_s() * _MICROS_PER_S)
 
     @property
     def _is_guarded(self) -> bool:

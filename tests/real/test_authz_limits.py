@@ -209,6 +209,25 @@ async def test_what_redis_admitted_counts_when_it_goes_and_when_it_is_back(
     await limiter.close()
 
 
+async def test_what_is_older_than_a_minute_is_not_told_to_a_redis_that_is_back(
+    tmp_path: Path, quick_probe: None
+) -> None:
+    clock, root = ManualClock(EPOCH), Path(os.path.realpath(tmp_path))
+    with servers.redis_running(root) as server:
+        limiter = make(server.url, instances=1, clock=clock)
+        assert await admitted(limiter, 4, 1) == 1
+    for _ in range(3):
+        clock.advance(61)
+        assert await admitted(limiter, 4, 9) == 4
+    clock.advance(61)
+    assert await admitted(limiter, 4, 1) == 1
+    with servers.redis_running(root):
+        await until_restored(limiter)
+        clock.advance(GUARDED_S)
+        assert await admitted(limiter, 4, 9) == 3
+    await limiter.close()
+
+
 async def test_a_redis_that_is_stopped_delays_one_batch_only(
     tmp_path: Path, quick_probe: None
 ) -> None:
@@ -278,6 +297,8 @@ async def test_a_long_queue_is_answered_here(
     monkeypatch.setattr("authz.redis_limits.WAITING_LIMIT", 3)
     assert await admitted(limiter, 20, 20) == 13
     assert not limiter.is_degraded
+    # What was admitted here was told to Redis, and not kept for its next outage.
+    assert (await take(limiter, 20)).statuses[0].remaining == 6
 
 
 async def test_keys_expire(limiter: RedisLimiter, redis_url: str) -> None:
