@@ -282,8 +282,8 @@ def refusal_of_hold(refused: HoldRefused) -> Deny:
         return deny(
             Reason.BUDGET_EXCEEDED,
             f"This request may cost up to {format_usd(refused.needed_picos)} USD and "
-            f"{format_usd(max(0, refused.available_picos))} USD is left of the API key's budget. "
-            "Lower max_tokens, wait for the next period, or ask for a larger budget.",
+            f"{format_usd(max(0, refused.available_picos))} USD is left of the budget of this key "
+            "or pass. Lower max_tokens, wait for the next period, or ask for a larger budget.",
         )
     return deny(
         Reason.INSUFFICIENT_CREDITS,

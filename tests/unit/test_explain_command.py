@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from tollkeeper.cli import build
 from tollkeeper.commands.explain import find_authz
 
 
@@ -29,3 +31,9 @@ def test_asks_what_is_named_then_beside_then_here(
     if beside is not None:
         monkeypatch.setenv("TOLLKEEPER_AUTHZ_HEALTH_LISTEN", beside)
     assert find_authz(given, Path("/h")) == (url, socket)
+
+
+def test_nothing_is_no_request() -> None:
+    answer = CliRunner().invoke(build(), ["explain"])
+    assert answer.exit_code == 2
+    assert "tollkeeper explain -" in answer.output

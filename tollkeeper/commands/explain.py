@@ -80,6 +80,11 @@ def explain(
     others on this machine: paste the line into standard input instead.
     """
     try:
+        if not (curl or curl_file or header or body_file or key_file or certificate):
+            raise CommandError(
+                "There is nothing to explain: paste a line of curl into `tollkeeper explain -`, "
+                "or name --key-file and --body-file."
+            )
         request = _read(curl or [], curl_file) or CurlRequest(
             method, path, _headers(header or []), None if body_file is None else _octets(body_file)
         )
