@@ -78,7 +78,10 @@ class IssuerDocuments:
         """Called with the very address that the connection is about to be made to."""
         family, kind, protocol, _name, where = address_info
         if not may_connect(str(where[0]), self._allowed_networks):
-            raise OSError("an address that is not public and not allowed is not connected to")
+            raise OSError(
+                "its address is not public, and is in none of the networks of "
+                "TOLLKEEPER_ISSUER_NETWORKS"
+            )
         return socket.socket(family, kind, protocol)
 
 
