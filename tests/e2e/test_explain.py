@@ -181,7 +181,7 @@ def test_a_request_is_told_by_options_and_words_as_well(desk: Desk, tmp_path: Pa
 
 
 def test_nobody_to_ask_and_nothing_to_ask_are_told_apart(desk: Desk, tmp_path: Path) -> None:
-    done = run(desk, "--authz", f"unix:{tmp_path}/none.sock")
+    done = run(desk, "--authz", f"unix:{tmp_path}/none.sock", "--", "curl", "http://h/")
     assert (done.returncode, "is Tollkeeper running?" in done.stderr) == (3, True)
     done = run(desk, "--", "curl", "--form", "a=b", "http://h/")
     assert (done.returncode, "--form" in done.stderr) == (2, True)
