@@ -88,11 +88,14 @@ class Administrator:
 
 @dataclass(frozen=True, slots=True)
 class SelfService:
-    """An account's own credential. `scopes` are those it was presented with."""
+    """An account's own credential. `scopes` are those it was presented with; `ends_at` is when what
+    was presented ends, which for a secret that is rotated away is before the key does.
+    """
 
     caller_id: str
     scopes: frozenset[Scope]
     pass_id: str | None
+    ends_at: datetime | None = None
 
     def check(self, change: KeyChange, rights: KeyRights) -> None:
         """Raises NotPermitted with the reason."""
@@ -105,6 +108,10 @@ class SelfService:
             return
         if self.pass_id is not None:
             raise NotPermitted("a pass may end keys, but not make, change, resume or rotate them")
+        if self._is_rotated_away(rights.caller):
+            raise NotPermitted(
+                "a secret that is rotated away may end keys; for all else use the new one"
+            )
         if rights.is_suspended:
             raise NotPermitted("the account is suspended")
         if change.act is KeyAct.ROTATE and is_own:
@@ -114,6 +121,10 @@ class SelfService:
         if is_own:
             raise NotPermitted("a key may narrow what it may do itself, and not widen it")
         self._demand_could_make(change, rights, rights.caller)
+
+    def _is_rotated_away(self, caller: Credential) -> bool:
+        """Whoever has such a secret must not outlive its end, or shut the new one out."""
+        return caller.kind is CredentialKind.KEY and not _ends_by(caller.expires_at, self.ends_at)
 
     def _demand_could_make(self, change: KeyChange, rights: KeyRights, caller: Credential) -> None:
         if change.was_suspended_by_administrator:

@@ -24,7 +24,9 @@ def _keeping(caller: FromKeyKeeper, books: FromBooks) -> KeyDesk:
 
 def _desk(caller: Caller, books: Books) -> KeyDesk:
     principal = caller.principal
-    guard = SelfService(principal.credential_id, principal.scopes, principal.pass_id)
+    guard = SelfService(
+        principal.credential_id, principal.scopes, principal.pass_id, principal.ends_at
+    )
     return KeyDesk(books, caller.actor, principal.account_id, guard, is_own=True)
 
 

@@ -194,6 +194,25 @@ async def test_an_administrator_may_keep_keys_to_themselves(api: MeterApi, keepe
     assert (await ask(api, keeper, "DELETE", f"/{id_of(keeper)}"))[0] == 204
 
 
+async def test_a_secret_that_is_rotated_away_does_not_outlive_its_end(
+    api: MeterApi, keeper: str
+) -> None:
+    path = f"/{id_of(keeper)}"
+    new = (await ask(api, keeper, "POST", f"{path}/rotate", {"overlap_s": 600}))[1]["key"]
+    for request in (
+        ("POST", f"{path}/rotate", {"overlap_s": 0}),
+        ("POST", "", {"name": "lasting"}),
+        ("PATCH", path, {"name": "mine"}),
+    ):
+        assert "rotated away" in await refused(api, keeper, *request)
+        assert (await api.as_key(new, KEYS)).status_code == 200
+    other = (await ask(api, new, "POST", "", {"name": "another"}))[1]["id"]
+    assert (await ask(api, keeper, "DELETE", f"/{other}"))[0] == 204
+    # A key that ends itself keeps its rights until then.
+    ending = await keeping(api, expires_in_days=1)
+    assert (await ask(api, ending, "POST", f"/{id_of(ending)}/rotate"))[0] == 200
+
+
 async def test_an_administrator_suspends_what_its_user_had_suspended_already(
     api: MeterApi, keeper: str
 ) -> None:
