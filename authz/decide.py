@@ -55,6 +55,8 @@ LIKELY_BYTES_PER_TOKEN: Final = 2
 # How old the store's judgement of a credential may be when the answer leaves: a process that was
 # stopped in between must not let in what was revoked meanwhile.
 MAX_JUDGEMENT_AGE_S: Final = 0.9
+# With the age of what is remembered this stays below a second.
+READMIT_AFTER_S: Final = 0.08
 RETRY_AFTER_CONCURRENT_S: Final = 1.0
 
 # From a hold id to what the provider may know it by; None where it is told nothing.
@@ -96,7 +98,9 @@ class _Asked:
     provider_key: SecretText
     limits: tuple[LimitStatus, ...]
     counted: CountedTokens
-    request_id: UUID | None
+    request: AuthRequest
+    policy: RoutePolicy
+    admitted_at_s: float
 
 
 class Decider:
@@ -184,6 +188,7 @@ class Decider:
         endpoint = route(request)
         if isinstance(endpoint, Deny):
             return endpoint
+        admitted_at_s = self._clock.monotonic_s()
         principal = await self._admit(request, policy)
         if isinstance(principal, Deny):
             return principal
@@ -204,9 +209,8 @@ class Decider:
         taken = await self._limits.take(principal, candidates.models, demand)
         if isinstance(taken, Deny):
             return taken
-        return _Asked(
-            endpoint, body, principal, candidates, demand, key, *taken, request.request_uuid
-        )
+        asked = (endpoint, body, principal, candidates, demand, key, *taken)
+        return _Asked(*asked, request, policy, admitted_at_s)
 
     async def _hold(self, asked: _Asked, deadline_s: float) -> Decision:
         """Phases 6, 8 and 9."""
@@ -220,6 +224,8 @@ class Decider:
             raise
         if isinstance(answer, HoldRefused):
             return refusal_of_hold(answer)
+        if refused := await self._readmit(asked, request.hold_id):
+            return refused
         # A credential may have ended since the hold was placed: a late answer is none.
         if self._clock.monotonic_s() > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S):
             self.take_back(request.hold_id)
@@ -227,6 +233,20 @@ class Decider:
         self._last_uses.note(asked.principal.credential_id, self._clock.now())
         tag = self._tag(request.hold_id)
         return _allow(asked, answer, request.estimate.per_token_picos > 0, tag)
+
+    async def _readmit(self, asked: _Asked, hold_id: UUID) -> Deny | None:
+        """Ask again who calls, where that was a while ago: no hold judges secrets and JWTs."""
+        if self._clock.monotonic_s() - asked.admitted_at_s < READMIT_AFTER_S:
+            return None
+        try:
+            again = await self._admit(asked.request, asked.policy)
+        except (asyncio.CancelledError, Outage):
+            self.take_back(hold_id)
+            raise
+        if isinstance(again, Deny):
+            self.take_back(hold_id)
+            return again
+        return None
 
     def take_back(self, hold_id: UUID) -> None:
         """Release a hold in the background: nobody will use the allowance that it was for."""
@@ -262,7 +282,7 @@ def to_hold_request(asked: _Asked, floor_tokens: int) -> HoldRequest:
         model_id=asked.candidates.asked.id,
         endpoint=asked.endpoint,
         estimate=bound,
-        request_id=asked.request_id,
+        request_id=asked.request.request_uuid,
         pass_id=principal.pass_id,
         account_concurrent=principal.account_rates.concurrent_requests,
         key_concurrent=principal.key_rates.concurrent_requests,

@@ -102,6 +102,8 @@ async def put_issuer(
     if ISSUER_ID.fullmatch(issuer_id) is None:
         raise InvalidRequest("an issuer's id has up to 64 of a-z, 0-9, _ and -")
     read_https_url(body.url)
+    if "?" in body.url:
+        raise InvalidRequest("an issuer's URL has no query; give it as `iss` has it")
     if body.url == books.outside.issuing.own.url:
         raise InvalidRequest("this is our own URL: passes need no issuer")
     new = NewIssuer(issuer_id, body.url, IssuerTerms.from_json(body.terms), body.is_enabled)

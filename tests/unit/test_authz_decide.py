@@ -459,6 +459,33 @@ async def test_a_judgement_of_a_second_ago_is_none(house: House) -> None:
     assert house.holds.released == list(house.holds.placed)
 
 
+async def test_who_ended_while_the_hold_took_long_is_refused(house: House) -> None:
+    """The hold judges credentials, not their secrets: those are asked about again."""
+    await house.allow()
+    house.clock.advance(0.85)
+    house.holds.gate = asyncio.Event()
+    house.holds.reached.clear()
+    deciding = asyncio.create_task(house.deny())
+    await house.holds.reached.wait()
+    house.principals.known.clear()
+    house.clock.advance(0.1)
+    house.holds.gate.set()
+    assert (await deciding).reason is Reason.INVALID_API_KEY
+    assert house.holds.released == list(house.holds.placed)[1:]
+
+
+async def test_an_outage_while_asking_again_leaves_no_hold(house: House) -> None:
+    house.holds.gate = asyncio.Event()
+    deciding = asyncio.create_task(house.decide())
+    await house.holds.reached.wait()
+    house.principals.is_away = True
+    house.clock.advance(0.905)
+    house.holds.gate.set()
+    with pytest.raises(StoreUnavailable):
+        await deciding
+    assert house.holds.released == list(house.holds.placed)
+
+
 async def test_an_unmetered_answer_asks_again_after_a_pause(house: House) -> None:
     house.become(principal(requests_per_minute=5))
     gone = asyncio.Event()
