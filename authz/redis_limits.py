@@ -124,6 +124,8 @@ class RedisLimiter:
         for task in (self._sender, self._probe):
             if task is not None:
                 task.cancel()
+        for script in (self._script, self._add):
+            await script.close()
         await self._redis.aclose()
 
     async def _send_batches(self) -> None:

@@ -27,6 +27,7 @@ ISSUER: Final = "https://{}.bench.invalid"
 AUDIENCE: Final = "bench"
 # As high as never to refuse: what is measured is the counting.
 PLENTY: Final = 1_000_000
+MANY_AT_ONCE: Final = 10_000
 
 Say = Callable[[str], None]
 
@@ -72,8 +73,8 @@ def _row(own: list[Slice], keys: list[Slice], cpu: list[float]) -> dict[str, Any
 
 async def _variants(stack: BenchStack, folder: Path, slices: int) -> list[Variant]:
     pass_ = await asyncio.to_thread(stack.ask, "POST", f"/users/{ACCOUNT}/passes", {})
-    limited = await asyncio.to_thread(_limited_key, stack)
-    kept = {"key": stack.key, "pass": pass_["access_token"], "all limits on": limited}
+    kept = {"key": stack.key, "pass": pass_["access_token"]}
+    kept |= await asyncio.to_thread(_limited_keys, stack)
     variants = [
         Variant(name, [_script(folder, name, credential)] * slices)
         for name, credential in kept.items()
@@ -102,27 +103,31 @@ def _script(folder: Path, name: str, credential: str) -> Path:
     return path
 
 
-def _limited_key(stack: BenchStack) -> str:
-    """A key with every kind of limit and a budget, of an account with limits, under two rules."""
-    terms = {
-        "name": "limited",
-        "limits": {"requests_per_minute": PLENTY, "tokens_per_minute": PLENTY,
-                   "concurrent_requests": 10_000},
-        "budgets": {"month": "1000000.00"},
-    }  # fmt: skip
-    user = {"id": "limited", "email": "limited@example.com", "plan": "unlimited"}
-    stack.ask("POST", "/users", user)
-    stack.ask("POST", "/users/limited/credits", {"amount": "100000.00", "reason": "bench"})
-    stack.ask(
-        "PATCH", "/users/limited", {"requests_per_minute": PLENTY, "tokens_per_minute": PLENTY}
-    )
-    rule = {"applies_to": "account", "applies_id": "limited", "counted_per": "rule"}
+def _limited_keys(stack: BenchStack) -> dict[str, str]:
+    """Keys of accounts of their own, by what counts and never refuses."""
+    rates = {"requests_per_minute": PLENTY, "tokens_per_minute": PLENTY}
+    limited = _key(stack, "limited", rates, {"limits": rates})
+    every = {"limits": {**rates, "concurrent_requests": MANY_AT_ONCE}}
+    rule = {"applies_to": "account", "applies_id": "everything", "counted_per": "rule"}
+    all_limits = _key(stack, "everything", rates, every)
     stack.ask("PUT", "/limits/bench", {**rule, "requests_per_minute": PLENTY})
-    stack.ask(
-        "PUT", "/limits/bench-models",
-        {**rule, "model_pattern": "openai/*", "tokens_per_minute": PLENTY},
-    )  # fmt: skip
-    key: str = stack.ask("POST", "/users/limited/api-keys", terms)["key"]
+    of_models = {**rule, "model_pattern": "openai/*", "tokens_per_minute": PLENTY}
+    stack.ask("PUT", "/limits/bench-models", of_models)
+    budget = _key(stack, "budgeted", {}, {"budgets": {"month": "1000000.00"}})
+    return {
+        "key with limits of requests and tokens": limited,
+        "key with a budget": budget,
+        "key with all limits on": all_limits,
+    }
+
+
+def _key(stack: BenchStack, user: str, rates: dict[str, int], terms: dict[str, Any]) -> str:
+    new = {"id": user, "email": f"{user}@example.com", "plan": "unlimited"}
+    stack.ask("POST", "/users", new)
+    stack.ask("POST", f"/users/{user}/credits", {"amount": "100000.00", "reason": "bench"})
+    if rates:
+        stack.ask("PATCH", f"/users/{user}", rates)
+    key: str = stack.ask("POST", f"/users/{user}/api-keys", {"name": "bench", **terms})["key"]
     return key
 
 
