@@ -7,6 +7,7 @@ because reading a body is the dearest thing that a caller can ask for.
 
 import asyncio
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -58,6 +59,7 @@ MAX_JUDGEMENT_AGE_S: Final = 0.9
 # With the age of what is remembered this stays below a second.
 READMIT_AFTER_S: Final = 0.08
 RETRY_AFTER_CONCURRENT_S: Final = 1.0
+_CHANCE: Final = random.SystemRandom()
 
 # From a hold id to what the provider may know it by; None where it is told nothing.
 Tagger = Callable[[UUID], str | None]
@@ -76,8 +78,8 @@ class Terms:
     """What an operator may set about decisions. Behind proxies of `trusted_proxies` a request
     comes from where they say.
 
-    A refusal of a credential is answered at a whole multiple of `refusal_step_s` after the request
-    came: how long it took does not tell what was wrong with it.
+    A refusal of a credential is answered after whole steps of `refusal_step_s` and a part of
+    another by chance: how long it took does not tell what was wrong with it.
     """
 
     floor_tokens: int
@@ -149,11 +151,16 @@ class Decider:
         return asked if isinstance(asked, Deny) else await self._hold(asked, deadline_s)
 
     async def _pace(self, began_s: float) -> None:
-        """Wait until the next step after the beginning."""
+        """Wait until the next step after the beginning, and a part of another one.
+
+        Timers are a millisecond coarse, so what was left to wait would still show by a fraction
+        of one: chance hides it.
+        """
         step_s = self._terms.refusal_step_s
         if step_s > 0:
             elapsed_s = self._clock.monotonic_s() - began_s
-            await asyncio.sleep(math.ceil(elapsed_s / step_s) * step_s - elapsed_s)
+            left_s = math.ceil(elapsed_s / step_s) * step_s - elapsed_s
+            await asyncio.sleep(left_s + _CHANCE.uniform(0, step_s))
 
     async def _admit(self, request: AuthRequest, policy: RoutePolicy) -> Principal | Deny:
         """Phases 2 and 3."""

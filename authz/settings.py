@@ -43,7 +43,7 @@ class Settings(JwtSettings):
     authz_principal_max_age_ms: int = Field(default=900, ge=0, le=950)
     # Look-ups a second of credentials that were never seen alive.
     authz_first_lookups_per_s: int = Field(default=1_000, ge=1, le=1_000_000)
-    # Refused credentials are answered at whole multiples of this, so that time tells nothing.
+    # Refused credentials are answered after whole steps of this and a random part of another.
     authz_refusal_step_ms: int = Field(default=10, ge=0, le=200)
     authz_catalogue_refresh_s: float = Field(default=2.0, ge=0.1, le=60)
     authz_redis_timeout_ms: int = Field(default=200, ge=1, le=1_000)
