@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from meter.errors import IssuerUnavailable
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.issuers import Issuer
-from meter.jwts.key_sets import DISCOVERY_PATH
-from meter.jwts.keys import read_keys
+from meter.jwts.published import fetch_keys, find_keys_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ async def check_issuer(issuer: Issuer, documents: DocumentSource) -> list[Findin
     jwks_url = issuer.terms.jwks_url
     try:
         if jwks_url is None:
-            jwks_url = await _discover(issuer, documents)
+            jwks_url = await find_keys_url(issuer.url, documents)
             findings.append(Finding("discovery", True, f"the keys are said to be at {jwks_url!a}"))
     except IssuerUnavailable as error:
         return [*findings, Finding("discovery", False, str(error))]
@@ -35,28 +34,8 @@ async def check_issuer(issuer: Issuer, documents: DocumentSource) -> list[Findin
     return [*findings, Finding("keys", True, said)]
 
 
-async def _discover(issuer: Issuer, documents: DocumentSource) -> str:
-    where = issuer.url.rstrip("/") + DISCOVERY_PATH
-    document = await documents.fetch_object(where)
-    named = document.get("issuer")
-    if named != issuer.url:
-        raise IssuerUnavailable(
-            f"{where!a} says that its issuer is {str(named)[:200]!a}, which is not {issuer.url!a}: "
-            "both must be the same, character by character"
-        )
-    jwks_url = document.get("jwks_uri")
-    if not isinstance(jwks_url, str):
-        raise IssuerUnavailable(f"{where!a} does not say where the keys are")
-    return jwks_url
-
-
 async def _look_at_keys(issuer: Issuer, jwks_url: str, documents: DocumentSource) -> str:
-    published = (await documents.fetch_object(jwks_url)).get("keys")
     family = issuer.terms.algorithms
-    usable = read_keys(published, family).keys
-    total = len(published) if isinstance(published, list) else 0
-    if not usable:
-        raise IssuerUnavailable(
-            f"{jwks_url!a} has {total} keys, and none of them can check {family.value} signatures"
-        )
-    return f"{len(usable)} of {total} keys can check {family.value} signatures"
+    found = await fetch_keys(jwks_url, family, documents)
+    usable = len(found.usable.keys)
+    return f"{usable} of {found.total} keys can check {family.value} signatures"

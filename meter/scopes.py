@@ -1,5 +1,6 @@
 """Scopes: what a principal may call. A closed list, so that a typing error cannot widen a key."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -20,6 +21,10 @@ class Scope(StrEnum):
     ADMIN_WRITE = "admin:write"
 
 
-ALL_SCOPES: Final = frozenset(Scope)
 ADMIN_SCOPES: Final = frozenset({Scope.ADMIN_READ, Scope.ADMIN_WRITE})
 DEFAULT_SCOPES: Final = frozenset({Scope.INFERENCE, Scope.MODELS_READ, Scope.USAGE_READ})
+
+
+def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
+    """The scopes of these names. Raises ValueError for a name that is none."""
+    return frozenset(Scope(name) for name in names)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
@@ -44,6 +44,7 @@ from meter.stores.provider_keys import PostgresProviderKeys
 from meter.stores.reconciliation import ReconciliationStore
 from meter.stores.signing_keys import SigningKeys
 from meter.token_counting import TokenCounter
+from meter.uvicorn_beside import serving
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -52,14 +53,6 @@ API_STOP_GRACE_S: Final = 5
 KEEP_ALIVE_S: Final = 5
 
 _log = structlog.get_logger(__name__)
-
-
-class _ApiServer(uvicorn.Server):
-    """uvicorn beside other servers: signals belong to the process, not to it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(settings: MeterSettings) -> None:
@@ -218,26 +211,19 @@ async def _closing_verifier(jwts: JwtVerifier) -> AsyncIterator[None]:
 async def _api(
     settings: MeterSettings, outside: ApiDependencies
 ) -> AsyncIterator[asyncio.Task[None]]:
-    server = _ApiServer(
-        uvicorn.Config(
-            create_app(outside),
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            # Who called is for meter/peers.py to say, which believes proxies of ours only.
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=API_STOP_GRACE_S,
-        )
+    config = uvicorn.Config(
+        create_app(outside),
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # Who called is for meter/peers.py to say, which believes proxies of ours only.
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=API_STOP_GRACE_S,
     )
-    # Bound here, because uvicorn ends the process when it cannot bind.
     with _listening_socket(settings.meter_listen) as listening:
-        serving = asyncio.create_task(server.serve([listening]), name="api")
-        try:
-            yield serving
-        finally:
-            server.should_exit = True
-            await asyncio.gather(serving, return_exceptions=True)
+        async with serving(config, listening, "api") as answering:
+            yield answering
 
 
 def _listening_socket(listen: str) -> socket.socket:

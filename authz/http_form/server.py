@@ -1,8 +1,7 @@
 """uvicorn with the HTTP form, beside the other servers of this process."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -12,18 +11,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from authz.http_form.application import TARGET, HttpForm
 from authz.sockets import BACKLOG, listening_socket
 from authz.transport import MAX_CONCURRENT_CHECKS, SOCKET_SCHEME
+from meter import uvicorn_beside
 
 # Envoy's idle timeout is an hour unless its cluster says otherwise: who closes first must not be
 # the server, or a check that has just been sent would fail.
 KEEP_ALIVE_S: Final = 7_200
-
-
-class _Server(uvicorn.Server):
-    """uvicorn beside other servers: signals belong to the process, not to it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class _Protocol(HttpToolsProtocol):
@@ -43,15 +35,12 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
     listening = listening_socket(listen)
     # Whoever comes before uvicorn has begun waits for it.
     listening.listen(BACKLOG)
-    server = _Server(_configured(form, grace_s))
-    running = asyncio.create_task(server.serve([listening]), name="http form")
-    try:
-        yield
-    finally:
-        if listen.startswith(SOCKET_SCHEME):
-            Path(listen.removeprefix(SOCKET_SCHEME)).unlink(missing_ok=True)
-        server.should_exit = True
-        await asyncio.gather(running, return_exceptions=True)
+    async with uvicorn_beside.serving(_configured(form, grace_s), listening, "http form"):
+        try:
+            yield
+        finally:
+            if listen.startswith(SOCKET_SCHEME):
+                Path(listen.removeprefix(SOCKET_SCHEME)).unlink(missing_ok=True)
 
 
 def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:

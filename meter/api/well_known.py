@@ -8,12 +8,12 @@ from typing import Any, Final
 from fastapi import APIRouter, Response
 
 from meter.api.dependencies import FromBooks
+from meter.jwts.published import DISCOVERY_PATH
 from meter.scopes import Scope
 
 # Less than a new signing key is published ahead.
 MAX_AGE_S: Final = 60
 JWKS_PATH: Final = "/.well-known/jwks.json"
-DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 TOKEN_PATH: Final = "/api/v1/auth/token"
 
 router = APIRouter(tags=["Passes"])

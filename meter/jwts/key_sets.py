@@ -19,12 +19,12 @@ from meter.errors import IssuerUnavailable, JwtRefused, StoreUnavailable
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.issuers import Issuer, IssuerStore, StoredIssuer
 from meter.jwts.keys import KeySet, VerifyingKey, read_keys
+from meter.jwts.published import fetch_keys, find_keys_url
 from meter.jwts.terms import LEEWAY_S, Family
 
 REFRESH_AFTER_S: Final = 600
 FETCH_INTERVAL_S: Final = 30
 FETCH_WAIT_S: Final = 2.0
-DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 
 _log = structlog.get_logger(__name__)
 
@@ -171,23 +171,8 @@ class KeySets:
             held.fetch = None
 
     async def _fetch_keys(self, source: _Source) -> KeySet:
-        jwks_url = source.jwks_url or await self._discover(source.url)
-        document = await self._documents.fetch_object(jwks_url)
-        keys = read_keys(document.get("keys"), source.family)
-        if not keys.keys:
-            raise IssuerUnavailable(f"{jwks_url!a} has no key that can be used")
-        return keys
-
-    async def _discover(self, url: str) -> str:
-        """Where the issuer says that its keys are, if it calls itself what we call it."""
-        where = url.rstrip("/") + DISCOVERY_PATH
-        document = await self._documents.fetch_object(where)
-        if document.get("issuer") != url:
-            raise IssuerUnavailable(f"{where!a} is about another issuer")
-        jwks_url = document.get("jwks_uri")
-        if not isinstance(jwks_url, str):
-            raise IssuerUnavailable(f"{where!a} does not say where the keys are")
-        return jwks_url
+        jwks_url = source.jwks_url or await find_keys_url(source.url, self._documents)
+        return (await fetch_keys(jwks_url, source.family, self._documents)).usable
 
 
 def _source_of(issuer: Issuer) -> _Source:

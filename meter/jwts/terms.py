@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from meter.errors import InvalidRequest
 from meter.jwts.addresses import read_https_url
-from meter.scopes import ADMIN_SCOPES, Scope
+from meter.scopes import ADMIN_SCOPES, Scope, scopes_of
 
 LEEWAY_S: Final = 30
 DEFAULT_KEY_AGE_S: Final = 86_400
@@ -163,7 +163,7 @@ def _read_claims(value: object, name: str) -> Mapping[str, frozenset[str]]:
 
 def _read_scopes(value: object, name: str) -> frozenset[Scope]:
     try:
-        return frozenset(Scope(text) for text in _read_texts(value, name))
+        return scopes_of(_read_texts(value, name))
     except ValueError:
         raise InvalidRequest(f"{name}: the scopes are {', '.join(Scope)}") from None
 

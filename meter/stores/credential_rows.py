@@ -7,7 +7,7 @@ import asyncpg
 from meter.accounts import Budgets, Credential, CredentialKind
 from meter.credentials import MintedKey
 from meter.keys import KeyTerms
-from meter.scopes import Scope
+from meter.scopes import scopes_of
 from meter.self_service import KeyRights
 from meter.stores.plans import rate_columns, rates_of
 
@@ -32,7 +32,7 @@ def to_credential(row: asyncpg.Record) -> Credential:
         account_id=row["account_id"],
         name=row["name"],
         prefix=row["prefix"],
-        scopes=_scopes(row["scopes"]),
+        scopes=scopes_of(row["scopes"]),
         allowed_models=_texts(row["allowed_models"]),
         allowed_addresses=_texts(row["allowed_addresses"]),
         rates=rates_of(row),
@@ -62,7 +62,7 @@ def to_rights(row: asyncpg.Record, caller: Credential | None) -> KeyRights:
         is_suspended=row["is_suspended"],
         max_keys=row["max_keys"],
         live_keys=row["live_keys"],
-        scopes=_scopes(row["self_service_scopes"]),
+        scopes=scopes_of(row["self_service_scopes"]),
         key_rates=rates_of(row),
     )
 
@@ -81,10 +81,6 @@ def _columns(terms: KeyTerms) -> tuple[object, ...]:
         budgets.total_picos,
         json.dumps(dict(terms.tags)),
     )
-
-
-def _scopes(names: list[str]) -> frozenset[Scope]:
-    return frozenset(Scope(name) for name in names)
 
 
 def _list(items: tuple[str, ...] | None) -> list[str] | None:

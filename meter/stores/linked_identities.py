@@ -11,11 +11,11 @@ from meter.audit import Actor, AuditEvent
 from meter.credentials import new_credential_id
 from meter.errors import Conflict, InvalidRequest, NotFound
 from meter.limits import Rates
-from meter.scopes import DEFAULT_SCOPES, Scope
+from meter.scopes import DEFAULT_SCOPES, Scope, scopes_of
 from meter.stores.accounts import user_not_found
 from meter.stores.audit import write_audit
 from meter.stores.identities import shown_subject, stored_subject
-from meter.stores.plans import rate_columns
+from meter.stores.plans import rate_columns, rates_of
 from meter.stores.postgres import PostgresConnection, PostgresPool, acquire, query
 
 if TYPE_CHECKING:
@@ -182,12 +182,10 @@ def _identity(row: "Record") -> Identity:
         subject=subject,
         account_subject=None if account_subject == subject else account_subject,
         name=row["name"],
-        scopes=frozenset(Scope(name) for name in row["scopes"]),
+        scopes=scopes_of(row["scopes"]),
         allowed_models=None if models is None else tuple(models),
         allowed_addresses=None if addresses is None else tuple(addresses),
-        rates=Rates(
-            row["requests_per_minute"], row["tokens_per_minute"], row["concurrent_requests"]
-        ),
+        rates=rates_of(row),
         created_at=row["created_at"],
         created_by=row["created_by"],
         suspended_at=row["suspended_at"],

@@ -30,7 +30,7 @@ GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credentia
 GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
     credit_postings, provider_totals, reconciliations, audit_log TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
-    live_principals TO {SERVICE_ROLE};
+    live_principals, listed_credentials TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
     move_spending, move_money, count_spending, budget_left, hold_in_budgets, ledger_line,

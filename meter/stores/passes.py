@@ -7,7 +7,7 @@ from meter.audit import Actor, AuditEvent
 from meter.errors import Conflict, NotFound, NotPermitted
 from meter.money import format_usd
 from meter.passes import MAX_LIVE_PASSES, Pass
-from meter.scopes import Scope
+from meter.scopes import scopes_of
 from meter.stores.audit import write_audit
 from meter.stores.postgres import PostgresPool, acquire, query
 
@@ -132,7 +132,7 @@ def _pass(row: "Record") -> Pass:
         id=row["id"],
         credential_id=row["credential_id"],
         account_id=row["account_id"],
-        scopes=frozenset(Scope(name) for name in row["scopes"]),
+        scopes=scopes_of(row["scopes"]),
         allowed_models=None if models is None else tuple(models),
         budget_picos=row["budget_picos"],
         created_by=row["created_by"],

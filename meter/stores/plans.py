@@ -8,7 +8,7 @@ from meter.accounts import Plan
 from meter.audit import Actor, AuditEvent, changes_between
 from meter.keys import told_rates
 from meter.limits import Rates
-from meter.scopes import Scope
+from meter.scopes import scopes_of
 from meter.stores.audit import write_audit
 from meter.stores.postgres import PostgresPool, acquire, query
 
@@ -72,7 +72,7 @@ def _plan(row: asyncpg.Record) -> Plan:
         rates=rates_of(row),
         key_rates=rates_of(row, "key_"),
         max_keys=row["max_keys"],
-        self_service_scopes=frozenset(Scope(name) for name in row["self_service_scopes"]),
+        self_service_scopes=scopes_of(row["self_service_scopes"]),
     )
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from meter.accounts import CredentialKind, Principal
 from meter.credentials import new_credential_id
 from meter.jwts.verifying import VerifiedIdentity
-from meter.limits import Rates
-from meter.scopes import Scope
+from meter.scopes import scopes_of
 from meter.stores.identities import ensure_identity
+from meter.stores.plans import rates_of
 from meter.stores.postgres import PostgresPool, acquire, query
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class PostgresPrincipals:
 
 def _to_principal(row: "Record", pass_id: str | None) -> Principal:
     networks = row["allowed_addresses"]
-    scopes = _scopes(row["scopes"])
+    scopes = scopes_of(row["scopes"])
     lists = [row["allowed_models"]]
     if pass_id is not None:
-        scopes &= _scopes(row["pass_scopes"])
+        scopes &= scopes_of(row["pass_scopes"])
         lists.append(row["pass_models"])
     return Principal(
         credential_id=row["credential_id"],
@@ -76,19 +76,7 @@ def _to_principal(row: "Record", pass_id: str | None) -> Principal:
         model_lists=tuple(frozenset(allowed) for allowed in lists if allowed is not None),
         networks=None if networks is None else tuple(ip_network(text) for text in networks),
         ends_at=row["ends_at"],
-        key_rates=_rates(row, "key"),
-        account_rates=_rates(row, "account"),
+        key_rates=rates_of(row, "key_"),
+        account_rates=rates_of(row, "account_"),
         pass_id=pass_id,
-    )
-
-
-def _scopes(names: list[str]) -> frozenset[Scope]:
-    return frozenset(Scope(name) for name in names)
-
-
-def _rates(row: "Record", whose: str) -> Rates:
-    return Rates(
-        row[f"{whose}_requests_per_minute"],
-        row[f"{whose}_tokens_per_minute"],
-        row[f"{whose}_concurrent_requests"],
     )

@@ -8,10 +8,10 @@ import pytest
 from meter.accounts import CredentialKind, Principal
 from meter.errors import InvalidRequest, NotPermitted
 from meter.passes import PassOrder, draw_up
-from meter.scopes import ALL_SCOPES, DEFAULT_SCOPES, Scope
+from meter.scopes import DEFAULT_SCOPES, Scope
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 700_000, tzinfo=UTC)
-ROOT = Principal("cred", "acct", 0, scopes=ALL_SCOPES)
+ROOT = Principal("cred", "acct", 0, scopes=frozenset(Scope))
 
 
 def test_by_default_it_has_no_scope_over_keys_and_others() -> None:
