@@ -12,16 +12,16 @@ import uvloop
 from pydantic import ValidationError
 
 from authz.application import Application, open_application
-from authz.grpc_aio import GrpcAioTransport
-from authz.http2 import Http2Transport
-from authz.http_form.application import HttpForm
-from authz.http_form.server import serving
+from authz.http_checks.application import HttpForm
+from authz.http_checks.server import serving
 from authz.settings import Settings
-from authz.transport import Transport
-from meter.collector import spare_long_lived_objects
+from authz.transports.grpc_aio import GrpcAioTransport
+from authz.transports.http2 import Http2Transport
+from authz.transports.transport import Transport
 from meter.errors import InvalidRequest
-from meter.stopping import stop_event
-from meter.telemetry import configure_logs
+from meter.process.startup_freeze import spare_long_lived_objects
+from meter.process.stopping import stop_event
+from meter.process.telemetry import configure_logs
 
 EXIT_MISCONFIGURED: Final = 2
 

@@ -9,43 +9,43 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
-from authz.authenticate import Authenticator
+from authz.callers.authenticate import Authenticator
+from authz.callers.last_uses import LastUses
+from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
-from authz.counting import Limits
 from authz.decide import Decider, Terms, no_tag
-from authz.explain import Explainer
+from authz.explain.explainer import Explainer
 from authz.health import ComponentHealth, HealthServer
-from authz.last_uses import LastUses
-from authz.local_limits import LocalLimiter
+from authz.limits.counting import Limits
+from authz.limits.local_limiter import LocalLimiter
+from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
-from authz.principals import PrincipalCache
-from authz.redis_limits import RedisLimiter
 from authz.service import CheckService
 from authz.settings import Settings
-from meter.background import background
 from meter.clock import SystemClock
-from meter.crash_points import crash_points_in
-from meter.credentials import Pepper
 from meter.errors import Outage
-from meter.identify import Identifier
-from meter.jwt_belief import jwt_verifier
+from meter.holds.hold_store import PostgresHolds
+from meter.identity.credential_resolver import Identifier
+from meter.identity.jwt_setup import jwt_verifier
+from meter.identity.keys.key_text import Pepper
+from meter.identity.last_use_store import PostgresCredentialUses
+from meter.identity.principal_store import PostgresPrincipals
 from meter.jwts.verifying import JwtVerifier
-from meter.peers import read_networks
+from meter.limits.redis_windows import connect
+from meter.limits.rule_store import LimitRuleStore
+from meter.network import read_networks
 from meter.ports import CredentialUses
+from meter.postgres.pool import KEYED_SESSION, is_reachable, open_pool
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.process.background import background
+from meter.process.crash_points import crash_points_in
+from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.report_tags import ReportTags
-from meter.providers.seal import MasterKey
-from meter.stores.catalogue import PostgresCatalogue
-from meter.stores.credential_uses import PostgresCredentialUses
-from meter.stores.holds import PostgresHolds
-from meter.stores.limit_rules import LimitRuleStore
-from meter.stores.limit_windows import connect
-from meter.stores.postgres import KEYED_SESSION, is_reachable, open_pool
-from meter.stores.principals import PostgresPrincipals
-from meter.stores.provider_keys import PostgresProviderKeys
+from meter.sealing import MasterKey
 
 if TYPE_CHECKING:
-    from meter.stores.limit_rules import LimitRuleStore
-from meter.stores.postgres import PostgresPool
+    from meter.limits.rule_store import LimitRuleStore
+from meter.postgres.pool import PostgresPool
 
 _MS_PER_S: Final = 1_000
 # Examining health must answer while Postgres hangs.

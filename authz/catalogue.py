@@ -12,11 +12,11 @@ from typing import Final
 import structlog
 
 from authz.metrics import Metrics
-from meter.credentials import SecretText
 from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.limits import LimitRule
+from meter.identity.keys.key_text import SecretText
+from meter.limits.limits import LimitRule
 from meter.ports import Catalogue, LimitRules, ProviderKeys
-from meter.pricing import Model
+from meter.pricing.prices import Model
 
 PROVIDER: Final = "openrouter"
 SYSTEM_OWNER: Final = "system"

@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from authz.authenticate import Authenticator
-from authz.authorize import Candidates, admit, authorize
-from authz.body import Body, edit_body, read_body
+from authz.callers.authenticate import Authenticator
+from authz.callers.authorize import Candidates, admit, authorize
+from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
-from authz.counting import Limits
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, LimitStatus, Reason, deny
-from authz.demand import EMBEDDINGS, bound_demand
-from authz.last_uses import LastUses
+from authz.endpoints.body import Body, edit_body, read_body
+from authz.endpoints.demand import EMBEDDINGS, bound_demand
+from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import RoutePolicy, route_policy
 from authz.request import AuthRequest
-from meter.accounts import Network, Principal
+from meter.accounts.account import Network, Principal
 from meter.clock import Clock
-from meter.credentials import SecretText
 from meter.errors import Outage
-from meter.holds import (
+from meter.holds.hold import (
     CountedTokens,
     HoldPlaced,
     HoldRefused,
@@ -36,10 +35,11 @@ from meter.holds import (
     Refusal,
     new_hold_id,
 )
+from meter.identity.keys.key_text import SecretText
 from meter.money import format_usd
-from meter.peers import client_address
+from meter.network import client_address
 from meter.ports import Holds
-from meter.pricing import Demand, estimate
+from meter.pricing.prices import Demand, estimate
 
 # Rule R10: exactly these reach a provider. The router of Envoy has the same list.
 ENDPOINTS: Final = {

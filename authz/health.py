@@ -13,8 +13,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
-from authz.explain_requests import NotARequest, read_request
-from authz.explanation import Explanation
+from authz.explain.explanation import Explanation
+from authz.explain.requests import NotARequest, read_request
 from authz.request import AuthRequest
 
 SHUTDOWN_TIMEOUT_S: Final = 1.0

@@ -12,15 +12,15 @@ from typing import Final
 
 import structlog
 
-from authz import wire
 from authz.decide import Decider
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, OutageKind, Reason, deny
 from authz.metrics import Metrics
 from authz.request import AuthRequest
-from authz.transport import Answer
+from authz.transports import wire
+from authz.transports.transport import Answer
 from meter.clock import Clock
-from meter.crash_points import CrashPoints, NoCrashPoints
 from meter.errors import BrokenInvariant, Outage, ProviderUnavailable
+from meter.process.crash_points import CrashPoints, NoCrashPoints
 
 # A flood of refusals must not become a flood of log lines; the metrics count every one.
 MAX_DENIALS_LOGGED_PER_S: Final = 50

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from meter.process.telemetry import LogFormat
 from meter.settings import JwtSettings, secrets_folder
-from meter.telemetry import LogFormat
 
 
 class Settings(JwtSettings):
@@ -24,7 +24,7 @@ class Settings(JwtSettings):
     authz_health_listen: str
     # The same checks over HTTP, for proxies that do not speak Envoy's gRPC; unset: off.
     authz_http_listen: str | None = None
-    # Networks of proxies before us, with commas between: see meter/peers.py.
+    # Networks of proxies before us, with commas between: see meter/network.py.
     trusted_proxies: str = ""
     log_format: LogFormat = "json"
     authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -51,7 +51,7 @@ class Settings(JwtSettings):
     authz_expected_instances: int = Field(default=1, ge=1, le=1_000)
     # Whether bodies carry a tag, by which the provider's reports lead back to holds.
     provider_reports: bool = False
-    # For fault tests only: see meter/crash_points.py.
+    # For fault tests only: see meter/process/crash_points.py.
     crash_folder: Path | None = None
 
     @classmethod

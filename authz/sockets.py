@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from authz.transport import SOCKET_MODE, SOCKET_SCHEME, SOCKET_UMASK
+from authz.transports.transport import SOCKET_MODE, SOCKET_SCHEME, SOCKET_UMASK
 
 BACKLOG: Final = 1_024
 

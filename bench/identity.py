@@ -17,7 +17,7 @@ from bench.load import Slice, median, run_slice, write_script, write_scripts_of_
 from bench.processes import cpu_seconds
 from bench.stack import ACCOUNT, BenchStack
 from tollkeeper.stack.home import locate
-from tollkeeper.stack.postgres import DATABASE, SUPERUSER
+from tollkeeper.stack.servers.postgres import DATABASE, SUPERUSER
 
 CONNECTIONS: Final = 16
 SLICE_S: Final = 1

@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-from tollkeeper.stack.binaries import envoy_binary
+from tollkeeper.stack.servers.binaries import envoy_binary
 
 READY_TIMEOUT_S: Final = 60.0
 

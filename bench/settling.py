@@ -12,12 +12,12 @@ from typing import Final
 import asyncpg
 
 from meter.ingest.batcher import BATCH_LIMIT
-from meter.stores.postgres import KEYED_SESSION, PostgresPool, open_pool
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import Observation
+from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Observation
 from tests import servers
 from tests.books import USD, Books, observed
-from tollkeeper.stack.postgres import PostgresServer
+from tollkeeper.stack.servers.postgres import PostgresServer
 
 PAYERS: Final = 200
 RECORDS_PER_ROUND: Final = 4_000

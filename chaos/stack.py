@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 
 from tollkeeper.stack.home import find_supervisor, locate
-from tollkeeper.stack.postgres import DATABASE, OWNER_ROLE, SERVICE_ROLE, SUPERUSER
+from tollkeeper.stack.servers.postgres import DATABASE, OWNER_ROLE, SERVICE_ROLE, SUPERUSER
 
 COMMAND_TIMEOUT_S: Final = 180.0
 KINDS: Final = ("envoy", "authz", "meter", "postgres", "redis")

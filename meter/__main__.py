@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import uvloop
 from pydantic import ValidationError
 
-from meter.credentials import SecretText
 from meter.errors import MeterError
-from meter.providers.openrouter import PROVIDER
-from meter.providers.seal import MasterKey
+from meter.identity.keys.key_text import SecretText
+from meter.postgres.migrate import migrate
+from meter.postgres.pool import open_pool
+from meter.process.telemetry import configure_logs
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+from meter.providers.openrouter.catalogue import PROVIDER
+from meter.sealing import MasterKey
 from meter.serve import serve
 from meter.settings import MeterSettings, MigrationSettings
-from meter.stores.migrations import migrate
-from meter.stores.postgres import open_pool
-from meter.stores.provider_keys import SYSTEM_OWNER, PostgresProviderKeys
-from meter.telemetry import configure_logs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from meter.accounts import Principal
-from meter.credentials import SecretText
-from meter.holds import HoldAnswer, HoldRequest
-from meter.limits import LimitRule
-from meter.lookup_terms import ReportedGeneration
-from meter.pricing import Model
+from meter.accounts.account import Principal
+from meter.holds.hold import HoldAnswer, HoldRequest
+from meter.identity.keys.key_text import SecretText
+from meter.limits.limits import LimitRule
+from meter.lookups.pending import ReportedGeneration
+from meter.pricing.prices import Model
 
 if TYPE_CHECKING:
     from meter.jwts.verifying import VerifiedIdentity

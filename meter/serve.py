@@ -13,38 +13,38 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.dependencies import ApiDependencies, Issuing, ProviderReports, Readiness
-from meter.background import background
-from meter.catalogue_sync import CatalogueSync
+from meter.api.services import ApiDependencies, Issuing, ProviderReports, Readiness
 from meter.clock import SystemClock
-from meter.collector import spare_long_lived_objects
-from meter.crash_points import crash_points_in
-from meter.credentials import Pepper, SecretText
 from meter.errors import InvalidRequest, StoreUnavailable
-from meter.history import History, Retention
-from meter.ingest.log_files import AccessLogFile
-from meter.jwt_belief import issuer_documents, jwt_verifier, own_issuer
+from meter.history.month_store import HistoryStore
+from meter.history.retention import History, Retention
+from meter.identity.jwt_setup import issuer_documents, jwt_verifier, own_issuer
+from meter.identity.keys.key_text import Pepper, SecretText
+from meter.identity.operator_store import OperatorStore
+from meter.identity.pass_store import PassStore
+from meter.identity.signing_key_store import SigningKeys
+from meter.identity.signing_rotation import SigningRotation
+from meter.ingest.log_file.log_file import AccessLogFile
 from meter.jwts.verifying import JwtVerifier
-from meter.peers import read_networks
-from meter.providers.key_totals import KeyTotals
+from meter.lookups.queue import PostgresLookups
+from meter.network import read_networks
+from meter.postgres.pool import PostgresPool, open_pool
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.process.background import background
+from meter.process.crash_points import crash_points_in
+from meter.process.startup_freeze import spare_long_lived_objects
+from meter.process.stopping import stop_event
+from meter.process.uvicorn_beside import serving
+from meter.providers.catalogue_sync import CatalogueSync
+from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.openrouter.key_totals import KeyTotals
 from meter.providers.report_tags import ReportTags
-from meter.providers.seal import MasterKey
-from meter.reconcile import Reconciler, Reconciliation
+from meter.reconciliation.reconciler import Reconciler, Reconciliation
+from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.sealing import MasterKey
+from meter.serve_settlement import settling
 from meter.settings import MeterSettings, read_secret
-from meter.settling import settling
-from meter.signing_rotation import SigningRotation
-from meter.stopping import stop_event
-from meter.stores.catalogue import PostgresCatalogue
-from meter.stores.history import HistoryStore
-from meter.stores.lookups import PostgresLookups
-from meter.stores.operators import OperatorStore
-from meter.stores.passes import PassStore
-from meter.stores.postgres import PostgresPool, open_pool
-from meter.stores.provider_keys import PostgresProviderKeys
-from meter.stores.reconciliation import ReconciliationStore
-from meter.stores.signing_keys import SigningKeys
-from meter.token_counting import TokenCounter
-from meter.uvicorn_beside import serving
+from meter.settlement.token_counting import TokenCounter
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -216,7 +216,7 @@ async def _api(
         access_log=False,
         log_config=None,
         server_header=False,
-        # Who called is for meter/peers.py to say, which believes proxies of ours only.
+        # Who called is for meter/network.py to say, which believes proxies of ours only.
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=API_STOP_GRACE_S,

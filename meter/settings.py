@@ -7,12 +7,12 @@ from typing import Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from meter.credentials import SecretText
 from meter.errors import InvalidRequest
+from meter.identity.keys.key_text import SecretText
+from meter.identity.passes import DEFAULT_AUDIENCE, DEFAULT_ISSUER_URL
 from meter.jwts.signing import SigningAlgorithm
-from meter.lookup_terms import LookupTerms
-from meter.passes import DEFAULT_AUDIENCE, DEFAULT_ISSUER_URL
-from meter.telemetry import LogFormat
+from meter.lookups.pending import LookupTerms
+from meter.process.telemetry import LogFormat
 
 _CONTAINER_SECRETS: Final = Path("/run/secrets")
 
@@ -103,13 +103,13 @@ class MeterSettings(JwtSettings):
     # How passes are signed, and for how long with one key.
     jwt_algorithm: SigningAlgorithm = "EdDSA"
     signing_key_rotation_days: int = Field(default=30, ge=1, le=365)
-    # For fault tests only: see meter/crash_points.py.
+    # For fault tests only: see meter/process/crash_points.py.
     crash_folder: Path | None = None
     # Whether the provider's reports of finished generations are taken in, and by which token.
     provider_reports: bool = False
     provider_reports_token: SecretStr | None = None
     provider_reports_token_file: Path | None = None
-    # Networks of proxies before us, with commas between: see meter/peers.py.
+    # Networks of proxies before us, with commas between: see meter/network.py.
     trusted_proxies: str = ""
     log_format: LogFormat = "json"
 

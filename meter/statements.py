@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from meter.holds import HoldState
+from meter.holds.hold import HoldState
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ class PolicyDecision:
     """A request that a policy ended, because nothing told what it used.
 
     `charged_picos` was charged then, 0 where the hold was let go; `charge_picos` is what the
-    request comes to now, with all that turned up later. `rule` is that of `meter.policy`; None
-    where nothing was to be charged.
+    request comes to now, with all that turned up later. `rule` is that of
+    `meter.settlement.policy`; None where nothing was to be charged.
     """
 
     hold_id: UUID

@@ -7,17 +7,17 @@ from decimal import Decimal
 
 import asyncpg
 
-from meter.credentials import Pepper, mint
-from meter.holds import HoldPlaced, HoldRequest, new_hold_id
+from meter.holds.hold import HoldPlaced, HoldRequest, new_hold_id
+from meter.holds.hold_store import PostgresHolds
+from meter.identity.keys.key_text import Pepper, mint
+from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
 from meter.ledger.verification import Verification
-from meter.pricing import Estimate
-from meter.stores.catalogue import OfferedModel, PostgresCatalogue
-from meter.stores.holds import PostgresHolds
-from meter.stores.ledger import LedgerStore
-from meter.stores.postgres import PostgresConnection, PostgresPool, acquire
-from meter.stores.verification import VerificationStore
-from meter.usage import Observation, ReportedUsage, Source, TokenCounts
+from meter.ledger.verification_store import VerificationStore
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire
+from meter.pricing.catalogue_store import OfferedModel, PostgresCatalogue
+from meter.pricing.prices import Estimate
+from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.servers import Database
 
 USD = 10**12

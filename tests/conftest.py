@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 
 from tests import servers
-from tollkeeper.stack.postgres import PostgresServer
-from tollkeeper.stack.redis_server import RedisServer
+from tollkeeper.stack.servers.postgres import PostgresServer
+from tollkeeper.stack.servers.redis_server import RedisServer
 
 # gRPC would start its threads anew in every forked child, where its file descriptors are closed
 # already: now and then a server that a test starts dies of it. Read when gRPC is first used.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from authz.decision import LimitStatus
-from authz.limits import LimitAnswer, Taking
+from authz.limits.answer import LimitAnswer, Taking
 from authz.protos.ext_authz_pb2 import (
     Address,
     AttributeContext,
@@ -16,14 +16,14 @@ from authz.protos.ext_authz_pb2 import (
     SocketAddress,
 )
 from authz.request import AuthRequest
-from meter.accounts import Principal
+from meter.accounts.account import Principal
 from meter.clock import Clock
-from meter.credentials import SecretText
 from meter.errors import StoreUnavailable
-from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.holds.hold import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.identity.keys.key_text import SecretText
 from meter.jwts.verifying import Verified, VerifiedIdentity
-from meter.limits import Limit, LimitRule, Rates
-from meter.pricing import Model, Price
+from meter.limits.limits import Limit, LimitRule, Rates
+from meter.pricing.prices import Model, Price
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -10,15 +10,15 @@ from uuid import UUID
 from prometheus_client import CollectorRegistry
 
 from meter.clock import ManualClock
-from meter.crash_points import NoCrashPoints
 from meter.errors import StoreUnavailable
-from meter.ingest.file_chain import rotated_name
-from meter.ingest.file_follower import FileFollower
-from meter.ingest.file_metrics import FileMetrics
-from meter.ingest.file_reader import FileReader
-from meter.log_positions import LogLease, LogPosition
-from meter.undecided import UndecidedRequest
-from meter.usage import Observation
+from meter.holds.abandoned_check import UndecidedRequest
+from meter.ingest.log_file.files import rotated_name
+from meter.ingest.log_file.follower import FileFollower
+from meter.ingest.log_file.metrics import FileMetrics
+from meter.ingest.log_file.position import LogLease, LogPosition
+from meter.ingest.log_file.reader import FileReader
+from meter.process.crash_points import NoCrashPoints
+from meter.usage.usage import Observation
 from tests.log_lines import LATER
 
 SMALL_CHUNK_BYTES = 1500

@@ -16,10 +16,10 @@ from h2.events import (
     TrailersReceived,
 )
 
-from authz.http2.connection import Connection
-from authz.http2.intake import Intake
-from authz.http2.limits import Limits
-from authz.transport import PATH, Answer
+from authz.transports.http2.connection import Connection
+from authz.transports.http2.intake import Intake
+from authz.transports.http2.limits import Limits
+from authz.transports.transport import PATH, Answer
 
 REQUEST_HEADERS = [
     (":method", "POST"),

@@ -10,19 +10,19 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.dependencies import ApiDependencies, Issuing, ReadinessProbe
+from meter.api.services import ApiDependencies, Issuing, ReadinessProbe
 from meter.clock import Clock, SystemClock
-from meter.credentials import SecretText
+from meter.identity.issuer_store import PostgresIssuers
+from meter.identity.keys.key_text import SecretText
+from meter.identity.operator_store import OperatorStore
+from meter.identity.signing_key_store import PublishedKeys, SigningKeys
 from meter.jwts.fetching import DocumentSource, IssuerDocuments
 from meter.jwts.verifying import JwtVerifier, OwnIssuer
-from meter.peers import read_networks
-from meter.providers.seal import MasterKey
-from meter.stores.catalogue import PostgresCatalogue
-from meter.stores.issuers import PostgresIssuers
-from meter.stores.operators import OperatorStore
-from meter.stores.postgres import PostgresPool
-from meter.stores.provider_keys import PostgresProviderKeys
-from meter.stores.signing_keys import PublishedKeys, SigningKeys
+from meter.network import read_networks
+from meter.postgres.pool import PostgresPool
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.providers.key_store import PostgresProviderKeys
+from meter.sealing import MasterKey
 from tests.books import PEPPER
 
 OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from tollkeeper.stack import binaries, postgres, redis_server
-from tollkeeper.stack.children import die_with_parent
-from tollkeeper.stack.privileges import run_as
+from tollkeeper.stack.servers import binaries, postgres, redis_server
+from tollkeeper.stack.servers.privileges import run_as
+from tollkeeper.stack.supervision.children import die_with_parent
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
@@ -118,7 +118,7 @@ def redis_running(root: Path) -> Iterator[redis_server.RedisServer]:
 
 async def make_template(server: postgres.PostgresServer) -> None:
     """A migrated database that every test's database is cloned from."""
-    from meter.stores.migrations import migrate
+    from meter.postgres.migrate import migrate
 
     await postgres.create_roles_and_database(server, TEMPLATE)
     await migrate(server.dsn(postgres.OWNER_ROLE, TEMPLATE))

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from authz.limits import Taking
-from meter.limits import WINDOW_S, Limit, LimitKind
+from authz.limits.answer import Taking
+from meter.limits.limits import WINDOW_S, Limit, LimitKind
 
 
 def requests(per_minute: int, bucket: str = "account:a", is_shadow: bool = False) -> Taking:

@@ -14,7 +14,7 @@ from tollkeeper.errors import CommandError
 from tollkeeper.stack.home import Home, locate
 from tollkeeper.stack.inspection import operator_token
 from tollkeeper.stack.settings import StackSettings, load_settings
-from tollkeeper.stack.status import find_status
+from tollkeeper.stack.supervision.status import find_status
 
 REQUEST_TIMEOUT_S: Final = 30.0
 PAGE_ROWS: Final = 200

@@ -13,7 +13,7 @@ from authz.protos.ext_authz_pb2 import (
     HeaderMap,
     HeaderValue,
 )
-from authz.transport import PATH
+from authz.transports.transport import PATH
 
 OK: Final = 200
 GRPC_OK: Final = 0

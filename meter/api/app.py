@@ -7,26 +7,17 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from meter.api import (
-    api_keys,
+from meter.api import problems
+from meter.api.admin import (
     audit_log,
-    documentation,
-    health,
     holds,
     identities,
     issuers,
-    key_reports,
     ledger,
     limit_rules,
     lookups,
-    models,
-    own,
-    own_keys,
-    passes,
     plans,
     policy_decisions,
-    problems,
-    provider_reports,
     providers,
     reconciliations,
     settlement_conflicts,
@@ -34,18 +25,29 @@ from meter.api import (
     transactions,
     usage,
     users,
+)
+from meter.api.admin import credits as credits_
+from meter.api.bodies import BodyGuard
+from meter.api.keys import of_users as keys_of_users
+from meter.api.keys import own as own_keys
+from meter.api.keys import passes
+from meter.api.observation import ApiMetrics, Observation
+from meter.api.own import account as own_account
+from meter.api.problems import ProblemError
+from meter.api.public import (
+    documentation,
+    health,
+    key_reports,
+    models,
+    provider_reports,
     well_known,
 )
-from meter.api import credits as credits_
-from meter.api.bodies import BodyGuard
-from meter.api.dependencies import ApiDependencies, Books
-from meter.api.observation import ApiMetrics, Observation
-from meter.api.problems import ProblemError
+from meter.api.services import ApiDependencies, Books
 from meter.errors import MeterError
 
 _RESOURCES: Final = (
     users,
-    api_keys,
+    keys_of_users,
     credits_,
     transactions,
     usage,
@@ -61,7 +63,7 @@ _RESOURCES: Final = (
     audit_log,
     provider_reports,
     key_reports,
-    own,
+    own_account,
     own_keys,
     passes,
     identities,

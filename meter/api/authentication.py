@@ -11,12 +11,12 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from meter.accounts import Principal
-from meter.api.dependencies import Books, FromBooks
+from meter.accounts.account import Principal
 from meter.api.problems import ProblemError
-from meter.audit import Actor
+from meter.api.services import Books, FromBooks
+from meter.audit.events import Actor
 from meter.jwts.reading import MAX_JWT_CHARS
-from meter.peers import client_address, is_allowed
+from meter.network import client_address, is_allowed
 from meter.scopes import Scope
 
 MAX_CREDENTIAL_CHARS: Final = MAX_JWT_CHARS

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from meter.api.problems import ProblemError
-from meter.credentials import Pepper
+from meter.identity.keys.key_text import Pepper
 
 MAX_CURSOR_CHARS: Final = 512
 _SIGNATURE_BYTES: Final = 12

@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from meter import top_up
 from meter.errors import (
     Conflict,
     InvalidAmount,
@@ -27,6 +26,7 @@ from meter.errors import (
     Outage,
     SealBroken,
 )
+from meter.ledger import credit as top_up
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1

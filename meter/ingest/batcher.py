@@ -10,8 +10,8 @@ import structlog
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
-from meter.settlement_batch import BatchPlan
-from meter.usage import Observation
+from meter.settlement.plan import BatchPlan
+from meter.usage.usage import Observation
 
 QUEUE_LIMIT: Final = 100_000
 BATCH_LIMIT: Final = 500
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Settlements(Protocol):
-    """Where batches go; `meter.stores.settlements` has the real one."""
+    """Where batches go; `meter.settlement.settlement_store` has the real one."""
 
     async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
         """Settle a batch; raises StoreUnavailable when nothing of it was applied."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from meter.ingest.usage_text import usage_from_fields, usage_from_json
-from meter.usage import Observation, ReportedUsage, Source
+from meter.usage.usage import Observation, ReportedUsage, Source
 
 MAX_GENERATION_ID_CHARS: Final = 200
 # Envoy's word for a reply that is the upstream's own, from its first byte to its last.

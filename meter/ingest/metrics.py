@@ -4,8 +4,8 @@ import collections
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from meter.holds import HoldState
-from meter.settlement_batch import BatchPlan
+from meter.holds.hold import HoldState
+from meter.settlement.plan import BatchPlan
 
 
 class IngestMetrics:

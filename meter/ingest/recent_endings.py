@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from meter.usage import Observation, Source
+from meter.usage.usage import Observation, Source
 
 # Some seconds of the densest traffic that one machine carries, at about 250 bytes each.
 MOST_REMEMBERED: Final = 65_536

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from meter.usage import ReportedUsage, TokenCounts
+from meter.usage.usage import ReportedUsage, TokenCounts
 
 MAX_USAGE_CHARS: Final = 65_536
 # No reply has more tokens than this; a larger number is an error of the provider.

@@ -11,7 +11,7 @@ from typing import Final
 
 from yarl import URL
 
-from meter.accounts import Network
+from meter.accounts.account import Network
 from meter.errors import InvalidRequest
 
 MAX_URL_CHARS: Final = 500

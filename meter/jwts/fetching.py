@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp.abc import AbstractCookieJar
 from yarl import URL
 
-from meter.accounts import Network
+from meter.accounts.account import Network
 from meter.errors import InvalidRequest, IssuerUnavailable, JwtRefused
 from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.reading import read_object

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
-from meter.credentials import SecretText
 from meter.errors import BrokenInvariant
+from meter.identity.keys.key_text import SecretText
 from meter.scopes import Scope
 
 PASS_TYPE: Final = "at+jwt"

@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from meter.errors import BrokenInvariant, InvalidAmount
-from meter.holds import Hold
+from meter.holds.hold import Hold
 from meter.money import MAX_PICOS
 
 _NAMESPACE: Final = UUID("7b6c0f4e-92f1-4d37-9d3c-5d0a6d1f2f55")

@@ -8,8 +8,8 @@ from typing import Any, Final, NoReturn
 
 import aiohttp
 
-from meter.credentials import SecretText
 from meter.errors import InvalidAmount, ProviderUnavailable
+from meter.identity.keys.key_text import SecretText
 from meter.money import picos_from_decimal
 
 # Longer waits are not believed: whoever asks has a backoff of its own.

@@ -22,14 +22,14 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from authz.settings import Settings as AuthzSettings
+from meter.postgres.migrate import migrate
 from meter.settings import MeterSettings, MigrationSettings
-from meter.stores.migrations import migrate
 from tests import servers
 from tollkeeper import envoy_config
 from tollkeeper.commands.envoy import EnvoySettings
 from tollkeeper.commands.health import HealthSettings
-from tollkeeper.stack import binaries
-from tollkeeper.stack.postgres import SUPERUSER, PostgresServer
+from tollkeeper.stack.servers import binaries
+from tollkeeper.stack.servers.postgres import SUPERUSER, PostgresServer
 from tollkeeper.stack.settings import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,10 +7,10 @@ import pytest
 from h2.settings import SettingCodes
 from hpack import Encoder
 
-from authz.http2 import frames
-from authz.http2.connection import DRAIN
-from authz.http2.limits import Limits
-from authz.http2.take_backs import FENCE_AFTER_ANSWERS, TakeBacks
+from authz.transports.http2 import frames
+from authz.transports.http2.connection import DRAIN
+from authz.transports.http2.limits import Limits
+from authz.transports.http2.take_backs import FENCE_AFTER_ANSWERS, TakeBacks
 from tests.http2_peer import REQUEST_HEADERS, Checks, Peer, Wire, grpc_message, open_checks, settle
 
 WINDOW = SettingCodes.INITIAL_WINDOW_SIZE
@@ -555,7 +555,7 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 
 async def test_silence_and_slowness_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authz.http2.connection.TICK_S", 0.02)
+    monkeypatch.setattr("authz.transports.http2.connection.TICK_S", 0.02)
     silent = Wire(open_checks().check, Limits(handshake_timeout_s=0.02))
     await wait_for(lambda: silent.transport.is_closed)
     quick = Limits(handshake_timeout_s=0.02, request_timeout_s=0.05, idle_timeout_s=0.3)
@@ -583,6 +583,6 @@ async def test_a_fault_of_ours_ends_the_connection_and_nothing_else(
 ) -> None:
     wire = Wire(open_checks().check)
     await wire.send(opening())
-    monkeypatch.setattr("authz.http2.headers.HeaderDecoder.decode", lambda *_: 1 / 0)
+    monkeypatch.setattr("authz.transports.http2.headers.HeaderDecoder.decode", lambda *_: 1 / 0)
     await wire.send(whole_call(1))
     assert goaway_code(wire.take()) == frames.INTERNAL_ERROR

@@ -11,9 +11,9 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.http2 import frames
-from authz.http2.headers import HeaderDecoder
-from authz.http2.limits import Limits
+from authz.transports.http2 import frames
+from authz.transports.http2.headers import HeaderDecoder
+from authz.transports.http2.limits import Limits
 from tests.http2_peer import REQUEST_HEADERS, Wire, grpc_message, open_checks, settle
 
 EXAMPLES = 300

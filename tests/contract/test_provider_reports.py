@@ -20,9 +20,9 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from authz.body import Body, apply_edits, edit_body, parse
+from authz.endpoints.body import Body, apply_edits, edit_body, parse
 from meter.api.app import create_app
-from meter.api.dependencies import (
+from meter.api.services import (
     MIN_REPORTS_TOKEN_CHARS,
     ApiDependencies,
     Issuing,
@@ -31,18 +31,18 @@ from meter.api.dependencies import (
     ProviderReports,
 )
 from meter.clock import SystemClock
-from meter.credentials import SecretText
 from meter.errors import InvalidRequest, ProviderUnavailable, StoreUnavailable
-from meter.holds import new_hold_id
+from meter.holds.hold import new_hold_id
+from meter.identity.keys.key_text import SecretText
+from meter.identity.signing_key_store import SigningKeys
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.passes import OwnIssuer
-from meter.lookup_terms import ReportedGeneration
-from meter.providers.generations import fetch_generation
-from meter.providers.key_usage import fetch_key_usage
+from meter.lookups.pending import ReportedGeneration
+from meter.postgres.pool import PostgresPool
+from meter.providers.openrouter.generations import fetch_generation
+from meter.providers.openrouter.key_usage import fetch_key_usage
 from meter.providers.report_tags import ReportTags
 from meter.settings import read_secret
-from meter.stores.postgres import PostgresPool
-from meter.stores.signing_keys import SigningKeys
 from tests.books import PEPPER
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill

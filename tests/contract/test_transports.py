@@ -12,9 +12,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from authz.grpc_aio import GrpcAioTransport
-from authz.http2 import Http2Transport
-from authz.transport import PATH, SERVICE, Answer, Transport
+from authz.transports.grpc_aio import GrpcAioTransport
+from authz.transports.http2 import Http2Transport
+from authz.transports.transport import PATH, SERVICE, Answer, Transport
 
 TRANSPORTS: list[Callable[[], Transport]] = [Http2Transport, GrpcAioTransport]
 WAIT_S = 5.0

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.desk import Desk
 from tests.e2e.running_stack import RunningStack, fresh_environment
 from tollkeeper.stack.home import find_supervisor, locate
-from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 
 @pytest.fixture(scope="session")

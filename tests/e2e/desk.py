@@ -16,7 +16,7 @@ from tests.e2e.raw_http import Reply, send_json
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.servers import run_in_thread
 from tollkeeper.stack.home import locate
-from tollkeeper.stack.postgres import DATABASE, SUPERUSER
+from tollkeeper.stack.servers.postgres import DATABASE, SUPERUSER
 
 MODEL = "openai/gpt-4o-mini"
 TAG = re.compile(rb'"trace":\{"trace_id":"[0-9a-f]{32}"\},')

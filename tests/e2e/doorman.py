@@ -18,8 +18,8 @@ from tests.e2e.raw_http import send
 from tests.e2e.running_stack import wait_until
 from tollkeeper import envoy_config
 from tollkeeper.stack.home import locate
-from tollkeeper.stack.ports import free_port
-from tollkeeper.stack.postgres import DATABASE, SERVICE_ROLE
+from tollkeeper.stack.servers.ports import free_port
+from tollkeeper.stack.servers.postgres import DATABASE, SERVICE_ROLE
 
 ENVOY_FOLDER = envoy_config.TEMPLATE.parent
 EXT_AUTHZ = "envoy.filters.http.ext_authz"

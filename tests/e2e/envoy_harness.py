@@ -21,9 +21,9 @@ import grpc
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 
-from authz.http2 import Http2Transport
 from authz.protos import ext_authz_pb2 as pb
-from authz.transport import Answer
+from authz.transports.http2 import Http2Transport
+from authz.transports.transport import Answer
 from meter.protos import access_log_pb2 as log_pb
 from tollkeeper import envoy_config
 

@@ -20,9 +20,9 @@ import pytest
 
 from tests import servers
 from tests.books import offered
-from tollkeeper.stack.children import die_with_parent
-from tollkeeper.stack.ports import free_port
-from tollkeeper.stack.postgres import PostgresServer
+from tollkeeper.stack.servers.ports import free_port
+from tollkeeper.stack.servers.postgres import PostgresServer
+from tollkeeper.stack.supervision.children import die_with_parent
 
 START_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 60.0
@@ -111,8 +111,8 @@ def cli(
 
 
 async def _fill_catalogue(dsn: str) -> None:
-    from meter.stores.catalogue import PostgresCatalogue
-    from meter.stores.postgres import open_pool
+    from meter.postgres.pool import open_pool
+    from meter.pricing.catalogue_store import PostgresCatalogue
 
     pool = await open_pool(dsn, 1)
     await PostgresCatalogue(pool).save("openrouter", [offered(), offered("acme/free", 0)])

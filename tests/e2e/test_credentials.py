@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from meter.clock import SystemClock
-from meter.credentials import mint
+from meter.identity.keys.key_text import mint
 from meter.jwts.signing import new_signing_key, pass_claims, sign_pass
 from meter.scopes import Scope
 from tests.e2e.desk import Customer, Desk, chat

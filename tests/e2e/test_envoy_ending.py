@@ -26,7 +26,7 @@ from tests.e2e.envoy_harness import (
     start_ingest,
 )
 from tests.e2e.running_stack import fresh_environment
-from tollkeeper.stack.probes import answers_ok
+from tollkeeper.stack.supervision.probes import answers_ok
 
 HOLD_ID = "ab" * 16
 REPLY_AFTER_S = 1.5

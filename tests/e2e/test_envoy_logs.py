@@ -13,7 +13,7 @@ from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 
 from authz.protos import ext_authz_pb2 as pb
-from meter.ingest.wire import response_flags
+from meter.ingest.stream.wire import response_flags
 from meter.protos import access_log_pb2 as log_pb
 from tests.e2e.envoy_harness import NAMESPACE, Gateway, allow, error_json, metadata, running_gateway
 from tests.e2e.test_envoy_usage import STREAM, USAGE, replies, streams

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 import yarl
 
-from authz.body import Body, apply_edits, edit_body, parse
+from authz.endpoints.body import Body, apply_edits, edit_body, parse
 from authz.policy import ACCOUNT_HEADER
 from authz.protos import ext_authz_pb2 as pb
 from authz.request import HEADERS_USED

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from meter.credentials import new_credential_id
+from meter.identity.keys.key_text import new_credential_id
 from tests.e2e.certificates import Authority, client_context
 from tests.e2e.desk import Customer, Desk, chat
 from tests.e2e.doorman import (
@@ -33,7 +33,7 @@ from tests.e2e.doorman import (
 )
 from tests.e2e.raw_http import JSON, Headers, Reply
 from tests.e2e.running_stack import RunningStack
-from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 CHAT = "/v1/chat/completions"
 HOME = "127.0.0.5"

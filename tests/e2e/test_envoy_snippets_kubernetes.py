@@ -32,7 +32,7 @@ from tests.e2e.kubernetes_shapes import PROVIDER, misfits, misfits_of
 from tests.e2e.raw_http import send_json
 from tests.e2e.running_stack import RunningStack
 from tollkeeper.stack.home import locate
-from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 FOLDER = ENVOY_FOLDER / "kubernetes"
 MANAGER = "/default_filter_chain/filters/0/typed_config"

@@ -17,7 +17,7 @@ from tests.e2e.doorman import ENVOY_FOLDER, Doorman, doorman_running
 from tests.e2e.raw_http import Reply, send
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.e2e.test_envoy_snippets import ELSEWHERE, HOME, IDENTITY, echo_running, send_from
-from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 SNIPPETS = ENVOY_FOLDER / "forward-auth"
 SOCKET = "/run/tollkeeper/authz-http.sock"

@@ -15,15 +15,15 @@ import pytest_asyncio
 from aiohttp import web
 
 from authz.protos import ext_authz_pb2 as pb
-from meter.envoy_admin import EnvoyAdmin
 from meter.errors import EnvoyUnavailable, InvalidRequest
-from meter.ingest.file_lines import read_line
-from meter.ingest.file_rotation import Bounds
-from meter.ingest.file_tending import REOPEN_FAILED, STATS, UPTIME, WRITE_FAILED, FileTending
-from meter.ingest.wire import observations_from_message
+from meter.holds.abandoned_check import UndecidedRequest
+from meter.ingest.log_file.envoy_admin import EnvoyAdmin
+from meter.ingest.log_file.lines import read_line
+from meter.ingest.log_file.rotation import Bounds
+from meter.ingest.log_file.tending import REOPEN_FAILED, STATS, UPTIME, WRITE_FAILED, FileTending
+from meter.ingest.stream.wire import observations_from_message
 from meter.protos import access_log_pb2 as log_pb
-from meter.undecided import UndecidedRequest
-from meter.usage import Observation, Source
+from meter.usage.usage import Observation, Source
 from tests.e2e.envoy_harness import Gateway, allow, error_json, running_gateway
 from tests.e2e.test_envoy_usage import USAGE, event, replies, streams
 from tests.file_log import Followed

@@ -7,7 +7,7 @@ import pytest
 
 from bench.access.campaign import CONNECTIONS, Measured, Target, run_campaign
 from tests.e2e.running_stack import RunningStack, fresh_environment
-from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 REVOCATIONS = 200
 SECONDS = 30.0

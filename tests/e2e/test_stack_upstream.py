@@ -13,9 +13,9 @@ import pytest
 
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.servers import run_in_thread
-from tollkeeper.stack.children import die_with_parent
-from tollkeeper.stack.ports import free_port
-from tollkeeper.stack.probes import answers_ok, http
+from tollkeeper.stack.servers.ports import free_port
+from tollkeeper.stack.supervision.children import die_with_parent
+from tollkeeper.stack.supervision.probes import answers_ok, http
 
 KEY = "sk-or-planted-0123456789"
 

@@ -19,7 +19,7 @@ from tests.e2e.desk import MODEL, Customer, Desk, chat
 from tests.e2e.first_bytes import Line
 from tests.e2e.raw_http import JSON, Reply, send
 from tests.e2e.running_stack import wait_until
-from tollkeeper.stack.ports import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 PAIRS = 60
 WARM_UP_PAIRS = 10

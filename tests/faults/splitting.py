@@ -16,13 +16,13 @@ from uuid import UUID
 from aiohttp import web
 
 from authz.protos import ext_authz_pb2 as pb
-from meter.holds import Hold, HoldState
-from meter.ingest.file_lines import read_line
-from meter.ingest.wire import observations_from_message
-from meter.pricing import Price
+from meter.holds.hold import Hold, HoldState
+from meter.ingest.log_file.lines import read_line
+from meter.ingest.stream.wire import observations_from_message
+from meter.pricing.prices import Price
 from meter.protos import access_log_pb2 as log_pb
-from meter.settle import Outcome, settle
-from meter.usage import Observation, Source
+from meter.settlement.outcome import Outcome, settle
+from meter.usage.usage import Observation, Source
 from tests.e2e.envoy_harness import Gateway, allow
 
 CLIENTS = 32

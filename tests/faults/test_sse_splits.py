@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from chaos.stack import ChaosStack
-from meter.settle import PriceSource, Settled, Unknown, UnknownReason
-from meter.usage import TokenCounts
+from meter.settlement.outcome import PriceSource, Settled, Unknown, UnknownReason
+from meter.usage.usage import TokenCounts
 from tests.e2e.envoy_harness import running_gateway
 from tests.faults.auditor import Auditor, Expected
 from tests.faults.departures import CREDIT_PICOS, Stage, listeners

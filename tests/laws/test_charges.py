@@ -8,13 +8,13 @@ from uuid import UUID
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from meter.booking import book_settlement
-from meter.holds import Hold, HoldState
+from meter.holds.hold import Hold, HoldState
 from meter.money import DECIMAL_PLACES
-from meter.pricing import Demand, Estimate, Model, Price, catalogue_cost, estimate
-from meter.settle import PriceSource, Released, Settled, Unknown, settle
-from meter.settlement_batch import HoldOnRecord, plan_batch
-from meter.usage import Observation, ReportedUsage, TokenCounts
+from meter.pricing.prices import Demand, Estimate, Model, Price, catalogue_cost, estimate
+from meter.settlement.booking import book_settlement
+from meter.settlement.outcome import PriceSource, Released, Settled, Unknown, settle
+from meter.settlement.plan import HoldOnRecord, plan_batch
+from meter.usage.usage import Observation, ReportedUsage, TokenCounts
 from tests.books import observed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

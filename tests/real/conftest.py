@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest_asyncio
 
-from meter.stores.postgres import KEYED_SESSION, open_pool
+from meter.postgres.pool import KEYED_SESSION, open_pool
 from tests.books import Books
 from tests.meter_api import MeterApi, admit_operator, meter_api
 from tests.servers import Database

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from meter.api.key_reports import ANSWER_AFTER_S, MOST_REPORTS_AT_ONCE
-from meter.credentials import mint
+from meter.api.public.key_reports import ANSWER_AFTER_S, MOST_REPORTS_AT_ONCE
+from meter.identity.keys.key_text import mint
 from tests.books import Books
 from tests.meter_api import ADMIN, MeterApi, admit_operator, meter_api
 
@@ -125,7 +125,7 @@ async def test_a_secret_that_was_rotated_out_says_nothing_any_more(api: MeterApi
 async def test_a_flood_of_reports_is_bounded(
     api: MeterApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meter.api.key_reports.ANSWER_AFTER_S", 0.5)
+    monkeypatch.setattr("meter.api.public.key_reports.ANSWER_AFTER_S", 0.5)
     answers = await asyncio.gather(
         *(api.anybody.post(REPORTS, json={"key": "x"}) for _ in range(MOST_REPORTS_AT_ONCE + 5))
     )

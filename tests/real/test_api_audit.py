@@ -6,14 +6,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from meter.audit import Actor
-from meter.credentials import mint
-from meter.keys import KeyTerms
+from meter.accounts.account_store import AccountStore
+from meter.audit.events import Actor
+from meter.identity.keys.key_rights import Administrator
+from meter.identity.keys.key_store import CredentialStore
+from meter.identity.keys.key_terms import KeyTerms
+from meter.identity.keys.key_text import mint
+from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
-from meter.self_service import Administrator
-from meter.stores.accounts import AccountStore
-from meter.stores.credentials import CredentialStore
-from meter.stores.ledger import LedgerStore
 from tests.books import PEPPER, USD, Books, refused_by_database
 from tests.meter_api import ADMIN, MeterApi, every_page
 

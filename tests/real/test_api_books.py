@@ -4,9 +4,9 @@ from typing import Any
 
 import asyncpg
 
-from meter.stores.catalogue import PostgresCatalogue
-from meter.stores.settlements import PostgresSettlements
-from meter.stores.verification import _INVARIANTS, check_books
+from meter.ledger.verification_store import _INVARIANTS, check_books
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.settlement.settlement_store import PostgresSettlements
 from tests.books import (
     MODEL,
     USD,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meter.api.dependencies import Readiness
-from meter.credentials import SecretText
-from meter.stores.operators import OperatorStore
-from meter.stores.postgres import open_pool
+from meter.api.services import Readiness
+from meter.identity.keys.key_text import SecretText
+from meter.identity.operator_store import OperatorStore
+from meter.postgres.pool import open_pool
 from tests.books import Books
 from tests.meter_api import ADMIN, OPERATOR_TOKEN, MeterApi, admit_operator, meter_api
 
@@ -279,7 +279,7 @@ async def test_a_fault_is_500_without_its_reason(
     async def fail(*_: object) -> None:
         raise RuntimeError("planted-detail")
 
-    monkeypatch.setattr("meter.stores.plans.PlanStore.list_all", fail)
+    monkeypatch.setattr("meter.accounts.plan_store.PlanStore.list_all", fail)
     answer = await api.operator.get(f"{ADMIN}/plans")
     assert_problem(answer, 500, "internal_error")
     assert "planted-detail" not in answer.text

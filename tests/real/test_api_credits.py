@@ -101,7 +101,7 @@ async def test_what_is_held_cannot_be_taken_away(api: MeterApi, books: Books) ->
 
 
 async def test_credit_ends_an_overdraft_as_far_as_it_goes(api: MeterApi, books: Books) -> None:
-    from meter.stores.settlements import PostgresSettlements
+    from meter.settlement.settlement_store import PostgresSettlements
 
     payer = await books.payer("ada", USD)
     hold_id = await books.held(payer, USD)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from meter.credentials import parse
-from meter.stores.settlements import PostgresSettlements
+from meter.identity.keys.key_text import parse
+from meter.settlement.settlement_store import PostgresSettlements
 from tests.books import MODEL, USD, Books, Payer, observed
 from tests.meter_api import ADMIN, MeterApi, every_page
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from meter.credentials import parse
+from meter.identity.keys.key_text import parse
 from tests.meter_api import ADMIN, MeterApi, every_page
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from meter.limits import AppliesTo, CountedPer
-from meter.stores.limit_rules import MOST_LIMIT_RULES, LimitRuleStore
+from meter.limits.limits import AppliesTo, CountedPer
+from meter.limits.rule_store import MOST_LIMIT_RULES, LimitRuleStore
 from tests.meter_api import ADMIN, MeterApi
 
 LIMITS = f"{ADMIN}/limits"

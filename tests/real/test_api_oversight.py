@@ -1,8 +1,8 @@
 """What administrators look after through the meter API: policy, conflicts, look-ups, drift."""
 
-from meter.policy import PolicyDecision, Rule, Verdict
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import Source
+from meter.settlement.policy import PolicyDecision, Rule, Verdict
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Source
 from tests.books import USD, Books, observed, without_protection
 from tests.meter_api import ADMIN, MeterApi, every_page
 from tests.servers import Database

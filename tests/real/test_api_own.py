@@ -4,8 +4,8 @@ import asyncio
 import uuid
 from datetime import UTC, datetime
 
-from meter.credentials import mint
-from meter.stores.settlements import PostgresSettlements
+from meter.identity.keys.key_text import mint
+from meter.settlement.settlement_store import PostgresSettlements
 from tests.books import MODEL, USD, Books, Payer, observed
 from tests.meter_api import ADMIN, OPERATOR_TOKEN, MeterApi, every_page
 

@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import asyncpg
 import pytest
@@ -10,20 +11,24 @@ from prometheus_client import CollectorRegistry
 
 from meter.clock import SystemClock
 from meter.errors import ProviderUnavailable, StoreUnavailable
-from meter.history import History, Retention, months_before
+from meter.history.month_store import HistoryStore
+from meter.history.retention import History, Retention, months_before
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
+from meter.ledger.append import write_postings
 from meter.ledger.postings import credit
-from meter.lookup_terms import LookupTerms, ReportedGeneration
-from meter.stores import postgres
-from meter.stores.history import HistoryStore
-from meter.stores.ledger_writes import write_postings
-from meter.stores.postgres import KEYED_SESSION, acquire, open_pool, query
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import ReportedUsage, Source
+from meter.lookups.pending import LookupTerms, ReportedGeneration
+from meter.postgres import pool as postgres
+from meter.postgres.pool import KEYED_SESSION, acquire, open_pool, queries
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import ReportedUsage, Source
 from tests.books import USD, Books, observed, without_protection
 from tests.real.test_lookups import AT_ONCE, NO_PATIENCE, Desk, Provider
 from tests.servers import Database
+
+_QUERIES: Final = queries("meter.ledger")
+_LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
+_MOVE_BALANCE: Final = _QUERIES["move_balance"]
 
 PARENTS = ("ended_holds", "usage_records", "postings", "entries", "ledger_batches")
 Owner = asyncpg.Connection
@@ -183,11 +188,11 @@ async def test_a_meter_that_is_stopped_in_a_transaction_lets_the_others_settle(
 
     async def sleep_with_the_head() -> None:
         async with acquire(stopped) as connection, connection.transaction():
-            await connection.execute(query("lock_ledger"))
+            await connection.execute(_LOCK_LEDGER)
             while await books.state(hold_id) == "open":
                 with contextlib.suppress(StoreUnavailable):
                     await PostgresSettlements(books.pool).settle([observed(hold_id, "0.5")])
-            await connection.execute(query("lock_ledger"))
+            await connection.execute(_LOCK_LEDGER)
 
     with pytest.raises(StoreUnavailable):
         await sleep_with_the_head()
@@ -249,7 +254,7 @@ async def test_credit_that_is_added_to_a_sealed_month_shows(
     given = replace(credit("alice", "k", USD, "paid"), booked_at=at)
     async with acquire(books.pool) as connection, connection.transaction():
         await write_postings(connection, [given])
-        await connection.execute(query("move_balance"), "alice", USD)
+        await connection.execute(_MOVE_BALANCE, "alice", USD)
     await tend(books, 2)
     assert (await books.verified()).is_ok
     await without_protection(

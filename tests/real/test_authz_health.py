@@ -16,7 +16,7 @@ from authz.health import ComponentHealth, HealthServer
 from authz.protos.ext_authz_pb2 import CheckResponse
 from authz.request import AuthRequest
 from authz.settings import Settings
-from meter.credentials import mint
+from meter.identity.keys.key_text import mint
 from tests.fakes import to_check
 
 OK = ComponentHealth("ok", True)

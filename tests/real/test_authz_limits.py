@@ -12,17 +12,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from authz.limits import LimitAnswer, Taking
-from authz.local_limits import LocalLimiter
+from authz.limits.answer import LimitAnswer, Taking
+from authz.limits.local_limiter import LocalLimiter
+from authz.limits.redis_limiter import GUARDED_S, RedisLimiter
 from authz.metrics import Metrics
-from authz.redis_limits import GUARDED_S, RedisLimiter
 from meter.clock import ManualClock, SystemClock
-from meter.limits import Limit, LimitKind, TokenUse
-from meter.stores.limit_windows import RedisLimitWindows, connect
+from meter.limits.limits import Limit, LimitKind, TokenUse
+from meter.limits.redis_windows import RedisLimitWindows, connect
 from tests import servers
 from tests.fakes import EPOCH
 from tests.windows import Oracle, requests, tokens
-from tollkeeper.stack import binaries, redis_server
+from tollkeeper.stack.servers import binaries, redis_server
 
 TIMEOUT_S = 0.5
 
@@ -59,7 +59,7 @@ async def until_restored(limiter: RedisLimiter) -> None:
 
 @pytest.fixture
 def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authz.redis_limits.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("authz.limits.redis_limiter.PROBE_INTERVAL_S", 0.02)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 60])
@@ -294,7 +294,7 @@ async def test_late_answers_are_never_taken_for_others(
 async def test_a_long_queue_is_answered_here(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authz.redis_limits.WAITING_LIMIT", 3)
+    monkeypatch.setattr("authz.limits.redis_limiter.WAITING_LIMIT", 3)
     assert await admitted(limiter, 20, 20) == 13
     assert not limiter.is_degraded
     # What was admitted here was told to Redis, and not kept for its next outage.

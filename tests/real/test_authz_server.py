@@ -18,11 +18,11 @@ import pytest
 
 from authz.protos.ext_authz_pb2 import CheckResponse
 from authz.request import AuthRequest
-from authz.transport import PATH
-from meter.credentials import MintedKey, Pepper, SecretText, mint
-from meter.providers.seal import MasterKey
-from meter.stores.postgres import open_pool
-from meter.stores.provider_keys import PostgresProviderKeys
+from authz.transports.transport import PATH
+from meter.identity.keys.key_text import MintedKey, Pepper, SecretText, mint
+from meter.postgres.pool import open_pool
+from meter.providers.key_store import PostgresProviderKeys
+from meter.sealing import MasterKey
 from tests.books import add_key
 from tests.fakes import to_check
 from tests.servers import Database

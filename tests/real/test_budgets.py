@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meter.holds import HoldAnswer, HoldPlaced, HoldRefused, Refusal
-from meter.stores.holds import PostgresHolds
-from meter.stores.settlements import PostgresSettlements
+from meter.holds.hold import HoldAnswer, HoldPlaced, HoldRefused, Refusal
+from meter.holds.hold_store import PostgresHolds
+from meter.settlement.settlement_store import PostgresSettlements
 from tests.books import LIFETIME, USD, Books, Payer, observed
 
 PERIODS = ("day", "week", "month", "total")

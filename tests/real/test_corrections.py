@@ -5,12 +5,12 @@ import uuid
 
 import pytest
 
-from meter.holds import HoldPlaced, HoldRefused, Refusal
+from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
+from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
-from meter.policy import PolicyDecision, Rule, Verdict
-from meter.stores.ledger import LedgerStore
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import Source
+from meter.settlement.policy import PolicyDecision, Rule, Verdict
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Source
 from tests.books import USD, Books, Payer, observed
 
 CENT = USD // 100

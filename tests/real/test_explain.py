@@ -10,27 +10,27 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from authz.authenticate import Authenticator
+from authz.callers.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot
-from authz.counting import Limits
 from authz.decide import Decider, Terms
 from authz.decision import Deny
-from authz.explain import Explainer
-from authz.explanation import Explanation, Outcome, Verdict
-from authz.limits import LimitAnswer, Taking
-from authz.local_limits import LocalLimiter
+from authz.explain.explainer import Explainer
+from authz.explain.explanation import Explanation, Outcome, Verdict
+from authz.limits.answer import LimitAnswer, Taking
+from authz.limits.counting import Limits
+from authz.limits.local_limiter import LocalLimiter
+from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
-from authz.redis_limits import RedisLimiter
 from authz.request import AuthRequest
 from meter.clock import SystemClock
-from meter.credentials import mint
-from meter.identify import Identifier
+from meter.identity.credential_resolver import Identifier
+from meter.identity.keys.key_text import mint
+from meter.identity.principal_store import PostgresPrincipals
 from meter.jwts.verified import Examination, Verified, VerifiedIdentity, VerifiedPass
-from meter.limits import AppliesTo, CountedPer, Limit, LimitRule
+from meter.limits.limits import AppliesTo, CountedPer, Limit, LimitRule
+from meter.limits.redis_windows import connect
+from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.scopes import Scope
-from meter.stores.catalogue import PostgresCatalogue
-from meter.stores.limit_windows import connect
-from meter.stores.principals import PostgresPrincipals
 from tests.books import MODEL, PEPPER, USD, Books, Payer
 from tests.fakes import FakeLimitRules, FakeProviderKeys
 

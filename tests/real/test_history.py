@@ -10,15 +10,15 @@ from prometheus_client import CollectorRegistry
 
 from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
-from meter.history import History, Retention, months_before
-from meter.policy import PolicyDecision, Rule, Verdict
-from meter.reconcile import NoProviderTotals, Reconciler
-from meter.stores.history import HistoryStore
-from meter.stores.postgres import KEYED_SESSION, acquire, open_pool
-from meter.stores.reconciliation import ReconciliationStore
-from meter.stores.settlements import PostgresSettlements
-from meter.stores.verification import check_books, snapshot
-from meter.usage import Source
+from meter.history.month_store import HistoryStore
+from meter.history.retention import History, Retention, months_before
+from meter.ledger.verification_store import check_books, snapshot
+from meter.postgres.pool import KEYED_SESSION, acquire, open_pool
+from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
+from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.settlement.policy import PolicyDecision, Rule, Verdict
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Source
 from tests.books import USD, Books, observed
 from tests.meter_api import ADMIN, MeterApi
 from tests.servers import Database

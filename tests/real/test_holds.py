@@ -6,13 +6,13 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from meter.audit import Actor
+from meter.audit.events import Actor
 from meter.errors import StoreUnavailable
-from meter.holds import HoldPlaced, HoldRefused, Refusal
-from meter.self_service import Administrator
-from meter.stores.credentials import CredentialStore
-from meter.stores.holds import PostgresHolds
-from meter.stores.postgres import open_pool
+from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
+from meter.holds.hold_store import PostgresHolds
+from meter.identity.keys.key_rights import Administrator
+from meter.identity.keys.key_store import CredentialStore
+from meter.postgres.pool import open_pool
 from tests.books import LIFETIME, PEPPER, PROTECTED, USD, Books, refused_by_database
 
 

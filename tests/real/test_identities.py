@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from meter.errors import IssuerUnavailable
+from meter.identity.first_sight import account_id_for, stored_subject
+from meter.identity.principal_store import PostgresPrincipals
 from meter.jwts.verifying import VerifiedIdentity
 from meter.scopes import Scope
-from meter.stores.identities import account_id_for, stored_subject
-from meter.stores.principals import PostgresPrincipals
 from tests.books import Books
 from tests.jwts import signer
 from tests.meter_api import ADMIN, MeterApi, meter_api

@@ -3,7 +3,7 @@
 import pytest
 
 from meter.errors import StoreUnavailable
-from meter.stores.postgres import KeptConnection
+from meter.postgres.pool import KeptConnection
 from tests.books import Books
 
 

@@ -8,13 +8,13 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from meter.credentials import SecretText
-from meter.drift import ProviderTotal
 from meter.errors import ProviderUnavailable
-from meter.providers.key_totals import KeyTotals
-from meter.providers.openrouter import PROVIDER
-from meter.providers.seal import MasterKey
-from meter.stores.provider_keys import SYSTEM_OWNER, PostgresProviderKeys
+from meter.identity.keys.key_text import SecretText
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+from meter.providers.openrouter.catalogue import PROVIDER
+from meter.providers.openrouter.key_totals import KeyTotals
+from meter.reconciliation.drift import ProviderTotal
+from meter.sealing import MasterKey
 from tests.books import Books
 
 FIRST = "sk-or-v1-first-key-of-the-tests"

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from authz.limits import NEVER
+from authz.limits.answer import NEVER
 from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
-from meter.limits import LimitKind, TokenUse, key_of
-from meter.stores.limit_windows import (
+from meter.limits.limits import LimitKind, TokenUse, key_of
+from meter.limits.redis_windows import (
     BORN_KEY,
     LimitScript,
     RedisLimitWindows,

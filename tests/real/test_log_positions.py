@@ -9,12 +9,12 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from meter.clock import SystemClock
-from meter.crash_points import NoCrashPoints
-from meter.ingest.file_metrics import FileMetrics
-from meter.ingest.log_files import AccessLogFile
-from meter.log_positions import LogPosition
-from meter.stores.log_positions import PostgresLogPositions
-from meter.stores.postgres import KEYED_SESSION, PostgresPool, open_pool
+from meter.ingest.log_file.log_file import AccessLogFile
+from meter.ingest.log_file.metrics import FileMetrics
+from meter.ingest.log_file.position import LogPosition
+from meter.ingest.log_file.position_store import PostgresLogPositions
+from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
+from meter.process.crash_points import NoCrashPoints
 from tests.file_log import Settled
 from tests.log_lines import line
 from tests.servers import Database

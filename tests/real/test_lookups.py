@@ -11,17 +11,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from meter.clock import ManualClock
-from meter.crash_points import NoCrashPoints
 from meter.errors import ProviderUnavailable
-from meter.holds import HoldPlaced
+from meter.holds.hold import HoldPlaced
+from meter.holds.sweep_store import PostgresSweeping
 from meter.ingest.metrics import IngestMetrics
-from meter.lookup import LookupMetrics, LookupWorker
-from meter.lookup_terms import LookupTerms, ReportedGeneration
-from meter.stores.lookups import PostgresLookups
-from meter.stores.settlements import PostgresSettlements
-from meter.stores.sweeping import PostgresSweeping
-from meter.stores.verification import VerificationStore
-from meter.usage import ReportedUsage, TokenCounts
+from meter.ledger.verification_store import VerificationStore
+from meter.lookups.pending import LookupTerms, ReportedGeneration
+from meter.lookups.queue import PostgresLookups
+from meter.lookups.worker import LookupMetrics, LookupWorker
+from meter.process.crash_points import NoCrashPoints
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import ReportedUsage, TokenCounts
 from tests.books import USD, Books, Payer, observed
 
 AT_ONCE = LookupTerms(timedelta(0), timedelta(hours=1))

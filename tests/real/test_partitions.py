@@ -6,10 +6,10 @@ from datetime import UTC, date, datetime
 import asyncpg
 import pytest
 
+from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
-from meter.stores.ledger import LedgerStore
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import Source
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Source
 from tests.books import PROTECTED, USD, Books, observed, refused_by_database, without_protection
 from tests.servers import Database
 

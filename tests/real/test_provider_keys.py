@@ -2,10 +2,10 @@
 
 import pytest
 
-from meter.credentials import SecretText
 from meter.errors import InvalidRequest, SealBroken
-from meter.providers.seal import MasterKey
-from meter.stores.provider_keys import SYSTEM_OWNER, PostgresProviderKeys
+from meter.identity.keys.key_text import SecretText
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+from meter.sealing import MasterKey
 from tests.books import Books
 
 KEY = SecretText("sk-or-test-0123456789abcdef")

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from meter.drift import ProviderTotal, Report
 from meter.errors import Conflict, ProviderUnavailable
-from meter.policy import PolicyDecision, Rule, Verdict
-from meter.reconcile import Reconciler, Reconciliation
-from meter.stores.reconciliation import ReconciliationStore
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import Source
+from meter.reconciliation.drift import ProviderTotal, Report
+from meter.reconciliation.reconciler import Reconciler, Reconciliation
+from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.settlement.policy import PolicyDecision, Rule, Verdict
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Source
 from tests.books import USD, Books, observed, without_protection
 from tests.servers import Database
 

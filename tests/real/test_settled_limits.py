@@ -6,15 +6,15 @@ from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
-from authz.local_limits import LocalLimiter
+from authz.limits.local_limiter import LocalLimiter
+from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
-from authz.redis_limits import RedisLimiter
-from meter.background import background
 from meter.clock import SystemClock
-from meter.holds import CountedTokens, HoldPlaced
-from meter.stores.limit_windows import RedisLimitWindows, connect
-from meter.stores.settlements import PostgresSettlements
-from meter.token_counting import CountingSettlements, TokenCounter
+from meter.holds.hold import CountedTokens, HoldPlaced
+from meter.limits.redis_windows import RedisLimitWindows, connect
+from meter.process.background import background
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.token_counting import CountingSettlements, TokenCounter
 from tests.books import USD, Books, Payer, observed
 from tests.windows import tokens
 

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from meter.stores.settlements import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlements
 from tests.books import USD, Books, observed
 
 

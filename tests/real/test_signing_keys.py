@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
-from meter.audit import Actor
+from meter.audit.events import Actor
 from meter.clock import ManualClock
 from meter.errors import NotFound, SealBroken
-from meter.passes import MAX_PASS_LIFETIME_S
-from meter.providers.seal import MasterKey, SealContext, SigningKeyContext
-from meter.signing_rotation import SigningRotation
-from meter.stores.passes import PassStore
-from meter.stores.signing_keys import PUBLISH_AHEAD, STAYS_PUBLISHED, PublishedKeys, SigningKeys
+from meter.identity.pass_store import PassStore
+from meter.identity.passes import MAX_PASS_LIFETIME_S
+from meter.identity.signing_key_store import (
+    PUBLISH_AHEAD,
+    STAYS_PUBLISHED,
+    PublishedKeys,
+    SigningKeys,
+)
+from meter.identity.signing_rotation import SigningRotation
+from meter.sealing import MasterKey, SealContext, SigningKeyContext
 from tests.books import Books
 from tests.meter_api import ADMIN, MeterApi
 

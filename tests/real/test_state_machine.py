@@ -9,17 +9,17 @@ from uuid import UUID
 
 import pytest
 
-from meter.crash_points import NoCrashPoints
 from meter.errors import Conflict
-from meter.holds import HoldAnswer, HoldEnding, HoldRequest, HoldState
+from meter.holds.hold import HoldAnswer, HoldEnding, HoldRequest, HoldState
+from meter.holds.sweep_store import PostgresSweeping
+from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import Posting
-from meter.lookup_terms import LookupTerms, ReportedGeneration
-from meter.policy import PolicyDecision
-from meter.stores.ledger import LedgerStore
-from meter.stores.lookups import PostgresLookups
-from meter.stores.settlements import PostgresSettlements
-from meter.stores.sweeping import PostgresSweeping
-from meter.usage import Observation
+from meter.lookups.pending import LookupTerms, ReportedGeneration
+from meter.lookups.queue import PostgresLookups
+from meter.process.crash_points import NoCrashPoints
+from meter.settlement.policy import PolicyDecision
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Observation
 from tests.books import MODEL, Books, Payer
 from tests.laws.state_machine.memory import MemoryBooks
 from tests.laws.state_machine.world import ACCOUNTS, World

@@ -11,17 +11,17 @@ import pytest
 import pytest_asyncio
 
 from meter.errors import Conflict
+from meter.holds.hold_store import PostgresHolds
+from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import Posting, credit
-from meter.stores.holds import PostgresHolds
-from meter.stores.ledger import LedgerStore
-from meter.stores.migrations import migrate
-from meter.stores.postgres import KEYED_SESSION, open_pool
-from meter.stores.settlements import PostgresSettlements
-from meter.usage import Source
+from meter.postgres.migrate import migrate
+from meter.postgres.pool import KEYED_SESSION, open_pool
+from meter.settlement.settlement_store import PostgresSettlements
+from meter.usage.usage import Source
 from tests.books import LIFETIME, MODEL, USD, Books, observed
 from tests.servers import drop_named
-from tollkeeper.stack import postgres
-from tollkeeper.stack.postgres import PostgresServer
+from tollkeeper.stack.servers import postgres
+from tollkeeper.stack.servers.postgres import PostgresServer
 
 FIRST = "0001_initial.sql"
 CENT = USD // 100
@@ -138,7 +138,7 @@ async def fill(owner: Owner) -> None:
 
 
 async def apply_first(owner: Owner) -> None:
-    text = (resources.files("meter.migrations") / FIRST).read_text(encoding="utf-8")
+    text = (resources.files("meter.postgres.migrations") / FIRST).read_text(encoding="utf-8")
     await owner.execute(text)
     await owner.execute(
         "CREATE TABLE schema_migrations (name text PRIMARY KEY, checksum text NOT NULL,"

@@ -8,17 +8,17 @@ from itertools import pairwise
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz.authenticate import Authenticator, presented_credential
+from authz.callers.authenticate import Authenticator, presented_credential
+from authz.callers.principal_cache import PrincipalCache
 from authz.decision import Deny, Reason
 from authz.metrics import Metrics
 from authz.policy import DEFAULT_POLICY, RoutePolicy
-from authz.principals import PrincipalCache
 from authz.request import AuthRequest
-from meter.accounts import Principal
+from meter.accounts.account import Principal
 from meter.clock import ManualClock
-from meter.credentials import Pepper, mint
 from meter.errors import StoreUnavailable
-from meter.identify import Identifier
+from meter.identity.credential_resolver import Identifier
+from meter.identity.keys.key_text import Pepper, mint
 from meter.jwts.verifying import VerifiedIdentity, VerifiedPass
 from meter.scopes import Scope
 from tests.fakes import EPOCH, FakeJwts, FakePrincipals, principal

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.body import MAX_MEMBERS, MAX_SEPARATORS, Body, apply_edits, edit_body, parse, read_body
 from authz.decision import Deny, Reason
+from authz.endpoints.body import (
+    MAX_MEMBERS,
+    MAX_SEPARATORS,
+    Body,
+    apply_edits,
+    edit_body,
+    parse,
+    read_body,
+)
 from authz.request import AuthRequest
 
 MAX_BYTES = 1_000

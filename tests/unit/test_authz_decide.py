@@ -13,28 +13,28 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz import wire
-from authz.authenticate import Authenticator
-from authz.body import apply_edits
+from authz.callers.authenticate import Authenticator
+from authz.callers.last_uses import LastUses
+from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
-from authz.counting import Limits
 from authz.decide import ENDPOINTS, DeadlinePassed, Decider, Terms
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, Reason
-from authz.last_uses import LastUses
-from authz.limits import LimitAnswer
+from authz.endpoints.body import apply_edits
+from authz.limits.answer import LimitAnswer
+from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import RouteMisconfigured
-from authz.principals import PrincipalCache
 from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from authz.request import AuthRequest
 from authz.service import CheckService
-from meter.accounts import Principal
+from authz.transports import wire
+from meter.accounts.account import Principal
 from meter.clock import ManualClock
-from meter.credentials import Pepper, mint
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.holds import Refusal
-from meter.identify import Identifier
-from meter.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
+from meter.holds.hold import Refusal
+from meter.identity.credential_resolver import Identifier
+from meter.identity.keys.key_text import Pepper, mint
+from meter.limits.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
 from meter.providers.report_tags import ReportTags
 from meter.scopes import Scope
 from tests.fakes import (

@@ -7,12 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.body import Body, parse
 from authz.decision import Deny, Reason
-from authz.demand import IMAGE_TOKENS, MAX_TOKENS_NAMED, WHOLE_CONTEXT_TOKENS, bound_demand
+from authz.endpoints.body import Body, parse
+from authz.endpoints.demand import (
+    IMAGE_TOKENS,
+    MAX_TOKENS_NAMED,
+    WHOLE_CONTEXT_TOKENS,
+    bound_demand,
+)
 from meter.money import MAX_PICOS, add_markup
-from meter.pricing import PROMPT_OVERHEAD_TOKENS, Demand, catalogue_cost, estimate
-from meter.usage import TokenCounts
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, catalogue_cost, estimate
+from meter.usage.usage import TokenCounts
 from tests.fakes import model
 
 PICTURE = "data:image/png;base64," + "A" * 5_000

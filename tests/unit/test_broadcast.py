@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meter.errors import InvalidRequest
-from meter.providers.broadcast import MAX_SPANS, Report, read_reports
+from meter.providers.openrouter.broadcast import MAX_SPANS, Report, read_reports
 
 TAG = "0123456789abcdef" * 2
 OTHER = "f" * 32

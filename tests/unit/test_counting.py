@@ -3,13 +3,13 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz.counting import Limits
 from authz.decision import Deny
+from authz.limits.counting import Limits
 from authz.metrics import Metrics
-from meter.accounts import Principal
+from meter.accounts.account import Principal
 from meter.clock import ManualClock
-from meter.limits import LimitKind, Rates
-from meter.pricing import PROMPT_OVERHEAD_TOKENS, Demand
+from meter.limits.limits import LimitKind, Rates
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand
 from tests.fakes import EPOCH, FakeLimiter, FakeLimitRules, model
 
 BODY_BYTES = 400

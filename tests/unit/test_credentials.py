@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.credentials import KEY_CHARS, Pepper, mint, parse
+from meter.identity.keys.key_text import KEY_CHARS, Pepper, mint, parse
 
 PEPPER = Pepper.from_master_key(b"k" * 32)
 

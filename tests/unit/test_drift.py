@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.drift import (
+from meter.reconciliation.drift import (
     ROUNDING_PICOS,
     LedgerCost,
     Outside,

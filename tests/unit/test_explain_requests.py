@@ -9,8 +9,15 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz.explain_requests import NotARequest, read_request
-from authz.explanation import ClientAnswer, Explanation, Outcome, Phase, PhaseReport, Verdict
+from authz.explain.explanation import (
+    ClientAnswer,
+    Explanation,
+    Outcome,
+    Phase,
+    PhaseReport,
+    Verdict,
+)
+from authz.explain.requests import NotARequest, read_request
 from authz.health import HealthServer
 from authz.request import AuthRequest
 

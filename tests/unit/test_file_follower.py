@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from meter.errors import StoreUnavailable
-from meter.log_positions import LogPosition
-from meter.usage import Observation
+from meter.ingest.log_file.position import LogPosition
+from meter.usage.usage import Observation
 from tests.file_log import SMALL_LINE_BYTES, Followed
 from tests.log_lines import LATER, line, undecided
 
@@ -138,7 +138,7 @@ async def test_the_lease_is_renewed_while_the_books_are_slow(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else two meters would take it from one another for ever, and none would move."""
-    monkeypatch.setattr("meter.ingest.file_follower.RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr("meter.ingest.log_file.follower.RENEW_EVERY_S", 0.01)
     followed.write(lines(ids(1)))
     await followed.follower.step()
     await followed.follower.step()

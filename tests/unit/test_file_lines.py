@@ -12,11 +12,11 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.ingest.file_lines import read_line
-from meter.ingest.wire import observations_from_message
+from meter.holds.abandoned_check import UndecidedRequest
+from meter.ingest.log_file.lines import read_line
+from meter.ingest.stream.wire import observations_from_message
 from meter.protos import access_log_pb2 as pb
-from meter.undecided import UndecidedRequest
-from meter.usage import Observation, Source
+from meter.usage.usage import Observation, Source
 from tests.log_lines import STARTED, fields, line, undecided
 
 HOLD = UUID("4fc90000000000000000000000000001")

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from meter.errors import EnvoyUnavailable
-from meter.ingest.file_chain import list_log_files
-from meter.ingest.file_rotation import Bounds
-from meter.ingest.file_tending import FileTending, is_late
+from meter.ingest.log_file.files import list_log_files
+from meter.ingest.log_file.rotation import Bounds
+from meter.ingest.log_file.tending import FileTending, is_late
 from tests.file_log import Followed
 from tests.log_lines import line
 

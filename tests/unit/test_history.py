@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from meter.errors import InvalidRequest
-from meter.history import Retention, months_before
-from meter.stores.history import Month, next_month
+from meter.history.month_store import Month, next_month
+from meter.history.retention import Retention, months_before
 
 NOW = datetime(2031, 3, 15, tzinfo=UTC)
 

@@ -21,18 +21,18 @@ from authz.decision import (
     Reason,
     deny,
 )
-from authz.http_form import application, targets
-from authz.http_form.answers import encode_edits, to_answer
-from authz.http_form.application import HttpForm
-from authz.http_form.targets import Form, read_target
+from authz.http_checks import application, targets
+from authz.http_checks.answers import encode_edits, to_answer
+from authz.http_checks.application import HttpForm
+from authz.http_checks.targets import Form, read_target
 from authz.metrics import Metrics
 from authz.policy import RouteMisconfigured, route_policy
 from authz.request import AuthRequest
 from authz.service import CheckService
 from meter.clock import SystemClock
-from meter.credentials import SecretText
 from meter.errors import StoreUnavailable
-from meter.limits import LimitKind
+from meter.identity.keys.key_text import SecretText
+from meter.limits.limits import LimitKind
 
 HOLD = UUID(int=7)
 LIMITS = (LimitStatus(LimitKind.REQUESTS, 60, 59, 1.0),)

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from authz.decide import Decider
 from authz.decision import AllowUnmetered, Decision
-from authz.http_form.application import LOCAL_PEER, HttpForm
-from authz.http_form.server import serving
+from authz.http_checks.application import LOCAL_PEER, HttpForm
+from authz.http_checks.server import serving
 from authz.metrics import Metrics
 from authz.request import AuthRequest
 from authz.service import CheckService

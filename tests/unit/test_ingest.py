@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
+from meter.ingest.stream.wire import observations_from_message
 from meter.ingest.usage_text import usage_from_json
-from meter.ingest.wire import observations_from_message
 from meter.protos import access_log_pb2 as pb
-from meter.settlement_batch import BatchPlan
-from meter.usage import Observation, ReportedUsage, Source, TokenCounts
+from meter.settlement.plan import BatchPlan
+from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
 
 HOLD = UUID("4fc90000000000000000000000000001")

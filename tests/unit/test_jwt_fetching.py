@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meter.accounts import Network
+from meter.accounts.account import Network
 from meter.errors import InvalidRequest, IssuerUnavailable
 from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.fetching import MAX_DOCUMENT_BYTES, IssuerDocuments

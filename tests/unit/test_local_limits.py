@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.limits import Standing, Taking
-from authz.local_limits import LocalLimiter
-from authz.local_windows import SLOTS, LocalWindow
+from authz.limits.answer import Standing, Taking
+from authz.limits.local_limiter import LocalLimiter
+from authz.limits.local_window import SLOTS, LocalWindow
 from meter.clock import ManualClock
-from meter.limits import Limit, LimitKind
+from meter.limits.limits import Limit, LimitKind
 from tests.fakes import EPOCH
 from tests.windows import Oracle, requests, tokens, usable_share
 
@@ -144,7 +144,7 @@ def test_what_redis_refused_is_given_back() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authz.local_limits.MAX_BUCKETS", 50)
+    monkeypatch.setattr("authz.limits.local_limiter.MAX_BUCKETS", 50)
     limiter, _ = make()
     for bucket in range(500):
         limiter.take([requests(1, f"key:{bucket}")])

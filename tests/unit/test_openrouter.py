@@ -5,7 +5,7 @@ import json
 import pytest
 
 from meter.errors import ProviderUnavailable
-from meter.providers.openrouter import MAX_TOKENS, read_catalogue
+from meter.providers.openrouter.catalogue import MAX_TOKENS, read_catalogue
 
 PLAIN = '{"id": "a/b", "pricing": {"prompt": "0.1", "completion": "0.1"}}'
 PRICED = '"pricing": {"prompt": "0.1", "completion": "0.1"}'

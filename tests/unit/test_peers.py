@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from meter.errors import InvalidRequest
-from meter.peers import MAX_HOPS, client_address, is_allowed, read_networks
+from meter.network import MAX_HOPS, client_address, is_allowed, read_networks
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 

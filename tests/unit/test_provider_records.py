@@ -7,9 +7,9 @@ import pytest
 
 from meter.errors import ProviderUnavailable
 from meter.providers.fetching import MAX_RETRY_AFTER_S, read_retry_after
-from meter.providers.generations import read_generation
-from meter.providers.key_usage import read_key_usage
-from meter.usage import ReportedUsage, TokenCounts
+from meter.providers.openrouter.generations import read_generation
+from meter.providers.openrouter.key_usage import read_key_usage
+from meter.usage.usage import ReportedUsage, TokenCounts
 
 ID = "gen-1-a"
 RECORD = (

@@ -1,7 +1,7 @@
 """Whoever a limit refused a moment ago is refused again without being asked about."""
 
-from authz.limits import NEVER, Standing, Taking
-from authz.recent_refusals import REMEMBERED_S, RecentRefusals
+from authz.limits.answer import NEVER, Standing, Taking
+from authz.limits.recent_refusals import REMEMBERED_S, RecentRefusals
 from meter.clock import ManualClock
 from tests.fakes import EPOCH
 from tests.windows import requests, tokens

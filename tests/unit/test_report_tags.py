@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.credentials import Pepper
-from meter.holds import new_hold_id
+from meter.holds.hold import new_hold_id
+from meter.identity.keys.key_text import Pepper
 from meter.providers.report_tags import TAG_CHARS, ReportTags
 
 MASTER = bytes(range(32))

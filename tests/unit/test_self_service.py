@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 
-from meter.accounts import Budgets, Credential, CredentialKind
+from meter.accounts.account import Budgets, Credential, CredentialKind
 from meter.errors import NotPermitted
-from meter.keys import KeyTerms
-from meter.limits import Rates
-from meter.scopes import DEFAULT_SCOPES, Scope
-from meter.self_service import (
+from meter.identity.keys.key_rights import (
     KeyAct,
     KeyChange,
     KeyRights,
@@ -19,6 +16,9 @@ from meter.self_service import (
     are_addresses_within,
     are_models_within,
 )
+from meter.identity.keys.key_terms import KeyTerms
+from meter.limits.limits import Rates
+from meter.scopes import DEFAULT_SCOPES, Scope
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SCOPES = DEFAULT_SCOPES | {Scope.KEYS_WRITE}

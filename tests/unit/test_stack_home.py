@@ -18,7 +18,7 @@ from tollkeeper.stack.home import (
 )
 from tollkeeper.stack.inspection import operator_token
 from tollkeeper.stack.settings import StackSettings
-from tollkeeper.stack.status import find_status
+from tollkeeper.stack.supervision.status import find_status
 
 
 @pytest.fixture

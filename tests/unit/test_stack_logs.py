@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tollkeeper.stack.logs import MAX_LOG_BYTES, bound, last_line, open_log
+from tollkeeper.stack.supervision.logs import MAX_LOG_BYTES, bound, last_line, open_log
 
 
 def test_a_log_that_grew_too_long_is_moved_and_goes_on(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from tollkeeper.stack import postgres
-from tollkeeper.stack.binaries import postgres_binaries
 from tollkeeper.stack.errors import StackError
-from tollkeeper.stack.postgres import PostgresServer
-from tollkeeper.stack.privileges import run_as
+from tollkeeper.stack.servers import postgres
+from tollkeeper.stack.servers.binaries import postgres_binaries
+from tollkeeper.stack.servers.postgres import PostgresServer
+from tollkeeper.stack.servers.privileges import run_as
 
 
 async def test_postgres_is_durable_and_off_the_network(postgres_server: PostgresServer) -> None:

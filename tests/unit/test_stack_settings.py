@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tollkeeper.stack.environment import service_environment, simulator_environment
 from tollkeeper.stack.errors import StackError
-from tollkeeper.stack.ports import demand_free, free_port, free_port_like
+from tollkeeper.stack.servers.environment import service_environment, simulator_environment
+from tollkeeper.stack.servers.ports import demand_free, free_port, free_port_like
 from tollkeeper.stack.settings import load_settings
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tollkeeper.stack.children import run_to_end
-from tollkeeper.stack.component import Component, Step
 from tollkeeper.stack.errors import StackError
-from tollkeeper.stack.status import State, StatusFile, find_status
-from tollkeeper.stack.supervisor import Supervisor
+from tollkeeper.stack.supervision.children import run_to_end
+from tollkeeper.stack.supervision.component import Component, Step
+from tollkeeper.stack.supervision.status import State, StatusFile, find_status
+from tollkeeper.stack.supervision.supervisor import Supervisor
 
 # Says in a file that it is ready, and in another what ended it.
 STAND_IN = """

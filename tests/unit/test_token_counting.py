@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from meter.background import background
 from meter.errors import StoreUnavailable
-from meter.limits import TokenUse
-from meter.policy import PolicyDecision
-from meter.settlement_batch import BatchPlan
-from meter.token_counting import QUEUE_LIMIT, CountingSettlements, TokenCounter
-from meter.usage import Observation
+from meter.limits.limits import TokenUse
+from meter.process.background import background
+from meter.settlement.plan import BatchPlan
+from meter.settlement.policy import PolicyDecision
+from meter.settlement.token_counting import QUEUE_LIMIT, CountingSettlements, TokenCounter
+from meter.usage.usage import Observation
 
 USE = TokenUse(("account:a",), 5)
 
@@ -107,7 +107,7 @@ async def test_an_outage_drops_what_waits_and_is_over_when_redis_is_back(
     registry: CollectorRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("meter.token_counting.OUTAGE_PAUSE_S", 0.0)
+    monkeypatch.setattr("meter.settlement.token_counting.OUTAGE_PAUSE_S", 0.0)
     windows.is_away = True
     counter.note([USE] * 700)
     await turns()
@@ -131,7 +131,7 @@ async def test_what_is_queued_is_told_at_the_end(windows: Windows) -> None:
 async def test_the_end_does_not_wait_for_a_slow_redis(
     windows: Windows, monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
 ) -> None:
-    monkeypatch.setattr("meter.token_counting.DRAIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("meter.settlement.token_counting.DRAIN_TIMEOUT_S", 0.01)
     windows.gate.clear()
     counter = TokenCounter(windows, registry)
     async with background("token counting", counter.run()):

@@ -63,8 +63,8 @@ def run_envoy(
     settings.envoy_admin_socket.unlink(missing_ok=True)
     command = envoy_config.command(settings.envoy_config, settings.envoy_workers, _binary())
     # Its HTTP client takes a quarter of a second to import; `--validate` does without.
-    from tollkeeper.stack.envoy_admin import EnvoyAdmin
-    from tollkeeper.stack.foreground import run_draining
+    from tollkeeper.stack.servers.envoy_admin import EnvoyAdmin
+    from tollkeeper.stack.supervision.foreground import run_draining
 
     admin = EnvoyAdmin(settings.envoy_admin_socket)
     raise typer.Exit(asyncio.run(run_draining(command, admin, settings.envoy_drain_s)))

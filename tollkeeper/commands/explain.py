@@ -13,9 +13,9 @@ from tollkeeper.commands.health import SOCKET_SCHEME, WILDCARDS, HealthSettings
 from tollkeeper.curl_line import MAX_LINE_CHARS, CurlRequest, read_curl_line, read_curl_words
 from tollkeeper.errors import CommandError
 from tollkeeper.stack.home import locate
-from tollkeeper.stack.instances import instances
-from tollkeeper.stack.probes import http
+from tollkeeper.stack.servers.instances import instances
 from tollkeeper.stack.settings import load_settings
+from tollkeeper.stack.supervision.probes import http
 from tollkeeper.tables import HomeOption, JsonOption, print_json, show_one, show_rows, wants_json
 
 EXIT_REFUSED: Final = 1

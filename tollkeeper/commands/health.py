@@ -11,7 +11,7 @@ import typer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tollkeeper.errors import CommandError
-from tollkeeper.stack.probes import answers_ok
+from tollkeeper.stack.supervision.probes import answers_ok
 
 SOCKET_SCHEME: Final = "unix:"
 WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tollkeeper.errors import CommandError
-from tollkeeper.stack.control import ask_restart
-from tollkeeper.stack.detach import bring_down, start_detached
 from tollkeeper.stack.home import locate
 from tollkeeper.stack.inspection import Inspection, inspect
-from tollkeeper.stack.report import Reporter
 from tollkeeper.stack.settings import StackSettings, load_settings
-from tollkeeper.stack.status import ComponentStatus
+from tollkeeper.stack.supervision.control import ask_restart
+from tollkeeper.stack.supervision.detach import bring_down, start_detached
+from tollkeeper.stack.supervision.report import Reporter
+from tollkeeper.stack.supervision.status import ComponentStatus
 from tollkeeper.tables import HomeOption
 
 PortOption = Annotated[

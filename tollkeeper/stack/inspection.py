@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tollkeeper.stack.home import Home, find_supervisor, locate, unreadable
-from tollkeeper.stack.probes import http
 from tollkeeper.stack.settings import StackSettings
-from tollkeeper.stack.status import ComponentStatus, StackStatus, State, find_status
+from tollkeeper.stack.supervision.probes import http
+from tollkeeper.stack.supervision.status import ComponentStatus, StackStatus, State, find_status
 
 EXIT_HEALTHY = 0
 EXIT_UNHEALTHY = 1

@@ -5,20 +5,20 @@ import signal
 import time
 from collections.abc import Iterable
 
-from meter.stopping import stop_event
-from tollkeeper.stack import demo
-from tollkeeper.stack.control import listening
+from meter.process.stopping import stop_event
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import locate, open_home, sole_supervisor
 from tollkeeper.stack.inspection import operator_token
-from tollkeeper.stack.leftovers import end_leftovers
-from tollkeeper.stack.ports import LOOPBACK, demand_free
-from tollkeeper.stack.probes import seconds_since
-from tollkeeper.stack.report import Reporter
+from tollkeeper.stack.servers import demo
+from tollkeeper.stack.servers.ports import LOOPBACK, demand_free
+from tollkeeper.stack.servers.topology import Topology, design
 from tollkeeper.stack.settings import StackSettings
-from tollkeeper.stack.status import StatusFile
-from tollkeeper.stack.supervisor import Supervisor
-from tollkeeper.stack.topology import Topology, design
+from tollkeeper.stack.supervision.control import listening
+from tollkeeper.stack.supervision.leftovers import end_leftovers
+from tollkeeper.stack.supervision.probes import seconds_since
+from tollkeeper.stack.supervision.report import Reporter
+from tollkeeper.stack.supervision.status import StatusFile
+from tollkeeper.stack.supervision.supervisor import Supervisor
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

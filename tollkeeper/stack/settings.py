@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import tollkeeper
 from tollkeeper.stack.errors import StackError
-from tollkeeper.stack.instances import MAX_INSTANCES
+from tollkeeper.stack.servers.instances import MAX_INSTANCES
 
 OPENROUTER_BASE_URL = "https://openrouter.ai/api/v1"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
-from meter.booking import BookingKind
 from meter.ledger.postings import LedgerAccount, Posting, Template
-from meter.policy import PolicyDecision, Verdict
-from meter.usage import Observation, Source
+from meter.settlement.booking import BookingKind
+from meter.settlement.policy import PolicyDecision, Verdict
+from meter.usage.usage import Observation, Source
 from tests.laws.state_machine.memory import MemoryBooks
 from tests.laws.state_machine.tables import EndedHold
 

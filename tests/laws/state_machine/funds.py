@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from meter.accounts import Funds
+from meter.accounts.account import Funds
 from meter.errors import BrokenInvariant
+from meter.ledger.credit import check_credit, check_replay
 from meter.ledger.postings import Posting
-from meter.settlement_batch import AccountMove
-from meter.top_up import check_credit, check_replay
+from meter.settlement.plan import AccountMove
 from tests.laws.state_machine.tables import Account, Tables
 
 

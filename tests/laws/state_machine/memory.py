@@ -5,13 +5,13 @@ from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
-from meter.booking import Booking, BookingKind, Recorded
 from meter.errors import BrokenInvariant
-from meter.holds import HoldEnding, HoldState
-from meter.policy import PolicyDecision
-from meter.settlement_batch import BatchPlan, HoldOnRecord, plan_batch, plan_policy
-from meter.stores.settlements import _distinct_batches
-from meter.usage import Observation, TokenCounts
+from meter.holds.hold import HoldEnding, HoldState
+from meter.settlement.booking import Booking, BookingKind, Recorded
+from meter.settlement.plan import BatchPlan, HoldOnRecord, plan_batch, plan_policy
+from meter.settlement.policy import PolicyDecision
+from meter.settlement.settlement_store import _distinct_batches
+from meter.usage.usage import Observation, TokenCounts
 from tests.laws.state_machine.placing import PATIENCE, HoldTables
 from tests.laws.state_machine.tables import Lookup
 

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from meter.errors import BrokenInvariant
-from meter.holds import (
+from meter.holds.hold import (
     Hold,
     HoldAnswer,
     HoldEnding,
@@ -20,7 +20,7 @@ from meter.holds import (
     Refusal,
 )
 from meter.money import MAX_PICOS
-from meter.settlement_batch import BatchPlan, Ending
+from meter.settlement.plan import BatchPlan, Ending
 from tests.laws.state_machine.funds import AccountTables
 from tests.laws.state_machine.tables import Account, EndedHold, LiveHold, Lookup
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from meter.usage import Observation, ReportedUsage, Source, TokenCounts
+from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 
 TICK: Final = timedelta(seconds=1)
 RECORD_LATEST_S: Final = 20

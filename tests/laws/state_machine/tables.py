@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from meter.booking import Booking
 from meter.errors import BrokenInvariant
-from meter.holds import Hold, HoldEnding
+from meter.holds.hold import Hold, HoldEnding
 from meter.ledger.postings import Posting
-from meter.policy import PolicyDecision
-from meter.pricing import Price
-from meter.usage import Observation
+from meter.pricing.prices import Price
+from meter.settlement.booking import Booking
+from meter.settlement.policy import PolicyDecision
+from meter.usage.usage import Observation
 
 _ABSENT: Final = object()
 T = TypeVar("T")

@@ -13,11 +13,11 @@ from typing import Final
 from uuid import UUID
 
 from meter.errors import Conflict
-from meter.holds import HoldEnding, HoldPlaced, HoldRequest, HoldState
+from meter.holds.hold import HoldEnding, HoldPlaced, HoldRequest, HoldState
 from meter.ledger.postings import credit
-from meter.policy import PolicyDecision, judge, verdict_of
-from meter.pricing import Estimate, Price
-from meter.usage import Observation, Source
+from meter.pricing.prices import Estimate, Price
+from meter.settlement.policy import PolicyDecision, judge, verdict_of
+from meter.usage.usage import Observation, Source
 from tests.laws.state_machine.checks import Checker
 from tests.laws.state_machine.memory import MemoryBooks
 from tests.laws.state_machine.provider import TICK, Generation, Provider, record_of

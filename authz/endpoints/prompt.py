@@ -1,0 +1,105 @@
+"""What a body's prompt holds beside text: images, and parts whose size cannot be seen."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from authz.endpoints.members import invalid, refuse_long_cache, refuse_misspelt, unbounded
+
+_PART_MEMBERS: Final = frozenset({"type", "image_url", "cache_control"})
+_URL_MEMBER: Final = frozenset({"url"})
+_MESSAGE_MEMBERS: Final = frozenset({"content", "images", "audio", "cache_control"})
+_TEXT_PARTS: Final = frozenset({"text", "refusal"})
+# Files may be read by paid character recognition; audio has prices that no catalogue lists.
+_REFUSED_PARTS: Final = frozenset({"file", "input_file", "input_audio", "audio_url"})
+
+
+@dataclass(slots=True)
+class Prompt:
+    """Counted while a prompt is walked.
+
+    `inline_bytes` are bytes of the body that are images, not text. `is_opaque` when some part
+    may hold as much as the model can read. `prompts` is how many prompts the body asks about.
+    """
+
+    images: int = 0
+    inline_bytes: int = 0
+    is_opaque: bool = False
+    prompts: int = 1
+
+
+def measure_prompt(members: dict[str, Any]) -> Prompt:
+    """Walk `messages`, `prompt` and `input`, whichever the endpoint reads. Raises Refused."""
+    prompt = Prompt()
+    messages = members.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            _measure_message(message, prompt)
+    prompt.prompts = max(
+        _measure_inputs(members.get("prompt"), prompt),
+        _measure_inputs(members.get("input"), prompt),
+    )
+    return prompt
+
+
+def _measure_message(message: dict[str, Any], prompt: Prompt) -> None:
+    refuse_misspelt(message, _MESSAGE_MEMBERS)
+    if message.get("audio") is not None:
+        raise unbounded("messages.audio")
+    refuse_long_cache(message, "messages")
+    _measure_content(message.get("content"), prompt)
+    # Replies with images come back in the next request under this name.
+    _measure_content(message.get("images"), prompt)
+
+
+def _measure_inputs(inputs: object, prompt: Prompt) -> int:
+    """How many prompts there are: one text, one list of token ids, or a list of either."""
+    if isinstance(inputs, dict):
+        _measure_content(inputs.get("content", inputs), prompt)
+    if not isinstance(inputs, list):
+        return 1
+    for item in inputs:
+        if isinstance(item, dict):
+            _measure_content(item.get("content", item), prompt)
+        elif isinstance(item, list):
+            _measure_content(item, prompt)
+    return max(1, sum(type(item) is not int for item in inputs))
+
+
+def _measure_content(content: object, prompt: Prompt) -> None:
+    """Text and numbers are bounded by their bytes; only objects need a look."""
+    parts = content if isinstance(content, list) else [content]
+    for part in parts:
+        if isinstance(part, dict):
+            _measure_part(part, prompt)
+        elif isinstance(part, list):
+            prompt.is_opaque = True
+
+
+def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
+    refuse_misspelt(part, _PART_MEMBERS)
+    refuse_long_cache(part, "messages.content")
+    kind = part.get("type")
+    if not isinstance(kind, str) or kind in _REFUSED_PARTS:
+        raise unbounded("messages.content")
+    if kind in _TEXT_PARTS:
+        return
+    prompt.images += 1
+    if kind == "image_url":
+        prompt.inline_bytes += _inline_image_bytes(part.get("image_url"))
+    else:
+        prompt.is_opaque = True
+
+
+def _inline_image_bytes(image: object) -> int:
+    """How many bytes of the body are the image itself; none where it is fetched from a URL."""
+    if isinstance(image, dict):
+        refuse_misspelt(image, _URL_MEMBER)
+    url = image.get("url") if isinstance(image, dict) else image
+    if not isinstance(url, str):
+        raise invalid("messages.content.image_url.url", "a string")
+    start = url[:11].lower()
+    if not start.startswith("data:"):
+        return 0
+    if start != "data:image/":
+        raise unbounded("messages.content.image_url")
+    return len(url)

@@ -1,0 +1,1 @@
+"""What a decision would be, and why, without any effect."""

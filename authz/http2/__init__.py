@@ -1,5 +1,0 @@
-"""A small HTTP/2 server for one unary gRPC method. `Http2Transport` is all that others use."""
-
-from authz.http2.server import Http2Transport
-
-__all__ = ["Http2Transport"]

@@ -1,0 +1,147 @@
+"""The ASGI application: one request of a proxy, read, decided about, answered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from authz.decision import Decision, OutageKind
+from authz.http_checks.answers import HttpAnswer, to_answer
+from authz.http_checks.targets import Form, Target, read_target
+from authz.request import HEADERS_USED, AuthRequest
+from authz.service import CheckService
+from meter.errors import Outage
+
+# Whoever reaches a Unix socket of ours is on this machine.
+LOCAL_PEER: Final = "127.0.0.1"
+# The request target to the letter; `raw_path` and `query_string` lose a question mark at the end.
+TARGET: Final = "tollkeeper.target"
+BODY_TIMEOUT_S: Final = 30.0
+ROOM_BYTES: Final = 512 * 2**20
+# Where a proxy that sends no body says what its client asked for.
+_ORIGINALS: Final = {
+    Form.NGINX: ("x-original-method", "x-original-uri"),
+    Form.FORWARD: ("x-forwarded-method", "x-forwarded-uri"),
+}
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Left(Exception):
+    """The proxy ended its connection: nobody waits for the answer."""
+
+
+class NoRoom(Outage):
+    """The bodies that are here already leave no room for another."""
+
+
+class HttpForm:
+    """Answers checks that come as HTTP requests, with the decisions of a CheckService.
+
+    `room_bytes` bounds all bodies that arrive or are being decided about.
+    """
+
+    def __init__(
+        self, service: CheckService, max_body_bytes: int, room_bytes: int = ROOM_BYTES
+    ) -> None:
+        self._service = service
+        self._max_body_bytes = max_body_bytes
+        self._room_bytes = room_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            raise RuntimeError("only HTTP is served here")
+        target = read_target(scope["extensions"][TARGET]["raw"].decode("latin-1"))
+        body = bytearray()
+        try:
+            verdict = await self._verdict(scope, target, body, receive)
+        except Left:
+            return
+        finally:
+            self._room_bytes += len(body)
+        # Nothing is awaited between seeing that the proxy is there and writing to it.
+        await _send(send, to_answer(verdict, target.form))
+
+    async def _verdict(
+        self, scope: Message, target: Target, body: bytearray, receive: Receive
+    ) -> Decision | OutageKind:
+        """The decision, once the body has come. Raises Left."""
+        if target.form is Form.ENVOY:
+            try:
+                async with asyncio.timeout(BODY_TIMEOUT_S):
+                    await self._read_into(body, receive)
+            except (NoRoom, TimeoutError) as error:
+                return self._service.turn_away(error)
+        return await self._decide(to_request(scope, target, bytes(body)), receive)
+
+    async def _read_into(self, body: bytearray, receive: Receive) -> None:
+        """Of a body that is too long as much as shows that it is. Raises Left, NoRoom."""
+        has_more = True
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Left
+            has_more = message.get("more_body", False)
+            piece = message.get("body", b"")[: self._max_body_bytes + 1 - len(body)]
+            if len(piece) > self._room_bytes:
+                raise NoRoom("too many large bodies at once")
+            self._room_bytes -= len(piece)
+            body += piece
+
+    async def _decide(self, request: AuthRequest, receive: Receive) -> Decision | OutageKind:
+        """Decide while watching whether the proxy stays. Raises Left, and leaves no hold then."""
+        deciding = asyncio.ensure_future(self._service.decide(request))
+        leaving = asyncio.ensure_future(_wait_for_leaving(receive))
+        try:
+            await asyncio.wait({deciding, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            # A connection that has just ended is noticed one round of the loop later.
+            await asyncio.sleep(0)
+            if leaving.done():
+                self._take_back(deciding)
+                raise Left
+            return deciding.result()
+        finally:
+            leaving.cancel()
+            # While it places a hold, the decision releases that when it is cancelled.
+            deciding.cancel()
+
+    def _take_back(self, deciding: "asyncio.Future[Decision | OutageKind]") -> None:
+        if not deciding.done() or deciding.cancelled() or deciding.exception() is not None:
+            return
+        verdict = deciding.result()
+        undo = None if isinstance(verdict, OutageKind) else self._service.undoing(verdict)
+        if undo is not None:
+            undo()
+
+
+def to_request(scope: Message, target: Target, body: bytes) -> AuthRequest:
+    """The request of the proxy's client, as the proxy describes it."""
+    every = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+    method, path = scope["method"], target.path
+    if target.form is not Form.ENVOY:
+        named = dict(every)
+        method, path = (named.get(name, "") for name in _ORIGINALS[target.form])
+    return AuthRequest(
+        method,
+        path,
+        tuple(pair for pair in every if pair[0] in HEADERS_USED),
+        body,
+        scope["client"][0] if scope["client"] else LOCAL_PEER,
+        extensions=target.extensions,
+        shows_body=target.form is Form.ENVOY,
+    )
+
+
+async def _wait_for_leaving(receive: Receive) -> None:
+    """Until the connection has ended; whatever else comes is a body that nobody asked for."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(send: Send, answer: HttpAnswer) -> None:
+    headers = [*answer.headers, ("content-length", str(len(answer.body)))]
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": answer.body})

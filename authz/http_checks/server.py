@@ -1,0 +1,62 @@
+"""uvicorn with the HTTP form, beside the other servers of this process."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from authz.http_checks.application import TARGET, HttpForm
+from authz.sockets import BACKLOG, listening_socket
+from authz.transports.transport import MAX_CONCURRENT_CHECKS, SOCKET_SCHEME
+from meter.process import uvicorn_beside
+
+# Envoy's idle timeout is an hour unless its cluster says otherwise: who closes first must not be
+# the server, or a check that has just been sent would fail.
+KEEP_ALIVE_S: Final = 7_200
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's own, which hands the request target on as it came."""
+
+    def on_headers_complete(self) -> None:
+        self.scope["extensions"] = {TARGET: {"raw": self.url}}
+        super().on_headers_complete()
+
+
+@contextlib.asynccontextmanager
+async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[None]:
+    """Answer at `unix:/path` or `host:port`; afterwards let checks under way finish.
+
+    Raises OSError when it cannot listen there.
+    """
+    listening = listening_socket(listen)
+    # Whoever comes before uvicorn has begun waits for it.
+    listening.listen(BACKLOG)
+    async with uvicorn_beside.serving(_configured(form, grace_s), listening, "http form"):
+        try:
+            yield
+        finally:
+            if listen.startswith(SOCKET_SCHEME):
+                Path(listen.removeprefix(SOCKET_SCHEME)).unlink(missing_ok=True)
+
+
+def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        form,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        # The peer is who connected: what it forwards is judged by our own rule.
+        proxy_headers=False,
+        backlog=BACKLOG,
+        limit_concurrency=MAX_CONCURRENT_CHECKS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+    )

@@ -1,0 +1,112 @@
+"""What a check asks of limits, and how they answer. `redis_limits.py` counts for all instances
+together, `local_limits.py` for this one alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from authz.decision import LimitStatus
+from meter.limits.limits import WINDOW_S, Limit, LimitKind
+
+_MICROS_PER_S: Final = 1_000_000
+
+
+class Taking(NamedTuple):
+    """What one check asks of one bucket: a request, or the tokens of its prompt.
+
+    `local_amount` is what counts without Redis, where nobody hears what the reply came to: the
+    prompt and the longest reply. None is `amount`.
+    """
+
+    limit: Limit
+    amount: int
+    local_amount: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitAnswer:
+    """Whether every limit has room; refused, the check counts in none.
+
+    `statuses` are for the headers: the tightest limit of each kind, those in shadow mode aside.
+    `refused_by` is None when admitted, else the limit that takes longest. `retry_after_s` is when
+    there may be room. `shadow_refusals` would have refused, were they not in shadow mode.
+    """
+
+    statuses: tuple[LimitStatus, ...]
+    refused_by: Limit | None
+    retry_after_s: float | None
+    shadow_refusals: tuple[Limit, ...]
+
+
+class Standing(NamedTuple):
+    """What a bucket says to one taking, times in microseconds.
+
+    `spare` is what the limit has left after it; below zero it does not fit. `wait_us` is how long
+    until it fits, NEVER for more than the limit. `reset_us` is until the whole limit is there.
+    """
+
+    spare: int
+    wait_us: int
+    reset_us: int
+
+
+NEVER: Final = -1
+ADMITTED: Final = LimitAnswer((), None, None, ())
+
+
+class Limiter(Protocol):
+    """Counts requests and tokens against limits."""
+
+    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+        """Count one check in all of these buckets, or in none. Never raises an outage."""
+        ...
+
+    def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
+        """The refusal that one more request is certain of, without asking anybody.
+
+        None where it may be admitted. Only limits of requests are looked at.
+        """
+        ...
+
+
+def to_answer(takings: Sequence[Taking], standings: Sequence[Standing]) -> LimitAnswer:
+    """What all of its buckets together say to a check."""
+    refused_by: Limit | None = None
+    longest_us = 0
+    shadow_refusals: tuple[Limit, ...] = ()
+    for taking, standing in zip(takings, standings, strict=True):
+        if standing.spare >= 0:
+            continue
+        wait_us = WINDOW_S * _MICROS_PER_S if standing.wait_us == NEVER else standing.wait_us
+        if taking.limit.is_shadow:
+            shadow_refusals += (taking.limit,)
+        elif refused_by is None or wait_us > longest_us:
+            refused_by, longest_us = taking.limit, wait_us
+    return LimitAnswer(
+        _statuses(takings, standings, refused_by),
+        refused_by,
+        None if refused_by is None else longest_us / _MICROS_PER_S,
+        shadow_refusals,
+    )
+
+
+def _statuses(
+    takings: Sequence[Taking], standings: Sequence[Standing], refused_by: Limit | None
+) -> tuple[LimitStatus, ...]:
+    tightest: dict[LimitKind, tuple[int, LimitStatus]] = {}
+    for taking, standing in zip(takings, standings, strict=True):
+        limit = taking.limit
+        if limit.is_shadow:
+            continue
+        # What was refused was not counted.
+        left = standing.spare if refused_by is None else standing.spare + taking.amount
+        remaining = max(0, left)
+        # The limit that refuses is the one to tell of, however much others have left.
+        rank = -1 if limit is refused_by else remaining
+        before = tightest.get(limit.kind)
+        if before is None or rank < before[0]:
+            reset_s = standing.reset_us / _MICROS_PER_S
+            status = LimitStatus(limit.kind, limit.per_minute, remaining, reset_s)
+            tightest[limit.kind] = (rank, status)
+    return tuple(status for _, status in tightest.values())

@@ -1,0 +1,149 @@
+"""Which limits a request counts in, and what a client is told of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from cachetools import LRUCache
+
+from authz.decision import Deny, LimitStatus, Reason, deny
+from authz.limits.answer import LimitAnswer, Limiter, Taking
+from authz.metrics import Metrics
+from meter.accounts.account import Principal
+from meter.holds.hold import CountedTokens
+from meter.limits.limits import Limit, LimitKind, LimitRule, Rates
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Model
+
+# An estimate takes a byte for a token and adds room for what a provider may put around a prompt,
+# so that it is never too low. What is counted at admission is the likely number; settlement puts
+# it right.
+COUNTED_BYTES_PER_TOKEN: Final = 4
+# Whose limits are kept made.
+MAX_REMEMBERED: Final = 10_000
+# What a reply is taken for, without Redis, where a request names no limit.
+LOCAL_REPLY_TOKENS: Final = 1_024
+
+# Where a principal stands, and what of it was counted as tokens.
+Taken = tuple[tuple[LimitStatus, ...], CountedTokens]
+
+
+class Rules(Protocol):
+    """The limit rules in force."""
+
+    @property
+    def rules(self) -> Sequence[LimitRule]:
+        """All of them."""
+        ...
+
+
+class _Own(NamedTuple):
+    """The limits of one credential and its account."""
+
+    rates: tuple[Rates, Rates]
+    all: list[Limit]
+    of_requests: list[Limit]
+
+
+class Limits:
+    """Counts requests against every limit that covers them, all or none."""
+
+    def __init__(self, limiter: Limiter, rules: Rules, metrics: Metrics) -> None:
+        self._limiter = limiter
+        self._rules = rules
+        self._metrics = metrics
+        self._own: LRUCache[str, _Own] = LRUCache(MAX_REMEMBERED)
+
+    def find_refusal(self, principal: Principal) -> Deny | None:
+        """A refusal that is certain before the body is read; None where one must ask."""
+        answer = self._limiter.find_refusal(self._own_limits(principal).of_requests)
+        return None if answer is None else _refusal(answer)
+
+    async def take(
+        self, principal: Principal, models: Sequence[Model], demand: Demand
+    ) -> Taken | Deny:
+        """Count one request and its prompt."""
+        # What is fetched from elsewhere is bounded by the context alone.
+        context = max(model.context_length for model in models) * demand.prompts
+        seen = min(demand.prompt_tokens - PROMPT_OVERHEAD_TOKENS, context)
+        prompt = max(1, seen // COUNTED_BYTES_PER_TOKEN)
+        reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
+        limits = [*self._own_limits(principal).all, *self._covering(principal, models)]
+        answer = await self._take(limits, prompt, prompt + reply)
+        if isinstance(answer, Deny):
+            return answer
+        buckets = tuple(limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
+        return answer, CountedTokens(buckets, prompt) if buckets else CountedTokens()
+
+    async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
+        """Count one request that costs no tokens."""
+        return await self._take(self._own_limits(principal).of_requests, 0, 0)
+
+    async def _take(
+        self, limits: Sequence[Limit], tokens: int, local_tokens: int
+    ) -> tuple[LimitStatus, ...] | Deny:
+        if not limits:
+            return ()
+        answer = await self._limiter.take(
+            [
+                Taking(limit, 1)
+                if limit.kind is LimitKind.REQUESTS
+                else Taking(limit, tokens, local_amount=local_tokens)
+                for limit in limits
+            ]
+        )
+        for limit in answer.shadow_refusals:
+            self._metrics.count_shadow_refusal(limit)
+        return answer.statuses if answer.refused_by is None else _refusal(answer, tokens)
+
+    def _own_limits(self, principal: Principal) -> "_Own":
+        """Those of the credential and of the account, made once for as long as they stay."""
+        own = self._own.get(principal.credential_id)
+        rates = (principal.key_rates, principal.account_rates)
+        if own is None or own.rates != rates:
+            every = own_limits(principal)
+            of_requests = [limit for limit in every if limit.kind is LimitKind.REQUESTS]
+            own = self._own[principal.credential_id] = _Own(rates, every, of_requests)
+        return own
+
+    def _covering(self, principal: Principal, models: Sequence[Model]) -> Iterable[Limit]:
+        ids = (principal.account_id, principal.credential_id)
+        for rule in self._rules.rules:
+            # A fallback may be the one that serves the request, so it counts as well.
+            if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
+                rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
+                yield from _limits(rule.bucket(*ids), rates, rule.is_shadow)
+
+
+def own_limits(principal: Principal) -> list[Limit]:
+    """Those of the credential and of the account."""
+    return [
+        *_limits(f"key:{principal.credential_id}", principal.key_rates),
+        *_limits(f"account:{principal.account_id}", principal.account_rates),
+    ]
+
+
+def _limits(bucket: str, rates: Rates, is_shadow: bool = False) -> Iterable[Limit]:
+    if rates.requests_per_minute is not None:
+        yield Limit(bucket, LimitKind.REQUESTS, rates.requests_per_minute, is_shadow)
+    if rates.tokens_per_minute is not None:
+        yield Limit(bucket, LimitKind.TOKENS, rates.tokens_per_minute, is_shadow)
+
+
+def _refusal(answer: LimitAnswer, prompt_tokens: int = 0) -> Deny:
+    assert answer.refused_by is not None
+    limit = answer.refused_by
+    kind, _, _ = limit.bucket.partition(":")
+    whose = {"key": "this API key", "account": "this account"}.get(kind, "this kind of request")
+    what = f"The limit of {limit.per_minute} {limit.kind} a minute for {whose}"
+    message = f"{what} is used up. Wait as long as 'retry-after' says."
+    if limit.kind is LimitKind.TOKENS and prompt_tokens > limit.per_minute:
+        # Waiting does not help, and "used up" would not be true.
+        message = (
+            f"{what} is less than this prompt, which counts as {prompt_tokens}. "
+            "Shorten the prompt, or ask for a higher limit."
+        )
+    return deny(
+        Reason.RATE_LIMIT_EXCEEDED,
+        message,
+        limits=answer.statuses,
+        retry_after_s=answer.retry_after_s,
+    )

@@ -1,0 +1,75 @@
+"""Limits that refused a moment ago, and cannot have room yet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+from authz.decision import LimitStatus
+from authz.limits.answer import LimitAnswer, Standing, Taking
+from meter.clock import Clock
+from meter.limits.limits import Limit, LimitKind
+
+MAX_BUCKETS: Final = 10_000
+# Longer would save little, and a limit may be lifted, or Redis emptied, meanwhile.
+REMEMBERED_S: Final = 1.0
+_MICROS_PER_S: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """When a bucket has room again, and is whole again, by the monotonic clock."""
+
+    asked_at_s: float
+    room_at_s: float
+    whole_at_s: float
+
+
+class RecentRefusals:
+    """Remembers which buckets of requests are full.
+
+    What is in such a bucket leaves it at known instants only, and nothing is given back to one, so
+    whoever asks again before the first of them is refused again.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._refusals: LRUCache[Limit, _Refusal] = LRUCache(MAX_BUCKETS)
+
+    def note(
+        self, takings: Sequence[Taking], standings: Sequence[Standing], asked_at_s: float
+    ) -> None:
+        """Remember what refused. `asked_at_s` is no later than the answer was made."""
+        for taking, standing in zip(takings, standings, strict=True):
+            limit = taking.limit
+            is_full = standing.spare < 0 and standing.wait_us > 0 and taking.amount == 1
+            if is_full and limit.kind is LimitKind.REQUESTS and not limit.is_shadow:
+                self._refusals[limit] = _Refusal(
+                    asked_at_s,
+                    asked_at_s + standing.wait_us / _MICROS_PER_S,
+                    asked_at_s + standing.reset_us / _MICROS_PER_S,
+                )
+
+    def find(self, limits: Sequence[Limit]) -> LimitAnswer | None:
+        """The refusal by the one of them that takes longest; None where all may have room."""
+        if not self._refusals:
+            return None
+        now_s = self._clock.monotonic_s()
+        found = [(refusal, limit) for limit in limits if (refusal := self._standing(limit, now_s))]
+        if not found:
+            return None
+        refusal, limit = max(found, key=lambda each: each[0].room_at_s)
+        status = LimitStatus(limit.kind, limit.per_minute, 0, refusal.whole_at_s - now_s)
+        return LimitAnswer((status,), limit, refusal.room_at_s - now_s, ())
+
+    def forget(self) -> None:
+        """Nothing of it holds any more."""
+        self._refusals.clear()
+
+    def _standing(self, limit: Limit, now_s: float) -> _Refusal | None:
+        refusal = self._refusals.get(limit)
+        if refusal is None:
+            return None
+        until_s = min(refusal.room_at_s, refusal.asked_at_s + REMEMBERED_S)
+        return refusal if now_s < until_s else None

@@ -1,0 +1,280 @@
+"""Limits counted in Redis for all instances together.
+
+Checks that wait together share one round trip. Redis is a helper: while it is away each instance
+counts its own share, which costs precision, never access control and never the service.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from authz.limits.answer import ADMITTED, LimitAnswer, Standing, Taking, to_answer
+from authz.limits.local_limiter import LocalLimiter
+from authz.limits.local_window import LocalWindow
+from authz.limits.recent_refusals import RecentRefusals
+from authz.metrics import Metrics
+from meter.clock import Clock
+from meter.limits.limits import WINDOW_S, Limit, LimitKind
+from meter.limits.redis_windows import BORN_KEY, REDIS_OUTAGES, LimitScript, redis_key
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+BATCH_LIMIT: Final = 256
+WAITING_LIMIT: Final = 4_096
+MAX_UNREPORTED: Final = 20_000
+PROBE_INTERVAL_S: Final = 1.0
+# What Redis does not know of has left every window by then.
+GUARDED_S: Final = WINDOW_S + 1.0
+_ANSWERS_PER_TAKING: Final = 3
+_MICROS_PER_S: Final = 1_000_000
+_NEVER_FITS: Final = Taking(Limit("nobody", LimitKind.REQUESTS, 0), 1)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A check on its way; `reserved` is what this instance has said to it, where it was asked."""
+
+    takings: Sequence[Taking]
+    reserved: LimitAnswer | None = None
+    answer: asyncio.Future[LimitAnswer] = field(default_factory=asyncio.Future)
+
+    def tell(self, answer: LimitAnswer) -> None:
+        """Answer, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+class RedisLimiter:
+    """Implements Limiter with one script; `local` takes over while Redis is away.
+
+    Once Redis failed, no check waits for it again until a probe in the background succeeded. After
+    that, and when it has lost what it had counted, `local` has to admit as well for one window.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        local: LocalLimiter,
+        metrics: Metrics,
+        timeout_s: float,
+        clock: Clock,
+    ) -> None:
+        self._redis = redis
+        self._local = local
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._script = LimitScript(redis, "take")
+        self._refusals = RecentRefusals(clock)
+        self._guarded_until_s = 0.0
+        self._born: int | None = None
+        self._add = LimitScript(redis, "add")
+        # What was admitted here lately and Redis has not heard of, by key.
+        self._unreported: dict[str, LocalWindow] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether Redis is away and limits are counted here."""
+        return self._probe is not None
+
+    def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
+        """The refusal that Redis gave a moment ago and would give again."""
+        return None if self.is_degraded else self._refusals.find(limits)
+
+    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+        """Count one check in all of its buckets, or in none."""
+        if not takings:
+            return ADMITTED
+        if self.is_degraded or len(self._waiting) >= WAITING_LIMIT:
+            return self._take_locally(takings)
+        waiting = _Waiting(takings)
+        self._waiting.append(waiting)
+        if self._sender is None:
+            self._sender = asyncio.ensure_future(self._send_batches())
+        return await waiting.answer
+
+    async def peek(self, takings: Sequence[Taking]) -> LimitAnswer | None:
+        """What `take` would say, without counting anything; None while Redis is away.
+
+        Beside a question that nothing ever fits into, the script counts in none.
+        """
+        if self.is_degraded:
+            return None
+        keys, numbers = _to_questions([_Waiting([*takings, _NEVER_FITS])])
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                _, *found = await self._script.run(keys, numbers)
+        except REDIS_OUTAGES:
+            return None
+        standings = list(map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING))
+        return to_answer(takings, standings[: len(takings)])
+
+    async def close(self) -> None:
+        """Stop what runs in the background and leave Redis."""
+        for task in (self._sender, self._probe):
+            if task is not None:
+                task.cancel()
+        for script in (self._script, self._add):
+            await script.close()
+        await self._redis.aclose()
+
+    async def _send_batches(self) -> None:
+        try:
+            while self._waiting:
+                count = min(BATCH_LIMIT, len(self._waiting))
+                await self._send([self._waiting.popleft() for _ in range(count)])
+                await self._report_overflow()
+        finally:
+            self._sender = None
+
+    async def _report_overflow(self) -> None:
+        """What came while the queue was full is told at once, not after the next outage."""
+        if self._unreported and not self.is_degraded:
+            try:
+                await self._report()
+            except REDIS_OUTAGES as error:
+                self._degrade(error)
+
+    async def _send(self, batch: Sequence[_Waiting]) -> None:
+        if self.is_degraded:
+            for waiting in batch:
+                waiting.tell(self._take_locally(waiting.takings))
+            return
+        if self._is_guarded:
+            batch = self._reserve(batch)
+        if not batch:
+            return
+        try:
+            await self._ask(batch)
+        except REDIS_OUTAGES as error:
+            self._degrade(error)
+            self._answer_locally(batch)
+
+    async def _ask(self, batch: Sequence[_Waiting]) -> None:
+        keys, numbers = _to_questions(batch)
+        asked_at_s = self._clock.monotonic_s()
+        async with asyncio.timeout(self._timeout_s):
+            born, *found = await self._script.run(keys, numbers)
+        self._look_for_loss(born)
+        # Three of the same iterator: each standing takes three numbers.
+        standings = map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING)
+        for waiting in batch:
+            self._settle(waiting, [next(standings) for _ in waiting.takings], asked_at_s)
+
+    def _settle(self, waiting: _Waiting, standings: Sequence[Standing], asked_at_s: float) -> None:
+        answer = to_answer(waiting.takings, standings)
+        if answer.refused_by is not None:
+            self._refusals.note(waiting.takings, standings, asked_at_s)
+            if waiting.reserved is not None:
+                self._local.give_back(waiting.takings)
+        elif waiting.reserved is None:
+            if self._is_guarded:
+                # The answer that tells of a loss does not know what was lost.
+                self._reserve([waiting])
+            else:
+                self._local.note(waiting.takings)
+        if not self._is_guarded:
+            self._local.learn(waiting.takings, standings)
+        waiting.tell(answer)
+
+    def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        """Have this instance admit them first; returns those that it did."""
+        for waiting in batch:
+            if waiting.reserved is None:
+                waiting.reserved = self._local.take(waiting.takings)
+                if waiting.reserved.refused_by is not None:
+                    waiting.tell(waiting.reserved)
+        return [
+            waiting
+            for waiting in batch
+            if waiting.reserved is not None and waiting.reserved.refused_by is None
+        ]
+
+    def _answer_locally(self, batch: Sequence[_Waiting]) -> None:
+        """Answer a batch that Redis may have counted, or may yet: it is not reported."""
+        for waiting in batch:
+            waiting.tell(waiting.reserved or self._local.take(waiting.takings))
+
+    def _take_locally(self, takings: Sequence[Taking]) -> LimitAnswer:
+        """Admit without Redis, and remember what it is to be told: others count on it."""
+        answer = self._local.take(takings)
+        if answer.refused_by is None:
+            now_us = self._now_us()
+            for taking in takings:
+                key = redis_key(taking.limit.key)
+                if key in self._unreported or len(self._unreported) < MAX_UNREPORTED:
+                    window = self._unreported.setdefault(key, LocalWindow())
+                    window.forget(now_us)
+                    window.add(now_us, taking.amount)
+        return answer
+
+    async def _report(self) -> None:
+        """Tell Redis what was admitted without it in the last minute; the rest is over."""
+        while self._unreported:
+            now_us = self._now_us()
+            keys = list(self._unreported)[:BATCH_LIMIT]
+            amounts = [self._unreported.pop(key).forget(now_us) for key in keys]
+            numbers = [n for at, amount in enumerate(amounts, 1) for n in (at, amount, 0)]
+            async with asyncio.timeout(self._timeout_s):
+                await self._add.run(keys, numbers)
+
+    def _now_us(self) -> int:
+        return int(self._clock.monotonic_s() * _MICROS_PER_S)
+
+    @property
+    def _is_guarded(self) -> bool:
+        return self._clock.monotonic_s() < self._guarded_until_s
+
+    def _look_for_loss(self, born: int) -> None:
+        if self._born is not None and self._born != born:
+            _log.warning("limits_forgotten")
+            self._guard()
+        self._born = born
+
+    def _guard(self) -> None:
+        self._guarded_until_s = self._clock.monotonic_s() + GUARDED_S
+        self._refusals.forget()
+
+    def _degrade(self, error: Exception) -> None:
+        _log.warning("limits_degraded", reason=type(error).__name__)
+        self._metrics.limits_degraded.set(1)
+        self._probe = asyncio.ensure_future(self._probe_until_back())
+
+    async def _probe_until_back(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_INTERVAL_S)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._redis.ping()
+                await self._report()
+            except REDIS_OUTAGES:
+                continue
+            break
+        self._guard()
+        _log.info("limits_restored")
+        self._metrics.limits_degraded.set(0)
+        self._probe = None
+
+
+def _to_questions(batch: Sequence[_Waiting]) -> tuple[list[str], list[float]]:
+    """The keys, each once, and what the script is asked of them."""
+    index: dict[str, int] = {}
+    numbers: list[float] = []
+    for waiting in batch:
+        numbers.append(len(waiting.takings))
+        for taking in waiting.takings:
+            limit = taking.limit
+            key = redis_key(limit.key)
+            at = index.setdefault(key, len(index) + 1)
+            numbers += (at, limit.per_minute, taking.amount, limit.is_shadow)
+    return [*index, BORN_KEY], numbers

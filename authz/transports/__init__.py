@@ -1,0 +1,1 @@
+"""How Envoy's checks arrive over gRPC."""

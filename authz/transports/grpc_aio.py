@@ -1,0 +1,67 @@
+"""Carries checks with `grpc.aio`: the fallback, slower, and blind to answers thrown away."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from authz.transports.transport import (
+    MAX_CONCURRENT_CHECKS,
+    MAX_MESSAGE_BYTES,
+    METHOD,
+    SERVICE,
+    SOCKET_MODE,
+    SOCKET_SCHEME,
+    SOCKET_UMASK,
+    Check,
+)
+
+
+class GrpcAioTransport:
+    """Implements Transport; messages pass as bytes, unparsed.
+
+    It never takes an answer back: gRPC reports the same cancellation for an answer that was lost
+    and for a connection that broke after it.
+    """
+
+    def __init__(self) -> None:
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, check: Check, listen: str) -> None:
+        """Listen, with a socket that only our user and group may use from its first moment."""
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_concurrent_streams", MAX_CONCURRENT_CHECKS),
+                ("grpc.so_reuseport", 0),
+            ],
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CHECKS,
+        )
+        server.add_generic_rpc_handlers((_handler(check),))
+        before = os.umask(SOCKET_UMASK)
+        try:
+            # gRPC says only RuntimeError where an address cannot be had.
+            server.add_insecure_port(listen)
+            await server.start()
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {listen}") from error
+        finally:
+            os.umask(before)
+        if listen.startswith(SOCKET_SCHEME):
+            Path(listen.removeprefix(SOCKET_SCHEME)).chmod(SOCKET_MODE)
+        self._server = server
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain: Envoy is told to go elsewhere while the checks under way finish."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+
+def _handler(check: Check) -> grpc.GenericRpcHandler:
+    async def answer(payload: bytes, _context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
+        return (await check(payload)).payload
+
+    return grpc.method_handlers_generic_handler(
+        SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(answer)}
+    )

@@ -1,0 +1,205 @@
+"""The calls of one connection: opened, decided, answered or given up."""
+
+import asyncio
+from collections.abc import Callable, ValuesView
+from typing import Final
+
+import structlog
+
+from authz.transports.http2 import frames, status
+from authz.transports.http2.frames import ConnectionFault, StreamFault
+from authz.transports.http2.headers import Fields, judge
+from authz.transports.http2.intake import Intake
+from authz.transports.http2.sending import Sender
+from authz.transports.http2.status import Refusal
+from authz.transports.http2.stream import Stream
+from authz.transports.http2.take_backs import TakeBacks
+from authz.transports.transport import Answer
+
+FENCE: Final = b"fence\0\0\0"
+
+_log = structlog.get_logger(__name__)
+
+
+class Calls:
+    """Streams that are open, and answers that may still be taken back.
+
+    `on_idle` is called whenever the last open stream has ended.
+    """
+
+    def __init__(
+        self, intake: Intake, transport: asyncio.Transport, on_idle: Callable[[], None]
+    ) -> None:
+        self._intake = intake
+        self._limits = intake.limits
+        self._transport = transport
+        self._on_idle = on_idle
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[int, Stream] = {}
+        self._take_backs = TakeBacks(intake.limits.answers_remembered)
+        self._judged: tuple[Fields | None, Refusal | None] = (None, None)
+        self._buffered_bytes = 0
+        self.sender = Sender(transport, self._answered)
+        self.last_id = 0
+        self.is_refusing = False
+
+    @property
+    def streams(self) -> ValuesView[Stream]:
+        """The open ones, the oldest first."""
+        return self._streams.values()
+
+    def find(self, stream_id: int) -> Stream | None:
+        """An open stream, None for one that was; ConnectionFault for one that never was."""
+        stream = self._streams.get(stream_id)
+        if stream is None and (stream_id > self.last_id or stream_id % 2 == 0):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "the stream was never opened")
+        return stream
+
+    def take_headers(self, stream_id: int, fields: Fields, ends_stream: bool) -> None:
+        """Headers open a call or, as trailers, end its request."""
+        if stream_id > self.last_id:
+            self._open(stream_id, fields, ends_stream)
+        elif stream := self.find(stream_id):
+            if stream.has_ended:
+                raise StreamFault(frames.STREAM_CLOSED, "HEADERS after the end")
+            if not ends_stream:
+                raise StreamFault(frames.PROTOCOL_ERROR, "trailers must be the end")
+            self._begin(stream)
+
+    def take_data(self, stream_id: int, content: bytes, padding: int, ends_stream: bool) -> None:
+        """More of a request's message, and perhaps its end."""
+        stream = self.find(stream_id)
+        if stream is None:
+            return
+        if stream.has_ended:
+            raise StreamFault(frames.STREAM_CLOSED, "DATA after the end")
+        stream.receive_window -= len(content)
+        if stream.receive_window < padding:
+            raise StreamFault(frames.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
+        stream.received += content
+        stream.buffered_bytes += len(content)
+        self._buffered_bytes += len(content)
+        if refusal := self._fault(stream):
+            self._refuse(stream, refusal, ends_stream)
+        elif ends_stream:
+            self._begin(stream)
+        elif padding:
+            # The window fits one message and nothing else.
+            self._transport.write(frames.window_update(stream_id, padding))
+
+    def take_reset(self, stream_id: int) -> None:
+        """The peer gave a call up before it had the whole answer."""
+        if stream := self.find(stream_id):
+            self._give_up(stream)
+        elif take_back := self._take_backs.pop(stream_id):
+            take_back()
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Give a call up from our side."""
+        self._transport.write(frames.reset(stream_id, code))
+        if stream := self._streams.get(stream_id):
+            self._give_up(stream)
+
+    def reset_slow(self, began_before_s: float) -> None:
+        """Reset calls that wait for the peer: for its message, or for its window."""
+        for stream in list(self._streams.values()):
+            is_waiting = stream.task is None or stream.unsent is not None
+            if is_waiting and stream.began_s < began_before_s:
+                self.reset(stream.id, frames.CANCEL)
+
+    def give_up_all(self) -> None:
+        """The connection is gone. Whether answers that were written arrived is not known."""
+        for stream in list(self._streams.values()):
+            self._give_up(stream)
+
+    def raise_fence(self) -> None:
+        """Ask the peer to say when it has read the answers so far."""
+        if self._take_backs.raise_fence():
+            self._transport.write(frames.frame(frames.PING, 0, 0, FENCE))
+
+    def pass_fence(self) -> None:
+        """The peer has said so."""
+        self._take_backs.pass_fence()
+
+    def _open(self, stream_id: int, fields: Fields, ends_stream: bool) -> None:
+        if stream_id % 2 == 0:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "even streams are not the client's")
+        self.last_id = stream_id
+        if self.is_refusing or len(self._streams) >= self._limits.concurrent_streams:
+            raise StreamFault(frames.REFUSED_STREAM, "too many streams")
+        if fields is not self._judged[0]:
+            self._judged = (fields, judge(fields))
+        window = self._limits.stream_window_bytes
+        stream = Stream(stream_id, self._loop.time(), self.sender.initial_window, window)
+        self._streams[stream_id] = stream
+        if refusal := self._judged[1]:
+            self._refuse(stream, refusal, ends_stream)
+        elif ends_stream:
+            self._begin(stream)
+
+    def _fault(self, stream: Stream) -> Refusal | None:
+        if self._buffered_bytes > self._limits.buffered_bytes:
+            return status.NO_ROOM
+        return stream.fault(self._limits.message_bytes)
+
+    def _begin(self, stream: Stream) -> None:
+        """The request is whole: decide about it."""
+        message = stream.take_message()
+        if message is None:
+            self._refuse(stream, status.NOT_ONE_MESSAGE, has_ended=True)
+        elif not self._intake.has_room:
+            self._refuse(stream, status.OVERLOADED, has_ended=True)
+        else:
+            self._intake.checks += 1
+            stream.task = self._loop.create_task(self._decide(stream, message))
+
+    async def _decide(self, stream: Stream, message: bytes) -> None:
+        try:
+            answer = await self._intake.check(message)
+        except asyncio.CancelledError:
+            self._refuse_open(stream)
+            raise
+        except Exception:
+            # The border of the process: one failed check is no reason to end the others.
+            _log.exception("check_raised")
+            self._refuse_open(stream)
+            return
+        if self._streams.get(stream.id) is stream:
+            self.sender.answer(stream, answer)
+        elif answer.take_back is not None:
+            # The check did not notice in time that it was given up.
+            answer.take_back()
+
+    def _refuse_open(self, stream: Stream) -> None:
+        if self._streams.get(stream.id) is stream:
+            self._refuse(stream, status.FAULT, has_ended=True)
+
+    def _refuse(self, stream: Stream, refusal: Refusal, has_ended: bool) -> None:
+        """Answer with a status alone; what the peer still wanted to say is not read."""
+        self.sender.refuse(stream.id, refusal)
+        if not has_ended:
+            self._transport.write(frames.reset(stream.id, frames.NO_ERROR))
+        self._forget(stream)
+
+    def _answered(self, stream: Stream, answer: Answer) -> None:
+        if answer.take_back is not None:
+            self._take_backs.remember(stream.id, answer.take_back)
+            if self._take_backs.needs_fence:
+                self.raise_fence()
+        self._forget(stream)
+
+    def _give_up(self, stream: Stream) -> None:
+        self._forget(stream)
+        if stream.task is not None:
+            stream.task.cancel()
+        if stream.unsent is not None and stream.unsent.answer.take_back is not None:
+            # Its end was never written: nobody has the whole of it.
+            stream.unsent.answer.take_back()
+
+    def _forget(self, stream: Stream) -> None:
+        del self._streams[stream.id]
+        self._buffered_bytes -= stream.buffered_bytes
+        if stream.task is not None:
+            self._intake.checks -= 1
+        if not self._streams:
+            self._on_idle()

@@ -1,0 +1,291 @@
+"""One connection: bytes become frames, and each kind of frame has its method."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import structlog
+
+from authz.transports.http2 import frames
+from authz.transports.http2.calls import FENCE, Calls
+from authz.transports.http2.frames import ConnectionFault, StreamFault
+from authz.transports.http2.headers import HeaderDecoder
+from authz.transports.http2.intake import Intake, RateLimit
+from authz.transports.http2.receiving import ReceiveWindow
+
+DRAIN: Final = b"drain\0\0\0"
+TICK_S: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Block:
+    """A header block that is still arriving."""
+
+    stream_id: int
+    ends_stream: bool
+    fragments: bytearray
+    frames: int = 1
+
+
+class Connection(asyncio.Protocol):
+    """The server's side of RFC 9113, for one unary gRPC method.
+
+    Nothing is raised to the loop: a broken rule of a stream resets it, a broken rule of the
+    connection ends it with GOAWAY, and so does a fault of our own.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._limits = intake.limits
+        self._loop = asyncio.get_running_loop()
+        self._reader = frames.FrameReader(intake.limits.frame_bytes)
+        self._decoder = HeaderDecoder(intake.limits)
+        self._window = ReceiveWindow(intake.limits)
+        self._resets = RateLimit(intake.limits.resets_per_s)
+        self._idle_frames = RateLimit(intake.limits.idle_frames_per_s)
+        self._block: _Block | None = None
+        self._has_settings = False
+        self._is_closing = False
+        self._is_draining = False
+        self._was_active = True
+        self._idle_since_s = self._loop.time()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say our settings, unless there are too many of us."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.unsent_high_bytes)
+        self._calls = Calls(self._intake, self._transport, self._on_idle)
+        self._timer = self._loop.call_later(self._limits.handshake_timeout_s, self._tick)
+        if not self._intake.admit(self):
+            self._fail(frames.ENHANCE_YOUR_CALM, "too many connections")
+            return
+        self._transport.write(
+            frames.settings(
+                (frames.MAX_CONCURRENT_STREAMS, self._limits.concurrent_streams),
+                (frames.INITIAL_WINDOW_SIZE, self._limits.stream_window_bytes),
+                (frames.MAX_FRAME_SIZE, self._limits.frame_bytes),
+                (frames.MAX_HEADER_LIST_SIZE, self._limits.header_list_bytes),
+            )
+            + self._window.opening()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come."""
+        self._was_active = True
+        try:
+            for kind, flags, stream_id, payload in self._reader.feed(data):
+                if self._is_closing:
+                    return
+                self._receive(kind, flags, stream_id, payload)
+        except ConnectionFault as fault:
+            self._fail(fault.code, str(fault))
+        except Exception:
+            # The border of the process: a fault of ours ends this connection, not the others.
+            _log.exception("http2_fault")
+            self._fail(frames.INTERNAL_ERROR, "internal error")
+        if self._transport.get_write_buffer_size() > self._limits.unsent_bytes:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """The peer does not read: answers wait."""
+        self._calls.sender.is_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._calls.sender.is_paused = False
+        self._calls.sender.pump(self._calls.streams)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits for the checks under way."""
+        self._is_closing = True
+        self._timer.cancel()
+        self._intake.connections.discard(self)
+        self._calls.give_up_all()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def drain(self) -> None:
+        """Ask for no more calls. The connection closes when those under way have ended."""
+        if self._is_closing:
+            self._transport.abort()
+        elif not self._has_settings:
+            # Nothing was read yet: the peer may ask somebody else for all it has sent.
+            self._close(frames.NO_ERROR, "")
+        elif not self._is_draining:
+            self._is_draining = True
+            # The largest id: calls that are on their way are still taken.
+            self._transport.write(frames.goaway(frames.MAX_STREAM_ID, frames.NO_ERROR))
+            self._ping(DRAIN)
+
+    def abort(self) -> list["asyncio.Task[None]"]:
+        """Close now; the checks that this cancels are returned, for whoever waits for them."""
+        tasks = [stream.task for stream in self._calls.streams if stream.task is not None]
+        self._calls.give_up_all()
+        self._transport.abort()
+        return tasks
+
+    def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if not self._has_settings and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS must come first")
+        if self._block is not None and kind != frames.CONTINUATION:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block was interrupted")
+        receive = _RECEIVERS.get(kind)
+        if receive is None:
+            self._count_idle_frame()
+            return
+        if (stream_id == 0 and kind in _ON_A_STREAM) or (stream_id and kind in _ON_NO_STREAM):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame is on the wrong stream")
+        try:
+            receive(self, flags, stream_id, payload)
+        except StreamFault as fault:
+            self._calls.reset(stream_id, fault.code)
+
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if credit := self._window.take(len(payload)):
+            self._transport.write(credit)
+        content = frames.unpad(flags, payload)
+        ends_stream = bool(flags & frames.END_STREAM)
+        if not content and not ends_stream:
+            self._count_idle_frame()
+        self._calls.take_data(stream_id, content, len(payload) - len(content), ends_stream)
+
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        fragment = frames.header_fragment(flags, payload)
+        if flags & frames.END_HEADERS:
+            self._take_block(stream_id, fragment, bool(flags & frames.END_STREAM))
+        else:
+            ends_stream = bool(flags & frames.END_STREAM)
+            self._block = _Block(stream_id, ends_stream, bytearray(fragment))
+
+    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        block = self._block
+        if block is None or block.stream_id != stream_id:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        block.fragments += payload
+        block.frames += 1
+        if block.frames > self._limits.header_frames:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block has too many frames")
+        if flags & frames.END_HEADERS:
+            self._block = None
+            self._take_block(stream_id, bytes(block.fragments), block.ends_stream)
+
+    def _take_block(self, stream_id: int, block: bytes, ends_stream: bool) -> None:
+        if len(block) > self._limits.header_block_bytes:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block is too large")
+        # Decoded whatever becomes of the stream: the next block builds on its state.
+        fields = self._decoder.decode(block)
+        self._calls.take_headers(stream_id, fields, ends_stream)
+
+    def _on_priority(self, _flags: int, _stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.PRIORITY_BYTES:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PRIORITY has a wrong length")
+        self._count_idle_frame()
+
+    def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        frames.read_number(payload)
+        if self._resets.is_exceeded():
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many resets")
+        self._calls.take_reset(stream_id)
+
+    def _on_settings(self, flags: int, _stream_id: int, payload: bytes) -> None:
+        pairs = frames.read_settings(payload)
+        if flags & frames.ACK:
+            if payload:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "an acknowledgement is empty")
+            return
+        self._count_idle_frame()
+        self._has_settings = True
+        self._calls.sender.apply(pairs, self._calls.streams)
+        self._transport.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._calls.sender.pump(self._calls.streams)
+
+    def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        raise ConnectionFault(frames.PROTOCOL_ERROR, "clients promise nothing")
+
+    def _on_ping(self, flags: int, _stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.PING_BYTES:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PING has a wrong length")
+        if not flags & frames.ACK:
+            self._count_idle_frame()
+            self._transport.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+        elif payload == FENCE:
+            self._calls.pass_fence()
+        elif payload == DRAIN and self._is_draining:
+            self._calls.is_refusing = True
+            if not self._calls.streams:
+                self._close(frames.NO_ERROR, "")
+
+    def _on_goaway(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        """The peer opens no more streams; it closes when it has its answers."""
+
+    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        increment = frames.read_number(payload) & frames.MAX_WINDOW_BYTES
+        if not stream_id:
+            self._calls.sender.widen(increment)
+            self._calls.sender.pump(self._calls.streams)
+        elif stream := self._calls.find(stream_id):
+            self._calls.sender.widen_stream(stream, increment)
+
+    def _count_idle_frame(self) -> None:
+        if self._idle_frames.is_exceeded():
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    def _on_idle(self) -> None:
+        """While draining, only the peer's word shows that it gives no answer back."""
+        if self._calls.is_refusing and not self._is_closing:
+            self._ping(DRAIN)
+
+    def _ping(self, payload: bytes) -> None:
+        self._transport.write(frames.frame(frames.PING, 0, 0, payload))
+
+    def _tick(self) -> None:
+        """What time alone brings about."""
+        now_s = self._loop.time()
+        if not self._has_settings:
+            self._fail(frames.PROTOCOL_ERROR, "no SETTINGS came")
+            return
+        if self._was_active or self._calls.streams:
+            self._was_active, self._idle_since_s = False, now_s
+        elif now_s - self._idle_since_s > self._limits.idle_timeout_s:
+            self.drain()
+        self._calls.reset_slow(now_s - self._limits.request_timeout_s)
+        self._calls.raise_fence()
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _fail(self, code: int, reason: str) -> None:
+        if not self._is_closing:
+            _log.warning("http2_connection_ended", code=code, reason=reason)
+            self._close(code, reason)
+
+    def _close(self, code: int, reason: str) -> None:
+        """Say goodbye, and wait for a peer that does not read no longer than a moment."""
+        self._is_closing = True
+        self._transport.write(frames.goaway(self._calls.last_id, code, reason))
+        self._calls.give_up_all()
+        self._transport.close()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+
+
+_Receiver = Callable[[Connection, int, int, bytes], None]
+_RECEIVERS: Final[dict[int, _Receiver]] = {
+    frames.DATA: Connection._on_data,
+    frames.HEADERS: Connection._on_headers,
+    frames.PRIORITY: Connection._on_priority,
+    frames.RST_STREAM: Connection._on_reset,
+    frames.SETTINGS: Connection._on_settings,
+    frames.PUSH_PROMISE: Connection._on_push_promise,
+    frames.PING: Connection._on_ping,
+    frames.GOAWAY: Connection._on_goaway,
+    frames.WINDOW_UPDATE: Connection._on_window_update,
+    frames.CONTINUATION: Connection._on_continuation,
+}
+_ON_A_STREAM: Final = frozenset(
+    {frames.DATA, frames.HEADERS, frames.PRIORITY, frames.RST_STREAM, frames.CONTINUATION}
+)
+_ON_NO_STREAM: Final = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})

@@ -1,0 +1,97 @@
+"""Header blocks: decoding with state, judging what was decoded, and the few that we send."""
+
+from typing import Final
+
+from hpack import Decoder, HPACKError, OversizedHeaderListError
+
+from authz.transports.http2.frames import (
+    COMPRESSION_ERROR,
+    ENHANCE_YOUR_CALM,
+    PROTOCOL_ERROR,
+    ConnectionFault,
+    StreamFault,
+)
+from authz.transports.http2.limits import Limits
+from authz.transports.http2.status import NOT_GRPC, UNKNOWN_METHOD, Refusal
+from authz.transports.transport import PATH
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_GRPC: Final = b"application/grpc"
+_REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
+_REQUIRED: Final = (b":method", b":scheme", b":path")
+_OF_HTTP1: Final = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+)
+
+
+class HeaderDecoder:
+    """Decodes every header block of a connection, in order, those of refused streams too.
+
+    A peer that asks the same thing again sends the same block, mostly references to the table.
+    A block that left the table as it was means the same until another one changes the table:
+    the last such block is remembered.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._decoder = Decoder(limits.header_list_bytes)
+        self._last_block = b""
+        self._last_fields: Fields = ()
+
+    def decode(self, block: bytes) -> Fields:
+        """The fields of a block. Raises ConnectionFault: after a bad one the state is lost."""
+        if block == self._last_block:
+            return self._last_fields
+        before = self._table()
+        try:
+            fields = tuple((bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True))
+        except OversizedHeaderListError as error:
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "a header list is too large") from error
+        except (HPACKError, ValueError, IndexError) as error:
+            raise ConnectionFault(COMPRESSION_ERROR, "a header block is broken") from error
+        is_stateless = self._table() == before
+        self._last_block, self._last_fields = (block, fields) if is_stateless else (b"", ())
+        return fields
+
+    def _table(self) -> tuple[object, ...]:
+        table = self._decoder.header_table
+        return (table.maxsize, *table.dynamic_entries)
+
+
+def judge(fields: Fields) -> Refusal | None:
+    """Why a request is not one that we answer, or None. Raises StreamFault if it is malformed."""
+    pseudo = _pseudo_fields(fields)
+    if any(not pseudo.get(name) for name in _REQUIRED):
+        raise StreamFault(PROTOCOL_ERROR, "a pseudo header is missing")
+    content_types = [value for name, value in fields if name == b"content-type"]
+    if len(content_types) != 1 or not _is_grpc(content_types[0]):
+        return NOT_GRPC
+    if pseudo[b":method"] != b"POST" or pseudo[b":path"] != PATH.encode():
+        return UNKNOWN_METHOD
+    return None
+
+
+def _pseudo_fields(fields: Fields) -> dict[bytes, bytes]:
+    pseudo: dict[bytes, bytes] = {}
+    are_over = False
+    for name, value in fields:
+        if not name.startswith(b":"):
+            are_over = True
+            _refuse_malformed(name, value)
+        elif are_over or name in pseudo or name not in _REQUEST_PSEUDO:
+            raise StreamFault(PROTOCOL_ERROR, "a pseudo header is unknown, late or there twice")
+        else:
+            pseudo[name] = value
+    return pseudo
+
+
+def _refuse_malformed(name: bytes, value: bytes) -> None:
+    if name != name.lower() or not name or name in _OF_HTTP1:
+        raise StreamFault(PROTOCOL_ERROR, "a header does not belong into HTTP/2")
+    if name == b"te" and value != b"trailers":
+        raise StreamFault(PROTOCOL_ERROR, "te may only say trailers")
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    kind = content_type.lower()
+    return kind.startswith(_GRPC) and kind[len(_GRPC) :][:1] in (b"", b"+", b";")

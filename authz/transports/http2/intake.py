@@ -1,0 +1,51 @@
+"""What the connections of one server share."""
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from authz.transports.http2.limits import Limits
+from authz.transports.transport import Check
+
+if TYPE_CHECKING:
+    from authz.transports.http2.connection import Connection
+
+
+@dataclass(slots=True, eq=False)
+class Intake:
+    """Where checks go, how many are under way, and who is connected."""
+
+    check: Check
+    limits: Limits
+    checks: int = 0
+    is_draining: bool = False
+    connections: "set[Connection]" = field(default_factory=set)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more check may begin."""
+        return self.checks < self.limits.concurrent_checks
+
+    def admit(self, connection: "Connection") -> bool:
+        """Note a connection, or say that there is no room for it."""
+        if self.is_draining or len(self.connections) >= self.limits.connections:
+            return False
+        self.connections.add(connection)
+        return True
+
+
+@dataclass(slots=True)
+class RateLimit:
+    """So many a second, counted in whole seconds."""
+
+    most_per_s: int
+    _second: int = 0
+    _count: int = 0
+
+    def is_exceeded(self) -> bool:
+        """Count one more, and say whether that was too many."""
+        second = int(monotonic())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count > self.most_per_s

@@ -1,0 +1,35 @@
+"""What a connection has taken in: room for more is given back in large steps."""
+
+from authz.transports.http2.frames import (
+    DEFAULT_WINDOW_BYTES,
+    FLOW_CONTROL_ERROR,
+    ConnectionFault,
+    window_update,
+)
+from authz.transports.http2.limits import Limits
+
+
+class ReceiveWindow:
+    """The connection's window for DATA.
+
+    It is wide and refilled as bytes arrive, not as they are used: what bounds memory is the
+    limit on buffered bytes, which refuses one message where a closed window would stall all.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.connection_window_bytes
+        self._open = self._most
+
+    def opening(self) -> bytes:
+        """The frame that widens the window from what every connection begins with."""
+        return window_update(0, self._most - DEFAULT_WINDOW_BYTES)
+
+    def take(self, size: int) -> bytes:
+        """Count a DATA frame; what to write for it, mostly nothing. Raises ConnectionFault."""
+        self._open -= size
+        if self._open < 0:
+            raise ConnectionFault(FLOW_CONTROL_ERROR, "more DATA than the connection's window")
+        if self._open > self._most // 2:
+            return b""
+        refill, self._open = self._most - self._open, self._most
+        return window_update(0, refill)

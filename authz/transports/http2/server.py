@@ -1,0 +1,55 @@
+"""Listens, and stops with grace."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from authz.sockets import BACKLOG, listening_socket
+from authz.transports.http2.connection import Connection
+from authz.transports.http2.intake import Intake
+from authz.transports.http2.limits import Limits
+from authz.transports.transport import SOCKET_SCHEME, Check
+
+CANCEL_TIMEOUT_S: Final = 1.0
+
+
+class Http2Transport:
+    """Implements Transport with a small HTTP/2 server of our own."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._intake: Intake | None = None
+        self._server: asyncio.Server | None = None
+        self._path: Path | None = None
+
+    async def start(self, check: Check, listen: str) -> None:
+        """Listen, with a socket that only our user and group may use from its first moment."""
+        intake = Intake(check, self._limits)
+        listening = listening_socket(listen)
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(intake), sock=listening, backlog=BACKLOG
+            )
+        except OSError:
+            listening.close()
+            raise
+        self._intake = intake
+        if listen.startswith(SOCKET_SCHEME):
+            self._path = Path(listen.removeprefix(SOCKET_SCHEME))
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more connections, let calls under way finish, then close what is left."""
+        if self._server is None or self._intake is None:
+            return
+        self._server.close()
+        self._intake.is_draining = True
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        connections = list(self._intake.connections)
+        for connection in connections:
+            connection.drain()
+        if connections:
+            await asyncio.wait([one.closed for one in connections], timeout=grace_s)
+        tasks = [task for one in list(self._intake.connections) for task in one.abort()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT_S)

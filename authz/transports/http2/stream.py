@@ -1,0 +1,67 @@
+"""One call: a stream, from its headers to the end of its answer."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from authz.transports.http2.limits import MESSAGE_PREFIX_BYTES
+from authz.transports.http2.status import (
+    COMPRESSED,
+    MESSAGE_TOO_LARGE,
+    NOT_ONE_MESSAGE,
+    Refusal,
+)
+from authz.transports.transport import Answer
+
+
+@dataclass(slots=True, eq=False)
+class Unsent:
+    """What the peer's windows did not yet let through; the trailers follow it."""
+
+    rest: memoryview
+    answer: Answer
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """`received` is the length-prefixed message so far. Windows are counted in bytes.
+
+    `task` decides about the message, `unsent` is the answer that waits for room.
+    """
+
+    id: int
+    began_s: float
+    send_window: int
+    receive_window: int
+    buffered_bytes: int = 0
+    received: bytearray = field(default_factory=bytearray, repr=False)
+    task: "asyncio.Task[None] | None" = None
+    unsent: Unsent | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the peer has said all it had to say."""
+        return self.task is not None or self.unsent is not None
+
+    def fault(self, max_message_bytes: int) -> Refusal | None:
+        """What is wrong with the message as far as it has come."""
+        received = self.received
+        if received and received[0]:
+            return COMPRESSED
+        if len(received) < MESSAGE_PREFIX_BYTES:
+            return None
+        size = int.from_bytes(received[1:MESSAGE_PREFIX_BYTES])
+        if size > max_message_bytes:
+            return MESSAGE_TOO_LARGE
+        return NOT_ONE_MESSAGE if len(received) > MESSAGE_PREFIX_BYTES + size else None
+
+    def take_message(self) -> bytes | None:
+        """The one whole message, or None where there is none. What was received is let go."""
+        received = self.received
+        if len(received) < MESSAGE_PREFIX_BYTES:
+            return None
+        if len(received) != MESSAGE_PREFIX_BYTES + int.from_bytes(received[1:MESSAGE_PREFIX_BYTES]):
+            return None
+        with memoryview(received) as view:
+            message = bytes(view[MESSAGE_PREFIX_BYTES:])
+        self.received = bytearray()
+        return message

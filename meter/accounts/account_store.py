@@ -1,0 +1,162 @@
+"""Accounts in Postgres."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from meter.accounts.account import Account, Funds
+from meter.accounts.plan_store import rate_columns, rates_of
+from meter.audit.audit_store import write_audit
+from meter.audit.events import Actor, AuditEvent, changes_between
+from meter.errors import Conflict, InvalidRequest, NotFound
+from meter.identity.keys.key_terms import told_rates
+from meter.limits.limits import Rates
+from meter.postgres.pool import PostgresPool, acquire, queries
+
+_QUERIES: Final = queries("meter.accounts")
+_CREATE_ACCOUNT: Final = _QUERIES["create_account"]
+_GET_ACCOUNT: Final = _QUERIES["get_account"]
+_LIST_ACCOUNTS: Final = _QUERIES["list_accounts"]
+_LOCK_ACCOUNT_TERMS: Final = _QUERIES["lock_account_terms"]
+_SAVE_ACCOUNT: Final = _QUERIES["save_account"]
+
+Amend = Callable[[Account], Account]
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """An account to be opened."""
+
+    id: str
+    email: str
+    name: str | None
+    plan_id: str
+    markup_bps: int | None
+    rates: Rates = field(default_factory=Rates)
+    may_manage_keys: bool = True
+
+
+class AccountStore:
+    """Opens, finds and amends accounts. Raises StoreUnavailable during an outage."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def create(self, actor: Actor, new: NewAccount) -> Account:
+        """Open an account; raises Conflict for a taken id or email, InvalidRequest for its plan."""
+        values = (new.id, new.email, new.name, new.plan_id, new.markup_bps)
+        terms = (*rate_columns(new.rates), new.may_manage_keys)
+        async with acquire(self._pool) as connection, connection.transaction():
+            try:
+                row = await connection.fetchrow(_CREATE_ACCOUNT, *values, *terms)
+            except asyncpg.UniqueViolationError as error:
+                taken = "email" if error.constraint_name == "accounts_email" else "id"
+                raise Conflict(f"a user with this {taken} exists already") from None
+            except asyncpg.ForeignKeyViolationError:
+                raise _no_plan(new.plan_id) from None
+            assert row is not None
+            account = _account(row)
+            detail = {"email": account.email, **_told(account)}
+            await write_audit(connection, actor, _event("user.created", account.id, detail))
+        return account
+
+    async def get(self, account_id: str) -> Account:
+        """The account; raises NotFound."""
+        async with acquire(self._pool) as connection:
+            row = await connection.fetchrow(_GET_ACCOUNT, account_id)
+        return _found(row, account_id)
+
+    async def list_page(
+        self, email: str | None, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Account]:
+        """Accounts, newest first, that follow the one at `after`."""
+        created_at, account_id = after or (None, None)
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_ACCOUNTS, email, created_at, account_id, limit)
+        return [_account(row) for row in rows]
+
+    async def amend(self, actor: Actor, account_id: str, amend: Amend) -> Account:
+        """Change an account's terms; raises NotFound, and InvalidRequest for an unknown plan."""
+        return await self._change(actor, account_id, "user.changed", amend)
+
+    async def set_suspended(self, actor: Actor, account_id: str, is_suspended: bool) -> Account:
+        """Suspend or resume; holds are judged by it at once. Raises NotFound."""
+        action = "user.suspended" if is_suspended else "user.resumed"
+        return await self._change(
+            actor, account_id, action, lambda before: replace(before, is_suspended=is_suspended)
+        )
+
+    async def _change(self, actor: Actor, account_id: str, action: str, amend: Amend) -> Account:
+        """Nothing is written, and nothing told, where nothing changes."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            before = _found(await connection.fetchrow(_LOCK_ACCOUNT_TERMS, account_id), account_id)
+            after = amend(before)
+            changes = changes_between(_told(before), _told(after))
+            if not changes:
+                return before
+            try:
+                await connection.execute(_SAVE_ACCOUNT, *_columns(after))
+            except asyncpg.ForeignKeyViolationError:
+                raise _no_plan(after.plan_id) from None
+            await write_audit(connection, actor, _event(action, account_id, changes))
+        return after
+
+
+def user_not_found(account_id: str) -> NotFound:
+    """The one answer for an account that does not exist."""
+    return NotFound(f"there is no user '{account_id}'")
+
+
+def _no_plan(plan_id: str) -> InvalidRequest:
+    return InvalidRequest(f"there is no plan '{plan_id}'")
+
+
+def _found(row: asyncpg.Record | None, account_id: str) -> Account:
+    if row is None:
+        raise user_not_found(account_id)
+    return _account(row)
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(
+        id=row["id"],
+        email=row["email"],
+        name=row["name"],
+        plan_id=row["plan_id"],
+        markup_bps=row["markup_bps"],
+        is_suspended=row["is_suspended"],
+        funds=Funds(row["balance_picos"], row["held_picos"]),
+        created_at=row["created_at"],
+        rates=rates_of(row),
+        may_manage_keys=row["may_manage_keys"],
+    )
+
+
+def _columns(account: Account) -> tuple[object, ...]:
+    return (
+        account.id,
+        account.name,
+        account.plan_id,
+        account.markup_bps,
+        *rate_columns(account.rates),
+        account.may_manage_keys,
+        account.is_suspended,
+    )
+
+
+def _event(action: str, account_id: str, detail: dict[str, Any]) -> AuditEvent:
+    return AuditEvent(action, f"user:{account_id}", account_id, detail)
+
+
+def _told(account: Account) -> dict[str, Any]:
+    return {
+        "name": account.name,
+        "plan": account.plan_id,
+        "markup_bps": account.markup_bps,
+        **told_rates(account.rates),
+        "may_manage_keys": account.may_manage_keys,
+        "is_suspended": account.is_suspended,
+    }

@@ -1,0 +1,92 @@
+"""Plans in Postgres."""
+
+from typing import Any, Final
+
+import asyncpg
+
+from meter.accounts.account import Plan
+from meter.audit.audit_store import write_audit
+from meter.audit.events import Actor, AuditEvent, changes_between
+from meter.identity.keys.key_terms import told_rates
+from meter.limits.limits import Rates
+from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.scopes import scopes_of
+
+_QUERIES: Final = queries("meter.accounts")
+_LIST_PLANS: Final = _QUERIES["list_plans"]
+_LOCK_PLAN: Final = _QUERIES["lock_plan"]
+_PUT_PLAN: Final = _QUERIES["put_plan"]
+
+
+class PlanStore:
+    """Lists and sets plans. Raises StoreUnavailable during an outage."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def list_all(self) -> list[Plan]:
+        """Every plan, in order of its id."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_PLANS)
+        return [_plan(row) for row in rows]
+
+    async def put(self, actor: Actor, plan: Plan) -> bool:
+        """Make a plan or change its terms; returns whether it is new."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            row = await connection.fetchrow(_LOCK_PLAN, plan.id)
+            before = {} if row is None else _told(_plan(row))
+            is_new = bool(await connection.fetchval(_PUT_PLAN, *_columns(plan)))
+            changes = changes_between(before, _told(plan))
+            if is_new or changes:
+                event = AuditEvent("plan.set", f"plan:{plan.id}", None, changes)
+                await write_audit(connection, actor, event)
+        return is_new
+
+
+def rates_of(row: asyncpg.Record, prefix: str = "") -> Rates:
+    """The limits in a row whose columns begin with `prefix`."""
+    return Rates(
+        row[f"{prefix}requests_per_minute"],
+        row[f"{prefix}tokens_per_minute"],
+        row[f"{prefix}concurrent_requests"],
+    )
+
+
+def rate_columns(rates: Rates) -> tuple[int | None, int | None, int | None]:
+    """Limits in the order of their columns."""
+    return rates.requests_per_minute, rates.tokens_per_minute, rates.concurrent_requests
+
+
+def _columns(plan: Plan) -> tuple[object, ...]:
+    return (
+        plan.id,
+        plan.name,
+        plan.markup_bps,
+        *rate_columns(plan.rates),
+        *rate_columns(plan.key_rates),
+        plan.max_keys,
+        sorted(plan.self_service_scopes),
+    )
+
+
+def _plan(row: asyncpg.Record) -> Plan:
+    return Plan(
+        id=row["id"],
+        name=row["name"],
+        markup_bps=row["markup_bps"],
+        rates=rates_of(row),
+        key_rates=rates_of(row, "key_"),
+        max_keys=row["max_keys"],
+        self_service_scopes=scopes_of(row["self_service_scopes"]),
+    )
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "markup_bps": plan.markup_bps,
+        **told_rates(plan.rates),
+        **{f"key_{name}": value for name, value in told_rates(plan.key_rates).items()},
+        "max_keys": plan.max_keys,
+        "self_service_scopes": sorted(plan.self_service_scopes),
+    }

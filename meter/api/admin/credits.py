@@ -1,0 +1,138 @@
+"""Credit: what a user has, and what administrators give or take back."""
+
+import re
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Response
+from pydantic import AfterValidator, Field
+
+from meter.accounts.account import Funds
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
+from meter.api.fields import Amount, Body, Instant, PlainText, Reply, Usd, UserId
+from meter.api.problems import ProblemError
+from meter.api.services import FromBooks
+from meter.ledger.postings import credit
+from meter.money import format_usd, parse_usd
+from meter.statements import CreditPosted
+
+MAX_REASON_CHARS: Final = 500
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}")
+
+router = APIRouter(
+    prefix="/api/v1/admin/users/{user_id}/credits", tags=["Credit"], dependencies=AdministratorsOnly
+)
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a reason must not be blank")
+    return text
+
+
+Reason = Annotated[
+    PlainText,
+    AfterValidator(_not_blank),
+    Field(min_length=1, max_length=MAX_REASON_CHARS, examples=["paid invoice 17"]),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Required. 1 to 200 visible characters; the same key posts once, however "
+        "often the request is sent",
+        examples=["invoice-17"],
+    ),
+]
+
+
+class NewCredit(Body):
+    """Credit to give (positive) or to take back (negative)."""
+
+    amount: Amount
+    reason: Reason
+
+
+class PostedCredit(Reply):
+    """The posting in the ledger, and the balance right after it."""
+
+    id: UUID
+    type: str = Field(examples=["grant", "adjustment"])
+    amount: Usd
+    reason: str
+    at: Instant
+    balance: Usd
+
+    @classmethod
+    def from_posted(cls, posted: CreditPosted) -> "PostedCredit":
+        return cls(
+            id=posted.id,
+            type=posted.template,
+            amount=format_usd(posted.amount_picos),
+            reason=posted.reason,
+            at=posted.recorded_at,
+            balance=format_usd(posted.balance_after_picos),
+        )
+
+
+class Credits(Reply):
+    """What a user has. One credit is one US dollar."""
+
+    balance: Usd
+    held: Usd = Field(description="Set aside for requests that run now")
+    available: Usd = Field(description="Balance less what is held")
+    overdrawn: Usd = Field(description="How far charges above their holds went below zero")
+    is_blocked: bool = Field(description="Nothing is let in until available is back above zero")
+
+    @classmethod
+    def from_funds(cls, funds: Funds) -> "Credits":
+        return cls(
+            balance=format_usd(funds.balance_picos),
+            held=format_usd(funds.held_picos),
+            available=format_usd(funds.available_picos),
+            overdrawn=format_usd(funds.overdrawn_picos),
+            is_blocked=funds.is_blocked,
+        )
+
+
+@router.post("", status_code=201, summary="Give or take back credit")
+async def post_credit(
+    user_id: UserId,
+    body: NewCredit,
+    actor: FromAdministrator,
+    books: FromBooks,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> PostedCredit:
+    """Post once per `Idempotency-Key`.
+
+    The same key with the same body answers the first posting again, with the header
+    `Idempotent-Replayed: true`; with another body it is refused with 409. Taking back more than
+    is available is refused with 409.
+    """
+    key = _usable_key(idempotency_key)
+    posting = credit(user_id, key, parse_usd(body.amount), body.reason)
+    posted = await books.ledger.post_credit(posting, actor)
+    if posted.was_replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return PostedCredit.from_posted(posted)
+
+
+@router.get("", summary="Get a user's credit")
+async def get_credits(user_id: UserId, books: FromBooks) -> Credits:
+    """Balance, what is held, and what is available."""
+    account = await books.accounts.get(user_id)
+    return Credits.from_funds(account.funds)
+
+
+def _usable_key(key: str | None) -> str:
+    if key is None:
+        raise ProblemError(
+            400,
+            "idempotency_key_required",
+            "send an Idempotency-Key header, so that a repeated request posts only once",
+        )
+    if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise ProblemError(
+            400, "invalid_idempotency_key", "an Idempotency-Key has 1 to 200 visible characters"
+        )
+    return key

@@ -1,0 +1,97 @@
+"""Holds: the money set aside now, and the requests whose usage is unknown."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from meter.api.authentication import AdministratorsOnly
+from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
+from meter.api.services import FromBooks
+from meter.money import format_usd
+from meter.statements import LiveHold
+
+router = APIRouter(prefix="/api/v1/admin/holds", tags=["Ledger"], dependencies=AdministratorsOnly)
+
+
+class LiveState(StrEnum):
+    """The states of a hold that has not ended."""
+
+    OPEN = "open"
+    UNKNOWN = "unknown"
+
+
+class HoldQuery(PageQuery):
+    """Which holds to list."""
+
+    state: Annotated[LiveState | None, Query(description="Both, when left out")] = None
+
+
+class Summary(Reply):
+    """How many holds have not ended."""
+
+    open: int
+    unknown: int
+    oldest_open_seconds: int | None = Field(description="null when none is open")
+    unknown_by_reason: dict[str, int]
+
+
+class Hold(Reply):
+    """Money set aside for one request that has not ended in the books."""
+
+    id: str = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
+    user_id: str
+    key_id: str
+    model: str
+    endpoint: str
+    amount: Usd
+    state: LiveState
+    unknown_reason: str | None
+    generation_id: str | None
+    status_code: int | None
+    response_flags: str | None
+    created_at: Instant
+    expires_at: Instant
+
+    @classmethod
+    def from_live(cls, hold: LiveHold) -> "Hold":
+        return cls(
+            id=hold.id.hex,
+            user_id=hold.account_id,
+            key_id=hold.credential_id,
+            model=hold.model_id,
+            endpoint=hold.endpoint,
+            amount=format_usd(hold.amount_picos),
+            state=LiveState(hold.state),
+            unknown_reason=hold.unknown_reason,
+            generation_id=hold.generation_id,
+            status_code=hold.status_code,
+            response_flags=hold.response_flags,
+            created_at=hold.created_at,
+            expires_at=hold.expires_at,
+        )
+
+
+class HoldPage(Page):
+    """Holds, oldest first."""
+
+    data: list[Hold]
+
+
+@router.get("/summary", summary="Count live holds")
+async def summarise_holds(books: FromBooks) -> Summary:
+    """How many holds are open, how many are unknown, and why."""
+    return Summary.model_validate(await books.holds.summarise())
+
+
+@router.get("", summary="List live holds")
+async def list_holds(query: Annotated[HoldQuery, Query()], books: FromBooks) -> HoldPage:
+    """Holds that have not ended, oldest first."""
+    scope = f"holds:{query.state}"
+    after = books.cursors.open_instant(scope, query.cursor)
+    rows = await books.holds.list_page(query.state, after, query.limit + 1)
+    page, cursor = books.cursors.next_page(
+        scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id.hex)
+    )
+    return HoldPage(data=[Hold.from_live(hold) for hold in page], next_cursor=cursor)

@@ -1,0 +1,79 @@
+"""Providers: who answers the requests, and the key with which we call them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+from fastapi import APIRouter
+from pydantic import Field, SecretStr
+
+from meter.api.authentication import AdministratorsOnly, FromAdministrator
+from meter.api.fields import Body, Reply
+from meter.api.services import FromBooks
+from meter.identity.keys.key_text import SecretText
+from meter.providers.key_store import MAX_KEY_CHARS, SYSTEM_OWNER
+
+router = APIRouter(
+    prefix="/api/v1/admin/providers", tags=["Providers"], dependencies=AdministratorsOnly
+)
+
+
+class ProviderName(StrEnum):
+    """The providers that we can call."""
+
+    OPENROUTER = "openrouter"
+
+
+PROVIDERS: Final = tuple(ProviderName)
+
+
+class ProviderKey(Reply):
+    """What may be shown of a provider's key."""
+
+    hint: str = Field(examples=["...c0de"])
+    key_version: int
+    updated_at: datetime
+
+
+class Provider(Reply):
+    """A provider. `key` is null as long as none was set."""
+
+    name: str
+    base_url: str | None
+    key: ProviderKey | None
+
+
+class ProviderList(Reply):
+    """All providers."""
+
+    data: list[Provider]
+
+
+class NewProviderKey(Body):
+    """A key to call the provider with; it is sealed at once and never shown again."""
+
+    key: Annotated[SecretStr, Field(min_length=1, max_length=MAX_KEY_CHARS)]
+
+
+@router.get("", summary="List providers")
+async def list_providers(books: FromBooks) -> ProviderList:
+    """The providers, and whether each has a key."""
+    listings = await books.outside.provider_keys.list_keys()
+    keys = {
+        one.provider: ProviderKey.model_validate(one)
+        for one in listings
+        if one.owner == SYSTEM_OWNER
+    }
+    base_url = books.outside.provider_base_url
+    return ProviderList(
+        data=[Provider(name=name, base_url=base_url, key=keys.get(name)) for name in PROVIDERS]
+    )
+
+
+@router.put("/{provider}/key", status_code=204, summary="Set a provider's key")
+async def put_provider_key(
+    provider: ProviderName, body: NewProviderKey, actor: FromAdministrator, books: FromBooks
+) -> None:
+    """Seal and store the key that every request goes out with from now on."""
+    plain = SecretText(body.key.get_secret_value())
+    await books.outside.provider_keys.set_key(provider.value, SYSTEM_OWNER, plain, actor=actor)

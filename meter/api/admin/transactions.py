@@ -1,0 +1,75 @@
+"""Transactions: an account's ledger postings, newest first."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from meter.api.authentication import AdministratorsOnly
+from meter.api.fields import Instant, Page, PageQuery, Reply, Usd, UserId
+from meter.api.services import Books, FromBooks
+from meter.money import format_usd
+from meter.statements import Transaction as Posted
+
+router = APIRouter(
+    prefix="/api/v1/admin/users/{user_id}/transactions",
+    tags=["Transactions and usage"],
+    dependencies=AdministratorsOnly,
+)
+
+
+class Transaction(Reply):
+    """One movement of a balance. Model, key and tokens are set where it paid for a request."""
+
+    id: UUID
+    at: Instant
+    type: str = Field(
+        examples=["settlement", "excess", "grant", "adjustment", "correction", "reversal"]
+    )
+    amount: Usd = Field(description="Signed US dollars: negative when the balance went down")
+    reason: str | None
+    model: str | None
+    key_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+    @classmethod
+    def from_posted(cls, posted: Posted) -> "Transaction":
+        request = posted.request
+        return cls(
+            id=posted.id,
+            at=posted.recorded_at,
+            type=posted.template,
+            amount=format_usd(posted.amount_picos),
+            reason=posted.reason,
+            model=request.model_id if request else None,
+            key_id=request.credential_id if request else None,
+            prompt_tokens=request.prompt_tokens if request else None,
+            completion_tokens=request.completion_tokens if request else None,
+        )
+
+
+class TransactionPage(Page):
+    """Transactions, newest first."""
+
+    data: list[Transaction]
+
+
+@router.get("", summary="List a user's transactions")
+async def list_transactions(
+    user_id: UserId, query: Annotated[PageQuery, Query()], books: FromBooks
+) -> TransactionPage:
+    """Everything that moved the user's balance, newest first."""
+    await books.accounts.get(user_id)
+    return await transaction_page(books, user_id, query)
+
+
+async def transaction_page(books: Books, account_id: str, query: PageQuery) -> TransactionPage:
+    """One page of an account's transactions."""
+    scope = f"transactions:{account_id}"
+    position = books.cursors.open(scope, query.cursor)
+    before = None if position is None else int(position[0])
+    rows = await books.ledger.list_transactions(account_id, before, query.limit + 1)
+    page, cursor = books.cursors.next_page(scope, rows, query.limit, lambda last: (last.position,))
+    return TransactionPage(data=[Transaction.from_posted(one) for one in page], next_cursor=cursor)

@@ -1,0 +1,125 @@
+"""Usage: an account's requests, added up by day, model or key."""
+
+from dataclasses import asdict
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Final, Self
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from meter.api.authentication import AdministratorsOnly
+from meter.api.fields import Page, PageQuery, Reply, Usd, UserId
+from meter.api.problems import ProblemError
+from meter.api.services import Books, FromBooks
+from meter.money import format_usd
+from meter.statements import Grouping, UsageTotals
+
+MAX_RANGE_DAYS: Final = 366
+DEFAULT_RANGE_DAYS: Final = 30
+
+# Far enough from the ends of the calendar that a day can be added or taken away.
+Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
+
+router = APIRouter(
+    prefix="/api/v1/admin/users/{user_id}/usage",
+    tags=["Transactions and usage"],
+    dependencies=AdministratorsOnly,
+)
+
+
+class UsageQuery(PageQuery):
+    """What to add up. Days are those of UTC."""
+
+    group_by: Annotated[Grouping, Query(description="What makes a row")] = Grouping.DAY
+    first: Annotated[
+        Day | None, Query(alias="from", description="First day, `2026-01-01`; 30 days by default")
+    ] = None
+    last: Annotated[
+        Day | None, Query(alias="to", description="Last day, included; today by default")
+    ] = None
+
+
+class Usage(Reply):
+    """The requests of one group, added up."""
+
+    group: str = Field(
+        description="The day, the model's id or the key's id", examples=["2026-01-31"]
+    )
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    charge: Usd
+
+    @classmethod
+    def from_totals(cls, totals: UsageTotals) -> Self:
+        """Read totals; of the two amounts, those that this kind of row has."""
+        amounts = {
+            "charge": format_usd(totals.charge_picos),
+            "provider_cost": format_usd(totals.provider_cost_picos),
+        }
+        return cls.model_validate({**asdict(totals), **amounts})
+
+
+class BilledUsage(Usage):
+    """The same with what the provider billed us, which only administrators see."""
+
+    provider_cost: Usd
+
+
+class UsagePage(Page):
+    """Usage by group, in order of the group."""
+
+    group_by: Grouping
+    data: list[Usage]
+
+
+class BilledUsagePage(Page):
+    """Usage by group with the provider's cost."""
+
+    group_by: Grouping
+    data: list[BilledUsage]
+
+
+@router.get("", summary="Add up a user's usage")
+async def total_usage(
+    user_id: UserId, query: Annotated[UsageQuery, Query()], books: FromBooks
+) -> BilledUsagePage:
+    """Requests, tokens, provider cost and charge by day, model or key; at most 366 days."""
+    await books.accounts.get(user_id)
+    rows, cursor = await usage_page(books, user_id, query)
+    return BilledUsagePage(
+        data=[BilledUsage.from_totals(row) for row in rows],
+        next_cursor=cursor,
+        group_by=query.group_by,
+    )
+
+
+async def usage_page(
+    books: Books, account_id: str, query: UsageQuery
+) -> tuple[list[UsageTotals], str | None]:
+    """One page of an account's totals, and the cursor after it."""
+    first, last = _range(query, books.clock.now())
+    scope = f"usage:{account_id}:{query.group_by}:{first}:{last}"
+    position = books.cursors.open(scope, query.cursor)
+    after = None if position is None else str(position[0])
+    period = (_midnight(first), _midnight(last + timedelta(days=1)))
+    rows = await books.usage.list_totals(account_id, query.group_by, period, after, query.limit + 1)
+    return books.cursors.next_page(scope, rows, query.limit, lambda row: (row.group,))
+
+
+def _range(query: UsageQuery, now: datetime) -> tuple[date, date]:
+    last = query.last or now.astimezone(UTC).date()
+    first = query.first or last - timedelta(days=DEFAULT_RANGE_DAYS - 1)
+    if first > last:
+        raise ProblemError(422, "invalid_request", "query.from: must not be after `to`")
+    if (last - first).days >= MAX_RANGE_DAYS:
+        raise ProblemError(
+            422, "invalid_request", f"query.from: the range must be {MAX_RANGE_DAYS} days at most"
+        )
+    return first, last
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, UTC)

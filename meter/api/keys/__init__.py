@@ -1,0 +1,1 @@
+"""Routes for API keys and passes: an account's own, and those of users."""

@@ -1,0 +1,164 @@
+"""What administrators and users do with keys alike; who asks decides what stands against it."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final
+
+from fastapi import Depends, Path, Query
+from pydantic import Field
+
+from meter.accounts.account import Credential
+from meter.api.fields import Body, PageQuery, PlainText
+from meter.api.keys.key_terms import KeyChanges, NewKey, inherited_terms
+from meter.api.keys.replies import (
+    ChangedKey,
+    IssuedKey,
+    Key,
+    KeyDetails,
+    KeyPage,
+    shown,
+    shown_maker,
+    shown_spending,
+)
+from meter.api.services import Books
+from meter.audit.events import Actor
+from meter.errors import NotFound
+from meter.identity.keys.key_rights import Guard, SelfService
+from meter.identity.keys.key_terms import DEFAULT_OVERLAP, MAX_OVERLAP, KeyFilter, KeyStatus
+from meter.identity.keys.key_text import mint
+
+_KEY_ID: Final = re.compile(r"[a-z2-7]{16}")
+_GLOB_CHARS: Final = frozenset("*?[")
+
+
+def _key_id(key_id: Annotated[str, Path(examples=["k3vtq2m6zwxa4b7c"])]) -> str:
+    """What cannot be an id is answered like an id that nobody has (rule R14)."""
+    if _KEY_ID.fullmatch(key_id) is None:
+        raise NotFound("the user has no such key")
+    return key_id
+
+
+KeyId = Annotated[str, Depends(_key_id)]
+
+
+class KeyQuery(PageQuery):
+    """Which keys to list."""
+
+    status: KeyStatus | None = None
+    tag: Annotated[
+        PlainText | None,
+        Query(max_length=128, description="`name`, or `name=value`", examples=["team=search"]),
+    ] = None
+
+    def to_filter(self) -> KeyFilter:
+        """The same as the books have it."""
+        if self.tag is None:
+            return KeyFilter(self.status)
+        name, is_with_value, value = self.tag.partition("=")
+        return KeyFilter(self.status, name, value if is_with_value else None)
+
+
+class Rotation(Body):
+    """How a secret is replaced."""
+
+    overlap_s: int = Field(
+        default=int(DEFAULT_OVERLAP.total_seconds()),
+        ge=0,
+        le=int(MAX_OVERLAP.total_seconds()),
+        description="How long the present secret works beside the new one; 0 ends it at once",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDesk:
+    """The keys of one account. `caller` is who asks where it is the account itself."""
+
+    books: Books
+    actor: Actor
+    account_id: str
+    guard: Guard
+    is_own: bool = False
+
+    async def create(self, body: NewKey) -> IssuedKey:
+        """Make a key; the answer is the only place where the secret ever appears."""
+        now = self.books.clock.now()
+        inherited = None
+        if isinstance(self.guard, SelfService):
+            caller = await self.books.credentials.find_caller(self.account_id, self.guard.caller_id)
+            if caller is not None:
+                inherited = inherited_terms(body.name, caller, self.guard.scopes)
+        minted = mint()
+        credential = await self.books.credentials.issue(
+            self.actor, self.account_id, minted, body.to_terms(now, inherited), self.guard
+        )
+        members = await self._changed(credential)
+        return IssuedKey(**members.model_dump(), key=minted.plain.reveal())
+
+    async def list_page(self, query: KeyQuery) -> KeyPage:
+        """One page of the keys."""
+        scope = f"keys:{self.account_id}:{query.status}:{query.tag}"
+        after = self.books.cursors.open_instant(scope, query.cursor)
+        rows = await self.books.credentials.list_page(
+            self.account_id, query.to_filter(), after, query.limit + 1
+        )
+        page, cursor = self.books.cursors.next_page(
+            scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
+        )
+        now = self.books.clock.now()
+        data = [Key(**shown(one, now, self._maker(one))) for one in page]
+        return KeyPage(data=data, next_cursor=cursor)
+
+    async def get(self, key_id: str) -> KeyDetails:
+        """One key with what it used of its budgets."""
+        key, spending = await self.books.credentials.get(self.account_id, key_id)
+        members = shown(key, self.books.clock.now(), self._maker(key))
+        return KeyDetails(**members, spending=[shown_spending(one) for one in spending])
+
+    async def change(self, key_id: str, body: KeyChanges) -> ChangedKey:
+        """Change the terms that the body names."""
+        now = self.books.clock.now()
+        credential = await self.books.credentials.change(
+            self.actor, self.account_id, key_id, lambda had: body.amend(had, now), self.guard
+        )
+        return await self._changed(credential)
+
+    async def set_suspended(self, key_id: str, is_suspended: bool) -> Key:
+        """Suspend or resume."""
+        credential = await self.books.credentials.set_suspended(
+            self.actor, self.account_id, key_id, is_suspended, self.guard
+        )
+        return Key(**shown(credential, self.books.clock.now(), self._maker(credential)))
+
+    async def rotate(self, key_id: str, body: Rotation | None) -> IssuedKey:
+        """Add a new secret, shown this once; the present one ends after the overlap."""
+        minted = mint(key_id)
+        overlap = timedelta(seconds=(body or Rotation()).overlap_s)
+        credential = await self.books.credentials.rotate(
+            self.actor, self.account_id, minted, overlap, self.guard
+        )
+        members = shown(credential, self.books.clock.now(), self._maker(credential))
+        return IssuedKey(**members, warnings=[], key=minted.plain.reveal())
+
+    async def end_previous_secret(self, key_id: str) -> None:
+        """End what a rotation left alive."""
+        await self.books.credentials.end_previous_secret(
+            self.actor, self.account_id, key_id, self.guard
+        )
+
+    async def revoke(self, key_id: str) -> None:
+        """End a key for good."""
+        await self.books.credentials.revoke(self.actor, self.account_id, key_id, self.guard)
+
+    async def _changed(self, credential: Credential) -> ChangedKey:
+        members = shown(credential, self.books.clock.now(), self._maker(credential))
+        return ChangedKey(**members, warnings=await self._warnings(credential))
+
+    async def _warnings(self, credential: Credential) -> list[str]:
+        """Models come and go, so one that is not listed is no error, but may be a mistake."""
+        exact = [one for one in credential.allowed_models or () if _GLOB_CHARS.isdisjoint(one)]
+        unlisted = await self.books.credentials.list_unlisted_models(exact) if exact else []
+        return [f"the catalogue does not list the model '{one}' now" for one in unlisted]
+
+    def _maker(self, credential: Credential) -> str | None:
+        return shown_maker(credential.created_by) if self.is_own else None

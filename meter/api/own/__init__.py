@@ -1,0 +1,1 @@
+"""Routes with which a caller sees its own account."""

@@ -1,0 +1,1 @@
+"""Routes without a credential, or with one of their own."""

@@ -1,0 +1,100 @@
+"""Health: alive, ready, and figures for Prometheus. For this machine, not for clients."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from meter.api.services import Books, FromBooks, Readiness, ReadinessProbe
+from meter.postgres.pool import is_reachable
+
+PROBE_TIMEOUT_S: Final = 2.0
+
+router = APIRouter(tags=["Health"])
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Alive(BaseModel):
+    """The process runs."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Component(BaseModel):
+    """One thing that the meter depends on."""
+
+    status: str = Field(examples=["ready", "unready"])
+    reason: str | None
+    required: bool
+
+
+class Ready(BaseModel):
+    """Whether the meter does its work, component by component."""
+
+    status: str = Field(examples=["ready", "unready"])
+    components: dict[str, Component]
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def healthz() -> Alive:
+    """Answers as long as the process does, whatever it depends on."""
+    return Alive(status="ok")
+
+
+@router.get(
+    "/readyz",
+    summary="Does the meter do its work?",
+    responses={503: {"model": Ready, "description": "A required component is down"}},
+)
+async def readyz(books: FromBooks, response: Response) -> Ready:
+    """Named components with the reason; 503 when a required one is down."""
+    found = await _probe_all(_probes(books))
+    is_ready = all(one.is_ready or not one.is_required for one in found.values())
+    if not is_ready:
+        response.status_code = 503
+    return Ready(
+        status=_word(is_ready),
+        components={
+            name: Component(status=_word(one.is_ready), reason=one.reason, required=one.is_required)
+            for name, one in found.items()
+        },
+    )
+
+
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+async def metrics(request: Request, books: FromBooks) -> Response:
+    """The text format of Prometheus."""
+    return Response(generate_latest(books.outside.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _probes(books: Books) -> dict[str, ReadinessProbe]:
+    async def postgres() -> Readiness:
+        if await is_reachable(books.outside.pool):
+            return Readiness(is_ready=True)
+        return Readiness(is_ready=False, reason="Postgres does not answer")
+
+    return {"postgres": postgres, **books.outside.readiness}
+
+
+async def _probe_all(probes: Mapping[str, ReadinessProbe]) -> dict[str, Readiness]:
+    found = await asyncio.gather(*(_probe(name, probe) for name, probe in probes.items()))
+    return dict(zip(probes, found, strict=True))
+
+
+async def _probe(name: str, probe: ReadinessProbe) -> Readiness:
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            return await probe()
+    except TimeoutError:
+        return Readiness(is_ready=False, reason=f"no answer within {PROBE_TIMEOUT_S} s")
+    except Exception as error:  # A probe that breaks must not hide what the others say.
+        _log.exception("readiness_probe_failed", component=name)
+        return Readiness(is_ready=False, reason=f"the probe failed ({type(error).__name__})")
+
+
+def _word(is_ready: bool) -> str:
+    return "ready" if is_ready else "unready"

@@ -1,0 +1,189 @@
+"""Models: the catalogue with prices, in the shape that OpenAI's clients read. No key needed."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from meter.api.problems import ProblemError
+from meter.api.services import Listings
+from meter.clock import Clock
+from meter.money import format_usd
+from meter.pricing.catalogue_store import ModelListing
+from meter.pricing.prices import Price
+
+# Anybody may ask, without a key: the database is asked once in this time, whoever asks.
+REMEMBERED_S: Final = 2.0
+MAX_AGE_S: Final = 60
+_PASSED_ON: Final = (
+    "canonical_slug",
+    "description",
+    "architecture",
+    "supported_parameters",
+    "per_request_limits",
+)
+
+router = APIRouter(tags=["Models"])
+
+
+class Pricing(BaseModel):
+    """US dollars per unit (token, request, image, ...), as decimal strings, before markup."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prompt: str = Field(examples=["0.00000015"])
+    completion: str = Field(examples=["0.0000006"])
+
+
+class ListedModel(BaseModel):
+    """A model; members of the provider's own are passed on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(examples=["openai/gpt-4o-mini"])
+    object: str = Field(examples=["model"])
+    created: int
+    owned_by: str = Field(examples=["openai"])
+    name: str
+    context_length: int
+    pricing: Pricing
+
+
+class ModelList(BaseModel):
+    """The catalogue."""
+
+    object: str = Field(examples=["list"])
+    data: list[ListedModel]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    listing: bytes
+    etag: str
+    by_id: Mapping[str, bytes]
+
+
+class RenderedCatalogue:
+    """The catalogue as bytes, remembered for a moment; one look-up at a time."""
+
+    def __init__(self, listings: Listings, clock: Clock) -> None:
+        self._listings = listings
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._rendered: _Rendered | None = None
+        self._read_at_s = 0.0
+
+    async def get(self) -> _Rendered:
+        """The rendered catalogue, at most `REMEMBERED_S` old. Raises StoreUnavailable."""
+        async with self._lock:
+            age_s = self._clock.monotonic_s() - self._read_at_s
+            if self._rendered is None or age_s >= REMEMBERED_S:
+                self._rendered = _render(await self._listings.load_listings())
+                self._read_at_s = self._clock.monotonic_s()
+            return self._rendered
+
+
+@router.get(
+    "/v1/models",
+    summary="List models",
+    responses={200: {"model": ModelList}},
+    operation_id="list_models",
+)
+@router.get(
+    "/api/v1/llm/models",
+    summary="List models (at the path of the system that this one replaces)",
+    responses={200: {"model": ModelList}},
+    operation_id="list_models_at_former_path",
+)
+async def list_models(request: Request) -> Response:
+    """Every model that may be called, with the prices in force."""
+    rendered = await _catalogue(request).get()
+    return _answer(request, rendered.listing, rendered.etag)
+
+
+@router.get(
+    "/v1/models/{model_id:path}",
+    summary="Get a model",
+    responses={200: {"model": ListedModel}},
+    operation_id="get_model",
+)
+@router.get(
+    "/api/v1/llm/models/{model_id:path}",
+    summary="Get a model (at the path of the system that this one replaces)",
+    responses={200: {"model": ListedModel}},
+    operation_id="get_model_at_former_path",
+)
+async def get_model(model_id: str, request: Request) -> Response:
+    """One model; its id may contain slashes, written as they are or as `%2F`."""
+    found = (await _catalogue(request).get()).by_id.get(model_id)
+    if found is None:
+        raise ProblemError(404, "model_not_found", "there is no such model; see GET /v1/models")
+    return _answer(request, found, _etag(found))
+
+
+def _catalogue(request: Request) -> RenderedCatalogue:
+    catalogue: RenderedCatalogue = request.app.state.catalogue
+    return catalogue
+
+
+def _answer(request: Request, body: bytes, etag: str) -> Response:
+    headers = {"ETag": etag, "Cache-Control": f"public, max-age={MAX_AGE_S}"}
+    known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _render(listings: list[ModelListing]) -> _Rendered:
+    by_id = {one.model.id: json.dumps(_to_openai(one)).encode() for one in listings}
+    body = b'{"object":"list","data":[' + b",".join(by_id.values()) + b"]}"
+    return _Rendered(body, _etag(body), by_id)
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def _to_openai(listed: ModelListing) -> dict[str, Any]:
+    model, listing = listed.model, listed.listing
+    created = listing.get("created")
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": created if isinstance(created, int) else 0,
+        "owned_by": model.id.partition("/")[0].lstrip("~"),
+        "name": model.name,
+        "context_length": model.context_length,
+        "pricing": _unit_prices(model.price),
+        "top_provider": {
+            **(listing.get("top_provider") or {}),
+            "context_length": model.context_length,
+            "max_completion_tokens": model.max_completion_tokens,
+        },
+        **{name: listing[name] for name in _PASSED_ON if name in listing},
+    }
+
+
+def _unit_prices(price: Price) -> dict[str, str]:
+    """By the provider's names; caching has no price of its own where the provider lists none."""
+    prices = {
+        "prompt": price.prompt_picos,
+        "completion": price.completion_picos,
+        "request": price.request_picos,
+        "image": price.image_picos,
+        "web_search": price.web_search_picos,
+        "internal_reasoning": price.reasoning_picos,
+        "input_cache_read": price.cache_read_picos,
+        "input_cache_write": price.cache_write_picos,
+    }
+    return {name: _decimal(picos) for name, picos in prices.items() if picos is not None}
+
+
+def _decimal(picos: int) -> str:
+    """As providers write unit prices: without trailing zeros."""
+    return format_usd(picos).rstrip("0").rstrip(".")

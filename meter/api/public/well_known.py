@@ -1,0 +1,47 @@
+"""What others need to check our passes: the public keys, and where everything is.
+
+No more is said than is true: passes come from one route, by a key, and there are no ID tokens.
+"""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Response
+
+from meter.api.services import FromBooks
+from meter.jwts.published import DISCOVERY_PATH
+from meter.scopes import Scope
+
+# Less than a new signing key is published ahead.
+MAX_AGE_S: Final = 60
+JWKS_PATH: Final = "/.well-known/jwks.json"
+TOKEN_PATH: Final = "/api/v1/auth/token"
+
+router = APIRouter(tags=["Passes"])
+
+
+@router.get(JWKS_PATH, summary="Get the keys that check passes")
+async def get_keys(books: FromBooks, response: Response) -> dict[str, Any]:
+    """Every signing key of ours that may have signed a pass which is not over (RFC 7517)."""
+    response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
+    keys = await books.published_keys.list_keys()
+    return {"keys": [dict(key.public_jwk) for key in keys]}
+
+
+@router.get(DISCOVERY_PATH, summary="Find what issues passes")
+async def get_discovery(books: FromBooks, response: Response) -> dict[str, Any]:
+    """Who issues passes and where (RFC 8414)."""
+    response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
+    issuer = books.outside.issuing.own.url
+    base = issuer.rstrip("/")
+    return {
+        "issuer": issuer,
+        "jwks_uri": base + JWKS_PATH,
+        "token_endpoint": base + TOKEN_PATH,
+        # The route takes a key as bearer and JSON, which is none of OAuth's own ways.
+        "grant_types_supported": [],
+        "response_types_supported": [],
+        "subject_types_supported": ["public"],
+        "scopes_supported": [scope.value for scope in Scope],
+        "claims_supported": ["aud", "client_id", "exp", "iat", "iss", "jti", "nbf", "scope", "sub"],
+        "access_token_signing_alg_values_supported": [books.outside.issuing.keys.algorithm],
+    }

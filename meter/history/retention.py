@@ -1,0 +1,134 @@
+"""Keeps history in months: makes those to come, and drops those that are kept no longer."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from meter.clock import Clock
+from meter.errors import InvalidRequest, StoreUnavailable
+from meter.history.month_store import HistoryStore, Month
+
+MONTHS_AHEAD: Final = 3
+LEAST_RETENTION_MONTHS: Final = 2
+EVERY_S: Final = 3600.0
+RETRY_S: Final = 60.0
+USAGE: Final = "usage"
+LEDGER: Final = "ledger"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many whole months before the present one stay in detail; None keeps all.
+
+    Raises InvalidRequest for less than two, and for a ledger that goes before its usage.
+    """
+
+    usage_months: int | None = None
+    ledger_months: int | None = None
+
+    def __post_init__(self) -> None:
+        named = [months for months in (self.usage_months, self.ledger_months) if months is not None]
+        if any(months < LEAST_RETENTION_MONTHS for months in named):
+            raise InvalidRequest(f"history is kept for {LEAST_RETENTION_MONTHS} months at least")
+        if self.ledger_months is not None and (
+            self.usage_months is None or self.usage_months > self.ledger_months
+        ):
+            raise InvalidRequest(
+                "TOLLKEEPER_LEDGER_RETENTION_MONTHS must not be less than "
+                "TOLLKEEPER_USAGE_RETENTION_MONTHS, and needs it"
+            )
+
+    def to_drop(self, months: list[Month], today: date) -> list[Month]:
+        """Of these months, those that are over, oldest first; usage before the ledger."""
+        kept = {USAGE: self.usage_months, LEDGER: self.ledger_months}
+        over = [
+            one
+            for one in months
+            if one.is_kept
+            and (retained := kept.get(one.kind)) is not None
+            and one.month < months_before(today, retained)
+        ]
+        return sorted(over, key=lambda one: (one.kind != USAGE, one.month))
+
+
+def months_before(day: date, months: int) -> date:
+    """The first day of the month so many months before the one of this day."""
+    number = day.year * 12 + day.month - 1 - months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+class History:
+    """The periodic task; several meters may have it at once."""
+
+    def __init__(
+        self, store: HistoryStore, retention: Retention, registry: CollectorRegistry, clock: Clock
+    ) -> None:
+        self._store = store
+        self._retention = retention
+        self._clock = clock
+        self._kept = Gauge(
+            "tollkeeper_history_months",
+            "Months of history kept in detail, those made in advance included.",
+            ["kind"],
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "tollkeeper_history_months_dropped",
+            "Months of which only sealed totals were left by this meter.",
+            ["kind"],
+            registry=registry,
+        )
+        self._failures = Counter(
+            "tollkeeper_history_failures",
+            "Times that history could not be looked after; tried again.",
+            registry=registry,
+        )
+
+    async def run(self) -> None:
+        """Look after history at once and then every hour, for ever."""
+        while True:
+            try:
+                await self.tend()
+                wait_s = EVERY_S
+            except StoreUnavailable as error:
+                self._failures.inc()
+                _log.warning("history_waits", reason=str(error), retry_in_s=RETRY_S)
+                wait_s = RETRY_S
+            except Exception:
+                # Nothing is refused for want of a month: settling must not end because of one.
+                self._failures.inc()
+                _log.exception("history_failed", retry_in_s=RETRY_S)
+                wait_s = RETRY_S
+            await asyncio.sleep(wait_s)
+
+    async def tend(self) -> list[Month]:
+        """Make what is missing and drop what is over; returns what was dropped.
+
+        Raises StoreUnavailable.
+        """
+        await self._store.prepare(MONTHS_AHEAD)
+        dropped = await self._drop(await self._store.list_months())
+        await self._count()
+        return dropped
+
+    async def _drop(self, months: list[Month]) -> list[Month]:
+        dropped = []
+        for month in self._retention.to_drop(months, self._clock.now().date()):
+            if await self._store.drop_month(month.kind, month.month):
+                self._dropped.labels(month.kind).inc()
+                _log.info(
+                    "history_month_dropped", kind=month.kind, month=month.month.isoformat()[:7]
+                )
+                dropped.append(month)
+        return dropped
+
+    async def _count(self) -> None:
+        months = await self._store.list_months()
+        for kind in (USAGE, LEDGER):
+            self._kept.labels(kind).set(sum(one.is_kept and one.kind == kind for one in months))

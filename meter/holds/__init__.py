@@ -1,0 +1,1 @@
+"""Holds: money set aside before a request runs, and ended once."""

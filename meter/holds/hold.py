@@ -1,0 +1,134 @@
+"""Holds: the amount set aside for a request before it runs. Each ends exactly once."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from meter.pricing.prices import Estimate
+
+
+class HoldState(StrEnum):
+    """`open` and `unknown` are live and set money aside; the other three are endings."""
+
+    OPEN = "open"
+    UNKNOWN = "unknown"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+LIVE_STATES: Final = frozenset({HoldState.OPEN, HoldState.UNKNOWN})
+
+
+class HoldEnding(StrEnum):
+    """Why a hold ended as it did."""
+
+    SETTLED = "settled"
+    PROVISIONAL = "provisional"
+    NEVER_REACHED = "never_reached"
+    REFUSED_UPSTREAM = "refused_upstream"
+    TAKEN_BACK = "taken_back"
+    UNDECIDED = "undecided"
+    NOT_BILLED = "not_billed"
+
+
+class Refusal(StrEnum):
+    """Why no hold was placed."""
+
+    CREDENTIAL_ENDED = "credential_ended"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    INSUFFICIENT = "insufficient"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    TOO_MANY_CONCURRENT = "too_many_concurrent"
+
+
+@dataclass(frozen=True, slots=True)
+class CountedTokens:
+    """How many tokens of a request were counted against limits, and in which buckets."""
+
+    buckets: tuple[str, ...] = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """What is asked of the store: set aside up to this estimate, for this request.
+
+    `account_concurrent` and `key_concurrent` are how many requests may run at once; None is no
+    limit. The credential's budgets are known to the store.
+    """
+
+    hold_id: UUID
+    account_id: str
+    credential_id: str
+    model_id: str
+    endpoint: str
+    estimate: Estimate
+    # Envoy's own id of the request: it tells which holds nothing will ever come of.
+    request_id: UUID | None = None
+    pass_id: str | None = None
+    account_concurrent: int | None = None
+    key_concurrent: int | None = None
+    counted: CountedTokens = CountedTokens()
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlaced:
+    """The hold is committed. `max_tokens` is how long one reply may be under it."""
+
+    hold_id: UUID
+    amount_picos: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRefused:
+    """No hold; with the amounts in pico-dollars that the caller may be told."""
+
+    reason: Refusal
+    needed_picos: int
+    available_picos: int
+
+
+HoldAnswer = HoldPlaced | HoldRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold as the books have it, with the terms under which it will be settled.
+
+    `max_tokens` is how long one reply may be under it.
+    """
+
+    id: UUID
+    placed_at: datetime
+    account_id: str
+    credential_id: str
+    model_id: str
+    endpoint: str
+    price_id: int
+    markup_bps: int
+    amount_picos: int
+    flat_cost_picos: int
+    max_tokens: int
+    state: HoldState
+    pass_id: str | None = None
+    counted: CountedTokens = CountedTokens()
+
+    @property
+    def spenders(self) -> tuple[str, ...]:
+        """Whose budgets it counts in: its credential's, and its pass's."""
+        return (self.credential_id,) if self.pass_id is None else (self.credential_id, self.pass_id)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still sets money aside."""
+        return self.state in LIVE_STATES
+
+
+def new_hold_id() -> UUID:
+    """128 random bits: nobody can guess the id of somebody else's request."""
+    return UUID(bytes=secrets.token_bytes(16))

@@ -1,0 +1,209 @@
+"""Holds in Postgres, placed in groups: checks that wait together share one statement and commit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+
+from meter.errors import StoreUnavailable
+from meter.holds.hold import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
+from meter.postgres.pool import KeptConnection, PostgresPool, acquire, queries
+from meter.process.crash_points import CrashPoints, NoCrashPoints
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+_QUERIES: Final = queries("meter.holds")
+_RELEASE_HOLDS: Final = _QUERIES["release_holds"]
+_PLACE_HOLDS: Final = _QUERIES["place_holds"]
+
+BATCH_LIMIT: Final = 64
+WAITING_LIMIT: Final = 4_096
+RELEASE_RETRY_S: Final = 1.0
+RELEASE_ATTEMPTS: Final = 120
+DRAIN_TIMEOUT_S: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    request: HoldRequest
+    answer: asyncio.Future[HoldAnswer] = field(default_factory=asyncio.Future)
+
+
+class PostgresHolds:
+    """Implements `meter.ports.Holds`.
+
+    One commit is under way at a time, and while it waits for the disk the next batch forms: two
+    would make batches half as large, wait for the same accounts, and take more of the processor.
+    `lifetime` is how long a hold stays before the sweep may end it.
+    """
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        lifetime: timedelta,
+        crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
+    ) -> None:
+        self._pool = pool
+        self._crash_points = crash_points
+        self._lifetime = lifetime
+        self._waiting: deque[_Waiting] = deque()
+        self._kept = KeptConnection(pool)
+        self._is_committing = False
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def place(self, request: HoldRequest) -> HoldAnswer:
+        """Set the estimate aside, committed, or say why not.
+
+        A cancelled call leaves no open hold: one that was placed meanwhile is released.
+        Raises StoreUnavailable when Postgres is away, or more calls wait than WAITING_LIMIT.
+        """
+        if len(self._waiting) >= WAITING_LIMIT:
+            raise StoreUnavailable("too many checks wait for Postgres")
+        waiting = _Waiting(request)
+        self._waiting.append(waiting)
+        if not self._is_committing:
+            self._is_committing = True
+            self._start(self._commit_batches())
+        try:
+            return await asyncio.shield(waiting.answer)
+        except asyncio.CancelledError:
+            self._abandon(waiting)
+            raise
+
+    async def release(self, hold_ids: Sequence[UUID]) -> int:
+        """End holds without a charge; returns how many were still open. Idempotent."""
+        async with acquire(self._pool) as connection:
+            released: int = await connection.fetchval(
+                _RELEASE_HOLDS, list(hold_ids), HoldEnding.TAKEN_BACK.value
+            )
+        return released
+
+    def release_later(self, hold_ids: Sequence[UUID]) -> None:
+        """End holds without a charge in the background, trying again through an outage."""
+        self._start(self._release_until_done(list(hold_ids)))
+
+    async def close(self) -> None:
+        """Wait for commits and for the releases that they cause; call it after the last check."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while self._background:
+                    await asyncio.wait(self._background)
+        except TimeoutError:
+            _log.error("hold_drain_timed_out", tasks=len(self._background))
+        await self._kept.release()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _commit_batches(self) -> None:
+        try:
+            while self._waiting:
+                count = min(BATCH_LIMIT, len(self._waiting))
+                await self._commit([self._waiting.popleft() for _ in range(count)])
+        finally:
+            self._is_committing = False
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        self._crash_points.reach("authz.before_hold")
+        try:
+            async with self._kept.use() as connection:
+                requests = [waiting.request for waiting in batch]
+                arguments = to_arguments(requests, self._lifetime)
+                rows = await connection.fetch(_PLACE_HOLDS, *arguments)
+        except StoreUnavailable as error:
+            # Whether the commit happened is not known: whatever it left behind must end.
+            self.release_later([waiting.request.hold_id for waiting in batch])
+            self._fail(batch, error)
+            return
+        except Exception as error:
+            await self._commit_apart(batch, error)
+            return
+        self._crash_points.reach("authz.after_hold")
+        answers = {row["hold_id"]: to_answer(row) for row in rows}
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_result(answers[waiting.request.hold_id])
+
+    async def _commit_apart(self, batch: list[_Waiting], error: Exception) -> None:
+        """Postgres refused the batch whole: halve it until what is wrong with it stands alone."""
+        if len(batch) == 1:
+            _log.error("hold_refused_by_postgres", reason=type(error).__name__)
+            self._fail(batch, error)
+            return
+        middle = len(batch) // 2
+        await self._commit(batch[:middle])
+        await self._commit(batch[middle:])
+
+    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+                # A caller that left no longer looks; without this the loop would complain.
+                waiting.answer.exception()
+
+    def _abandon(self, waiting: _Waiting) -> None:
+        """Nobody waits for this answer any more: forget it, or release what it will hold."""
+        try:
+            self._waiting.remove(waiting)
+        except ValueError:
+            waiting.answer.add_done_callback(self._release_abandoned)
+
+    def _release_abandoned(self, answer: asyncio.Future[HoldAnswer]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        placed = answer.result()
+        if isinstance(placed, HoldPlaced):
+            self.release_later([placed.hold_id])
+
+    async def _release_until_done(self, hold_ids: list[UUID]) -> None:
+        for _ in range(RELEASE_ATTEMPTS):
+            try:
+                await self.release(hold_ids)
+            except StoreUnavailable:
+                await asyncio.sleep(RELEASE_RETRY_S)
+            else:
+                return
+        _log.error("hold_release_given_up", holds=[hold_id.hex for hold_id in hold_ids])
+
+
+def to_arguments(requests: Sequence[HoldRequest], lifetime: timedelta) -> tuple[object, ...]:
+    """What the query `place_holds` is given."""
+    estimates = [request.estimate for request in requests]
+    return (
+        [request.hold_id for request in requests],
+        [request.account_id for request in requests],
+        [request.credential_id for request in requests],
+        [request.pass_id for request in requests],
+        [request.model_id for request in requests],
+        [request.endpoint for request in requests],
+        [estimate.price_id for estimate in estimates],
+        [estimate.markup_bps for estimate in estimates],
+        [estimate.fixed_picos for estimate in estimates],
+        [estimate.per_token_picos for estimate in estimates],
+        [estimate.min_tokens for estimate in estimates],
+        [estimate.max_tokens for estimate in estimates],
+        [estimate.flat_cost_picos for estimate in estimates],
+        [request.request_id for request in requests],
+        [request.account_concurrent for request in requests],
+        [request.key_concurrent for request in requests],
+        [request.counted.tokens for request in requests],
+        [" ".join(request.counted.buckets) or None for request in requests],
+        lifetime,
+    )
+
+
+def to_answer(row: "Record") -> HoldAnswer:
+    """What a row of `place_holds` says."""
+    if row["verdict"] == "held":
+        return HoldPlaced(row["hold_id"], row["amount"], row["granted_tokens"])
+    return HoldRefused(Refusal(row["verdict"]), row["amount"], row["available"])

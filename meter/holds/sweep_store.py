@@ -1,0 +1,59 @@
+"""What the sweep finds and ends in Postgres. Raises StoreUnavailable during an outage."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from meter.holds.hold import HoldEnding
+from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.process.crash_points import CrashPoints
+
+_QUERIES: Final = queries("meter.holds")
+_NOTE_UNDECIDED: Final = _QUERIES["note_undecided"]
+_FIND_UNDECIDED_HOLDS: Final = _QUERIES["find_undecided_holds"]
+_RELEASE_HOLDS: Final = _QUERIES["release_holds"]
+_EXPIRE_HOLDS: Final = _QUERIES["expire_holds"]
+_FORGET_UNDECIDED: Final = _QUERIES["forget_undecided"]
+
+SWEEP_LIMIT: Final = 500
+# Longer than a stopped authz can sleep and still have its hold refused by its own deadline.
+UNDECIDED_KEPT: Final = timedelta(minutes=30)
+
+
+class PostgresSweeping:
+    """Ends holds that no settlement will end. Several meters may sweep at once."""
+
+    def __init__(self, pool: PostgresPool, patience: timedelta, crash_points: CrashPoints) -> None:
+        self._pool = pool
+        self._patience = patience
+        self._crash_points = crash_points
+
+    async def note_undecided(self, request_ids: Sequence[UUID]) -> None:
+        """Remember requests that ended before a decision reached Envoy."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(_NOTE_UNDECIDED, list(request_ids))
+
+    async def release_undecided(self) -> int:
+        """Release what is held for such requests; returns how many holds that ended."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            rows = await connection.fetch(_FIND_UNDECIDED_HOLDS, SWEEP_LIMIT)
+            if not rows:
+                return 0
+            released: int = await connection.fetchval(
+                _RELEASE_HOLDS, [row["id"] for row in rows], HoldEnding.UNDECIDED.value
+            )
+            self._crash_points.reach("sweep.before_commit")
+        return released
+
+    async def expire(self) -> int:
+        """Open holds past their limit become unknown; returns how many did."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            expired: int = await connection.fetchval(_EXPIRE_HOLDS, SWEEP_LIMIT, self._patience)
+            self._crash_points.reach("sweep.before_commit")
+        return expired
+
+    async def forget_undecided(self) -> None:
+        """Forget the oldest of the requests that were remembered."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(_FORGET_UNDECIDED, UNDECIDED_KEPT)

@@ -1,0 +1,142 @@
+"""Trying a decision out: everything in one transaction that is always rolled back.
+
+What decides runs as it does for a request, first sight of an identity and the judging of a hold
+included; then nothing of it has happened. Locks are held for as long as one explanation takes.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+from meter.accounts.account import CredentialKind, Funds
+from meter.errors import NotFound
+from meter.holds.hold import HoldAnswer, HoldRequest
+from meter.holds.hold_store import to_answer, to_arguments
+from meter.identity.credential_state import (
+    BudgetState,
+    CredentialState,
+    Means,
+    PassState,
+    SecretState,
+)
+from meter.identity.principal_store import PostgresPrincipals
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries, store_errors
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+_QUERIES: Final = queries("meter.holds")
+_PLACE_HOLDS: Final = _QUERIES["place_holds"]
+_EXPLAIN_FUNDS: Final = _QUERIES["explain_funds"]
+_EXPLAIN_BUDGETS: Final = _QUERIES["explain_budgets"]
+_EXPLAIN_OWNER: Final = _QUERIES["explain_owner"]
+_EXPLAIN_CREDENTIAL: Final = _QUERIES["explain_credential"]
+
+# It is rolled back anyway, so its length only has to be one that is valid.
+LIFETIME: Final = timedelta(minutes=1)
+
+
+@contextlib.asynccontextmanager
+async def open_trial(pool: PostgresPool) -> AsyncIterator["Trial"]:
+    """A trial that leaves nothing behind, however it ends. Raises StoreUnavailable."""
+    async with acquire(pool) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            yield Trial(connection)
+        finally:
+            await transaction.rollback()
+
+
+class Trial:
+    """The stores that decide, within one transaction, and what can be said about it."""
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+        self.principals = PostgresPrincipals(cast(PostgresPool, _Lent(connection)))
+
+    async def place(self, request: HoldRequest) -> HoldAnswer:
+        """What would come of a hold. Raises StoreUnavailable."""
+        with store_errors():
+            (row,) = await self._connection.fetch(_PLACE_HOLDS, *to_arguments([request], LIFETIME))
+        return to_answer(row)
+
+    async def find_means(self, request: HoldRequest) -> Means:
+        """What a hold is judged by; ask before it is placed. Raises NotFound, StoreUnavailable."""
+        with store_errors():
+            row = await self._connection.fetchrow(
+                _EXPLAIN_FUNDS, request.account_id, request.credential_id
+            )
+            budgets = await self._connection.fetch(
+                _EXPLAIN_BUDGETS, request.credential_id, request.pass_id
+            )
+        if row is None:
+            raise NotFound("account")
+        return Means(
+            Funds(row["balance_picos"], row["held_picos"]),
+            row["account_running"],
+            row["key_running"],
+            tuple(BudgetState(**dict(budget)) for budget in budgets),
+        )
+
+    async def find_owner(
+        self,
+        pass_id: str | None = None,
+        issuer_id: str | None = None,
+        subjects: Sequence[str] = (),
+        account_id: str | None = None,
+    ) -> str | None:
+        """The credential behind one of these, live or not. `issuer_id` is empty for certificates.
+
+        Raises StoreUnavailable.
+        """
+        with store_errors():
+            found: str | None = await self._connection.fetchval(
+                _EXPLAIN_OWNER, pass_id, issuer_id, list(subjects), account_id
+            )
+        return found
+
+    async def find_state(
+        self, credential_id: str, digest: bytes | None = None, pass_id: str | None = None
+    ) -> CredentialState | None:
+        """What became of a credential; None where there never was one. Raises StoreUnavailable."""
+        with store_errors():
+            row = await self._connection.fetchrow(
+                _EXPLAIN_CREDENTIAL, credential_id, digest, pass_id
+            )
+        return None if row is None else _to_state(row)
+
+
+class _Lent:
+    """The one connection, for stores that borrow from a pool."""
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+
+    def acquire(
+        self,
+        *,
+        timeout: float | None = None,
+    ) -> contextlib.AbstractAsyncContextManager[PostgresConnection]:
+        """The connection; giving it back changes nothing."""
+        return contextlib.nullcontext(self._connection)
+
+
+def _to_state(row: "Record") -> CredentialState:
+    return CredentialState(
+        id=row["id"],
+        kind=CredentialKind(row["kind"]),
+        account_id=row["account_id"],
+        name=row["name"],
+        revoked_at=row["revoked_at"],
+        suspended_at=row["suspended_at"],
+        expires_at=row["expires_at"],
+        issuer_id=row["issuer_id"],
+        is_issuer_enabled=row["is_issuer_enabled"],
+        secret=SecretState(row["secret_ends_at"]) if row["has_secret"] else None,
+        presented_pass=(
+            PassState(row["pass_expires_at"], row["pass_revoked_at"]) if row["has_pass"] else None
+        ),
+        now=row["now"],
+    )

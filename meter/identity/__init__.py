@@ -1,0 +1,1 @@
+"""Credentials and the principals behind them: keys, passes, identities, certificates."""

@@ -1,0 +1,97 @@
+"""What an explanation may say of credentials and money, to operators only. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from meter.accounts.account import CredentialKind, Funds
+
+
+@dataclass(frozen=True, slots=True)
+class SecretState:
+    """Of one secret of a key; `ends_at` while the key is being rotated."""
+
+    ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PassState:
+    """Of one JWT of ours."""
+
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialState:
+    """What became of a credential, as the books have it at `now`.
+
+    `secret` is None where the one presented is not among those of the key, `presented_pass` where
+    none was presented.
+    """
+
+    id: str
+    kind: CredentialKind
+    account_id: str
+    name: str
+    revoked_at: datetime | None
+    suspended_at: datetime | None
+    expires_at: datetime | None
+    issuer_id: str | None
+    is_issuer_enabled: bool
+    secret: SecretState | None
+    presented_pass: PassState | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """One budget in its present period; `whose` is the key's or the pass's."""
+
+    whose: str
+    period: str
+    limit_picos: int
+    spent_picos: int
+    held_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a hold is judged by: the account's money, its budgets, and what runs now."""
+
+    funds: Funds
+    account_running: int
+    key_running: int
+    budgets: tuple[BudgetState, ...]
+
+
+def what_is_wrong(state: CredentialState) -> str | None:
+    """Why a credential is not live, as a clause after its name; None when nothing is wrong."""
+    if state.revoked_at is not None:
+        return f"was revoked at {_time(state.revoked_at)}"
+    if state.suspended_at is not None:
+        return f"is suspended since {_time(state.suspended_at)}"
+    if state.expires_at is not None and state.expires_at <= state.now:
+        return f"expired at {_time(state.expires_at)}"
+    if not state.is_issuer_enabled:
+        return f"belongs to the issuer {state.issuer_id}, which is switched off"
+    return _wrong_part(state)
+
+
+def _wrong_part(state: CredentialState) -> str | None:
+    if state.kind is CredentialKind.KEY and state.presented_pass is None:
+        if state.secret is None:
+            return "exists, but this is none of its secrets: rotated out, or never one of them"
+        if state.secret.ends_at is not None and state.secret.ends_at <= state.now:
+            return f"was rotated, and this secret ended at {_time(state.secret.ends_at)}"
+    given = state.presented_pass
+    if given is None:
+        return None
+    if given.revoked_at is not None:
+        return f"is good, but the pass was revoked at {_time(given.revoked_at)}"
+    if given.expires_at <= state.now:
+        return f"is good, but the pass expired at {_time(given.expires_at)}"
+    return None
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,91 @@
+"""Keys as rows of Postgres and back."""
+
+import json
+
+import asyncpg
+
+from meter.accounts.account import Budgets, Credential, CredentialKind
+from meter.accounts.plan_store import rate_columns, rates_of
+from meter.identity.keys.key_rights import KeyRights
+from meter.identity.keys.key_terms import KeyTerms
+from meter.identity.keys.key_text import MintedKey
+from meter.scopes import scopes_of
+
+
+def new_columns(
+    account_id: str, key: MintedKey, terms: KeyTerms, made_by: str
+) -> tuple[object, ...]:
+    """What `create_credential` takes."""
+    return (key.credential_id, account_id, terms.name, key.prefix, *_columns(terms), made_by)
+
+
+def saved_columns(key_id: str, terms: KeyTerms) -> tuple[object, ...]:
+    """What `save_credential` takes."""
+    return (key_id, terms.name, *_columns(terms))
+
+
+def to_credential(row: asyncpg.Record) -> Credential:
+    """A credential with everything that lists show."""
+    return Credential(
+        id=row["id"],
+        kind=CredentialKind(row["kind"]),
+        account_id=row["account_id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        scopes=scopes_of(row["scopes"]),
+        allowed_models=_texts(row["allowed_models"]),
+        allowed_addresses=_texts(row["allowed_addresses"]),
+        rates=rates_of(row),
+        budgets=Budgets(
+            row["budget_day_picos"],
+            row["budget_week_picos"],
+            row["budget_month_picos"],
+            row["budget_total_picos"],
+        ),
+        tags=json.loads(row["tags"]),
+        expires_at=row["expires_at"],
+        suspended_at=row["suspended_at"],
+        revoked_at=row["revoked_at"],
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+        last_used_at=row["last_used_at"],
+        previous_ends_at=row["previous_ends_at"],
+    )
+
+
+def to_rights(row: asyncpg.Record, caller: Credential | None) -> KeyRights:
+    """What an administrator allows the keys of an account."""
+    return KeyRights(
+        now=row["now"],
+        caller=caller,
+        may_manage_keys=row["may_manage_keys"],
+        is_suspended=row["is_suspended"],
+        max_keys=row["max_keys"],
+        live_keys=row["live_keys"],
+        scopes=scopes_of(row["self_service_scopes"]),
+        key_rates=rates_of(row),
+    )
+
+
+def _columns(terms: KeyTerms) -> tuple[object, ...]:
+    budgets = terms.budgets
+    return (
+        sorted(terms.scopes),
+        _list(terms.allowed_models),
+        _list(terms.allowed_addresses),
+        terms.expires_at,
+        *rate_columns(terms.rates),
+        budgets.day_picos,
+        budgets.week_picos,
+        budgets.month_picos,
+        budgets.total_picos,
+        json.dumps(dict(terms.tags)),
+    )
+
+
+def _list(items: tuple[str, ...] | None) -> list[str] | None:
+    return None if items is None else list(items)
+
+
+def _texts(items: list[str] | None) -> tuple[str, ...] | None:
+    return None if items is None else tuple(items)

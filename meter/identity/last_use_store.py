@@ -1,0 +1,25 @@
+"""When credentials were last used, in Postgres."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from meter.postgres.pool import PostgresPool, acquire, queries
+
+_QUERIES: Final = queries("meter.identity")
+_NOTE_CREDENTIAL_USES: Final = _QUERIES["note_credential_uses"]
+
+
+class PostgresCredentialUses:
+    """Implements `meter.ports.CredentialUses`."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def note(self, latest: Mapping[str, datetime]) -> None:
+        """Write the latest use of each, in the order of their ids: two instances may write."""
+        ids = sorted(latest)
+        async with acquire(self._pool) as connection:
+            await connection.execute(
+                _NOTE_CREDENTIAL_USES, ids, [latest[credential_id] for credential_id in ids]
+            )

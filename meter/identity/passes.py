@@ -1,0 +1,105 @@
+"""Passes: the short-lived JWTs that we issue, and what one may do at most. Pure.
+
+A pass stands for a credential, the root, and can only do less than it. Whether it still may is in
+the books, so that it can be ended before its time.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from meter.accounts.account import CredentialKind, Principal
+from meter.errors import InvalidRequest, NotPermitted
+from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
+
+DEFAULT_ISSUER_URL: Final = "http://127.0.0.1:8080"
+DEFAULT_AUDIENCE: Final = "tollkeeper"
+DEFAULT_PASS_LIFETIME_S: Final = 900
+MIN_PASS_LIFETIME_S: Final = 60
+MAX_PASS_LIFETIME_S: Final = 86_400
+# Of one credential at one time: nobody needs more, and somebody could fill the books with them.
+MAX_LIVE_PASSES: Final = 10_000
+# What a pass has only where it was asked for by name.
+ASKED_FOR_SCOPES: Final = ADMIN_SCOPES | {Scope.KEYS_WRITE}
+PASS_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PassOrder:
+    """What somebody asks of a pass; None is the usual."""
+
+    lifetime_s: int = DEFAULT_PASS_LIFETIME_S
+    scopes: frozenset[Scope] | None = None
+    allowed_models: tuple[str, ...] | None = None
+    budget_picos: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass as lists show it: everything but the JWT, which is not kept. `id` is the `jti`."""
+
+    id: str
+    credential_id: str
+    account_id: str
+    scopes: frozenset[Scope]
+    allowed_models: tuple[str, ...] | None
+    budget_picos: int | None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    spent_picos: int = 0
+
+
+def new_pass_id() -> str:
+    """A `jti` that nobody can guess and no other pass has."""
+    return secrets.token_urlsafe(PASS_ID_BYTES)
+
+
+def draw_up(root: Principal, order: PassOrder, created_by: str, now: datetime) -> Pass:
+    """The pass that this order makes of a principal: never more than the principal itself.
+
+    Times are in whole seconds, as in a JWT. Raises NotPermitted where the principal is a pass or is
+    suspended, or lacks a scope; InvalidRequest where it ends too soon for a pass.
+    """
+    if root.pass_id is not None:
+        raise NotPermitted("a pass cannot be exchanged for another; use the key")
+    if root.is_suspended:
+        raise NotPermitted("the user is suspended")
+    starts_at = now.replace(microsecond=0)
+    return Pass(
+        id=new_pass_id(),
+        credential_id=root.credential_id,
+        account_id=root.account_id,
+        scopes=_scopes(root, order.scopes),
+        allowed_models=order.allowed_models,
+        budget_picos=order.budget_picos,
+        created_by=created_by,
+        created_at=starts_at,
+        expires_at=_end(root, order.lifetime_s, starts_at),
+    )
+
+
+def _scopes(root: Principal, asked: frozenset[Scope] | None) -> frozenset[Scope]:
+    may = root.scopes
+    if root.kind is not CredentialKind.KEY:
+        # Only keys carry more in the books; what a foreign JWT says is gone when it ends.
+        may &= DEFAULT_SCOPES
+    scopes = may - ASKED_FOR_SCOPES if asked is None else asked
+    beyond = sorted(scopes - may)
+    if beyond:
+        raise NotPermitted(f"the credential itself lacks the scope {beyond[0]}")
+    if not scopes:
+        raise NotPermitted("the credential has no scope that a pass could have")
+    return scopes
+
+
+def _end(root: Principal, lifetime_s: int, starts_at: datetime) -> datetime:
+    asked = starts_at + timedelta(seconds=lifetime_s)
+    if root.ends_at is None or asked <= root.ends_at:
+        return asked
+    last = root.ends_at.replace(microsecond=0)
+    if last <= starts_at:
+        raise InvalidRequest("the credential ends too soon for a pass")
+    return last

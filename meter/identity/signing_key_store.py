@@ -1,0 +1,197 @@
+"""Keys that sign passes, in Postgres, sealed under the master key.
+
+One key signs at a time: the youngest whose `signs_from` has passed. A new one is published before
+it signs, so that verifiers know it, and an old one stays until the last pass that it signed is
+over. The times are those of the caller's clock.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from meter.audit.audit_store import write_audit
+from meter.audit.events import SYSTEM, Actor, AuditEvent
+from meter.clock import Clock
+from meter.errors import NotFound
+from meter.identity.keys.key_text import SecretText
+from meter.identity.passes import MAX_PASS_LIFETIME_S
+from meter.jwts.signing import SigningAlgorithm, new_signing_key
+from meter.jwts.terms import LEEWAY_S
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.sealing import MasterKey, SigningKeyContext
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+_QUERIES: Final = queries("meter.identity")
+_LIST_SIGNING_KEYS: Final = _QUERIES["list_signing_keys"]
+_FIND_SIGNING_KEY: Final = _QUERIES["find_signing_key"]
+_LOCK_SIGNING_KEYS: Final = _QUERIES["lock_signing_keys"]
+_FIND_YOUNGEST_SIGNING_KEY: Final = _QUERIES["find_youngest_signing_key"]
+_DELETE_SIGNING_KEY: Final = _QUERIES["delete_signing_key"]
+_DELETE_ENDED_SIGNING_KEYS: Final = _QUERIES["delete_ended_signing_keys"]
+_DELETE_COMING_SIGNING_KEYS: Final = _QUERIES["delete_coming_signing_keys"]
+_CREATE_SIGNING_KEY: Final = _QUERIES["create_signing_key"]
+_RETIRE_SIGNING_KEY: Final = _QUERIES["retire_signing_key"]
+
+SYSTEM_OWNER: Final = "system"
+SEAL_VERSION: Final = 1
+# Longer than verifiers and those who read the published document remember it.
+PUBLISH_AHEAD: Final = timedelta(minutes=2)
+# Beyond the longest pass and the leeway, because clocks of several machines differ.
+CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
+STAYS_PUBLISHED: Final = timedelta(seconds=MAX_PASS_LIFETIME_S + LEEWAY_S) + CLOCK_DIFFERENCE
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key as it is published; the sealed half does not show itself."""
+
+    kid: str
+    algorithm: SigningAlgorithm
+    public_jwk: Mapping[str, Any]
+    sealed: bytes = field(repr=False)
+    created_at: datetime
+    signs_from: datetime
+    published_until: datetime | None
+
+
+class PublishedKeys:
+    """Implements `meter.jwts.verifying.OwnKeys`: what verifiers need, and no secret."""
+
+    def __init__(self, pool: PostgresPool, clock: Clock) -> None:
+        self._pool = pool
+        self._clock = clock
+
+    async def load_public_keys(self) -> Mapping[str, Mapping[str, Any]]:
+        """JWKs by `kid`. Raises StoreUnavailable."""
+        return {key.kid: key.public_jwk for key in await self.list_keys()}
+
+    async def list_keys(self) -> list[SigningKey]:
+        """All that are published now, youngest first."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_SIGNING_KEYS, self._clock.now())
+        return [_signing_key(row) for row in rows]
+
+
+class SigningKeys:
+    """Makes, finds, retires and removes signing keys. Raises StoreUnavailable in an outage."""
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        master_key: MasterKey,
+        clock: Clock,
+        algorithm: SigningAlgorithm,
+    ) -> None:
+        self._pool = pool
+        self._master_key = master_key
+        self._clock = clock
+        self.algorithm: Final[SigningAlgorithm] = algorithm
+
+    async def current(self) -> tuple[SigningKey, SecretText]:
+        """The key that signs now, opened; the first one is made where there is none.
+
+        Raises SealBroken where it was sealed under another master key.
+        """
+        async with acquire(self._pool) as connection:
+            row = await connection.fetchrow(_FIND_SIGNING_KEY, self._clock.now())
+        key = await self._ensure_one() if row is None else _signing_key(row)
+        return key, self._master_key.open(key.sealed, _context(key.kid))
+
+    async def ensure(self, oldest: timedelta, actor: Actor) -> SigningKey | None:
+        """Make the first key, or the next where the youngest is too old or of another algorithm.
+
+        Returns the new key, None where none was due. Several meters may ask at once.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(_LOCK_SIGNING_KEYS)
+            youngest = await connection.fetchrow(_FIND_YOUNGEST_SIGNING_KEY)
+            now = self._clock.now()
+            if youngest is None:
+                return await self._make(connection, now, now, actor)
+            is_due = youngest["signs_from"] + oldest <= now
+            if not is_due and youngest["algorithm"] == self.algorithm:
+                return None
+            return await self._make(connection, now, now + PUBLISH_AHEAD, actor)
+
+    async def rotate(self, immediately: bool, actor: Actor) -> SigningKey:
+        """Make a new key; it signs after PUBLISH_AHEAD, or at once."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(_LOCK_SIGNING_KEYS)
+            now = self._clock.now()
+            return await self._make(
+                connection, now, now if immediately else now + PUBLISH_AHEAD, actor
+            )
+
+    async def remove(self, kid: str, actor: Actor) -> None:
+        """Remove a key at once, whatever it signed; another signs from now on. Raises NotFound."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(_LOCK_SIGNING_KEYS)
+            if await connection.fetchval(_DELETE_SIGNING_KEY, kid) is None:
+                raise NotFound("there is no such signing key")
+            await write_audit(
+                connection, actor, AuditEvent("signing_key.removed", f"signing_key:{kid}")
+            )
+            now = self._clock.now()
+            # A retired key must not begin to sign again, nor does one that is still to come.
+            left = await connection.fetchrow(_FIND_SIGNING_KEY, now)
+            if left is None or left["published_until"] is not None:
+                await self._make(connection, now, now, actor)
+
+    async def forget_ended(self) -> int:
+        """Delete keys whose last pass is over; returns how many."""
+        async with acquire(self._pool) as connection:
+            return len(await connection.fetch(_DELETE_ENDED_SIGNING_KEYS, self._clock.now()))
+
+    async def _ensure_one(self) -> SigningKey:
+        """None signs: there is none yet, or clocks are apart."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(_LOCK_SIGNING_KEYS)
+            now = self._clock.now()
+            row = await connection.fetchrow(_FIND_SIGNING_KEY, now)
+            if row is not None:
+                return _signing_key(row)
+            return await self._make(connection, now, now, SYSTEM)
+
+    async def _make(
+        self, connection: PostgresConnection, now: datetime, signs_from: datetime, actor: Actor
+    ) -> SigningKey:
+        new = new_signing_key(self.algorithm)
+        await connection.execute(_DELETE_COMING_SIGNING_KEYS, now)
+        row = await connection.fetchrow(
+            _CREATE_SIGNING_KEY,
+            new.kid,
+            self.algorithm,
+            json.dumps(new.public_jwk),
+            self._master_key.seal(new.private, _context(new.kid)),
+            now,
+            signs_from,
+        )
+        await connection.execute(_RETIRE_SIGNING_KEY, new.kid, now, signs_from + STAYS_PUBLISHED)
+        detail = {"algorithm": self.algorithm, "signs_from": signs_from.isoformat()}
+        await write_audit(
+            connection,
+            actor,
+            AuditEvent("signing_key.made", f"signing_key:{new.kid}", None, detail),
+        )
+        assert row is not None
+        return _signing_key(row)
+
+
+def _context(kid: str) -> SigningKeyContext:
+    return SigningKeyContext(SYSTEM_OWNER, kid, SEAL_VERSION)
+
+
+def _signing_key(row: "Record") -> SigningKey:
+    return SigningKey(
+        kid=row["id"],
+        algorithm=row["algorithm"],
+        public_jwk=json.loads(row["public_jwk"]),
+        sealed=row["sealed"],
+        created_at=row["created_at"],
+        signs_from=row["signs_from"],
+        published_until=row["published_until"],
+    )

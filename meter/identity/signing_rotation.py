@@ -1,0 +1,58 @@
+"""Keeps the signing keys young, and forgets what passes left behind. Several meters may have it."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from meter.audit.events import SYSTEM
+from meter.clock import Clock
+from meter.errors import StoreUnavailable
+from meter.identity.pass_store import FORGOTTEN_AT_ONCE, PassStore
+from meter.identity.signing_key_store import SigningKeys
+
+EVERY_S: Final = 60.0
+RETRY_S: Final = 1.0
+# Longer than a hold lives, so that no live hold refers to a pass that is forgotten.
+KEPT_AFTER_END: Final = timedelta(hours=25)
+PERIODS_KEPT: Final = timedelta(days=100)
+# So that one round, after a long absence, does not keep the books busy.
+MAX_BATCHES: Final = 20
+
+_log = structlog.get_logger(__name__)
+
+
+class SigningRotation:
+    """The periodic task."""
+
+    def __init__(
+        self, keys: SigningKeys, passes: PassStore, rotate_after: timedelta, clock: Clock
+    ) -> None:
+        self._keys = keys
+        self._passes = passes
+        self._rotate_after = rotate_after
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look after keys and passes until cancelled; an outage is waited out."""
+        while True:
+            try:
+                await self.once()
+            except StoreUnavailable as error:
+                _log.warning("signing_rotation_failed", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                await asyncio.sleep(EVERY_S)
+
+    async def once(self) -> None:
+        """Make the key that is due, and forget what is over. Raises StoreUnavailable."""
+        made = await self._keys.ensure(self._rotate_after, SYSTEM)
+        if made is not None:
+            _log.info("signing_key_made", kid=made.kid, signs_from=made.signs_from.isoformat())
+        await self._keys.forget_ended()
+        now = self._clock.now()
+        for _ in range(MAX_BATCHES):
+            forgotten = await self._passes.forget(now - KEPT_AFTER_END, (now - PERIODS_KEPT).date())
+            if max(forgotten) < FORGOTTEN_AT_ONCE:
+                return

@@ -1,0 +1,1 @@
+"""Reads Envoy's JSON log file: resumed by inode and offset, leased to one meter."""

@@ -1,0 +1,1 @@
+"""Receives Envoy's access log as a gRPC stream."""

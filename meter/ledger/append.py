@@ -1,0 +1,35 @@
+"""Appends postings with their entries, inside a transaction that the caller holds."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from meter.ledger.postings import Posting
+from meter.postgres.pool import PostgresConnection, queries
+
+_QUERIES: Final = queries("meter.ledger")
+_APPEND_POSTINGS: Final = _QUERIES["append_postings"]
+
+
+async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> None:
+    """Append postings as one batch of the chain; everybody else who appends waits for the commit.
+
+    The caller moves the balances in the same transaction, afterwards: accounts are locked last.
+    Raises asyncpg.UniqueViolationError when one of them was posted before.
+    """
+    if not postings:
+        return
+    lines = [
+        (position, number, entry.ledger_account.value, entry.amount_picos)
+        for position, posting in enumerate(postings, start=1)
+        for number, entry in enumerate(posting.entries)
+    ]
+    await connection.execute(
+        _APPEND_POSTINGS,
+        [posting.id for posting in postings],
+        [posting.booked_at for posting in postings],
+        [posting.template.value for posting in postings],
+        [posting.account_id for posting in postings],
+        [posting.hold_id for posting in postings],
+        [posting.reason for posting in postings],
+        *[list(column) for column in zip(*lines, strict=True)],
+    )

@@ -1,0 +1,126 @@
+"""The ledger in Postgres: an administrator's postings, and what an account sees of them."""
+
+from dataclasses import replace
+from typing import Final
+
+import asyncpg
+
+from meter.accounts.account import Funds
+from meter.accounts.account_store import user_not_found
+from meter.audit.audit_store import write_audit
+from meter.audit.events import SYSTEM, Actor, AuditEvent
+from meter.ledger.append import write_postings
+from meter.ledger.credit import check_credit, check_replay
+from meter.ledger.postings import Posting
+from meter.money import format_usd
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.statements import CreditPosted, RequestFacts, Transaction
+
+_QUERIES: Final = queries("meter.ledger")
+_LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
+_FIND_POSTING: Final = _QUERIES["find_posting"]
+_LIST_TRANSACTIONS: Final = _QUERIES["list_transactions"]
+_LOCK_ACCOUNT_FUNDS: Final = queries("meter.accounts")["lock_account_funds"]
+_MOVE_BALANCE: Final = _QUERIES["move_balance"]
+_INSERT_CREDIT_POSTING: Final = _QUERIES["insert_credit_posting"]
+
+
+class LedgerStore:
+    """Posts credit and lists transactions. Raises StoreUnavailable during an outage."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def post_credit(self, posting: Posting, actor: Actor = SYSTEM) -> CreditPosted:
+        """Post a credit or adjustment once, however often it is asked for.
+
+        Raises NotFound for an unknown account, and what `meter.ledger.credit` raises: the account's
+        row is locked before, so the check and the posting see the same funds.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            # The order of locks is the same everywhere: the ledger's head, then accounts.
+            posting = replace(posting, booked_at=await connection.fetchval(_LOCK_LEDGER))
+            funds = await _lock_funds(connection, posting.account_id)
+            before = await connection.fetchrow(_FIND_POSTING, posting.id)
+            if before is not None:
+                check_replay(posting, int(before["amount_picos"]), before["reason"])
+                return _credit_posted(posting, before, was_replayed=True)
+            check_credit(posting, funds)
+            posted = await _append(connection, posting)
+            await write_audit(connection, actor, _event(posting))
+            return posted
+
+    async def list_transactions(
+        self, account_id: str, before: int | None, limit: int
+    ) -> list[Transaction]:
+        """The account's postings, newest first, older than the position `before`."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_TRANSACTIONS, account_id, before, limit)
+        return [_transaction(row) for row in rows]
+
+
+async def _lock_funds(connection: PostgresConnection, account_id: str) -> Funds:
+    row = await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, account_id)
+    if row is None:
+        raise user_not_found(account_id)
+    return Funds(row["balance_picos"], row["held_picos"])
+
+
+async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
+    await write_postings(connection, [posting])
+    balance_picos: int = await connection.fetchval(
+        _MOVE_BALANCE, posting.account_id, posting.customer_picos
+    )
+    row = await connection.fetchrow(
+        _INSERT_CREDIT_POSTING,
+        posting.id,
+        posting.booked_at,
+        posting.template.value,
+        posting.reason or "",
+        posting.customer_picos,
+        balance_picos,
+    )
+    assert row is not None
+    return _credit_posted(posting, row, was_replayed=False)
+
+
+def _event(posting: Posting) -> AuditEvent:
+    detail = {
+        "posting_id": str(posting.id),
+        "type": posting.template.value,
+        "amount": format_usd(posting.customer_picos),
+        "reason": posting.reason,
+    }
+    return AuditEvent("credit.posted", f"user:{posting.account_id}", posting.account_id, detail)
+
+
+def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) -> CreditPosted:
+    return CreditPosted(
+        id=posting.id,
+        template=row["template"],
+        amount_picos=posting.customer_picos,
+        reason=row["reason"],
+        recorded_at=row["booked_at"],
+        balance_after_picos=int(row["balance_after_picos"]),
+        was_replayed=was_replayed,
+    )
+
+
+def _transaction(row: asyncpg.Record) -> Transaction:
+    request = None
+    if row["model_id"] is not None:
+        request = RequestFacts(
+            model_id=row["model_id"],
+            credential_id=row["credential_id"],
+            prompt_tokens=row["prompt_tokens"],
+            completion_tokens=row["completion_tokens"],
+        )
+    return Transaction(
+        id=row["id"],
+        position=row["seq"],
+        template=row["template"],
+        amount_picos=int(row["amount_picos"]),
+        reason=row["reason"],
+        recorded_at=row["recorded_at"],
+        request=request,
+    )

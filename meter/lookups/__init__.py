@@ -1,0 +1,1 @@
+"""Asks the provider for the record of requests whose usage never arrived."""

@@ -1,0 +1,253 @@
+"""Finds out what requests used whose usage is unknown: by the provider's record, else by policy.
+
+The queue is in Postgres. A look-up that was begun and not ended, because its meter died, is begun
+again; settling is idempotent, so it may be.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from meter.clock import Clock
+from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroken
+from meter.lookups.pending import PendingLookup
+from meter.process.crash_points import CrashPoints
+from meter.settlement.plan import BatchPlan
+from meter.settlement.policy import PolicyDecision, judge, unseen, verdict_of
+from meter.usage.usage import Observation, ReportedUsage, Source
+
+TICK_S: Final = 0.25
+CONCURRENT_LOOKUPS: Final = 16
+BACKOFF_FIRST: Final = timedelta(seconds=1)
+BACKOFF_MOST: Final = timedelta(minutes=1)
+MOST_DOUBLINGS: Final = 10
+# A provider may still come up with a record after a policy has decided.
+ASK_AFTER_DECISION_EVERY: Final = timedelta(hours=1)
+ASK_AFTER_DECISION_FOR: Final = timedelta(days=3)
+# Longer than any outage, and what is refused for so long is refused for good: a policy decides.
+OUTAGE_WAITED_FOR: Final = timedelta(days=1)
+
+_log = structlog.get_logger(__name__)
+
+# What one look-up raises that is not about this one.
+_NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
+
+# Asks the provider for the usage of a generation. None when it knows none by this id; raises
+# ProviderUnavailable, StoreUnavailable or SealBroken.
+FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
+
+
+class Lookups(Protocol):
+    """The queue; `meter.lookups.queue` has the real one. All raise StoreUnavailable."""
+
+    async def claim(self, limit: int) -> list[PendingLookup]:
+        """Take look-ups that are due."""
+        ...
+
+    async def postpone(
+        self, hold_id: UUID, delay: timedelta, is_outage: bool = False, is_decided: bool = False
+    ) -> None:
+        """Ask again after a delay."""
+        ...
+
+    async def forget(self, hold_id: UUID, generation_id: str | None) -> None:
+        """End a look-up that has nothing left to find out, unless it has another id by now."""
+        ...
+
+
+class Endings(Protocol):
+    """Where what was found out goes; `meter.settlement.settlement_store` has the real one."""
+
+    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
+        """Settle by the provider's record."""
+        ...
+
+    async def decide(self, decisions: Sequence[PolicyDecision]) -> BatchPlan:
+        """End by policy."""
+        ...
+
+
+class LookupMetrics:
+    """What became of look-ups."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.outcomes = Counter(
+            "tollkeeper_lookups",
+            "Look-ups by outcome (found, no_record, unavailable, settled_meanwhile, decided,"
+            " failed).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "tollkeeper_policy_decisions",
+            "Holds ended by policy, by rule and verdict.",
+            ["rule", "verdict"],
+            registry=registry,
+        )
+
+
+class LookupWorker:
+    """One task of a meter. `per_second` bounds how often this meter asks the provider; 0 is never.
+
+    `count` is told of every plan that was written. `has_reports` says that the provider was told
+    to report every generation that it bills.
+    """
+
+    def __init__(
+        self,
+        lookups: Lookups,
+        endings: Endings,
+        find_usage: FindUsage,
+        clock: Clock,
+        metrics: LookupMetrics,
+        count: Callable[[BatchPlan], None],
+        crash_points: CrashPoints,
+        per_second: float,
+        has_reports: bool,
+    ) -> None:
+        self._lookups = lookups
+        self._endings = endings
+        self._find_usage = find_usage
+        self._clock = clock
+        self._metrics = metrics
+        self._count = count
+        self._crash_points = crash_points
+        self._per_second = per_second
+        self._has_reports = has_reports
+
+    async def run(self) -> None:
+        """Look up for ever, through outages of Postgres and of the provider."""
+        allowance = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            most = max(1.0, self._per_second * TICK_S)
+            allowance = min(most, allowance + self._per_second * TICK_S)
+            if allowance < 1:
+                continue
+            try:
+                allowance -= await self.look_up(min(int(allowance), CONCURRENT_LOOKUPS))
+            except (Outage, SealBroken) as error:
+                _log.warning("lookups_wait", reason=str(error))
+
+    async def look_up(self, limit: int) -> int:
+        """Take up to `limit` look-ups that are due through one step; returns how many.
+
+        Raises StoreUnavailable or SealBroken; what was not ended is taken up again later.
+        """
+        pending = await self._lookups.claim(limit)
+        done = await asyncio.gather(*map(self._step, pending), return_exceptions=True)
+        for one, outcome in zip(pending, done, strict=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, _NOT_OF_ONE):
+                # It comes again when its lease is over, and holds up no other until then.
+                self._note_failure(one, outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return len(pending)
+
+    async def _step(self, pending: PendingLookup) -> None:
+        if pending.is_settled:
+            await self._finish(pending, "settled_meanwhile")
+        elif pending.generation_id is None:
+            await self._without_id(pending)
+        else:
+            await self._ask(pending, pending.generation_id)
+
+    async def _without_id(self, pending: PendingLookup) -> None:
+        if not pending.is_live:
+            await self._finish(pending, "settled_meanwhile")
+        elif pending.is_overdue:
+            await self._decide(pending)
+            await self._finish(pending, "decided")
+        else:
+            await self._lookups.postpone(pending.hold_id, BACKOFF_FIRST)
+
+    async def _ask(self, pending: PendingLookup, generation_id: str) -> None:
+        try:
+            usage = await self._find_usage(generation_id)
+        except ProviderUnavailable as error:
+            self._metrics.outcomes.labels("unavailable").inc()
+            await self._outlast(pending, error)
+            return
+        if usage is None:
+            self._metrics.outcomes.labels("no_record").inc()
+            await self._ask_again(pending)
+            return
+        self._crash_points.reach("meter.after_lookup")
+        await self._settle(pending, _found(pending, generation_id, usage))
+
+    async def _settle(self, pending: PendingLookup, found: Observation) -> None:
+        try:
+            plans = await self._endings.settle([found])
+        except _NOT_OF_ONE:
+            raise
+        except Exception as error:
+            # A record that the books cannot take is as good as none.
+            self._note_failure(pending, error)
+            await self._ask_again(pending)
+            return
+        for plan in plans:
+            self._count(plan)
+        await self._finish(pending, "found")
+
+    async def _outlast(self, pending: PendingLookup, error: ProviderUnavailable) -> None:
+        if self._age(pending) >= OUTAGE_WAITED_FOR:
+            await self._ask_again(pending)
+            return
+        delay = max(_backoff(pending), timedelta(seconds=error.retry_after_s or 0))
+        await self._lookups.postpone(pending.hold_id, delay, is_outage=True)
+
+    async def _ask_again(self, pending: PendingLookup) -> None:
+        """Later; once the time to find out is over a policy decides, and then now and again."""
+        if not pending.is_overdue:
+            await self._lookups.postpone(pending.hold_id, _backoff(pending))
+        elif not pending.is_decided:
+            await self._decide(pending)
+            await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY, is_decided=True)
+        elif self._age(pending) < ASK_AFTER_DECISION_FOR:
+            await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY)
+        else:
+            await self._finish(pending, "decided")
+
+    def _age(self, pending: PendingLookup) -> timedelta:
+        return self._clock.now() - pending.created_at
+
+    def _note_failure(self, pending: PendingLookup, error: Exception) -> None:
+        self._metrics.outcomes.labels("failed").inc()
+        _log.error("lookup_failed", hold_id=pending.hold_id.hex, exc_info=error)
+
+    async def _decide(self, pending: PendingLookup) -> None:
+        rule = judge(pending.seen, pending.generation_id, self._has_reports and pending.has_reports)
+        verdict = verdict_of(rule)
+        decision = PolicyDecision(pending.hold_id, verdict, rule, pending.seen)
+        plan = await self._endings.decide([decision])
+        if plan.endings:
+            self._metrics.decisions.labels(rule.value, verdict.value).inc()
+            _log.warning(
+                "policy_decided",
+                hold_id=pending.hold_id.hex,
+                rule=rule.value,
+                verdict=verdict.value,
+                charge_picos=sum(booking.charge_picos for booking in plan.bookings),
+            )
+        self._count(plan)
+
+    async def _finish(self, pending: PendingLookup, outcome: str) -> None:
+        self._metrics.outcomes.labels(outcome).inc()
+        await self._lookups.forget(pending.hold_id, pending.generation_id)
+
+
+def _backoff(pending: PendingLookup) -> timedelta:
+    doublings = min(max(pending.attempts - 1, 0), MOST_DOUBLINGS)
+    return min(BACKOFF_MOST, BACKOFF_FIRST * (1 << doublings))
+
+
+def _found(pending: PendingLookup, generation_id: str, usage: ReportedUsage) -> Observation:
+    """What the log saw, with the usage that the provider says; or that alone."""
+    seen = pending.seen or unseen(pending.hold_id, pending.placed_at, Source.LOOKUP)
+    return replace(seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)

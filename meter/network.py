@@ -1,0 +1,58 @@
+"""Where a request comes from: the real peer, or behind proxies of ours the last hop they saw."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+
+from meter.accounts.account import Network
+from meter.errors import InvalidRequest
+
+Address = IPv4Address | IPv6Address
+
+MAX_HOPS: Final = 32
+
+
+def client_address(
+    peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]
+) -> Address | None:
+    """The address of whoever called first, as far as it can be known; None where it cannot.
+
+    `peer` is who connected, `forwarded_for` the values of x-forwarded-for as they came. Each hop
+    adds the address it saw on the right: from there we walk left, past proxies of ours only.
+    Whatever is left of the first stranger is the stranger's own claim.
+    """
+    current = _read(peer)
+    hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
+    for hop in reversed(hops[-MAX_HOPS:]):
+        if current is None or not _is_within(current, trusted):
+            break
+        seen = _read(hop)
+        # A proxy that adds its own peer names the one that we know already.
+        current = seen
+    return current
+
+
+def is_allowed(address: Address | None, networks: Sequence[Network] | None) -> bool:
+    """Whether a request from there is let in; an address that nobody knows only where all are."""
+    return networks is None or (address is not None and _is_within(address, networks))
+
+
+def read_networks(text: str) -> tuple[Network, ...]:
+    """Networks in CIDR notation with commas between. Raises InvalidRequest."""
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise InvalidRequest(f"{error}; write networks as 10.0.0.0/8,192.0.2.1/32") from None
+
+
+def _is_within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == net.version and address in net for net in networks)
+
+
+def _read(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

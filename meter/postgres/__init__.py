@@ -1,0 +1,1 @@
+"""The border to Postgres: pools, named queries, migrations."""

@@ -1,0 +1,99 @@
+"""Applies the numbered SQL files of `migrations/`, each once, and gives the service role its rights.
+
+The service role may append to the history and never change it (rule V11); the owner role owns
+the tables and is used for migrations only.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import asyncpg
+
+from meter.errors import BrokenInvariant
+
+SERVICE_ROLE: Final = "tollkeeper_service"
+# Any number will do, as long as every migrating process takes the same lock.
+_ADVISORY_LOCK: Final = 7_261_994_310_482_113
+
+_GRANTS: Final = f"""
+GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
+    prices, catalogue_syncs, holds, ledger_head, lookups, report_feeds, undecided_requests,
+    log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
+    spending TO {SERVICE_ROLE};
+GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
+    signing_keys, limit_rules, spending, issuers TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
+    credit_postings, provider_totals, reconciliations, audit_log TO {SERVICE_ROLE};
+GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
+    live_principals, listed_credentials TO {SERVICE_ROLE};
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
+GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
+    move_spending, move_money, count_spending, budget_left, hold_in_budgets, ledger_line,
+    prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Migration:
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+async def migrate(owner_dsn: str) -> list[str]:
+    """Bring the database up to date; returns the names of the migrations applied now.
+
+    Raises BrokenInvariant when a migration that was applied has since been edited.
+    """
+    connection = await asyncpg.connect(owner_dsn)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _ADVISORY_LOCK)
+        return await _apply_missing(connection)
+    finally:
+        await connection.close()
+
+
+async def _apply_missing(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations ("
+        "name text PRIMARY KEY, checksum text NOT NULL, "
+        "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    )
+    rows = await connection.fetch("SELECT name, checksum FROM schema_migrations")
+    applied = {row["name"]: row["checksum"] for row in rows}
+    new: list[str] = []
+    for migration in _migrations():
+        if migration.name not in applied:
+            await _apply(connection, migration)
+            new.append(migration.name)
+        elif applied[migration.name] != migration.checksum:
+            raise BrokenInvariant(
+                f"the applied migration {migration.name} was edited since: "
+                "use the version that applied it, or a new database"
+            )
+    await connection.execute(_GRANTS)
+    return new
+
+
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)",
+            migration.name,
+            migration.checksum,
+        )
+
+
+def _migrations() -> Iterator[_Migration]:
+    folder = resources.files("meter.postgres.migrations")
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".sql"):
+            yield _Migration(file.name, file.read_text(encoding="utf-8"))

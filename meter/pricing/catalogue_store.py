@@ -1,0 +1,126 @@
+"""The catalogue of models and their effective-dated prices, in Postgres."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.pricing.prices import Model, Price
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+_QUERIES: Final = queries("meter.pricing")
+_LOAD_MODELS: Final = _QUERIES["load_models"]
+_LOCK_CATALOGUE: Final = _QUERIES["lock_catalogue"]
+_SAVE_MODELS: Final = _QUERIES["save_models"]
+_SAVE_PRICES: Final = _QUERIES["save_prices"]
+_SAVE_CATALOGUE_SYNC: Final = _QUERIES["save_catalogue_sync"]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model as a provider's catalogue offers it; prices in pico-dollars per unit."""
+
+    id: str
+    name: str
+    context_length: int
+    max_completion_tokens: int
+    prompt_picos: int
+    completion_picos: int
+    request_picos: int
+    image_picos: int
+    web_search_picos: int
+    reasoning_picos: int
+    cache_read_picos: int | None
+    cache_write_picos: int | None
+    listing: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelListing:
+    """A model with what the provider says of it, for `GET /v1/models`."""
+
+    model: Model
+    listing: Mapping[str, Any]
+
+
+class PostgresCatalogue:
+    """Implements `meter.ports.Catalogue`, and stores what a sync brought."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def load_models(self) -> dict[str, Model]:
+        """All listed models by id, with the price in force."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LOAD_MODELS)
+        return {row["id"]: _to_model(row) for row in rows}
+
+    async def load_listings(self) -> list[ModelListing]:
+        """All listed models, in the order of their ids, with the provider's own words."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LOAD_MODELS)
+        return [ModelListing(_to_model(row), json.loads(row["listing"])) for row in rows]
+
+    async def save(self, provider: str, offered: Sequence[OfferedModel]) -> int:
+        """Make the catalogue what the provider offers now; returns how many prices are new.
+
+        Models that are offered no more are unlisted, never deleted: their usage stays.
+        """
+        async with acquire(self._pool) as connection, connection.transaction():
+            await connection.execute(_LOCK_CATALOGUE)
+            await connection.execute(
+                _SAVE_MODELS,
+                [model.id for model in offered],
+                [model.name for model in offered],
+                [model.context_length for model in offered],
+                [model.max_completion_tokens for model in offered],
+                [json.dumps(model.listing) for model in offered],
+            )
+            new_prices: int = await connection.fetchval(_SAVE_PRICES, *_price_columns(offered))
+            await connection.execute(_SAVE_CATALOGUE_SYNC, provider, len(offered))
+        return new_prices
+
+
+def _price_columns(offered: Sequence[OfferedModel]) -> tuple[list[Any], ...]:
+    names = (
+        "id",
+        "prompt_picos",
+        "completion_picos",
+        "request_picos",
+        "image_picos",
+        "web_search_picos",
+        "reasoning_picos",
+        "cache_read_picos",
+        "cache_write_picos",
+    )
+    return tuple([getattr(model, name) for model in offered] for name in names)
+
+
+def _to_model(row: "Record") -> Model:
+    return Model(
+        id=row["id"],
+        name=row["name"],
+        context_length=row["context_length"],
+        max_completion_tokens=row["max_completion_tokens"],
+        price=to_price(row, row["price_id"], row["id"]),
+    )
+
+
+def to_price(row: "Record", price_id: int, model_id: str) -> Price:
+    """Read the price columns of a row."""
+    return Price(
+        id=price_id,
+        model_id=model_id,
+        effective_from=row["effective_from"],
+        prompt_picos=row["prompt_picos"],
+        completion_picos=row["completion_picos"],
+        request_picos=row["request_picos"],
+        image_picos=row["image_picos"],
+        web_search_picos=row["web_search_picos"],
+        reasoning_picos=row["reasoning_picos"],
+        cache_read_picos=row["cache_read_picos"],
+        cache_write_picos=row["cache_write_picos"],
+    )

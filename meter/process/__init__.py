@@ -1,0 +1,1 @@
+"""Matters of a running process: start, stop, periodic work, logging."""

@@ -1,0 +1,1 @@
+"""OpenRouter's dialect: catalogue, records of generations, totals, reports."""

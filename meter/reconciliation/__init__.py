@@ -1,0 +1,1 @@
+"""Compares the books with one another and with the provider's totals."""

@@ -1,0 +1,190 @@
+"""Reconciliation: compares the books with one another and with the provider's own total.
+
+It tells of drift by a report, a metric and a log event, and changes no book.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Final, Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from meter.errors import Conflict, ProviderUnavailable, SealBroken, StoreUnavailable
+from meter.reconciliation.drift import ProviderTotal, Report, compare_provider
+from meter.reconciliation.reconciliation_store import (
+    BooksRead,
+    OpenBooks,
+    Reconciled,
+    ReconciliationStore,
+)
+
+# How long a provider may take until its total has a request that we settled already.
+PROVIDER_LAG: Final = timedelta(minutes=5)
+FIRST_RUN_AFTER_S: Final = 30.0
+RETRY_S: Final = 60.0
+# Another meter may have run it: so often we look when the next one is due.
+LOOK_EVERY_S: Final = 300.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ProviderTotals(Protocol):
+    """Where a provider says what it has billed to our key in all."""
+
+    async def find_total(self) -> ProviderTotal | None:
+        """The total of the key in use; None where no key is set.
+
+        Raises ProviderUnavailable when it does not answer, SealBroken for a key that cannot be
+        opened, StoreUnavailable during an outage.
+        """
+        ...
+
+
+class NoProviderTotals:
+    """A provider that gives no totals."""
+
+    async def find_total(self) -> ProviderTotal | None:
+        """None, always."""
+        return None
+
+
+class DriftMetrics:
+    """What the last reconciliation found, whichever meter ran it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.drift = Gauge(
+            "tollkeeper_reconciliation_drift_picos",
+            "Difference between two books that should agree, in pico-dollars.",
+            ["book"],
+            registry=registry,
+        )
+        self.failures = Gauge(
+            "tollkeeper_reconciliation_failures",
+            "Invariants that the last reconciliation found broken.",
+            registry=registry,
+        )
+        self.ran_at = Gauge(
+            "tollkeeper_reconciled_at_seconds",
+            "When the last reconciliation ran, in seconds since 1970.",
+            registry=registry,
+        )
+        self.failed_runs = Counter(
+            "tollkeeper_reconciliation_failed_runs",
+            "Reconciliations that could not be carried out.",
+            registry=registry,
+        )
+
+    def show(self, reconciled: Reconciled) -> None:
+        """Take the figures of a report."""
+        for book, picos in reconciled.report.drifts().items():
+            self.drift.labels(book).set(picos)
+        self.failures.set(len(reconciled.report.failures))
+        self.ran_at.set(reconciled.at.timestamp())
+
+
+class Reconciler:
+    """Runs one reconciliation. Make one a process: it has the metrics."""
+
+    def __init__(
+        self, store: ReconciliationStore, totals: ProviderTotals, registry: CollectorRegistry
+    ) -> None:
+        self.store = store
+        self._totals = totals
+        self.metrics = DriftMetrics(registry)
+
+    async def reconcile(self, takes_new_baseline: bool = False) -> Reconciled:
+        """Compare everything now, keep the report, and raise the alarm for drift.
+
+        With `takes_new_baseline` the provider's total counts as explained from here on. Raises
+        Conflict while another meter reconciles, StoreUnavailable during an outage.
+        """
+        async with self.store.open() as books:
+            return await self._reconcile(books, takes_new_baseline)
+
+    async def reconcile_if_due(self, every_s: float) -> None:
+        """Do so unless somebody did within the interval. Raises as `reconcile` does."""
+        async with self.store.open() as books:
+            if await books.due_in_s(every_s) <= 0:
+                await self._reconcile(books, takes_new_baseline=False)
+
+    async def _reconcile(self, books: OpenBooks, takes_new_baseline: bool) -> Reconciled:
+        # The provider first: whatever it had billed by then is booked or in flight after it.
+        asked_at = await books.now()
+        total, problem = await self._ask()
+        read = await books.read(total, asked_at - PROVIDER_LAG)
+        report = to_report(read, total, problem, takes_new_baseline)
+        reconciled = await books.save(report)
+        self.metrics.show(reconciled)
+        _tell(reconciled)
+        return reconciled
+
+    async def show_last(self) -> None:
+        """Let the metrics say what the last run found, here or in another meter."""
+        for reconciled in await self.store.list_page(None, 1):
+            self.metrics.show(reconciled)
+
+    async def _ask(self) -> tuple[ProviderTotal | None, str | None]:
+        try:
+            total = await self._totals.find_total()
+        except (ProviderUnavailable, SealBroken) as error:
+            _log.warning("reconciliation_without_provider", reason=str(error))
+            return None, str(error)
+        return total, None if total else "no provider key is set"
+
+
+class Reconciliation:
+    """The periodic task: every meter has one, and one of them runs it when it is due."""
+
+    def __init__(self, reconciler: Reconciler, every_s: float) -> None:
+        self._reconciler = reconciler
+        self._every_s = every_s
+
+    async def run(self) -> None:
+        """Reconcile for ever; outages are waited for."""
+        wait_s = FIRST_RUN_AFTER_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = await self.step()
+
+    async def step(self) -> float:
+        """Reconcile if it is due; returns the seconds to wait until the next look."""
+        try:
+            await self._reconciler.reconcile_if_due(self._every_s)
+            await self._reconciler.show_last()
+            due_in_s = await self._reconciler.store.due_in_s(self._every_s)
+        except Conflict:
+            return RETRY_S
+        except StoreUnavailable as error:
+            self._reconciler.metrics.failed_runs.inc()
+            _log.warning("reconciliation_failed", reason=str(error), retry_in_s=RETRY_S)
+            return RETRY_S
+        return min(max(due_in_s, 0.0), LOOK_EVERY_S)
+
+
+def to_report(
+    read: BooksRead, total: ProviderTotal | None, problem: str | None, takes_new_baseline: bool
+) -> Report:
+    """What was read, judged."""
+    baseline = None if takes_new_baseline else read.baseline
+    return Report(
+        books=read.comparisons,
+        failures=read.verification.failures,
+        attention=read.attention,
+        provider=None if total is None else compare_provider(total, read.cost, baseline),
+        provider_problem=problem,
+    )
+
+
+def _tell(reconciled: Reconciled) -> None:
+    report = reconciled.report
+    _log.info("reconciled", id=reconciled.id, is_ok=report.is_ok)
+    if not report.is_ok:
+        _log.error(
+            "reconciliation_drift",
+            id=reconciled.id,
+            drift_picos={book: picos for book, picos in report.drifts().items() if picos},
+            failures={failure.invariant: failure.count for failure in report.failures},
+        )
+    if report.attention.stuck_holds:
+        _log.error("holds_stuck", holds=report.attention.stuck_holds)

@@ -1,0 +1,201 @@
+"""Reconciliation in Postgres: one run at a time, over one snapshot, and its reports for good."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from meter.errors import Conflict
+from meter.ledger.verification import Failure, Verification
+from meter.ledger.verification_store import VERIFY_QUERY_TIMEOUT_S, check_books, snapshot
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.reconciliation.drift import (
+    Attention,
+    BookComparison,
+    LedgerCost,
+    Outside,
+    ProviderComparison,
+    ProviderTotal,
+    Report,
+)
+
+_QUERIES: Final = queries("meter.reconciliation")
+_RECONCILE_SAVE: Final = _QUERIES["reconcile_save"]
+_RECONCILE_BOOKS: Final = _QUERIES["reconcile_books"]
+_RECONCILE_ATTENTION: Final = _QUERIES["reconcile_attention"]
+_RECONCILE_COST: Final = _QUERIES["reconcile_cost"]
+_RECONCILE_BASELINE: Final = _QUERIES["reconcile_baseline"]
+_RECONCILE_SAVE_TOTAL: Final = _QUERIES["reconcile_save_total"]
+_RECONCILE_LIST: Final = _QUERIES["reconcile_list"]
+_RECONCILE_DUE: Final = _QUERIES["reconcile_due"]
+
+# Any number will do, as long as every meter takes the same lock.
+_ADVISORY_LOCK: Final = 7_261_994_310_482_116
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """A report in the books."""
+
+    id: int
+    at: datetime
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class BooksRead:
+    """All that a reconciliation compares, as it was at one instant."""
+
+    comparisons: tuple[BookComparison, ...]
+    verification: Verification
+    attention: Attention
+    cost: LedgerCost
+    baseline: Outside | None
+
+
+class OpenBooks:
+    """The books in the hands of the one who reconciles."""
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+
+    async def now(self) -> datetime:
+        """The database's time, by which postings are recorded."""
+        moment: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
+        return moment
+
+    async def due_in_s(self, every_s: float) -> float:
+        """Seconds until the next one is due; below zero when late."""
+        return await _due_in_s(self._connection, every_s)
+
+    async def read(self, total: ProviderTotal | None, settled_by: datetime) -> BooksRead:
+        """One snapshot of everything; costs booked after `settled_by` count as recent."""
+        async with snapshot(self._connection):
+            return BooksRead(
+                comparisons=await self._comparisons(),
+                verification=await check_books(self._connection),
+                attention=await self._attention(),
+                cost=await self._cost(settled_by),
+                baseline=None if total is None else await self._baseline(total),
+            )
+
+    async def save(self, report: Report) -> Reconciled:
+        """Keep the report, and what the provider's total taught."""
+        async with self._connection.transaction():
+            if report.provider is not None and not report.provider.drift_picos:
+                await self._save_total(report.provider)
+            row = await self._connection.fetchrow(
+                _RECONCILE_SAVE, report.is_ok, json.dumps(asdict(report))
+            )
+        assert row is not None
+        return _reconciled(row)
+
+    async def _comparisons(self) -> tuple[BookComparison, ...]:
+        rows = await self._connection.fetch(_RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S)
+        return tuple(
+            BookComparison(
+                book=row["book"],
+                expected_picos=int(row["expected_picos"]),
+                found_picos=int(row["found_picos"]),
+                drift_picos=int(row["drift_picos"]),
+                differing=row["differing"],
+            )
+            for row in rows
+        )
+
+    async def _attention(self) -> Attention:
+        row = await self._connection.fetchrow(_RECONCILE_ATTENTION, timeout=VERIFY_QUERY_TIMEOUT_S)
+        assert row is not None
+        return Attention(**dict(row))
+
+    async def _cost(self, settled_by: datetime) -> LedgerCost:
+        row = await self._connection.fetchrow(
+            _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
+        )
+        assert row is not None
+        return LedgerCost(**{name: int(picos) for name, picos in row.items()})
+
+    async def _baseline(self, total: ProviderTotal) -> Outside | None:
+        row = await self._connection.fetchrow(
+            _RECONCILE_BASELINE, total.provider, total.key_version
+        )
+        return None if row is None else Outside(int(row["least_picos"]), int(row["most_picos"]))
+
+    async def _save_total(self, provider: ProviderComparison) -> None:
+        await self._connection.execute(
+            _RECONCILE_SAVE_TOTAL,
+            provider.total.provider,
+            provider.total.key_version,
+            provider.total.total_picos,
+            provider.cost.ledger_picos,
+            provider.outside.least_picos,
+            provider.outside.most_picos,
+        )
+
+
+class ReconciliationStore:
+    """Where reconciliations are run and kept. Raises StoreUnavailable during an outage."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[OpenBooks]:
+        """Hold the books to reconcile them; raises Conflict while another meter does."""
+        async with acquire(self._pool) as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ADVISORY_LOCK):
+                raise Conflict("a reconciliation is running already")
+            try:
+                yield OpenBooks(connection)
+            except BaseException:
+                # The lock goes with the connection, in whatever state that is.
+                connection.terminate()
+                raise
+            await connection.execute("SELECT pg_advisory_unlock($1)", _ADVISORY_LOCK)
+
+    async def due_in_s(self, every_s: float) -> float:
+        """Seconds until the next one is due, by the database's clock; below zero when late."""
+        async with acquire(self._pool) as connection:
+            return await _due_in_s(connection, every_s)
+
+    async def list_page(self, before: int | None, limit: int) -> list[Reconciled]:
+        """Past reconciliations, newest first, before the one with this id."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_RECONCILE_LIST, before, limit)
+        return [_reconciled(row) for row in rows]
+
+
+async def _due_in_s(connection: PostgresConnection, every_s: float) -> float:
+    due_in_s: float = await connection.fetchval(_RECONCILE_DUE, every_s)
+    return due_in_s
+
+
+def _reconciled(row: asyncpg.Record) -> Reconciled:
+    return Reconciled(row["id"], row["recorded_at"], _report(json.loads(row["report"])))
+
+
+def _report(fields: dict[str, Any]) -> Report:
+    provider = fields["provider"]
+    return Report(
+        books=tuple(BookComparison(**one) for one in fields["books"]),
+        failures=tuple(
+            Failure(**{**one, "sample_ids": tuple(one["sample_ids"])}) for one in fields["failures"]
+        ),
+        attention=Attention(**fields["attention"]),
+        provider=None if provider is None else _provider(provider),
+        provider_problem=fields["provider_problem"],
+    )
+
+
+def _provider(fields: dict[str, Any]) -> ProviderComparison:
+    return ProviderComparison(
+        total=ProviderTotal(**fields["total"]),
+        cost=LedgerCost(**fields["cost"]),
+        outside=Outside(**fields["outside"]),
+        drift_picos=fields["drift_picos"],
+        is_new_baseline=fields["is_new_baseline"],
+    )

@@ -1,0 +1,1 @@
+"""Ends holds with their charge: from observations to postings."""

@@ -1,0 +1,141 @@
+"""What a settled request puts in the books: a measurement, and balanced postings.
+
+A booking ends a hold, comes late for one that ended without a charge, or corrects an earlier one;
+corrections carry differences, and what they differ from stays. Pure.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from meter.holds.hold import Hold
+from meter.ledger.postings import Posting, correction, excess, reversal, settlement
+from meter.settlement.outcome import PriceSource, Settled
+from meter.usage.usage import Observation, Source, TokenCounts
+
+PROVISIONAL_REASON: Final = "usage unknown, charged by policy: "
+
+
+class BookingKind(StrEnum):
+    """What a usage record is. All but `correction` are the first of their hold."""
+
+    SETTLEMENT = "settlement"
+    LATE = "late"
+    PROVISIONAL = "provisional"
+    CORRECTION = "correction"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the books say of a request so far: sums over its usage records."""
+
+    tokens: TokenCounts
+    cost_picos: int
+    charge_picos: int
+    last_revision: int
+    source: Source
+    is_provisional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One usage record with its postings. Amounts are pico-dollars; those of a correction are
+    differences and may be negative. `excess_picos` was not covered by money held."""
+
+    observation: Observation
+    hold: Hold
+    kind: BookingKind
+    revision: int
+    tokens: TokenCounts
+    cost_picos: int
+    charge_picos: int
+    excess_picos: int
+    price_source: PriceSource
+    postings: tuple[Posting, ...]
+
+
+def book_settlement(observation: Observation, hold: Hold, settled: Settled) -> Booking:
+    """The charge that ends a hold; what goes beyond the hold is told apart (rule R5)."""
+    over_picos = max(0, settled.charge_picos - hold.amount_picos)
+    return _first(observation, hold, settled, BookingKind.SETTLEMENT, over_picos)
+
+
+def book_late(observation: Observation, hold: Hold, settled: Settled) -> Booking:
+    """The charge of a request whose hold ended without one: nothing is held for it any more."""
+    return _first(observation, hold, settled, BookingKind.LATE, settled.charge_picos)
+
+
+def book_provisional(observation: Observation, hold: Hold, settled: Settled, rule: str) -> Booking:
+    """A charge decided by a rule of policy; the truth, should it turn up, replaces it."""
+    reason = PROVISIONAL_REASON + rule
+    return _first(observation, hold, settled, BookingKind.PROVISIONAL, 0, reason)
+
+
+def book_correction(
+    observation: Observation, hold: Hold, settled: Settled, recorded: Recorded
+) -> Booking:
+    """What moves the books from what they say to what is now known."""
+    revision = recorded.last_revision + 1
+    difference_picos = settled.charge_picos - recorded.charge_picos
+    return Booking(
+        observation=observation,
+        hold=hold,
+        kind=BookingKind.CORRECTION,
+        revision=revision,
+        tokens=settled.tokens.less(recorded.tokens),
+        cost_picos=settled.cost_picos - recorded.cost_picos,
+        charge_picos=difference_picos,
+        excess_picos=max(0, difference_picos),
+        price_source=settled.price_source,
+        postings=_correction_postings(hold, settled, recorded, revision),
+    )
+
+
+def _first(
+    observation: Observation,
+    hold: Hold,
+    settled: Settled,
+    kind: BookingKind,
+    over_picos: int,
+    reason: str | None = None,
+) -> Booking:
+    return Booking(
+        observation=observation,
+        hold=hold,
+        kind=kind,
+        revision=0,
+        tokens=settled.tokens,
+        cost_picos=settled.cost_picos,
+        charge_picos=settled.charge_picos,
+        excess_picos=over_picos,
+        price_source=settled.price_source,
+        postings=_first_postings(hold, settled, over_picos, reason),
+    )
+
+
+def _first_postings(
+    hold: Hold, settled: Settled, over_picos: int, reason: str | None
+) -> tuple[Posting, ...]:
+    cost_picos, charge_picos = settled.cost_picos, settled.charge_picos
+    # The excess carries cost first: what was held pays our markup last.
+    over_cost_picos = min(cost_picos, over_picos)
+    postings = []
+    if charge_picos > over_picos:
+        within = (cost_picos - over_cost_picos, charge_picos - over_picos)
+        postings.append(settlement(hold, *within, reason))
+    if over_picos > 0:
+        postings.append(excess(hold, over_cost_picos, over_picos))
+    return tuple(postings)
+
+
+def _correction_postings(
+    hold: Hold, settled: Settled, recorded: Recorded, revision: int
+) -> tuple[Posting, ...]:
+    now = (settled.cost_picos, settled.charge_picos)
+    before = (recorded.cost_picos, recorded.charge_picos)
+    if now == before:
+        return ()
+    if not recorded.is_provisional:
+        return (correction(hold, revision, now[0] - before[0], now[1] - before[1]),)
+    undone = (reversal(hold, revision, *before),) if any(before) else ()
+    return (*undone, correction(hold, revision, *now)) if any(now) else undone

@@ -1,0 +1,1 @@
+"""Usage records: what requests used, and totals of it."""

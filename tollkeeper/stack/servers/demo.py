@@ -1,0 +1,101 @@
+"""The account that a new stack shows itself with: some credit and one key."""
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from tollkeeper.stack.errors import StackError
+from tollkeeper.stack.home import write_private
+from tollkeeper.stack.supervision.probes import Answer, http
+
+ACCOUNT = "demo"
+CREDIT = "5.00"
+REQUEST_TIMEOUT_S = 10.0
+# Known to be cheap; the first that the catalogue holds is shown.
+CHEAP_MODELS = ("openai/gpt-4o-mini", "openai/gpt-4.1-nano", "google/gemini-2.5-flash-lite")
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The meter API as its operator sees it."""
+
+    api_url: str
+    token: str
+
+    async def post(self, path: str, body: object, headers: dict[str, str] | None = None) -> Answer:
+        """POST to the administrators' part; raises StackError when there is no answer."""
+        authorization = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        return await _ask("POST", f"{self.api_url}/api/v1/admin{path}", authorization, body)
+
+    def __repr__(self) -> str:
+        return f"Operator({self.api_url!r})"
+
+
+async def ensure_demo_key(operator: Operator, key_file: Path) -> str:
+    """The demo key of last time when it is still good, else a new one; kept in `key_file`.
+
+    Raises StackError when the meter API refuses.
+    """
+    kept = key_file.read_text().strip() if key_file.exists() else ""
+    if kept and await _is_good(operator.api_url, kept):
+        return kept
+    user = {"id": ACCOUNT, "email": "demo@example.com", "name": "Demo"}
+    _demand(await operator.post("/users", user), "make the demo account", {201, 409})
+    credit = {"amount": CREDIT, "reason": "first credit of the demo account"}
+    once = {"Idempotency-Key": "demo-first-credit"}
+    answer = await operator.post(f"/users/{ACCOUNT}/credits", credit, once)
+    _demand(answer, "give the demo account its credit", {200, 201})
+    answer = await operator.post(f"/users/{ACCOUNT}/api-keys", {"name": "demo"})
+    key = str(_demand(answer, "make the demo key", {201})["key"])
+    write_private(key_file, key + "\n")
+    return key
+
+
+async def find_models(base_url: str) -> list[dict[str, Any]]:
+    """The catalogue as everybody may see it; empty when there is no answer."""
+    try:
+        listed = (await http("GET", f"{base_url}/v1/models")).json()
+    except (OSError, ValueError):
+        return []
+    models = listed.get("data", []) if isinstance(listed, dict) else []
+    return [model for model in models if isinstance(model, dict)]
+
+
+async def cheap_model(gateway_url: str) -> str | None:
+    """The id of a model that costs little, or None when the catalogue is empty."""
+    models = await find_models(gateway_url)
+    ids = [str(model["id"]) for model in models]
+    known = [model for model in CHEAP_MODELS if model in ids]
+    if known:
+        return known[0]
+    priced = [(price, str(model["id"])) for model in models if (price := _price(model))]
+    return min(priced)[1] if priced else next(iter(ids), None)
+
+
+def _price(model: dict[str, Any]) -> Decimal | None:
+    """What an answer costs per token; None for a free model and one that gives no answers."""
+    try:
+        return Decimal(str(model["pricing"]["completion"])) or None
+    except (KeyError, TypeError, InvalidOperation):
+        return None
+
+
+async def _is_good(api_url: str, key: str) -> bool:
+    answer = await _ask("GET", f"{api_url}/api/v1/credits", {"Authorization": f"Bearer {key}"})
+    return answer.status != 401
+
+
+async def _ask(method: str, url: str, headers: dict[str, str], body: object = None) -> Answer:
+    try:
+        return await http(method, url, headers=headers, body=body, timeout_s=REQUEST_TIMEOUT_S)
+    except OSError as error:
+        raise StackError(f"The meter API at {url} does not answer: {error}.") from error
+
+
+def _demand(answer: Answer, what: str, statuses: set[int]) -> dict[str, Any]:
+    if answer.status not in statuses:
+        problem = answer.body[:300].decode(errors="replace")
+        raise StackError(f"The meter API would not {what}: {answer.status} {problem}")
+    document = answer.json()
+    return document if isinstance(document, dict) else {}

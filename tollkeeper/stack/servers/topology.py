@@ -1,0 +1,284 @@
+"""Which processes make the stack, in which order, and how they find one another."""
+
+import asyncio
+import secrets
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tollkeeper.stack.errors import StackError
+from tollkeeper.stack.home import Home, write_private
+from tollkeeper.stack.servers import binaries, demo, postgres, redis_server
+from tollkeeper.stack.servers.environment import (
+    server_environment,
+    service_environment,
+    simulator_environment,
+)
+from tollkeeper.stack.servers.envoy_server import EnvoyServer
+from tollkeeper.stack.servers.instances import (
+    AuthzInstance,
+    Instances,
+    MeterInstance,
+    instances,
+    kept_port,
+)
+from tollkeeper.stack.servers.ports import LOOPBACK
+from tollkeeper.stack.servers.privileges import run_as
+from tollkeeper.stack.settings import OPENROUTER_BASE_URL, StackSettings
+from tollkeeper.stack.supervision.children import STEP_TIMEOUT_S, run_to_end
+from tollkeeper.stack.supervision.component import Component, Phase, Probe, Step
+from tollkeeper.stack.supervision.probes import answers_ok
+
+PROVIDER = "openrouter"
+POSTGRES_STOP_TIMEOUT_S = 30.0
+# The meter settles what is queued: 20 s at most, after the API's 5 s and the stream's 2 s.
+METER_STOP_TIMEOUT_S = 35.0
+# Checks under way get 5 s, and what they leave behind another 5 s.
+AUTHZ_STOP_TIMEOUT_S = 15.0
+# A long history is rewritten whole by some, and what is cut off begins anew.
+MIGRATION_TIMEOUT_S = 3600.0
+CATALOGUE_TIMEOUT_S = 15.0
+CATALOGUE_POLL_S = 0.1
+BROADCAST_PATH = "/api/v1/provider-reports/openrouter"
+# -P: a folder named `redis` where the person stands must not be imported.
+PYTHON_MODULE = (sys.executable, "-P", "-m")
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The parts of one stack. Nothing is started here."""
+
+    home: Home
+    settings: StackSettings
+    database: postgres.PostgresServer
+    redis: redis_server.RedisServer
+    instances: Instances
+    simulator_port: int | None
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """The addresses that people and tests use."""
+        found = {
+            "gateway": f"http://{LOOPBACK}:{self.settings.port}",
+            "api": f"http://{LOOPBACK}:{self.settings.api_port}",
+        }
+        for meter in self.instances.meters[1:]:
+            found[meter.name.replace("meter", "api")] = f"http://{meter.api}"
+        if self.simulator_port:
+            found["simulator"] = f"http://{LOOPBACK}:{self.simulator_port}"
+        return found
+
+    @property
+    def provider_base_url(self) -> str:
+        """The upstream, including `/api/v1` or the like."""
+        if self.simulator_port:
+            return f"{self.endpoints['simulator']}/api/v1"
+        return self.settings.openrouter_base_url or OPENROUTER_BASE_URL
+
+    @property
+    def envoy(self) -> EnvoyServer:
+        """The door before all of it."""
+        return EnvoyServer(self.home, self.settings, self.instances, self.provider_base_url)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Everything to start, in order."""
+        first: list[Component | Step] = [self._postgres(), self._redis()]
+        if self.simulator_port:
+            first.append(self._simulator())
+        return (
+            (Step("folders", self._prepare),),
+            tuple(first),
+            (Step("database", self._migrate),),
+            (Step("provider", self._seal_provider_key),),
+            tuple(self._meter(one) for one in self.instances.meters),
+            # The doorman takes the catalogue in when it starts; it has to be there.
+            (Step("catalogue", self._await_catalogue),),
+            tuple(self._authz(one) for one in self.instances.authz),
+            (self.envoy.component(),),
+        )
+
+    async def _prepare(self) -> None:
+        await asyncio.to_thread(self.database.prepare)
+        await asyncio.to_thread(self.redis.prepare)
+        for socket in self.instances.sockets:
+            socket.unlink(missing_ok=True)
+        self.envoy.prepare()
+
+    async def _migrate(self) -> None:
+        await postgres.create_roles_and_database(self.database)
+        owner = {"TOLLKEEPER_MIGRATION_DATABASE_URL": self.database.dsn(postgres.OWNER_ROLE)}
+        await self._run_meter("migrate", owner, timeout_s=MIGRATION_TIMEOUT_S)
+
+    async def _seal_provider_key(self) -> None:
+        key = self.settings.openrouter_api_key
+        text = key.get_secret_value() if key else self._simulator_key()
+        await self._run_meter("set-provider-key", self._books(), PROVIDER, stdin=text)
+
+    async def _await_catalogue(self) -> None:
+        """Wait for models. Those of an earlier run do, so this fails at a first start only."""
+        try:
+            async with asyncio.timeout(CATALOGUE_TIMEOUT_S):
+                while not await demo.find_models(self.endpoints["api"]):  # noqa: ASYNC110
+                    await asyncio.sleep(CATALOGUE_POLL_S)
+        except TimeoutError:
+            raise StackError(
+                f"The provider at {self.provider_base_url} has not given its list of models, "
+                "without which nothing can be priced; look at OPENROUTER_BASE_URL and the network "
+                f"(the reason is in {self.home.logs / 'meter.log'})."
+            ) from None
+
+    async def _run_meter(
+        self,
+        verb: str,
+        settings: dict[str, str],
+        *arguments: str,
+        stdin: str = "",
+        timeout_s: float = STEP_TIMEOUT_S,
+    ) -> None:
+        command = (*PYTHON_MODULE, "meter", verb, *arguments)
+        log = self.home.logs / f"meter-{verb}.log"
+        environment = service_environment(settings)
+        await run_to_end(f"`python -m meter {verb}`", command, environment, log, stdin, timeout_s)
+
+    def _postgres(self) -> Component:
+        return Component(
+            "postgres",
+            tuple(self.database.command()),
+            lambda: postgres.accepts(self.database),
+            server_environment(),
+            stop_signal=signal.SIGINT,
+            death_signal=signal.SIGINT,
+            stop_timeout_s=POSTGRES_STOP_TIMEOUT_S,
+        )
+
+    def _redis(self) -> Component:
+        return Component(
+            "redis",
+            tuple(self.redis.command()),
+            lambda: redis_server.answers(self.redis),
+            server_environment(),
+        )
+
+    def _simulator(self) -> Component:
+        listen = f"{LOOPBACK}:{self.simulator_port}"
+        bill = str(self.home.simulator / "bill.jsonl")
+        arguments = ("tollkeeper.simulator", "--listen", listen, "--bill", bill)
+        settings = {
+            "SIMULATOR_KEY": self._simulator_key(),
+            "SIMULATOR_BROADCAST_URL": f"{self.endpoints['api']}{BROADCAST_PATH}",
+            "SIMULATOR_BROADCAST_TOKEN": _kept_secret(self.home.reports_token, "reports-"),
+        }
+        return Component(
+            "simulator",
+            (*PYTHON_MODULE, *arguments),
+            _answers(f"{self.provider_base_url}/models"),
+            simulator_environment(settings),
+        )
+
+    def _meter(self, meter: MeterInstance) -> Component:
+        settings = {
+            "TOLLKEEPER_REDIS_URL": self.redis.url,
+            "TOLLKEEPER_METER_LISTEN": meter.api,
+            "TOLLKEEPER_INGEST_LISTEN": f"unix:{meter.ingest}",
+            "TOLLKEEPER_PROVIDER_BASE_URL": self.provider_base_url,
+            **self._operator(),
+        }
+        defaults = {
+            "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.access_log),
+            "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.envoy_admin}",
+            # Our Envoy, which tells who called it.
+            "TOLLKEEPER_TRUSTED_PROXIES": "127.0.0.1/32",
+        }
+        is_ready = _answers(f"http://{meter.api}/readyz")
+        return self._service(meter.name, settings, defaults, is_ready, meter.api)
+
+    def _authz(self, authz: AuthzInstance) -> Component:
+        settings = {
+            "TOLLKEEPER_REDIS_URL": self.redis.url,
+            "TOLLKEEPER_AUTHZ_LISTEN": f"unix:{authz.listen}",
+            "TOLLKEEPER_AUTHZ_HEALTH_LISTEN": f"unix:{authz.health}",
+        }
+        defaults = {"TOLLKEEPER_AUTHZ_EXPECTED_INSTANCES": str(len(self.instances.authz))}
+        is_ready = _answers("http://authz/readyz", authz.health)
+        return self._service(authz.name, settings, defaults, is_ready, f"unix:{authz.listen}")
+
+    def _service(
+        self,
+        name: str,
+        settings: dict[str, str],
+        defaults: dict[str, str],
+        is_ready: Probe,
+        address: str,
+    ) -> Component:
+        """An instance that Envoy finds at `address`."""
+        kind, _, _ = name.partition("-")
+        return Component(
+            name,
+            (*PYTHON_MODULE, kind),
+            is_ready,
+            service_environment(
+                {**self._books(), **settings}, {**self._belief(), **self._reports(), **defaults}
+            ),
+            stop_timeout_s=METER_STOP_TIMEOUT_S if kind == "meter" else AUTHZ_STOP_TIMEOUT_S,
+            is_noticed=lambda: self.envoy.admin.routes_to(address),
+        )
+
+    def _books(self) -> dict[str, str]:
+        """What everyone needs who reads or writes the books."""
+        return {
+            "TOLLKEEPER_DATABASE_URL": self.database.dsn(postgres.SERVICE_ROLE),
+            "TOLLKEEPER_MASTER_KEY_FILE": str(self.home.master_key),
+        }
+
+    def _belief(self) -> dict[str, str]:
+        """Which JWTs are believed: every service must know us by one name."""
+        return {"TOLLKEEPER_ISSUER_URL": self.endpoints["gateway"]}
+
+    def _operator(self) -> dict[str, str]:
+        given = self.settings.operator_token
+        if given:
+            return {"TOLLKEEPER_OPERATOR_TOKEN": given.get_secret_value()}
+        return {"TOLLKEEPER_OPERATOR_TOKEN_FILE": str(self.home.operator_token)}
+
+    def _simulator_key(self) -> str:
+        return _kept_secret(self.home.simulator_key, "sk-or-simulator-")
+
+    def _reports(self) -> dict[str, str]:
+        """The simulator tells of each generation, as OpenRouter does where it is asked to."""
+        if not self.simulator_port:
+            return {}
+        _kept_secret(self.home.reports_token, "reports-")
+        return {
+            "TOLLKEEPER_PROVIDER_REPORTS": "true",
+            "TOLLKEEPER_PROVIDER_REPORTS_TOKEN_FILE": str(self.home.reports_token),
+        }
+
+
+def design(home: Home, settings: StackSettings) -> Topology:
+    """The stack that these settings ask for.
+
+    Raises StackError when a server's program is missing or root cannot drop its
+    privileges.
+    """
+    data = home.postgres
+    user = run_as(data, "INT")
+    return Topology(
+        home,
+        settings,
+        postgres.PostgresServer(binaries.postgres_binaries(), data, home.run / "pg", user),
+        redis_server.RedisServer(binaries.redis_binary(), home.run / "redis.sock", home.redis),
+        instances(home, settings.authz_instances, settings.meter_instances, settings.api_port),
+        kept_port(home.simulator_port) if settings.has_simulator else None,
+    )
+
+
+def _kept_secret(path: Path, prefix: str) -> str:
+    """The secret in that file, made where there is none."""
+    if not path.exists():
+        write_private(path, f"{prefix}{secrets.token_hex(16)}\n")
+    return path.read_text().strip()
+
+
+def _answers(url: str, socket: Path | None = None) -> Probe:
+    return lambda: answers_ok(url, socket)

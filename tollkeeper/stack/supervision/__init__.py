@@ -1,0 +1,1 @@
+"""Keeps the processes of a stack alive, and ends them in order."""
