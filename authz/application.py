@@ -29,12 +29,12 @@ from meter.identity.credential_resolver import Identifier
 from meter.identity.jwt_setup import jwt_verifier
 from meter.identity.keys.key_text import Pepper
 from meter.identity.last_use_store import PostgresCredentialUses
+from meter.identity.principal import CredentialUses
 from meter.identity.principal_store import PostgresPrincipals
 from meter.jwts.verifying import JwtVerifier
 from meter.limits.redis_windows import connect
 from meter.limits.rule_store import LimitRuleStore
 from meter.network import read_networks
-from meter.ports import CredentialUses
 from meter.postgres.pool import KEYED_SESSION, is_reachable, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.process.background import background

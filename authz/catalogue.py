@@ -13,10 +13,10 @@ import structlog
 
 from authz.metrics import Metrics
 from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.identity.keys.key_text import SecretText
-from meter.limits.limits import LimitRule
-from meter.ports import Catalogue, LimitRules, ProviderKeys
-from meter.pricing.prices import Model
+from meter.limits.limits import LimitRule, LimitRules
+from meter.pricing.prices import Catalogue, Model
+from meter.providers.provider_keys import ProviderKeys
+from meter.sealing import SecretText
 
 PROVIDER: Final = "openrouter"
 SYSTEM_OWNER: Final = "system"

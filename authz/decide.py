@@ -24,7 +24,6 @@ from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import RoutePolicy, route_policy
 from authz.request import AuthRequest
-from meter.accounts.account import Network, Principal
 from meter.clock import Clock
 from meter.errors import Outage
 from meter.holds.hold import (
@@ -32,14 +31,15 @@ from meter.holds.hold import (
     HoldPlaced,
     HoldRefused,
     HoldRequest,
+    Holds,
     Refusal,
     new_hold_id,
 )
-from meter.identity.keys.key_text import SecretText
+from meter.identity.principal import Principal
 from meter.money import format_usd
-from meter.network import client_address
-from meter.ports import Holds
+from meter.network import Network, client_address
 from meter.pricing.prices import Demand, estimate
+from meter.sealing import SecretText
 
 # Rule R10: exactly these reach a provider. The router of Envoy has the same list.
 ENDPOINTS: Final = {

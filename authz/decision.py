@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from meter.identity.keys.key_text import SecretText
 from meter.limits.limits import LimitKind
+from meter.sealing import SecretText
 
 MAX_ECHO_CHARS: Final = 100
 

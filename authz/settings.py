@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from meter.identity.jwt_settings import JwtSettings, secrets_folder
 from meter.process.telemetry import LogFormat
-from meter.settings import JwtSettings, secrets_folder
 
 
 class Settings(JwtSettings):

@@ -7,8 +7,6 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from authz.transports.transport import SOCKET_MODE, SOCKET_SCHEME, SOCKET_UMASK
-
 BACKLOG: Final = 1_024
 
 
@@ -51,3 +49,12 @@ def _remove_stale(path: Path) -> None:
                 path.unlink()
                 return
         raise FileExistsError("somebody listens there already")
+
+
+SOCKET_SCHEME: Final = "unix:"
+
+
+SOCKET_MODE: Final = 0o660
+
+
+SOCKET_UMASK: Final = 0o777 & ~SOCKET_MODE

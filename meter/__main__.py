@@ -9,13 +9,12 @@ import uvloop
 from pydantic import ValidationError
 
 from meter.errors import MeterError
-from meter.identity.keys.key_text import SecretText
 from meter.postgres.migrate import migrate
 from meter.postgres.pool import open_pool
 from meter.process.telemetry import configure_logs
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.openrouter.catalogue import PROVIDER
-from meter.sealing import MasterKey
+from meter.sealing import MasterKey, SecretText
 from meter.serve import serve
 from meter.settings import MeterSettings, MigrationSettings
 

@@ -1,11 +1,13 @@
 """Where a request comes from: the real peer, or behind proxies of ours the last hop they saw."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from meter.accounts.account import Network
 from meter.errors import InvalidRequest
+
+Network = IPv4Network | IPv6Network
+
 
 Address = IPv4Address | IPv6Address
 

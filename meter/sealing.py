@@ -12,7 +12,25 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from meter.errors import InvalidRequest, SealBroken
-from meter.identity.keys.key_text import SecretText
+
+
+class SecretText:
+    """A string that does not show itself: neither `repr` nor `str` reveals it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself; call it only where the secret leaves for its one destination."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "SecretText('***')"
+
+    __str__ = __repr__
+
 
 MASTER_KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12

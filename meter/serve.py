@@ -19,7 +19,7 @@ from meter.errors import InvalidRequest, StoreUnavailable
 from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention
 from meter.identity.jwt_setup import issuer_documents, jwt_verifier, own_issuer
-from meter.identity.keys.key_text import Pepper, SecretText
+from meter.identity.keys.key_text import Pepper
 from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_store import PassStore
 from meter.identity.signing_key_store import SigningKeys
@@ -41,7 +41,7 @@ from meter.providers.openrouter.key_totals import KeyTotals
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler, Reconciliation
 from meter.reconciliation.reconciliation_store import ReconciliationStore
-from meter.sealing import MasterKey
+from meter.sealing import MasterKey, SecretText
 from meter.serve_settlement import settling
 from meter.settings import MeterSettings, read_secret
 from meter.settlement.token_counting import TokenCounter

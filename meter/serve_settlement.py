@@ -25,13 +25,13 @@ from meter.ingest.stream.server import STOP_GRACE_S, AccessLogService, build_ser
 from meter.limits.redis_windows import RedisLimitWindows, connect
 from meter.lookups.queue import PostgresLookups
 from meter.lookups.worker import FindUsage, LookupMetrics, LookupWorker
-from meter.ports import ProviderKeys
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.background import background
 from meter.process.crash_points import CrashPoints
 from meter.providers.key_store import SYSTEM_OWNER
 from meter.providers.openrouter.catalogue import PROVIDER
 from meter.providers.openrouter.generations import fetch_generation
+from meter.providers.provider_keys import ProviderKeys
 from meter.settings import MeterSettings
 from meter.settlement.settlement_store import PostgresSettlements
 from meter.settlement.token_counting import CountingSettlements, Settlements, TokenCounter

@@ -2,27 +2,16 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.errors import InvalidRequest
-from meter.identity.keys.key_text import SecretText
-from meter.identity.passes import DEFAULT_AUDIENCE, DEFAULT_ISSUER_URL
+from meter.identity.jwt_settings import JwtSettings, secrets_folder
 from meter.jwts.signing import SigningAlgorithm
-from meter.lookups.pending import LookupTerms
 from meter.process.telemetry import LogFormat
-
-_CONTAINER_SECRETS: Final = Path("/run/secrets")
-
-
-def secrets_folder() -> Path | None:
-    """Where containers find settings as files, one named `tollkeeper_database_url` and so on.
-
-    None where there is no such folder; the environment goes before it.
-    """
-    return _CONTAINER_SECRETS if _CONTAINER_SECRETS.is_dir() else None
+from meter.sealing import SecretText
+from meter.settlement.look_up_terms import LookupTerms
 
 
 def read_secret(value: SecretStr | None, file: Path | None, what: str) -> SecretText | None:
@@ -50,24 +39,6 @@ class MigrationSettings(BaseSettings):
 
     migration_database_url: SecretStr
     log_format: LogFormat = "json"
-
-
-class JwtSettings(BaseSettings):
-    """Which JWTs are believed: the same for authz and the meter, or one lets in what the other
-    does not.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
-
-    # The `iss` of passes, and where their keys are published.
-    issuer_url: str = Field(
-        default=DEFAULT_ISSUER_URL, pattern=r"^https?://[!-~]+[^/?#]$", max_length=500
-    )
-    jwt_audience: str = Field(default=DEFAULT_AUDIENCE, min_length=1, max_length=200)
-    # Private networks in CIDR notation, with commas between, where other issuers may be.
-    issuer_networks: str = ""
-    # Trusted for issuers beside the system's roots.
-    issuer_ca_file: Path | None = None
 
 
 class MeterSettings(JwtSettings):

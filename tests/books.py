@@ -15,8 +15,8 @@ from meter.ledger.postings import credit
 from meter.ledger.verification import Verification
 from meter.ledger.verification_store import VerificationStore
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire
-from meter.pricing.catalogue_store import OfferedModel, PostgresCatalogue
-from meter.pricing.prices import Estimate
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.pricing.prices import Estimate, OfferedModel
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.servers import Database
 

@@ -16,14 +16,14 @@ from authz.protos.ext_authz_pb2 import (
     SocketAddress,
 )
 from authz.request import AuthRequest
-from meter.accounts.account import Principal
 from meter.clock import Clock
 from meter.errors import StoreUnavailable
 from meter.holds.hold import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
-from meter.identity.keys.key_text import SecretText
+from meter.identity.principal import Principal
 from meter.jwts.verifying import Verified, VerifiedIdentity
 from meter.limits.limits import Limit, LimitRule, Rates
 from meter.pricing.prices import Model, Price
+from meter.sealing import SecretText
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -13,7 +13,6 @@ from meter.api.app import create_app
 from meter.api.services import ApiDependencies, Issuing, ReadinessProbe
 from meter.clock import Clock, SystemClock
 from meter.identity.issuer_store import PostgresIssuers
-from meter.identity.keys.key_text import SecretText
 from meter.identity.operator_store import OperatorStore
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
 from meter.jwts.fetching import DocumentSource, IssuerDocuments
@@ -22,7 +21,7 @@ from meter.network import read_networks
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.providers.key_store import PostgresProviderKeys
-from meter.sealing import MasterKey
+from meter.sealing import MasterKey, SecretText
 from tests.books import PEPPER
 
 OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"

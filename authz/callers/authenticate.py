@@ -5,10 +5,9 @@ from typing import Final
 from authz.decision import Deny, Reason, deny
 from authz.policy import ACCOUNT_HEADER, RoutePolicy
 from authz.request import AuthRequest
-from meter.accounts.account import Principal
 from meter.identity.credential_resolver import Identifier
+from meter.identity.principal import Principal, Principals
 from meter.jwts.terms import is_plain
-from meter.ports import Principals
 
 MAX_ACCOUNT_CHARS: Final = 128
 _SCHEME: Final = "bearer "

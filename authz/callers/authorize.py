@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from authz.decision import Deny, Reason, Refused, deny, echo
 from authz.policy import RoutePolicy
-from meter.accounts.account import Principal
+from meter.identity.principal import Principal
 from meter.network import Address, is_allowed
 from meter.pricing.prices import Model
 

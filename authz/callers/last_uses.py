@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from meter.errors import Outage
-from meter.ports import CredentialUses
+from meter.identity.principal import CredentialUses
 
 WRITE_EVERY_S: Final = 10.0
 MAX_KEPT: Final = 100_000

@@ -13,11 +13,10 @@ from typing import Final
 from cachetools import LRUCache, TLRUCache
 
 from authz.metrics import Metrics
-from meter.accounts.account import Principal
 from meter.clock import Clock
 from meter.errors import StoreUnavailable
+from meter.identity.principal import Principal, Principals
 from meter.jwts.verifying import VerifiedIdentity
-from meter.ports import Principals
 
 MAX_CACHED: Final = 100_000
 # How many look-ups of credentials never seen alive may begin in a second.
@@ -36,7 +35,7 @@ _Cache = TLRUCache[Key, _Found]
 
 
 class PrincipalCache:
-    """Implements `meter.ports.Principals` before another one.
+    """Implements `meter.identity.principal.Principals` before another one.
 
     Unknown credentials are remembered apart, so that a flood of them cannot push out known ones.
     Those never seen alive share a number of look-ups a second, so that a flood does not reach

@@ -16,13 +16,12 @@ from authz.limits.counting import Limits, Rules, Taken
 from authz.metrics import Metrics
 from authz.policy import RoutePolicy
 from authz.request import AuthRequest
-from meter.accounts.account import Principal
 from meter.holds.hold import HoldAnswer, HoldRequest
 from meter.identity.credential_resolver import Identifier, Verifier
 from meter.identity.credential_state import Means
+from meter.identity.principal import Principal, Principals
 from meter.jwts.verified import Examination, Verified, VerifiedIdentity
 from meter.limits.limits import Limit
-from meter.ports import Principals
 from meter.pricing.prices import Demand, Model
 
 
@@ -198,7 +197,7 @@ class WatchedLimits(Limits):
 
 
 class TriedHolds:
-    """Implements `meter.ports.Holds` in a trial: nothing is ever held."""
+    """Implements `meter.holds.hold.Holds` in a trial: nothing is ever held."""
 
     def __init__(self, trial: Tried, seen: Seen) -> None:
         self._trial = trial

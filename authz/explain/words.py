@@ -14,10 +14,10 @@ from authz.explain.trace import Seen
 from authz.limits.answer import Taking
 from authz.policy import route_policy
 from authz.request import AuthRequest
-from meter.accounts.account import Principal
 from meter.errors import Outage, StoreUnavailable
 from meter.holds.hold import HoldPlaced, HoldRequest
 from meter.identity.credential_state import Means
+from meter.identity.principal import Principal
 from meter.money import format_usd
 from meter.network import client_address
 from meter.pricing.prices import Estimate, estimate

@@ -9,8 +9,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from authz.http_checks.application import TARGET, HttpForm
-from authz.sockets import BACKLOG, listening_socket
-from authz.transports.transport import MAX_CONCURRENT_CHECKS, SOCKET_SCHEME
+from authz.sockets import BACKLOG, SOCKET_SCHEME, listening_socket
+from authz.transports.transport import MAX_CONCURRENT_CHECKS
 from meter.process import uvicorn_beside
 
 # Envoy's idle timeout is an hour unless its cluster says otherwise: who closes first must not be

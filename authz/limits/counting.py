@@ -8,8 +8,8 @@ from cachetools import LRUCache
 from authz.decision import Deny, LimitStatus, Reason, deny
 from authz.limits.answer import LimitAnswer, Limiter, Taking
 from authz.metrics import Metrics
-from meter.accounts.account import Principal
 from meter.holds.hold import CountedTokens
+from meter.identity.principal import Principal
 from meter.limits.limits import Limit, LimitKind, LimitRule, Rates
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Model
 

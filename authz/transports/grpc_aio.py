@@ -6,14 +6,12 @@ from typing import Any
 
 import grpc.aio
 
+from authz.sockets import SOCKET_MODE, SOCKET_SCHEME, SOCKET_UMASK
 from authz.transports.transport import (
     MAX_CONCURRENT_CHECKS,
     MAX_MESSAGE_BYTES,
     METHOD,
     SERVICE,
-    SOCKET_MODE,
-    SOCKET_SCHEME,
-    SOCKET_UMASK,
     Check,
 )
 

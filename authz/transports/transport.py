@@ -12,9 +12,6 @@ METHOD: Final = "Check"
 PATH: Final = f"/{SERVICE}/{METHOD}"
 MAX_MESSAGE_BYTES: Final = 32 * 2**20
 MAX_CONCURRENT_CHECKS: Final = 4_096
-SOCKET_SCHEME: Final = "unix:"
-SOCKET_MODE: Final = 0o660
-SOCKET_UMASK: Final = 0o777 & ~SOCKET_MODE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, InvalidRequest, NotFound
-from meter.identity.keys.key_terms import told_rates
-from meter.limits.limits import Rates
+from meter.limits.limits import Rates, told_rates
 from meter.postgres.pool import PostgresPool, acquire, queries
 
 _QUERIES: Final = queries("meter.accounts")

@@ -7,8 +7,7 @@ import asyncpg
 from meter.accounts.account import Plan
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.identity.keys.key_terms import told_rates
-from meter.limits.limits import Rates
+from meter.limits.limits import Rates, told_rates
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.scopes import scopes_of
 

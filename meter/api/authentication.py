@@ -11,10 +11,10 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from meter.accounts.account import Principal
 from meter.api.problems import ProblemError
 from meter.api.services import Books, FromBooks
 from meter.audit.events import Actor
+from meter.identity.principal import Principal
 from meter.jwts.reading import MAX_JWT_CHARS
 from meter.network import client_address, is_allowed
 from meter.scopes import Scope

@@ -11,8 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from meter.api.cursors import MAX_CURSOR_CHARS
 from meter.errors import InvalidAmount, NotFound
-from meter.identity.keys.key_terms import told_rates
-from meter.limits.limits import Rates
+from meter.limits.limits import Rates, told_rates
 from meter.money import parse_usd
 from meter.scopes import Scope
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
-from meter.accounts.account import Network
 from meter.accounts.account_store import AccountStore
 from meter.accounts.plan_store import PlanStore
 from meter.api.cursors import Cursors
@@ -22,7 +21,7 @@ from meter.identity.credential_resolver import Identifier, Verifier
 from meter.identity.identity_store import IdentityStore
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.keys.key_store import CredentialStore
-from meter.identity.keys.key_text import Pepper, SecretText
+from meter.identity.keys.key_text import Pepper
 from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_issuer import PassDesk
 from meter.identity.pass_store import PassStore
@@ -34,12 +33,14 @@ from meter.jwts.verified import Verified
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
 from meter.limits.rule_store import LimitRuleStore
-from meter.ports import ReportedGenerations
+from meter.lookups.pending import ReportedGenerations
+from meter.network import Network
 from meter.pricing.catalogue_store import ModelListing
 from meter.providers.key_store import ProviderKeyListing
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.sealing import SecretText
 from meter.settlement.review_store import OversightStore
 from meter.usage.usage_store import UsageStore
 

@@ -1,10 +1,11 @@
 """Holds: the amount set aside for a request before it runs. Each ends exactly once."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from meter.pricing.prices import Estimate
@@ -132,3 +133,23 @@ class Hold:
 def new_hold_id() -> UUID:
     """128 random bits: nobody can guess the id of somebody else's request."""
     return UUID(bytes=secrets.token_bytes(16))
+
+
+class Holds(Protocol):
+    """Where holds are placed before a request runs."""
+
+    async def place(self, request: HoldRequest) -> HoldAnswer:
+        """Set the estimate aside, committed, or say why not.
+
+        The credential is judged together with the money, so a revoked key gets no hold however
+        long somebody remembered it. Cancelling the call never leaves an open hold behind.
+        """
+        ...
+
+    async def release(self, hold_ids: Sequence[UUID]) -> int:
+        """End holds without a charge; returns how many were still open. Idempotent."""
+        ...
+
+    def release_later(self, hold_ids: Sequence[UUID]) -> None:
+        """The same in the background, tried again through an outage; never raises."""
+        ...

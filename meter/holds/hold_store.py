@@ -38,7 +38,7 @@ class _Waiting:
 
 
 class PostgresHolds:
-    """Implements `meter.ports.Holds`.
+    """Implements `meter.holds.hold.Holds`.
 
     One commit is under way at a time, and while it waits for the disk the next batch forms: two
     would make batches half as large, wait for the same accounts, and take more of the processor.

@@ -7,8 +7,8 @@ from uuid import UUID
 import asyncpg
 
 from meter.holds.hold import HoldState
+from meter.holds.live_hold import HoldsSummary, LiveHold
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.statements import HoldsSummary, LiveHold
 
 _QUERIES: Final = queries("meter.holds")
 _SUMMARISE_LIVE_HOLDS: Final = _QUERIES["summarise_live_holds"]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
-from meter.accounts.account import CredentialKind, Funds
+from meter.accounts.account import Funds
 from meter.errors import NotFound
 from meter.holds.hold import HoldAnswer, HoldRequest
 from meter.holds.hold_store import to_answer, to_arguments
@@ -20,6 +20,7 @@ from meter.identity.credential_state import (
     PassState,
     SecretState,
 )
+from meter.identity.principal import CredentialKind
 from meter.identity.principal_store import PostgresPrincipals
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries, store_errors
 

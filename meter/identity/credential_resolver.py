@@ -7,11 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from meter.accounts.account import Principal
 from meter.identity.keys.key_text import Pepper, parse
+from meter.identity.principal import Principal, Principals
 from meter.jwts.reading import looks_like_jwt
 from meter.jwts.verifying import Verified, VerifiedPass
-from meter.ports import Principals
 
 
 class Verifier(Protocol):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from meter.accounts.account import CredentialKind, Funds
+from meter.accounts.account import Funds
+from meter.identity.principal import CredentialKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from meter.accounts.account import CredentialKind
 from meter.accounts.account_store import user_not_found
 from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
@@ -14,6 +13,7 @@ from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, InvalidRequest, NotFound
 from meter.identity.first_sight import shown_subject, stored_subject
 from meter.identity.keys.key_text import new_credential_id
+from meter.identity.principal import CredentialKind
 from meter.limits.limits import Rates
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.scopes import DEFAULT_SCOPES, Scope, scopes_of

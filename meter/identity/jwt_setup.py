@@ -5,12 +5,12 @@ What one of them lets in, the other does too.
 
 from meter.clock import SystemClock
 from meter.identity.issuer_store import PostgresIssuers
+from meter.identity.jwt_settings import JwtSettings
 from meter.identity.signing_key_store import PublishedKeys
 from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.verifying import JwtVerifier, OwnIssuer
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool
-from meter.settings import JwtSettings
 
 
 def issuer_documents(settings: JwtSettings) -> IssuerDocuments:

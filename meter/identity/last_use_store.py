@@ -11,7 +11,7 @@ _NOTE_CREDENTIAL_USES: Final = _QUERIES["note_credential_uses"]
 
 
 class PostgresCredentialUses:
-    """Implements `meter.ports.CredentialUses`."""
+    """Implements `meter.identity.principal.CredentialUses`."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

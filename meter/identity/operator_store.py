@@ -7,8 +7,8 @@ import hashlib
 import hmac
 from typing import Final
 
-from meter.identity.keys.key_text import SecretText
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.sealing import SecretText
 
 _QUERIES: Final = queries("meter.identity")
 _PUT_OPERATOR: Final = _QUERIES["put_operator"]

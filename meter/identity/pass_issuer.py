@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from meter.accounts.account import Principal
 from meter.audit.events import Actor
 from meter.clock import Clock
-from meter.identity.keys.key_text import SecretText
 from meter.identity.passes import Pass, PassOrder, draw_up
+from meter.identity.principal import Principal
 from meter.identity.signing_key_store import SigningKey
 from meter.jwts.signing import pass_claims, sign_pass
 from meter.jwts.verifying import OwnIssuer
+from meter.sealing import SecretText
 
 
 class Signers(Protocol):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from meter.accounts.account import CredentialKind, Principal
 from meter.errors import InvalidRequest, NotPermitted
+from meter.identity.principal import CredentialKind, Principal
 from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
 
 DEFAULT_ISSUER_URL: Final = "http://127.0.0.1:8080"

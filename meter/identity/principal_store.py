@@ -3,10 +3,10 @@
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
-from meter.accounts.account import CredentialKind, Principal
 from meter.accounts.plan_store import rates_of
 from meter.identity.first_sight import ensure_identity
 from meter.identity.keys.key_text import new_credential_id
+from meter.identity.principal import CredentialKind, Principal
 from meter.jwts.verifying import VerifiedIdentity
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.scopes import scopes_of
@@ -24,7 +24,7 @@ _ENSURE_ISSUED: Final = _QUERIES["ensure_issued"]
 
 
 class PostgresPrincipals:
-    """Implements `meter.ports.Principals`."""
+    """Implements `meter.identity.principal.Principals`."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

@@ -15,12 +15,11 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.clock import Clock
 from meter.errors import NotFound
-from meter.identity.keys.key_text import SecretText
 from meter.identity.passes import MAX_PASS_LIFETIME_S
 from meter.jwts.signing import SigningAlgorithm, new_signing_key
 from meter.jwts.terms import LEEWAY_S
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
-from meter.sealing import MasterKey, SigningKeyContext
+from meter.sealing import MasterKey, SecretText, SigningKeyContext
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -11,8 +11,8 @@ from typing import Final
 
 from yarl import URL
 
-from meter.accounts.account import Network
 from meter.errors import InvalidRequest
+from meter.network import Network
 
 MAX_URL_CHARS: Final = 500
 _PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_URL_CHARS}}}")

@@ -10,10 +10,10 @@ import aiohttp
 from aiohttp.abc import AbstractCookieJar
 from yarl import URL
 
-from meter.accounts.account import Network
 from meter.errors import InvalidRequest, IssuerUnavailable, JwtRefused
 from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.reading import read_object
+from meter.network import Network
 
 MAX_DOCUMENT_BYTES: Final = 262_144
 FETCH_TIMEOUT_S: Final = 5.0

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 from meter.errors import BrokenInvariant
-from meter.identity.keys.key_text import SecretText
 from meter.scopes import Scope
+from meter.sealing import SecretText
 
 PASS_TYPE: Final = "at+jwt"
 RSA_BITS: Final = 2_048

@@ -12,9 +12,9 @@ from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.ledger.append import write_postings
 from meter.ledger.credit import check_credit, check_replay
 from meter.ledger.postings import Posting
+from meter.ledger.statement import CreditPosted, RequestFacts, Transaction
 from meter.money import format_usd
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
-from meter.statements import CreditPosted, RequestFacts, Transaction
 
 _QUERIES: Final = queries("meter.ledger")
 _LOCK_LEDGER: Final = _QUERIES["lock_ledger"]

@@ -4,11 +4,12 @@ A limit is counted in a bucket. Whoever shares a bucket shares the limit: `key:<
 `account:<id>`, `rule:<id>` with the account, the key or nothing behind it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Protocol
 
 WINDOW_S: Final = 60
 
@@ -122,3 +123,20 @@ class LimitRule:
             CountedPer.KEY: f":key:{credential_id}",
         }
         return f"rule:{self.id}{sharer[self.counted_per]}"
+
+
+class LimitRules(Protocol):
+    """Where limit rules are kept."""
+
+    async def list_all(self) -> Sequence[LimitRule]:
+        """All of them, in order of their ids."""
+        ...
+
+
+def told_rates(rates: Rates) -> dict[str, int | None]:
+    """Limits as the audit log tells them."""
+    return {
+        "requests_per_minute": rates.requests_per_minute,
+        "tokens_per_minute": rates.tokens_per_minute,
+        "concurrent_requests": rates.concurrent_requests,
+    }

@@ -23,7 +23,7 @@ MOST_LIMIT_RULES: Final = 100
 
 
 class LimitRuleStore:
-    """Implements `meter.ports.LimitRules`, and lets administrators set rules."""
+    """Implements `meter.limits.limits.LimitRules`, and lets administrators set rules."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

@@ -1,23 +1,12 @@
 """Looking for the usage of a request: how long before a policy decides, and what is waiting."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from meter.usage.usage import Observation
-
-FIRST_DELAY: Final = timedelta(seconds=3)
-PATIENCE: Final = timedelta(minutes=15)
-
-
-@dataclass(frozen=True, slots=True)
-class LookupTerms:
-    """`first_delay` is how long a provider needs until it has a record of a generation;
-    `patience` how long after its end a request may stay unknown."""
-
-    first_delay: timedelta = FIRST_DELAY
-    patience: timedelta = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +41,28 @@ class PendingLookup:
     is_live: bool
     is_settled: bool
     has_reports: bool
+
+
+class ReportedGenerations(Protocol):
+    """Where is kept what a provider reports about requests that may still be unsettled."""
+
+    async def note(self, reports: Sequence[ReportedGeneration]) -> int:
+        """Remember which generation answered which hold; returns how many were of use.
+
+        Those are ignored whose hold is not in the books, or was settled at the cost reported: a
+        report only says where to look, it never settles. Idempotent, because reports come twice.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LookupsSummary:
+    """Requests whose usage is being found out. `overdue` ones are past their deadline; `decided`
+    ones a policy charged meanwhile, and they are asked about all the same."""
+
+    waiting: int
+    without_generation_id: int
+    overdue: int
+    decided: int
+    most_attempts: int
+    oldest_seconds: int | None

@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from meter.lookups.pending import LookupTerms, PendingLookup, ReportedGeneration
+from meter.lookups.pending import PendingLookup, ReportedGeneration
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.providers.openrouter.catalogue import PROVIDER
+from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_from_json
 
 if TYPE_CHECKING:

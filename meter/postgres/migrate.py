@@ -1,4 +1,4 @@
-"""Applies the numbered SQL files of `migrations/`, each once, and gives the service role its rights.
+"""Applies each numbered SQL file of `migrations/` once, and grants the service role its rights.
 
 The service role may append to the history and never change it (rule V11); the owner role owns
 the tables and is used for migrations only.

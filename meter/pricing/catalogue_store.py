@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.pricing.prices import Model, Price
+from meter.pricing.prices import Model, OfferedModel, Price
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -20,25 +20,6 @@ _SAVE_CATALOGUE_SYNC: Final = _QUERIES["save_catalogue_sync"]
 
 
 @dataclass(frozen=True, slots=True)
-class OfferedModel:
-    """A model as a provider's catalogue offers it; prices in pico-dollars per unit."""
-
-    id: str
-    name: str
-    context_length: int
-    max_completion_tokens: int
-    prompt_picos: int
-    completion_picos: int
-    request_picos: int
-    image_picos: int
-    web_search_picos: int
-    reasoning_picos: int
-    cache_read_picos: int | None
-    cache_write_picos: int | None
-    listing: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class ModelListing:
     """A model with what the provider says of it, for `GET /v1/models`."""
 
@@ -47,7 +28,7 @@ class ModelListing:
 
 
 class PostgresCatalogue:
-    """Implements `meter.ports.Catalogue`, and stores what a sync brought."""
+    """Implements `meter.pricing.prices.Catalogue`, and stores what a sync brought."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

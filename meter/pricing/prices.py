@@ -4,9 +4,10 @@ Prices are pico-dollars per unit and effective from an instant. An estimate must
 the charge that follows (rule R6), so every part of it takes the dearest reading.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, Protocol
 
 from meter.money import MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
@@ -157,3 +158,30 @@ def _flat_cost(demand: Demand, price: Price) -> int:
         + demand.images * price.image_picos
         + demand.web_searches * price.web_search_picos
     )
+
+
+class Catalogue(Protocol):
+    """The models that may be called, with the prices in force."""
+
+    async def load_models(self) -> Mapping[str, Model]:
+        """All listed models by id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model as a provider's catalogue offers it; prices in pico-dollars per unit."""
+
+    id: str
+    name: str
+    context_length: int
+    max_completion_tokens: int
+    prompt_picos: int
+    completion_picos: int
+    request_picos: int
+    image_picos: int
+    web_search_picos: int
+    reasoning_picos: int
+    cache_read_picos: int | None
+    cache_write_picos: int | None
+    listing: Mapping[str, Any]

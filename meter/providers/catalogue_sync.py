@@ -8,10 +8,10 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.ports import ProviderKeys
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.providers.key_store import SYSTEM_OWNER
 from meter.providers.openrouter.catalogue import PROVIDER, OfferedCatalogue, fetch_catalogue
+from meter.providers.provider_keys import ProviderKeys
 
 RETRY_FIRST_S: Final = 0.5
 RETRY_MOST_S: Final = 30.0

@@ -9,8 +9,8 @@ from typing import Any, Final, NoReturn
 import aiohttp
 
 from meter.errors import InvalidAmount, ProviderUnavailable
-from meter.identity.keys.key_text import SecretText
 from meter.money import picos_from_decimal
+from meter.sealing import SecretText
 
 # Longer waits are not believed: whoever asks has a backoff of its own.
 MAX_RETRY_AFTER_S: Final = 3_600

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 from meter.audit.audit_store import write_audit
 from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.errors import Conflict, InvalidRequest, SealBroken
-from meter.identity.keys.key_text import SecretText
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.sealing import MasterKey, SealContext
+from meter.sealing import MasterKey, SealContext, SecretText
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -40,7 +39,7 @@ class ProviderKeyListing:
 
 
 class PostgresProviderKeys:
-    """Implements `meter.ports.ProviderKeys`, and lets administrators set keys."""
+    """Implements `meter.providers.provider_keys.ProviderKeys`, and lets administrators set keys."""
 
     def __init__(self, pool: PostgresPool, master_key: MasterKey) -> None:
         self._pool = pool

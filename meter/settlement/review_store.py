@@ -7,8 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
+from meter.lookups.pending import LookupsSummary
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.statements import LookupsSummary, PolicyDecision, SettlementConflict
+from meter.settlement.review import PolicyDecision, SettlementConflict
 
 _QUERIES: Final = queries("meter.settlement")
 _LIST_POLICY_DECISIONS: Final = _QUERIES["list_policy_decisions"]

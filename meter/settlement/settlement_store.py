@@ -13,11 +13,11 @@ from uuid import UUID
 from meter.errors import BrokenInvariant
 from meter.holds.hold import CountedTokens, Hold, HoldState
 from meter.ledger.append import write_postings
-from meter.lookups.pending import LookupTerms
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
 from meter.settlement.booking import Booking, BookingKind, Recorded
+from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_to_json
 from meter.settlement.plan import BatchPlan, HoldOnRecord, plan_batch, plan_policy
 from meter.settlement.policy import PolicyDecision

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.statements import Grouping, UsageTotals
+from meter.usage.usage_totals import Grouping, UsageTotals
 
 _QUERIES: Final = queries("meter.usage")
 _TOTAL_USAGE: Final = _QUERIES["total_usage"]

@@ -33,7 +33,6 @@ from meter.api.services import (
 from meter.clock import SystemClock
 from meter.errors import InvalidRequest, ProviderUnavailable, StoreUnavailable
 from meter.holds.hold import new_hold_id
-from meter.identity.keys.key_text import SecretText
 from meter.identity.signing_key_store import SigningKeys
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.passes import OwnIssuer
@@ -42,6 +41,7 @@ from meter.postgres.pool import PostgresPool
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.openrouter.key_usage import fetch_key_usage
 from meter.providers.report_tags import ReportTags
+from meter.sealing import SecretText
 from meter.settings import read_secret
 from tests.books import PEPPER
 from tollkeeper.simulator.app import build_app

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meter.api.services import Readiness
-from meter.identity.keys.key_text import SecretText
 from meter.identity.operator_store import OperatorStore
 from meter.postgres.pool import open_pool
+from meter.sealing import SecretText
 from tests.books import Books
 from tests.meter_api import ADMIN, OPERATOR_TOKEN, MeterApi, admit_operator, meter_api
 

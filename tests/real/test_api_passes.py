@@ -9,16 +9,16 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from meter.accounts.account import Principal
 from meter.audit.events import Actor
 from meter.errors import Conflict
-from meter.identity.keys.key_text import SecretText
 from meter.identity.pass_issuer import IssuedPass
 from meter.identity.pass_store import PassStore
 from meter.identity.passes import PassOrder, draw_up
+from meter.identity.principal import Principal
 from meter.identity.principal_store import PostgresPrincipals
 from meter.jwts.verifying import VerifiedIdentity
 from meter.scopes import Scope
+from meter.sealing import SecretText
 from tests.books import Books
 from tests.meter_api import ADMIN, OWN_ISSUER, MeterApi, every_page
 

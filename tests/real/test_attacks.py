@@ -17,9 +17,10 @@ from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
 from meter.ledger.append import write_postings
 from meter.ledger.postings import credit
-from meter.lookups.pending import LookupTerms, ReportedGeneration
+from meter.lookups.pending import ReportedGeneration
 from meter.postgres import pool as postgres
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool, queries
+from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.settlement_store import PostgresSettlements
 from meter.usage.usage import ReportedUsage, Source
 from tests.books import USD, Books, observed, without_protection

@@ -19,10 +19,10 @@ import pytest
 from authz.protos.ext_authz_pb2 import CheckResponse
 from authz.request import AuthRequest
 from authz.transports.transport import PATH
-from meter.identity.keys.key_text import MintedKey, Pepper, SecretText, mint
+from meter.identity.keys.key_text import MintedKey, Pepper, mint
 from meter.postgres.pool import open_pool
 from meter.providers.key_store import PostgresProviderKeys
-from meter.sealing import MasterKey
+from meter.sealing import MasterKey, SecretText
 from tests.books import add_key
 from tests.fakes import to_check
 from tests.servers import Database

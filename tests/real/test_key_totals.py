@@ -9,12 +9,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from meter.errors import ProviderUnavailable
-from meter.identity.keys.key_text import SecretText
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.openrouter.catalogue import PROVIDER
 from meter.providers.openrouter.key_totals import KeyTotals
 from meter.reconciliation.drift import ProviderTotal
-from meter.sealing import MasterKey
+from meter.sealing import MasterKey, SecretText
 from tests.books import Books
 
 FIRST = "sk-or-v1-first-key-of-the-tests"

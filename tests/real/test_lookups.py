@@ -16,10 +16,11 @@ from meter.holds.hold import HoldPlaced
 from meter.holds.sweep_store import PostgresSweeping
 from meter.ingest.metrics import IngestMetrics
 from meter.ledger.verification_store import VerificationStore
-from meter.lookups.pending import LookupTerms, ReportedGeneration
+from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import PostgresLookups
 from meter.lookups.worker import LookupMetrics, LookupWorker
 from meter.process.crash_points import NoCrashPoints
+from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.settlement_store import PostgresSettlements
 from meter.usage.usage import ReportedUsage, TokenCounts
 from tests.books import USD, Books, Payer, observed

@@ -3,9 +3,8 @@
 import pytest
 
 from meter.errors import InvalidRequest, SealBroken
-from meter.identity.keys.key_text import SecretText
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
-from meter.sealing import MasterKey
+from meter.sealing import MasterKey, SecretText
 from tests.books import Books
 
 KEY = SecretText("sk-or-test-0123456789abcdef")

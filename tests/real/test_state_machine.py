@@ -14,9 +14,10 @@ from meter.holds.hold import HoldAnswer, HoldEnding, HoldRequest, HoldState
 from meter.holds.sweep_store import PostgresSweeping
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import Posting
-from meter.lookups.pending import LookupTerms, ReportedGeneration
+from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import PostgresLookups
 from meter.process.crash_points import NoCrashPoints
+from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.settlement_store import PostgresSettlements
 from meter.usage.usage import Observation

@@ -14,11 +14,11 @@ from authz.decision import Deny, Reason
 from authz.metrics import Metrics
 from authz.policy import DEFAULT_POLICY, RoutePolicy
 from authz.request import AuthRequest
-from meter.accounts.account import Principal
 from meter.clock import ManualClock
 from meter.errors import StoreUnavailable
 from meter.identity.credential_resolver import Identifier
 from meter.identity.keys.key_text import Pepper, mint
+from meter.identity.principal import Principal
 from meter.jwts.verifying import VerifiedIdentity, VerifiedPass
 from meter.scopes import Scope
 from tests.fakes import EPOCH, FakeJwts, FakePrincipals, principal

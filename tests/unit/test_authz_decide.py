@@ -28,12 +28,12 @@ from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from authz.request import AuthRequest
 from authz.service import CheckService
 from authz.transports import wire
-from meter.accounts.account import Principal
 from meter.clock import ManualClock
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.holds.hold import Refusal
 from meter.identity.credential_resolver import Identifier
 from meter.identity.keys.key_text import Pepper, mint
+from meter.identity.principal import Principal
 from meter.limits.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
 from meter.providers.report_tags import ReportTags
 from meter.scopes import Scope

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 from authz.decision import Deny
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
-from meter.accounts.account import Principal
 from meter.clock import ManualClock
+from meter.identity.principal import Principal
 from meter.limits.limits import LimitKind, Rates
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand
 from tests.fakes import EPOCH, FakeLimiter, FakeLimitRules, model

@@ -31,8 +31,8 @@ from authz.request import AuthRequest
 from authz.service import CheckService
 from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
-from meter.identity.keys.key_text import SecretText
 from meter.limits.limits import LimitKind
+from meter.sealing import SecretText
 
 HOLD = UUID(int=7)
 LIMITS = (LimitStatus(LimitKind.REQUESTS, 60, 59, 1.0),)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meter.accounts.account import Network
 from meter.errors import InvalidRequest, IssuerUnavailable
 from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.fetching import MAX_DOCUMENT_BYTES, IssuerDocuments
+from meter.network import Network
 from tests.tls import Authority, make_authority
 
 LOOPBACK: list[Network] = [ip_network("127.0.0.0/8")]

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meter.accounts.account import CredentialKind, Principal
 from meter.errors import InvalidRequest, NotPermitted
 from meter.identity.passes import PassOrder, draw_up
+from meter.identity.principal import CredentialKind, Principal
 from meter.scopes import DEFAULT_SCOPES, Scope
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 700_000, tzinfo=UTC)

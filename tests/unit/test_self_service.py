@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from meter.accounts.account import Budgets, Credential, CredentialKind
 from meter.errors import NotPermitted
 from meter.identity.keys.key_rights import (
     KeyAct,
@@ -17,6 +16,7 @@ from meter.identity.keys.key_rights import (
     are_models_within,
 )
 from meter.identity.keys.key_terms import KeyTerms
+from meter.identity.principal import Budgets, Credential, CredentialKind
 from meter.limits.limits import Rates
 from meter.scopes import DEFAULT_SCOPES, Scope
 

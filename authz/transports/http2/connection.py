@@ -11,7 +11,8 @@ from authz.transports.http2 import frames
 from authz.transports.http2.calls import FENCE, Calls
 from authz.transports.http2.frames import ConnectionFault, StreamFault
 from authz.transports.http2.headers import HeaderDecoder
-from authz.transports.http2.intake import Intake, RateLimit
+from authz.transports.http2.intake import Intake
+from authz.transports.http2.rate_limit import RateLimit
 from authz.transports.http2.receiving import ReceiveWindow
 
 DRAIN: Final = b"drain\0\0\0"

@@ -1,7 +1,6 @@
 """What the connections of one server share."""
 
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from authz.transports.http2.limits import Limits
@@ -32,20 +31,3 @@ class Intake:
             return False
         self.connections.add(connection)
         return True
-
-
-@dataclass(slots=True)
-class RateLimit:
-    """So many a second, counted in whole seconds."""
-
-    most_per_s: int
-    _second: int = 0
-    _count: int = 0
-
-    def is_exceeded(self) -> bool:
-        """Count one more, and say whether that was too many."""
-        second = int(monotonic())
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        return self._count > self.most_per_s

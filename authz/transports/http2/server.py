@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from authz.sockets import BACKLOG, listening_socket
+from authz.sockets import BACKLOG, SOCKET_SCHEME, listening_socket
 from authz.transports.http2.connection import Connection
 from authz.transports.http2.intake import Intake
 from authz.transports.http2.limits import Limits
-from authz.transports.transport import SOCKET_SCHEME, Check
+from authz.transports.transport import Check
 
 CANCEL_TIMEOUT_S: Final = 1.0
 

@@ -13,8 +13,8 @@ from meter.api.fields import Amount, Body, Instant, PlainText, Reply, Usd, UserI
 from meter.api.problems import ProblemError
 from meter.api.services import FromBooks
 from meter.ledger.postings import credit
+from meter.ledger.statement import CreditPosted
 from meter.money import format_usd, parse_usd
-from meter.statements import CreditPosted
 
 MAX_REASON_CHARS: Final = 500
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}")

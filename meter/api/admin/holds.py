@@ -9,8 +9,8 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromBooks
+from meter.holds.live_hold import LiveHold
 from meter.money import format_usd
-from meter.statements import LiveHold
 
 router = APIRouter(prefix="/api/v1/admin/holds", tags=["Ledger"], dependencies=AdministratorsOnly)
 

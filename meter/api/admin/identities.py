@@ -7,13 +7,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 
-from meter.accounts.account import CredentialKind
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Instant, Limits, PlainText, Reply, ShortId, UserId
 from meter.api.keys.key_terms import AllowedAddresses, AllowedModels, Scopes
 from meter.api.services import FromBooks
 from meter.errors import InvalidRequest, NotFound
 from meter.identity.identity_store import Identity, Link
+from meter.identity.principal import CredentialKind
 from meter.limits.limits import Rates
 from meter.scopes import DEFAULT_SCOPES, Scope
 

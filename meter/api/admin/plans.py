@@ -9,7 +9,7 @@ from meter.accounts.account import Plan as PlanTerms
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Limits, MarkupBps, Name, Rated, Reply, ScopeName, ShortId
 from meter.api.services import FromBooks
-from meter.identity.keys.key_terms import told_rates
+from meter.limits.limits import told_rates
 from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
 
 DEFAULT_MAX_KEYS: Final = 100

@@ -10,8 +10,8 @@ from pydantic import Field, SecretStr
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Reply
 from meter.api.services import FromBooks
-from meter.identity.keys.key_text import SecretText
 from meter.providers.key_store import MAX_KEY_CHARS, SYSTEM_OWNER
+from meter.sealing import SecretText
 
 router = APIRouter(
     prefix="/api/v1/admin/providers", tags=["Providers"], dependencies=AdministratorsOnly

@@ -9,7 +9,7 @@ from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromBooks
 from meter.money import format_usd
-from meter.statements import SettlementConflict as Kept
+from meter.settlement.review import SettlementConflict as Kept
 
 router = APIRouter(
     prefix="/api/v1/admin/settlement-conflicts", tags=["Ledger"], dependencies=AdministratorsOnly

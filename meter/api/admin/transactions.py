@@ -9,8 +9,8 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd, UserId
 from meter.api.services import Books, FromBooks
+from meter.ledger.statement import Transaction as Posted
 from meter.money import format_usd
-from meter.statements import Transaction as Posted
 
 router = APIRouter(
     prefix="/api/v1/admin/users/{user_id}/transactions",

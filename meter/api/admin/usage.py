@@ -12,7 +12,7 @@ from meter.api.fields import Page, PageQuery, Reply, Usd, UserId
 from meter.api.problems import ProblemError
 from meter.api.services import Books, FromBooks
 from meter.money import format_usd
-from meter.statements import Grouping, UsageTotals
+from meter.usage.usage_totals import Grouping, UsageTotals
 
 MAX_RANGE_DAYS: Final = 366
 DEFAULT_RANGE_DAYS: Final = 30

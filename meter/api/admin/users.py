@@ -26,7 +26,7 @@ from meter.api.fields import (
 )
 from meter.api.problems import ProblemError
 from meter.api.services import FromBooks
-from meter.identity.keys.key_terms import told_rates
+from meter.limits.limits import told_rates
 from meter.money import format_usd
 
 DEFAULT_PLAN: Final = "standard"

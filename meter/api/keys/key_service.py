@@ -8,7 +8,6 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Query
 from pydantic import Field
 
-from meter.accounts.account import Credential
 from meter.api.fields import Body, PageQuery, PlainText
 from meter.api.keys.key_terms import KeyChanges, NewKey, inherited_terms
 from meter.api.keys.replies import (
@@ -27,6 +26,7 @@ from meter.errors import NotFound
 from meter.identity.keys.key_rights import Guard, SelfService
 from meter.identity.keys.key_terms import DEFAULT_OVERLAP, MAX_OVERLAP, KeyFilter, KeyStatus
 from meter.identity.keys.key_text import mint
+from meter.identity.principal import Credential
 
 _KEY_ID: Final = re.compile(r"[a-z2-7]{16}")
 _GLOB_CHARS: Final = frozenset("*?[")

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from meter.accounts.account import Budgets as BudgetTerms
-from meter.accounts.account import Credential
 from meter.api.fields import (
     Body,
     Budget,
@@ -22,6 +20,8 @@ from meter.api.fields import (
 )
 from meter.api.problems import FieldError, ProblemError
 from meter.identity.keys.key_terms import KeyTerms, Period, budget_of
+from meter.identity.principal import Budgets as BudgetTerms
+from meter.identity.principal import Credential
 from meter.limits.limits import Rates
 from meter.money import format_usd, parse_usd
 from meter.scopes import DEFAULT_SCOPES, Scope

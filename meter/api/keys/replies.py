@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
-from meter.accounts.account import Credential
 from meter.api.fields import Instant, Limits, Page, Reply, Usd
 from meter.api.keys.key_terms import Budgets
 from meter.identity.keys.key_terms import KeyStatus, Period, Spending, status_of
+from meter.identity.principal import Credential
 from meter.money import format_usd
 from meter.scopes import Scope
 

@@ -12,10 +12,11 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Final, Protocol
 
-from meter.accounts.account import Budgets, Credential, CredentialKind, Network
 from meter.errors import NotPermitted
 from meter.identity.keys.key_terms import KeyTerms, Period, budget_of, has_ended
+from meter.identity.principal import Budgets, Credential, CredentialKind
 from meter.limits.limits import Rates
+from meter.network import Network
 from meter.scopes import Scope
 
 _GLOB_CHARS: Final = frozenset("*?[")

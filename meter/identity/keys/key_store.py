@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from meter.accounts.account import Credential, CredentialKind
 from meter.accounts.account_store import user_not_found
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
@@ -25,6 +24,7 @@ from meter.identity.keys.key_terms import (
     has_ended,
 )
 from meter.identity.keys.key_text import MintedKey, Pepper
+from meter.identity.principal import Credential, CredentialKind
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 
 _QUERIES: Final = queries("meter.identity.keys")

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from meter.accounts.account import Budgets, Credential
-from meter.limits.limits import Rates
+from meter.identity.principal import Budgets, Credential
+from meter.limits.limits import Rates, told_rates
 from meter.money import format_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
 
@@ -126,15 +126,6 @@ def budget_of(budgets: Budgets, period: Period) -> int | None:
         Period.TOTAL: budgets.total_picos,
     }
     return by_period[period]
-
-
-def told_rates(rates: Rates) -> dict[str, int | None]:
-    """Limits as the audit log tells them."""
-    return {
-        "requests_per_minute": rates.requests_per_minute,
-        "tokens_per_minute": rates.tokens_per_minute,
-        "concurrent_requests": rates.concurrent_requests,
-    }
 
 
 def _usd(budgets: Budgets, period: Period) -> str | None:

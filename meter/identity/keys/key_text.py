@@ -17,6 +17,8 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from meter.sealing import SecretText
+
 KEY_PREFIX: Final = "tk-"
 PUBLIC_ID_CHARS: Final = 16
 SECRET_BYTES: Final = 32
@@ -30,24 +32,6 @@ _FORM = re.compile(
     rf"{KEY_PREFIX}(?P<id>[{_BASE32}]{{{PUBLIC_ID_CHARS}}})"
     rf"-[A-Za-z0-9_-]{{{SECRET_CHARS}}}(?P<checksum>[A-Za-z0-9]{{{CHECKSUM_CHARS}}})"
 )
-
-
-class SecretText:
-    """A string that does not show itself: neither `repr` nor `str` reveals it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The secret itself; call it only where the secret leaves for its one destination."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "SecretText('***')"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from typing import Any, Final
 import aiohttp
 
 from meter.errors import InvalidAmount, ProviderUnavailable
-from meter.identity.keys.key_text import SecretText
 from meter.money import picos_from_decimal
-from meter.pricing.catalogue_store import OfferedModel
+from meter.pricing.prices import OfferedModel
 from meter.providers.fetching import Bounds, fetch
+from meter.sealing import SecretText
 
 PROVIDER: Final = "openrouter"
 PATH: Final = "/models"

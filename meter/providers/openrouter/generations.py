@@ -11,8 +11,8 @@ from typing import Any, Final
 import aiohttp
 
 from meter.errors import ProviderUnavailable
-from meter.identity.keys.key_text import SecretText
 from meter.providers.fetching import Bounds, fetch, read_members, read_usd
+from meter.sealing import SecretText
 from meter.usage.usage import ReportedUsage, TokenCounts
 
 PATH: Final = "/generation"

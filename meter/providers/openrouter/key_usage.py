@@ -6,8 +6,8 @@ from typing import Final
 import aiohttp
 
 from meter.errors import ProviderUnavailable
-from meter.identity.keys.key_text import SecretText
 from meter.providers.fetching import Bounds, fetch, read_members, read_usd
+from meter.sealing import SecretText
 
 PATH: Final = "/key"
 BOUNDS: Final = Bounds(timeout_s=10.0, body_bytes=64 * 1024)

@@ -1,0 +1,122 @@
+"""The principal: who acts, by which credential, and within which limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from meter.limits.limits import NO_RATES, Rates
+from meter.network import Network
+from meter.scopes import DEFAULT_SCOPES, Scope
+
+if TYPE_CHECKING:
+    from meter.jwts.verifying import VerifiedIdentity
+
+
+class CredentialKind(StrEnum):
+    """What may act for an account: see `credentials` in the migrations."""
+
+    KEY = "key"
+    IDENTITY = "identity"
+    CERTIFICATE = "certificate"
+    ISSUED = "issued"
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """The most that a key may spend, in pico-dollars; periods of UTC, weeks from Monday."""
+
+    day_picos: int | None = None
+    week_picos: int | None = None
+    month_picos: int | None = None
+    total_picos: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A credential as lists show it: everything but the secret, which nobody has any more.
+
+    `previous_ends_at` is when the secret before the present one ends, while one is being rotated.
+    """
+
+    id: str
+    kind: CredentialKind
+    account_id: str
+    name: str
+    prefix: str | None
+    scopes: frozenset[Scope]
+    allowed_models: tuple[str, ...] | None
+    allowed_addresses: tuple[str, ...] | None
+    rates: Rates
+    budgets: Budgets
+    tags: Mapping[str, str]
+    expires_at: datetime | None
+    suspended_at: datetime | None
+    revoked_at: datetime | None
+    created_at: datetime
+    created_by: str
+    last_used_at: datetime | None = None
+    previous_ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who acts: the identity behind a key, a JWT or a certificate, with the terms that apply.
+
+    `model_lists` must each allow a model; none of them means every model. `networks` is where
+    requests may come from; None means everywhere. `ends_at` is when the first of credential,
+    secret, pass and JWT ends. `pass_id` is the `jti` of a JWT of ours.
+    """
+
+    credential_id: str
+    account_id: str
+    markup_bps: int
+    is_suspended: bool = False
+    plan_id: str = "standard"
+    kind: CredentialKind = CredentialKind.KEY
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+    model_lists: tuple[frozenset[str], ...] = ()
+    networks: tuple[Network, ...] | None = None
+    ends_at: datetime | None = None
+    key_rates: Rates = NO_RATES
+    account_rates: Rates = NO_RATES
+    pass_id: str | None = None
+
+
+class Principals(Protocol):
+    """Where the identity behind a credential is looked up.
+
+    None for what is unknown, revoked, suspended, expired or foreign, all alike.
+    """
+
+    async def find_by_secret(self, digest: bytes) -> Principal | None:
+        """Behind an API key, by the keyed digest of its text."""
+        ...
+
+    async def find_by_pass(self, pass_id: str) -> Principal | None:
+        """Behind a JWT of ours, by its `jti`."""
+        ...
+
+    async def find_by_identity(self, identity: "VerifiedIdentity") -> Principal | None:
+        """Behind a JWT of another issuer; makes the account at first sight where that is allowed.
+
+        Its scopes are those of the credential; the JWT's own go before them.
+        """
+        ...
+
+    async def find_by_certificate(self, name: str) -> Principal | None:
+        """Behind a client certificate, by its subject alternative name."""
+        ...
+
+    async def find_issued(self, account_id: str) -> Principal | None:
+        """What acts for an account that gave no credential itself: for trusted routes only."""
+        ...
+
+
+class CredentialUses(Protocol):
+    """Where is kept when credentials were last used."""
+
+    async def note(self, latest: Mapping[str, datetime]) -> None:
+        """Write the latest use of each; an older one changes nothing."""
+        ...
