@@ -68,7 +68,7 @@ format: $(STAMP)
 
 # What starts stacks of its own mostly waits, so what needs one server at most runs beside it. The
 # shared stack comes last and alone, because some of it is measured.
-OWN_STACKS := tests/faults tests/e2e/test_stack_life.py tests/e2e/test_stack_upstream.py
+OWN_STACKS := tests/faults tests/e2e/stacks/test_life.py tests/e2e/stacks/test_upstream.py
 
 test: lint
 	@echo "Tests 1 of 2: stacks that are started, attacked and ended; beside them, single servers"

@@ -25,6 +25,7 @@ from authz.settings import Settings as AuthzSettings
 from meter.postgres.migrate import migrate
 from meter.settings import MeterSettings, MigrationSettings
 from tests import servers
+from tests.paths import ROOT
 from tollkeeper import envoy_config
 from tollkeeper.commands.envoy import EnvoySettings
 from tollkeeper.commands.health import HealthSettings
@@ -32,7 +33,6 @@ from tollkeeper.stack.servers import binaries
 from tollkeeper.stack.servers.postgres import SUPERUSER, PostgresServer
 from tollkeeper.stack.settings import StackSettings
 
-ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 COMMAND_TIMEOUT_S = 30
 READY_TIMEOUT_S = 15

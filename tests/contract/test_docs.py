@@ -12,9 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from authz.decision import OutageKind, Reason
+from tests.paths import ROOT
 from tollkeeper.cli import build
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("authz", "meter", "tollkeeper")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

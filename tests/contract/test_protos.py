@@ -27,8 +27,7 @@ from google.protobuf.message import Message
 
 from authz.protos import ext_authz_pb2 as authz_pb
 from meter.protos import access_log_pb2 as meter_pb
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
 
 ROOTS: list[tuple[type[Message], type]] = [
     (authz_pb.CheckRequest, auth_v3.CheckRequest),

@@ -19,8 +19,8 @@ import pytest
 
 from tests.e2e.desk import MODEL, Customer, Desk
 from tests.e2e.raw_http import send_json
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/quickstart.md", "docs/authentication.md", "docs/troubleshooting.md")
 # Starting and administering a stack is shown by tests of the command line.
 OF_ADMINISTRATORS = re.compile(

@@ -24,8 +24,8 @@ from meter.ingest.log_file.tending import REOPEN_FAILED, STATS, UPTIME, WRITE_FA
 from meter.ingest.stream.wire import observations_from_message
 from meter.protos import access_log_pb2 as log_pb
 from meter.usage.usage import Observation, Source
-from tests.e2e.envoy_harness import Gateway, allow, error_json, running_gateway
-from tests.e2e.test_envoy_usage import USAGE, event, replies, streams
+from tests.e2e.envoy.envoy_harness import Gateway, allow, error_json, running_gateway
+from tests.e2e.envoy.test_usage import USAGE, event, replies, streams
 from tests.file_log import Followed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

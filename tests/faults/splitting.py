@@ -23,7 +23,7 @@ from meter.pricing.prices import Price
 from meter.protos import access_log_pb2 as log_pb
 from meter.settlement.outcome import Outcome, settle
 from meter.usage.usage import Observation, Source
-from tests.e2e.envoy_harness import Gateway, allow
+from tests.e2e.envoy.envoy_harness import Gateway, allow
 
 CLIENTS = 32
 PIECE_TIMEOUT_S = 10.0

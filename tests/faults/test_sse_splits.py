@@ -13,7 +13,7 @@ import pytest_asyncio
 from chaos.stack import ChaosStack
 from meter.settlement.outcome import PriceSource, Settled, Unknown, UnknownReason
 from meter.usage.usage import TokenCounts
-from tests.e2e.envoy_harness import running_gateway
+from tests.e2e.envoy.envoy_harness import running_gateway
 from tests.faults.auditor import Auditor, Expected
 from tests.faults.departures import CREDIT_PICOS, Stage, listeners
 from tests.faults.splitting import GENERATION, Splitter, cut

@@ -1,0 +1,241 @@
+"""What a client is told when something refuses, fails or is away."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from authz.protos import ext_authz_pb2 as pb
+from tests.e2e.envoy.envoy_harness import (
+    PROVIDER_KEY,
+    Gateway,
+    allow,
+    error_json,
+    header,
+    metadata,
+    running_gateway,
+    start_authz,
+    start_ingest,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+JSON = header("content-type", "application/json")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[Gateway]:
+    async with running_gateway() as running:
+        yield running
+
+
+def decides(gateway: Gateway, response: pb.CheckResponse) -> None:
+    async def answer(_: pb.CheckRequest) -> pb.CheckResponse:
+        return response
+
+    gateway.decisions.answer = answer
+
+
+def provider_says(gateway: Gateway, status: int, **headers: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        body = '{"error":{"message":"planted"}}'
+        return web.Response(
+            status=status, text=body, content_type="application/json", headers=headers
+        )
+
+    gateway.provider.answer = answer
+
+
+def code_of(body: bytes) -> str:
+    """The code of a body in OpenAI's error shape, all four members being there."""
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "code", "param"}
+    return str(error["code"])
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 415, 429])
+async def test_a_denial_reaches_the_client_as_written(gateway: Gateway, status: int) -> None:
+    gateway.reset()
+    body = error_json("some_reason", "Écrit par la décision.")
+    denied = pb.DeniedHttpResponse(
+        status=pb.HttpStatus(code=status), headers=[JSON, header("retry-after", "9")], body=body
+    )
+    decides(gateway, pb.CheckResponse(status=pb.Status(code=7), denied_response=denied))
+    answer_status, headers, answer = await gateway.post()
+    assert (answer_status, answer) == (status, body.encode())
+    assert (headers["content-type"], headers["retry-after"]) == ("application/json", "9")
+    assert not gateway.provider.requests
+
+
+async def test_an_outage_reaches_the_client_as_written(gateway: Gateway) -> None:
+    gateway.reset()
+    body = error_json("unavailable")
+    outage = pb.DeniedHttpResponse(
+        status=pb.HttpStatus(code=503), headers=[JSON, header("retry-after", "1")], body=body
+    )
+    decides(gateway, pb.CheckResponse(status=pb.Status(code=14), error_response=outage))
+    status, headers, answer = await gateway.post()
+    assert (status, answer, headers["retry-after"]) == (503, body.encode(), "1")
+    assert not gateway.provider.requests
+
+
+async def test_a_broken_decision_is_a_503(gateway: Gateway) -> None:
+    gateway.reset()
+
+    async def broken(_: pb.CheckRequest) -> pb.CheckResponse:
+        raise RuntimeError("planted")
+
+    gateway.decisions.answer = broken
+    status, headers, body = await gateway.post()
+    assert (status, code_of(body), headers["retry-after"]) == (503, "unavailable", "1")
+    assert b"planted" not in body
+
+
+async def test_a_decision_later_than_two_seconds_is_a_503(gateway: Gateway) -> None:
+    gateway.reset()
+
+    async def late(_: pb.CheckRequest) -> pb.CheckResponse:
+        await asyncio.sleep(2.5)
+        return allow("late")
+
+    gateway.decisions.answer = late
+    status, _, body = await gateway.post()
+    assert (status, code_of(body)) == (503, "unavailable")
+    assert not gateway.provider.requests
+
+
+async def _status_after(gateway: Gateway, pause_s: float) -> int:
+    await asyncio.sleep(pause_s)
+    return (await gateway.post())[0]
+
+
+async def test_no_decision_service_is_a_503_and_it_recovers(gateway: Gateway) -> None:
+    gateway.reset()
+    await gateway.authz_server.stop(0)
+    status, _, body = await gateway.post()
+    assert (status, code_of(body)) == (503, "unavailable")
+    assert not gateway.provider.requests
+    gateway.authz_server = await start_authz(gateway.decisions, f"unix:{gateway.folder}/authz.sock")
+    for _ in range(50):
+        if await _status_after(gateway, 0.1) == 200:
+            break
+    assert (await gateway.post())[0] == 200
+
+
+async def test_a_meter_that_is_away_costs_the_stream_but_not_the_file(gateway: Gateway) -> None:
+    """The entry written meanwhile may be gone from the stream: the file is there for it."""
+    await gateway.ingest_server.stop(None)
+    lost = gateway.reset()
+    assert (await gateway.post())[0] == 200
+    assert (await gateway.logged_of(lost))["code"] == 200
+    gateway.ingest_server = await start_ingest(
+        gateway.entries, f"unix:{gateway.folder}/ingest.sock"
+    )
+    await asyncio.sleep(1.0)
+    hold_id = gateway.reset()
+    assert (await gateway.post())[0] == 200
+    await gateway.entries.of(hold_id)
+
+
+@pytest.mark.parametrize("status", [401, 402])
+async def test_our_trouble_with_the_provider_is_not_the_clients(
+    gateway: Gateway, status: int
+) -> None:
+    hold_id = gateway.reset()
+    provider_says(gateway, status, **{"www-authenticate": "Bearer"})
+    answer_status, headers, body = await gateway.post()
+    assert (answer_status, code_of(body)) == (503, "provider_unavailable")
+    assert headers["content-length"] == str(len(body))
+    assert "www-authenticate" not in headers
+    entry = await gateway.entries.of(hold_id)
+    assert metadata(entry)["tollkeeper.upstream"] == {"status": status}
+    assert (await gateway.logged_of(hold_id))["upstream_status"] == status
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+async def test_other_answers_of_the_provider_pass(gateway: Gateway, status: int) -> None:
+    gateway.reset()
+    provider_says(gateway, status)
+    answer_status, _, body = await gateway.post()
+    assert (answer_status, body) == (status, b'{"error":{"message":"planted"}}')
+    assert len(gateway.provider.requests) == 1
+
+
+async def test_a_provider_that_hangs_up_is_not_asked_twice(gateway: Gateway) -> None:
+    hold_id = gateway.reset()
+
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    gateway.provider.answer = hang_up
+    status, _, body = await gateway.post()
+    assert (status, code_of(body)) == (503, "provider_unavailable")
+    assert len(gateway.provider.requests) == 1
+    flags = (await gateway.entries.of(hold_id)).common_properties.response_flags
+    assert flags.upstream_connection_termination
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status", "code"),
+    [
+        ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", 403, "invalid_request"),
+        ("GET / HTTP/1.1\r\n\r\n", 400, "invalid_request"),
+        ("nonsense\r\n\r\n", 400, "invalid_request"),
+        ("GET / HTTP/1.1\r\nhost: a\r\nb: " + "x" * 70_000 + "\r\n\r\n", 431, "invalid_request"),
+    ],
+)
+async def test_bad_http_is_answered_in_the_same_shape(
+    gateway: Gateway, request_text: str, status: int, code: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request_text.encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert code_of(await reader.read(500)) == code
+    writer.close()
+
+
+async def test_reply_headers_are_clean(gateway: Gateway) -> None:
+    gateway.reset()
+    planted = {
+        "set-cookie": "a=b",
+        "server": "cloudflare",
+        "x-envoy-upstream-service-time": "1",
+        "cf-ray": "x",
+        "alt-svc": "h3",
+        "x-generation-id": "gen-1",
+    }
+    provider_says(gateway, 200, **planted)
+    _, headers, _ = await gateway.post()
+    names = {name.lower() for name in headers}
+    assert names == {
+        "content-type",
+        "content-length",
+        "date",
+        "server",
+        "x-generation-id",
+        "x-request-id",
+    }
+    assert headers["server"] == "tollkeeper"
+    assert headers["x-generation-id"] == "gen-1"
+
+
+async def test_the_file_log_keeps_refusals_and_no_secret(gateway: Gateway) -> None:
+    gateway.reset()
+    denied = pb.DeniedHttpResponse(status=pb.HttpStatus(code=429), headers=[JSON], body="{}")
+    decides(gateway, pb.CheckResponse(status=pb.Status(code=7), denied_response=denied))
+    await gateway.post(
+        headers={"authorization": "Bearer tk-planted"}, path="/v1/embeddings?k=tk-planted"
+    )
+    hold_id = gateway.reset()
+    await gateway.post()
+    await gateway.logged_of(hold_id)
+    assert (429, "ext_authz_denied") in {(x["code"], x["details"]) for x in gateway.logged()}
+    text = (gateway.folder / "access.jsonl").read_text()
+    assert "tk-planted" not in text
+    assert PROVIDER_KEY not in text

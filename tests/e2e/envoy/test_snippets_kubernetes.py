@@ -1,0 +1,247 @@
+"""The Kubernetes snippets: their shapes, and what they make of an Envoy, run by a real one.
+
+No cluster is at hand. The listener that Envoy Gateway and istiod generate is modelled here as far
+as it matters (names and order of filters); the patches are applied to it as documented.
+"""
+
+import contextlib
+import copy
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.desk import Desk, chat
+from tests.e2e.envoy.doorman import (
+    ENVOY_FOLDER,
+    EXT_AUTHZ,
+    Document,
+    Doorman,
+    cluster_at,
+    doorman_running,
+    envoy_running,
+    manager_of,
+    point,
+    snippet,
+)
+from tests.e2e.envoy.kubernetes_shapes import PROVIDER, misfits, misfits_of
+from tests.e2e.raw_http import send_json
+from tests.e2e.running_stack import RunningStack
+from tollkeeper.stack.home import locate
+from tollkeeper.stack.servers.ports import free_port
+
+FOLDER = ENVOY_FOLDER / "kubernetes"
+MANAGER = "/default_filter_chain/filters/0/typed_config"
+LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+LOG = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+# What Envoy Gateway calls the filter of a SecurityPolicy.
+GATEWAY_EXT_AUTHZ = f"{EXT_AUTHZ}/securitypolicy/default/tollkeeper"
+
+
+def documents(name: str) -> list[Document]:
+    return [one for one in yaml.safe_load_all((FOLDER / name).read_text()) if one]
+
+
+def spec(name: str, kind: str) -> Document:
+    (found,) = [one["spec"] for one in documents(name) if one["kind"] == kind]
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", ["envoy-gateway.yaml", "istio.yaml"])
+def test_resources_have_the_shapes_that_are_documented(name: str) -> None:
+    for document in documents(name):
+        assert misfits_of(document) == []
+        document["spec"]["misspelt"] = True
+        assert misfits_of(document) == [".spec.misspelt: unknown"]
+
+
+def test_the_mesh_asks_authz_and_fails_closed() -> None:
+    (values,) = documents("istio-mesh.yaml")
+    (provider,) = values["meshConfig"]["extensionProviders"]
+    assert misfits(provider, PROVIDER) == []
+    assert spec("istio.yaml", "AuthorizationPolicy")["provider"]["name"] == provider["name"]
+    assert spec("istio.yaml", "AuthorizationPolicy")["rules"] == [{}]
+    assert provider["envoyExtAuthzGrpc"]["failOpen"] is False
+    (rule,) = spec("istio.yaml", "VirtualService")["http"]
+    assert rule["retries"] == {"attempts": 0}
+
+
+def production(name: str) -> Document:
+    """A filter or log of the production configuration."""
+    manager = manager_of(snippet("envoy.yaml")["static_resources"]["listeners"][0])
+    parts = [*manager["http_filters"], *manager["access_log"]]
+    return dict(next(one for one in parts if one["name"] == name))
+
+
+def generated(name: str, check: Document) -> Document:
+    """A listener as a control plane makes it: the check, the router and a log of its own."""
+    (listener,) = copy.deepcopy(snippet("existing-envoy.yaml"))["static_resources"]["listeners"]
+    listener["name"] = name
+    listener["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": free_port()}}
+    manager = manager_of(listener)
+    manager["http_filters"] = [check, manager["http_filters"][-1]]
+    manager["access_log"] = [{"name": "control-plane", "typed_config": {"@type": LOG}}]
+    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+        if route["name"] == "not_found":
+            route["typed_per_filter_config"] = {
+                check["name"]: route["typed_per_filter_config"][EXT_AUTHZ]
+            }
+    return dict(listener)
+
+
+def check_over_grpc(name: str, cluster: str, **more: Any) -> Document:
+    config = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": "2s"},
+        **more,
+    }
+    return {"name": name, "typed_config": config}
+
+
+def by_envoy_gateway() -> tuple[Document, list[Document]]:
+    """The listener after SecurityPolicy, EnvoyExtensionPolicy and EnvoyPatchPolicy."""
+    auth = spec("envoy-gateway.yaml", "SecurityPolicy")["extAuth"]
+    body = {"max_request_bytes": auth["bodyToExtAuth"]["maxRequestBytes"], "pack_as_bytes": True}
+    headers = {"patterns": [{"exact": one} for one in auth["headersToExtAuth"]]}
+    check = check_over_grpc(
+        GATEWAY_EXT_AUTHZ, "authz", with_request_body=body, allowed_headers=headers
+    )
+    listener, clusters = generated("gateway", check), []
+    manager = manager_of(listener)
+    (lua,) = spec("envoy-gateway.yaml", "EnvoyExtensionPolicy")["lua"]
+    source = {"inline_string": lua["inline"]}
+    script = {"@type": LUA, "default_source_code": source}
+    manager["http_filters"].insert(1, {"name": "envoy.filters.http.lua", "typed_config": script})
+    for patch in spec("envoy-gateway.yaml", "EnvoyPatchPolicy")["jsonPatches"]:
+        operation = patch["operation"]
+        if patch["type"].endswith(".Cluster"):
+            clusters.append(operation["value"])
+            continue
+        name, at = operation["path"].removeprefix(f"{MANAGER}/").split("/")
+        manager[name].insert(int(at), operation["value"])
+    return listener, clusters
+
+
+def merged(old: Any, new: Any) -> Any:
+    """Protobuf's way: messages member by member, lists one behind the other."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {k: merged(old[k], new[k]) if k in old and k in new else {**old, **new}[k]
+                for k in {**old, **new}}  # fmt: skip
+    return old + new if isinstance(old, list) and isinstance(new, list) else new
+
+
+def by_istio() -> Document:
+    """The listener after the provider and the EnvoyFilter."""
+    (values,) = documents("istio-mesh.yaml")
+    said = values["meshConfig"]["extensionProviders"][0]["envoyExtAuthzGrpc"]
+    body = {
+        "max_request_bytes": said["includeRequestBodyInCheck"]["maxRequestBytes"],
+        "pack_as_bytes": said["includeRequestBodyInCheck"]["packAsBytes"],
+    }
+    cluster = f"outbound|{said['port']}||{said['service']}"
+    status = {"code": int(said["statusOnError"])}
+    check = check_over_grpc(EXT_AUTHZ, cluster, with_request_body=body, status_on_error=status)
+    listener = generated("mesh", check)
+    network = listener["filter_chains"][0]["filters"][0]
+    for one in spec("istio.yaml", "EnvoyFilter")["configPatches"]:
+        wanted = one["match"]["listener"]["filterChain"]["filter"]
+        assert wanted["name"] == network["name"]
+        if one["applyTo"] == "NETWORK_FILTER":
+            network.update(merged(network, one["patch"]["value"]))
+            continue
+        filters = network["typed_config"]["http_filters"]
+        names = [each["name"] for each in filters]
+        at = names.index(wanted["subFilter"]["name"])
+        if one["patch"]["operation"] == "MERGE":
+            filters[at] = merged(filters[at], one["patch"]["value"])
+        else:
+            filters.insert(at, one["patch"]["value"])
+    return listener
+
+
+def test_the_patches_are_the_parts_of_the_production_configuration() -> None:
+    usage = ("envoy.filters.http.json_to_metadata", "envoy.filters.http.sse_to_metadata")
+    found = {one["name"]: one for one in manager_of(by_istio())["http_filters"]}
+    for name in ("tollkeeper.reply_room", "tollkeeper.splice", *usage):
+        assert found[name] == production(name)
+    for listener in (by_istio(), by_envoy_gateway()[0]):
+        filters = {one["name"]: one for one in manager_of(listener)["http_filters"]}
+        assert all(filters[name] == production(name) for name in usage)
+    script = production("tollkeeper.splice")["typed_config"]["default_source_code"]
+    (lua,) = spec("envoy-gateway.yaml", "EnvoyExtensionPolicy")["lua"]
+    assert lua["inline"].strip() == script["inline_string"].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Platforms:
+    """One Envoy with the listener of each control plane."""
+
+    doorman: Doorman
+    ports: dict[str, int]
+
+
+def sockets(doorman: Doorman) -> list[Document]:
+    """The services of the cluster, as sockets of this machine."""
+    ingest = f"unix:{locate(doorman.desk.stack.home).run}/ingest.sock"
+    return [
+        cluster_at(mesh_name("authz", 8083), f"unix:{doorman.grpc}", is_http2=True),
+        cluster_at(mesh_name("meter", 8082), ingest, is_http2=True),
+    ]
+
+
+def mesh_name(service: str, port: int) -> str:
+    """What Istio calls the cluster of a service."""
+    return f"outbound|{port}||{service}.tollkeeper.svc.cluster.local"
+
+
+@pytest.fixture(scope="module")
+def platforms(stack: RunningStack) -> Iterator[Platforms]:
+    with contextlib.ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp")))
+        doorman = closing.enter_context(
+            doorman_running(Desk(stack), folder, TOLLKEEPER_PROVIDER_REPORTS="true")
+        )
+        document = snippet("existing-envoy.yaml")
+        point(document, doorman, folder)
+        static = document["static_resources"]
+        pointed = manager_of(static["listeners"][0])["route_config"]
+        gateway, clusters = by_envoy_gateway()
+        static["listeners"] = [gateway, by_istio()]
+        for listener in static["listeners"]:
+            routes = manager_of(listener)["route_config"]["virtual_hosts"][0]["routes"]
+            routes[0] = pointed["virtual_hosts"][0]["routes"][0]
+        (patched,) = clusters
+        local = cluster_at("x", f"unix:{locate(stack.home).run}/ingest.sock")
+        patched.update(type="STATIC", load_assignment=local["load_assignment"])
+        patched["load_assignment"]["cluster_name"] = patched["name"]
+        static["clusters"] += [*sockets(doorman), patched]
+        closing.enter_context(envoy_running(document, folder))
+        ports = {
+            one["name"]: one["address"]["socket_address"]["port_value"]
+            for one in static["listeners"]
+        }
+        yield Platforms(doorman, ports)
+
+
+@pytest.mark.parametrize("name", ["gateway", "mesh"])
+@pytest.mark.parametrize("members", [{"max_tokens": None}, {"stream": True}])
+def test_requests_are_checked_held_and_settled(
+    platforms: Platforms, name: str, members: dict[str, Any]
+) -> None:
+    desk, origin = platforms.doorman.desk, f"http://127.0.0.1:{platforms.ports[name]}"
+    customer = desk.open_account(credit="1")
+    path = "/v1/chat/completions"
+    refused = send_json(origin, "POST", path, chat())
+    assert (refused.status, refused.error["code"]) == (401, "missing_api_key")
+    assert send_json(origin, "POST", path, chat(**members), [customer.bearer]).status == 200
+    assert b'"max_tokens":' in desk.received()["body"]
+    desk.wait_settled(customer)
+    ((generation, cost),) = desk.usage(customer).items()
+    assert cost == desk.bill_row(generation).cost
+    (row,) = desk.rows("SELECT source FROM usage_records WHERE account_id = $1", customer.id)
+    assert row["source"] == "stream"

@@ -1,0 +1,6 @@
+"""Where the clone is that the tests run in."""
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
