@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test lint format bench access chaos rounds protos
+.PHONY: help setup up down status test lint format bench access chaos rounds shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -12,6 +12,7 @@ STAMP := $(VENV)/.installed
 SOURCES := authz meter tollkeeper tests $(wildcard bench chaos)
 UP_OPTIONS ?=
 CHAOS_OPTIONS ?=
+SHAPE_OPTIONS ?=
 
 help:
 	@echo "Tollkeeper: a prepaid gateway for large language models"
@@ -27,6 +28,7 @@ help:
 	@echo "  make access   measure how soon revocation shows and how exactly limits hold"
 	@echo "  make chaos    attack a whole stack, then look for a missing pico-dollar"
 	@echo "  make rounds   many at once against a balance for a few, 1,000 times"
+	@echo "  make shape    figures about the code: helpers, names, docstrings, folders"
 	@echo "  make protos   regenerate the protobuf modules"
 	@echo
 	@echo "Begin with: make up"
@@ -96,6 +98,9 @@ chaos: $(STAMP)
 rounds: $(STAMP)
 	@$(BIN)/python -m chaos.rounds
 	@echo "Done. Next: make chaos"
+
+shape: $(STAMP)
+	@$(BIN)/python -m bench.shape $(SHAPE_OPTIONS)
 
 protos: $(STAMP)
 	@echo "Generating protobuf modules from authz/protos and meter/protos"

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from meter.lookups.pending import PendingLookup, ReportedGeneration
+from meter.lookups.pending import LookupsSummary, PendingLookup, ReportedGeneration
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.providers.openrouter.catalogue import PROVIDER
 from meter.settlement.look_up_terms import LookupTerms
@@ -19,11 +19,20 @@ _NOTE_GENERATIONS: Final = _QUERIES["note_generations"]
 _CLAIM_LOOKUPS: Final = _QUERIES["claim_lookups"]
 _POSTPONE_LOOKUP: Final = _QUERIES["postpone_lookup"]
 _FORGET_LOOKUP: Final = _QUERIES["forget_lookup"]
+_SUMMARISE_LOOKUPS: Final = _QUERIES["summarise_lookups"]
 
 # Whoever took a look-up and died has it taken over after so long.
 LEASE: Final = timedelta(seconds=30)
 # A provider that reported nothing since so long before a request is not known to report at all.
 REPORTS_HEARD_WITHIN: Final = timedelta(minutes=15)
+
+
+async def summarise_lookups(pool: PostgresPool) -> LookupsSummary:
+    """Count the look-ups that wait. Raises StoreUnavailable."""
+    async with acquire(pool) as connection:
+        row = await connection.fetchrow(_SUMMARISE_LOOKUPS)
+    assert row is not None
+    return LookupsSummary(**dict(row))
 
 
 class PostgresLookups:

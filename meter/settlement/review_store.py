@@ -1,4 +1,4 @@
-"""What people should look at, in Postgres: policy decisions, conflicts, look-ups that wait."""
+"""Lists what administrators should look at: policy decisions and conflicts."""
 
 import json
 from datetime import datetime
@@ -7,14 +7,12 @@ from uuid import UUID
 
 import asyncpg
 
-from meter.lookups.pending import LookupsSummary
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.settlement.review import PolicyDecision, SettlementConflict
 
 _QUERIES: Final = queries("meter.settlement")
 _LIST_POLICY_DECISIONS: Final = _QUERIES["list_policy_decisions"]
 _LIST_SETTLEMENT_CONFLICTS: Final = _QUERIES["list_settlement_conflicts"]
-_SUMMARISE_LOOKUPS: Final = _QUERIES["summarise_lookups"]
 
 
 class OversightStore:
@@ -39,13 +37,6 @@ class OversightStore:
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_SETTLEMENT_CONFLICTS, before, limit)
         return [_conflict(row) for row in rows]
-
-    async def summarise_lookups(self) -> LookupsSummary:
-        """How many look-ups wait."""
-        async with acquire(self._pool) as connection:
-            row = await connection.fetchrow(_SUMMARISE_LOOKUPS)
-        assert row is not None
-        return LookupsSummary(**dict(row))
 
 
 def _conflict(row: asyncpg.Record) -> SettlementConflict:

@@ -6,6 +6,7 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Reply
 from meter.api.services import FromBooks
+from meter.lookups import queue
 
 router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies=AdministratorsOnly)
 
@@ -24,4 +25,4 @@ class LookupsSummary(Reply):
 @router.get("", summary="Count look-ups")
 async def summarise_lookups(books: FromBooks) -> LookupsSummary:
     """How many look-ups wait, how old the oldest is, and how often it was tried."""
-    return LookupsSummary.model_validate(await books.oversight.summarise_lookups())
+    return LookupsSummary.model_validate(await queue.summarise_lookups(books.outside.pool))
