@@ -54,7 +54,8 @@ def measure(package: str) -> Shape:
     """Return the shape of one of PACKAGES; generated modules (`*_pb2.py`) are left out."""
     files = [file for file in sorted((ROOT / package).rglob("*.py")) if "_pb2" not in file.name]
     trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
-    classes = [node for tree in trees.values() for node in ast.walk(tree) if _is_class(node)]
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     names = Counter(node.name for node in classes)
     functions, used_once = _functions(trees)
     docstrings = list(_docstrings(trees))
@@ -77,10 +78,6 @@ def measure(package: str) -> Shape:
         protocols=len(protocols),
         single_protocols=tuple(sorted(n for n, found in implementations.items() if found < 2)),
     )
-
-
-def _is_class(node: ast.AST) -> bool:
-    return isinstance(node, ast.ClassDef)
 
 
 def _functions(trees: dict[Path, ast.Module]) -> tuple[int, list[str]]:
