@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ import structlog
 
 from meter.errors import StoreUnavailable
 from meter.holds.hold import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
-from meter.postgres.pool import KeptConnection, PostgresPool, acquire, queries
+from meter.postgres.pool import KeptConnection, PostgresConnection, PostgresPool, acquire, queries
 from meter.process.crash_points import CrashPoints, NoCrashPoints
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ _PLACE_HOLDS: Final = _QUERIES["place_holds"]
 
 BATCH_LIMIT: Final = 64
 WAITING_LIMIT: Final = 4_096
+# Requests of one account that wait while another transaction keeps the account locked.
+LANE_LIMIT: Final = 256
+# Locked accounts that are waited for at once; each takes a connection for as long as it waits.
+LANE_CONNECTIONS: Final = 2
+BUSY: Final = "busy"
 RELEASE_RETRY_S: Final = 1.0
 RELEASE_ATTEMPTS: Final = 120
 DRAIN_TIMEOUT_S: Final = 5.0
@@ -43,6 +49,10 @@ class PostgresHolds:
     One commit is under way at a time, and while it waits for the disk the next batch forms: two
     would make batches half as large, wait for the same accounts, and take more of the processor.
     `lifetime` is how long a hold stays before the sweep may end it.
+
+    A batch never waits for an account that another transaction keeps locked. Requests of such an
+    account move to a lane of their own, which waits for the lock on another connection, so that
+    no other account waits with them.
     """
 
     def __init__(
@@ -55,6 +65,8 @@ class PostgresHolds:
         self._crash_points = crash_points
         self._lifetime = lifetime
         self._waiting: deque[_Waiting] = deque()
+        self._lanes: dict[str, deque[_Waiting]] = {}
+        self._lane_turns = asyncio.Semaphore(LANE_CONNECTIONS)
         self._kept = KeptConnection(pool)
         self._is_committing = False
         self._background: set[asyncio.Task[None]] = set()
@@ -63,13 +75,18 @@ class PostgresHolds:
         """Set the estimate aside, committed, or say why not.
 
         A cancelled call leaves no open hold: one that was placed meanwhile is released.
-        Raises StoreUnavailable when Postgres is away, or more calls wait than WAITING_LIMIT.
+        Raises StoreUnavailable when Postgres is away, when more calls wait than WAITING_LIMIT, or
+        more than LANE_LIMIT for an account that is locked.
         """
-        if len(self._waiting) >= WAITING_LIMIT:
+        queue, limit = self._waiting, WAITING_LIMIT
+        if self._lanes and request.account_id in self._lanes:
+            # Behind the requests of this account that wait already: the order asked is kept.
+            queue, limit = self._lanes[request.account_id], LANE_LIMIT
+        if len(queue) >= limit:
             raise StoreUnavailable("too many checks wait for Postgres")
         waiting = _Waiting(request)
-        self._waiting.append(waiting)
-        if not self._is_committing:
+        queue.append(waiting)
+        if not self._is_committing and queue is self._waiting:
             self._is_committing = True
             self._start(self._commit_batches())
         try:
@@ -108,17 +125,31 @@ class PostgresHolds:
     async def _commit_batches(self) -> None:
         try:
             while self._waiting:
-                count = min(BATCH_LIMIT, len(self._waiting))
-                await self._commit([self._waiting.popleft() for _ in range(count)])
+                await self._commit(_take(self._waiting), self._kept.use())
         finally:
             self._is_committing = False
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit_lane(self, account_id: str) -> None:
+        lane = self._lanes[account_id]
+        try:
+            while lane:
+                async with self._lane_turns:
+                    await self._commit(_take(lane), acquire(self._pool), may_wait=True)
+        finally:
+            del self._lanes[account_id]
+
+    async def _commit(
+        self,
+        batch: list[_Waiting],
+        borrowed: AbstractAsyncContextManager[PostgresConnection],
+        may_wait: bool = False,
+    ) -> None:
+        """Place a batch in one commit, and answer each request, or move it to its lane."""
         self._crash_points.reach("authz.before_hold")
         try:
-            async with self._kept.use() as connection:
+            async with borrowed as connection:
                 requests = [waiting.request for waiting in batch]
-                arguments = to_arguments(requests, self._lifetime)
+                arguments = to_arguments(requests, self._lifetime, may_wait)
                 rows = await connection.fetch(_PLACE_HOLDS, *arguments)
         except StoreUnavailable as error:
             # Whether the commit happened is not known: whatever it left behind must end.
@@ -126,23 +157,34 @@ class PostgresHolds:
             self._fail(batch, error)
             return
         except Exception as error:
-            await self._commit_apart(batch, error)
+            await self._commit_apart(batch, error, may_wait)
             return
         self._crash_points.reach("authz.after_hold")
-        answers = {row["hold_id"]: to_answer(row) for row in rows}
+        found = {row["hold_id"]: row for row in rows}
         for waiting in batch:
-            if not waiting.answer.done():
-                waiting.answer.set_result(answers[waiting.request.hold_id])
+            row = found[waiting.request.hold_id]
+            if row["verdict"] == BUSY:
+                self._wait_in_lane(waiting)
+            elif not waiting.answer.done():
+                waiting.answer.set_result(to_answer(row))
 
-    async def _commit_apart(self, batch: list[_Waiting], error: Exception) -> None:
-        """Postgres refused the batch whole: halve it until what is wrong with it stands alone."""
+    async def _commit_apart(self, batch: list[_Waiting], error: Exception, may_wait: bool) -> None:
+        """Halve a batch that Postgres refused whole, until the faulty request stands alone."""
         if len(batch) == 1:
             _log.error("hold_refused_by_postgres", reason=type(error).__name__)
             self._fail(batch, error)
             return
         middle = len(batch) // 2
-        await self._commit(batch[:middle])
-        await self._commit(batch[middle:])
+        for half in (batch[:middle], batch[middle:]):
+            await self._commit(half, acquire(self._pool), may_wait)
+
+    def _wait_in_lane(self, waiting: _Waiting) -> None:
+        account_id = waiting.request.account_id
+        lane = self._lanes.get(account_id)
+        if lane is None:
+            lane = self._lanes[account_id] = deque()
+            self._start(self._commit_lane(account_id))
+        lane.append(waiting)
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         for waiting in batch:
@@ -153,10 +195,11 @@ class PostgresHolds:
 
     def _abandon(self, waiting: _Waiting) -> None:
         """Nobody waits for this answer any more: forget it, or release what it will hold."""
-        try:
-            self._waiting.remove(waiting)
-        except ValueError:
-            waiting.answer.add_done_callback(self._release_abandoned)
+        for queue in (self._waiting, self._lanes.get(waiting.request.account_id)):
+            if queue is not None and waiting in queue:
+                queue.remove(waiting)
+                return
+        waiting.answer.add_done_callback(self._release_abandoned)
 
     def _release_abandoned(self, answer: asyncio.Future[HoldAnswer]) -> None:
         if answer.cancelled() or answer.exception() is not None:
@@ -176,8 +219,14 @@ class PostgresHolds:
         _log.error("hold_release_given_up", holds=[hold_id.hex for hold_id in hold_ids])
 
 
-def to_arguments(requests: Sequence[HoldRequest], lifetime: timedelta) -> tuple[object, ...]:
-    """What the query `place_holds` is given."""
+def _take(queue: deque[_Waiting]) -> list[_Waiting]:
+    return [queue.popleft() for _ in range(min(BATCH_LIMIT, len(queue)))]
+
+
+def to_arguments(
+    requests: Sequence[HoldRequest], lifetime: timedelta, may_wait: bool
+) -> tuple[object, ...]:
+    """Return the arguments of the query `place_holds`."""
     estimates = [request.estimate for request in requests]
     return (
         [request.hold_id for request in requests],
@@ -199,6 +248,7 @@ def to_arguments(requests: Sequence[HoldRequest], lifetime: timedelta) -> tuple[
         [request.counted.tokens for request in requests],
         [" ".join(request.counted.buckets) or None for request in requests],
         lifetime,
+        may_wait,
     )
 
 

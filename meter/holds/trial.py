@@ -60,7 +60,9 @@ class Trial:
     async def place(self, request: HoldRequest) -> HoldAnswer:
         """What would come of a hold. Raises StoreUnavailable."""
         with store_errors():
-            (row,) = await self._connection.fetch(_PLACE_HOLDS, *to_arguments([request], LIFETIME))
+            (row,) = await self._connection.fetch(
+                _PLACE_HOLDS, *to_arguments([request], LIFETIME, may_wait=True)
+            )
         return to_answer(row)
 
     async def find_means(self, request: HoldRequest) -> Means:

@@ -13,7 +13,7 @@ _APPEND_POSTINGS: Final = _QUERIES["append_postings"]
 async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> None:
     """Append postings as one batch of the chain; everybody else who appends waits for the commit.
 
-    The caller moves the balances in the same transaction, afterwards: accounts are locked last.
+    The caller has moved the balances in the same transaction: accounts are locked before the head.
     Raises asyncpg.UniqueViolationError when one of them was posted before.
     """
     if not postings:

@@ -38,9 +38,10 @@ class LedgerStore:
         row is locked before, so the check and the posting see the same funds.
         """
         async with acquire(self._pool) as connection, connection.transaction():
-            # The order of locks is the same everywhere: the ledger's head, then accounts.
-            posting = replace(posting, booked_at=await connection.fetchval(_LOCK_LEDGER))
+            # The order of locks is the same everywhere: accounts, then the ledger's head. Everybody
+            # who posts needs the head, so nobody may hold it while waiting for an account.
             funds = await _lock_funds(connection, posting.account_id)
+            posting = replace(posting, booked_at=await connection.fetchval(_LOCK_LEDGER))
             before = await connection.fetchrow(_FIND_POSTING, posting.id)
             if before is not None:
                 check_replay(posting, int(before["amount_picos"]), before["reason"])

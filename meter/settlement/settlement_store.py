@@ -1,8 +1,8 @@
 """Settles batches of endings in Postgres: one transaction, all or nothing.
 
-Order of locks, here and everywhere: holds by id, then the ledger's head, then accounts by id.
-Under a hold's lock its state cannot change, so reading it and acting on it is safe; accounts come
-last, because new holds wait for them.
+Order of locks, here and everywhere: holds by id, then accounts by id, then the ledger's head.
+Under a hold's lock its state cannot change, so reading it and acting on it is safe. The head comes
+last: everybody who posts needs it, so nobody may hold it while waiting for an account.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -121,11 +121,11 @@ async def _write(connection: PostgresConnection, plan: BatchPlan, terms: LookupT
         await connection.execute(_MARK_HOLDS_UNKNOWN, *_unknown_columns(plan), *delays)
     if plan.conflicts:
         await connection.execute(_INSERT_SETTLEMENT_CONFLICTS, *_conflict_columns(plan))
+    if plan.moves:
+        await connection.execute(_MOVE_MONEY, *_move_columns(plan), *_spending_columns(plan))
     await write_postings(
         connection, [posting for booking in plan.bookings for posting in booking.postings]
     )
-    if plan.moves:
-        await connection.execute(_MOVE_MONEY, *_move_columns(plan), *_spending_columns(plan))
 
 
 async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:

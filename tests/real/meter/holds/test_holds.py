@@ -69,6 +69,81 @@ async def test_a_hold_waits_for_another_one_of_its_account(books: Books) -> None
     assert await placing == HoldRefused(Refusal.INSUFFICIENT, USD, 0)
 
 
+async def test_a_locked_account_makes_only_its_own_requests_wait(books: Books) -> None:
+    locked = await books.payer("alice", 100 * USD)
+    others = [await books.payer(f"other{number}", 10 * USD) for number in range(20)]
+    async with books.pool.acquire() as session, session.transaction():
+        await session.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE")
+        waiting = []
+        for _ in range(5):
+            # In one batch with requests of the locked account.
+            waiting += [asyncio.ensure_future(books.holds.place(books.request(locked, USD)))]
+            answers = await asyncio.gather(
+                *(books.holds.place(books.request(payer, USD)) for payer in others)
+            )
+            assert all(isinstance(answer, HoldPlaced) for answer in answers)
+        # On a slow machine some have given up waiting by now.
+        assert all(answer.exception() for answer in waiting if answer.done())
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    await books.holds.close()
+    placed = sum(isinstance(answer, HoldPlaced) for answer in ended)
+    assert await books.funds("alice") == (100 * USD, placed * USD, 0)
+
+
+async def test_several_locked_accounts_leave_the_others_their_connection(books: Books) -> None:
+    owners = [await books.payer(f"locked{number}", 10 * USD) for number in range(10)]
+    payer = await books.payer("alice", 10 * USD)
+    async with books.pool.acquire() as session, session.transaction():
+        await session.execute("SELECT 1 FROM accounts WHERE id LIKE 'locked%' FOR UPDATE")
+        waiting = [
+            asyncio.ensure_future(books.holds.place(books.request(owner, USD))) for owner in owners
+        ]
+        assert isinstance(await books.holds.place(books.request(payer, USD)), HoldPlaced)
+        assert all(answer.exception() for answer in waiting if answer.done())
+        for answer in waiting:
+            answer.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_requests_of_a_locked_account_are_limited(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meter.holds.hold_store.LANE_LIMIT", 2)
+    payer = await books.payer("alice", 10 * USD)
+    other = await books.payer("bob", 10 * USD)
+    async with books.pool.acquire() as session, session.transaction():
+        await session.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE")
+        waiting = [asyncio.ensure_future(books.holds.place(books.request(payer, USD)))]
+        # When this is answered, the request before it has moved to its lane.
+        assert isinstance(await books.holds.place(books.request(other, USD)), HoldPlaced)
+        waiting += [
+            asyncio.ensure_future(books.holds.place(books.request(payer, USD))) for _ in range(3)
+        ]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+        assert all(isinstance(answer.exception(), StoreUnavailable) for answer in done)
+        assert done
+        assert isinstance(await books.holds.place(books.request(other, USD)), HoldPlaced)
+        for answer in waiting:
+            answer.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_caller_that_leaves_a_locked_account_leaves_no_hold(books: Books) -> None:
+    payer = await books.payer("alice", 10 * USD)
+    other = await books.payer("bob", 10 * USD)
+    async with books.pool.acquire() as session, session.transaction():
+        await session.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE")
+        waiting = [
+            asyncio.ensure_future(books.holds.place(books.request(payer, USD))) for _ in range(6)
+        ]
+        assert isinstance(await books.holds.place(books.request(other, USD)), HoldPlaced)
+        for answer in waiting:
+            answer.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    await books.holds.close()
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+
+
 async def test_an_overdrawn_account_gets_nothing_not_even_what_is_free(books: Books) -> None:
     payer = await books.payer("alice", 0)
     await books.pool.execute(
