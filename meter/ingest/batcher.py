@@ -10,7 +10,7 @@ import structlog
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 from meter.usage.usage import Observation
 
 QUEUE_LIMIT: Final = 100_000

@@ -5,7 +5,7 @@ import collections
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from meter.holds.hold import HoldState
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 
 
 class IngestMetrics:

@@ -18,7 +18,7 @@ from meter.clock import Clock
 from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroken
 from meter.lookups.pending import PendingLookup
 from meter.process.crash_points import CrashPoints
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 from meter.settlement.policy import PolicyDecision, judge, unseen, verdict_of
 from meter.usage.usage import Observation, ReportedUsage, Source
 

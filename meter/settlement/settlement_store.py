@@ -17,9 +17,9 @@ from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queri
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
 from meter.settlement.booking import Booking, BookingKind, Recorded
+from meter.settlement.changes import BatchPlan, HoldOnRecord, plan_batch, plan_policy
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_to_json
-from meter.settlement.plan import BatchPlan, HoldOnRecord, plan_batch, plan_policy
 from meter.settlement.policy import PolicyDecision
 from meter.usage.usage import Observation, Source, TokenCounts
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from meter.errors import StoreUnavailable
 from meter.limits.limits import TokenUse
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 from meter.settlement.policy import PolicyDecision
 from meter.usage.usage import Observation
 

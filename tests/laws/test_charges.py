@@ -12,8 +12,8 @@ from meter.holds.hold import Hold, HoldState
 from meter.money import DECIMAL_PLACES
 from meter.pricing.prices import Demand, Estimate, Model, Price, catalogue_cost, estimate
 from meter.settlement.booking import book_settlement
+from meter.settlement.changes import HoldOnRecord, plan_batch
 from meter.settlement.outcome import PriceSource, Released, Settled, Unknown, settle
-from meter.settlement.plan import HoldOnRecord, plan_batch
 from meter.usage.usage import Observation, ReportedUsage, TokenCounts
 from tests.books import observed
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-import meter.settlement.plan
+import meter.settlement.changes
 import meter.usage.usage
 from meter.holds.hold import Hold
 from meter.ledger.postings import Template
 from meter.money import BPS_PER_WHOLE, add_markup
 from meter.settlement.booking import Booking, BookingKind, book_settlement
+from meter.settlement.changes import BatchPlan
 from meter.settlement.outcome import Settled
-from meter.settlement.plan import BatchPlan
 from meter.usage.usage import Observation, Source
 from tests.laws.state_machine.tables import Rules
 from tests.laws.state_machine.world import World
@@ -96,12 +96,12 @@ def forgotten(plan: BatchPlan, *_: object) -> None:
 
 
 def test_a_checker_notices_that_excess_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter.settlement.plan, "book_settlement", clamped)
+    monkeypatch.setattr(meter.settlement.changes, "book_settlement", clamped)
     assert is_red()
 
 
 def test_a_checker_notices_that_late_charges_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter.settlement.plan, "_plan_late", forgotten)
+    monkeypatch.setattr(meter.settlement.changes, "_plan_late", forgotten)
     assert is_red()
 
 

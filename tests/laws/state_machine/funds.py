@@ -8,7 +8,7 @@ from meter.accounts.account import Funds
 from meter.errors import BrokenInvariant
 from meter.ledger.credit import check_credit, check_replay
 from meter.ledger.postings import Posting
-from meter.settlement.plan import AccountMove
+from meter.settlement.changes import AccountMove
 from tests.laws.state_machine.tables import Account, Tables
 
 

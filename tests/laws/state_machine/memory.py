@@ -8,7 +8,7 @@ from uuid import UUID
 from meter.errors import BrokenInvariant
 from meter.holds.hold import HoldEnding, HoldState
 from meter.settlement.booking import Booking, BookingKind, Recorded
-from meter.settlement.plan import BatchPlan, HoldOnRecord, plan_batch, plan_policy
+from meter.settlement.changes import BatchPlan, HoldOnRecord, plan_batch, plan_policy
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.settlement_store import _distinct_batches
 from meter.usage.usage import Observation, TokenCounts

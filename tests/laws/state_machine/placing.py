@@ -20,7 +20,7 @@ from meter.holds.hold import (
     Refusal,
 )
 from meter.money import MAX_PICOS
-from meter.settlement.plan import BatchPlan, Ending
+from meter.settlement.changes import BatchPlan, Ending
 from tests.laws.state_machine.funds import AccountTables
 from tests.laws.state_machine.tables import Account, EndedHold, LiveHold, Lookup
 

@@ -17,7 +17,7 @@ from meter.ingest.metrics import IngestMetrics
 from meter.ingest.stream.wire import observations_from_message
 from meter.ingest.usage_text import usage_from_json
 from meter.protos import access_log_pb2 as pb
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
 

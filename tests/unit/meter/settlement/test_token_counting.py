@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from meter.errors import StoreUnavailable
 from meter.limits.limits import TokenUse
 from meter.process.background import background
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.token_counting import QUEUE_LIMIT, CountingSettlements, TokenCounter
 from meter.usage.usage import Observation

@@ -13,7 +13,7 @@ from meter.errors import StoreUnavailable
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
-from meter.settlement.plan import BatchPlan
+from meter.settlement.changes import BatchPlan
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
 
