@@ -13,7 +13,7 @@ import asyncpg
 
 from meter.ingest.batcher import BATCH_LIMIT
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Observation
 from tests import servers
 from tests.books import USD, Books, observed
@@ -91,7 +91,7 @@ class _Ledger:
     def __init__(self, pool: PostgresPool, books: Books) -> None:
         self._pool = pool
         self._books = books
-        self._settlements = PostgresSettlements(pool)
+        self._settlements = PostgresSettlementStore(pool)
         self._round = 0
 
     @classmethod

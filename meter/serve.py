@@ -26,7 +26,7 @@ from meter.identity.signing_key_store import SigningKeys
 from meter.identity.signing_rotation import SigningRotation
 from meter.ingest.log_file.log_file import AccessLogFile
 from meter.jwts.verifying import JwtVerifier
-from meter.lookups.queue import PostgresLookups
+from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
@@ -147,7 +147,7 @@ def _provider_reports(
     if token is None:
         raise InvalidRequest("provider reports are on, so TOLLKEEPER_PROVIDER_REPORTS_TOKEN is due")
     tags = ReportTags.from_master_key(master_key.reveal())
-    return ProviderReports(token, tags, PostgresLookups(pool, settings.lookup_terms))
+    return ProviderReports(token, tags, LookupQueue(pool, settings.lookup_terms))
 
 
 async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:

@@ -14,16 +14,16 @@ from meter.clock import SystemClock
 from meter.errors import ProviderUnavailable
 from meter.holds.abandoned_check import UndecidedRequest
 from meter.holds.sweep import Sweep
-from meter.holds.sweep_store import PostgresSweeping
+from meter.holds.sweep_store import SweepStore
 from meter.ingest.batcher import Batcher
 from meter.ingest.log_file.envoy_admin import EnvoyAdmin
 from meter.ingest.log_file.log_file import AccessLogFile
 from meter.ingest.log_file.metrics import FileMetrics
-from meter.ingest.log_file.position_store import PostgresLogPositions
+from meter.ingest.log_file.position_store import LogPositionStore
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.stream.server import STOP_GRACE_S, AccessLogService, build_server
 from meter.limits.redis_windows import RedisLimitWindows, connect
-from meter.lookups.queue import PostgresLookups
+from meter.lookups.queue import LookupQueue
 from meter.lookups.worker import FindUsage, LookupMetrics, LookupWorker
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.background import background
@@ -33,8 +33,9 @@ from meter.providers.openrouter.catalogue import PROVIDER
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.provider_keys import ProviderKeys
 from meter.settings import MeterSettings
-from meter.settlement.settlement_store import PostgresSettlements
-from meter.settlement.token_counting import CountingSettlements, Settlements, TokenCounter
+from meter.settlement.port import SettlementStore
+from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.settlement.token_counting import CountingSettlementStore, TokenCounter
 from meter.usage.usage import ReportedUsage
 
 SETTLEMENT_CONNECTIONS: Final = 2
@@ -69,7 +70,7 @@ async def settling(
     """
     dsn = settings.database_url.get_secret_value()
     metrics = IngestMetrics(registry)
-    sweeping = PostgresSweeping(pool, settings.lookup_terms.patience, crash_points)
+    sweeping = SweepStore(pool, settings.lookup_terms.patience, crash_points)
     async with contextlib.AsyncExitStack() as stack:
         books = await _pool(stack, dsn, SETTLEMENT_CONNECTIONS)
         counter = await _token_counter(stack, settings, registry)
@@ -105,9 +106,9 @@ def _settlements(
     settings: MeterSettings,
     crash_points: CrashPoints,
     counter: TokenCounter | None,
-) -> Settlements:
-    settlements = PostgresSettlements(pool, settings.lookup_terms, crash_points)
-    return settlements if counter is None else CountingSettlements(settlements, counter)
+) -> SettlementStore:
+    settlements = PostgresSettlementStore(pool, settings.lookup_terms, crash_points)
+    return settlements if counter is None else CountingSettlementStore(settlements, counter)
 
 
 async def _token_counter(
@@ -126,14 +127,14 @@ async def _token_counter(
 def _lookups(
     settings: MeterSettings,
     pool: PostgresPool,
-    endings: Settlements,
+    endings: SettlementStore,
     find_usage: FindUsage,
     metrics: IngestMetrics,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
 ) -> LookupWorker:
     return LookupWorker(
-        PostgresLookups(pool, settings.lookup_terms),
+        LookupQueue(pool, settings.lookup_terms),
         endings,
         find_usage,
         SystemClock(),
@@ -162,7 +163,7 @@ def _access_log_file(
     settings: MeterSettings,
     pool: PostgresPool,
     batcher: Batcher,
-    sweeping: PostgresSweeping,
+    sweeping: SweepStore,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
 ) -> AccessLogFile | None:
@@ -174,7 +175,7 @@ def _access_log_file(
 
     return AccessLogFile(
         settings.envoy_access_log,
-        PostgresLogPositions(pool),
+        LogPositionStore(pool),
         batcher,
         note_undecided,
         FileMetrics(registry),

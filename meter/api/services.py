@@ -33,7 +33,7 @@ from meter.jwts.verified import Verified
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
 from meter.limits.rule_store import LimitRuleStore
-from meter.lookups.pending import ReportedGenerations
+from meter.lookups.queue import LookupQueue
 from meter.network import Network
 from meter.pricing.catalogue_store import ModelListing
 from meter.providers.key_store import ProviderKeyListing
@@ -41,7 +41,7 @@ from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import SecretText
-from meter.settlement.review_store import OversightStore
+from meter.settlement.review_store import SettlementReviewStore
 from meter.usage.usage_store import UsageStore
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ProviderReports:
 
     token: SecretText
     tags: ReportTags
-    generations: ReportedGenerations
+    generations: LookupQueue
 
     def __post_init__(self) -> None:
         if len(self.token.reveal()) < MIN_REPORTS_TOKEN_CHARS:
@@ -187,7 +187,7 @@ class Books:
         self.operators = OperatorStore(pool)
         self.verification = VerificationStore(pool)
         self.history = HistoryStore(pool)
-        self.oversight = OversightStore(pool)
+        self.oversight = SettlementReviewStore(pool)
         self.reconciler = outside.reconciler or Reconciler(
             ReconciliationStore(pool), NoProviderTotals(), outside.registry
         )

@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from meter.errors import StoreUnavailable
-from meter.holds.sweep_store import PostgresSweeping
+from meter.holds.sweep_store import SweepStore
 
 TIDY_EVERY_SWEEPS: Final = 60
 
@@ -21,9 +21,7 @@ _log = structlog.get_logger(__name__)
 class Sweep:
     """One task of a meter; several meters may sweep at the same time."""
 
-    def __init__(
-        self, store: PostgresSweeping, every_s: float, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, store: SweepStore, every_s: float, registry: CollectorRegistry) -> None:
         self._store = store
         self._every_s = every_s
         self._swept = Counter(

@@ -21,7 +21,7 @@ SWEEP_LIMIT: Final = 500
 UNDECIDED_KEPT: Final = timedelta(minutes=30)
 
 
-class PostgresSweeping:
+class SweepStore:
     """Ends holds that no settlement will end. Several meters may sweep at once."""
 
     def __init__(self, pool: PostgresPool, patience: timedelta, crash_points: CrashPoints) -> None:

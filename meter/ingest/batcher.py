@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
-from meter.settlement.changes import BatchPlan
+from meter.settlement.port import SettlementStore
 from meter.usage.usage import Observation
 
 QUEUE_LIMIT: Final = 100_000
@@ -22,14 +22,6 @@ DRAIN_TIMEOUT_S: Final = 20.0
 OUR_REFUSALS: Final = frozenset({401, 402})
 
 _log = structlog.get_logger(__name__)
-
-
-class Settlements(Protocol):
-    """Where batches go; `meter.settlement.settlement_store` has the real one."""
-
-    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
-        """Settle a batch; raises StoreUnavailable when nothing of it was applied."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +48,7 @@ class Batcher:
     moment ago and comes again unchanged, by the other log, is passed over.
     """
 
-    def __init__(self, settlements: Settlements, metrics: IngestMetrics) -> None:
+    def __init__(self, settlements: SettlementStore, metrics: IngestMetrics) -> None:
         self._settlements = settlements
         self._metrics = metrics
         self._recent = RecentEndings()
@@ -141,7 +133,7 @@ class Batcher:
     async def _settle(self, batch: list[Observation]) -> None:
         with self._metrics.batch_seconds.time():
             try:
-                plans = await self._settlements.settle(batch)
+                committed = await self._settlements.settle(batch)
             except (StoreUnavailable, BrokenInvariant):
                 # The one is tried again; the other ends the process, and the holds stay as witness.
                 raise
@@ -149,8 +141,8 @@ class Batcher:
                 await self._settle_apart(batch)
                 return
         self._recent.remember(batch)
-        for plan in plans:
-            self._metrics.count(plan)
+        for changes in committed:
+            self._metrics.count(changes)
 
     async def _settle_apart(self, batch: list[Observation]) -> None:
         """One bad entry must not hold up the others: halve the batch until it stands alone.

@@ -1,11 +1,11 @@
-"""What the ingest counts."""
+"""The counters of the ingest."""
 
 import collections
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from meter.holds.hold import HoldState
-from meter.settlement.changes import BatchPlan
+from meter.settlement.changes import SettlementChanges
 
 
 class IngestMetrics:
@@ -66,20 +66,20 @@ class IngestMetrics:
             registry=registry,
         )
 
-    def count(self, plan: BatchPlan) -> None:
-        """Count what a batch did."""
-        states = collections.Counter(ending.state for ending in plan.endings)
+    def count(self, changes: SettlementChanges) -> None:
+        """Count the changes of one committed batch."""
+        states = collections.Counter(ending.state for ending in changes.endings)
         outcomes = {
             "settled": states[HoldState.SETTLED],
             "released": states[HoldState.RELEASED],
             "expired": states[HoldState.EXPIRED],
-            "unknown": len(plan.unknown),
-            "conflict": len(plan.conflicts),
-            "duplicate": plan.duplicates,
+            "unknown": len(changes.unknown),
+            "conflict": len(changes.conflicts),
+            "duplicate": changes.duplicates,
         }
         for outcome, number in outcomes.items():
             self.endings.labels(outcome).inc(number)
-        for booking in plan.bookings:
+        for booking in changes.bookings:
             source = booking.observation.source.value
             self.bookings.labels(booking.kind.value, source).inc()
             self.excess.inc(booking.excess_picos > 0)

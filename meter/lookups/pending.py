@@ -1,9 +1,7 @@
 """Looking for the usage of a request: how long before a policy decides, and what is waiting."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
 from meter.usage.usage import Observation
@@ -41,18 +39,6 @@ class PendingLookup:
     is_live: bool
     is_settled: bool
     has_reports: bool
-
-
-class ReportedGenerations(Protocol):
-    """Where is kept what a provider reports about requests that may still be unsettled."""
-
-    async def note(self, reports: Sequence[ReportedGeneration]) -> int:
-        """Remember which generation answered which hold; returns how many were of use.
-
-        Those are ignored whose hold is not in the books, or was settled at the cost reported: a
-        report only says where to look, it never settles. Idempotent, because reports come twice.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ again; settling is idempotent, so it may be.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, Protocol
-from uuid import UUID
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
@@ -17,9 +16,11 @@ from prometheus_client import CollectorRegistry, Counter
 from meter.clock import Clock
 from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroken
 from meter.lookups.pending import PendingLookup
+from meter.lookups.queue import LookupQueue
 from meter.process.crash_points import CrashPoints
-from meter.settlement.changes import BatchPlan
-from meter.settlement.policy import PolicyDecision, judge, unseen, verdict_of
+from meter.settlement.changes import SettlementChanges
+from meter.settlement.policy import PolicyDecision, choose_rule, unseen
+from meter.settlement.port import SettlementStore
 from meter.usage.usage import Observation, ReportedUsage, Source
 
 TICK_S: Final = 0.25
@@ -41,36 +42,6 @@ _NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
 # Asks the provider for the usage of a generation. None when it knows none by this id; raises
 # ProviderUnavailable, StoreUnavailable or SealBroken.
 FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
-
-
-class Lookups(Protocol):
-    """The queue; `meter.lookups.queue` has the real one. All raise StoreUnavailable."""
-
-    async def claim(self, limit: int) -> list[PendingLookup]:
-        """Take look-ups that are due."""
-        ...
-
-    async def postpone(
-        self, hold_id: UUID, delay: timedelta, is_outage: bool = False, is_decided: bool = False
-    ) -> None:
-        """Ask again after a delay."""
-        ...
-
-    async def forget(self, hold_id: UUID, generation_id: str | None) -> None:
-        """End a look-up that has nothing left to find out, unless it has another id by now."""
-        ...
-
-
-class Endings(Protocol):
-    """Where what was found out goes; `meter.settlement.settlement_store` has the real one."""
-
-    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
-        """Settle by the provider's record."""
-        ...
-
-    async def decide(self, decisions: Sequence[PolicyDecision]) -> BatchPlan:
-        """End by policy."""
-        ...
 
 
 class LookupMetrics:
@@ -101,18 +72,18 @@ class LookupWorker:
 
     def __init__(
         self,
-        lookups: Lookups,
-        endings: Endings,
+        queue: LookupQueue,
+        settlements: SettlementStore,
         find_usage: FindUsage,
         clock: Clock,
         metrics: LookupMetrics,
-        count: Callable[[BatchPlan], None],
+        count: Callable[[SettlementChanges], None],
         crash_points: CrashPoints,
         per_second: float,
         has_reports: bool,
     ) -> None:
-        self._lookups = lookups
-        self._endings = endings
+        self._queue = queue
+        self._settlements = settlements
         self._find_usage = find_usage
         self._clock = clock
         self._metrics = metrics
@@ -140,7 +111,7 @@ class LookupWorker:
 
         Raises StoreUnavailable or SealBroken; what was not ended is taken up again later.
         """
-        pending = await self._lookups.claim(limit)
+        pending = await self._queue.claim(limit)
         done = await asyncio.gather(*map(self._step, pending), return_exceptions=True)
         for one, outcome in zip(pending, done, strict=True):
             if isinstance(outcome, Exception) and not isinstance(outcome, _NOT_OF_ONE):
@@ -165,7 +136,7 @@ class LookupWorker:
             await self._decide(pending)
             await self._finish(pending, "decided")
         else:
-            await self._lookups.postpone(pending.hold_id, BACKOFF_FIRST)
+            await self._queue.postpone(pending.hold_id, BACKOFF_FIRST)
 
     async def _ask(self, pending: PendingLookup, generation_id: str) -> None:
         try:
@@ -183,7 +154,7 @@ class LookupWorker:
 
     async def _settle(self, pending: PendingLookup, found: Observation) -> None:
         try:
-            plans = await self._endings.settle([found])
+            committed = await self._settlements.settle([found])
         except _NOT_OF_ONE:
             raise
         except Exception as error:
@@ -191,8 +162,8 @@ class LookupWorker:
             self._note_failure(pending, error)
             await self._ask_again(pending)
             return
-        for plan in plans:
-            self._count(plan)
+        for changes in committed:
+            self._count(changes)
         await self._finish(pending, "found")
 
     async def _outlast(self, pending: PendingLookup, error: ProviderUnavailable) -> None:
@@ -200,17 +171,17 @@ class LookupWorker:
             await self._ask_again(pending)
             return
         delay = max(_backoff(pending), timedelta(seconds=error.retry_after_s or 0))
-        await self._lookups.postpone(pending.hold_id, delay, is_outage=True)
+        await self._queue.postpone(pending.hold_id, delay, is_outage=True)
 
     async def _ask_again(self, pending: PendingLookup) -> None:
         """Later; once the time to find out is over a policy decides, and then now and again."""
         if not pending.is_overdue:
-            await self._lookups.postpone(pending.hold_id, _backoff(pending))
+            await self._queue.postpone(pending.hold_id, _backoff(pending))
         elif not pending.is_decided:
             await self._decide(pending)
-            await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY, is_decided=True)
+            await self._queue.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY, is_decided=True)
         elif self._age(pending) < ASK_AFTER_DECISION_FOR:
-            await self._lookups.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY)
+            await self._queue.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY)
         else:
             await self._finish(pending, "decided")
 
@@ -222,24 +193,24 @@ class LookupWorker:
         _log.error("lookup_failed", hold_id=pending.hold_id.hex, exc_info=error)
 
     async def _decide(self, pending: PendingLookup) -> None:
-        rule = judge(pending.seen, pending.generation_id, self._has_reports and pending.has_reports)
-        verdict = verdict_of(rule)
-        decision = PolicyDecision(pending.hold_id, verdict, rule, pending.seen)
-        plan = await self._endings.decide([decision])
-        if plan.endings:
-            self._metrics.decisions.labels(rule.value, verdict.value).inc()
+        has_reports = self._has_reports and pending.has_reports
+        rule = choose_rule(pending.seen, pending.generation_id, has_reports)
+        decision = PolicyDecision(pending.hold_id, rule.verdict, rule, pending.seen)
+        changes = await self._settlements.end_by_policy([decision])
+        if changes.endings:
+            self._metrics.decisions.labels(rule.value, rule.verdict.value).inc()
             _log.warning(
                 "policy_decided",
                 hold_id=pending.hold_id.hex,
                 rule=rule.value,
-                verdict=verdict.value,
-                charge_picos=sum(booking.charge_picos for booking in plan.bookings),
+                verdict=rule.verdict.value,
+                charge_picos=sum(booking.charge_picos for booking in changes.bookings),
             )
-        self._count(plan)
+        self._count(changes)
 
     async def _finish(self, pending: PendingLookup, outcome: str) -> None:
         self._metrics.outcomes.labels(outcome).inc()
-        await self._lookups.forget(pending.hold_id, pending.generation_id)
+        await self._queue.forget(pending.hold_id, pending.generation_id)
 
 
 def _backoff(pending: PendingLookup) -> timedelta:

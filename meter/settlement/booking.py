@@ -1,7 +1,7 @@
-"""What a settled request puts in the books: a measurement, and balanced postings.
+"""Makes bookings: a settled request becomes a usage record and balanced postings.
 
-A booking ends a hold, comes late for one that ended without a charge, or corrects an earlier one;
-corrections carry differences, and what they differ from stays. Pure.
+A booking ends a hold, adds a late charge to a hold that ended without one, or corrects an earlier
+booking. A correction carries differences, and the corrected booking stays. Pure.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PROVISIONAL_REASON: Final = "usage unknown, charged by policy: "
 
 
 class BookingKind(StrEnum):
-    """What a usage record is. All but `correction` are the first of their hold."""
+    """The kinds of usage records. All but `correction` are the first record of their hold."""
 
     SETTLEMENT = "settlement"
     LATE = "late"
@@ -27,7 +27,7 @@ class BookingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the books say of a request so far: sums over its usage records."""
+    """The state of a request in the books so far: sums over its usage records."""
 
     tokens: TokenCounts
     cost_picos: int
@@ -39,8 +39,11 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One usage record with its postings. Amounts are pico-dollars; those of a correction are
-    differences and may be negative. `excess_picos` was not covered by money held."""
+    """One usage record with its postings.
+
+    Amounts are pico-dollars; those of a correction are differences and may be negative.
+    `excess_picos` is the part of the charge that no held money covered.
+    """
 
     observation: Observation
     hold: Hold
@@ -55,18 +58,18 @@ class Booking:
 
 
 def book_settlement(observation: Observation, hold: Hold, settled: Settled) -> Booking:
-    """The charge that ends a hold; what goes beyond the hold is told apart (rule R5)."""
+    """Book the charge that ends a hold; the part above the hold is an excess posting (rule R5)."""
     over_picos = max(0, settled.charge_picos - hold.amount_picos)
     return _first(observation, hold, settled, BookingKind.SETTLEMENT, over_picos)
 
 
 def book_late(observation: Observation, hold: Hold, settled: Settled) -> Booking:
-    """The charge of a request whose hold ended without one: nothing is held for it any more."""
+    """Book the charge of a request whose hold ended without one, so that all of it is excess."""
     return _first(observation, hold, settled, BookingKind.LATE, settled.charge_picos)
 
 
 def book_provisional(observation: Observation, hold: Hold, settled: Settled, rule: str) -> Booking:
-    """A charge decided by a rule of policy; the truth, should it turn up, replaces it."""
+    """Book a charge that a rule of policy decided; a later record of the provider replaces it."""
     reason = PROVISIONAL_REASON + rule
     return _first(observation, hold, settled, BookingKind.PROVISIONAL, 0, reason)
 
@@ -74,7 +77,7 @@ def book_provisional(observation: Observation, hold: Hold, settled: Settled, rul
 def book_correction(
     observation: Observation, hold: Hold, settled: Settled, recorded: Recorded
 ) -> Booking:
-    """What moves the books from what they say to what is now known."""
+    """Book the differences between the recorded amounts and those that are known now."""
     revision = recorded.last_revision + 1
     difference_picos = settled.charge_picos - recorded.charge_picos
     return Booking(

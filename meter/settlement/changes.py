@@ -1,6 +1,6 @@
-"""Plans a batch of endings: what each does to its hold, to the books and to its account.
+"""Decides a batch of endings: the change of each to its hold, to the books and to its account.
 
-Pure. The store reads the holds under their locks, asks for a plan, and writes it in the
+Pure. The store reads the holds under their locks, asks for the changes, and writes them in the
 same transaction.
 """
 
@@ -23,16 +23,23 @@ from meter.settlement.booking import (
     book_provisional,
     book_settlement,
 )
-from meter.settlement.outcome import PriceSource, Released, Settled, Unknown, UnknownReason, settle
-from meter.settlement.policy import PolicyDecision, Verdict, estimate_from_seen
+from meter.settlement.outcome import (
+    PriceSource,
+    Released,
+    Settled,
+    Unknown,
+    UnknownReason,
+    decide_outcome,
+)
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, estimate_from_seen
 from meter.usage.usage import Observation, TokenCounts
 
-# What a request cost that turns out never to have reached a provider.
+# The cost of a request that turns out never to have reached a provider.
 _NOTHING: Final = Settled(TokenCounts(0, 0), 0, 0, PriceSource.PROVIDER)
 
 
 class ConflictKind(StrEnum):
-    """Why an arrival was kept and alarmed instead of applied."""
+    """The reason for keeping an arrival and raising an alarm instead of applying it."""
 
     HOLD_NOT_FOUND = "hold_not_found"
     OTHER_AMOUNT = "other_amount"
@@ -40,10 +47,11 @@ class ConflictKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HoldOnRecord:
-    """A hold with the price it was estimated by, and what the books say of it so far.
+    """A hold with the price of its estimate, and with what the books say of it so far.
 
-    `recorded` is None while nothing was charged. `generation_id` is where to ask, once known.
-    `has_entry` is False where no log has told of the request, and its hold is unknown for that.
+    `recorded` is None while nothing was charged. `generation_id` names the provider's record to
+    ask for; None while it is not known. `has_entry` is False when the hold became unknown because
+    no log had an entry for its request.
     """
 
     hold: Hold
@@ -55,7 +63,7 @@ class HoldOnRecord:
 
 @dataclass(slots=True)
 class AccountMove:
-    """What a batch does to one account, in pico-dollars."""
+    """The changes that a batch makes to one account, in pico-dollars."""
 
     charge_picos: int = 0
     freed_picos: int = 0
@@ -64,7 +72,10 @@ class AccountMove:
 
 @dataclass(slots=True)
 class SpendingMove:
-    """What a batch does to the budgets of one key or pass, for holds placed at one instant."""
+    """The changes that a batch makes to the budgets of one key or pass, in pico-dollars.
+
+    One move is about holds that were placed at one instant, because budgets have periods.
+    """
 
     charge_picos: int = 0
     freed_picos: int = 0
@@ -72,7 +83,7 @@ class SpendingMove:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How one live hold ends."""
+    """The final state of one live hold, with the reason."""
 
     hold_id: UUID
     state: HoldState
@@ -80,10 +91,11 @@ class Ending:
 
 
 @dataclass(slots=True)
-class BatchPlan:
-    """Everything a batch changes. `duplicates` counts arrivals that change nothing.
+class SettlementChanges:
+    """Everything that a batch changes. `duplicates` counts arrivals that change nothing.
 
-    `token_uses` is what limits of tokens did not know when the holds were placed.
+    `token_uses` are the tokens that were not yet counted against limits when the holds were
+    placed.
     """
 
     bookings: list[Booking] = field(default_factory=list)
@@ -98,12 +110,12 @@ class BatchPlan:
     token_uses: list[TokenUse] = field(default_factory=list)
 
     @property
-    def changes_nothing(self) -> bool:
-        """Whether there is nothing to write."""
+    def is_empty(self) -> bool:
+        """True when there is nothing to write."""
         return not (self.bookings or self.endings or self.unknown or self.conflicts)
 
     def book(self, booking: Booking) -> None:
-        """Put a usage record and its postings in the books, and move the balance by them."""
+        """Add a usage record with its postings, and move the balance and the budgets by them."""
         self.bookings.append(booking)
         move = self.moves[booking.hold.account_id]
         move.charge_picos += booking.charge_picos
@@ -118,7 +130,7 @@ class BatchPlan:
         reason: HoldEnding,
         tokens: TokenCounts = TokenCounts(0, 0),  # noqa: B008  # frozen, so sharing it is safe
     ) -> None:
-        """End a live hold after so many tokens, and free what it set aside."""
+        """End a live hold, free the amount that it set aside, and count the tokens it used."""
         self.endings.append(Ending(hold.id, state, reason))
         self.moves[hold.account_id].freed_picos += hold.amount_picos
         for spender in hold.spenders:
@@ -128,110 +140,100 @@ class BatchPlan:
             self.token_uses.append(TokenUse(hold.counted.buckets, more, hold.placed_at))
 
 
-def plan_batch(
+def changes_from_observations(
     observations: Sequence[Observation], records: Mapping[UUID, HoldOnRecord]
-) -> BatchPlan:
-    """Decide a batch in which every hold appears at most once."""
-    plan = BatchPlan()
+) -> SettlementChanges:
+    """Decide a batch in which every hold appears at most once.
+
+    `records` are the holds of the batch that are in the books. An observation without one is a
+    conflict. Raises InvalidAmount for an amount in the provider's own record that fits no ledger.
+    """
+    changes = SettlementChanges()
     for observation in observations:
         record = records.get(observation.hold_id)
         if record is None:
-            plan.conflicts.append((observation, ConflictKind.HOLD_NOT_FOUND))
+            changes.conflicts.append((observation, ConflictKind.HOLD_NOT_FOUND))
         elif record.hold.is_live:
-            _plan_ending(plan, observation, record)
+            _end_live(changes, observation, record)
         else:
-            _plan_after_ending(plan, observation, record)
-    return plan
+            _apply_after_ending(changes, observation, record)
+    return changes
 
 
-def plan_policy(
+def changes_from_policy(
     decisions: Sequence[PolicyDecision], records: Mapping[UUID, HoldOnRecord]
-) -> BatchPlan:
-    """End by policy those of the holds that are still live; the truth may have come meanwhile."""
-    plan = BatchPlan()
+) -> SettlementChanges:
+    """End by policy those holds that are still live; the truth may have arrived meanwhile."""
+    changes = SettlementChanges()
     for decision in decisions:
         record = records.get(decision.hold_id)
         if record is None or not record.hold.is_live:
-            plan.duplicates += 1
-        elif decision.verdict is Verdict.VOID:
-            plan.end(record.hold, HoldState.EXPIRED, HoldEnding.NOT_BILLED)
+            changes.duplicates += 1
+        elif decision.verdict is PolicyVerdict.VOID:
+            changes.end(record.hold, HoldState.EXPIRED, HoldEnding.NOT_BILLED)
         else:
             estimate = estimate_from_seen(record.hold, record.price, decision.seen)
             observation = decision.observation(record.hold)
             rule = decision.rule.value
-            plan.book(book_provisional(observation, record.hold, estimate, rule))
-            plan.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL, estimate.tokens)
-    return plan
+            changes.book(book_provisional(observation, record.hold, estimate, rule))
+            changes.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL, estimate.tokens)
+    return changes
 
 
-def _plan_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord) -> None:
+def _end_live(changes: SettlementChanges, observation: Observation, record: HoldOnRecord) -> None:
     hold = record.hold
-    outcome = settle(observation, hold, record.price)
+    outcome = decide_outcome(observation, hold, record.price)
     if isinstance(outcome, Settled):
-        plan.book(book_settlement(observation, hold, outcome))
-        plan.end(hold, HoldState.SETTLED, HoldEnding.SETTLED, outcome.tokens)
-    elif isinstance(outcome, Released):
-        plan.end(hold, HoldState.RELEASED, outcome.ending)
-    elif hold.state is HoldState.OPEN or _tells_more(observation, record):
-        plan.unknown.append((observation, outcome.reason))
+        changes.book(book_settlement(observation, hold, outcome))
+        changes.end(hold, HoldState.SETTLED, HoldEnding.SETTLED, outcome.tokens)
+        return
+    if isinstance(outcome, Released):
+        changes.end(hold, HoldState.RELEASED, outcome.ending)
+        return
+    # A hold that is unknown already gains by the first log entry and by the first generation id.
+    names_generation = observation.generation_id is not None and record.generation_id is None
+    if hold.state is HoldState.OPEN or not record.has_entry or names_generation:
+        changes.unknown.append((observation, outcome.reason))
     else:
-        plan.duplicates += 1
+        changes.duplicates += 1
 
 
-def _tells_more(observation: Observation, record: HoldOnRecord) -> bool:
-    return not record.has_entry or (
-        observation.generation_id is not None and record.generation_id is None
-    )
+def _apply_after_ending(
+    changes: SettlementChanges, observation: Observation, record: HoldOnRecord
+) -> None:
+    """Apply an observation of a hold that has ended.
 
-
-def _plan_after_ending(plan: BatchPlan, observation: Observation, record: HoldOnRecord) -> None:
-    """A hold ends once. What arrives then repeats, corrects or contradicts what is recorded."""
-    outcome = settle(observation, record.hold, record.price)
+    A hold ends once. A later arrival repeats what is recorded, corrects it, contradicts it, or
+    brings the first charge.
+    """
+    recorded = record.recorded
+    outcome = decide_outcome(observation, record.hold, record.price)
     if isinstance(outcome, Unknown):
-        _plan_question(plan, observation, record, outcome)
-    elif record.recorded is None:
-        _plan_late(plan, observation, record.hold, outcome)
-    else:
-        _plan_repetition(plan, observation, record, record.recorded, outcome)
-
-
-def _plan_question(
-    plan: BatchPlan, observation: Observation, record: HoldOnRecord, unknown: Unknown
-) -> None:
-    """The hold ended without the truth; this arrival knows whom to ask for it."""
-    is_guess = record.recorded is None or record.recorded.is_provisional
-    if is_guess and observation.generation_id is not None:
-        plan.unknown.append((observation, unknown.reason))
-    else:
-        plan.duplicates += 1
-
-
-def _plan_late(
-    plan: BatchPlan, observation: Observation, hold: Hold, outcome: Settled | Released
-) -> None:
-    if isinstance(outcome, Settled):
-        plan.book(book_late(observation, hold, outcome))
-    else:
-        plan.duplicates += 1
-
-
-def _plan_repetition(
-    plan: BatchPlan,
-    observation: Observation,
-    record: HoldOnRecord,
-    recorded: Recorded,
-    outcome: Settled | Released,
-) -> None:
-    is_better = observation.source.rank > recorded.source.rank
+        # Worth a look-up only where the books have no charge or a guess, and the arrival names
+        # the generation to ask for.
+        is_guess = recorded is None or recorded.is_provisional
+        if is_guess and observation.generation_id is not None:
+            changes.unknown.append((observation, outcome.reason))
+        else:
+            changes.duplicates += 1
+        return
+    if recorded is None:
+        if isinstance(outcome, Settled):
+            changes.book(book_late(observation, record.hold, outcome))
+        else:
+            changes.duplicates += 1
+        return
     if isinstance(outcome, Released):
         if not recorded.is_provisional:
-            plan.duplicates += 1
+            changes.duplicates += 1
             return
+        # The policy charged a request that never cost anything.
         outcome = _NOTHING
+    is_better = observation.source.rank > recorded.source.rank
     says_the_same = outcome.cost_picos == recorded.cost_picos
     if says_the_same and not (recorded.is_provisional and is_better):
-        plan.duplicates += 1
+        changes.duplicates += 1
     elif is_better:
-        plan.book(book_correction(observation, record.hold, outcome, recorded))
+        changes.book(book_correction(observation, record.hold, outcome, recorded))
     else:
-        plan.conflicts.append((observation, ConflictKind.OTHER_AMOUNT))
+        changes.conflicts.append((observation, ConflictKind.OTHER_AMOUNT))

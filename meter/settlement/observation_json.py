@@ -1,4 +1,4 @@
-"""Observations as JSON, where the database keeps one until more is known."""
+"""Observations as JSON: the form in which the database keeps one until more is known."""
 
 import json
 from dataclasses import asdict, fields
@@ -11,29 +11,28 @@ from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 
 
 def observation_to_json(observation: Observation) -> str:
-    """Write an observation; decimals and instants as text."""
+    """Return an observation as JSON; decimals and instants are text."""
     return json.dumps(asdict(observation), default=str)
 
 
 def observation_from_json(text: str) -> Observation:
-    """Read what `observation_to_json` wrote, perhaps a later version that knows of more."""
-    told: dict[str, Any] = _known(Observation, json.loads(text))
-    told["hold_id"] = UUID(told["hold_id"])
-    told["started_at"] = datetime.fromisoformat(told["started_at"])
-    told["source"] = Source(told["source"])
-    told["usage"] = _usage(told["usage"])
-    return Observation(**told)
+    """Return the observation that `observation_to_json` wrote.
 
-
-def _usage(told: dict[str, Any] | None) -> ReportedUsage | None:
-    if told is None:
-        return None
-    return ReportedUsage(
-        tokens=TokenCounts(**_known(TokenCounts, told["tokens"])),
-        cost_usd=_decimal(told["cost_usd"]),
-        upstream_cost_usd=_decimal(told["upstream_cost_usd"]),
-        is_byok=told["is_byok"],
-    )
+    Members that this version does not know, because a later version wrote them, are left out.
+    """
+    members: dict[str, Any] = _known(Observation, json.loads(text))
+    members["hold_id"] = UUID(members["hold_id"])
+    members["started_at"] = datetime.fromisoformat(members["started_at"])
+    members["source"] = Source(members["source"])
+    usage = members["usage"]
+    if usage is not None:
+        members["usage"] = ReportedUsage(
+            tokens=TokenCounts(**_known(TokenCounts, usage["tokens"])),
+            cost_usd=_decimal(usage["cost_usd"]),
+            upstream_cost_usd=_decimal(usage["upstream_cost_usd"]),
+            is_byok=usage["is_byok"],
+        )
+    return Observation(**members)
 
 
 def _known(kind: type[Observation | TokenCounts], found: dict[str, Any]) -> dict[str, Any]:

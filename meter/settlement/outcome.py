@@ -1,4 +1,4 @@
-"""What an observed ending means for a hold: settle it, release it, or keep it as unknown.
+"""Decides how an observed ending ends its hold: settled, released, or kept as unknown.
 
 Pure: the same observation and hold always give the same outcome, so a batch may be tried again.
 """
@@ -23,7 +23,7 @@ GAVE_UP_WAITING: Final = frozenset({408, 504, *range(520, 528)})
 
 
 class PriceSource(StrEnum):
-    """Where the cost of a usage record comes from."""
+    """The origin of the cost in a usage record."""
 
     PROVIDER = "provider"
     CATALOGUE = "catalogue"
@@ -31,7 +31,7 @@ class PriceSource(StrEnum):
 
 
 class UnknownReason(StrEnum):
-    """Why a finished request could not be settled yet."""
+    """The reason for which a finished request cannot be settled yet."""
 
     NO_USAGE = "no_usage"
     ZERO_COST = "zero_cost"
@@ -40,7 +40,7 @@ class UnknownReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the request used, cost and owes, in pico-dollars."""
+    """The tokens, cost and charge of a request; amounts are pico-dollars."""
 
     tokens: TokenCounts
     cost_picos: int
@@ -57,7 +57,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The hold stays until the provider's own record, or a policy, says what was used."""
+    """The hold stays until the provider's own record, or a policy, gives the usage."""
 
     reason: UnknownReason
 
@@ -65,66 +65,58 @@ class Unknown:
 Outcome = Settled | Released | Unknown
 
 
-def settle(observation: Observation, hold: Hold, price: Price) -> Outcome:
+def decide_outcome(observation: Observation, hold: Hold, price: Price) -> Outcome:
     """Decide how a request that was observed to have ended ends its hold.
 
-    Raises InvalidAmount when the provider's own record names what fits no ledger; of a log's word
-    the record is asked for instead.
+    Raises InvalidAmount when the provider's own record has an amount that fits no ledger. When a
+    log has such an amount, the outcome is Unknown, so that the provider's record is looked up.
     """
     if observation.usage is not None:
         try:
-            return _settle_usage(observation, observation.usage, hold, price)
+            return _outcome_of_usage(observation, observation.usage, hold, price)
         except InvalidAmount:
             if observation.source is Source.LOOKUP:
                 raise
             return Unknown(UnknownReason.NO_USAGE)
-    if not observation.reached_provider or _has_never_reached_flag(observation):
+    flags = observation.response_flags.split(",")
+    if not observation.reached_provider or NEVER_REACHED_FLAGS.intersection(flags):
         return Released(HoldEnding.NEVER_REACHED)
-    if _was_refused_upstream(observation):
+    status = observation.provider_status
+    has_refused = (
+        status is not None and status >= FIRST_ERROR_STATUS and status not in GAVE_UP_WAITING
+    )
+    # With a generation id, the provider had begun, and may have billed in spite of the error.
+    if has_refused and not observation.generation_id:
         return Released(HoldEnding.REFUSED_UPSTREAM)
     return Unknown(UnknownReason.NO_USAGE)
 
 
-def _has_never_reached_flag(observation: Observation) -> bool:
-    return bool(NEVER_REACHED_FLAGS.intersection(observation.response_flags.split(",")))
-
-
-def _was_refused_upstream(observation: Observation) -> bool:
-    """The provider refused before any generation began."""
-    status = observation.provider_status
-    if status is None or status in GAVE_UP_WAITING:
-        return False
-    return status >= FIRST_ERROR_STATUS and not observation.generation_id
-
-
-def _settle_usage(
+def _outcome_of_usage(
     observation: Observation, usage: ReportedUsage, hold: Hold, price: Price
 ) -> Outcome:
     if usage.cost_usd is None:
         cost_picos = catalogue_cost(usage.tokens, price, hold.flat_cost_picos)
-        return _settled(usage.tokens, cost_picos, PriceSource.CATALOGUE, hold)
-    cost_picos = picos_from_decimal(usage.cost_usd)
-    if usage.is_byok and usage.upstream_cost_usd is not None:
-        # Only here are the two apart: the fee is in `cost`, the spend is upstream.
-        cost_picos += picos_from_decimal(usage.upstream_cost_usd)
-    # What the provider's own record says is believed as it is: nobody knows better.
-    is_doubtful = cost_picos == 0 and observation.source is not Source.LOOKUP
-    if is_doubtful and not _may_cost_nothing(usage, hold, price):
-        return Unknown(UnknownReason.ZERO_COST)
-    return _settled(usage.tokens, cost_picos, PriceSource.PROVIDER, hold)
+        price_source = PriceSource.CATALOGUE
+    else:
+        cost_picos = picos_from_decimal(usage.cost_usd)
+        if usage.is_byok and usage.upstream_cost_usd is not None:
+            # With an own key the amounts are apart: the fee is in `cost`, the spend is upstream.
+            cost_picos += picos_from_decimal(usage.upstream_cost_usd)
+        price_source = PriceSource.PROVIDER
+        # The provider's own record is final: no better source exists.
+        is_doubtful = cost_picos == 0 and observation.source is not Source.LOOKUP
+        if is_doubtful and not _may_cost_nothing(usage, hold, price):
+            return Unknown(UnknownReason.ZERO_COST)
+    charge_picos = add_markup(cost_picos, hold.markup_bps)
+    if charge_picos > MAX_PICOS:
+        raise InvalidAmount("the charge does not fit a ledger entry")
+    return Settled(usage.tokens, cost_picos, charge_picos, price_source)
 
 
 def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
-    """Rule R8: a cost of zero is believed only with a reason."""
+    """Return True when a cost of zero has a reason (rule R8); it is looked up otherwise."""
     if price.is_free or usage.is_byok:
         return True
     # Providers bill no prompt whose reply came out empty; an embedding has no reply to be empty.
     is_embedding = hold.endpoint == "embeddings"
     return (usage.tokens.prompt if is_embedding else usage.tokens.completion) == 0
-
-
-def _settled(tokens: TokenCounts, cost_picos: int, source: PriceSource, hold: Hold) -> Settled:
-    charge_picos = add_markup(cost_picos, hold.markup_bps)
-    if charge_picos > MAX_PICOS:
-        raise InvalidAmount("the charge does not fit a ledger entry")
-    return Settled(tokens, cost_picos, charge_picos, source)

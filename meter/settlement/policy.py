@@ -1,6 +1,6 @@
-"""What is charged for a request of which neither a log nor the provider says what it used (R4).
+"""The policy for requests whose usage neither a log nor the provider tells (rule R4).
 
-Only requests that may have been billed come here: those that never reached a provider are
+It decides only requests that may have been billed: those that never reached a provider are
 released when they end. Pure.
 """
 
@@ -21,43 +21,52 @@ from meter.usage.usage import Observation, Source, TokenCounts
 LEAST_BYTES_PER_EVENT: Final = 64
 
 
-class Verdict(StrEnum):
-    """What a policy decides."""
+class PolicyVerdict(StrEnum):
+    """The two decisions of the policy: charge an estimate, or end the hold without a charge."""
 
     CHARGE = "charge"
     VOID = "void"
 
 
 class Rule(StrEnum):
-    """Why a policy decides as it does."""
+    """The rule that led to a decision."""
 
     NO_RECORD = "no_record"
     NO_GENERATION_ID = "no_generation_id"
     NO_ENTRY = "no_entry"
     NOT_REPORTED = "not_reported"
 
+    @property
+    def verdict(self) -> PolicyVerdict:
+        """The decision under this rule.
+
+        A request that may have been billed is charged. Only NOT_REPORTED ends without a charge,
+        because there the provider's own reports show that nothing was billed.
+        """
+        return PolicyVerdict.VOID if self is Rule.NOT_REPORTED else PolicyVerdict.CHARGE
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
     """The ending of one hold by policy, with the rule that led to it.
 
-    `seen` is what the access log saw of the request; None when there was no entry at all.
+    `seen` is the observation in the access log; None when the log had no entry.
     """
 
     hold_id: UUID
-    verdict: Verdict
+    verdict: PolicyVerdict
     rule: Rule
     seen: Observation | None
 
     def observation(self, hold: Hold) -> Observation:
-        """What is known of the request, as the policy's own word on it."""
+        """Return an observation of the request whose source is the policy."""
         if self.seen is not None:
             return replace(self.seen, source=Source.POLICY, usage=None)
         return unseen(hold.id, hold.placed_at, Source.POLICY)
 
 
 def unseen(hold_id: UUID, placed_at: datetime, source: Source) -> Observation:
-    """The observation of a request that no access log told of."""
+    """Return the observation of a request that no access log has an entry for."""
     return Observation(
         hold_id=hold_id,
         started_at=placed_at,
@@ -74,11 +83,11 @@ def unseen(hold_id: UUID, placed_at: datetime, source: Source) -> Observation:
     )
 
 
-def judge(seen: Observation | None, generation_id: str | None, has_reports: bool) -> Rule:
-    """Which rule applies, the time to find out being over.
+def choose_rule(seen: Observation | None, generation_id: str | None, has_reports: bool) -> Rule:
+    """Return the rule that applies once the time for look-ups is over.
 
-    A generation id proves that the provider began. Without one, and with reports of every billed
-    generation coming in, silence means that nothing was billed.
+    A generation id proves that the provider began. Without one, and while the provider reports
+    every generation that it bills, a missing report means that nothing was billed.
     """
     if generation_id is not None:
         return Rule.NO_RECORD
@@ -87,14 +96,15 @@ def judge(seen: Observation | None, generation_id: str | None, has_reports: bool
     return Rule.NO_ENTRY if seen is None else Rule.NO_GENERATION_ID
 
 
-def verdict_of(rule: Rule) -> Verdict:
-    """What may have been billed is charged; the one exception has the provider's word."""
-    return Verdict.VOID if rule is Rule.NOT_REPORTED else Verdict.CHARGE
-
-
 def estimate_from_seen(hold: Hold, price: Price, seen: Observation | None) -> Settled:
-    """The hold less the tokens that a stream, by its bytes, cannot have had; never above it."""
-    tokens = _tokens_seen(hold, seen)
+    """Return an estimated charge, never above the hold.
+
+    A stream of few bytes cannot have carried all tokens that the hold allows: the price of those
+    it cannot have carried is taken off. Other replies are charged the whole hold.
+    """
+    tokens = hold.max_tokens
+    if seen is not None and seen.is_streaming:
+        tokens = min(tokens, seen.response_bytes // LEAST_BYTES_PER_EVENT)
     unseen_picos = (hold.max_tokens - tokens) * price.completion_picos
     most_picos = max(0, hold.amount_picos - add_markup(unseen_picos, hold.markup_bps))
     cost_picos = most_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
@@ -104,9 +114,3 @@ def estimate_from_seen(hold: Hold, price: Price, seen: Observation | None) -> Se
         charge_picos=add_markup(cost_picos, hold.markup_bps),
         price_source=PriceSource.ESTIMATE,
     )
-
-
-def _tokens_seen(hold: Hold, seen: Observation | None) -> int:
-    if seen is None or not seen.is_streaming:
-        return hold.max_tokens
-    return min(hold.max_tokens, seen.response_bytes // LEAST_BYTES_PER_EVENT)

@@ -1,4 +1,4 @@
-"""Settlements that an administrator may want to look at."""
+"""Settlements for an administrator to review: policy decisions and conflicts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyDecision:
-    """A request that a policy ended, because nothing told what it used.
+class PastPolicyDecision:
+    """A request that a policy ended, because its usage never became known.
 
-    `charged_picos` was charged then, 0 where the hold was let go; `charge_picos` is what the
-    request comes to now, with all that turned up later. `rule` is that of
-    `meter.settlement.policy`; None where nothing was to be charged.
+    `charged_picos` was charged by the decision, 0 where it ended the hold without a charge.
+    `charge_picos` is the charge now, later corrections included. `rule` is a rule of
+    `meter.settlement.policy`; None where nothing was charged.
     """
 
     hold_id: UUID
@@ -32,9 +32,10 @@ class PolicyDecision:
 
 @dataclass(frozen=True, slots=True)
 class SettlementConflict:
-    """An arrival that contradicted the books; nothing was done but to keep it.
+    """An arrival that contradicted the books; it was kept and changed nothing.
 
-    `arrived` is the observation as it came; `account_id` is None for a hold that nobody knows.
+    `arrived` is the observation as JSON. `account_id` and `cost_picos`, the recorded cost, are
+    None for a hold that has no usage record.
     """
 
     id: int

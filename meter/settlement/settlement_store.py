@@ -17,7 +17,12 @@ from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queri
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
 from meter.settlement.booking import Booking, BookingKind, Recorded
-from meter.settlement.changes import BatchPlan, HoldOnRecord, plan_batch, plan_policy
+from meter.settlement.changes import (
+    HoldOnRecord,
+    SettlementChanges,
+    changes_from_observations,
+    changes_from_policy,
+)
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_to_json
 from meter.settlement.policy import PolicyDecision
@@ -36,11 +41,11 @@ _INSERT_SETTLEMENT_CONFLICTS: Final = _QUERIES["insert_settlement_conflicts"]
 _MOVE_MONEY: Final = _QUERIES["move_money"]
 _END_HOLDS: Final = _QUERIES["end_holds"]
 
-Records = Mapping[UUID, HoldOnRecord]
+HoldRecords = Mapping[UUID, HoldOnRecord]
 
 
-class PostgresSettlements:
-    """Where observed endings, and those decided by policy, become charges."""
+class PostgresSettlementStore:
+    """Implements `meter.settlement.port.SettlementStore` in Postgres."""
 
     def __init__(
         self,
@@ -52,53 +57,61 @@ class PostgresSettlements:
         self._terms = terms
         self._crash_points = crash_points
 
-    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
-        """Settle observations, each exactly once whatever arrives twice; returns what was done.
+    async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:
+        """Settle observations, each exactly once however often it arrives; return the changes.
 
-        Raises StoreUnavailable when Postgres is away: nothing of the batch that failed was
-        applied, and the whole may be tried again.
+        Raises StoreUnavailable when Postgres is away. The whole call may be tried again.
         """
         return [
             await self._apply(
                 [observation.hold_id for observation in batch],
-                partial(plan_batch, batch),
+                partial(changes_from_observations, batch),
             )
-            for batch in _distinct_batches(observations)
+            for batch in distinct_batches(observations)
         ]
 
-    async def decide(self, decisions: Sequence[PolicyDecision]) -> BatchPlan:
-        """End holds by policy where they are still live; each hold at most once in a batch."""
+    async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> SettlementChanges:
+        """End holds by policy where they are still live; each hold at most once in a batch.
+
+        Raises StoreUnavailable as `settle` does.
+        """
         return await self._apply(
             [decision.hold_id for decision in decisions],
-            partial(plan_policy, decisions),
+            partial(changes_from_policy, decisions),
         )
 
     async def _apply(
-        self, hold_ids: list[UUID], to_plan: Callable[[Records], BatchPlan]
-    ) -> BatchPlan:
+        self, hold_ids: list[UUID], decide: Callable[[HoldRecords], SettlementChanges]
+    ) -> SettlementChanges:
         async with acquire(self._pool) as connection:
             async with connection.transaction():
-                plan = to_plan(await _load(connection, hold_ids))
-                await _write(connection, plan, self._terms)
+                changes = decide(await _load(connection, hold_ids))
+                await _write(connection, changes, self._terms)
                 self._crash_points.reach("meter.before_commit")
             self._crash_points.reach("meter.after_commit")
-        return plan
+        return changes
 
 
-async def _load(connection: PostgresConnection, hold_ids: list[UUID]) -> Records:
+async def _load(connection: PostgresConnection, hold_ids: list[UUID]) -> HoldRecords:
+    """Lock the holds and return their records; a hold that is not in the books has none."""
     rows = await connection.fetch(_LOAD_HOLDS, hold_ids)
     records = {row["id"]: _to_record(row, None) for row in rows}
     missing = [hold_id for hold_id in hold_ids if hold_id not in records]
     if missing:
-        # They ended before, perhaps a moment ago and in another meter: look where they went.
+        # They ended before, perhaps a moment ago and in another meter. Ended holds are immutable
+        # and their rows cannot be locked by the service role, so advisory locks keep two meters
+        # from deciding about the same one at the same time.
         await connection.execute(_LOCK_ENDED_HOLDS, missing)
         ended = await connection.fetch(_LOAD_ENDED_HOLDS, missing)
         records |= {row["id"]: _to_record(row, _to_recorded(row)) for row in ended}
     return records
 
 
-def _distinct_batches(observations: Sequence[Observation]) -> list[list[Observation]]:
-    """Split so that no batch names a hold twice: the second must see what the first did."""
+def distinct_batches(observations: Sequence[Observation]) -> list[list[Observation]]:
+    """Split observations so that no batch names a hold twice, and keep the order of each hold.
+
+    The second observation of a hold must see what the first one did.
+    """
     batches: list[dict[UUID, Observation]] = []
     for observation in observations:
         for batch in batches:
@@ -110,43 +123,66 @@ def _distinct_batches(observations: Sequence[Observation]) -> list[list[Observat
     return [list(batch.values()) for batch in batches]
 
 
-async def _write(connection: PostgresConnection, plan: BatchPlan, terms: LookupTerms) -> None:
-    if plan.changes_nothing:
+async def _write(
+    connection: PostgresConnection, changes: SettlementChanges, terms: LookupTerms
+) -> None:
+    if changes.is_empty:
         return
-    if plan.bookings:
-        await connection.execute(_INSERT_USAGE_RECORDS, *_usage_columns(plan.bookings))
-    await _end_holds(connection, plan)
-    if plan.unknown:
-        delays = (terms.first_delay, terms.patience)
-        await connection.execute(_MARK_HOLDS_UNKNOWN, *_unknown_columns(plan), *delays)
-    if plan.conflicts:
-        await connection.execute(_INSERT_SETTLEMENT_CONFLICTS, *_conflict_columns(plan))
-    if plan.moves:
-        await connection.execute(_MOVE_MONEY, *_move_columns(plan), *_spending_columns(plan))
+    if changes.bookings:
+        rows = [_usage_row(booking) for booking in changes.bookings]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(_INSERT_USAGE_RECORDS, *columns)
+    if changes.endings:
+        ended = await connection.fetchval(
+            _END_HOLDS,
+            [ending.hold_id for ending in changes.endings],
+            [ending.state.value for ending in changes.endings],
+            [ending.reason.value for ending in changes.endings],
+        )
+        if ended != len(changes.endings):
+            raise BrokenInvariant("a hold ended while it was locked")
+    if changes.unknown:
+        seen = [observation for observation, _ in changes.unknown]
+        await connection.execute(
+            _MARK_HOLDS_UNKNOWN,
+            [observation.hold_id for observation in seen],
+            [reason.value for _, reason in changes.unknown],
+            [observation.generation_id for observation in seen],
+            [observation.status_code for observation in seen],
+            [observation.response_flags for observation in seen],
+            [observation_to_json(observation) for observation in seen],
+            terms.first_delay,
+            terms.patience,
+        )
+    if changes.conflicts:
+        await connection.execute(
+            _INSERT_SETTLEMENT_CONFLICTS,
+            [observation.hold_id for observation, _ in changes.conflicts],
+            [kind.value for _, kind in changes.conflicts],
+            [observation_to_json(observation) for observation, _ in changes.conflicts],
+        )
+    if changes.moves:
+        moves, spent = changes.moves.values(), changes.spending.values()
+        await connection.execute(
+            _MOVE_MONEY,
+            list(changes.moves),
+            [move.charge_picos for move in moves],
+            [move.freed_picos for move in moves],
+            [move.excess_picos for move in moves],
+            [spender for spender, _ in changes.spending],
+            [placed_at for _, placed_at in changes.spending],
+            [move.charge_picos for move in spent],
+            [move.freed_picos for move in spent],
+        )
+    # The ledger's head is locked last: everybody who posts needs it, so nobody may hold it while
+    # waiting for an account.
     await write_postings(
-        connection, [posting for booking in plan.bookings for posting in booking.postings]
+        connection, [posting for booking in changes.bookings for posting in booking.postings]
     )
-
-
-async def _end_holds(connection: PostgresConnection, plan: BatchPlan) -> None:
-    if not plan.endings:
-        return
-    ended = await connection.fetchval(
-        _END_HOLDS,
-        [ending.hold_id for ending in plan.endings],
-        [ending.state.value for ending in plan.endings],
-        [ending.reason.value for ending in plan.endings],
-    )
-    if ended != len(plan.endings):
-        raise BrokenInvariant("a hold ended while it was locked")
-
-
-def _usage_columns(bookings: Sequence[Booking]) -> tuple[list[object], ...]:
-    rows = [_usage_row(booking) for booking in bookings]
-    return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 def _usage_row(booking: Booking) -> tuple[object, ...]:
+    """Return the columns of `insert_usage_records`, in the order of its parameters."""
     seen, hold = booking.observation, booking.hold
     return (
         hold.id,
@@ -179,47 +215,7 @@ def _usage_row(booking: Booking) -> tuple[object, ...]:
     )
 
 
-def _move_columns(plan: BatchPlan) -> tuple[list[object], ...]:
-    moves = plan.moves.values()
-    return (
-        list(plan.moves),
-        [move.charge_picos for move in moves],
-        [move.freed_picos for move in moves],
-        [move.excess_picos for move in moves],
-    )
-
-
-def _spending_columns(plan: BatchPlan) -> tuple[list[object], ...]:
-    moves = plan.spending.values()
-    return (
-        [subject for subject, _ in plan.spending],
-        [placed_at for _, placed_at in plan.spending],
-        [move.charge_picos for move in moves],
-        [move.freed_picos for move in moves],
-    )
-
-
-def _unknown_columns(plan: BatchPlan) -> tuple[list[object], ...]:
-    seen = [observation for observation, _ in plan.unknown]
-    return (
-        [observation.hold_id for observation in seen],
-        [reason.value for _, reason in plan.unknown],
-        [observation.generation_id for observation in seen],
-        [observation.status_code for observation in seen],
-        [observation.response_flags for observation in seen],
-        [observation_to_json(observation) for observation in seen],
-    )
-
-
-def _conflict_columns(plan: BatchPlan) -> tuple[list[object], ...]:
-    return (
-        [observation.hold_id for observation, _ in plan.conflicts],
-        [kind.value for _, kind in plan.conflicts],
-        [observation_to_json(observation) for observation, _ in plan.conflicts],
-    )
-
-
-_HOLD_FIELDS = [
+_HOLD_FIELDS: Final = [
     "id",
     "placed_at",
     "account_id",

@@ -21,7 +21,7 @@ from meter.ingest.log_file.lines import read_line
 from meter.ingest.stream.wire import observations_from_message
 from meter.pricing.prices import Price
 from meter.protos import access_log_pb2 as log_pb
-from meter.settlement.outcome import Outcome, settle
+from meter.settlement.outcome import Outcome, decide_outcome
 from meter.usage.usage import Observation, Source
 from tests.e2e.envoy.envoy_harness import Gateway, allow
 
@@ -116,7 +116,7 @@ class Splitter:
         streamed, filed = await self._observations(numbers)
         for number in numbers:
             assert replace(filed[number], source=Source.STREAM) == streamed[number]
-        return [settle(streamed[number], _hold(number), PRICE) for number in numbers]
+        return [decide_outcome(streamed[number], _hold(number), PRICE) for number in numbers]
 
     async def _observations(
         self, numbers: range

@@ -12,8 +12,8 @@ from meter.holds.hold import Hold, HoldState
 from meter.money import DECIMAL_PLACES
 from meter.pricing.prices import Demand, Estimate, Model, Price, catalogue_cost, estimate
 from meter.settlement.booking import book_settlement
-from meter.settlement.changes import HoldOnRecord, plan_batch
-from meter.settlement.outcome import PriceSource, Released, Settled, Unknown, settle
+from meter.settlement.changes import HoldOnRecord, changes_from_observations
+from meter.settlement.outcome import PriceSource, Released, Settled, Unknown, decide_outcome
 from meter.usage.usage import Observation, ReportedUsage, TokenCounts
 from tests.books import observed
 
@@ -114,7 +114,7 @@ def test_no_reply_within_its_limits_costs_more_than_its_estimate(
     ending = observed(HOLD_ID, usage=ReportedUsage(used, cost_usd=None))
     bounded = hold(held(bound, limit), markup_bps)
     bounded = replace(bounded, flat_cost_picos=bound.flat_cost_picos)
-    charged = settle(ending, bounded, price)
+    charged = decide_outcome(ending, bounded, price)
     assert isinstance(charged, Settled)
     assert charged.cost_picos == cost
     assert book_settlement(ending, bounded, charged).excess_picos == 0
@@ -138,7 +138,7 @@ def test_a_settlement_charges_exactly_cost_and_markup_and_balances(
     assume(cost_picos > 0)
     cost = Decimal(cost_picos).scaleb(-DECIMAL_PLACES)
     ending = observed(HOLD_ID, usage=ReportedUsage(used, cost_usd=cost))
-    outcome = settle(ending, hold(held_picos, markup_bps), price)
+    outcome = decide_outcome(ending, hold(held_picos, markup_bps), price)
     assert isinstance(outcome, Settled)
     assert outcome.price_source is PriceSource.PROVIDER
     assert outcome.cost_picos == cost_picos
@@ -166,7 +166,7 @@ def test_a_plan_moves_exactly_what_it_ends(kinds: list[str]) -> None:
         if kind != "lost":
             live = replace(hold(9_000, 0), id=hold_id)
             records[hold_id] = HoldOnRecord(live, price, None)
-    plan = plan_batch(endings, records)
+    plan = changes_from_observations(endings, records)
     states = [ending.state for ending in plan.endings]
     released = states.count(HoldState.RELEASED)
     assert states.count(HoldState.SETTLED) == len(plan.bookings)
@@ -194,6 +194,6 @@ def test_without_usage_nothing_is_ever_charged(price: Price, used: TokenCounts) 
             provider_status=status,
             generation_id=generation,
         )
-        outcome = settle(ending, hold(1_000, 0), price)
+        outcome = decide_outcome(ending, hold(1_000, 0), price)
         never_billed = not reached or (status == 500 and generation is None)
         assert isinstance(outcome, Released if never_billed else Unknown)

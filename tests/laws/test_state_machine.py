@@ -11,8 +11,9 @@ from meter.holds.hold import Hold
 from meter.ledger.postings import Template
 from meter.money import BPS_PER_WHOLE, add_markup
 from meter.settlement.booking import Booking, BookingKind, book_settlement
-from meter.settlement.changes import BatchPlan
-from meter.settlement.outcome import Settled
+from meter.settlement.changes import HoldOnRecord, SettlementChanges
+from meter.settlement.changes import _apply_after_ending as apply_after_ending
+from meter.settlement.outcome import Settled, decide_outcome
 from meter.usage.usage import Observation, Source
 from tests.laws.state_machine.tables import Rules
 from tests.laws.state_machine.world import World
@@ -90,9 +91,13 @@ def clamped(observation: Observation, hold: Hold, settled: Settled) -> Booking:
     )
 
 
-def forgotten(plan: BatchPlan, *_: object) -> None:
-    """What comes after a release is taken for a repetition."""
-    plan.duplicates += 1
+def forgotten(changes: SettlementChanges, observation: Observation, record: HoldOnRecord) -> None:
+    """Take a charge that comes after a release for a repetition."""
+    outcome = decide_outcome(observation, record.hold, record.price)
+    if record.recorded is None and isinstance(outcome, Settled):
+        changes.duplicates += 1
+    else:
+        apply_after_ending(changes, observation, record)
 
 
 def test_a_checker_notices_that_excess_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +106,7 @@ def test_a_checker_notices_that_excess_is_forgotten(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_checker_notices_that_late_charges_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter.settlement.changes, "_plan_late", forgotten)
+    monkeypatch.setattr(meter.settlement.changes, "_apply_after_ending", forgotten)
     assert is_red()
 
 

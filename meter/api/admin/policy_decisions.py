@@ -10,7 +10,7 @@ from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromBooks
 from meter.money import format_usd
-from meter.settlement.review import PolicyDecision as Decided
+from meter.settlement.review import PastPolicyDecision as Decided
 
 router = APIRouter(
     prefix="/api/v1/admin/policy-decisions", tags=["Ledger"], dependencies=AdministratorsOnly

@@ -20,7 +20,7 @@ _LEAVE_LOG_POSITION: Final = _QUERIES["leave_log_position"]
 LEASE_S: Final = 5.0
 
 
-class PostgresLogPositions:
+class LogPositionStore:
     """Where readers of access-log files stand. Raises StoreUnavailable during an outage."""
 
     def __init__(self, pool: PostgresPool, lease_s: float = LEASE_S) -> None:

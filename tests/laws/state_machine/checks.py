@@ -10,7 +10,7 @@ from uuid import UUID
 
 from meter.ledger.postings import LedgerAccount, Posting, Template
 from meter.settlement.booking import BookingKind
-from meter.settlement.policy import PolicyDecision, Verdict
+from meter.settlement.policy import PolicyDecision, PolicyVerdict
 from meter.usage.usage import Observation, Source
 from tests.laws.state_machine.memory import MemoryBooks
 from tests.laws.state_machine.tables import EndedHold
@@ -112,7 +112,7 @@ class Checker:
         else:
             has_ended = False
         if isinstance(arrived, PolicyDecision):
-            if not has_ended and arrived.verdict is Verdict.CHARGE:
+            if not has_ended and arrived.verdict is PolicyVerdict.CHARGE:
                 first = self._books.records[arrived.hold_id][0]
                 assert first.charge_picos <= first.hold.amount_picos, "a guess beyond its hold"
                 belief.rank, belief.cost_picos = POLICY, first.cost_picos

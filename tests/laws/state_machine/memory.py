@@ -8,33 +8,42 @@ from uuid import UUID
 from meter.errors import BrokenInvariant
 from meter.holds.hold import HoldEnding, HoldState
 from meter.settlement.booking import Booking, BookingKind, Recorded
-from meter.settlement.changes import BatchPlan, HoldOnRecord, plan_batch, plan_policy
+from meter.settlement.changes import (
+    HoldOnRecord,
+    SettlementChanges,
+    changes_from_observations,
+    changes_from_policy,
+)
 from meter.settlement.policy import PolicyDecision
-from meter.settlement.settlement_store import _distinct_batches
+from meter.settlement.settlement_store import distinct_batches
 from meter.usage.usage import Observation, TokenCounts
 from tests.laws.state_machine.placing import PATIENCE, HoldTables
 from tests.laws.state_machine.tables import Lookup
 
 
 class MemoryBooks(HoldTables):
-    """What `PostgresHolds`, `PostgresSettlements`, `LedgerStore` and the sweep do together."""
+    """What `PostgresHolds`, `PostgresSettlementStore`, `LedgerStore` and the sweep do together."""
 
     def settle(self, observations: Sequence[Observation]) -> None:
-        """As `PostgresSettlements.settle` does."""
-        for batch in _distinct_batches(observations):
+        """As `PostgresSettlementStore.settle` does."""
+        for batch in distinct_batches(observations):
             hold_ids = [observation.hold_id for observation in batch]
-            self._transact(partial(self._apply, batch, hold_ids, partial(plan_batch, batch)))
+            self._transact(
+                partial(self._apply, batch, hold_ids, partial(changes_from_observations, batch))
+            )
 
-    def decide(self, decisions: Sequence[PolicyDecision]) -> None:
-        """As `PostgresSettlements.decide` does."""
+    def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> None:
+        """As `PostgresSettlementStore.end_by_policy` does."""
         hold_ids = [decision.hold_id for decision in decisions]
-        self._transact(partial(self._apply, decisions, hold_ids, partial(plan_policy, decisions)))
+        self._transact(
+            partial(self._apply, decisions, hold_ids, partial(changes_from_policy, decisions))
+        )
 
     def _apply(
         self,
         arrived: Sequence[Observation | PolicyDecision],
         hold_ids: list[UUID],
-        to_plan: Callable[[Mapping[UUID, HoldOnRecord]], BatchPlan],
+        to_plan: Callable[[Mapping[UUID, HoldOnRecord]], SettlementChanges],
     ) -> None:
         records = {one: found for one in hold_ids if (found := self._load(one)) is not None}
         self._write(to_plan(records))
@@ -53,7 +62,7 @@ class MemoryBooks(HoldTables):
             return HoldOnRecord(replace(ended.hold, state=HoldState.OPEN), self._price, None)
         return HoldOnRecord(ended.hold, self._price, recorded(self.records.get(hold_id, ())))
 
-    def _write(self, plan: BatchPlan) -> None:
+    def _write(self, plan: SettlementChanges) -> None:
         for booking in plan.bookings:
             self._record(booking)
         self._end_holds(plan.endings)

@@ -20,7 +20,7 @@ from meter.holds.hold import (
     Refusal,
 )
 from meter.money import MAX_PICOS
-from meter.settlement.changes import BatchPlan, Ending
+from meter.settlement.changes import Ending, SettlementChanges
 from tests.laws.state_machine.funds import AccountTables
 from tests.laws.state_machine.tables import Account, EndedHold, LiveHold, Lookup
 
@@ -89,7 +89,7 @@ class HoldTables(AccountTables):
 
     def _release(self, hold_ids: Sequence[UUID], reason: HoldEnding) -> int:
         live = [self.holds[one].hold for one in hold_ids if one in self.holds]
-        plan = BatchPlan()
+        plan = SettlementChanges()
         for hold in live:
             plan.end(hold, HoldState.RELEASED, reason)
         self._end_holds(plan.endings)

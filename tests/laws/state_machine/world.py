@@ -16,7 +16,7 @@ from meter.errors import Conflict
 from meter.holds.hold import HoldEnding, HoldPlaced, HoldRequest, HoldState
 from meter.ledger.postings import credit
 from meter.pricing.prices import Estimate, Price
-from meter.settlement.policy import PolicyDecision, judge, verdict_of
+from meter.settlement.policy import PolicyDecision, choose_rule
 from meter.usage.usage import Observation, Source
 from tests.laws.state_machine.checks import Checker
 from tests.laws.state_machine.memory import MemoryBooks
@@ -224,9 +224,9 @@ class World:
 
     def _decide(self, hold_id: UUID) -> None:
         lookup = self.books.lookups[hold_id]
-        rule = judge(lookup.seen, lookup.generation_id, self.has_reports)
-        decision = PolicyDecision(hold_id, verdict_of(rule), rule, lookup.seen)
-        self.books.decide([decision])
+        rule = choose_rule(lookup.seen, lookup.generation_id, self.has_reports)
+        decision = PolicyDecision(hold_id, rule.verdict, rule, lookup.seen)
+        self.books.end_by_policy([decision])
 
     def _take_back(self) -> None:
         if not self._orphans:

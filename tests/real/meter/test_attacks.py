@@ -21,7 +21,7 @@ from meter.lookups.pending import ReportedGeneration
 from meter.postgres import pool as postgres
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool, queries
 from meter.settlement.look_up_terms import LookupTerms
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, Source
 from tests.books import USD, Books, observed, without_protection
 from tests.real.meter.lookups.test_lookups import AT_ONCE, NO_PATIENCE, Desk, Provider
@@ -56,7 +56,7 @@ async def test_a_month_is_made_that_has_rows_already(books: Books, owner: Owner)
         await owner.execute(f"DROP TABLE {parent}_{month}")
     payer = await books.payer("alice", USD)
     first = await books.held(payer, USD // 2)
-    await PostgresSettlements(books.pool).settle([observed(first, "0.5")])
+    await PostgresSettlementStore(books.pool).settle([observed(first, "0.5")])
     await tend(books)
     for parent in PARENTS:
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}_default") == 0
@@ -67,7 +67,9 @@ async def test_a_month_is_made_that_has_rows_already(books: Books, owner: Owner)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await books.pool.fetch(f"SELECT * FROM entries_{month}")
     again = await books.held(payer, USD // 2)
-    await PostgresSettlements(books.pool).settle([observed(one, "0.5") for one in (first, again)])
+    await PostgresSettlementStore(books.pool).settle(
+        [observed(one, "0.5") for one in (first, again)]
+    )
     assert await books.funds("alice") == (0, 0, 0)
     verification = await books.verified()
     assert verification.is_ok, verification.failures
@@ -78,7 +80,7 @@ async def test_a_month_stays_while_one_of_its_holds_is_live(books: Books, owner:
     at = await an_old_month(owner)
     hold_id = await books.held(await books.payer("alice", USD), USD, placed_at=at)
     await tend(books, 2)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.5")])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.5")])
     assert (await books.verified()).is_ok
     await tend(books, 2)
     assert await books.pool.fetchval("SELECT count(*) FROM usage_records") == 0
@@ -168,7 +170,7 @@ async def test_what_the_provider_refuses_for_good_is_decided_in_the_end(books: B
 @pytest.mark.parametrize("cost", ["1E+30", "9000000"])
 async def test_a_cost_that_fits_no_ledger_has_the_record_asked_for(books: Books, cost: str) -> None:
     hold_id = await books.held(await books.payer("alice", USD), USD, markup_bps=5_000)
-    batcher = Batcher(PostgresSettlements(books.pool), IngestMetrics(CollectorRegistry()))
+    batcher = Batcher(PostgresSettlementStore(books.pool), IngestMetrics(CollectorRegistry()))
     batcher.start()
     await batcher.put(observed(hold_id, cost))
     await batcher.drain()
@@ -192,7 +194,7 @@ async def test_a_meter_that_is_stopped_in_a_transaction_lets_the_others_settle(
             await connection.execute(_LOCK_LEDGER)
             while await books.state(hold_id) == "open":
                 with contextlib.suppress(StoreUnavailable):
-                    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.5")])
+                    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.5")])
             await connection.execute(_LOCK_LEDGER)
 
     with pytest.raises(StoreUnavailable):
@@ -223,7 +225,7 @@ async def test_an_edit_of_a_month_that_is_kept_shows_after_a_drop(
     at = await an_old_month(owner)
     payer = await books.payer("alice", 9 * USD)
     old, young = await books.held(payer, USD, placed_at=at), await books.held(payer, USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     await settlements.settle([observed(old, "0.5")])
     await settlements.settle([observed(young, "0.5")])
     await settlements.settle([observed(old, "0.6", source=Source.LOOKUP)])

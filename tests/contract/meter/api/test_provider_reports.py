@@ -37,6 +37,7 @@ from meter.identity.signing_key_store import SigningKeys
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.passes import OwnIssuer
 from meter.lookups.pending import ReportedGeneration
+from meter.lookups.queue import LookupQueue
 from meter.postgres.pool import PostgresPool
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.openrouter.key_usage import fetch_key_usage
@@ -57,7 +58,7 @@ ARRIVES_WITHIN_S = 10.0
 
 
 @dataclass
-class NotedGenerations:
+class NotedGenerations(LookupQueue):
     """The books' side: `holds` are live, everything else is ignored."""
 
     holds: set[UUID] = field(default_factory=set)

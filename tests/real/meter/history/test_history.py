@@ -16,8 +16,8 @@ from meter.ledger.verification_store import check_books, snapshot
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool
 from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
-from meter.settlement.policy import PolicyDecision, Rule, Verdict
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import USD, Books, observed
 from tests.meter_api import ADMIN, MeterApi
@@ -61,7 +61,7 @@ def history(books: Books, usage: int | None = None, ledger: int | None = None) -
 async def lived(books: Books) -> None:
     """Settlements, excess, corrections and policy in each of some months; a live hold now."""
     payer = await books.payer("ada", 100 * USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     for months_ago in (7, 6, 5, 4, 3, 2, 1, 0):
         held = [
             await books.held(payer, USD, markup_bps=2_000, placed_at=within(months_ago))
@@ -69,10 +69,10 @@ async def lived(books: Books) -> None:
         ]
         await settlements.settle([observed(held[0], "0.20"), observed(held[1], "1.50")])
         await settlements.settle([observed(held[0], "0.10", source=Source.LOOKUP)])
-        await settlements.decide(
+        await settlements.end_by_policy(
             [
-                PolicyDecision(held[2], Verdict.CHARGE, Rule.NO_RECORD, None),
-                PolicyDecision(held[3], Verdict.VOID, Rule.NOT_REPORTED, None),
+                PolicyDecision(held[2], PolicyVerdict.CHARGE, Rule.NO_RECORD, None),
+                PolicyDecision(held[3], PolicyVerdict.VOID, Rule.NOT_REPORTED, None),
             ]
         )
     await books.held(payer, USD)
@@ -114,7 +114,7 @@ async def test_life_goes_on_after_a_drop(books: Books) -> None:
     await history(books, usage=2, ledger=2).tend()
     payer = await books.payer("bob", USD)
     hold_id = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.20")])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.20")])
     assert (await books.verified()).is_ok
     assert await history(books, usage=2, ledger=2).tend() == []
 
@@ -222,13 +222,17 @@ async def _work(database: Database, payer_id: str) -> None:
     pool = await open_pool(database.service_dsn, 4, WORKING_SESSION)
     books = await Books.open(pool)
     payer = await books.payer(payer_id, 100 * USD)
-    settlements = PostgresSettlements(pool)
+    settlements = PostgresSettlementStore(pool)
     for _ in range(8):
         held = [await books.held(payer, USD) for _ in range(5)]
         await settlements.settle([observed(held[0], "0.20"), observed(held[1], usage=None)])
         await settlements.settle([observed(held[1], "0.20", source=Source.LOOKUP)])
-        await settlements.decide([PolicyDecision(held[2], Verdict.CHARGE, Rule.NO_RECORD, None)])
-        await settlements.decide([PolicyDecision(held[3], Verdict.VOID, Rule.NO_RECORD, None)])
+        await settlements.end_by_policy(
+            [PolicyDecision(held[2], PolicyVerdict.CHARGE, Rule.NO_RECORD, None)]
+        )
+        await settlements.end_by_policy(
+            [PolicyDecision(held[3], PolicyVerdict.VOID, Rule.NO_RECORD, None)]
+        )
         await books.holds.release([held[4]])
     await books.holds.close()
     await pool.close()
@@ -249,11 +253,11 @@ async def test_what_arrives_again_scans_nothing(
 ) -> None:
     payer = await books.payer("ada", 100 * USD)
     hold_id = await books.held(payer, USD, placed_at=within(9))
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.20")])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.20")])
     before = await _reads(owner)
     pool = await open_pool(database.service_dsn, 1, WORKING_SESSION)
     for cost, source in (("0.20", Source.FILE), ("0.30", Source.LOOKUP), ("0.30", Source.LOOKUP)):
-        await PostgresSettlements(pool).settle([observed(hold_id, cost, source=source)])
+        await PostgresSettlementStore(pool).settle([observed(hold_id, cost, source=source)])
     await pool.close()
     after = await _reads(owner)
     # By key in each month, and never the whole of one.

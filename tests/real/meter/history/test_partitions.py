@@ -8,7 +8,7 @@ import pytest
 
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import PROTECTED, USD, Books, observed, refused_by_database, without_protection
 from tests.servers import Database
@@ -32,7 +32,7 @@ async def partitions(owner: Owner, parent: str) -> list[str]:
 async def spend(books: Books, owner: Owner, months: tuple[date, ...]) -> list[uuid.UUID]:
     """One settled, corrected hold, one released and one late in each month; 0.55 USD of each."""
     payer = await books.payer("alice", 50 * USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     settled = []
     for month in months:
         await owner.execute("SELECT make_month($1)", month)
@@ -52,7 +52,7 @@ async def test_the_months_to_come_have_partitions(books: Books, owner: Owner) ->
     for parent in HISTORY:
         assert len(await partitions(owner, parent)) == 7
     payer = await books.payer("alice", USD)
-    await PostgresSettlements(books.pool).settle([observed(await books.held(payer, USD))])
+    await PostgresSettlementStore(books.pool).settle([observed(await books.held(payer, USD))])
     for parent in HISTORY:
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}") > 0
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}_default") == 0
@@ -62,7 +62,7 @@ async def test_no_month_is_refused_for_want_of_a_partition(books: Books, owner: 
     payer = await books.payer("alice", USD)
     at = datetime(2021, 1, 1, tzinfo=UTC)
     hold_id = await books.held(payer, USD, placed_at=at)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "0.5")])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.5")])
     assert await owner.fetchval("SELECT count(*) FROM usage_records_default") == 1
     assert (await books.verified()).is_ok
 
@@ -136,7 +136,9 @@ async def test_books_agree_after_months_are_dropped(books: Books, owner: Owner) 
     assert await books.funds("alice") == funds
     assert await owner.fetchval("SELECT count(*) FROM usage_records") == 0
     # What comes for a hold that nobody remembers is kept, and charged to nobody.
-    await PostgresSettlements(books.pool).settle([observed(holds[0], "0.9", source=Source.LOOKUP)])
+    await PostgresSettlementStore(books.pool).settle(
+        [observed(holds[0], "0.9", source=Source.LOOKUP)]
+    )
     assert await books.conflicts() == ["hold_not_found"]
     assert await books.funds("alice") == funds
 
@@ -157,7 +159,7 @@ async def test_what_was_given_back_in_a_dropped_month_excuses_no_overdraft(
     """Nor does it count against an excess that came later."""
     await owner.execute("SELECT make_month($1)", OLD)
     payer = await books.payer("alice", USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     first = await books.held(payer, USD, placed_at=datetime(2026, 3, 7, tzinfo=UTC))
     await settlements.settle([observed(first, "1")])
     await settlements.settle([observed(first, "0.4", source=Source.LOOKUP)])
@@ -172,7 +174,7 @@ async def test_what_was_given_back_in_a_dropped_month_excuses_no_overdraft(
 
 async def test_this_month_and_the_one_before_stay(books: Books, owner: Owner) -> None:
     payer = await books.payer("alice", USD)
-    await PostgresSettlements(books.pool).settle([observed(await books.held(payer, USD))])
+    await PostgresSettlementStore(books.pool).settle([observed(await books.held(payer, USD))])
     last = await owner.fetchval(
         "SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month')::date"
     )

@@ -13,15 +13,15 @@ from prometheus_client import CollectorRegistry
 from meter.clock import ManualClock
 from meter.errors import ProviderUnavailable
 from meter.holds.hold import HoldPlaced
-from meter.holds.sweep_store import PostgresSweeping
+from meter.holds.sweep_store import SweepStore
 from meter.ingest.metrics import IngestMetrics
 from meter.ledger.verification_store import VerificationStore
 from meter.lookups.pending import ReportedGeneration
-from meter.lookups.queue import PostgresLookups
+from meter.lookups.queue import LookupQueue
 from meter.lookups.worker import LookupMetrics, LookupWorker
 from meter.process.crash_points import NoCrashPoints
 from meter.settlement.look_up_terms import LookupTerms
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, TokenCounts
 from tests.books import USD, Books, Payer, observed
 
@@ -64,9 +64,9 @@ class Desk:
     ) -> None:
         self.books = books
         self.clock = ManualClock(datetime.now(UTC))
-        self.lookups = PostgresLookups(books.pool, terms)
-        self.settlements = PostgresSettlements(books.pool, terms)
-        self.sweeping = PostgresSweeping(books.pool, terms.patience, NO_CRASH)
+        self.lookups = LookupQueue(books.pool, terms)
+        self.settlements = PostgresSettlementStore(books.pool, terms)
+        self.sweeping = SweepStore(books.pool, terms.patience, NO_CRASH)
         self.registry = CollectorRegistry()
         self.worker = LookupWorker(
             self.lookups,

@@ -16,7 +16,7 @@ from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import Posting, credit
 from meter.postgres.migrate import migrate
 from meter.postgres.pool import KEYED_SESSION, open_pool
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import LIFETIME, MODEL, USD, Books, observed
 from tests.servers import drop_named
@@ -181,9 +181,9 @@ async def test_an_upgrade_keeps_every_amount_and_ending(upgraded: Books) -> None
 
 
 async def test_an_upgraded_hold_is_settled_corrected_and_late(upgraded: Books) -> None:
-    settlements = PostgresSettlements(upgraded.pool)
+    settlements = PostgresSettlementStore(upgraded.pool)
     repeated = [observed(SETTLED, "0.30"), observed(OVER, "1.50")]
-    assert all(plan.changes_nothing for plan in await settlements.settle(repeated))
+    assert all(plan.is_empty for plan in await settlements.settle(repeated))
     await settlements.settle(
         [
             observed(SETTLED, "0.40", source=Source.LOOKUP),

@@ -9,8 +9,8 @@ from meter.errors import Conflict, ProviderUnavailable
 from meter.reconciliation.drift import ProviderTotal, Report
 from meter.reconciliation.reconciler import Reconciler, Reconciliation
 from meter.reconciliation.reconciliation_store import ReconciliationStore
-from meter.settlement.policy import PolicyDecision, Rule, Verdict
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import USD, Books, observed, without_protection
 from tests.servers import Database
@@ -60,14 +60,14 @@ class Desk:
 async def lived(books: Books) -> None:
     """Some of everything: settled, excess, corrected, by policy, released, late, live."""
     payer = await books.payer("ada", 20 * USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     held = [await books.held(payer, USD, markup_bps=2_000) for _ in range(7)]
     await settlements.settle([observed(held[0], "0.10"), observed(held[1], "1.50")])
     await settlements.settle([observed(held[0], "0.20", source=Source.LOOKUP)])
-    await settlements.decide(
+    await settlements.end_by_policy(
         [
-            PolicyDecision(held[2], Verdict.CHARGE, Rule.NO_RECORD, None),
-            PolicyDecision(held[3], Verdict.VOID, Rule.NOT_REPORTED, None),
+            PolicyDecision(held[2], PolicyVerdict.CHARGE, Rule.NO_RECORD, None),
+            PolicyDecision(held[3], PolicyVerdict.VOID, Rule.NOT_REPORTED, None),
         ]
     )
     await books.holds.release([held[4]])
@@ -140,7 +140,7 @@ async def test_opposite_differences_do_not_hide_each_other(
 
 async def test_the_providers_total_explains_the_ledger(books: Books) -> None:
     payer = await books.payer("ada", 20 * USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     # The key has a history of 100 USD, and one request is under way.
     desk = Desk(books, 100 * USD)
     first = await books.held(payer, USD)
@@ -229,7 +229,7 @@ async def test_a_hold_that_nobody_sweeps_is_a_failure(books: Books) -> None:
 async def test_unknown_holds_that_nothing_will_end_are_stuck(books: Books) -> None:
     payer = await books.payer("ada", 20 * USD)
     for hold_id in [await books.held(payer, USD) for _ in range(2)]:
-        await PostgresSettlements(books.pool).settle([observed(hold_id, usage=None)])
+        await PostgresSettlementStore(books.pool).settle([observed(hold_id, usage=None)])
     await books.pool.execute(
         "DELETE FROM lookups WHERE hold_id = (SELECT hold_id FROM lookups LIMIT 1)"
     )

@@ -8,8 +8,8 @@ import pytest
 from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
-from meter.settlement.policy import PolicyDecision, Rule, Verdict
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import USD, Books, Payer, observed
 
@@ -18,14 +18,14 @@ WORKERS = 8
 ROUNDS = 12
 
 
-def decision(hold_id: uuid.UUID, verdict: Verdict = Verdict.CHARGE) -> PolicyDecision:
+def decision(hold_id: uuid.UUID, verdict: PolicyVerdict = PolicyVerdict.CHARGE) -> PolicyDecision:
     """What a policy decides of a request that no log told of."""
-    rule = Rule.NO_ENTRY if verdict is Verdict.CHARGE else Rule.NOT_REPORTED
+    rule = Rule.NO_ENTRY if verdict is PolicyVerdict.CHARGE else Rule.NOT_REPORTED
     return PolicyDecision(hold_id, verdict, rule, None)
 
 
 async def settle(books: Books, hold_id: uuid.UUID, cost: str, source: Source) -> None:
-    await PostgresSettlements(books.pool).settle([observed(hold_id, cost, source=source)])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, cost, source=source)])
 
 
 async def is_blocked(books: Books, payer: Payer) -> bool:
@@ -104,7 +104,7 @@ async def test_the_truth_replaces_what_a_policy_charged(
 ) -> None:
     payer = await books.payer("alice", 5 * USD)
     hold_id = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).decide([decision(hold_id)])
+    await PostgresSettlementStore(books.pool).end_by_policy([decision(hold_id)])
     assert await books.state(hold_id) == "settled"
     assert await books.records(hold_id) == [(0, "provisional", "policy", USD, 0)]
     assert (await books.verified()).totals.provisional_records == 1
@@ -124,8 +124,8 @@ async def test_the_truth_replaces_what_a_policy_charged(
 async def test_a_provisional_charge_is_given_back_when_nothing_was_billed(books: Books) -> None:
     payer = await books.payer("alice", 5 * USD)
     hold_id = await books.held(payer, USD)
-    settlements = PostgresSettlements(books.pool)
-    await settlements.decide([decision(hold_id)])
+    settlements = PostgresSettlementStore(books.pool)
+    await settlements.end_by_policy([decision(hold_id)])
     never = observed(hold_id, usage=None, reached_provider=False, source=Source.FILE)
     for _ in range(2):
         await settlements.settle([never])
@@ -134,15 +134,17 @@ async def test_a_provisional_charge_is_given_back_when_nothing_was_billed(books:
     assert (await books.verified()).is_ok
 
 
-async def test_a_policy_changes_nothing_that_ended_before(books: Books) -> None:
+async def test_a_policy_is_empty_that_ended_before(books: Books) -> None:
     payer = await books.payer("alice", 5 * USD)
     settled, released = await books.held(payer, USD), await books.held(payer, USD)
     await settle(books, settled, "0.20", Source.STREAM)
     await books.holds.release([released])
-    settlements = PostgresSettlements(books.pool)
-    for verdict in Verdict:
-        plan = await settlements.decide([decision(one, verdict) for one in (settled, released)])
-        assert plan.changes_nothing
+    settlements = PostgresSettlementStore(books.pool)
+    for verdict in PolicyVerdict:
+        plan = await settlements.end_by_policy(
+            [decision(one, verdict) for one in (settled, released)]
+        )
+        assert plan.is_empty
     assert await books.funds("alice") == (5 * USD - 20 * CENT, 0, 0)
 
 
@@ -152,8 +154,8 @@ async def late(books: Books, payer: Payer, ending: str) -> uuid.UUID:
     if ending == "released":
         await books.holds.release([hold_id])
     else:
-        void = decision(hold_id, Verdict.VOID)
-        await PostgresSettlements(books.pool).decide([void])
+        void = decision(hold_id, PolicyVerdict.VOID)
+        await PostgresSettlementStore(books.pool).end_by_policy([void])
     assert await books.state(hold_id) == ending
     return hold_id
 
@@ -208,8 +210,8 @@ async def test_who_knows_whom_to_ask_is_heard_after_a_guess(books: Books) -> Non
     """Void or provisional were guesses; a generation id that comes later gets them looked up."""
     payer = await books.payer("alice", 5 * USD)
     void, charged = await late(books, payer, "expired"), await books.held(payer, USD)
-    settlements = PostgresSettlements(books.pool)
-    await settlements.decide([decision(charged)])
+    settlements = PostgresSettlementStore(books.pool)
+    await settlements.end_by_policy([decision(charged)])
     settled = await books.held(payer, USD)
     await settle(books, settled, "0.1", Source.STREAM)
     for hold_id in (void, charged, settled):
@@ -223,7 +225,7 @@ async def test_two_meters_correct_and_post_late_once(books: Books) -> None:
     payer = await books.payer("alice", 50 * USD)
     settled = [await books.held(payer, USD) for _ in range(5)]
     ended = [await late(books, payer, "released") for _ in range(5)]
-    meters = [PostgresSettlements(books.pool) for _ in range(4)]
+    meters = [PostgresSettlementStore(books.pool) for _ in range(4)]
     await meters[0].settle([observed(hold_id, "0.20") for hold_id in settled])
     truth = [observed(one, "0.25", source=Source.LOOKUP) for one in (*settled, *ended)]
     await asyncio.gather(
@@ -240,14 +242,14 @@ async def test_credits_settlements_and_releases_never_wait_in_a_circle(books: Bo
     ledger = LedgerStore(books.pool)
 
     async def work(worker: int) -> None:
-        settlements = PostgresSettlements(books.pool)
+        settlements = PostgresSettlementStore(books.pool)
         for turn in range(ROUNDS):
             order = payers[worker % 3 :] + payers[: worker % 3]
             holds = [await books.held(payer, USD) for payer in order]
             released = await books.held(order[0], USD)
             await books.holds.release([released])
             await settlements.settle([observed(hold_id, "0.10") for hold_id in holds[:2]])
-            await settlements.decide([decision(holds[2])])
+            await settlements.end_by_policy([decision(holds[2])])
             again = [*reversed(holds), released]
             await settlements.settle([observed(one, "0.11", source=Source.LOOKUP) for one in again])
             for payer in order:

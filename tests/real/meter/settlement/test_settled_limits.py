@@ -13,8 +13,8 @@ from meter.clock import SystemClock
 from meter.holds.hold import CountedTokens, HoldPlaced
 from meter.limits.redis_windows import RedisLimitWindows, connect
 from meter.process.background import background
-from meter.settlement.settlement_store import PostgresSettlements
-from meter.settlement.token_counting import CountingSettlements, TokenCounter
+from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.settlement.token_counting import CountingSettlementStore, TokenCounter
 from tests.books import USD, Books, Payer, observed
 from tests.windows import tokens
 
@@ -41,7 +41,7 @@ async def test_what_requests_used_counts_once_in_the_limits(books: Books, redis_
     )
     windows = RedisLimitWindows(connect(redis_url, TIMEOUT_S), clock, TIMEOUT_S)
     counter = TokenCounter(windows, CollectorRegistry())
-    settlements = CountingSettlements(PostgresSettlements(books.pool), counter)
+    settlements = CountingSettlementStore(PostgresSettlementStore(books.pool), counter)
     payer = await books.payer("alice", USD)
     settled, failed = await held(books, payer, limiter), await held(books, payer, limiter)
     ending = observed(settled, "0.001")

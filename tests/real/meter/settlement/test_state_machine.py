@@ -11,15 +11,15 @@ import pytest
 
 from meter.errors import Conflict
 from meter.holds.hold import HoldAnswer, HoldEnding, HoldRequest, HoldState
-from meter.holds.sweep_store import PostgresSweeping
+from meter.holds.sweep_store import SweepStore
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import Posting
 from meter.lookups.pending import ReportedGeneration
-from meter.lookups.queue import PostgresLookups
+from meter.lookups.queue import LookupQueue
 from meter.process.crash_points import NoCrashPoints
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.policy import PolicyDecision
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Observation
 from tests.books import MODEL, Books, Payer
 from tests.laws.state_machine.memory import MemoryBooks
@@ -36,10 +36,10 @@ class OnPostgres:
     def __init__(self, books: Books, payers: dict[str, Payer]) -> None:
         self._books = books
         self._payers = payers
-        self._settlements = PostgresSettlements(books.pool)
+        self._settlements = PostgresSettlementStore(books.pool)
         self._ledger = LedgerStore(books.pool)
-        self._lookups = PostgresLookups(books.pool, LookupTerms())
-        self._sweeping = PostgresSweeping(books.pool, timedelta(minutes=15), NoCrashPoints())
+        self._lookups = LookupQueue(books.pool, LookupTerms())
+        self._sweeping = SweepStore(books.pool, timedelta(minutes=15), NoCrashPoints())
 
     async def place(self, request: HoldRequest, expected: HoldAnswer) -> None:
         ours = replace(
@@ -61,8 +61,8 @@ class OnPostgres:
     async def settle(self, observations: Sequence[Observation]) -> None:
         await self._settlements.settle(observations)
 
-    async def decide(self, decisions: Sequence[PolicyDecision]) -> None:
-        await self._settlements.decide(decisions)
+    async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> None:
+        await self._settlements.end_by_policy(decisions)
 
     async def note(self, report: ReportedGeneration) -> None:
         await self._lookups.note([report])
@@ -117,9 +117,9 @@ class Noting(MemoryBooks):
         super().settle(observations)
         self.script.append(lambda real: real.settle(observations))
 
-    def decide(self, decisions: Sequence[PolicyDecision]) -> None:
-        super().decide(decisions)
-        self.script.append(lambda real: real.decide(decisions))
+    def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> None:
+        super().end_by_policy(decisions)
+        self.script.append(lambda real: real.end_by_policy(decisions))
 
     def note(self, hold_id: UUID, generation_id: str, cost_picos: int) -> None:
         super().note(hold_id, generation_id, cost_picos)

@@ -11,15 +11,16 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from prometheus_client import CollectorRegistry
 
-from meter.errors import BrokenInvariant, StoreUnavailable
+from meter.errors import BrokenInvariant
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.stream.wire import observations_from_message
 from meter.ingest.usage_text import usage_from_json
 from meter.protos import access_log_pb2 as pb
-from meter.settlement.changes import BatchPlan
+from meter.settlement.changes import SettlementChanges
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
+from tests.settlements import FakeSettlementStore
 
 HOLD = UUID("4fc90000000000000000000000000001")
 
@@ -223,26 +224,7 @@ def test_a_cost_that_is_none_is_absent(cost: str) -> None:
     assert usage.cost_usd is None
 
 
-class Ledgerless:
-    """Settlements that fail as told and remember what got through."""
-
-    def __init__(self, outages: int = 0, poison: UUID | None = None) -> None:
-        self.outages = outages
-        self.poison = poison
-        self.settled: list[UUID] = []
-
-    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
-        if self.outages:
-            self.outages -= 1
-            raise StoreUnavailable("away")
-        ids = [observation.hold_id for observation in observations]
-        if self.poison in ids:
-            raise ValueError("poison")
-        self.settled += ids
-        return [BatchPlan()]
-
-
-async def settled_through(settlements: Ledgerless, endings: list[Observation]) -> Batcher:
+async def settled_through(settlements: FakeSettlementStore, endings: list[Observation]) -> Batcher:
     batcher = Batcher(settlements, IngestMetrics(CollectorRegistry()))
     batcher.start()
     for ending in endings:
@@ -253,7 +235,7 @@ async def settled_through(settlements: Ledgerless, endings: list[Observation]) -
 
 async def test_an_outage_delays_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meter.ingest.batcher.RETRY_FIRST_S", 0.001)
-    settlements = Ledgerless(outages=3)
+    settlements = FakeSettlementStore(outages=3)
     endings = [observed(uuid4()) for _ in range(5)]
     await settled_through(settlements, endings)
     assert settlements.settled == [ending.hold_id for ending in endings]
@@ -261,14 +243,14 @@ async def test_an_outage_delays_and_loses_nothing(monkeypatch: pytest.MonkeyPatc
 
 async def test_one_bad_entry_does_not_hold_up_the_others() -> None:
     endings = [observed(uuid4()) for _ in range(9)]
-    settlements = Ledgerless(poison=endings[4].hold_id)
+    settlements = FakeSettlementStore(poison=endings[4].hold_id)
     await settled_through(settlements, endings)
     assert settlements.settled == [each.hold_id for each in endings if each is not endings[4]]
 
 
 async def test_a_broken_invariant_is_not_settled_around() -> None:
-    class Broken(Ledgerless):
-        async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
+    class Broken(FakeSettlementStore):
+        async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:
             raise BrokenInvariant("the books contradict themselves")
 
     batcher = Batcher(Broken(), IngestMetrics(CollectorRegistry()))
@@ -280,7 +262,7 @@ async def test_a_broken_invariant_is_not_settled_around() -> None:
 
 async def test_a_full_queue_makes_the_reader_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meter.ingest.batcher.QUEUE_LIMIT", 2)
-    batcher = Batcher(Ledgerless(), IngestMetrics(CollectorRegistry()))
+    batcher = Batcher(FakeSettlementStore(), IngestMetrics(CollectorRegistry()))
     await batcher.put(observed(uuid4()))
     await batcher.put(observed(uuid4()))
     with pytest.raises(TimeoutError):

@@ -8,19 +8,22 @@ from prometheus_client import CollectorRegistry
 
 from meter.errors import StoreUnavailable
 from meter.limits.limits import TokenUse
+from meter.limits.redis_windows import RedisLimitWindows
 from meter.process.background import background
-from meter.settlement.changes import BatchPlan
+from meter.settlement.changes import SettlementChanges
 from meter.settlement.policy import PolicyDecision
-from meter.settlement.token_counting import QUEUE_LIMIT, CountingSettlements, TokenCounter
+from meter.settlement.token_counting import QUEUE_LIMIT, CountingSettlementStore, TokenCounter
 from meter.usage.usage import Observation
+from tests.settlements import FakeSettlementStore
 
 USE = TokenUse(("account:a",), 5)
 
 
-class Windows:
+class Windows(RedisLimitWindows):
     """Keeps what it is told; `is_away` raises, and `gate` makes it slow."""
 
     def __init__(self) -> None:
+        # Nothing of Redis: the one method that is called is replaced.
         self.told: list[TokenUse] = []
         self.is_away = False
         self.gate = asyncio.Event()
@@ -34,16 +37,16 @@ class Windows:
         self.told += uses
 
 
-class Settlements:
+class Settlements(FakeSettlementStore):
     """Every batch uses the same."""
 
-    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
+    async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:
         """Two plans."""
-        return [BatchPlan(token_uses=[USE]), BatchPlan(token_uses=[USE])]
+        return [SettlementChanges(token_uses=[USE]), SettlementChanges(token_uses=[USE])]
 
-    async def decide(self, decisions: Sequence[PolicyDecision]) -> BatchPlan:
+    async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> SettlementChanges:
         """One plan."""
-        return BatchPlan(token_uses=[USE])
+        return SettlementChanges(token_uses=[USE])
 
 
 @pytest.fixture
@@ -79,9 +82,9 @@ async def turns() -> None:
 async def test_what_was_committed_is_told(
     counter: TokenCounter, windows: Windows, registry: CollectorRegistry
 ) -> None:
-    settlements = CountingSettlements(Settlements(), counter)
+    settlements = CountingSettlementStore(Settlements(), counter)
     assert len(await settlements.settle([])) == 2
-    await settlements.decide([])
+    await settlements.end_by_policy([])
     await turns()
     assert windows.told == [USE] * 3
     assert outcomes(registry) == (3, 0)

@@ -6,7 +6,7 @@ import asyncpg
 
 from meter.ledger.verification_store import _INVARIANTS, check_books
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from tests.books import (
     MODEL,
     USD,
@@ -74,7 +74,7 @@ async def test_live_holds_are_counted_and_listed(api: MeterApi, books: Books) ->
     }
     payer = await books.payer("ada", 5 * USD)
     placed = [await books.held(payer, USD // 10) for _ in range(5)]
-    await PostgresSettlements(books.pool).settle([observed(placed[0], usage=None)])
+    await PostgresSettlementStore(books.pool).settle([observed(placed[0], usage=None)])
     summary = (await api.operator.get(f"{ADMIN}/holds/summary")).json()
     assert (summary["open"], summary["unknown"]) == (4, 1)
     assert summary["oldest_open_seconds"] >= 0
@@ -124,7 +124,7 @@ async def test_a_new_price_is_shown_and_an_old_model_is_not(books: Books) -> Non
 
 async def test_the_ledger_is_verified(api: MeterApi, books: Books) -> None:
     payer = await books.payer("ada", 5 * USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     for cost in ("0.10", "0.20", "1.50", "0.001"):
         hold_id = await books.held(payer, USD, markup_bps=2_000)
         await settlements.settle([observed(hold_id, cost)])
@@ -224,7 +224,7 @@ async def test_each_broken_invariant_turns_the_check_red(books: Books, database:
     """Every one of them, each by a change of its own that is taken back after it was noticed."""
     payer = await books.payer("ada", 5 * USD)
     settled = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).settle([observed(settled, "0.10")])
+    await PostgresSettlementStore(books.pool).settle([observed(settled, "0.10")])
     await books.held(payer, USD)
     assert (await books.verified()).is_ok
     assert {invariant for invariant, _ in _BREAKS.values()} == set(_INVARIANTS)

@@ -101,11 +101,11 @@ async def test_what_is_held_cannot_be_taken_away(api: MeterApi, books: Books) ->
 
 
 async def test_credit_ends_an_overdraft_as_far_as_it_goes(api: MeterApi, books: Books) -> None:
-    from meter.settlement.settlement_store import PostgresSettlements
+    from meter.settlement.settlement_store import PostgresSettlementStore
 
     payer = await books.payer("ada", USD)
     hold_id = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "3.00")])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "3.00")])
     funds = await api.credits("ada")
     assert (funds["balance"], funds["overdrawn"]) == ("-2.00", "2.00")
     assert (await api.credit("ada", "-0.01", "k0")).status_code == 409

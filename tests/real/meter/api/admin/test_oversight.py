@@ -1,7 +1,7 @@
 """What administrators look after through the meter API: policy, conflicts, look-ups, drift."""
 
-from meter.settlement.policy import PolicyDecision, Rule, Verdict
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import USD, Books, observed, without_protection
 from tests.meter_api import ADMIN, MeterApi, every_page
@@ -15,10 +15,10 @@ async def test_policy_decisions_are_listed_with_what_became_of_them(
     assert await every_page(api.operator, path) == []
     payer = await books.payer("ada", 20 * USD)
     held = [await books.held(payer, USD) for _ in range(6)]
-    settlements = PostgresSettlements(books.pool)
-    await settlements.decide(
-        [PolicyDecision(one, Verdict.CHARGE, Rule.NO_RECORD, None) for one in held[:3]]
-        + [PolicyDecision(one, Verdict.VOID, Rule.NOT_REPORTED, None) for one in held[3:5]]
+    settlements = PostgresSettlementStore(books.pool)
+    await settlements.end_by_policy(
+        [PolicyDecision(one, PolicyVerdict.CHARGE, Rule.NO_RECORD, None) for one in held[:3]]
+        + [PolicyDecision(one, PolicyVerdict.VOID, Rule.NOT_REPORTED, None) for one in held[3:5]]
     )
     await settlements.settle([observed(held[0], "0.25"), observed(held[3], "0.10")])
     await settlements.settle([observed(held[5], "0.10")])
@@ -52,7 +52,7 @@ async def test_conflicts_are_listed_beside_what_is_recorded(api: MeterApi, books
     assert await every_page(api.operator, path) == []
     payer = await books.payer("ada", 20 * USD)
     hold_id = await books.held(payer, USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     for cost, source in (("0.20", Source.STREAM), ("0.30", Source.FILE), ("0.40", Source.FILE)):
         await settlements.settle([observed(hold_id, cost, source=source)])
     stranger = observed(books.request(payer, 1).hold_id, "0.01")
@@ -78,7 +78,7 @@ async def test_lookups_are_counted(api: MeterApi, books: Books) -> None:
     assert (await api.operator.get(path)).json() == nothing
     payer = await books.payer("ada", 20 * USD)
     held = [await books.held(payer, USD) for _ in range(4)]
-    await PostgresSettlements(books.pool).settle(
+    await PostgresSettlementStore(books.pool).settle(
         [
             observed(held[0], usage=None),
             observed(held[1], usage=None, generation_id=None),
@@ -106,7 +106,7 @@ async def test_a_user_below_zero_is_shown_as_blocked(api: MeterApi, books: Books
     user = (await api.operator.get(f"{ADMIN}/users/ada")).json()
     assert (user["is_blocked"], user["overdrawn"]) == (False, "0.00")
     hold_id = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, "3")])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, "3")])
     for path in ("users/ada", "users/ada/credits"):
         shown = (await api.operator.get(f"{ADMIN}/{path}")).json()
         assert (shown["is_blocked"], shown["overdrawn"]) == (True, "2.00")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meter.identity.keys.key_text import parse
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from tests.books import MODEL, USD, Books, Payer, observed
 from tests.meter_api import ADMIN, MeterApi, every_page
 
@@ -263,7 +263,7 @@ async def test_keys_are_found_by_status_and_tag(api: MeterApi, keys: str) -> Non
 async def test_spending_counts_from_what_the_books_say(api: MeterApi, books: Books) -> None:
     payer: Payer = await books.payer("ada", 5 * USD)
     settled = await books.held(payer, USD)
-    await PostgresSettlements(books.pool).settle([observed(settled, "0.25")])
+    await PostgresSettlementStore(books.pool).settle([observed(settled, "0.25")])
     await books.held(payer, USD)
     path = f"{ADMIN}/users/ada/api-keys/{payer.credential_id}"
     budgets = {"day": "3", "month": "9"}

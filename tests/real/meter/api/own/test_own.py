@@ -5,7 +5,7 @@ import uuid
 from datetime import UTC, datetime
 
 from meter.identity.keys.key_text import mint
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from tests.books import MODEL, USD, Books, Payer, observed
 from tests.meter_api import ADMIN, OPERATOR_TOKEN, MeterApi, every_page
 
@@ -16,7 +16,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 async def spend(books: Books, payer: Payer, cost: str, at: datetime = AT) -> uuid.UUID:
     """Let a request of this payer be settled; a fifth is added to its cost."""
     hold_id = await books.held(payer, USD, markup_bps=2_000, placed_at=at)
-    await PostgresSettlements(books.pool).settle([observed(hold_id, cost, started_at=at)])
+    await PostgresSettlementStore(books.pool).settle([observed(hold_id, cost, started_at=at)])
     return hold_id
 
 

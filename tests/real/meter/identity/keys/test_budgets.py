@@ -8,7 +8,7 @@ import pytest
 
 from meter.holds.hold import HoldAnswer, HoldPlaced, HoldRefused, Refusal
 from meter.holds.hold_store import PostgresHolds
-from meter.settlement.settlement_store import PostgresSettlements
+from meter.settlement.settlement_store import PostgresSettlementStore
 from tests.books import LIFETIME, USD, Books, Payer, observed
 
 PERIODS = ("day", "week", "month", "total")
@@ -94,7 +94,7 @@ async def test_what_ends_a_hold_moves_its_budgets(books: Books) -> None:
     await allot(books, payer.credential_id, day=10, total=10)
     settled, released, _ = [await books.held(payer, 3 * USD) for _ in range(3)]
     assert await spending(books, payer.credential_id) == {"day": (0, 9), "total": (0, 9)}
-    await PostgresSettlements(books.pool).settle([observed(settled, "2")])
+    await PostgresSettlementStore(books.pool).settle([observed(settled, "2")])
     await books.holds.release([released])
     assert await spending(books, payer.credential_id) == {"day": (2, 3), "total": (2, 3)}
     assert isinstance(await books.holds.place(books.request(payer, 5 * USD)), HoldPlaced)
@@ -104,7 +104,7 @@ async def test_what_ends_a_hold_moves_its_budgets(books: Books) -> None:
 async def test_a_budget_given_later_counts_what_was_spent_before(books: Books) -> None:
     payer = await books.payer("alice", 100 * USD)
     spent, live = [await books.held(payer, 3 * USD) for _ in range(2)]
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
     await settlements.settle([observed(spent, "3")])
     await allot(books, payer.credential_id, day=4, week=20)
     assert await spending(books, payer.credential_id) == {"day": (3, 3), "week": (3, 3)}
@@ -118,7 +118,7 @@ async def test_a_budget_given_later_counts_what_was_spent_before(books: Books) -
 
 async def test_a_budget_given_while_holds_come_and_go_counts_each_once(books: Books) -> None:
     payer = await books.payer("alice", 1_000 * USD)
-    settlements = PostgresSettlements(books.pool)
+    settlements = PostgresSettlementStore(books.pool)
 
     async def come_and_go() -> None:
         hold = await books.held(payer, 2 * USD)
@@ -143,7 +143,7 @@ async def test_a_hold_counts_in_the_period_in_which_it_was_placed(books: Books) 
     )
     old = await books.held(payer, 5 * USD, placed_at=yesterday)
     await books.pool.execute("DELETE FROM spending WHERE starts_on = current_date")
-    await PostgresSettlements(books.pool).settle([observed(old, "4")])
+    await PostgresSettlementStore(books.pool).settle([observed(old, "4")])
     rows = await books.pool.fetch("SELECT spent_picos, held_picos FROM spending")
     assert [tuple(row) for row in rows] == [(4 * USD, 0)]
     assert isinstance(await books.holds.place(books.request(payer, 5 * USD)), HoldPlaced)
@@ -207,7 +207,7 @@ async def test_no_more_run_at_once_than_may(
     reasons = {a.reason for a in answers if isinstance(a, HoldRefused)}
     assert reasons == {Refusal.TOO_MANY_CONCURRENT}
     await books.holds.release(held[:1])
-    await PostgresSettlements(books.pool).settle([observed(held[1], "1")])
+    await PostgresSettlementStore(books.pool).settle([observed(held[1], "1")])
     answers = await asyncio.gather(*(asked() for _ in range(9)))
     assert placed(answers) == 2
     await other.close()

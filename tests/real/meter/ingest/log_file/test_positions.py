@@ -12,7 +12,7 @@ from meter.clock import SystemClock
 from meter.ingest.log_file.log_file import AccessLogFile
 from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position import LogPosition
-from meter.ingest.log_file.position_store import PostgresLogPositions
+from meter.ingest.log_file.position_store import LogPositionStore
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.crash_points import NoCrashPoints
 from tests.file_log import Settled
@@ -35,11 +35,11 @@ async def pool(database: Database) -> AsyncIterator[PostgresPool]:
 
 
 @pytest_asyncio.fixture
-async def positions(pool: PostgresPool) -> PostgresLogPositions:
-    return PostgresLogPositions(pool, LEASE_S)
+async def positions(pool: PostgresPool) -> LogPositionStore:
+    return LogPositionStore(pool, LEASE_S)
 
 
-async def test_the_first_reader_begins_at_nothing(positions: PostgresLogPositions) -> None:
+async def test_the_first_reader_begins_at_nothing(positions: LogPositionStore) -> None:
     lease = await positions.claim(PATH)
     assert lease is not None
     assert lease.position == LogPosition(0, b"", 0)
@@ -47,7 +47,7 @@ async def test_the_first_reader_begins_at_nothing(positions: PostgresLogPosition
     assert await positions.claim("/another/log") is not None
 
 
-async def test_a_position_is_kept_for_whoever_comes_next(positions: PostgresLogPositions) -> None:
+async def test_a_position_is_kept_for_whoever_comes_next(positions: LogPositionStore) -> None:
     lease = await positions.claim(PATH)
     assert lease is not None
     lease = await positions.save(lease, FURTHER)
@@ -58,7 +58,7 @@ async def test_a_position_is_kept_for_whoever_comes_next(positions: PostgresLogP
     assert following.position == FURTHER
 
 
-async def test_one_who_saves_keeps_the_lease(positions: PostgresLogPositions) -> None:
+async def test_one_who_saves_keeps_the_lease(positions: LogPositionStore) -> None:
     lease = await positions.claim(PATH)
     for _ in range(8):
         await asyncio.sleep(LEASE_S / 4)
@@ -68,7 +68,7 @@ async def test_one_who_saves_keeps_the_lease(positions: PostgresLogPositions) ->
 
 
 async def test_one_who_was_stopped_is_replaced_and_cannot_move(
-    positions: PostgresLogPositions,
+    positions: LogPositionStore,
 ) -> None:
     stopped = await positions.claim(PATH)
     assert stopped is not None
@@ -81,7 +81,7 @@ async def test_one_who_was_stopped_is_replaced_and_cannot_move(
     assert await positions.save(successor, FURTHER) is not None
 
 
-async def test_of_many_who_claim_at_once_one_reads(positions: PostgresLogPositions) -> None:
+async def test_of_many_who_claim_at_once_one_reads(positions: LogPositionStore) -> None:
     leases = await asyncio.gather(*(positions.claim(PATH) for _ in range(12)))
     assert sum(lease is not None for lease in leases) == 1
 
@@ -89,13 +89,13 @@ async def test_of_many_who_claim_at_once_one_reads(positions: PostgresLogPositio
 class TwoMeters:
     """Two meters on one file, as two processes would be."""
 
-    def __init__(self, log: Path, positions: PostgresLogPositions) -> None:
+    def __init__(self, log: Path, positions: LogPositionStore) -> None:
         self.log = log
         self.settled = Settled()
         self.files = [self._meter(positions) for _ in range(2)]
         self.runs = [asyncio.create_task(file.run()) for file in self.files]
 
-    def _meter(self, positions: PostgresLogPositions) -> AccessLogFile:
+    def _meter(self, positions: LogPositionStore) -> AccessLogFile:
         return AccessLogFile(
             self.log,
             positions,
@@ -128,7 +128,7 @@ class TwoMeters:
 async def test_another_meter_goes_on_where_the_first_one_left(
     pool: PostgresPool, tmp_path: Path
 ) -> None:
-    meters = TwoMeters(tmp_path / "access.jsonl", PostgresLogPositions(pool, RUNNING_LEASE_S))
+    meters = TwoMeters(tmp_path / "access.jsonl", LogPositionStore(pool, RUNNING_LEASE_S))
     holds = [uuid4() for _ in range(20)]
     meters.write(holds[:10])
     await meters.until(lambda: meters.settled.arrived == holds[:10])
@@ -144,7 +144,7 @@ async def test_a_meter_whose_lease_was_taken_waits_its_turn(
     pool: PostgresPool, tmp_path: Path
 ) -> None:
     """As after SIGSTOP: it wakes up, and finds another `read_at` than its own."""
-    meters = TwoMeters(tmp_path / "access.jsonl", PostgresLogPositions(pool, RUNNING_LEASE_S))
+    meters = TwoMeters(tmp_path / "access.jsonl", LogPositionStore(pool, RUNNING_LEASE_S))
     await meters.until(lambda: bool(meters.readers()))
     await pool.execute("UPDATE log_positions SET read_at = clock_timestamp()")
     await meters.until(lambda: not meters.readers())

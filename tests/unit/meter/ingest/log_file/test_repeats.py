@@ -1,48 +1,28 @@
 """Nearly every ending arrives twice: the second time costs nothing, unless it differs."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from meter.errors import StoreUnavailable
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
-from meter.settlement.changes import BatchPlan
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
-
-
-class Books:
-    """Remembers what reached it."""
-
-    def __init__(self) -> None:
-        self.asked: list[Observation] = []
-        self.outages = 0
-        self.poison: set[UUID] = set()
-
-    async def settle(self, observations: Sequence[Observation]) -> list[BatchPlan]:
-        if self.outages:
-            self.outages -= 1
-            raise StoreUnavailable("away")
-        if self.poison & {each.hold_id for each in observations}:
-            raise ValueError("poison")
-        self.asked += observations
-        return [BatchPlan()]
+from tests.settlements import FakeSettlementStore
 
 
 @pytest.fixture
-def books() -> Books:
-    return Books()
+def books() -> FakeSettlementStore:
+    return FakeSettlementStore()
 
 
 @pytest.fixture
-async def batcher(books: Books, monkeypatch: pytest.MonkeyPatch) -> Batcher:
+async def batcher(books: FakeSettlementStore, monkeypatch: pytest.MonkeyPatch) -> Batcher:
     monkeypatch.setattr("meter.ingest.batcher.RETRY_FIRST_S", 0.001)
     made = Batcher(books, IngestMetrics(CollectorRegistry()))
     made.start()
@@ -54,7 +34,7 @@ def in_file(observation: Observation) -> Observation:
 
 
 async def test_the_files_line_of_a_settled_ending_asks_nothing(
-    books: Books, batcher: Batcher
+    books: FakeSettlementStore, batcher: Batcher
 ) -> None:
     endings = [observed(uuid4()) for _ in range(5)]
     for ending in endings:
@@ -64,7 +44,7 @@ async def test_the_files_line_of_a_settled_ending_asks_nothing(
     await batcher.drain()
 
 
-async def test_both_may_wait_in_one_batch(books: Books, batcher: Batcher) -> None:
+async def test_both_may_wait_in_one_batch(books: FakeSettlementStore, batcher: Batcher) -> None:
     ending = observed(uuid4())
     books.outages = 2
     await batcher.put(observed(uuid4()))
@@ -76,7 +56,7 @@ async def test_both_may_wait_in_one_batch(books: Books, batcher: Batcher) -> Non
     await batcher.drain()
 
 
-async def test_the_stream_may_come_second(books: Books, batcher: Batcher) -> None:
+async def test_the_stream_may_come_second(books: FakeSettlementStore, batcher: Batcher) -> None:
     ending = observed(uuid4())
     await batcher.settle_all([in_file(ending)])
     await batcher.put(ending)
@@ -95,7 +75,7 @@ async def test_the_stream_may_come_second(books: Books, batcher: Batcher) -> Non
     ],
 )
 async def test_what_differs_goes_on_to_the_books(
-    books: Books, batcher: Batcher, change: dict[str, object]
+    books: FakeSettlementStore, batcher: Batcher, change: dict[str, object]
 ) -> None:
     ending = observed(uuid4())
     other = replace(ending, **change)  # type: ignore[arg-type]
@@ -105,7 +85,9 @@ async def test_what_differs_goes_on_to_the_books(
     await batcher.drain()
 
 
-async def test_equal_costs_written_otherwise_are_the_same(books: Books, batcher: Batcher) -> None:
+async def test_equal_costs_written_otherwise_are_the_same(
+    books: FakeSettlementStore, batcher: Batcher
+) -> None:
     ending = observed(uuid4(), cost_usd="3")
     same = observed(ending.hold_id, cost_usd="3.0", source=Source.FILE)
     await batcher.settle_all([ending])
@@ -114,7 +96,9 @@ async def test_equal_costs_written_otherwise_are_the_same(books: Books, batcher:
     await batcher.drain()
 
 
-async def test_what_could_not_be_settled_is_not_remembered(books: Books, batcher: Batcher) -> None:
+async def test_what_could_not_be_settled_is_not_remembered(
+    books: FakeSettlementStore, batcher: Batcher
+) -> None:
     ending = observed(uuid4())
     books.poison = {ending.hold_id}
     await batcher.settle_all([ending])
@@ -124,7 +108,9 @@ async def test_what_could_not_be_settled_is_not_remembered(books: Books, batcher
     await batcher.drain()
 
 
-async def test_settled_means_through_the_outage(books: Books, batcher: Batcher) -> None:
+async def test_settled_means_through_the_outage(
+    books: FakeSettlementStore, batcher: Batcher
+) -> None:
     books.outages = 3
     endings = [observed(uuid4()) for _ in range(3)]
     await asyncio.wait_for(batcher.settle_all(endings), 5.0)
