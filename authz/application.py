@@ -160,7 +160,8 @@ async def _written(uses: LastUses, kept: CredentialUses) -> AsyncIterator[None]:
     """Write last uses now and then, and what is left at the end."""
     async with background("last uses", uses.keep_writing(kept)):
         yield
-    await uses.write(kept)
+    with contextlib.suppress(Outage):
+        await uses.write(kept)
 
 
 async def _look_first(snapshot: CatalogueSnapshot) -> None:

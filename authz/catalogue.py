@@ -4,7 +4,6 @@ It stays through an outage of Postgres: a price that is a few seconds old still 
 and no request passes without Postgres anyway, because no hold does.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
@@ -15,6 +14,7 @@ from authz.metrics import Metrics
 from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.limits.limits import LimitRule, LimitRules
 from meter.pricing.prices import Catalogue, Model
+from meter.process.periodic import periodic, until_done
 from meter.providers.provider_keys import ProviderKeys
 from meter.sealing import SecretText
 
@@ -88,20 +88,23 @@ class CatalogueSnapshot:
         self._metrics.models.set(len(models))
 
     async def keep_fresh(self, interval_s: float) -> None:
-        """Refresh for ever, and often until there is a first model.
+        """Refresh until cancelled, and often until there is a first model."""
 
-        An outage is logged once, when it begins.
-        """
-        is_failing = False
-        while True:
-            try:
-                await self.refresh()
-                is_failing = False
-            except Outage as error:
-                if not is_failing:
-                    _log.warning("catalogue_refresh_failed", reason=str(error))
-                is_failing = True
-            await asyncio.sleep(interval_s if self.is_loaded else FIRST_LOAD_INTERVAL_S)
+        async def load_first() -> None:
+            await self.refresh()
+            if not self.is_loaded:
+                raise StoreUnavailable("the catalogue has no model yet")
+
+        outages = (Outage,)
+        await until_done("catalogue_load", load_first, FIRST_LOAD_INTERVAL_S, outages)
+        await periodic(
+            "catalogue_refresh",
+            self.refresh,
+            interval_s,
+            interval_s,
+            outages,
+            first_after_s=interval_s,
+        )
 
     def _note_key(self, state: KeyState) -> None:
         if state is not self.key_state:

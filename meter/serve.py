@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -32,6 +33,7 @@ from meter.postgres.pool import PostgresPool, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.process.background import background
 from meter.process.crash_points import crash_points_in
+from meter.process.periodic import until_done
 from meter.process.startup_freeze import spare_long_lived_objects
 from meter.process.stopping import stop_event
 from meter.process.uvicorn_beside import serving
@@ -39,7 +41,7 @@ from meter.providers.catalogue_sync import CatalogueSync
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.key_totals import KeyTotals
 from meter.providers.report_tags import ReportTags
-from meter.reconciliation.reconciler import Reconciler, Reconciliation
+from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
 from meter.serve_settlement import settling
@@ -92,9 +94,7 @@ async def serve(settings: MeterSettings) -> None:
         background("catalogue sync", sync.run()) as syncing,
         background("history", history.run()) as tending,
         background("signing rotation", rotation.run()) as rotating,
-        background(
-            "reconciliation", Reconciliation(reconciler, settings.reconcile_every_s).run()
-        ) as reconciling,
+        background("reconciliation", reconciler.run(settings.reconcile_every_s)) as reconciling,
     ):
         outside = ApiDependencies(
             pool=pool,
@@ -152,13 +152,10 @@ def _provider_reports(
 
 async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
     """Store the digest of the operator token as soon as Postgres answers."""
-    while token is not None:
-        try:
-            await OperatorStore(pool).admit(OPERATOR, token)
-        except StoreUnavailable:
-            await asyncio.sleep(ADMISSION_RETRY_S)
-        else:
-            return
+    if token is not None:
+        admit = partial(OperatorStore(pool).admit, OPERATOR, token)
+        outages = (StoreUnavailable,)
+        await until_done("operator_admission", admit, ADMISSION_RETRY_S, outages)
 
 
 async def _catalogue_readiness(sync: CatalogueSync) -> Readiness:

@@ -1,18 +1,15 @@
 """When credentials were last used, kept here and written now and then for many at once."""
 
-import asyncio
 from datetime import datetime
+from functools import partial
 from typing import Final
-
-import structlog
 
 from meter.errors import Outage
 from meter.identity.principal import CredentialUses
+from meter.process.periodic import periodic
 
 WRITE_EVERY_S: Final = 10.0
 MAX_KEPT: Final = 100_000
-
-_log = structlog.get_logger(__name__)
 
 
 class LastUses:
@@ -27,18 +24,23 @@ class LastUses:
             self._latest[credential_id] = at
 
     async def write(self, uses: CredentialUses) -> None:
-        """Write what was noted; after an outage it is tried again with what came since."""
+        """Write what was noted. After an outage, which it raises, the next call writes it too."""
         noted, self._latest = self._latest, {}
         if not noted:
             return
         try:
             await uses.note(noted)
-        except Outage as error:
+        except Outage:
             self._latest = {**noted, **self._latest}
-            _log.warning("last_uses_kept_back", credentials=len(noted), reason=str(error))
+            raise
 
     async def keep_writing(self, uses: CredentialUses) -> None:
-        """Write for ever."""
-        while True:
-            await asyncio.sleep(WRITE_EVERY_S)
-            await self.write(uses)
+        """Write at intervals until cancelled."""
+        await periodic(
+            "last_uses",
+            partial(self.write, uses),
+            WRITE_EVERY_S,
+            WRITE_EVERY_S,
+            (Outage,),
+            first_after_s=WRITE_EVERY_S,
+        )

@@ -1,6 +1,5 @@
 """Keeps history in months: makes those to come, and drops those that are kept no longer."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from meter.clock import Clock
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.history.month_store import HistoryStore, Month
+from meter.process.periodic import periodic
 
 MONTHS_AHEAD: Final = 3
 LEAST_RETENTION_MONTHS: Final = 2
@@ -91,21 +91,33 @@ class History:
         )
 
     async def run(self) -> None:
-        """Look after history at once and then every hour, for ever."""
-        while True:
-            try:
-                await self.tend()
-                wait_s = EVERY_S
-            except StoreUnavailable as error:
-                self._failures.inc()
-                _log.warning("history_waits", reason=str(error), retry_in_s=RETRY_S)
-                wait_s = RETRY_S
-            except Exception:
-                # Nothing is refused for want of a month: settling must not end because of one.
-                self._failures.inc()
-                _log.exception("history_failed", retry_in_s=RETRY_S)
-                wait_s = RETRY_S
-            await asyncio.sleep(wait_s)
+        """Look after the months at once and then every hour, until cancelled.
+
+        No fault here ends the process: requests need no new month for weeks, and settling must go
+        on meanwhile.
+        """
+        await periodic(
+            "history",
+            self._step,
+            EVERY_S,
+            RETRY_S,
+            (StoreUnavailable,),
+            on_outage=self._count_failure,
+        )
+
+    async def _step(self) -> float | None:
+        try:
+            await self.tend()
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            self._count_failure(error)
+            _log.exception("history_failed", retry_in_s=RETRY_S)
+            return RETRY_S
+        return None
+
+    def _count_failure(self, _: Exception) -> None:
+        self._failures.inc()
 
     async def tend(self) -> list[Month]:
         """Make what is missing and drop what is over; returns what was dropped.
@@ -113,22 +125,17 @@ class History:
         Raises StoreUnavailable.
         """
         await self._store.prepare(MONTHS_AHEAD)
-        dropped = await self._drop(await self._store.list_months())
-        await self._count()
-        return dropped
-
-    async def _drop(self, months: list[Month]) -> list[Month]:
         dropped = []
-        for month in self._retention.to_drop(months, self._clock.now().date()):
+        over = self._retention.to_drop(await self._store.list_months(), self._clock.now().date())
+        for month in over:
+            # Another meter may have dropped it meanwhile.
             if await self._store.drop_month(month.kind, month.month):
                 self._dropped.labels(month.kind).inc()
                 _log.info(
                     "history_month_dropped", kind=month.kind, month=month.month.isoformat()[:7]
                 )
                 dropped.append(month)
-        return dropped
-
-    async def _count(self) -> None:
         months = await self._store.list_months()
         for kind in (USAGE, LEDGER):
             self._kept.labels(kind).set(sum(one.is_kept and one.kind == kind for one in months))
+        return dropped

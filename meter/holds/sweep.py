@@ -1,10 +1,9 @@
 """Ends holds that outlived their requests.
 
-A request that ended before a decision reached Envoy used nothing: what was held for it is released
-within seconds. A hold past its limit that no log told of becomes unknown, and is looked up.
+A request that ended before a decision reached Envoy used nothing: its hold is released within
+seconds. A hold past its limit whose request is in no log becomes unknown, and is looked up.
 """
 
-import asyncio
 from typing import Final
 
 import structlog
@@ -12,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from meter.errors import StoreUnavailable
 from meter.holds.sweep_store import SweepStore
+from meter.process.periodic import periodic
 
 TIDY_EVERY_SWEEPS: Final = 60
 
@@ -24,6 +24,7 @@ class Sweep:
     def __init__(self, store: SweepStore, every_s: float, registry: CollectorRegistry) -> None:
         self._store = store
         self._every_s = every_s
+        self._sweeps = 0
         self._swept = Counter(
             "tollkeeper_holds_swept",
             "Holds ended or made unknown by the sweep (undecided, no_entry).",
@@ -32,24 +33,24 @@ class Sweep:
         )
 
     async def run(self) -> None:
-        """Sweep for ever, through outages."""
-        count = 0
-        while True:
-            try:
-                await self.sweep()
-                if count % TIDY_EVERY_SWEEPS == 0:
-                    await self._store.forget_undecided()
-            except StoreUnavailable as error:
-                _log.warning("sweep_waits", reason=str(error))
-            count += 1
-            await asyncio.sleep(self._every_s)
+        """Sweep until cancelled, through outages."""
+        outages = (StoreUnavailable,)
+        await periodic("sweep", self.step, self._every_s, self._every_s, outages)
+
+    async def step(self) -> None:
+        """Sweep, and from time to time forget old undecided requests. Raises StoreUnavailable."""
+        await self.sweep()
+        if self._sweeps % TIDY_EVERY_SWEEPS == 0:
+            await self._store.forget_undecided()
+        self._sweeps += 1
 
     async def sweep(self) -> None:
-        """End what is to be ended now. Raises StoreUnavailable."""
-        self._note("undecided", await self._store.release_undecided())
-        self._note("no_entry", await self._store.expire())
-
-    def _note(self, outcome: str, holds: int) -> None:
-        if holds:
-            self._swept.labels(outcome).inc(holds)
-            _log.info("holds_swept", outcome=outcome, holds=holds)
+        """End the holds that are to be ended now. Raises StoreUnavailable."""
+        # The undecided first: a hold that nothing was done with is released, not looked up.
+        for outcome, end_holds in (
+            ("undecided", self._store.release_undecided),
+            ("no_entry", self._store.expire),
+        ):
+            if holds := await end_holds():
+                self._swept.labels(outcome).inc(holds)
+                _log.info("holds_swept", outcome=outcome, holds=holds)

@@ -1,6 +1,5 @@
 """Keeps the signing keys young, and forgets what passes left behind. Several meters may have it."""
 
-import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -11,6 +10,7 @@ from meter.clock import Clock
 from meter.errors import StoreUnavailable
 from meter.identity.pass_store import FORGOTTEN_AT_ONCE, PassStore
 from meter.identity.signing_key_store import SigningKeys
+from meter.process.periodic import periodic
 
 EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0
@@ -36,14 +36,7 @@ class SigningRotation:
 
     async def run(self) -> None:
         """Look after keys and passes until cancelled; an outage is waited out."""
-        while True:
-            try:
-                await self.once()
-            except StoreUnavailable as error:
-                _log.warning("signing_rotation_failed", reason=str(error))
-                await asyncio.sleep(RETRY_S)
-            else:
-                await asyncio.sleep(EVERY_S)
+        await periodic("signing_rotation", self.once, EVERY_S, RETRY_S, (StoreUnavailable,))
 
     async def once(self) -> None:
         """Make the key that is due, and forget what is over. Raises StoreUnavailable."""

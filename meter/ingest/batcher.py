@@ -1,8 +1,9 @@
-"""Between the access log and the books: a bounded queue, and batches that form by themselves."""
+"""The queue between the access logs and the books: bounded, and emptied in batches."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -10,6 +11,7 @@ import structlog
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
+from meter.process.periodic import until_done
 from meter.settlement.port import SettlementStore
 from meter.usage.usage import Observation
 
@@ -26,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Countdown:
-    """Tells when the last of some observations is done with."""
+    """Signals that the last of several observations is settled."""
 
     left: int
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,11 +43,11 @@ _Queued = tuple[Observation, _Countdown | None]
 
 
 class Batcher:
-    """Takes observations in and settles them, however long Postgres is away.
+    """Queues observations and settles them, however long Postgres is away.
 
     While one batch is being committed the next one forms, so batches grow with the load. A full
-    queue makes `put` wait, which stops the reading of the access-log stream. What was settled a
-    moment ago and comes again unchanged, by the other log, is passed over.
+    queue makes `put` wait, which stops the reading of the access-log stream. An observation that
+    was settled a moment ago and comes again unchanged, from the other log, is skipped.
     """
 
     def __init__(self, settlements: SettlementStore, metrics: IngestMetrics) -> None:
@@ -57,22 +59,22 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many observations are not settled yet."""
+        """The number of observations that are not settled yet."""
         return self._queue.qsize()
 
     def start(self) -> asyncio.Task[None]:
-        """Begin to settle in the background; the task never ends by itself."""
+        """Begin to settle in the background and return the task, which never ends by itself."""
         self._task = asyncio.create_task(self._run(), name="settlement")
         return self._task
 
     async def put(self, observation: Observation) -> None:
-        """Take one observation in; waits while the queue is full."""
+        """Queue one observation; waits while the queue is full."""
         await self._queue.put((observation, None))
 
     async def settle_all(self, observations: Sequence[Observation]) -> None:
-        """Take observations in, and wait until each is in the books.
+        """Queue observations, and wait until each is in the books.
 
-        One that cannot be settled at all is counted and logged, and not waited for any longer.
+        An observation that can never be settled is counted, logged, and no longer waited for.
         """
         if not observations:
             return
@@ -82,7 +84,7 @@ class Batcher:
         await countdown.done.wait()
 
     async def drain(self) -> int:
-        """Settle what is queued, then stop; returns how many observations were left."""
+        """Settle the queue, then stop; return how many observations were left unsettled."""
         try:
             await asyncio.wait_for(self._queue.join(), DRAIN_TIMEOUT_S)
         except TimeoutError:
@@ -97,62 +99,48 @@ class Batcher:
             batch = [await self._queue.get()]
             while len(batch) < BATCH_LIMIT and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._settle_fresh([observation for observation, _ in batch])
+            fresh = self._recent.fresh([observation for observation, _ in batch])
+            self._metrics.repeats.inc(len(batch) - len(fresh))
+            for observation in fresh:
+                if observation.provider_status in OUR_REFUSALS:
+                    status = str(observation.provider_status)
+                    self._metrics.provider_refusals.labels(status).inc()
+                    _log.error(
+                        "provider_refused_us", status=status, hold_id=observation.hold_id.hex
+                    )
+            if fresh:
+                await until_done(
+                    "settlement",
+                    partial(self._settle, fresh),
+                    RETRY_FIRST_S,
+                    (StoreUnavailable,),
+                    most_retry_s=RETRY_MOST_S,
+                    on_outage=lambda _: self._metrics.retries.inc(),
+                )
             for _, countdown in batch:
                 self._queue.task_done()
                 if countdown is not None:
                     countdown.count()
-
-    async def _settle_fresh(self, batch: list[Observation]) -> None:
-        fresh = self._recent.fresh(batch)
-        self._metrics.repeats.inc(len(batch) - len(fresh))
-        for observation in fresh:
-            self._note_refusal(observation)
-        if fresh:
-            await self._settle_until_done(fresh)
-
-    def _note_refusal(self, observation: Observation) -> None:
-        if observation.provider_status in OUR_REFUSALS:
-            status = str(observation.provider_status)
-            self._metrics.provider_refusals.labels(status).inc()
-            _log.error("provider_refused_us", status=status, hold_id=observation.hold_id.hex)
-
-    async def _settle_until_done(self, batch: list[Observation]) -> None:
-        delay_s = RETRY_FIRST_S
-        while True:
-            try:
-                await self._settle(batch)
-            except StoreUnavailable as error:
-                self._metrics.retries.inc()
-                _log.warning("settlement_waits", reason=str(error), retry_in_s=delay_s)
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, RETRY_MOST_S)
-            else:
-                return
 
     async def _settle(self, batch: list[Observation]) -> None:
         with self._metrics.batch_seconds.time():
             try:
                 committed = await self._settlements.settle(batch)
             except (StoreUnavailable, BrokenInvariant):
-                # The one is tried again; the other ends the process, and the holds stay as witness.
+                # The first is tried again. The second ends the process: the holds stay, and show
+                # which requests are not settled.
                 raise
             except Exception:
-                await self._settle_apart(batch)
+                if len(batch) == 1:
+                    # Its hold stays open, and the sweep finds it there.
+                    self._metrics.failed.inc()
+                    _log.exception("settlement_failed", hold_id=batch[0].hold_id.hex)
+                    return
+                # One bad entry must not hold up the others: halve the batch until it is alone.
+                middle = len(batch) // 2
+                await self._settle(batch[:middle])
+                await self._settle(batch[middle:])
                 return
         self._recent.remember(batch)
         for changes in committed:
             self._metrics.count(changes)
-
-    async def _settle_apart(self, batch: list[Observation]) -> None:
-        """One bad entry must not hold up the others: halve the batch until it stands alone.
-
-        Its hold stays open, which is how it is found again.
-        """
-        if len(batch) == 1:
-            self._metrics.failed.inc()
-            _log.exception("settlement_failed", hold_id=batch[0].hold_id.hex)
-            return
-        middle = len(batch) // 2
-        await self._settle(batch[:middle])
-        await self._settle(batch[middle:])

@@ -18,6 +18,7 @@ from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroke
 from meter.lookups.pending import PendingLookup
 from meter.lookups.queue import LookupQueue
 from meter.process.crash_points import CrashPoints
+from meter.process.periodic import periodic
 from meter.settlement.changes import SettlementChanges
 from meter.settlement.policy import PolicyDecision, choose_rule, unseen
 from meter.settlement.port import SettlementStore
@@ -90,21 +91,20 @@ class LookupWorker:
         self._count = count
         self._crash_points = crash_points
         self._per_second = per_second
+        self._allowance = 0.0
         self._has_reports = has_reports
 
     async def run(self) -> None:
-        """Look up for ever, through outages of Postgres and of the provider."""
-        allowance = 0.0
-        while True:
-            await asyncio.sleep(TICK_S)
-            most = max(1.0, self._per_second * TICK_S)
-            allowance = min(most, allowance + self._per_second * TICK_S)
-            if allowance < 1:
-                continue
-            try:
-                allowance -= await self.look_up(min(int(allowance), CONCURRENT_LOOKUPS))
-            except (Outage, SealBroken) as error:
-                _log.warning("lookups_wait", reason=str(error))
+        """Look up until cancelled, through outages of Postgres and of the provider."""
+        outages = (Outage, SealBroken)
+        await periodic("lookups", self._step, TICK_S, TICK_S, outages, first_after_s=TICK_S)
+
+    async def _step(self) -> None:
+        # The allowance grows at the permitted rate, and an idle time does not save up a burst.
+        most = max(1.0, self._per_second * TICK_S)
+        self._allowance = min(most, self._allowance + self._per_second * TICK_S)
+        if self._allowance >= 1:
+            self._allowance -= await self.look_up(min(int(self._allowance), CONCURRENT_LOOKUPS))
 
     async def look_up(self, limit: int) -> int:
         """Take up to `limit` look-ups that are due through one step; returns how many.
@@ -112,7 +112,7 @@ class LookupWorker:
         Raises StoreUnavailable or SealBroken; what was not ended is taken up again later.
         """
         pending = await self._queue.claim(limit)
-        done = await asyncio.gather(*map(self._step, pending), return_exceptions=True)
+        done = await asyncio.gather(*map(self._find_out, pending), return_exceptions=True)
         for one, outcome in zip(pending, done, strict=True):
             if isinstance(outcome, Exception) and not isinstance(outcome, _NOT_OF_ONE):
                 # It comes again when its lease is over, and holds up no other until then.
@@ -121,7 +121,7 @@ class LookupWorker:
                 raise outcome
         return len(pending)
 
-    async def _step(self, pending: PendingLookup) -> None:
+    async def _find_out(self, pending: PendingLookup) -> None:
         if pending.is_settled:
             await self._finish(pending, "settled_meanwhile")
         elif pending.generation_id is None:

@@ -1,6 +1,5 @@
 """Keeps the catalogue what the provider offers: at start, then on a schedule."""
 
-import asyncio
 from typing import Final
 
 import aiohttp
@@ -9,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.process.periodic import periodic
 from meter.providers.key_store import SYSTEM_OWNER
 from meter.providers.openrouter.catalogue import PROVIDER, OfferedCatalogue, fetch_catalogue
 from meter.providers.provider_keys import ProviderKeys
@@ -43,20 +43,21 @@ class CatalogueSync:
         )
 
     async def run(self) -> None:
-        """Sync for ever; a failed sync is tried again sooner than a good one is repeated."""
-        retry_s = RETRY_FIRST_S
+        """Sync until cancelled; a failed sync is tried again sooner than a good one is repeated."""
         async with aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    await self.sync(session)
-                except (ProviderUnavailable, StoreUnavailable, SealBroken) as error:
-                    self._failures.inc()
-                    _log.warning("catalogue_sync_failed", reason=str(error), retry_in_s=retry_s)
-                    await asyncio.sleep(retry_s)
-                    retry_s = min(retry_s * 2, RETRY_MOST_S)
-                else:
-                    retry_s = RETRY_FIRST_S
-                    await asyncio.sleep(self._every_s)
+
+            async def sync() -> None:
+                await self.sync(session)
+
+            await periodic(
+                "catalogue_sync",
+                sync,
+                self._every_s,
+                RETRY_FIRST_S,
+                (ProviderUnavailable, StoreUnavailable, SealBroken),
+                most_retry_s=RETRY_MOST_S,
+                on_outage=lambda _: self._failures.inc(),
+            )
 
     async def sync(self, session: aiohttp.ClientSession) -> int:
         """Fetch and store once; returns how many prices are new.

@@ -3,7 +3,6 @@
 It tells of drift by a report, a metric and a log event, and changes no book.
 """
 
-import asyncio
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -11,6 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.errors import Conflict, ProviderUnavailable, SealBroken, StoreUnavailable
+from meter.process.periodic import periodic
 from meter.reconciliation.drift import ProviderTotal, Report, compare_provider
 from meter.reconciliation.reconciliation_store import (
     BooksRead,
@@ -119,6 +119,35 @@ class Reconciler:
         _tell(reconciled)
         return reconciled
 
+    async def run(self, every_s: float) -> None:
+        """Reconcile at this interval until cancelled. Every meter runs it; one does the work."""
+
+        async def step() -> float:
+            return await self.step(every_s)
+
+        await periodic(
+            "reconciliation",
+            step,
+            LOOK_EVERY_S,
+            RETRY_S,
+            (StoreUnavailable,),
+            first_after_s=FIRST_RUN_AFTER_S,
+            on_outage=lambda _: self.metrics.failed_runs.inc(),
+        )
+
+    async def step(self, every_s: float) -> float:
+        """Reconcile if it is due, and return the seconds until the next look.
+
+        Raises StoreUnavailable during an outage.
+        """
+        try:
+            await self.reconcile_if_due(every_s)
+        except Conflict:
+            # Another meter reconciles at this moment.
+            return RETRY_S
+        await self.show_last()
+        return min(max(await self.store.due_in_s(every_s), 0.0), LOOK_EVERY_S)
+
     async def show_last(self) -> None:
         """Let the metrics say what the last run found, here or in another meter."""
         for reconciled in await self.store.list_page(None, 1):
@@ -131,35 +160,6 @@ class Reconciler:
             _log.warning("reconciliation_without_provider", reason=str(error))
             return None, str(error)
         return total, None if total else "no provider key is set"
-
-
-class Reconciliation:
-    """The periodic task: every meter has one, and one of them runs it when it is due."""
-
-    def __init__(self, reconciler: Reconciler, every_s: float) -> None:
-        self._reconciler = reconciler
-        self._every_s = every_s
-
-    async def run(self) -> None:
-        """Reconcile for ever; outages are waited for."""
-        wait_s = FIRST_RUN_AFTER_S
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = await self.step()
-
-    async def step(self) -> float:
-        """Reconcile if it is due; returns the seconds to wait until the next look."""
-        try:
-            await self._reconciler.reconcile_if_due(self._every_s)
-            await self._reconciler.show_last()
-            due_in_s = await self._reconciler.store.due_in_s(self._every_s)
-        except Conflict:
-            return RETRY_S
-        except StoreUnavailable as error:
-            self._reconciler.metrics.failed_runs.inc()
-            _log.warning("reconciliation_failed", reason=str(error), retry_in_s=RETRY_S)
-            return RETRY_S
-        return min(max(due_in_s, 0.0), LOOK_EVERY_S)
 
 
 def to_report(

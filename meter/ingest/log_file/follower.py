@@ -22,6 +22,7 @@ from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position import LogLease, LogPosition
 from meter.ingest.log_file.reader import Chunk, FileReader
 from meter.process.crash_points import CrashPoints
+from meter.process.periodic import periodic
 from meter.usage.usage import Observation
 
 POLL_S: Final = 0.2
@@ -119,17 +120,16 @@ class FileFollower:
         return max(0.0, self._clock.monotonic_s() - self._caught_up_s)
 
     async def run(self) -> None:
-        """Follow for ever, through outages of Postgres and of the disk."""
-        retry_s = RETRY_FIRST_S
+        """Follow the log until cancelled, through outages of Postgres and of the disk."""
         try:
-            while True:
-                try:
-                    pause_s = await self.step()
-                    retry_s = RETRY_FIRST_S
-                except (StoreUnavailable, OSError) as error:
-                    _log.warning("access_log_file_waits", reason=str(error), retry_in_s=retry_s)
-                    pause_s, retry_s = retry_s, min(retry_s * 2, RETRY_MOST_S)
-                await asyncio.sleep(pause_s)
+            await periodic(
+                "access_log_file",
+                self.step,
+                POLL_S,
+                RETRY_FIRST_S,
+                (StoreUnavailable, OSError),
+                most_retry_s=RETRY_MOST_S,
+            )
         finally:
             await self._leave()
 

@@ -14,6 +14,7 @@ from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position import LogPosition
 from meter.ingest.log_file.reader import FileReader
 from meter.ingest.log_file.rotation import Bounds, delete_read, is_missing, rotate
+from meter.process.periodic import periodic
 
 TEND_EVERY_S: Final = 2.0
 LAG_ALARM_S: Final = 30.0
@@ -71,14 +72,15 @@ class FileTending:
         self.is_lagging = False
 
     async def run(self) -> None:
-        """Tend for ever; what cannot be done now is tried again."""
-        while True:
-            try:
-                await self.tend()
-            except (EnvoyUnavailable, OSError) as error:
-                self._metrics.unwatched.inc()
-                _log.warning("access_log_file_untended", reason=str(error))
-            await asyncio.sleep(TEND_EVERY_S)
+        """Look after the log until cancelled; a step that failed is tried again."""
+        await periodic(
+            "access_log_file_tending",
+            self.tend,
+            TEND_EVERY_S,
+            TEND_EVERY_S,
+            (EnvoyUnavailable, OSError),
+            on_outage=lambda _: self._metrics.unwatched.inc(),
+        )
 
     async def tend(self) -> None:
         """Do everything once. Raises EnvoyUnavailable, and OSError from the disk."""

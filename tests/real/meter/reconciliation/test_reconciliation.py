@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from meter.errors import Conflict, ProviderUnavailable
 from meter.reconciliation.drift import ProviderTotal, Report
-from meter.reconciliation.reconciler import Reconciler, Reconciliation
+from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
@@ -205,12 +205,11 @@ async def test_a_run_that_was_cut_off_leaves_the_books_to_the_next(books: Books)
 async def test_two_meters_reconcile_once_a_day(books: Books) -> None:
     await books.payer("ada", USD)
     desks = [Desk(books), Desk(books)]
-    tasks = [Reconciliation(desk.reconciler, DAY_S) for desk in desks]
-    waits = await asyncio.gather(*(task.step() for task in tasks))
+    waits = await asyncio.gather(*(desk.reconciler.step(DAY_S) for desk in desks))
     assert all(0 < wait_s <= DAY_S for wait_s in waits)
     assert len(await desks[0].store.list_page(None, 10)) == 1
-    for task in tasks:
-        await task.step()
+    for desk in desks:
+        await desk.reconciler.step(DAY_S)
     assert len(await desks[0].store.list_page(None, 10)) == 1
     # The other one shows it too.
     assert {desk.metric("reconciliation_failures") for desk in desks} == {0}
