@@ -27,19 +27,41 @@ _WHOLE_BOOKS: Final = (
     " SET LOCAL enable_mergejoin = on; SET LOCAL jit = off"
 )
 
-# Each query returns the ids of what breaks the invariant, so that an empty answer is a good one.
+# By invariant: what a failure says, and the query that finds it. Each query returns the ids where
+# the invariant is broken, so an empty answer is a good one.
 _INVARIANTS: Final = {
-    "postings_balance": "postings do not sum to zero",
-    "entries_belong": "postings are missing, or have entries of another account",
-    "balances": "users have a balance other than the sum of their ledger entries",
-    "held": "users have set aside other than the sum of their live holds",
-    "available": "users are below zero by more than their excess postings explain",
-    "one_settlement": "holds have more than one settlement or excess posting",
-    "charges": "requests have postings that differ from their usage record",
-    "endings": "holds and usage records do not match one to one",
-    "limits": "holds are open past their limit, so nobody sweeps",
-    "sealed": "sealed months differ from the ledger",
-    "chain": "batches of the ledger were changed after they were written, or are missing",
+    "postings_balance": ("postings do not sum to zero", _QUERIES["verify_postings_balance"]),
+    "entries_belong": (
+        "postings are missing, or have entries of another account",
+        _QUERIES["verify_entries_belong"],
+    ),
+    "balances": (
+        "users have a balance other than the sum of their ledger entries",
+        _QUERIES["verify_balances"],
+    ),
+    "held": (
+        "users have set aside other than the sum of their live holds",
+        _QUERIES["verify_held"],
+    ),
+    "available": (
+        "users are below zero by more than their excess postings explain",
+        _QUERIES["verify_available"],
+    ),
+    "one_settlement": (
+        "holds have more than one settlement or excess posting",
+        _QUERIES["verify_one_settlement"],
+    ),
+    "charges": (
+        "requests have postings that differ from their usage record",
+        _QUERIES["verify_charges"],
+    ),
+    "endings": ("holds and usage records do not match one to one", _QUERIES["verify_endings"]),
+    "limits": ("holds are open past their limit, so nobody sweeps", _QUERIES["verify_limits"]),
+    "sealed": ("sealed months differ from the ledger", _QUERIES["verify_sealed"]),
+    "chain": (
+        "batches of the ledger were changed after they were written, or are missing",
+        _QUERIES["verify_chain"],
+    ),
 }
 
 
@@ -57,43 +79,37 @@ class VerificationStore:
 
 @asynccontextmanager
 async def snapshot(connection: PostgresConnection) -> AsyncIterator[None]:
-    """The books as they are now, whatever happens meanwhile; long reads are allowed."""
+    """Hold one snapshot of the whole books during the block; long reads are allowed in it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(_LOCK_HISTORY)
         # A long ledger takes longer to read than any other statement may take.
         await connection.execute(f"SET LOCAL statement_timeout = '{VERIFY_QUERY_TIMEOUT_S:.0f}s'")
-        # Whole books are read here: by key, as a short statement does, it would take for ever.
+        # Sessions are set for short statements that find rows by key. Reading whole tables by
+        # key would never end.
         await connection.execute(_WHOLE_BOOKS)
         yield
 
 
 async def check_books(connection: PostgresConnection) -> Verification:
     """Check every invariant in the caller's snapshot."""
-    found = [await _check(connection, name) for name in _INVARIANTS]
+    failures = []
+    for invariant, (problem, query) in _INVARIANTS.items():
+        row = await connection.fetchrow(
+            f"SELECT count(*) AS broken, (array_agg(id))[1:{SAMPLE_IDS}] AS sample"
+            f" FROM ({query}) AS contradictions",
+            timeout=VERIFY_QUERY_TIMEOUT_S,
+        )
+        assert row is not None
+        if row["broken"]:
+            message = f"{row['broken']} {problem}"
+            failures.append(Failure(invariant, message, row["broken"], tuple(row["sample"])))
     head = await connection.fetchrow(_VERIFY_HEAD)
     dropped = await connection.fetch(_LIST_DROPPED_MONTHS)
+    totals = await connection.fetchrow(_VERIFY_TOTALS, timeout=VERIFY_QUERY_TIMEOUT_S)
+    assert totals is not None
     return Verification(
-        failures=tuple(failure for failure in found if failure),
-        totals=await _totals(connection),
+        failures=tuple(failures),
+        totals=BookTotals(**{field.name: int(totals[field.name]) for field in fields(BookTotals)}),
         head=None if head is None else ChainHead(head["number"], head["hash"]),
         dropped_months=tuple(DroppedMonth(**dict(row)) for row in dropped),
     )
-
-
-async def _check(connection: PostgresConnection, invariant: str) -> Failure | None:
-    text = f"""
-        SELECT count(*) AS broken, (array_agg(id))[1:{SAMPLE_IDS}] AS sample
-        FROM ({_QUERIES[f"verify_{invariant}"]}) AS contradictions
-    """
-    row = await connection.fetchrow(text, timeout=VERIFY_QUERY_TIMEOUT_S)
-    assert row is not None
-    if not row["broken"]:
-        return None
-    message = f"{row['broken']} {_INVARIANTS[invariant]}"
-    return Failure(invariant, message, row["broken"], tuple(row["sample"]))
-
-
-async def _totals(connection: PostgresConnection) -> BookTotals:
-    row = await connection.fetchrow(_VERIFY_TOTALS, timeout=VERIFY_QUERY_TIMEOUT_S)
-    assert row is not None
-    return BookTotals(**{field.name: int(row[field.name]) for field in fields(BookTotals)})
