@@ -86,7 +86,7 @@ test: lint
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"
 	@$(BIN)/python -m bench
-	@echo "The rows are in bench/latest.json. Next: compare them with README.md"
+	@echo "The rows are in bench/latest.json. Next: compare them with docs/benchmarks.md"
 
 access: $(STAMP)
 	@$(BIN)/python -m bench.access

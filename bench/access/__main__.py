@@ -38,7 +38,7 @@ def main() -> int:
         all(row["most_ms"] < 1000 for row in rows["revocation"].values())
         and measured.load.most_in_a_window <= measured.load.limit
     )
-    print(f"\nThe rows are in {LATEST}. Next: compare them with README.md")
+    print(f"\nThe rows are in {LATEST}. Next: compare them with docs/benchmarks.md")
     return 0 if is_kept else 1
 
 
