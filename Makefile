@@ -86,6 +86,7 @@ test: lint
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.first_byte
 	@echo "The rows are in bench/latest.json. Next: compare them with docs/benchmarks.md"
 
 access: $(STAMP)

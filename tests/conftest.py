@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis
 
 from tests import servers
+from tests.paths import ROOT
 from tollkeeper.stack.servers.postgres import PostgresServer
 from tollkeeper.stack.servers.redis_server import RedisServer
 
@@ -22,10 +24,31 @@ from tollkeeper.stack.servers.redis_server import RedisServer
 # already: now and then a server that a test starts dies of it. Read when gRPC is first used.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
+# How long an example takes says how busy the machine is, not how good the code.
+hypothesis.settings.register_profile(
+    "tollkeeper", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tollkeeper")
+
 # A shell has what it runs in the background ignore Ctrl-C; `make test` runs the attacks so, and
 # who interrupts them wants their stacks ended.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Folders whose tests wait longest come first, so that no worker begins a long one at the end.
+LONGEST_FIRST = ("tests/faults", "tests/e2e/stacks", "tests/e2e", "tests/laws", "tests/contract")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort files by how long their folder takes; the order within a file stays."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT).as_posix()
+        ranks = (n for n, folder in enumerate(LONGEST_FIRST) if path.startswith(folder))
+        return next(ranks, len(LONGEST_FIRST))
+
+    items.sort(key=rank)
 
 
 IN_MEMORY = "/dev/shm"

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from tests.patience import WAIT_S
 from tollkeeper.stack.servers import binaries, postgres, redis_server
 from tollkeeper.stack.servers.privileges import run_as
 from tollkeeper.stack.supervision.children import die_with_parent
 
-START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 20
 POLL_INTERVAL_S = 0.02
 TEMPLATE = "tollkeeper_template"
 
@@ -77,7 +76,7 @@ def running(
     finally:
         child.send_signal(stop_signal)
         try:
-            child.wait(STOP_TIMEOUT_S)
+            child.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -86,7 +85,7 @@ def running(
 def _wait_until(
     is_ready: Callable[[], Coroutine[Any, Any, bool]], child: subprocess.Popen[bytes], log: Path
 ) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + WAIT_S
     while not run_in_thread(is_ready):
         if child.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"server did not start:\n{log.read_text(errors='replace')}")

@@ -36,14 +36,14 @@ class LimitLoad:
 
 
 async def overload(
-    gateway: Gateway, credential: str, limit: int, connections: int, seconds: float
+    gateway: Gateway, credential: str, limit: int, connections: int, seconds: float, least: int
 ) -> LimitLoad:
-    """Ask as fast as the answers come, over so many connections."""
+    """Ask as fast as the answers come, over so many connections, and at least `least` times."""
     load = LimitLoad(limit)
     until_s = time.monotonic() + seconds
 
     async def work() -> None:
-        while time.monotonic() < until_s:
+        while time.monotonic() < until_s or load.statuses.total() < least:
             status = await gateway.status(credential)
             load.statuses[status] += 1
             if status == OK:

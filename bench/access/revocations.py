@@ -11,9 +11,9 @@ from bench.access.desk import AdminDesk, Credential
 from bench.access.doors import Door
 
 ASK_EVERY_S: Final = 0.03
-KNOWN_AFTER_S: Final = 0.3
 # Credentials of a batch end at different moments of a cache's life.
 SPREAD_S: Final = 0.9
+# A credential is asked about until a request that was sent so long after its end is refused.
 WATCHED_S: Final = 1.1
 
 Say = Callable[[str], None]
@@ -28,6 +28,7 @@ class Watch:
     ended_at_s: float | None = None
     was_let_in: bool = False
     let_in_until_s: float = 0.0
+    refused_at_s: float = 0.0
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -35,6 +36,11 @@ class Watch:
         """How long after its end a request was still let in."""
         assert self.ended_at_s is not None
         return max(0.0, self.let_in_until_s - self.ended_at_s)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a request was refused that was sent WATCHED_S after the end."""
+        return self.ended_at_s is not None and self.refused_at_s - self.ended_at_s >= WATCHED_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,13 @@ async def measure_windows(
         )
         batch = [Watch(credential, door) for credential in credentials for door in doors]
         asking = [asyncio.create_task(_ask(watch, doors[watch.door])) for watch in batch]
-        await asyncio.sleep(KNOWN_AFTER_S)
+        while not all(watch.was_let_in for watch in batch):  # noqa: ASYNC110 - many tasks bring it about.
+            await asyncio.sleep(ASK_EVERY_S)
         await asyncio.gather(
             *(_end(desk, one, batch, chosen.uniform(0, SPREAD_S)) for one in credentials)
         )
-        await asyncio.sleep(WATCHED_S)
+        while not all(watch.is_over for watch in batch):  # noqa: ASYNC110 - many tasks bring it about.
+            await asyncio.sleep(ASK_EVERY_S)
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
@@ -109,4 +117,6 @@ async def _ask(watch: Watch, door: Door) -> None:
                 watch.was_let_in = True
                 # What was asked before the end may be answered after it.
                 watch.let_in_until_s = asked_at_s
+            else:
+                watch.refused_at_s = asked_at_s
         await asyncio.sleep(ASK_EVERY_S)

@@ -26,6 +26,7 @@ from meter.postgres.migrate import migrate
 from meter.settings import MeterSettings, MigrationSettings
 from tests import servers
 from tests.paths import ROOT
+from tests.patience import WAIT_S
 from tollkeeper import envoy_config
 from tollkeeper.commands.envoy import EnvoySettings
 from tollkeeper.commands.health import HealthSettings
@@ -34,8 +35,6 @@ from tollkeeper.stack.servers.postgres import SUPERUSER, PostgresServer
 from tollkeeper.stack.settings import StackSettings
 
 BIN = Path(sys.executable).parent
-COMMAND_TIMEOUT_S = 30
-READY_TIMEOUT_S = 15
 # After the drain: the last entries of both logs, and the end of the process.
 ENVOY_END_S = 6
 OURS = ("migrate", "meter", "authz", "envoy")
@@ -390,13 +389,13 @@ def test_the_command_runs_an_envoy_that_ends_on_sigterm(
         _wait_until_healthy(environment)
         listen = envoy_environment["TOLLKEEPER_ENVOY_LISTEN"]
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"http://{listen}/nowhere", timeout=COMMAND_TIMEOUT_S)
+            urllib.request.urlopen(f"http://{listen}/nowhere", timeout=WAIT_S)
         with refused.value as answer:
             assert answer.code == 404
             assert b"route_not_found" in answer.read()
     finally:
         envoy.terminate()
-        assert envoy.wait(COMMAND_TIMEOUT_S) == 0
+        assert envoy.wait(WAIT_S) == 0
 
 
 def test_missing_settings_are_named_without_a_traceback() -> None:
@@ -407,7 +406,7 @@ def test_missing_settings_are_named_without_a_traceback() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=COMMAND_TIMEOUT_S,
+        timeout=WAIT_S,
     )
     assert ended.returncode == 1
     assert "TOLLKEEPER_AUTHZ_ADDRESS" in ended.stderr
@@ -421,7 +420,7 @@ def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=COMMAND_TIMEOUT_S,
+        timeout=WAIT_S,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -476,7 +475,7 @@ def _free_port() -> int:
 
 
 def _wait_until_healthy(environment: Mapping[str, str]) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    deadline = time.monotonic() + WAIT_S
     command = [str(BIN / "tollkeeper"), "health", "envoy"]
     while subprocess.run(command, env=environment, capture_output=True, check=False).returncode:
         assert time.monotonic() < deadline, "Envoy is not ready"

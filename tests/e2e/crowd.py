@@ -8,8 +8,7 @@ from typing import Any
 import aiohttp
 
 from tests.e2e.desk import Customer
-
-REQUEST_TIMEOUT_S = 60.0
+from tests.patience import WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ async def send_all(gateway: str, requests: Iterable[Request], at_once: int) -> l
     """Send every request, never more than `at_once` together; outcomes in no special order."""
     waiting, outcomes = iter(requests), list[Outcome]()
     connector = aiohttp.TCPConnector(limit=at_once)
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+    timeout = aiohttp.ClientTimeout(total=WAIT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
 
         async def work() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 10.0
+from tests.patience import WAIT_S
+
 RECEIVE_BYTES = 65_536
 # The upstream's streams begin with this comment; the last chunk is empty.
 FIRST = b": OPENROUTER"
@@ -25,14 +26,15 @@ class Line:
 
     def __post_init__(self) -> None:
         where = urlsplit(self.origin)
-        self._socket = socket.create_connection((where.hostname, where.port), TIMEOUT_S)
+        self._socket = socket.create_connection((where.hostname, where.port), WAIT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def first_byte_ms(self, body: Mapping[str, object]) -> float:
-        """Milliseconds from the request to the first byte of the stream, which is read out."""
-        received, took_ms = self._ask(body)
+    def first_and_last_ms(self, body: Mapping[str, object]) -> tuple[float, float]:
+        """Return when the first and the last byte of the stream came, after the request."""
+        began = time.perf_counter()
+        received, first_ms = self._ask(body)
         self._receive_until(received, LAST)
-        return took_ms
+        return first_ms, (time.perf_counter() - began) * 1000
 
     def leave_after_first_byte(self, body: Mapping[str, object]) -> None:
         """Hang up in the middle of a stream."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 30.0
+from tests.patience import WAIT_S
+
 JSON = ("Content-Type", "application/json")
 
 Headers = Iterable[tuple[str, str]]
@@ -44,12 +45,12 @@ class _OverSocket(http.client.HTTPConnection):
     """The same over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+        super().__init__("localhost", timeout=WAIT_S)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(WAIT_S)
         self.sock.connect(str(self._path))
 
 
@@ -65,7 +66,7 @@ def send(
     where = urlsplit(origin)
     assert where.hostname is not None
     connection: http.client.HTTPConnection = (
-        http.client.HTTPConnection(where.hostname, where.port, timeout=TIMEOUT_S)
+        http.client.HTTPConnection(where.hostname, where.port, timeout=WAIT_S)
         if unix_socket is None
         else _OverSocket(unix_socket)
     )

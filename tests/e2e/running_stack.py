@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COMMAND_TIMEOUT_S = 150.0
-RECOVERY_TIMEOUT_S = 30.0
+from tests.patience import WAIT_S
+
 POLL_INTERVAL_S = 0.1
 
 
@@ -73,7 +73,7 @@ class RunningStack:
             text=True,
             stdin=subprocess.DEVNULL,
             env=self.environment,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=WAIT_S,
         )
 
     def up(self) -> None:
@@ -116,10 +116,10 @@ class RunningStack:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Poll until true; fails after a while, saying what was awaited."""
-    deadline = time.monotonic() + RECOVERY_TIMEOUT_S
+    deadline = time.monotonic() + WAIT_S
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {RECOVERY_TIMEOUT_S:.0f} s in vain until {what}")
+            raise TimeoutError(f"waited {WAIT_S:.0f} s in vain until {what}")
         time.sleep(POLL_INTERVAL_S)
 
 

@@ -20,12 +20,10 @@ import pytest
 
 from tests import servers
 from tests.books import offered
+from tests.patience import WAIT_S
 from tollkeeper.stack.servers.ports import free_port
 from tollkeeper.stack.servers.postgres import PostgresServer
 from tollkeeper.stack.supervision.children import die_with_parent
-
-START_TIMEOUT_S = 30.0
-COMMAND_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Cli:
             text=True,
             input=given,
             env=self.environment,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=WAIT_S,
         )
 
     def json(self, *arguments: str) -> Any:
@@ -64,14 +62,14 @@ class Cli:
         ) as child:
             os.close(theirs)
             seen = _read_all(ours)
-            child.wait(COMMAND_TIMEOUT_S)
+            child.wait(WAIT_S)
         os.close(ours)
         return seen
 
 
 def _read_all(descriptor: int) -> str:
     seen = b""
-    while select.select([descriptor], [], [], COMMAND_TIMEOUT_S)[0]:
+    while select.select([descriptor], [], [], WAIT_S)[0]:
         try:
             part = os.read(descriptor, 65536)
         except OSError:  # Linux says so when the other end of a terminal is closed.
@@ -106,7 +104,7 @@ def cli(
         yield Cli(_cli_environment(home, port))
     finally:
         meter.terminate()
-        meter.wait(START_TIMEOUT_S)
+        meter.wait(WAIT_S)
         servers.run_in_thread(lambda: servers.drop(migrated_template, database))
 
 
@@ -145,10 +143,10 @@ def _cli_environment(home: Path, port: int) -> dict[str, str]:
 
 
 def _wait_until_ready(meter: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline and meter.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=WAIT_S):
                 return
         except (OSError, urllib.error.HTTPError):
             time.sleep(0.1)

@@ -20,6 +20,7 @@ import pytest
 from tests.e2e.desk import MODEL, Customer, Desk
 from tests.e2e.raw_http import send_json
 from tests.paths import ROOT
+from tests.patience import WAIT_S
 
 PAGES = ("README.md", "docs/quickstart.md", "docs/authentication.md", "docs/troubleshooting.md")
 # Starting and administering a stack is shown by tests of the command line.
@@ -29,7 +30,6 @@ OF_ADMINISTRATORS = re.compile(
 BLOCK = re.compile(r"^```(sh|python|js)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:8080"
 KEY = "tk-..."
-TIMEOUT_S = 60
 SCOPES = ["inference", "models:read", "usage:read", "keys:write"]
 LIMITS = {"requests_per_minute": 600, "tokens_per_minute": 1_000_000}
 STRICT = "set -euo pipefail\nsource exported\n"
@@ -97,7 +97,7 @@ class Reader:
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            timeout=TIMEOUT_S,
+            timeout=WAIT_S,
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -27,10 +27,10 @@ from meter.usage.usage import Observation, Source
 from tests.e2e.envoy.envoy_harness import Gateway, allow, error_json, running_gateway
 from tests.e2e.envoy.test_usage import USAGE, event, replies, streams
 from tests.file_log import Followed
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LINE_TIMEOUT_S = 5.0
 LEAVES_AFTER = aiohttp.ClientTimeout(total=0.25)
 # Digits that survive a double and digits that do not, small, large, whole and nothing.
 COSTS = ("0.000001234567", "1e-12", "123456.789012345", "0.12345678901234567", "25", "0", "5e-324")
@@ -60,7 +60,7 @@ async def in_file(gateway: Gateway, hold_id: str) -> Observation:
 
 async def meanings(gateway: Gateway, holding: bytes) -> list[Observation | UndecidedRequest | None]:
     """What the lines with this text mean, once there is one."""
-    async with asyncio.timeout(LINE_TIMEOUT_S):
+    async with asyncio.timeout(WAIT_S):
         while True:
             text = (gateway.folder / "access.jsonl").read_bytes()
             whole = text[: text.rfind(b"\n") + 1].splitlines()
@@ -250,7 +250,7 @@ async def test_envoy_opens_a_renamed_log_anew_and_no_line_is_lost(gateway: Gatew
         await followed.read_all()
         followed.clock.advance(1)
         await tending.tend()
-    async with asyncio.timeout(LINE_TIMEOUT_S):
+    async with asyncio.timeout(WAIT_S):
         while hold_ids[-1] not in {hold.hex for hold in followed.settled.arrived}:
             await followed.read_all()
             await asyncio.sleep(0.02)
@@ -298,7 +298,7 @@ async def test_a_log_that_envoy_cannot_open_is_counted(gateway: Gateway) -> None
 
 
 async def until_counted(admin: EnvoyAdmin, name: str) -> None:
-    async with asyncio.timeout(LINE_TIMEOUT_S):
+    async with asyncio.timeout(WAIT_S):
         while True:
             if (await admin.counters(STATS))[name]:
                 return

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.access.campaign import CONNECTIONS, Measured, Target, run_campaign
+from bench.access.campaign import CONNECTIONS, OVERLOADED, Measured, Target, run_campaign
 from tests.e2e.running_stack import RunningStack, fresh_environment
 from tollkeeper.stack.servers.ports import free_port
 
-REVOCATIONS = 200
-SECONDS = 30.0
+REVOCATIONS = 120
+SECONDS = 20.0
+# A slow machine offers this more than twice over within a minute.
+LIMIT = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +26,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
     target = Target(
         stack.gateway, stack.api, stack.operator_token, [run / "authz.sock", run / "authz-2.sock"]
     )
-    yield asyncio.run(run_campaign(target, REVOCATIONS, SECONDS, 7, print))
+    yield asyncio.run(run_campaign(target, REVOCATIONS, SECONDS, 7, print, LIMIT))
     stack.down()
 
 
-@pytest.mark.timeout(180)
 def test_revocation_shows_within_a_second_everywhere(measured: Measured) -> None:
     watches = measured.windows.watches
     assert len(watches) == REVOCATIONS * 3
@@ -40,7 +41,7 @@ def test_revocation_shows_within_a_second_everywhere(measured: Measured) -> None
 
 def test_a_limit_is_never_passed_and_all_but_used(measured: Measured) -> None:
     load = measured.load
-    assert sum(load.statuses.values()) > 2 * load.limit, "the load was too light to tell"
+    assert load.statuses.total() >= OVERLOADED * load.limit
     assert set(load.statuses) <= {200, 429}, load.statuses
     assert load.most_in_a_window <= load.limit, (CONNECTIONS, load.statuses)
     assert load.usable >= 0.98, load.statuses

@@ -15,11 +15,11 @@ import aiohttp
 from chaos.customers import Customer, Desk
 from chaos.exchange import Exchange, ExchangeError, Head, open_exchange
 from chaos.stack import ChaosStack
+from tests.patience import WAIT_S
 
 PATH = "/v1/chat/completions"
 CASE_HEADER = "x-case"
 CREDIT_PICOS = 5 * 10**12
-PATIENCE_S = 15.0
 # How long an upstream takes that a client does not wait for.
 THINKS_MS = 1_800
 LEAVES_THINKING_AFTER_S = 1.0
@@ -151,7 +151,7 @@ class Stage:
     async def leave(self, case: Departure, customer: Customer) -> float:
         """Ask, and leave at the point; returns when that was, by `time.monotonic`."""
         exchange = await self.begin(case, customer)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_S):
             await _go_as_far_as(exchange, case)
         left_at = time.monotonic()
         await exchange.leave(case.how)

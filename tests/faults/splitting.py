@@ -24,10 +24,9 @@ from meter.protos import access_log_pb2 as log_pb
 from meter.settlement.outcome import Outcome, decide_outcome
 from meter.usage.usage import Observation, Source
 from tests.e2e.envoy.envoy_harness import Gateway, allow
+from tests.patience import WAIT_S
 
 CLIENTS = 32
-PIECE_TIMEOUT_S = 10.0
-ENTRIES_TIMEOUT_S = 10.0
 GENERATION = "gen-split"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 PRICE = Price(1, "openai/gpt-4o", NOON, prompt_picos=2_500_000, completion_picos=10_000_000)
@@ -53,7 +52,7 @@ class _Progress:
         self.changed.set()
 
     async def reach(self, length: int) -> None:
-        async with asyncio.timeout(PIECE_TIMEOUT_S):
+        async with asyncio.timeout(WAIT_S):
             while self.received < length:
                 self.changed.clear()
                 await self.changed.wait()
@@ -122,7 +121,7 @@ class Splitter:
         self, numbers: range
     ) -> tuple[dict[int, Observation], dict[int, Observation]]:
         """What both logs say, once both have everything."""
-        async with asyncio.timeout(ENTRIES_TIMEOUT_S):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 streamed, filed = self._in_stream(), self._in_file()
                 if all(number in streamed and number in filed for number in numbers):

@@ -33,7 +33,6 @@ def new_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="tk-chaos-", dir="/tmp"))
 
 
-@pytest.mark.timeout(480)
 def test_a_short_campaign_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     folder = new_folder()
     plan = Plan(SEED, LOAD_MINUTES, PER_SECOND, folder)
@@ -70,7 +69,6 @@ def reports_without() -> Iterator[dict[str, Report]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("rule", RULES)
 def test_with_a_rule_switched_off_the_checker_turns_red(
     rule: str, reports_without: dict[str, Report]

@@ -3,15 +3,12 @@
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from chaos.rounds import SHORT, run_rounds
 from tests.servers import run_in_thread
 
 SEED = 500
 
 
-@pytest.mark.timeout(240)
 def test_never_more_than_covered_reach_the_upstream() -> None:
     with tempfile.TemporaryDirectory(prefix="tk-rounds-", dir="/tmp") as folder:
         outcome = run_in_thread(lambda: run_rounds(Path(folder), SEED, SHORT))

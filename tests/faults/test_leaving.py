@@ -25,11 +25,10 @@ from tests.faults.departures import (
     ask,
     departures,
 )
+from tests.patience import WAIT_S
 
 # A report comes 1 s after the end, its look-up 1 s later; the rest is for a busy machine.
-ENDED_WITHIN_S = 12.0
 # Where nobody ever says anything, the patience of 10 s goes before.
-DECIDED_WITHIN_S = 25.0
 # authz gives up a check after 1.5 s.
 LOCKED_S = 0.5
 ROUNDS_ABOUT_THE_DECISION = 25
@@ -100,7 +99,7 @@ async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> N
         customers = await stage.open_accounts([*cases, *hushed])
         await stage.behave(case.behaviour() for case in cases)
         await stage.behave(case.behaviour(omit_report=True) for case in hushed)
-        took_s = await leave_all(stage, [*cases, *hushed], customers, DECIDED_WITHIN_S)
+        took_s = await leave_all(stage, [*cases, *hushed], customers, WAIT_S)
     usage = await check_books(brisk_stack, cases, customers)
     report("with reports", cases, took_s, [f"{one.kind} by {one.source}" for one in usage])
     assert {one.source for one in usage} == {"stream", "lookup"}
@@ -112,7 +111,7 @@ async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> N
         elif case.point == "refused later":
             assert reasons == ["not_billed"], case.name
         else:
-            assert took_s[case.number] < ENDED_WITHIN_S, case.name
+            assert took_s[case.number] < WAIT_S, case.name
     # Billed, but the provider that reports everything did not say so: believed, and tagged.
     accounts = [customers[case.number].id for case in hushed]
     assert await Auditor(brisk_stack).usage(accounts) == []
@@ -126,7 +125,7 @@ async def test_whoever_leaves_about_the_decision_pays_if_it_was_billed(
     async with on_stage(brisk_stack) as stage:
         customers = await stage.open_accounts(cases)
         await stage.behave(case.behaviour() for case in cases)
-        took_s = await leave_all(stage, cases, customers, DECIDED_WITHIN_S, APART_S)
+        took_s = await leave_all(stage, cases, customers, WAIT_S, APART_S)
     usage = await check_books(brisk_stack, cases, customers)
     endings = await Auditor(brisk_stack).endings(one.id for one in customers.values())
     what = [reason for reasons in endings.values() for reason in reasons]
@@ -141,7 +140,7 @@ async def test_without_reports_a_policy_decides_where_nobody_knows_the_generatio
     async with on_stage(unreported_stack) as stage:
         customers = await stage.open_accounts(cases)
         await stage.behave(case.behaviour() for case in cases)
-        took_s = await leave_all(stage, cases, customers, DECIDED_WITHIN_S)
+        took_s = await leave_all(stage, cases, customers, WAIT_S)
     auditor = Auditor(unreported_stack)
     usage = await auditor.usage(one.id for one in customers.values())
     report("without reports", cases, took_s, [f"{one.kind} by {one.source}" for one in usage])
@@ -211,7 +210,7 @@ async def test_whoever_leaves_during_the_check_pays_nothing(
                 await exchange.leave(case.how)
             left_at = time.monotonic()
             await asyncio.sleep(0.2)
-        last_seen = await Auditor(brisk_stack).wait_ended(accounts, ENDED_WITHIN_S)
+        last_seen = await Auditor(brisk_stack).wait_ended(accounts, WAIT_S)
     await check_books(brisk_stack, cases, customers)
     took_s = {c.number: last_seen.get(customers[c.number].id, left_at) - left_at for c in cases}
     endings = await Auditor(brisk_stack).endings(accounts)

@@ -17,6 +17,7 @@ from tests.e2e.envoy.envoy_harness import running_gateway
 from tests.faults.auditor import Auditor, Expected
 from tests.faults.departures import CREDIT_PICOS, Stage, listeners
 from tests.faults.splitting import GENERATION, Splitter, cut
+from tests.patience import WAIT_S
 
 MIB = 1024 * 1024
 USAGE = (
@@ -36,7 +37,6 @@ LINE_ENDS = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
 DONE = "data: [DONE]\n\n"
 MARK = "<usage>"
 RANDOM_CUTS = 150
-LOOKED_UP_WITHIN_S = 25.0
 
 
 def event(**members: object) -> str:
@@ -174,7 +174,7 @@ async def test_what_a_stream_does_not_say_is_looked_up(brisk_stack: ChaosStack) 
         Expected(name, customers[case.number].id, case.prompt_tokens)
         for name, case in cases.items()
     ]
-    await auditor.wait_ended([one.account_id for one in expected], LOOKED_UP_WITHIN_S)
+    await auditor.wait_ended([one.account_id for one in expected], WAIT_S)
     await _wait_corrected(auditor, customers[cases["a wrong cost"].number].id)
     usage = await auditor.check_paid(expected, CREDIT_PICOS)
     assert {(one.kind, one.source) for one in usage} == {
@@ -186,6 +186,6 @@ async def test_what_a_stream_does_not_say_is_looked_up(brisk_stack: ChaosStack) 
 
 async def _wait_corrected(auditor: Auditor, account_id: str) -> None:
     """The provider's report names another cost than its reply did."""
-    async with asyncio.timeout(LOOKED_UP_WITHIN_S):
+    async with asyncio.timeout(WAIT_S):
         while len(await auditor.usage([account_id])) < 2:  # noqa: ASYNC110  # Postgres has no event
             await asyncio.sleep(0.2)

@@ -25,12 +25,12 @@ from authz.protos import ext_authz_pb2 as pb
 from authz.transports.http2 import Http2Transport
 from authz.transports.transport import Answer
 from meter.protos import access_log_pb2 as log_pb
+from tests.patience import WAIT_S
 from tollkeeper import envoy_config
 
 NAMESPACE = "envoy.filters.http.ext_authz"
 PROVIDER_KEY = "sk-or-planted-provider-key"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-READY_TIMEOUT_S = 15.0
 ENTRY_TIMEOUT_S = 5.0
 
 Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
@@ -263,7 +263,7 @@ async def start_http(
 
 
 async def _ready(port: int, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(READY_TIMEOUT_S):
+    async with asyncio.timeout(WAIT_S):
         while process.returncode is None:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

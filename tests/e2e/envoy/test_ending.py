@@ -26,11 +26,11 @@ from tests.e2e.envoy.envoy_harness import (
     start_ingest,
 )
 from tests.e2e.running_stack import fresh_environment
+from tests.patience import WAIT_S
 from tollkeeper.stack.supervision.probes import answers_ok
 
 HOLD_ID = "ab" * 16
 REPLY_AFTER_S = 1.5
-TIMEOUT_S = 20.0
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def commanded_envoy(
             *(sys.executable, "-m", "tollkeeper", "envoy"), env=environment
         )
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(WAIT_S):
                 while not await answers_ok("http://envoy/ready", admin):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             yield f"http://127.0.0.1:{port}", envoy
@@ -104,7 +104,7 @@ async def test_a_request_under_way_is_answered_and_logged_twice(
         await asyncio.sleep(0.3)
         envoy.send_signal(signal.SIGTERM)
         assert await asked == 200
-        assert await asyncio.wait_for(envoy.wait(), TIMEOUT_S) == 0
+        assert await asyncio.wait_for(envoy.wait(), WAIT_S) == 0
         with pytest.raises(aiohttp.ClientConnectorError):
             await ask(session, url)
     (line,) = (folder / "access.jsonl").read_text().splitlines()
@@ -125,7 +125,7 @@ async def test_a_drain_has_an_end_and_envoy_ends_with_the_command(
         envoy.send_signal(signal.SIGTERM)
         with pytest.raises(aiohttp.ClientError):
             await asked
-        assert await asyncio.wait_for(envoy.wait(), TIMEOUT_S) == 0
+        assert await asyncio.wait_for(envoy.wait(), WAIT_S) == 0
 
 
 async def test_envoy_ends_when_its_command_is_killed(server_root: Path, entries: Entries) -> None:
@@ -134,6 +134,6 @@ async def test_envoy_ends_when_its_command_is_killed(server_root: Path, entries:
     async with commanded_envoy(folder, entries, drain_s=10) as (_, envoy):
         os.kill(envoy.pid, signal.SIGKILL)
         await envoy.wait()
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(WAIT_S):
             while await answers_ok("http://envoy/ready", folder / "admin.sock"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)

@@ -24,6 +24,7 @@ from tests.e2e.envoy.envoy_harness import (
     running_gateway,
 )
 from tests.e2e.envoy.test_usage import STREAM, USAGE, replies, streams
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -155,7 +156,7 @@ async def test_a_client_that_leaves(gateway: Gateway, has_headers: bool) -> None
 
 
 async def logged_by_id(gateway: Gateway, request_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while True:
             for line in gateway.logged():
                 if line["request_id"] == request_id:

@@ -33,6 +33,7 @@ from tests.e2e.envoy.doorman import (
 )
 from tests.e2e.raw_http import JSON, Headers, Reply
 from tests.e2e.running_stack import RunningStack
+from tests.patience import WAIT_S
 from tollkeeper.stack.servers.ports import free_port
 
 CHAT = "/v1/chat/completions"
@@ -87,7 +88,7 @@ def send_from(
         http.client.HTTPConnection("127.0.0.1", port, 10, source_address=(source, 0))
         if context is None
         else http.client.HTTPSConnection(
-            "localhost", port, timeout=10, source_address=(source, 0), context=context
+            "localhost", port, timeout=WAIT_S, source_address=(source, 0), context=context
         )
     )
     with contextlib.closing(connection):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.e2e.running_stack import RunningStack, wait_until
+from tests.patience import WAIT_S
 
 COMPONENTS = ["postgres", "redis", "simulator", "meter", "authz", "envoy"]
 
@@ -21,7 +22,7 @@ def ask(url: str, key: str, body: object = None) -> tuple[int, bytes]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     sent = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=sent, headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as reply:
+    with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
         return reply.status, reply.read()
 
 
@@ -63,7 +64,7 @@ def test_the_printed_curl_line_works(make_stack: Callable[[], RunningStack]) -> 
     begin = next(index for index, line in enumerate(lines) if line.lstrip().startswith("curl "))
     command = "\n".join(lines[begin : begin + 3])
     answer = subprocess.run(
-        ["bash", "-c", command], check=True, capture_output=True, text=True, timeout=20
+        ["bash", "-c", command], check=True, capture_output=True, text=True, timeout=WAIT_S
     )
     assert '"choices"' in answer.stdout, answer.stdout
     stack.down()

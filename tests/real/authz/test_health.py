@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from authz.request import AuthRequest
 from authz.settings import Settings
 from meter.identity.keys.key_text import mint
 from tests.fakes import to_check
+from tests.patience import WAIT_S
 
 OK = ComponentHealth("ok", True)
 
@@ -108,10 +108,8 @@ async def test_without_postgres_every_check_is_an_outage(tmp_path: Path) -> None
         }
         headers = (("x-api-key", mint().plain.reveal()), ("content-type", "application/json"))
         sent = to_check(AuthRequest("POST", "/v1/completions", headers, b'{"model":"m"}'))
-        began = time.monotonic()
         told = CheckResponse.FromString((await application.service.check(sent)).payload)
         assert told.error_response.status.code == 503
-        assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_a_start_that_cannot_be_says_why(
         env={**os.environ, **given},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=WAIT_S,
     )
     assert done.returncode == 2
     assert said in done.stderr

@@ -25,10 +25,10 @@ from meter.providers.key_store import PostgresProviderKeys
 from meter.sealing import MasterKey, SecretText
 from tests.books import add_key
 from tests.fakes import to_check
+from tests.patience import WAIT_S
 from tests.servers import Database
 
 MASTER_KEY = MasterKey(bytes(range(32)))
-START_TIMEOUT_S = 20
 
 
 def check_method(channel: grpc.aio.Channel) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
@@ -74,7 +74,7 @@ async def furnish(database: Database) -> MintedKey:
 
 
 async def wait_until_ready(http: aiohttp.ClientSession) -> None:
-    async with asyncio.timeout(START_TIMEOUT_S):
+    async with asyncio.timeout(WAIT_S):
         while True:
             try:
                 async with http.get("http://authz/readyz") as answer:
@@ -174,7 +174,7 @@ async def test_a_client_that_leaves_during_the_hold_leaves_none_open(running: Ru
         call.cancel()
         await asyncio.sleep(0.1)
     # The hold appears and ends in the background; only the books can tell when.
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while await ended_holds(running) == 0:  # noqa: ASYNC110 - nothing else to wait for.
             await asyncio.sleep(0.02)
     (ended,) = await running.books.fetch("SELECT state, reason FROM ended_holds")
@@ -199,7 +199,11 @@ async def test_leaves_cleanly_and_tells_no_secret(running: Running) -> None:
 def test_says_which_settings_are_missing() -> None:
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, "-m", "authz"], env=environment, capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "authz"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
     )
     assert done.returncode == 2
     assert "TOLLKEEPER_DATABASE_URL" in done.stderr

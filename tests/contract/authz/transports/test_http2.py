@@ -12,6 +12,7 @@ from authz.transports.http2.connection import DRAIN
 from authz.transports.http2.limits import Limits
 from authz.transports.http2.take_backs import FENCE_AFTER_ANSWERS, TakeBacks
 from tests.http2_peer import REQUEST_HEADERS, Checks, Peer, Wire, grpc_message, open_checks, settle
+from tests.patience import WAIT_S
 
 WINDOW = SettingCodes.INITIAL_WINDOW_SIZE
 HEADERS_ENDED = frames.END_HEADERS | frames.END_STREAM
@@ -549,7 +550,7 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
 
 
 async def wait_for(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - time itself is what is tested.
             await asyncio.sleep(0.02)
 

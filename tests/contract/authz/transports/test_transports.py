@@ -15,9 +15,9 @@ import pytest
 from authz.transports.grpc_aio import GrpcAioTransport
 from authz.transports.http2 import Http2Transport
 from authz.transports.transport import PATH, SERVICE, Answer, Transport
+from tests.patience import WAIT_S
 
 TRANSPORTS: list[Callable[[], Transport]] = [Http2Transport, GrpcAioTransport]
-WAIT_S = 5.0
 
 if TYPE_CHECKING:
     Ask = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]

@@ -45,6 +45,7 @@ from meter.providers.report_tags import ReportTags
 from meter.sealing import SecretText
 from meter.settings import read_secret
 from tests.books import PEPPER
+from tests.patience import WAIT_S
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.settings import SimulatorSettings
@@ -54,7 +55,6 @@ TOKEN = "token-of-the-reports-0123456789"
 KEY = SecretText("sk-or-test")
 PATH = "/api/v1/provider-reports/openrouter"
 HELLO = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
-ARRIVES_WITHIN_S = 10.0
 
 
 @dataclass
@@ -297,7 +297,7 @@ async def test_every_tagged_request_leads_to_its_record(
                 url = f"{base}/chat/completions"
                 async with session.post(url, data=body, headers=headers) as response:
                     answered[hold_id] = (await response.json())["id"]
-            async with asyncio.timeout(ARRIVES_WITHIN_S):
+            async with asyncio.timeout(WAIT_S):
                 while len(generations.noted) < len(holds):
                     generations.has_more.clear()
                     await generations.has_more.wait()

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from tests.patience import WAIT_S
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.settings import SimulatorSettings
@@ -22,7 +23,6 @@ from tollkeeper.simulator.settings import SimulatorSettings
 CHAT = "/api/v1/chat/completions"
 TOKEN = "token-of-the-reports"
 HELLO = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Hello there"}]}
-ARRIVES_WITHIN_S = 10.0
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Receiver:
         return [one["gen_ai.response.id"] for one in self.attributes()]
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(ARRIVES_WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             while len(self.spans) < count:
                 self.has_more.clear()
                 await self.has_more.wait()

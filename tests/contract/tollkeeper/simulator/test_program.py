@@ -19,8 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-START_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 10
+from tests.patience import WAIT_S
 
 
 def free_port() -> int:
@@ -57,7 +56,7 @@ def program(port: int, bill: Path, **settings: str) -> Iterator[subprocess.Popen
 
 
 def wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline and child.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -74,7 +73,7 @@ def test_it_ends_with_0_on_sigterm_and_goes_on_with_its_bill(tmp_path: Path) -> 
             wait_for(port, child)
             ask(port)
             child.send_signal(signal.SIGTERM)
-            assert child.wait(STOP_TIMEOUT_S) == 0
+            assert child.wait(WAIT_S) == 0
         assert len(bill.read_text().splitlines()) == rows
 
 
@@ -84,7 +83,7 @@ def test_rows_outlive_a_kill(tmp_path: Path) -> None:
         wait_for(port, child)
         ask(port)
         child.kill()
-        child.wait(STOP_TIMEOUT_S)
+        child.wait(WAIT_S)
     assert len(bill.read_text().splitlines()) == 1
 
 
@@ -127,7 +126,7 @@ def test_a_kill_takes_back_neither_record_nor_report(tmp_path: Path, webhook: st
         wait_for(port, child)
         ask(port)
         child.kill()
-        child.wait(STOP_TIMEOUT_S)
+        child.wait(WAIT_S)
     row = json.loads(bill.read_text())
     with bill.open("a") as lines:
         lines.write('{"generation_id":"gen-half')
@@ -135,7 +134,7 @@ def test_a_kill_takes_back_neither_record_nor_report(tmp_path: Path, webhook: st
     settings = {"SIMULATOR_BROADCAST_URL": webhook, "SIMULATOR_BROADCAST_DELAY_MS": "0"}
     with program(port, bill, **settings) as child:
         wait_for(port, child)
-        span = Webhook.spans.get(timeout=STOP_TIMEOUT_S)
+        span = Webhook.spans.get(timeout=WAIT_S)
         record = get(port, f"generation?id={row['generation_id']}")
         total = get(port, "key")["usage"]
     reported = {one["key"]: one["value"] for one in span["attributes"]}
@@ -148,7 +147,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with program(port, tmp_path / "bill.jsonl") as child:
-            assert child.wait(START_TIMEOUT_S) == 1
+            assert child.wait(WAIT_S) == 1
             assert child.stderr is not None
             said = child.stderr.read().decode()
     assert said.startswith("The simulator cannot start: ")

@@ -14,6 +14,7 @@ from meter.identity.keys.key_rights import Administrator
 from meter.identity.keys.key_store import CredentialStore
 from meter.postgres.pool import open_pool
 from tests.books import LIFETIME, PEPPER, PROTECTED, USD, Books, refused_by_database
+from tests.patience import WAIT_S
 
 
 async def test_a_hold_sets_the_estimate_aside(books: Books) -> None:
@@ -282,7 +283,7 @@ async def test_a_locked_account_holds_up_others_for_a_moment_only(books: Books) 
         await connection.execute("SELECT 1 FROM accounts WHERE id = 'locked' FOR UPDATE")
         waiting = asyncio.ensure_future(books.holds.place(books.request(locked, 1)))
         await asyncio.sleep(0.05)
-        answer = await asyncio.wait_for(books.holds.place(books.request(other, 1)), 3.0)
+        answer = await asyncio.wait_for(books.holds.place(books.request(other, 1)), WAIT_S)
         assert isinstance(answer, HoldPlaced)
         with pytest.raises(StoreUnavailable):
             await waiting

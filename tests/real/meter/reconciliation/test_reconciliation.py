@@ -13,6 +13,7 @@ from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import USD, Books, observed, without_protection
+from tests.patience import WAIT_S
 from tests.servers import Database
 
 DAY_S = 86_400.0
@@ -194,7 +195,7 @@ async def test_a_run_that_was_cut_off_leaves_the_books_to_the_next(books: Books)
     desk = Desk(books)
     desk.totals.gate = asyncio.Event()
     cut_off = asyncio.create_task(desk.report())
-    await asyncio.wait_for(desk.totals.asked.wait(), 10)
+    await asyncio.wait_for(desk.totals.asked.wait(), WAIT_S)
     cut_off.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cut_off

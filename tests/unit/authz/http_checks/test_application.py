@@ -33,6 +33,7 @@ from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
 from meter.limits.limits import LimitKind
 from meter.sealing import SecretText
+from tests.patience import WAIT_S
 
 HOLD = UUID(int=7)
 LIMITS = (LimitStatus(LimitKind.REQUESTS, 60, 59, 1.0),)
@@ -294,7 +295,7 @@ async def test_who_leaves_during_the_decision_cancels_it() -> None:
     asking = asyncio.create_task(proxy.ask())
     await asyncio.sleep(0.01)
     proxy.leave()
-    assert await asyncio.wait_for(asking, 1) is None
+    assert await asyncio.wait_for(asking, WAIT_S) is None
     assert stub.cancelled == 1
     assert metrics.registry.get_sample_value("tollkeeper_authz_checks_in_flight") == 0
 

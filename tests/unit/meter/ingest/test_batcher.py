@@ -20,6 +20,7 @@ from meter.protos import access_log_pb2 as pb
 from meter.settlement.changes import SettlementChanges
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
+from tests.patience import WAIT_S
 from tests.settlements import FakeSettlementStore
 
 HOLD = UUID("4fc90000000000000000000000000001")
@@ -257,7 +258,7 @@ async def test_a_broken_invariant_is_not_settled_around() -> None:
     settling = batcher.start()
     await batcher.put(observed(uuid4()))
     with pytest.raises(BrokenInvariant):
-        await asyncio.wait_for(settling, 1.0)
+        await asyncio.wait_for(settling, WAIT_S)
 
 
 async def test_a_full_queue_makes_the_reader_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from meter.jwts.reading import MAX_JWT_CHARS
 from meter.jwts.terms import Family
 from meter.jwts.verifying import VerifiedIdentity
 from tests.jwts import AUDIENCE, ISSUER, NOW, NOW_S, Desk, b64, claims, issuer, signer, stored
+from tests.patience import slowness
 
 RSA = signer("RS256")
 GOOD = RSA.sign(claims())
@@ -444,7 +445,7 @@ async def test_big_ones_cost_little(desk: Desk, make: Callable[[], str]) -> None
         began_s = time.process_time()
         assert await desk.verifier.verify(text) is None
         costs_s.append(time.process_time() - began_s)
-    assert statistics.median(costs_s) < CPU_LIMIT_S
+    assert statistics.median(costs_s) < CPU_LIMIT_S * slowness()
 
 
 def test_the_attacks_that_fit_are_within_the_length() -> None:

@@ -17,6 +17,7 @@ from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.crash_points import NoCrashPoints
 from tests.file_log import Settled
 from tests.log_lines import line
+from tests.patience import WAIT_S
 from tests.servers import Database
 
 LEASE_S = 0.5
@@ -24,7 +25,6 @@ LEASE_S = 0.5
 RUNNING_LEASE_S = 2.0
 PATH = "/var/log/access.jsonl"
 FURTHER = LogPosition(2**40, b"\x00" * 32, 2**33)
-TIMEOUT_S = 8.0
 
 
 @pytest_asyncio.fixture
@@ -114,7 +114,7 @@ class TwoMeters:
         return [at for at, file in enumerate(self.files) if file.standing().is_reading]
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 if is_so():
                     return

@@ -13,6 +13,7 @@ from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
+from tests.patience import WAIT_S
 from tests.settlements import FakeSettlementStore
 
 
@@ -113,7 +114,7 @@ async def test_settled_means_through_the_outage(
 ) -> None:
     books.outages = 3
     endings = [observed(uuid4()) for _ in range(3)]
-    await asyncio.wait_for(batcher.settle_all(endings), 5.0)
+    await asyncio.wait_for(batcher.settle_all(endings), WAIT_S)
     assert books.asked == endings
     await batcher.drain()
 
@@ -129,7 +130,7 @@ async def test_a_refusal_of_us_is_alarmed_once_whichever_log_tells(
 
 
 async def test_nothing_to_settle_is_settled_at_once(batcher: Batcher) -> None:
-    await asyncio.wait_for(batcher.settle_all([]), 1.0)
+    await asyncio.wait_for(batcher.settle_all([]), WAIT_S)
     await batcher.drain()
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import WAIT_S
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.supervision.children import run_to_end
 from tollkeeper.stack.supervision.component import Component, Step
@@ -62,7 +62,7 @@ async def supervise(
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - another process changes it.
             await asyncio.sleep(0.02)
 
@@ -136,7 +136,7 @@ async def test_a_probe_that_breaks_says_not_ready_and_ends_nothing(
     supervisor = supervise((component,))
     await supervisor.start()
     watching = asyncio.create_task(supervisor.watch())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while len(asked) < 6:  # noqa: ASYNC110  # another task asks
             await asyncio.sleep(0.05)
     assert not watching.done()
@@ -176,9 +176,7 @@ async def test_what_does_not_listen_is_killed(
     status = find_status(tmp_path / "status.json")
     assert status is not None
     pid = status.components[0].pid
-    began = time.monotonic()
     await supervisor.stop()
-    assert time.monotonic() - began < 5
     assert pid is not None and not psutil.pid_exists(pid)
 
 
