@@ -34,13 +34,15 @@ NAMED_PATH = re.compile(
     r"(?<![\w./-])((?:authz|meter|tollkeeper|envoy|tests|deploy|bench|chaos|docs)/"
     r"[\w./*-]+\.(?:py|md|sql|lua|yaml|yml|json|conf|toml))\b"
 )
+NAMED_FOLDER = re.compile(r"`((?:authz|meter|tollkeeper|tests|deploy|bench|chaos)/[\w./-]*)/`")
+NAMED_FILE = re.compile(r"`(\w+\.(?:py|sql|lua))`")
 FOLDERS = ("docs", *PACKAGES, "envoy", "bench", "chaos")
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for paths in (ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in FOLDERS))
     for path in paths
 )
-# A decision record is not edited when the code moves on.
+# In a decision record only the paths of files follow the code, not what it says of folders.
 LIVING_DOCUMENTS = [name for name in DOCUMENTS if not re.match(r"docs/adr/\d", name)]
 
 
@@ -54,6 +56,13 @@ def sources() -> dict[Path, str]:
     """The Python files of the three packages."""
     files = (file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
     return {file: file.read_text(encoding="utf-8") for file in files}
+
+
+@cache
+def file_names() -> set[str]:
+    """Return the names of all files of the repository that are not installed ones."""
+    folders = (*PACKAGES, "envoy", "tests", "bench", "chaos", "deploy")
+    return {file.name for folder in folders for file in (ROOT / folder).rglob("*.*")}
 
 
 def code_kinds() -> list[tuple[int, str]]:
@@ -208,14 +217,23 @@ def test_every_metric_is_explained() -> None:
     assert not [name for name in names if f"`{name}`" not in explained]
 
 
-def test_every_rule_that_is_named_is_stated() -> None:
-    stated = set(re.findall(r"^\| (R\d+) \|", read("docs/rules.md"), re.MULTILINE))
-    folders = (*PACKAGES, "docs", "envoy")
+@pytest.mark.parametrize("letter", ["R", "V"])
+def test_every_rule_and_invariant_that_is_named_is_stated(letter: str) -> None:
+    rows = re.findall(rf"^\| ({letter}\d+) \|", read("docs/rules.md"), re.MULTILINE)
+    folders = (*PACKAGES, "chaos", "docs", "envoy")
     files = (file for folder in folders for file in (ROOT / folder).rglob("*.*"))
     texts = (file.read_text() for file in files if file.suffix in {".py", ".md", ".sql", ".yaml"})
-    named = {rule for text in texts for rule in re.findall(r"\bR\d{1,2}\b", text)}
+    named = {rule for text in texts for rule in re.findall(rf"\b{letter}\d{{1,2}}\b", text)}
     assert named
-    assert named <= stated
+    assert named <= set(rows)
+    assert rows == [f"{letter}{number}" for number in range(1, len(rows) + 1)]
+
+
+def test_no_page_for_users_names_a_rule_by_its_number() -> None:
+    may = re.compile(r"docs/(?:rules|adr/.*)\.md|chaos/README\.md|.*/ledger/README\.md")
+    for document in DOCUMENTS:
+        if not may.fullmatch(document):
+            assert not re.findall(r"\b[RV]\d{1,2}\b", read(document)), document
 
 
 def test_every_log_event_is_explained() -> None:
@@ -280,6 +298,10 @@ def test_every_link_leads_somewhere(document: str) -> None:
 def test_every_path_that_is_named_exists(document: str) -> None:
     for name in NAMED_PATH.findall(read(document)):
         assert list(ROOT.glob(name)), f"{document} names {name}"
+    for name in NAMED_FOLDER.findall(read(document)) if document in LIVING_DOCUMENTS else ():
+        assert (ROOT / name).is_dir(), f"{document} names {name}/"
+    for name in NAMED_FILE.findall(read(document)):
+        assert name in file_names(), f"{document} names {name}"
 
 
 def test_every_decision_record_is_listed() -> None:
