@@ -14,7 +14,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.services import ApiDependencies, Issuing, ProviderReports, Readiness
+from meter.api.services import ApiDependencies, ProviderReports, Readiness
 from meter.clock import SystemClock
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.history.month_store import HistoryStore
@@ -45,6 +45,7 @@ from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
 from meter.serve_settlement import settling
+from meter.services import Issuing, Services
 from meter.settings import MeterSettings, read_secret
 from meter.settlement.token_counting import TokenCounter
 
@@ -96,15 +97,10 @@ async def serve(settings: MeterSettings) -> None:
         background("signing rotation", rotation.run()) as rotating,
         background("reconciliation", reconciler.run(settings.reconcile_every_s)) as reconciling,
     ):
+        pepper = Pepper.from_master_key(master_key.reveal())
         outside = ApiDependencies(
-            pool=pool,
-            pepper=Pepper.from_master_key(master_key.reveal()),
-            clock=clock,
-            listings=catalogue,
-            provider_keys=keys,
+            services=Services(pool, pepper, clock, issuing, jwts, keys, reconciler),
             registry=registry,
-            issuing=issuing,
-            jwts=jwts,
             provider_base_url=settings.provider_base_url,
             readiness={
                 "catalogue": lambda: _catalogue_readiness(sync),
@@ -112,7 +108,6 @@ async def serve(settings: MeterSettings) -> None:
                 "token_counting": lambda: _counting_readiness(ending.counter),
             },
             provider_reports=reports,
-            reconciler=reconciler,
             trusted_proxies=read_networks(settings.trusted_proxies),
         )
         async with _api(settings, outside) as answering:

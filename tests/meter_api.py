@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.services import ApiDependencies, Issuing, ReadinessProbe
+from meter.api.services import ApiDependencies, ReadinessProbe
 from meter.clock import Clock, SystemClock
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.operator_store import OperatorStore
@@ -19,9 +19,11 @@ from meter.jwts.fetching import DocumentSource, IssuerDocuments
 from meter.jwts.verifying import JwtVerifier, OwnIssuer
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool
-from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.providers.key_store import PostgresProviderKeys
+from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
+from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
+from meter.services import Issuing, Services
 from tests.books import PEPPER
 
 OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"
@@ -102,15 +104,12 @@ async def meter_api(
     signing = SigningKeys(pool, master_key, clock, "EdDSA")
     published = PublishedKeys(pool, clock)
     verifier = JwtVerifier(PostgresIssuers(pool), documents, clock, OWN_ISSUER, published)
+    registry = CollectorRegistry()
+    reconciler = Reconciler(ReconciliationStore(pool), NoProviderTotals(), registry)
+    issuing = Issuing(OWN_ISSUER, signing, documents)
     outside = ApiDependencies(
-        pool=pool,
-        pepper=PEPPER,
-        clock=clock,
-        listings=PostgresCatalogue(pool),
-        provider_keys=keys,
-        registry=CollectorRegistry(),
-        issuing=Issuing(OWN_ISSUER, signing, documents),
-        jwts=verifier,
+        services=Services(pool, PEPPER, clock, issuing, verifier, keys, reconciler),
+        registry=registry,
         provider_base_url="http://127.0.0.1:9/api/v1",
         readiness=readiness or {},
         trusted_proxies=read_networks(trusted_proxies),

@@ -28,9 +28,8 @@ from meter.api.admin import (
 )
 from meter.api.admin import credits as credits_
 from meter.api.bodies import BodyGuard
-from meter.api.keys import of_users as keys_of_users
-from meter.api.keys import own as own_keys
-from meter.api.keys import passes
+from meter.api.cursors import Cursors
+from meter.api.keys import own_keys, passes, user_keys
 from meter.api.observation import ApiMetrics, Observation
 from meter.api.own import account as own_account
 from meter.api.problems import ProblemError
@@ -42,12 +41,12 @@ from meter.api.public import (
     provider_reports,
     well_known,
 )
-from meter.api.services import ApiDependencies, Books
+from meter.api.services import ApiDependencies
 from meter.errors import MeterError
 
 _RESOURCES: Final = (
     users,
-    keys_of_users,
+    user_keys,
     credits_,
     transactions,
     usage,
@@ -79,13 +78,16 @@ _RESOURCES: Final = (
 def create_app(outside: ApiDependencies) -> FastAPI:
     """The application that answers from these dependencies. Make one per process and registry."""
     app = _routes()
-    app.state.books = Books(outside)
-    app.state.catalogue = models.RenderedCatalogue(outside.listings, outside.clock)
+    services = outside.services
+    app.state.dependencies = outside
+    app.state.cursors = Cursors(services.pepper)
+    app.state.catalogue = models.RenderedCatalogue(services.catalogue, services.clock)
+    app.state.running_reports = key_reports.RunningReports()
     app.state.report_metrics = provider_reports.ReportMetrics(outside.registry)
     metrics = ApiMetrics(outside.registry)
     app.add_middleware(BodyGuard)
     # Added last, so that it is the outermost.
-    app.add_middleware(Observation, clock=outside.clock, metrics=metrics)
+    app.add_middleware(Observation, clock=services.clock, metrics=metrics)
     return app
 
 

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from meter.api.problems import ProblemError
-from meter.api.services import Books, FromBooks
+from meter.api.services import ApiDependencies, FromIdentifier, FromOperators, FromOutside
 from meter.audit.events import Actor
 from meter.identity.principal import Principal
 from meter.jwts.reading import MAX_JWT_CHARS
@@ -62,19 +62,26 @@ class Caller:
         return self.principal.credential_id
 
 
-async def identify_caller(request: Request, books: FromBooks) -> Caller:
+async def identify_caller(
+    request: Request, identifier: FromIdentifier, outside: FromOutside
+) -> Caller:
     """Who presents a key or JWT; raises ProblemError: 401 where it is not good, 403 elsewhere.
 
     A suspended account may still read what is its own.
     """
     text = _find_credential(request)
-    principal = None if text is None else await books.identifier.identify(text)
+    principal = None if text is None else await identifier.identify(text)
     if principal is None:
         raise _unauthorized()
-    return _let_in(request, books, principal)
+    return _let_in(request, outside, principal)
 
 
-async def identify_administrator(request: Request, books: FromBooks) -> Actor:
+async def identify_administrator(
+    request: Request,
+    operators: FromOperators,
+    identifier: FromIdentifier,
+    outside: FromOutside,
+) -> Actor:
     """Which administrator calls; reading needs `admin:read`, everything else `admin:write`.
 
     Raises ProblemError: 401 for a credential that is not good, 403 for one that may not.
@@ -84,13 +91,13 @@ async def identify_administrator(request: Request, books: FromBooks) -> Actor:
         raise _unauthorized()
     # In its own header only, as ever; a key may come in either.
     is_in_own_header = "authorization" in request.headers
-    operator = await books.operators.find_operator(text) if is_in_own_header else None
+    operator = await operators.find_operator(text) if is_in_own_header else None
     if operator is not None:
         return Actor(f"operator:{operator}")
-    principal = await books.identifier.identify(text)
+    principal = await identifier.identify(text)
     if principal is None:
         raise _unauthorized()
-    caller = _let_in(request, books, principal)
+    caller = _let_in(request, outside, principal)
     _demand_scope(caller, Scope.ADMIN_READ if request.method in _READING else Scope.ADMIN_WRITE)
     if principal.is_suspended:
         raise ProblemError(403, "account_suspended", "the account is suspended")
@@ -114,10 +121,10 @@ def actor_of(principal: Principal) -> Actor:
     return Actor(f"{principal.kind}:{principal.credential_id}", principal.account_id)
 
 
-def _let_in(request: Request, books: Books, principal: Principal) -> Caller:
+def _let_in(request: Request, outside: ApiDependencies, principal: Principal) -> Caller:
     peer = "" if request.client is None else request.client.host
     forwarded_for = request.headers.getlist("x-forwarded-for")
-    address = client_address(peer, forwarded_for, books.outside.trusted_proxies)
+    address = client_address(peer, forwarded_for, outside.trusted_proxies)
     if not is_allowed(address, principal.networks):
         raise ProblemError(
             403, "address_not_allowed", "this credential may not be used from this address"

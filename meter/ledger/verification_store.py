@@ -1,5 +1,6 @@
 """Checks the whole books over one snapshot, with queries that name what contradicts what."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -70,10 +71,16 @@ class VerificationStore:
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
+        # A verification reads everything; a second one at the same time waits for the first.
+        self._one_at_a_time = asyncio.Lock()
 
     async def verify(self) -> Verification:
-        """Check every invariant; changes nothing and blocks nobody."""
-        async with acquire(self._pool) as connection, snapshot(connection):
+        """Check every invariant; changes nothing and blocks no writer."""
+        async with (
+            self._one_at_a_time,
+            acquire(self._pool) as connection,
+            snapshot(connection),
+        ):
             return await check_books(connection)
 
 

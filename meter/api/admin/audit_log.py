@@ -7,7 +7,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromReader, WithKey
 from meter.api.fields import Instant, Page, PageQuery, PlainText, Reply
-from meter.api.services import FromBooks
+from meter.api.services import FromAudit, FromCursors
 from meter.audit.audit_store import AuditFilter
 
 router = APIRouter(tags=["Audit log"])
@@ -52,25 +52,30 @@ class AuditQuery(OwnAuditQuery):
 @router.get(
     "/api/v1/admin/audit-log", summary="List the audit log", dependencies=AdministratorsOnly
 )
-async def list_audit_log(query: Annotated[AuditQuery, Query()], books: FromBooks) -> AuditPage:
+async def list_audit_log(
+    query: Annotated[AuditQuery, Query()], cursors: FromCursors, audit: FromAudit
+) -> AuditPage:
     """Who did what, newest first."""
     scope = f"audit:{query.user}:{query.action}:{query.actor}"
-    position = books.cursors.open(scope, query.cursor)
+    position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
     wanted = AuditFilter(query.user, query.action, query.actor)
-    rows = await books.audit.list_page(wanted, before, query.limit + 1)
-    page, cursor = books.cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
+    rows = await audit.list_page(wanted, before, query.limit + 1)
+    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
     return AuditPage(data=[AuditLine.model_validate(one) for one in page], next_cursor=cursor)
 
 
 @router.get("/api/v1/audit-log", summary="List your account's audit log", dependencies=WithKey)
 async def list_own_audit_log(
-    caller: FromReader, query: Annotated[OwnAuditQuery, Query()], books: FromBooks
+    caller: FromReader,
+    query: Annotated[OwnAuditQuery, Query()],
+    cursors: FromCursors,
+    audit: FromAudit,
 ) -> AuditPage:
     """What was done to your keys, passes and credit, newest first."""
     scope = f"own-audit:{caller.account_id}:{query.action}"
-    position = books.cursors.open(scope, query.cursor)
+    position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
-    rows = await books.audit.list_own(caller.account_id, query.action, before, query.limit + 1)
-    page, cursor = books.cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
+    rows = await audit.list_own(caller.account_id, query.action, before, query.limit + 1)
+    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
     return AuditPage(data=[AuditLine.model_validate(one) for one in page], next_cursor=cursor)

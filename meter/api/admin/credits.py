@@ -11,7 +11,7 @@ from meter.accounts.account import Funds
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Amount, Body, Instant, PlainText, Reply, Usd, UserId
 from meter.api.problems import ProblemError
-from meter.api.services import FromBooks
+from meter.api.services import FromAccounts, FromLedger
 from meter.ledger.postings import credit
 from meter.ledger.statement import CreditPosted
 from meter.money import format_usd, parse_usd
@@ -99,7 +99,7 @@ async def post_credit(
     user_id: UserId,
     body: NewCredit,
     actor: FromAdministrator,
-    books: FromBooks,
+    ledger: FromLedger,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> PostedCredit:
@@ -111,16 +111,16 @@ async def post_credit(
     """
     key = _usable_key(idempotency_key)
     posting = credit(user_id, key, parse_usd(body.amount), body.reason)
-    posted = await books.ledger.post_credit(posting, actor)
+    posted = await ledger.post_credit(posting, actor)
     if posted.was_replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return PostedCredit.from_posted(posted)
 
 
 @router.get("", summary="Get a user's credit")
-async def get_credits(user_id: UserId, books: FromBooks) -> Credits:
+async def get_credits(user_id: UserId, accounts: FromAccounts) -> Credits:
     """Balance, what is held, and what is available."""
-    account = await books.accounts.get(user_id)
+    account = await accounts.get(user_id)
     return Credits.from_funds(account.funds)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
-from meter.api.services import FromBooks
+from meter.api.services import FromCursors, FromHolds
 from meter.holds.live_hold import LiveHold
 from meter.money import format_usd
 
@@ -80,18 +80,20 @@ class HoldPage(Page):
 
 
 @router.get("/summary", summary="Count live holds")
-async def summarise_holds(books: FromBooks) -> Summary:
+async def summarise_holds(holds: FromHolds) -> Summary:
     """How many holds are open, how many are unknown, and why."""
-    return Summary.model_validate(await books.holds.summarise())
+    return Summary.model_validate(await holds.summarise())
 
 
 @router.get("", summary="List live holds")
-async def list_holds(query: Annotated[HoldQuery, Query()], books: FromBooks) -> HoldPage:
+async def list_holds(
+    query: Annotated[HoldQuery, Query()], cursors: FromCursors, holds: FromHolds
+) -> HoldPage:
     """Holds that have not ended, oldest first."""
     scope = f"holds:{query.state}"
-    after = books.cursors.open_instant(scope, query.cursor)
-    rows = await books.holds.list_page(query.state, after, query.limit + 1)
-    page, cursor = books.cursors.next_page(
+    after = cursors.open_instant(scope, query.cursor)
+    rows = await holds.list_page(query.state, after, query.limit + 1)
+    page, cursor = cursors.next_page(
         scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id.hex)
     )
     return HoldPage(data=[Hold.from_live(hold) for hold in page], next_cursor=cursor)

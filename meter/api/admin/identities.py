@@ -10,7 +10,7 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Instant, Limits, PlainText, Reply, ShortId, UserId
 from meter.api.keys.key_terms import AllowedAddresses, AllowedModels, Scopes
-from meter.api.services import FromBooks
+from meter.api.services import FromAccounts, FromIdentities
 from meter.errors import InvalidRequest, NotFound
 from meter.identity.identity_store import Identity, Link
 from meter.identity.principal import CredentialKind
@@ -125,47 +125,49 @@ IdentityId = Annotated[str, Depends(_identity_id)]
 
 
 @router.get("", summary="List a user's identities")
-async def list_identities(user_id: UserId, books: FromBooks) -> IdentityList:
+async def list_identities(
+    user_id: UserId, accounts: FromAccounts, identities: FromIdentities
+) -> IdentityList:
     """Subjects of issuers, certificates, and what passes of administrators stand for."""
-    await books.accounts.get(user_id)
-    found = await books.identities.list_all(user_id)
+    await accounts.get(user_id)
+    found = await identities.list_all(user_id)
     return IdentityList(data=[IdentityReply.from_identity(one) for one in found])
 
 
 @router.put("", summary="Link an identity to a user")
 async def link_identity(
-    user_id: UserId, body: IdentityBody, books: FromBooks, actor: FromAdministrator
+    user_id: UserId, body: IdentityBody, identities: FromIdentities, actor: FromAdministrator
 ) -> IdentityReply:
     """Let a subject or certificate act for the user, on these terms; again: change the terms.
 
     409 where it acts for another user, or the user has identities of another issuer.
     """
-    return IdentityReply.from_identity(await books.identities.link(user_id, body.to_link(), actor))
+    return IdentityReply.from_identity(await identities.link(user_id, body.to_link(), actor))
 
 
 @router.post("/{identity_id}/suspend", summary="Suspend an identity")
 async def suspend_identity(
-    user_id: UserId, identity_id: IdentityId, books: FromBooks, actor: FromAdministrator
+    user_id: UserId, identity_id: IdentityId, identities: FromIdentities, actor: FromAdministrator
 ) -> IdentityReply:
     """Let it act no more until it is resumed."""
     return IdentityReply.from_identity(
-        await books.identities.set_suspended(user_id, identity_id, True, actor)
+        await identities.set_suspended(user_id, identity_id, True, actor)
     )
 
 
 @router.post("/{identity_id}/resume", summary="Resume an identity")
 async def resume_identity(
-    user_id: UserId, identity_id: IdentityId, books: FromBooks, actor: FromAdministrator
+    user_id: UserId, identity_id: IdentityId, identities: FromIdentities, actor: FromAdministrator
 ) -> IdentityReply:
     """End a suspension."""
     return IdentityReply.from_identity(
-        await books.identities.set_suspended(user_id, identity_id, False, actor)
+        await identities.set_suspended(user_id, identity_id, False, actor)
     )
 
 
 @router.delete("/{identity_id}", status_code=204, summary="Revoke an identity")
 async def revoke_identity(
-    user_id: UserId, identity_id: IdentityId, books: FromBooks, actor: FromAdministrator
+    user_id: UserId, identity_id: IdentityId, identities: FromIdentities, actor: FromAdministrator
 ) -> None:
     """End it for good. The subject gets no other account either."""
-    await books.identities.revoke(user_id, identity_id, actor)
+    await identities.revoke(user_id, identity_id, actor)

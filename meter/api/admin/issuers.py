@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Instant, Reply
-from meter.api.services import FromBooks
+from meter.api.services import FromClock, FromIssuerDocuments, FromIssuers, FromOwnIssuer
 from meter.errors import InvalidRequest, NotFound
 from meter.identity.issuer_store import ISSUER_ID, IssuerListing, NewIssuer
 from meter.jwts.addresses import MAX_URL_CHARS, read_https_url
@@ -82,21 +82,26 @@ IssuerId = Annotated[str, Depends(_issuer_id)]
 
 
 @router.get("", summary="List issuers")
-async def list_issuers(books: FromBooks) -> IssuerList:
+async def list_issuers(clock: FromClock, issuers: FromIssuers) -> IssuerList:
     """Everybody whose JWTs are believed, or were."""
-    now = books.clock.now()
-    return IssuerList(data=[_reply(one, now) for one in await books.issuers.list_all()])
+    now = clock.now()
+    return IssuerList(data=[_reply(one, now) for one in await issuers.list_all()])
 
 
 @router.get("/{issuer_id}", summary="Get an issuer")
-async def get_issuer(issuer_id: IssuerId, books: FromBooks) -> IssuerReply:
+async def get_issuer(issuer_id: IssuerId, issuers: FromIssuers, clock: FromClock) -> IssuerReply:
     """One issuer, and how old the keys are that were fetched from it."""
-    return _reply(await books.issuers.get(issuer_id), books.clock.now())
+    return _reply(await issuers.get(issuer_id), clock.now())
 
 
 @router.put("/{issuer_id}", summary="Believe an issuer, or change its terms")
 async def put_issuer(
-    issuer_id: Annotated[str, Path()], body: IssuerBody, books: FromBooks, actor: FromAdministrator
+    issuer_id: Annotated[str, Path()],
+    body: IssuerBody,
+    own_issuer: FromOwnIssuer,
+    issuers: FromIssuers,
+    clock: FromClock,
+    actor: FromAdministrator,
 ) -> IssuerReply:
     """Within a second everywhere. The URL of an issuer stays as it is."""
     if ISSUER_ID.fullmatch(issuer_id) is None:
@@ -104,36 +109,38 @@ async def put_issuer(
     read_https_url(body.url)
     if "?" in body.url:
         raise InvalidRequest("an issuer's URL has no query; give it as `iss` has it")
-    if body.url == books.outside.issuing.own.url:
+    if body.url == own_issuer.url:
         raise InvalidRequest("this is our own URL: passes need no issuer")
     new = NewIssuer(issuer_id, body.url, IssuerTerms.from_json(body.terms), body.is_enabled)
-    await books.issuers.put(new, actor)
-    return _reply(await books.issuers.get(issuer_id), books.clock.now())
+    await issuers.put(new, actor)
+    return _reply(await issuers.get(issuer_id), clock.now())
 
 
 @router.post("/{issuer_id}/enable", summary="Enable an issuer")
 async def enable_issuer(
-    issuer_id: IssuerId, books: FromBooks, actor: FromAdministrator
+    issuer_id: IssuerId, issuers: FromIssuers, clock: FromClock, actor: FromAdministrator
 ) -> IssuerReply:
     """Believe its JWTs again. Saying it twice changes nothing."""
-    await books.issuers.set_enabled(issuer_id, True, actor)
-    return _reply(await books.issuers.get(issuer_id), books.clock.now())
+    await issuers.set_enabled(issuer_id, True, actor)
+    return _reply(await issuers.get(issuer_id), clock.now())
 
 
 @router.post("/{issuer_id}/disable", summary="Disable an issuer")
 async def disable_issuer(
-    issuer_id: IssuerId, books: FromBooks, actor: FromAdministrator
+    issuer_id: IssuerId, issuers: FromIssuers, clock: FromClock, actor: FromAdministrator
 ) -> IssuerReply:
     """Believe none of its JWTs any more, within a second everywhere."""
-    await books.issuers.set_enabled(issuer_id, False, actor)
-    return _reply(await books.issuers.get(issuer_id), books.clock.now())
+    await issuers.set_enabled(issuer_id, False, actor)
+    return _reply(await issuers.get(issuer_id), clock.now())
 
 
 @router.post("/{issuer_id}/check", summary="Check an issuer")
-async def check_one_issuer(issuer_id: IssuerId, books: FromBooks) -> IssuerCheck:
+async def check_one_issuer(
+    issuer_id: IssuerId, issuers: FromIssuers, issuer_documents: FromIssuerDocuments
+) -> IssuerCheck:
     """Fetch its discovery document and keys now, and say what is wrong with them."""
-    issuer = (await books.issuers.get(issuer_id)).stored.issuer
-    findings = await check_issuer(issuer, books.outside.issuing.documents)
+    issuer = (await issuers.get(issuer_id)).stored.issuer
+    findings = await check_issuer(issuer, issuer_documents)
     return IssuerCheck(
         is_good=all(one.is_good for one in findings),
         findings=[FindingReply.model_validate(one) for one in findings],
@@ -141,9 +148,11 @@ async def check_one_issuer(issuer_id: IssuerId, books: FromBooks) -> IssuerCheck
 
 
 @router.delete("/{issuer_id}", status_code=204, summary="Remove an issuer")
-async def remove_issuer(issuer_id: IssuerId, books: FromBooks, actor: FromAdministrator) -> None:
+async def remove_issuer(
+    issuer_id: IssuerId, issuers: FromIssuers, actor: FromAdministrator
+) -> None:
     """Forget an issuer of which no subject is known; any other can only be disabled (409)."""
-    await books.issuers.remove(issuer_id, actor)
+    await issuers.remove(issuer_id, actor)
 
 
 def _reply(listing: IssuerListing, now: datetime) -> IssuerReply:

@@ -8,7 +8,7 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, ModelPattern, PerMinute, Reply, ShortId, TokensPerMinute
 from meter.api.problems import ProblemError
-from meter.api.services import FromBooks
+from meter.api.services import FromLimitRules
 from meter.limits.limits import AppliesTo, CountedPer
 from meter.limits.limits import LimitRule as Rule
 
@@ -80,16 +80,16 @@ class LimitRuleList(Reply):
 
 
 @router.get("", summary="List limit rules")
-async def list_limits(books: FromBooks) -> LimitRuleList:
+async def list_limits(limit_rules: FromLimitRules) -> LimitRuleList:
     """All limit rules, in order of their ids."""
-    rules = await books.limit_rules.list_all()
+    rules = await limit_rules.list_all()
     return LimitRuleList(data=[LimitRule.model_validate(rule) for rule in rules])
 
 
 @router.get("/{rule_id}", summary="Get a limit rule")
-async def get_limit(rule_id: RuleId, books: FromBooks) -> LimitRule:
+async def get_limit(rule_id: RuleId, limit_rules: FromLimitRules) -> LimitRule:
     """One limit rule."""
-    return LimitRule.model_validate(await books.limit_rules.get(rule_id))
+    return LimitRule.model_validate(await limit_rules.get(rule_id))
 
 
 @router.put(
@@ -101,17 +101,19 @@ async def put_limit(
     rule_id: RuleId,
     body: LimitTerms,
     actor: FromAdministrator,
-    books: FromBooks,
+    limit_rules: FromLimitRules,
     response: Response,
 ) -> LimitRule:
     """Make a limit rule (201) or change one as a whole (200). It holds within a few seconds."""
     rule = body.to_rule(rule_id)
-    if await books.limit_rules.put(actor, rule):
+    if await limit_rules.put(actor, rule):
         response.status_code = 201
     return LimitRule.model_validate(rule)
 
 
 @router.delete("/{rule_id}", status_code=204, summary="Remove a limit rule")
-async def delete_limit(rule_id: RuleId, actor: FromAdministrator, books: FromBooks) -> None:
+async def delete_limit(
+    rule_id: RuleId, actor: FromAdministrator, limit_rules: FromLimitRules
+) -> None:
     """Remove a limit rule."""
-    await books.limit_rules.remove(actor, rule_id)
+    await limit_rules.remove(actor, rule_id)

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Reply
-from meter.api.services import FromBooks
+from meter.api.services import FromPool
 from meter.lookups import queue
 
 router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies=AdministratorsOnly)
@@ -23,6 +23,6 @@ class LookupsSummary(Reply):
 
 
 @router.get("", summary="Count look-ups")
-async def summarise_lookups(books: FromBooks) -> LookupsSummary:
+async def summarise_lookups(pool: FromPool) -> LookupsSummary:
     """How many look-ups wait, how old the oldest is, and how often it was tried."""
-    return LookupsSummary.model_validate(await queue.summarise_lookups(books.outside.pool))
+    return LookupsSummary.model_validate(await queue.summarise_lookups(pool))

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from meter.accounts.account import Plan as PlanTerms
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Limits, MarkupBps, Name, Rated, Reply, ScopeName, ShortId
-from meter.api.services import FromBooks
+from meter.api.services import FromPlans
 from meter.limits.limits import told_rates
 from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
 
@@ -94,9 +94,9 @@ class PlanList(Reply):
 
 
 @router.get("", summary="List plans")
-async def list_plans(books: FromBooks) -> PlanList:
+async def list_plans(plans: FromPlans) -> PlanList:
     """All plans, in order of their ids."""
-    return PlanList(data=[Plan.from_terms(plan) for plan in await books.plans.list_all()])
+    return PlanList(data=[Plan.from_terms(plan) for plan in await plans.list_all()])
 
 
 @router.put(
@@ -106,7 +106,7 @@ async def put_plan(
     plan_id: Annotated[ShortId, Path(examples=["starter"])],
     body: Terms,
     actor: FromAdministrator,
-    books: FromBooks,
+    plans: FromPlans,
     response: Response,
 ) -> Plan:
     """Make a plan (201) or change one as a whole (200): what is left out has its default.
@@ -114,6 +114,6 @@ async def put_plan(
     Requests that run keep the markup of their hold.
     """
     plan = body.to_plan(plan_id)
-    if await books.plans.put(actor, plan):
+    if await plans.put(actor, plan):
         response.status_code = 201
     return Plan.from_terms(plan)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
-from meter.api.services import FromBooks
+from meter.api.services import FromCursors, FromReviews
 from meter.money import format_usd
 from meter.settlement.review import PastPolicyDecision as Decided
 
@@ -67,13 +67,13 @@ class PolicyDecisionPage(Page):
 
 @router.get("", summary="List policy decisions")
 async def list_policy_decisions(
-    query: Annotated[PageQuery, Query()], books: FromBooks
+    query: Annotated[PageQuery, Query()], cursors: FromCursors, reviews: FromReviews
 ) -> PolicyDecisionPage:
     """Every request that a policy charged an estimate for, or let go, corrected since or not."""
     scope = "policy-decisions"
-    after = books.cursors.open_instant(scope, query.cursor)
-    rows = await books.oversight.list_policy_decisions(after, query.limit + 1)
-    page, cursor = books.cursors.next_page(
+    after = cursors.open_instant(scope, query.cursor)
+    rows = await reviews.list_policy_decisions(after, query.limit + 1)
+    page, cursor = cursors.next_page(
         scope, rows, query.limit, lambda last: (last.placed_at.isoformat(), last.hold_id.hex)
     )
     return PolicyDecisionPage(

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Reply
-from meter.api.services import FromBooks
+from meter.api.services import FromOutside, FromProviderKeys
 from meter.providers.key_store import MAX_KEY_CHARS, SYSTEM_OWNER
 from meter.sealing import SecretText
 
@@ -56,15 +56,15 @@ class NewProviderKey(Body):
 
 
 @router.get("", summary="List providers")
-async def list_providers(books: FromBooks) -> ProviderList:
+async def list_providers(provider_keys: FromProviderKeys, outside: FromOutside) -> ProviderList:
     """The providers, and whether each has a key."""
-    listings = await books.outside.provider_keys.list_keys()
+    listings = await provider_keys.list_keys()
     keys = {
         one.provider: ProviderKey.model_validate(one)
         for one in listings
         if one.owner == SYSTEM_OWNER
     }
-    base_url = books.outside.provider_base_url
+    base_url = outside.provider_base_url
     return ProviderList(
         data=[Provider(name=name, base_url=base_url, key=keys.get(name)) for name in PROVIDERS]
     )
@@ -72,8 +72,11 @@ async def list_providers(books: FromBooks) -> ProviderList:
 
 @router.put("/{provider}/key", status_code=204, summary="Set a provider's key")
 async def put_provider_key(
-    provider: ProviderName, body: NewProviderKey, actor: FromAdministrator, books: FromBooks
+    provider: ProviderName,
+    body: NewProviderKey,
+    actor: FromAdministrator,
+    provider_keys: FromProviderKeys,
 ) -> None:
     """Seal and store the key that every request goes out with from now on."""
     plain = SecretText(body.key.get_secret_value())
-    await books.outside.provider_keys.set_key(provider.value, SYSTEM_OWNER, plain, actor=actor)
+    await provider_keys.set_key(provider.value, SYSTEM_OWNER, plain, actor=actor)

@@ -8,7 +8,7 @@ from pydantic import Field
 from meter.api.admin.ledger import Failure
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
-from meter.api.services import FromBooks
+from meter.api.services import FromAudit, FromCursors, FromReconciler
 from meter.audit.events import AuditEvent
 from meter.money import format_usd
 from meter.reconciliation.drift import BookComparison, ProviderComparison
@@ -121,15 +121,16 @@ class ReconciliationPage(Page):
 @router.post("", status_code=201, summary="Reconcile now")
 async def reconcile(
     actor: FromAdministrator,
-    books: FromBooks,
+    reconciler: FromReconciler,
+    audit: FromAudit,
     new_baseline: Annotated[
         bool, Query(description="Take the provider's total as explained from here on")
     ] = False,
 ) -> Reconciliation:
     """Compare everything and keep the report; 409 while another reconciliation runs."""
-    reconciled = await books.reconciler.reconcile(new_baseline)
+    reconciled = await reconciler.reconcile(new_baseline)
     detail = {"new_baseline": new_baseline}
-    await books.audit.add(
+    await audit.add(
         actor, AuditEvent("reconciliation.run", f"reconciliation:{reconciled.id}", None, detail)
     )
     return Reconciliation.from_reconciled(reconciled)
@@ -137,14 +138,14 @@ async def reconcile(
 
 @router.get("", summary="List reconciliations")
 async def list_reconciliations(
-    query: Annotated[PageQuery, Query()], books: FromBooks
+    query: Annotated[PageQuery, Query()], cursors: FromCursors, reconciler: FromReconciler
 ) -> ReconciliationPage:
     """Past reports, those of the periodic task included."""
     scope = "reconciliations"
-    position = books.cursors.open(scope, query.cursor)
+    position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
-    rows = await books.reconciler.store.list_page(before, query.limit + 1)
-    page, cursor = books.cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
+    rows = await reconciler.store.list_page(before, query.limit + 1)
+    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
     return ReconciliationPage(
         data=[Reconciliation.from_reconciled(one) for one in page], next_cursor=cursor
     )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
-from meter.api.services import FromBooks
+from meter.api.services import FromCursors, FromReviews
 from meter.money import format_usd
 from meter.settlement.review import SettlementConflict as Kept
 
@@ -59,14 +59,14 @@ class SettlementConflictPage(Page):
 
 @router.get("", summary="List settlement conflicts")
 async def list_settlement_conflicts(
-    query: Annotated[PageQuery, Query()], books: FromBooks
+    query: Annotated[PageQuery, Query()], cursors: FromCursors, reviews: FromReviews
 ) -> SettlementConflictPage:
     """Arrivals that were kept and never applied; they stay listed for good."""
     scope = "settlement-conflicts"
-    position = books.cursors.open(scope, query.cursor)
+    position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
-    rows = await books.oversight.list_conflicts(before, query.limit + 1)
-    page, cursor = books.cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
+    rows = await reviews.list_conflicts(before, query.limit + 1)
+    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
     return SettlementConflictPage(
         data=[SettlementConflict.from_kept(one) for one in page], next_cursor=cursor
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Instant, Reply
-from meter.api.services import FromBooks
+from meter.api.services import FromClock, FromPublishedKeys, FromSigningKeys
 from meter.errors import NotFound
 from meter.identity.signing_key_store import SigningKey
 from meter.jwts.signing import SigningAlgorithm
@@ -47,31 +47,31 @@ class SigningKeyList(Reply):
 
 
 @router.get("", summary="List signing keys")
-async def list_signing_keys(books: FromBooks) -> SigningKeyList:
+async def list_signing_keys(published_keys: FromPublishedKeys, clock: FromClock) -> SigningKeyList:
     """The keys that are published, and which of them signs."""
-    keys = await books.published_keys.list_keys()
-    now = books.clock.now()
+    keys = await published_keys.list_keys()
+    now = clock.now()
     return SigningKeyList(data=[_listing(key, _signing(keys, now)) for key in keys])
 
 
 @router.post("/rotate", status_code=201, summary="Rotate the signing key")
 async def rotate_signing_key(
-    books: FromBooks, actor: FromAdministrator, body: Rotation | None = None
+    signing_keys: FromSigningKeys, actor: FromAdministrator, body: Rotation | None = None
 ) -> SigningKeyListing:
     """Publish a new key, which signs two minutes from now or at once. Passes stay good."""
     immediately = body is not None and body.immediately
-    made = await books.outside.issuing.keys.rotate(immediately, actor)
+    made = await signing_keys.rotate(immediately, actor)
     return _listing(made, made.kid if immediately else None)
 
 
 @router.delete("/{kid}", status_code=204, summary="Remove a signing key")
 async def remove_signing_key(
-    kid: Annotated[str, Path()], books: FromBooks, actor: FromAdministrator
+    kid: Annotated[str, Path()], signing_keys: FromSigningKeys, actor: FromAdministrator
 ) -> None:
     """For a key that somebody else may have: every pass that it signed is refused from now on."""
     if len(kid) > MAX_KID_CHARS or not kid.isprintable():
         raise NotFound("there is no such signing key")
-    await books.outside.issuing.keys.remove(kid, actor)
+    await signing_keys.remove(kid, actor)
 
 
 def _signing(keys: list[SigningKey], now: datetime) -> str | None:

@@ -1,14 +1,15 @@
 """Transactions: an account's ledger postings, newest first."""
 
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd, UserId
-from meter.api.services import Books, FromBooks
+from meter.api.services import FromAccounts, FromCursors, FromLedger
 from meter.ledger.statement import Transaction as Posted
 from meter.money import format_usd
 
@@ -56,20 +57,36 @@ class TransactionPage(Page):
     data: list[Transaction]
 
 
+@dataclass(frozen=True, slots=True)
+class AccountTransactions:
+    """Reads pages of an account's transactions, for administrators and for the account itself."""
+
+    ledger: FromLedger
+    cursors: FromCursors
+
+    async def page(self, account_id: str, query: PageQuery) -> TransactionPage:
+        """Return one page, newest first."""
+        scope = f"transactions:{account_id}"
+        position = self.cursors.open(scope, query.cursor)
+        before = None if position is None else int(position[0])
+        rows = await self.ledger.list_transactions(account_id, before, query.limit + 1)
+        page, cursor = self.cursors.next_page(
+            scope, rows, query.limit, lambda last: (last.position,)
+        )
+        data = [Transaction.from_posted(one) for one in page]
+        return TransactionPage(data=data, next_cursor=cursor)
+
+
+FromAccountTransactions = Annotated[AccountTransactions, Depends()]
+
+
 @router.get("", summary="List a user's transactions")
 async def list_transactions(
-    user_id: UserId, query: Annotated[PageQuery, Query()], books: FromBooks
+    user_id: UserId,
+    query: Annotated[PageQuery, Query()],
+    accounts: FromAccounts,
+    transactions: FromAccountTransactions,
 ) -> TransactionPage:
     """Everything that moved the user's balance, newest first."""
-    await books.accounts.get(user_id)
-    return await transaction_page(books, user_id, query)
-
-
-async def transaction_page(books: Books, account_id: str, query: PageQuery) -> TransactionPage:
-    """One page of an account's transactions."""
-    scope = f"transactions:{account_id}"
-    position = books.cursors.open(scope, query.cursor)
-    before = None if position is None else int(position[0])
-    rows = await books.ledger.list_transactions(account_id, before, query.limit + 1)
-    page, cursor = books.cursors.next_page(scope, rows, query.limit, lambda last: (last.position,))
-    return TransactionPage(data=[Transaction.from_posted(one) for one in page], next_cursor=cursor)
+    await accounts.get(user_id)
+    return await transactions.page(user_id, query)

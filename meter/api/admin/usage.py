@@ -1,16 +1,16 @@
 """Usage: an account's requests, added up by day, model or key."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Final, Self
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Page, PageQuery, Reply, Usd, UserId
 from meter.api.problems import ProblemError
-from meter.api.services import Books, FromBooks
+from meter.api.services import FromAccounts, FromClock, FromCursors, FromUsage
 from meter.money import format_usd
 from meter.usage.usage_totals import Grouping, UsageTotals
 
@@ -82,44 +82,56 @@ class BilledUsagePage(Page):
     data: list[BilledUsage]
 
 
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """Reads pages of an account's totals, for administrators and for the account itself."""
+
+    usage: FromUsage
+    cursors: FromCursors
+    clock: FromClock
+
+    async def page(
+        self, account_id: str, query: UsageQuery
+    ) -> tuple[list[UsageTotals], str | None]:
+        """Return one page of totals, and the cursor of the next.
+
+        Raises ProblemError (422) for a range that ends before it begins, or is too long.
+        """
+        last = query.last or self.clock.now().astimezone(UTC).date()
+        first = query.first or last - timedelta(days=DEFAULT_RANGE_DAYS - 1)
+        if first > last:
+            raise ProblemError(422, "invalid_request", "query.from: must not be after `to`")
+        if (last - first).days >= MAX_RANGE_DAYS:
+            message = f"query.from: the range must be {MAX_RANGE_DAYS} days at most"
+            raise ProblemError(422, "invalid_request", message)
+        scope = f"usage:{account_id}:{query.group_by}:{first}:{last}"
+        position = self.cursors.open(scope, query.cursor)
+        after = None if position is None else str(position[0])
+        period = (
+            datetime.combine(first, time.min, UTC),
+            datetime.combine(last + timedelta(days=1), time.min, UTC),
+        )
+        rows = await self.usage.list_totals(
+            account_id, query.group_by, period, after, query.limit + 1
+        )
+        return self.cursors.next_page(scope, rows, query.limit, lambda row: (row.group,))
+
+
+FromAccountUsage = Annotated[AccountUsage, Depends()]
+
+
 @router.get("", summary="Add up a user's usage")
 async def total_usage(
-    user_id: UserId, query: Annotated[UsageQuery, Query()], books: FromBooks
+    user_id: UserId,
+    query: Annotated[UsageQuery, Query()],
+    accounts: FromAccounts,
+    account_usage: FromAccountUsage,
 ) -> BilledUsagePage:
     """Requests, tokens, provider cost and charge by day, model or key; at most 366 days."""
-    await books.accounts.get(user_id)
-    rows, cursor = await usage_page(books, user_id, query)
+    await accounts.get(user_id)
+    rows, cursor = await account_usage.page(user_id, query)
     return BilledUsagePage(
         data=[BilledUsage.from_totals(row) for row in rows],
         next_cursor=cursor,
         group_by=query.group_by,
     )
-
-
-async def usage_page(
-    books: Books, account_id: str, query: UsageQuery
-) -> tuple[list[UsageTotals], str | None]:
-    """One page of an account's totals, and the cursor after it."""
-    first, last = _range(query, books.clock.now())
-    scope = f"usage:{account_id}:{query.group_by}:{first}:{last}"
-    position = books.cursors.open(scope, query.cursor)
-    after = None if position is None else str(position[0])
-    period = (_midnight(first), _midnight(last + timedelta(days=1)))
-    rows = await books.usage.list_totals(account_id, query.group_by, period, after, query.limit + 1)
-    return books.cursors.next_page(scope, rows, query.limit, lambda row: (row.group,))
-
-
-def _range(query: UsageQuery, now: datetime) -> tuple[date, date]:
-    last = query.last or now.astimezone(UTC).date()
-    first = query.first or last - timedelta(days=DEFAULT_RANGE_DAYS - 1)
-    if first > last:
-        raise ProblemError(422, "invalid_request", "query.from: must not be after `to`")
-    if (last - first).days >= MAX_RANGE_DAYS:
-        raise ProblemError(
-            422, "invalid_request", f"query.from: the range must be {MAX_RANGE_DAYS} days at most"
-        )
-    return first, last
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time.min, UTC)

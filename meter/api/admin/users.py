@@ -25,7 +25,7 @@ from meter.api.fields import (
     UserId,
 )
 from meter.api.problems import ProblemError
-from meter.api.services import FromBooks
+from meter.api.services import FromAccounts, FromCursors
 from meter.limits.limits import told_rates
 from meter.money import format_usd
 
@@ -126,7 +126,7 @@ class UserQuery(PageQuery):
 
 @router.post("", status_code=201, summary="Create a user")
 async def create_user(
-    body: NewUser, actor: FromAdministrator, books: FromBooks, response: Response
+    body: NewUser, actor: FromAdministrator, accounts: FromAccounts, response: Response
 ) -> User:
     """Open an account without credit. 409 when the id or the email is taken."""
     new = NewAccount(
@@ -138,50 +138,52 @@ async def create_user(
         rates=body.to_rates(),
         may_manage_keys=body.may_manage_keys,
     )
-    account = await books.accounts.create(actor, new)
+    account = await accounts.create(actor, new)
     response.headers["Location"] = f"{router.prefix}/{account.id}"
     return User.from_account(account)
 
 
 @router.get("", summary="List users")
-async def list_users(query: Annotated[UserQuery, Query()], books: FromBooks) -> UserPage:
+async def list_users(
+    query: Annotated[UserQuery, Query()], cursors: FromCursors, accounts: FromAccounts
+) -> UserPage:
     """All users, newest first, or the one with a given email."""
     scope = f"users:{query.email}"
-    after = books.cursors.open_instant(scope, query.cursor)
-    rows = await books.accounts.list_page(query.email, after, query.limit + 1)
-    page, cursor = books.cursors.next_page(
+    after = cursors.open_instant(scope, query.cursor)
+    rows = await accounts.list_page(query.email, after, query.limit + 1)
+    page, cursor = cursors.next_page(
         scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
     )
     return UserPage(data=[User.from_account(account) for account in page], next_cursor=cursor)
 
 
 @router.get("/{user_id}", summary="Get a user")
-async def get_user(user_id: UserId, books: FromBooks) -> User:
+async def get_user(user_id: UserId, accounts: FromAccounts) -> User:
     """One user with their credit."""
-    return User.from_account(await books.accounts.get(user_id))
+    return User.from_account(await accounts.get(user_id))
 
 
 @router.patch("/{user_id}", summary="Change a user's terms")
 async def change_user(
-    user_id: UserId, body: UserChanges, actor: FromAdministrator, books: FromBooks
+    user_id: UserId, body: UserChanges, actor: FromAdministrator, accounts: FromAccounts
 ) -> User:
     """Change terms. Holds that are open keep those they were placed under."""
     for name in _REQUIRED:
         if name in body.model_fields_set and getattr(body, name) is None:
             raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
-    return User.from_account(await books.accounts.amend(actor, user_id, body.amend))
+    return User.from_account(await accounts.amend(actor, user_id, body.amend))
 
 
 @router.post("/{user_id}/suspend", summary="Suspend a user")
-async def suspend_user(user_id: UserId, actor: FromAdministrator, books: FromBooks) -> User:
+async def suspend_user(user_id: UserId, actor: FromAdministrator, accounts: FromAccounts) -> User:
     """No request of this user is let in from now on. Saying it twice changes nothing."""
-    return User.from_account(await books.accounts.set_suspended(actor, user_id, True))
+    return User.from_account(await accounts.set_suspended(actor, user_id, True))
 
 
 @router.post("/{user_id}/resume", summary="Resume a user")
-async def resume_user(user_id: UserId, actor: FromAdministrator, books: FromBooks) -> User:
+async def resume_user(user_id: UserId, actor: FromAdministrator, accounts: FromAccounts) -> User:
     """End a suspension. Saying it twice changes nothing."""
-    return User.from_account(await books.accounts.set_suspended(actor, user_id, False))
+    return User.from_account(await accounts.set_suspended(actor, user_id, False))
 
 
 def _new_id() -> str:

@@ -20,7 +20,7 @@ from meter.api.keys.replies import (
     shown_maker,
     shown_spending,
 )
-from meter.api.services import Books
+from meter.api.services import FromClock, FromCredentials, FromCursors
 from meter.audit.events import Actor
 from meter.errors import NotFound
 from meter.identity.keys.key_rights import Guard, SelfService
@@ -71,10 +71,25 @@ class Rotation(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyDesk:
-    """The keys of one account. `caller` is who asks where it is the account itself."""
+class KeyTools:
+    """The services with which keys are managed."""
 
-    books: Books
+    credentials: FromCredentials
+    cursors: FromCursors
+    clock: FromClock
+
+
+FromKeyTools = Annotated[KeyTools, Depends()]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyService:
+    """The API keys of one account, changed by `actor` as far as `guard` allows.
+
+    `is_own` hides which administrator made a key: the account itself asks.
+    """
+
+    tools: KeyTools
     actor: Actor
     account_id: str
     guard: Guard
@@ -82,14 +97,14 @@ class KeyDesk:
 
     async def create(self, body: NewKey) -> IssuedKey:
         """Make a key; the answer is the only place where the secret ever appears."""
-        now = self.books.clock.now()
+        now = self.tools.clock.now()
         inherited = None
         if isinstance(self.guard, SelfService):
-            caller = await self.books.credentials.find_caller(self.account_id, self.guard.caller_id)
+            caller = await self.tools.credentials.find_caller(self.account_id, self.guard.caller_id)
             if caller is not None:
                 inherited = inherited_terms(body.name, caller, self.guard.scopes)
         minted = mint()
-        credential = await self.books.credentials.issue(
+        credential = await self.tools.credentials.issue(
             self.actor, self.account_id, minted, body.to_terms(now, inherited), self.guard
         )
         members = await self._changed(credential)
@@ -98,66 +113,66 @@ class KeyDesk:
     async def list_page(self, query: KeyQuery) -> KeyPage:
         """One page of the keys."""
         scope = f"keys:{self.account_id}:{query.status}:{query.tag}"
-        after = self.books.cursors.open_instant(scope, query.cursor)
-        rows = await self.books.credentials.list_page(
+        after = self.tools.cursors.open_instant(scope, query.cursor)
+        rows = await self.tools.credentials.list_page(
             self.account_id, query.to_filter(), after, query.limit + 1
         )
-        page, cursor = self.books.cursors.next_page(
+        page, cursor = self.tools.cursors.next_page(
             scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
         )
-        now = self.books.clock.now()
+        now = self.tools.clock.now()
         data = [Key(**shown(one, now, self._maker(one))) for one in page]
         return KeyPage(data=data, next_cursor=cursor)
 
     async def get(self, key_id: str) -> KeyDetails:
         """One key with what it used of its budgets."""
-        key, spending = await self.books.credentials.get(self.account_id, key_id)
-        members = shown(key, self.books.clock.now(), self._maker(key))
+        key, spending = await self.tools.credentials.get(self.account_id, key_id)
+        members = shown(key, self.tools.clock.now(), self._maker(key))
         return KeyDetails(**members, spending=[shown_spending(one) for one in spending])
 
     async def change(self, key_id: str, body: KeyChanges) -> ChangedKey:
         """Change the terms that the body names."""
-        now = self.books.clock.now()
-        credential = await self.books.credentials.change(
+        now = self.tools.clock.now()
+        credential = await self.tools.credentials.change(
             self.actor, self.account_id, key_id, lambda had: body.amend(had, now), self.guard
         )
         return await self._changed(credential)
 
     async def set_suspended(self, key_id: str, is_suspended: bool) -> Key:
         """Suspend or resume."""
-        credential = await self.books.credentials.set_suspended(
+        credential = await self.tools.credentials.set_suspended(
             self.actor, self.account_id, key_id, is_suspended, self.guard
         )
-        return Key(**shown(credential, self.books.clock.now(), self._maker(credential)))
+        return Key(**shown(credential, self.tools.clock.now(), self._maker(credential)))
 
     async def rotate(self, key_id: str, body: Rotation | None) -> IssuedKey:
         """Add a new secret, shown this once; the present one ends after the overlap."""
         minted = mint(key_id)
         overlap = timedelta(seconds=(body or Rotation()).overlap_s)
-        credential = await self.books.credentials.rotate(
+        credential = await self.tools.credentials.rotate(
             self.actor, self.account_id, minted, overlap, self.guard
         )
-        members = shown(credential, self.books.clock.now(), self._maker(credential))
+        members = shown(credential, self.tools.clock.now(), self._maker(credential))
         return IssuedKey(**members, warnings=[], key=minted.plain.reveal())
 
     async def end_previous_secret(self, key_id: str) -> None:
         """End what a rotation left alive."""
-        await self.books.credentials.end_previous_secret(
+        await self.tools.credentials.end_previous_secret(
             self.actor, self.account_id, key_id, self.guard
         )
 
     async def revoke(self, key_id: str) -> None:
         """End a key for good."""
-        await self.books.credentials.revoke(self.actor, self.account_id, key_id, self.guard)
+        await self.tools.credentials.revoke(self.actor, self.account_id, key_id, self.guard)
 
     async def _changed(self, credential: Credential) -> ChangedKey:
-        members = shown(credential, self.books.clock.now(), self._maker(credential))
+        members = shown(credential, self.tools.clock.now(), self._maker(credential))
         return ChangedKey(**members, warnings=await self._warnings(credential))
 
     async def _warnings(self, credential: Credential) -> list[str]:
         """Models come and go, so one that is not listed is no error, but may be a mistake."""
         exact = [one for one in credential.allowed_models or () if _GLOB_CHARS.isdisjoint(one)]
-        unlisted = await self.books.credentials.list_unlisted_models(exact) if exact else []
+        unlisted = await self.tools.credentials.list_unlisted_models(exact) if exact else []
         return [f"the catalogue does not list the model '{one}' now" for one in unlisted]
 
     def _maker(self, credential: Credential) -> str | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -11,7 +12,6 @@ from pydantic import Field
 
 from meter.api.authentication import (
     AdministratorsOnly,
-    Caller,
     FromAdministrator,
     FromCaller,
     FromKeyKeeper,
@@ -32,7 +32,7 @@ from meter.api.fields import (
 from meter.api.keys.key_terms import AllowedModels, Scopes
 from meter.api.keys.replies import shown_maker
 from meter.api.problems import ProblemError
-from meter.api.services import Books, FromBooks
+from meter.api.services import FromAccounts, FromCursors, FromPasses, FromPassIssuer, FromPrincipals
 from meter.errors import NotFound, NotPermitted
 from meter.identity.pass_issuer import IssuedPass
 from meter.identity.passes import (
@@ -170,9 +170,31 @@ def _pass_id(jti: Annotated[str, Path(examples=["Zk3vtq2m6zwxa4b7c_-0Qw"])]) -> 
 PassId = Annotated[str, Depends(_pass_id)]
 
 
+@dataclass(frozen=True, slots=True)
+class PassPages:
+    """Reads pages of an account's passes, for administrators and for the account itself."""
+
+    passes: FromPasses
+    cursors: FromCursors
+
+    async def get(self, account_id: str, query: PassQuery, is_own: bool = False) -> PassPage:
+        """Return one page, newest first; `is_own` hides which administrator made a pass."""
+        scope = f"passes:{account_id}:{query.credential}"
+        after = self.cursors.open_instant(scope, query.cursor)
+        rows = await self.passes.list_page(account_id, query.credential, after, query.limit + 1)
+        page, cursor = self.cursors.next_page(
+            scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
+        )
+        data = [PassListing.from_pass(one, is_own) for one in page]
+        return PassPage(data=data, next_cursor=cursor)
+
+
+FromPassPages = Annotated[PassPages, Depends()]
+
+
 @_own.post("/auth/token", summary="Exchange a key for a pass")
 async def exchange_for_pass(
-    caller: FromCaller, books: FromBooks, response: Response, body: NewPass | None = None
+    caller: FromCaller, pass_issuer: FromPassIssuer, response: Response, body: NewPass | None = None
 ) -> TokenReply:
     """Make a JWT that acts for a while as the key does, or as far as you say.
 
@@ -180,97 +202,89 @@ async def exchange_for_pass(
     """
     response.headers.update(_NOT_KEPT)
     order = (body or NewPass()).to_order()
-    return TokenReply.from_issued(
-        await books.pass_desk.issue(caller.principal, order, caller.actor)
-    )
+    return TokenReply.from_issued(await pass_issuer.issue(caller.principal, order, caller.actor))
 
 
 @_own.get("/passes", summary="List your passes")
 async def list_own_passes(
-    caller: FromReader, query: Annotated[PassQuery, Query()], books: FromBooks
+    caller: FromReader, query: Annotated[PassQuery, Query()], pages: FromPassPages
 ) -> PassPage:
     """Your account's passes without their JWTs."""
-    return await _page(books, caller.account_id, query, is_own=True)
+    return await pages.get(caller.account_id, query, is_own=True)
 
 
 @_own.delete("/passes", summary="Revoke your passes")
 async def revoke_own_passes(
-    caller: FromKeyKeeper, books: FromBooks, credential: Credential = None
+    caller: FromKeyKeeper, passes: FromPasses, credential: Credential = None
 ) -> RevokedPasses:
     """End all passes of your account, or all that were made with one credential."""
-    revoked = await books.passes.revoke_all(caller.account_id, credential, caller.actor)
+    revoked = await passes.revoke_all(caller.account_id, credential, caller.actor)
     return RevokedPasses(revoked=revoked)
 
 
 @_own.delete("/passes/{jti}", status_code=204, summary="Revoke one of your passes")
-async def revoke_own_pass(jti: PassId, caller: FromCaller, books: FromBooks) -> None:
+async def revoke_own_pass(jti: PassId, caller: FromCaller, passes: FromPasses) -> None:
     """End a pass for good. A pass may end itself; ending others needs `keys:write`."""
-    if not _may_end(caller, jti):
-        raise ProblemError(
-            403, "insufficient_scope", "only itself may a credential without `keys:write` end"
-        )
-    await books.passes.revoke(caller.account_id, jti, caller.actor)
+    principal = caller.principal
+    if principal.pass_id != jti and Scope.KEYS_WRITE not in principal.scopes:
+        message = "without the scope keys:write, a credential may revoke only itself"
+        raise ProblemError(403, "insufficient_scope", message)
+    await passes.revoke(caller.account_id, jti, caller.actor)
 
 
 @_of_users.post("", status_code=201, summary="Issue a pass for a user")
 async def issue_pass(
     user_id: UserId,
-    books: FromBooks,
+    accounts: FromAccounts,
+    principals: FromPrincipals,
+    pass_issuer: FromPassIssuer,
     actor: FromAdministrator,
     response: Response,
     body: NewPass | None = None,
 ) -> TokenReply:
     """Make a JWT that acts for the user, without any key of theirs."""
     response.headers.update(_NOT_KEPT)
-    await books.accounts.get(user_id)
-    root = await books.principals.find_issued(user_id)
+    await accounts.get(user_id)
+    root = await principals.find_issued(user_id)
     if root is None:
         raise NotPermitted("what passes of administrators stand for is revoked or suspended")
     order = (body or NewPass()).to_order()
-    return TokenReply.from_issued(await books.pass_desk.issue(root, order, actor))
+    return TokenReply.from_issued(await pass_issuer.issue(root, order, actor))
 
 
 @_of_users.get("", summary="List a user's passes")
 async def list_passes(
-    user_id: UserId, query: Annotated[PassQuery, Query()], books: FromBooks
+    user_id: UserId,
+    query: Annotated[PassQuery, Query()],
+    accounts: FromAccounts,
+    pages: FromPassPages,
 ) -> PassPage:
     """The user's passes without their JWTs."""
-    await books.accounts.get(user_id)
-    return await _page(books, user_id, query)
+    await accounts.get(user_id)
+    return await pages.get(user_id, query)
 
 
 @_of_users.delete("", summary="Revoke a user's passes")
 async def revoke_passes(
-    user_id: UserId, books: FromBooks, actor: FromAdministrator, credential: Credential = None
+    user_id: UserId,
+    accounts: FromAccounts,
+    passes: FromPasses,
+    actor: FromAdministrator,
+    credential: Credential = None,
 ) -> RevokedPasses:
     """End all passes of the user, or all that were made with one credential."""
-    await books.accounts.get(user_id)
-    return RevokedPasses(revoked=await books.passes.revoke_all(user_id, credential, actor))
+    await accounts.get(user_id)
+    return RevokedPasses(revoked=await passes.revoke_all(user_id, credential, actor))
 
 
 @_of_users.delete("/{jti}", status_code=204, summary="Revoke a pass")
 async def revoke_pass(
-    user_id: UserId, jti: PassId, books: FromBooks, actor: FromAdministrator
+    user_id: UserId, jti: PassId, passes: FromPasses, actor: FromAdministrator
 ) -> None:
     """End a pass for good. No request is let in with it once this has answered."""
-    await books.passes.revoke(user_id, jti, actor)
+    await passes.revoke(user_id, jti, actor)
 
 
 router = APIRouter()
 router.include_router(_own)
 router.include_router(_of_users)
-
-
-def _may_end(caller: Caller, pass_id: str) -> bool:
-    return caller.principal.pass_id == pass_id or Scope.KEYS_WRITE in caller.principal.scopes
-
-
-async def _page(books: Books, account_id: str, query: PassQuery, is_own: bool = False) -> PassPage:
-    scope = f"passes:{account_id}:{query.credential}"
-    after = books.cursors.open_instant(scope, query.cursor)
-    rows = await books.passes.list_page(account_id, query.credential, after, query.limit + 1)
-    page, cursor = books.cursors.next_page(
-        scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
-    )
-    data = [PassListing.from_pass(one, is_own) for one in page]
-    return PassPage(data=data, next_cursor=cursor)

@@ -1,7 +1,6 @@
 """Health: alive, ready, and figures for Prometheus. For this machine, not for clients."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
-from meter.api.services import Books, FromBooks, Readiness, ReadinessProbe
+from meter.api.services import FromOutside, Readiness, ReadinessProbe
 from meter.postgres.pool import is_reachable
 
 PROBE_TIMEOUT_S: Final = 2.0
@@ -50,9 +49,17 @@ async def healthz() -> Alive:
     summary="Does the meter do its work?",
     responses={503: {"model": Ready, "description": "A required component is down"}},
 )
-async def readyz(books: FromBooks, response: Response) -> Ready:
+async def readyz(outside: FromOutside, response: Response) -> Ready:
     """Named components with the reason; 503 when a required one is down."""
-    found = await _probe_all(_probes(books))
+
+    async def postgres() -> Readiness:
+        if await is_reachable(outside.services.pool):
+            return Readiness(is_ready=True)
+        return Readiness(is_ready=False, reason="Postgres does not answer")
+
+    probes: dict[str, ReadinessProbe] = {"postgres": postgres, **outside.readiness}
+    states = await asyncio.gather(*(_probe(name, probe) for name, probe in probes.items()))
+    found = dict(zip(probes, states, strict=True))
     is_ready = all(one.is_ready or not one.is_required for one in found.values())
     if not is_ready:
         response.status_code = 503
@@ -66,23 +73,9 @@ async def readyz(books: FromBooks, response: Response) -> Ready:
 
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
-async def metrics(request: Request, books: FromBooks) -> Response:
+async def metrics(request: Request, outside: FromOutside) -> Response:
     """The text format of Prometheus."""
-    return Response(generate_latest(books.outside.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _probes(books: Books) -> dict[str, ReadinessProbe]:
-    async def postgres() -> Readiness:
-        if await is_reachable(books.outside.pool):
-            return Readiness(is_ready=True)
-        return Readiness(is_ready=False, reason="Postgres does not answer")
-
-    return {"postgres": postgres, **books.outside.readiness}
-
-
-async def _probe_all(probes: Mapping[str, ReadinessProbe]) -> dict[str, Readiness]:
-    found = await asyncio.gather(*(_probe(name, probe) for name, probe in probes.items()))
-    return dict(zip(probes, found, strict=True))
+    return Response(generate_latest(outside.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _probe(name: str, probe: ReadinessProbe) -> Readiness:

@@ -3,12 +3,13 @@
 import asyncio
 from typing import Annotated, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from pydantic import Field, SecretStr
 
 from meter.api.fields import Body, Reply
 from meter.api.problems import ProblemError
-from meter.api.services import Books, FromBooks
+from meter.api.services import FromCredentials
+from meter.identity.keys.key_store import CredentialStore
 from meter.identity.keys.key_text import parse
 
 MAX_REPORTED_CHARS: Final = 512
@@ -32,26 +33,43 @@ class KeyReported(Reply):
     status: str = Field(examples=["received"])
 
 
+class RunningReports:
+    """The count of reports that are being answered now: anybody may send them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+async def _running_reports(request: Request) -> RunningReports:
+    running: RunningReports = request.app.state.running_reports
+    return running
+
+
+FromRunningReports = Annotated[RunningReports, Depends(_running_reports)]
+
+
 @router.post("", status_code=202, summary="Report a leaked key")
-async def report_key(body: KeyReport, books: FromBooks) -> KeyReported:
+async def report_key(
+    body: KeyReport, running: FromRunningReports, credentials: FromCredentials
+) -> KeyReported:
     """End the key with this value, if there is one. The answer never tells.
 
     No credential is needed: whoever knows the value could do more with it than end it.
     """
-    if books.reports_at_work.count >= MOST_REPORTS_AT_ONCE:
+    if running.count >= MOST_REPORTS_AT_ONCE:
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         raise ProblemError(429, "too_many_reports", "too many reports at once; try again", headers)
-    books.reports_at_work.count += 1
+    running.count += 1
     try:
         await asyncio.gather(
-            _end(books, body.key.get_secret_value()), asyncio.sleep(ANSWER_AFTER_S)
+            _revoke(credentials, body.key.get_secret_value()), asyncio.sleep(ANSWER_AFTER_S)
         )
     finally:
-        books.reports_at_work.count -= 1
+        running.count -= 1
     return KeyReported(status="received")
 
 
-async def _end(books: Books, text: str) -> None:
+async def _revoke(credentials: CredentialStore, text: str) -> None:
     presented = parse(text.strip())
     if presented is not None:
-        await books.credentials.report_leak(presented.plain.reveal())
+        await credentials.report_leak(presented.plain.reveal())

@@ -11,10 +11,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from meter.api.problems import ProblemError
-from meter.api.services import Listings
 from meter.clock import Clock
 from meter.money import format_usd
-from meter.pricing.catalogue_store import ModelListing
+from meter.pricing.catalogue_store import ModelListing, PostgresCatalogue
 from meter.pricing.prices import Price
 
 # Anybody may ask, without a key: the database is asked once in this time, whoever asks.
@@ -71,8 +70,8 @@ class _Rendered:
 class RenderedCatalogue:
     """The catalogue as bytes, remembered for a moment; one look-up at a time."""
 
-    def __init__(self, listings: Listings, clock: Clock) -> None:
-        self._listings = listings
+    def __init__(self, catalogue: PostgresCatalogue, clock: Clock) -> None:
+        self._catalogue = catalogue
         self._clock = clock
         self._lock = asyncio.Lock()
         self._rendered: _Rendered | None = None
@@ -83,7 +82,7 @@ class RenderedCatalogue:
         async with self._lock:
             age_s = self._clock.monotonic_s() - self._read_at_s
             if self._rendered is None or age_s >= REMEMBERED_S:
-                self._rendered = _render(await self._listings.load_listings())
+                self._rendered = _render(await self._catalogue.load_listings())
                 self._read_at_s = self._clock.monotonic_s()
             return self._rendered
 

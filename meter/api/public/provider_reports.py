@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from meter.api.fields import Reply
 from meter.api.problems import ProblemError
-from meter.api.services import FromBooks, ProviderReports
+from meter.api.services import FromOutside, ProviderReports
 from meter.errors import InvalidAmount
 from meter.lookups.pending import ReportedGeneration
 from meter.money import picos_from_decimal
@@ -65,12 +65,12 @@ class ReportsTaken(Reply):
     noted: int = Field(examples=[1])
 
 
-def find_reports(request: Request, books: FromBooks) -> ProviderReports:
+def find_reports(request: Request, outside: FromOutside) -> ProviderReports:
     """The wiring, for a sender with the token.
 
     Raises HTTPException (404) where reports are switched off, ProblemError (401) for others.
     """
-    reports = books.outside.provider_reports
+    reports = outside.provider_reports
     if reports is None:
         raise HTTPException(404)
     presented = request.headers.getlist("authorization")

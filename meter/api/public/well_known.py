@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
-from meter.api.services import FromBooks
+from meter.api.services import FromOwnIssuer, FromPublishedKeys, FromSigningKeys
 from meter.jwts.published import DISCOVERY_PATH
 from meter.scopes import Scope
 
@@ -20,18 +20,20 @@ router = APIRouter(tags=["Passes"])
 
 
 @router.get(JWKS_PATH, summary="Get the keys that check passes")
-async def get_keys(books: FromBooks, response: Response) -> dict[str, Any]:
+async def get_keys(published_keys: FromPublishedKeys, response: Response) -> dict[str, Any]:
     """Every signing key of ours that may have signed a pass which is not over (RFC 7517)."""
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
-    keys = await books.published_keys.list_keys()
+    keys = await published_keys.list_keys()
     return {"keys": [dict(key.public_jwk) for key in keys]}
 
 
 @router.get(DISCOVERY_PATH, summary="Find what issues passes")
-async def get_discovery(books: FromBooks, response: Response) -> dict[str, Any]:
+async def get_discovery(
+    own_issuer: FromOwnIssuer, signing_keys: FromSigningKeys, response: Response
+) -> dict[str, Any]:
     """Who issues passes and where (RFC 8414)."""
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
-    issuer = books.outside.issuing.own.url
+    issuer = own_issuer.url
     base = issuer.rstrip("/")
     return {
         "issuer": issuer,
@@ -43,5 +45,5 @@ async def get_discovery(books: FromBooks, response: Response) -> dict[str, Any]:
         "subject_types_supported": ["public"],
         "scopes_supported": [scope.value for scope in Scope],
         "claims_supported": ["aud", "client_id", "exp", "iat", "iss", "jti", "nbf", "scope", "sub"],
-        "access_token_signing_alg_values_supported": [books.outside.issuing.keys.algorithm],
+        "access_token_signing_alg_values_supported": [signing_keys.algorithm],
     }

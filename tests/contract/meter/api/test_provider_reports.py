@@ -25,24 +25,25 @@ from meter.api.app import create_app
 from meter.api.services import (
     MIN_REPORTS_TOKEN_CHARS,
     ApiDependencies,
-    Issuing,
-    Listings,
-    ProviderKeyRegister,
     ProviderReports,
 )
 from meter.clock import SystemClock
 from meter.errors import InvalidRequest, ProviderUnavailable, StoreUnavailable
 from meter.holds.hold import new_hold_id
+from meter.identity.credential_resolver import Verifier
 from meter.identity.signing_key_store import SigningKeys
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.passes import OwnIssuer
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
 from meter.postgres.pool import PostgresPool
+from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.openrouter.key_usage import fetch_key_usage
 from meter.providers.report_tags import ReportTags
+from meter.reconciliation.reconciler import Reconciler
 from meter.sealing import SecretText
+from meter.services import Issuing, Services
 from meter.settings import read_secret
 from tests.books import PEPPER
 from tests.patience import WAIT_S
@@ -88,17 +89,20 @@ def meter_app(generations: NotedGenerations | None) -> FastAPI:
         reports = ProviderReports(SecretText(TOKEN), TAGS, generations)
     return create_app(
         ApiDependencies(
-            pool=cast(PostgresPool, None),
-            pepper=PEPPER,
-            clock=SystemClock(),
-            listings=cast(Listings, None),
-            provider_keys=cast(ProviderKeyRegister, None),
-            registry=CollectorRegistry(),
-            issuing=Issuing(
-                OwnIssuer("http://meter.test", "tollkeeper"),
-                cast(SigningKeys, None),
-                cast(DocumentSource, None),
+            services=Services(
+                pool=cast(PostgresPool, None),
+                pepper=PEPPER,
+                clock=SystemClock(),
+                issuing=Issuing(
+                    OwnIssuer("http://meter.test", "tollkeeper"),
+                    cast(SigningKeys, None),
+                    cast(DocumentSource, None),
+                ),
+                jwts=cast(Verifier, None),
+                provider_keys=cast(PostgresProviderKeys, None),
+                reconciler=cast(Reconciler, None),
             ),
+            registry=CollectorRegistry(),
             provider_reports=reports,
         )
     )

@@ -5,85 +5,85 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from meter.api.authentication import Caller, FromKeyKeeper, FromReader, WithKey
-from meter.api.keys.key_service import KeyDesk, KeyId, KeyQuery, Rotation
+from meter.api.keys.key_service import FromKeyTools, KeyId, KeyQuery, KeyService, KeyTools, Rotation
 from meter.api.keys.key_terms import KeyChanges, NewKey
 from meter.api.keys.replies import ChangedKey, IssuedKey, Key, KeyDetails, KeyPage
-from meter.api.services import Books, FromBooks
 from meter.identity.keys.key_rights import SelfService
 
 router = APIRouter(prefix="/api/v1/keys", tags=["Your own keys"], dependencies=WithKey)
 
 
-def _reading(caller: FromReader, books: FromBooks) -> KeyDesk:
-    return _desk(caller, books)
+async def _reader_keys(caller: FromReader, tools: FromKeyTools) -> KeyService:
+    return _key_service(caller, tools)
 
 
-def _keeping(caller: FromKeyKeeper, books: FromBooks) -> KeyDesk:
-    return _desk(caller, books)
+async def _keeper_keys(caller: FromKeyKeeper, tools: FromKeyTools) -> KeyService:
+    return _key_service(caller, tools)
 
 
-def _desk(caller: Caller, books: Books) -> KeyDesk:
+def _key_service(caller: Caller, tools: KeyTools) -> KeyService:
     principal = caller.principal
     guard = SelfService(
         principal.credential_id, principal.scopes, principal.pass_id, principal.ends_at
     )
-    return KeyDesk(books, caller.actor, principal.account_id, guard, is_own=True)
+    return KeyService(tools, caller.actor, principal.account_id, guard, is_own=True)
 
 
-ReadingDesk = Annotated[KeyDesk, Depends(_reading)]
-KeepingDesk = Annotated[KeyDesk, Depends(_keeping)]
+# The same service; the first needs the scope usage:read, the second keys:write.
+ReaderKeys = Annotated[KeyService, Depends(_reader_keys)]
+KeeperKeys = Annotated[KeyService, Depends(_keeper_keys)]
 
 
 @router.get("", summary="List your API keys")
-async def list_own_keys(query: Annotated[KeyQuery, Query()], desk: ReadingDesk) -> KeyPage:
+async def list_own_keys(query: Annotated[KeyQuery, Query()], keys: ReaderKeys) -> KeyPage:
     """Your account's keys without secrets."""
-    return await desk.list_page(query)
+    return await keys.list_page(query)
 
 
 @router.get("/{key_id}", summary="Get one of your API keys")
-async def get_own_key(key_id: KeyId, desk: ReadingDesk) -> KeyDetails:
+async def get_own_key(key_id: KeyId, keys: ReaderKeys) -> KeyDetails:
     """One key, and what it used of its budgets in the present periods."""
-    return await desk.get(key_id)
+    return await keys.get(key_id)
 
 
 @router.post("", status_code=201, summary="Create an API key of your own")
-async def create_own_key(body: NewKey, desk: KeepingDesk, response: Response) -> IssuedKey:
+async def create_own_key(body: NewKey, keys: KeeperKeys, response: Response) -> IssuedKey:
     """Make a key that may do no more than the credential that makes it.
 
     Models, addresses and expiry that are left out are those of the caller.
     """
-    made = await desk.create(body)
+    made = await keys.create(body)
     response.headers["Location"] = f"{router.prefix}/{made.id}"
     return made
 
 
 @router.patch("/{key_id}", summary="Change one of your API keys")
-async def change_own_key(key_id: KeyId, body: KeyChanges, desk: KeepingDesk) -> ChangedKey:
+async def change_own_key(key_id: KeyId, body: KeyChanges, keys: KeeperKeys) -> ChangedKey:
     """Narrow any key; widen another one as far as you could have made it."""
-    return await desk.change(key_id, body)
+    return await keys.change(key_id, body)
 
 
 @router.post("/{key_id}/suspend", summary="Suspend one of your API keys")
-async def suspend_own_key(key_id: KeyId, desk: KeepingDesk) -> Key:
+async def suspend_own_key(key_id: KeyId, keys: KeeperKeys) -> Key:
     """Let no request in with this key until it is resumed."""
-    return await desk.set_suspended(key_id, True)
+    return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume one of your API keys")
-async def resume_own_key(key_id: KeyId, desk: KeepingDesk) -> Key:
+async def resume_own_key(key_id: KeyId, keys: KeeperKeys) -> Key:
     """End a suspension that was not an administrator's."""
-    return await desk.set_suspended(key_id, False)
+    return await keys.set_suspended(key_id, False)
 
 
 @router.post("/{key_id}/rotate", summary="Rotate one of your API keys")
 async def rotate_own_key(
-    key_id: KeyId, desk: KeepingDesk, body: Rotation | None = None
+    key_id: KeyId, keys: KeeperKeys, body: Rotation | None = None
 ) -> IssuedKey:
     """Give the key a new secret, shown this once; the present one works on for `overlap_s`.
 
     A key may rotate itself, and others that it could have made.
     """
-    return await desk.rotate(key_id, body)
+    return await keys.rotate(key_id, body)
 
 
 @router.delete(
@@ -91,12 +91,12 @@ async def rotate_own_key(
     status_code=204,
     summary="End the secret before your key's last rotation",
 )
-async def end_own_previous_secret(key_id: KeyId, desk: KeepingDesk) -> None:
+async def end_own_previous_secret(key_id: KeyId, keys: KeeperKeys) -> None:
     """End it before its overlap is over. Where there is none, nothing changes."""
-    await desk.end_previous_secret(key_id)
+    await keys.end_previous_secret(key_id)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke one of your API keys")
-async def revoke_own_key(key_id: KeyId, desk: KeepingDesk) -> None:
+async def revoke_own_key(key_id: KeyId, keys: KeeperKeys) -> None:
     """End a key for good, also the one that says so."""
-    await desk.revoke(key_id)
+    await keys.revoke(key_id)

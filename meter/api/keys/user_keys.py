@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import UserId
-from meter.api.keys.key_service import KeyDesk, KeyId, KeyQuery, Rotation
+from meter.api.keys.key_service import FromKeyTools, KeyId, KeyQuery, KeyService, Rotation
 from meter.api.keys.key_terms import KeyChanges, NewKey
 from meter.api.keys.replies import ChangedKey, IssuedKey, Key, KeyDetails, KeyPage
-from meter.api.services import FromBooks
+from meter.api.services import FromAccounts
 from meter.identity.keys.key_rights import Administrator
 
 router = APIRouter(
@@ -19,77 +19,84 @@ router = APIRouter(
 )
 
 
-def _desk(user_id: UserId, actor: FromAdministrator, books: FromBooks) -> KeyDesk:
-    return KeyDesk(books, actor, user_id, Administrator())
+async def _key_service(
+    user_id: UserId, actor: FromAdministrator, tools: FromKeyTools
+) -> KeyService:
+    return KeyService(tools, actor, user_id, Administrator())
 
 
-FromDesk = Annotated[KeyDesk, Depends(_desk)]
+FromKeyService = Annotated[KeyService, Depends(_key_service)]
 
 
 @router.post("", status_code=201, summary="Create an API key")
 async def create_key(
-    user_id: UserId, body: NewKey, desk: FromDesk, response: Response
+    user_id: UserId, body: NewKey, keys: FromKeyService, response: Response
 ) -> IssuedKey:
     """Make a key. The answer is the only place where the secret ever appears."""
-    made = await desk.create(body)
+    made = await keys.create(body)
     response.headers["Location"] = f"/api/v1/admin/users/{user_id}/api-keys/{made.id}"
     return made
 
 
 @router.get("", summary="List a user's API keys")
 async def list_keys(
-    user_id: UserId, query: Annotated[KeyQuery, Query()], desk: FromDesk, books: FromBooks
+    user_id: UserId,
+    query: Annotated[KeyQuery, Query()],
+    keys: FromKeyService,
+    accounts: FromAccounts,
 ) -> KeyPage:
     """The user's keys without secrets, newest first; those of a status or with a tag."""
-    await books.accounts.get(user_id)
-    return await desk.list_page(query)
+    await accounts.get(user_id)
+    return await keys.list_page(query)
 
 
 @router.get("/{key_id}", summary="Get an API key")
-async def get_key(key_id: KeyId, desk: FromDesk) -> KeyDetails:
+async def get_key(key_id: KeyId, keys: FromKeyService) -> KeyDetails:
     """One key, and what it used of its budgets in the present periods."""
-    return await desk.get(key_id)
+    return await keys.get(key_id)
 
 
 @router.patch("/{key_id}", summary="Change an API key")
-async def change_key(key_id: KeyId, body: KeyChanges, desk: FromDesk) -> ChangedKey:
+async def change_key(key_id: KeyId, body: KeyChanges, keys: FromKeyService) -> ChangedKey:
     """Change what is named; null takes a restriction away. 409 for a revoked key.
 
     A budget that is new counts what the key spent in the present period already.
     """
-    return await desk.change(key_id, body)
+    return await keys.change(key_id, body)
 
 
 @router.post("/{key_id}/suspend", summary="Suspend an API key")
-async def suspend_key(key_id: KeyId, desk: FromDesk) -> Key:
+async def suspend_key(key_id: KeyId, keys: FromKeyService) -> Key:
     """Let no request in with this key until it is resumed. Saying it twice changes nothing."""
-    return await desk.set_suspended(key_id, True)
+    return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume an API key")
-async def resume_key(key_id: KeyId, desk: FromDesk) -> Key:
+async def resume_key(key_id: KeyId, keys: FromKeyService) -> Key:
     """End a suspension. Saying it twice changes nothing."""
-    return await desk.set_suspended(key_id, False)
+    return await keys.set_suspended(key_id, False)
 
 
 @router.post("/{key_id}/rotate", summary="Rotate an API key")
-async def rotate_key(key_id: KeyId, desk: FromDesk, body: Rotation | None = None) -> IssuedKey:
+async def rotate_key(
+    key_id: KeyId, keys: FromKeyService, body: Rotation | None = None
+) -> IssuedKey:
     """Give the key a new secret, shown this once. Its id stays.
 
     The present secret works on for `overlap_s`; one that was rotated away before ends at once.
     """
-    return await desk.rotate(key_id, body)
+    return await keys.rotate(key_id, body)
 
 
 @router.delete(
     "/{key_id}/previous-secret", status_code=204, summary="End the secret before the last rotation"
 )
-async def end_previous_secret(key_id: KeyId, desk: FromDesk) -> None:
+async def end_previous_secret(key_id: KeyId, keys: FromKeyService) -> None:
     """End it before its overlap is over. Where there is none, nothing changes."""
-    await desk.end_previous_secret(key_id)
+    await keys.end_previous_secret(key_id)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke an API key")
-async def revoke_key(key_id: KeyId, desk: FromDesk) -> None:
+async def revoke_key(key_id: KeyId, keys: FromKeyService) -> None:
     """End a key for good. No request is let in with it once this has answered."""
-    await desk.revoke(key_id)
+    await keys.revoke(key_id)

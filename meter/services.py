@@ -1,0 +1,84 @@
+"""The services and stores that the API, and everything else that faces people, is made of."""
+
+from dataclasses import dataclass
+
+from meter.accounts.account_store import AccountStore
+from meter.accounts.plan_store import PlanStore
+from meter.audit.audit_store import AuditStore
+from meter.clock import Clock
+from meter.history.month_store import HistoryStore
+from meter.holds.live_hold_store import LiveHoldStore
+from meter.identity.credential_resolver import Identifier, Verifier
+from meter.identity.identity_store import IdentityStore
+from meter.identity.issuer_store import PostgresIssuers
+from meter.identity.keys.key_store import CredentialStore
+from meter.identity.keys.key_text import Pepper
+from meter.identity.operator_store import OperatorStore
+from meter.identity.pass_issuer import PassDesk
+from meter.identity.pass_store import PassStore
+from meter.identity.principal_store import PostgresPrincipals
+from meter.identity.signing_key_store import PublishedKeys, SigningKeys
+from meter.jwts.fetching import DocumentSource
+from meter.jwts.passes import OwnIssuer
+from meter.ledger.credit_store import LedgerStore
+from meter.ledger.verification_store import VerificationStore
+from meter.limits.rule_store import LimitRuleStore
+from meter.postgres.pool import PostgresPool
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.providers.key_store import PostgresProviderKeys
+from meter.reconciliation.reconciler import Reconciler
+from meter.settlement.review_store import SettlementReviewStore
+from meter.usage.usage_store import UsageStore
+
+
+@dataclass(frozen=True, slots=True)
+class Issuing:
+    """The means to issue passes: our own issuer, its signing keys; and to read other issuers."""
+
+    own: OwnIssuer
+    keys: SigningKeys
+    documents: DocumentSource
+
+
+class Services:
+    """The stores and services of one process. They share one pool and hold no other resource."""
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        pepper: Pepper,
+        clock: Clock,
+        issuing: Issuing,
+        jwts: Verifier,
+        provider_keys: PostgresProviderKeys,
+        reconciler: Reconciler,
+    ) -> None:
+        self.pool = pool
+        self.pepper = pepper
+        self.clock = clock
+        self.accounts = AccountStore(pool)
+        self.plans = PlanStore(pool)
+        self.limit_rules = LimitRuleStore(pool)
+        self.ledger = LedgerStore(pool)
+        self.verification = VerificationStore(pool)
+        self.history = HistoryStore(pool)
+        self.holds = LiveHoldStore(pool)
+        self.usage = UsageStore(pool)
+        self.reviews = SettlementReviewStore(pool)
+        self.reconciler = reconciler
+        self.audit = AuditStore(pool)
+        self.catalogue = PostgresCatalogue(pool)
+        self.provider_keys = provider_keys
+        # Identity: who calls, and what may act for an account.
+        self.principals = PostgresPrincipals(pool)
+        self.identifier = Identifier(pepper, self.principals, jwts)
+        self.operators = OperatorStore(pool)
+        self.credentials = CredentialStore(pool, pepper)
+        self.identities = IdentityStore(pool)
+        self.passes = PassStore(pool)
+        self.pass_issuer = PassDesk(issuing.own, issuing.keys, self.passes, clock)
+        self.own_issuer = issuing.own
+        self.signing_keys = issuing.keys
+        self.published_keys = PublishedKeys(pool, clock)
+        self.issuers = PostgresIssuers(pool)
+        self.issuer_documents = issuing.documents
