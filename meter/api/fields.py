@@ -162,7 +162,7 @@ class Reply(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-class Rated(Body):
+class RatesBody(Body):
     """What may come in a minute and at once: members that several bodies share."""
 
     requests_per_minute: PerMinute | None = None
@@ -175,11 +175,11 @@ class Rated(Body):
         return replace(before or Rates(), **given)
 
 
-class Limits(Rated):
+class LimitsBody(RatesBody):
     """What may come in a minute and at once; null is no limit of its own."""
 
     @classmethod
-    def from_rates(cls, rates: Rates) -> "Limits":
+    def from_rates(cls, rates: Rates) -> "LimitsBody":
         return cls(**told_rates(rates))
 
 

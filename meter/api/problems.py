@@ -38,7 +38,7 @@ _OPENAI_PATHS: Final = ("/v1/", "/api/v1/llm/")
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class FieldError(BaseModel):
+class FieldErrorReply(BaseModel):
     """What is wrong with one member of a request."""
 
     field: str = Field(examples=["body.amount"])
@@ -46,7 +46,7 @@ class FieldError(BaseModel):
     code: str = Field(examples=["value_error"])
 
 
-class Problem(BaseModel):
+class ProblemReply(BaseModel):
     """An error, as RFC 9457 has it; `code` is stable and meant for programs."""
 
     type: str = Field(examples=["urn:tollkeeper:problem:not_found"])
@@ -54,7 +54,7 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(examples=["there is no user 'usr_x'"])
     code: str = Field(examples=["not_found"])
-    errors: list[FieldError] = Field(default_factory=list)
+    errors: list[FieldErrorReply] = Field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -65,7 +65,7 @@ class ProblemError(Exception):
     code: str
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    errors: Sequence[FieldError] = ()
+    errors: Sequence[FieldErrorReply] = ()
 
 
 _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
@@ -90,7 +90,7 @@ def render(request: Request, problem: ProblemError) -> Response:
     """The answer for a problem, in the shape that the path's clients expect."""
     if request.url.path.startswith(_OPENAI_PATHS):
         return _openai_error(problem)
-    body = Problem(
+    body = ProblemReply(
         type=f"urn:tollkeeper:problem:{problem.code}",
         title=HTTPStatus(problem.status).phrase,
         status=problem.status,
@@ -186,11 +186,11 @@ def internal_error() -> ProblemError:
     return ProblemError(500, "internal_error", "the request failed because of a fault in the meter")
 
 
-def _field_error(one: Mapping[str, Any]) -> FieldError:
+def _field_error(one: Mapping[str, Any]) -> FieldErrorReply:
     where = ".".join(str(part) for part in one["loc"])
     # A member's name is the caller's own text, and may be long or not even be Unicode.
     where = where.encode("utf-8", "replace").decode()[:MAX_FIELD_CHARS]
     message = str(one["msg"]).removeprefix("Value error, ")
     if one["type"] == "extra_forbidden":
         message = "there is no such member here"
-    return FieldError(field=where, message=message, code=str(one["type"]))
+    return FieldErrorReply(field=where, message=message, code=str(one["type"]))

@@ -13,7 +13,7 @@ from meter.audit.audit_store import AuditFilter
 router = APIRouter(tags=["Audit log"])
 
 
-class AuditLine(Reply):
+class AuditLineReply(Reply):
     """One thing that somebody did. `detail` names what changed, never a secret."""
 
     id: int
@@ -25,10 +25,10 @@ class AuditLine(Reply):
     detail: dict[str, Any]
 
 
-class AuditPage(Page):
+class AuditPageReply(Page):
     """Lines of the audit log, newest first."""
 
-    data: list[AuditLine]
+    data: list[AuditLineReply]
 
 
 class OwnAuditQuery(PageQuery):
@@ -54,7 +54,7 @@ class AuditQuery(OwnAuditQuery):
 )
 async def list_audit_log(
     query: Annotated[AuditQuery, Query()], cursors: FromCursors, audit: FromAudit
-) -> AuditPage:
+) -> AuditPageReply:
     """Who did what, newest first."""
     scope = f"audit:{query.user}:{query.action}:{query.actor}"
     position = cursors.open(scope, query.cursor)
@@ -62,7 +62,9 @@ async def list_audit_log(
     wanted = AuditFilter(query.user, query.action, query.actor)
     rows = await audit.list_page(wanted, before, query.limit + 1)
     page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
-    return AuditPage(data=[AuditLine.model_validate(one) for one in page], next_cursor=cursor)
+    return AuditPageReply(
+        data=[AuditLineReply.model_validate(one) for one in page], next_cursor=cursor
+    )
 
 
 @router.get("/api/v1/audit-log", summary="List your account's audit log", dependencies=WithKey)
@@ -71,11 +73,13 @@ async def list_own_audit_log(
     query: Annotated[OwnAuditQuery, Query()],
     cursors: FromCursors,
     audit: FromAudit,
-) -> AuditPage:
+) -> AuditPageReply:
     """What was done to your keys, passes and credit, newest first."""
     scope = f"own-audit:{caller.account_id}:{query.action}"
     position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
     rows = await audit.list_own(caller.account_id, query.action, before, query.limit + 1)
     page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
-    return AuditPage(data=[AuditLine.model_validate(one) for one in page], next_cursor=cursor)
+    return AuditPageReply(
+        data=[AuditLineReply.model_validate(one) for one in page], next_cursor=cursor
+    )

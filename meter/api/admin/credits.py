@@ -45,14 +45,14 @@ IdempotencyKey = Annotated[
 ]
 
 
-class NewCredit(Body):
+class CreditBody(Body):
     """Credit to give (positive) or to take back (negative)."""
 
     amount: Amount
     reason: Reason
 
 
-class PostedCredit(Reply):
+class PostedCreditReply(Reply):
     """The posting in the ledger, and the balance right after it."""
 
     id: UUID
@@ -63,7 +63,7 @@ class PostedCredit(Reply):
     balance: Usd
 
     @classmethod
-    def from_posted(cls, posted: CreditPosted) -> "PostedCredit":
+    def from_posted(cls, posted: CreditPosted) -> "PostedCreditReply":
         return cls(
             id=posted.id,
             type=posted.template,
@@ -74,7 +74,7 @@ class PostedCredit(Reply):
         )
 
 
-class Credits(Reply):
+class CreditsReply(Reply):
     """What a user has. One credit is one US dollar."""
 
     balance: Usd
@@ -84,7 +84,7 @@ class Credits(Reply):
     is_blocked: bool = Field(description="Nothing is let in until available is back above zero")
 
     @classmethod
-    def from_funds(cls, funds: Funds) -> "Credits":
+    def from_funds(cls, funds: Funds) -> "CreditsReply":
         return cls(
             balance=format_usd(funds.balance_picos),
             held=format_usd(funds.held_picos),
@@ -97,12 +97,12 @@ class Credits(Reply):
 @router.post("", status_code=201, summary="Give or take back credit")
 async def post_credit(
     user_id: UserId,
-    body: NewCredit,
+    body: CreditBody,
     actor: FromAdministrator,
     ledger: FromLedger,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> PostedCredit:
+) -> PostedCreditReply:
     """Post once per `Idempotency-Key`.
 
     The same key with the same body answers the first posting again, with the header
@@ -114,14 +114,14 @@ async def post_credit(
     posted = await ledger.post_credit(posting, actor)
     if posted.was_replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    return PostedCredit.from_posted(posted)
+    return PostedCreditReply.from_posted(posted)
 
 
 @router.get("", summary="Get a user's credit")
-async def get_credits(user_id: UserId, accounts: FromAccounts) -> Credits:
+async def get_credits(user_id: UserId, accounts: FromAccounts) -> CreditsReply:
     """Balance, what is held, and what is available."""
     account = await accounts.get(user_id)
-    return Credits.from_funds(account.funds)
+    return CreditsReply.from_funds(account.funds)
 
 
 def _usable_key(key: str | None) -> str:

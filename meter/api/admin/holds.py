@@ -28,7 +28,7 @@ class HoldQuery(PageQuery):
     state: Annotated[LiveState | None, Query(description="Both, when left out")] = None
 
 
-class Summary(Reply):
+class HoldSummaryReply(Reply):
     """How many holds have not ended."""
 
     open: int
@@ -37,7 +37,7 @@ class Summary(Reply):
     unknown_by_reason: dict[str, int]
 
 
-class Hold(Reply):
+class HoldReply(Reply):
     """Money set aside for one request that has not ended in the books."""
 
     id: str = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
@@ -55,7 +55,7 @@ class Hold(Reply):
     expires_at: Instant
 
     @classmethod
-    def from_live(cls, hold: LiveHold) -> "Hold":
+    def from_live(cls, hold: LiveHold) -> "HoldReply":
         return cls(
             id=hold.id.hex,
             user_id=hold.account_id,
@@ -73,22 +73,22 @@ class Hold(Reply):
         )
 
 
-class HoldPage(Page):
+class HoldPageReply(Page):
     """Holds, oldest first."""
 
-    data: list[Hold]
+    data: list[HoldReply]
 
 
 @router.get("/summary", summary="Count live holds")
-async def summarise_holds(holds: FromHolds) -> Summary:
+async def summarise_holds(holds: FromHolds) -> HoldSummaryReply:
     """How many holds are open, how many are unknown, and why."""
-    return Summary.model_validate(await holds.summarise())
+    return HoldSummaryReply.model_validate(await holds.summarise())
 
 
 @router.get("", summary="List live holds")
 async def list_holds(
     query: Annotated[HoldQuery, Query()], cursors: FromCursors, holds: FromHolds
-) -> HoldPage:
+) -> HoldPageReply:
     """Holds that have not ended, oldest first."""
     scope = f"holds:{query.state}"
     after = cursors.open_instant(scope, query.cursor)
@@ -96,4 +96,4 @@ async def list_holds(
     page, cursor = cursors.next_page(
         scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id.hex)
     )
-    return HoldPage(data=[Hold.from_live(hold) for hold in page], next_cursor=cursor)
+    return HoldPageReply(data=[HoldReply.from_live(hold) for hold in page], next_cursor=cursor)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, Instant, Limits, PlainText, Reply, ShortId, UserId
+from meter.api.fields import Body, Instant, LimitsBody, PlainText, Reply, ShortId, UserId
 from meter.api.keys.key_terms import AllowedAddresses, AllowedModels, Scopes
 from meter.api.services import FromAccounts, FromIdentities
 from meter.errors import InvalidRequest, NotFound
@@ -43,7 +43,7 @@ class IdentityBody(Body):
     )
     allowed_models: AllowedModels | None = None
     allowed_addresses: AllowedAddresses | None = None
-    limits: Limits | None = Field(default=None, description="Where null, the plan's apply")
+    limits: LimitsBody | None = Field(default=None, description="Where null, the plan's apply")
 
     def to_link(self) -> Link:
         """Raises InvalidRequest unless it names one subject, and scopes for a certificate only."""
@@ -79,7 +79,7 @@ class IdentityReply(Reply):
     scopes: list[Scope] | None = Field(description="null: what its JWT says")
     allowed_models: list[str] | None
     allowed_addresses: list[str] | None
-    limits: Limits
+    limits: LimitsBody
     created_at: Instant
     created_by: str
     suspended_at: datetime | None
@@ -99,7 +99,7 @@ class IdentityReply(Reply):
             scopes=None if is_jwt else sorted(one.scopes),
             allowed_models=None if models is None else list(models),
             allowed_addresses=None if addresses is None else list(addresses),
-            limits=Limits.from_rates(one.rates),
+            limits=LimitsBody.from_rates(one.rates),
             created_at=one.created_at,
             created_by=one.created_by,
             suspended_at=one.suspended_at,
@@ -108,7 +108,7 @@ class IdentityReply(Reply):
         )
 
 
-class IdentityList(Reply):
+class IdentityListReply(Reply):
     """All of a user's, oldest first."""
 
     data: list[IdentityReply]
@@ -127,11 +127,11 @@ IdentityId = Annotated[str, Depends(_identity_id)]
 @router.get("", summary="List a user's identities")
 async def list_identities(
     user_id: UserId, accounts: FromAccounts, identities: FromIdentities
-) -> IdentityList:
+) -> IdentityListReply:
     """Subjects of issuers, certificates, and what passes of administrators stand for."""
     await accounts.get(user_id)
     found = await identities.list_all(user_id)
-    return IdentityList(data=[IdentityReply.from_identity(one) for one in found])
+    return IdentityListReply(data=[IdentityReply.from_identity(one) for one in found])
 
 
 @router.put("", summary="Link an identity to a user")

@@ -50,7 +50,7 @@ class IssuerReply(Reply):
     updated_at: Instant
 
 
-class IssuerList(Reply):
+class IssuerListReply(Reply):
     """All issuers, by id."""
 
     data: list[IssuerReply]
@@ -64,7 +64,7 @@ class FindingReply(Reply):
     said: str
 
 
-class IssuerCheck(Reply):
+class IssuerCheckReply(Reply):
     """What a check of an issuer came to."""
 
     is_good: bool
@@ -82,10 +82,10 @@ IssuerId = Annotated[str, Depends(_issuer_id)]
 
 
 @router.get("", summary="List issuers")
-async def list_issuers(clock: FromClock, issuers: FromIssuers) -> IssuerList:
+async def list_issuers(clock: FromClock, issuers: FromIssuers) -> IssuerListReply:
     """Everybody whose JWTs are believed, or were."""
     now = clock.now()
-    return IssuerList(data=[_reply(one, now) for one in await issuers.list_all()])
+    return IssuerListReply(data=[_reply(one, now) for one in await issuers.list_all()])
 
 
 @router.get("/{issuer_id}", summary="Get an issuer")
@@ -137,11 +137,11 @@ async def disable_issuer(
 @router.post("/{issuer_id}/check", summary="Check an issuer")
 async def check_one_issuer(
     issuer_id: IssuerId, issuers: FromIssuers, issuer_documents: FromIssuerDocuments
-) -> IssuerCheck:
+) -> IssuerCheckReply:
     """Fetch its discovery document and keys now, and say what is wrong with them."""
     issuer = (await issuers.get(issuer_id)).stored.issuer
     findings = await check_issuer(issuer, issuer_documents)
-    return IssuerCheck(
+    return IssuerCheckReply(
         is_good=all(one.is_good for one in findings),
         findings=[FindingReply.model_validate(one) for one in findings],
     )

@@ -9,8 +9,7 @@ from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, ModelPattern, PerMinute, Reply, ShortId, TokensPerMinute
 from meter.api.problems import ProblemError
 from meter.api.services import FromLimitRules
-from meter.limits.limits import AppliesTo, CountedPer
-from meter.limits.limits import LimitRule as Rule
+from meter.limits.limits import AppliesTo, CountedPer, LimitRule
 
 MAX_APPLIES_ID_CHARS: Final = 128
 
@@ -19,7 +18,7 @@ router = APIRouter(prefix="/api/v1/admin/limits", tags=["Limits"], dependencies=
 RuleId = Annotated[ShortId, Path(examples=["gpt-5-for-all"])]
 
 
-class LimitTerms(Body):
+class LimitRuleBody(Body):
     """What a limit rule counts, and how much of it is let in."""
 
     applies_to: Annotated[AppliesTo, Field(strict=False)]
@@ -40,7 +39,7 @@ class LimitTerms(Body):
     tokens_per_minute: TokensPerMinute | None = None
     is_shadow: bool = Field(default=False, description="Counted and reported, refuses nobody")
 
-    def to_rule(self, rule_id: str) -> Rule:
+    def to_rule(self, rule_id: str) -> LimitRule:
         """The same as the books have it; raises ProblemError for what makes no sense."""
         if (self.applies_to is AppliesTo.EVERYONE) != (self.applies_id is None):
             message = "body.applies_id: name one, unless the rule applies to everyone"
@@ -48,7 +47,7 @@ class LimitTerms(Body):
         if self.requests_per_minute is None and self.tokens_per_minute is None:
             message = "body: give requests_per_minute, tokens_per_minute or both"
             raise ProblemError(422, "invalid_request", message)
-        return Rule(
+        return LimitRule(
             id=rule_id,
             applies_to=self.applies_to,
             applies_id=self.applies_id,
@@ -60,7 +59,7 @@ class LimitTerms(Body):
         )
 
 
-class LimitRule(Reply):
+class LimitRuleReply(Reply):
     """A limit rule with its id."""
 
     id: str
@@ -73,42 +72,42 @@ class LimitRule(Reply):
     is_shadow: bool
 
 
-class LimitRuleList(Reply):
+class LimitRuleListReply(Reply):
     """All limit rules."""
 
-    data: list[LimitRule]
+    data: list[LimitRuleReply]
 
 
 @router.get("", summary="List limit rules")
-async def list_limits(limit_rules: FromLimitRules) -> LimitRuleList:
+async def list_limits(limit_rules: FromLimitRules) -> LimitRuleListReply:
     """All limit rules, in order of their ids."""
     rules = await limit_rules.list_all()
-    return LimitRuleList(data=[LimitRule.model_validate(rule) for rule in rules])
+    return LimitRuleListReply(data=[LimitRuleReply.model_validate(rule) for rule in rules])
 
 
 @router.get("/{rule_id}", summary="Get a limit rule")
-async def get_limit(rule_id: RuleId, limit_rules: FromLimitRules) -> LimitRule:
+async def get_limit(rule_id: RuleId, limit_rules: FromLimitRules) -> LimitRuleReply:
     """One limit rule."""
-    return LimitRule.model_validate(await limit_rules.get(rule_id))
+    return LimitRuleReply.model_validate(await limit_rules.get(rule_id))
 
 
 @router.put(
     "/{rule_id}",
     summary="Set a limit rule",
-    responses={201: {"model": LimitRule, "description": "New"}},
+    responses={201: {"model": LimitRuleReply, "description": "New"}},
 )
 async def put_limit(
     rule_id: RuleId,
-    body: LimitTerms,
+    body: LimitRuleBody,
     actor: FromAdministrator,
     limit_rules: FromLimitRules,
     response: Response,
-) -> LimitRule:
+) -> LimitRuleReply:
     """Make a limit rule (201) or change one as a whole (200). It holds within a few seconds."""
     rule = body.to_rule(rule_id)
     if await limit_rules.put(actor, rule):
         response.status_code = 201
-    return LimitRule.model_validate(rule)
+    return LimitRuleReply.model_validate(rule)
 
 
 @router.delete("/{rule_id}", status_code=204, summary="Remove a limit rule")

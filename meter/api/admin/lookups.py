@@ -11,7 +11,7 @@ from meter.lookups import queue
 router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies=AdministratorsOnly)
 
 
-class LookupsSummary(Reply):
+class LookupSummaryReply(Reply):
     """How many requests wait for the provider's record of them, and how patiently."""
 
     waiting: int
@@ -23,6 +23,6 @@ class LookupsSummary(Reply):
 
 
 @router.get("", summary="Count look-ups")
-async def summarise_lookups(pool: FromPool) -> LookupsSummary:
+async def summarise_lookups(pool: FromPool) -> LookupSummaryReply:
     """How many look-ups wait, how old the oldest is, and how often it was tried."""
-    return LookupsSummary.model_validate(await queue.summarise_lookups(pool))
+    return LookupSummaryReply.model_validate(await queue.summarise_lookups(pool))

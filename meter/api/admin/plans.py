@@ -5,9 +5,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Response
 from pydantic import AfterValidator, Field
 
-from meter.accounts.account import Plan as PlanTerms
+from meter.accounts.account import Plan
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Limits, MarkupBps, Name, Rated, Reply, ScopeName, ShortId
+from meter.api.fields import LimitsBody, MarkupBps, Name, RatesBody, Reply, ScopeName, ShortId
 from meter.api.services import FromPlans
 from meter.limits.limits import told_rates
 from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
@@ -32,12 +32,14 @@ SelfServiceScopes = Annotated[
 ]
 
 
-class Terms(Rated):
+class PlanBody(RatesBody):
     """The terms of a plan. Its own limits are of each user; null is no limit."""
 
     name: Name
     markup_bps: MarkupBps
-    key_limits: Limits = Field(default=Limits(), description="Of each API key; null: no limit")
+    key_limits: LimitsBody = Field(
+        default=LimitsBody(), description="Of each API key; null: no limit"
+    )
     max_keys: int = Field(
         default=DEFAULT_MAX_KEYS,
         ge=0,
@@ -48,9 +50,9 @@ class Terms(Rated):
         default_factory=lambda: list(DEFAULT_SELF_SERVICE)
     )
 
-    def to_plan(self, plan_id: str) -> PlanTerms:
+    def to_plan(self, plan_id: str) -> Plan:
         """The same as the books have it."""
-        return PlanTerms(
+        return Plan(
             id=plan_id,
             name=self.name,
             markup_bps=self.markup_bps,
@@ -61,7 +63,7 @@ class Terms(Rated):
         )
 
 
-class Plan(Reply):
+class PlanReply(Reply):
     """A plan with its id."""
 
     id: str
@@ -70,45 +72,45 @@ class Plan(Reply):
     requests_per_minute: int | None
     tokens_per_minute: int | None
     concurrent_requests: int | None
-    key_limits: Limits
+    key_limits: LimitsBody
     max_keys: int
     self_service_scopes: list[Scope]
 
     @classmethod
-    def from_terms(cls, plan: PlanTerms) -> "Plan":
+    def from_terms(cls, plan: Plan) -> "PlanReply":
         return cls(
             id=plan.id,
             name=plan.name,
             markup_bps=plan.markup_bps,
             **told_rates(plan.rates),
-            key_limits=Limits.from_rates(plan.key_rates),
+            key_limits=LimitsBody.from_rates(plan.key_rates),
             max_keys=plan.max_keys,
             self_service_scopes=sorted(plan.self_service_scopes),
         )
 
 
-class PlanList(Reply):
+class PlanListReply(Reply):
     """All plans."""
 
-    data: list[Plan]
+    data: list[PlanReply]
 
 
 @router.get("", summary="List plans")
-async def list_plans(plans: FromPlans) -> PlanList:
+async def list_plans(plans: FromPlans) -> PlanListReply:
     """All plans, in order of their ids."""
-    return PlanList(data=[Plan.from_terms(plan) for plan in await plans.list_all()])
+    return PlanListReply(data=[PlanReply.from_terms(plan) for plan in await plans.list_all()])
 
 
 @router.put(
-    "/{plan_id}", summary="Set a plan", responses={201: {"model": Plan, "description": "New"}}
+    "/{plan_id}", summary="Set a plan", responses={201: {"model": PlanReply, "description": "New"}}
 )
 async def put_plan(
     plan_id: Annotated[ShortId, Path(examples=["starter"])],
-    body: Terms,
+    body: PlanBody,
     actor: FromAdministrator,
     plans: FromPlans,
     response: Response,
-) -> Plan:
+) -> PlanReply:
     """Make a plan (201) or change one as a whole (200): what is left out has its default.
 
     Requests that run keep the markup of their hold.
@@ -116,4 +118,4 @@ async def put_plan(
     plan = body.to_plan(plan_id)
     if await plans.put(actor, plan):
         response.status_code = 201
-    return Plan.from_terms(plan)
+    return PlanReply.from_terms(plan)

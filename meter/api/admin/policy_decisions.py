@@ -10,7 +10,7 @@ from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromCursors, FromReviews
 from meter.money import format_usd
-from meter.settlement.review import PastPolicyDecision as Decided
+from meter.settlement.review import PastPolicyDecision
 
 router = APIRouter(
     prefix="/api/v1/admin/policy-decisions", tags=["Ledger"], dependencies=AdministratorsOnly
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
     VOID = "void"
 
 
-class PolicyDecision(Reply):
+class PolicyDecisionReply(Reply):
     """One request. `charge` is what it comes to by now, other than `charged_by_policy` once the
     truth turned up and corrected it."""
 
@@ -42,7 +42,7 @@ class PolicyDecision(Reply):
     generation_id: str | None
 
     @classmethod
-    def from_decided(cls, decided: Decided) -> "PolicyDecision":
+    def from_decided(cls, decided: PastPolicyDecision) -> "PolicyDecisionReply":
         return cls(
             hold_id=decided.hold_id.hex,
             placed_at=decided.placed_at,
@@ -59,16 +59,16 @@ class PolicyDecision(Reply):
         )
 
 
-class PolicyDecisionPage(Page):
+class PolicyDecisionPageReply(Page):
     """Policy decisions; the requests that were placed last come first."""
 
-    data: list[PolicyDecision]
+    data: list[PolicyDecisionReply]
 
 
 @router.get("", summary="List policy decisions")
 async def list_policy_decisions(
     query: Annotated[PageQuery, Query()], cursors: FromCursors, reviews: FromReviews
-) -> PolicyDecisionPage:
+) -> PolicyDecisionPageReply:
     """Every request that a policy charged an estimate for, or let go, corrected since or not."""
     scope = "policy-decisions"
     after = cursors.open_instant(scope, query.cursor)
@@ -76,6 +76,6 @@ async def list_policy_decisions(
     page, cursor = cursors.next_page(
         scope, rows, query.limit, lambda last: (last.placed_at.isoformat(), last.hold_id.hex)
     )
-    return PolicyDecisionPage(
-        data=[PolicyDecision.from_decided(one) for one in page], next_cursor=cursor
+    return PolicyDecisionPageReply(
+        data=[PolicyDecisionReply.from_decided(one) for one in page], next_cursor=cursor
     )

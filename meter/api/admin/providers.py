@@ -27,7 +27,7 @@ class ProviderName(StrEnum):
 PROVIDERS: Final = tuple(ProviderName)
 
 
-class ProviderKey(Reply):
+class ProviderKeyReply(Reply):
     """What may be shown of a provider's key."""
 
     hint: str = Field(examples=["...c0de"])
@@ -35,45 +35,47 @@ class ProviderKey(Reply):
     updated_at: datetime
 
 
-class Provider(Reply):
+class ProviderReply(Reply):
     """A provider. `key` is null as long as none was set."""
 
     name: str
     base_url: str | None
-    key: ProviderKey | None
+    key: ProviderKeyReply | None
 
 
-class ProviderList(Reply):
+class ProviderListReply(Reply):
     """All providers."""
 
-    data: list[Provider]
+    data: list[ProviderReply]
 
 
-class NewProviderKey(Body):
+class ProviderKeyBody(Body):
     """A key to call the provider with; it is sealed at once and never shown again."""
 
     key: Annotated[SecretStr, Field(min_length=1, max_length=MAX_KEY_CHARS)]
 
 
 @router.get("", summary="List providers")
-async def list_providers(provider_keys: FromProviderKeys, outside: FromOutside) -> ProviderList:
+async def list_providers(
+    provider_keys: FromProviderKeys, outside: FromOutside
+) -> ProviderListReply:
     """The providers, and whether each has a key."""
     listings = await provider_keys.list_keys()
     keys = {
-        one.provider: ProviderKey.model_validate(one)
+        one.provider: ProviderKeyReply.model_validate(one)
         for one in listings
         if one.owner == SYSTEM_OWNER
     }
     base_url = outside.provider_base_url
-    return ProviderList(
-        data=[Provider(name=name, base_url=base_url, key=keys.get(name)) for name in PROVIDERS]
+    return ProviderListReply(
+        data=[ProviderReply(name=name, base_url=base_url, key=keys.get(name)) for name in PROVIDERS]
     )
 
 
 @router.put("/{provider}/key", status_code=204, summary="Set a provider's key")
 async def put_provider_key(
     provider: ProviderName,
-    body: NewProviderKey,
+    body: ProviderKeyBody,
     actor: FromAdministrator,
     provider_keys: FromProviderKeys,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from meter.api.admin.ledger import Failure
+from meter.api.admin.ledger import FailureReply
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromAudit, FromCursors, FromReconciler
@@ -19,7 +19,7 @@ router = APIRouter(
 )
 
 
-class Book(Reply):
+class ComparedBookReply(Reply):
     """Two books side by side; `drift` adds up the differences of all users without signs."""
 
     book: str = Field(examples=["charges", "costs", "holds", "balances", "credits"])
@@ -29,7 +29,7 @@ class Book(Reply):
     users_differing: int
 
     @classmethod
-    def from_comparison(cls, one: BookComparison) -> "Book":
+    def from_comparison(cls, one: BookComparison) -> "ComparedBookReply":
         return cls(
             book=one.book,
             expected=format_usd(one.expected_picos),
@@ -39,7 +39,7 @@ class Book(Reply):
         )
 
 
-class Provider(Reply):
+class ComparedProviderReply(Reply):
     """The provider's total of one key against our costs.
 
     What the key was billed outside these books lies between `outside_least` and `outside_most`;
@@ -58,7 +58,7 @@ class Provider(Reply):
     is_new_baseline: bool
 
     @classmethod
-    def from_comparison(cls, one: ProviderComparison) -> "Provider":
+    def from_comparison(cls, one: ProviderComparison) -> "ComparedProviderReply":
         return cls(
             provider=one.total.provider,
             key_version=one.total.key_version,
@@ -73,7 +73,7 @@ class Provider(Reply):
         )
 
 
-class Attention(Reply):
+class AttentionReply(Reply):
     """For people to look at; the first three since the reconciliation before."""
 
     settlement_conflicts: int
@@ -84,38 +84,38 @@ class Attention(Reply):
     stuck_holds: int
 
 
-class Reconciliation(Reply):
+class ReconciliationReply(Reply):
     """One report. `ok` means that no book contradicts another; nothing is ever repaired."""
 
     id: int
     at: Instant
     ok: bool
-    books: list[Book]
-    failures: list[Failure]
-    attention: Attention
-    provider: Provider | None
+    books: list[ComparedBookReply]
+    failures: list[FailureReply]
+    attention: AttentionReply
+    provider: ComparedProviderReply | None
     provider_problem: str | None = Field(description="Why the provider was not compared")
 
     @classmethod
-    def from_reconciled(cls, reconciled: Reconciled) -> "Reconciliation":
+    def from_reconciled(cls, reconciled: Reconciled) -> "ReconciliationReply":
         report = reconciled.report
         provider = report.provider
         return cls(
             id=reconciled.id,
             at=reconciled.at,
             ok=report.is_ok,
-            books=[Book.from_comparison(one) for one in report.books],
-            failures=[Failure.model_validate(one) for one in report.failures],
-            attention=Attention.model_validate(report.attention),
-            provider=None if provider is None else Provider.from_comparison(provider),
+            books=[ComparedBookReply.from_comparison(one) for one in report.books],
+            failures=[FailureReply.model_validate(one) for one in report.failures],
+            attention=AttentionReply.model_validate(report.attention),
+            provider=None if provider is None else ComparedProviderReply.from_comparison(provider),
             provider_problem=report.provider_problem,
         )
 
 
-class ReconciliationPage(Page):
+class ReconciliationPageReply(Page):
     """Reconciliations, newest first."""
 
-    data: list[Reconciliation]
+    data: list[ReconciliationReply]
 
 
 @router.post("", status_code=201, summary="Reconcile now")
@@ -126,26 +126,26 @@ async def reconcile(
     new_baseline: Annotated[
         bool, Query(description="Take the provider's total as explained from here on")
     ] = False,
-) -> Reconciliation:
+) -> ReconciliationReply:
     """Compare everything and keep the report; 409 while another reconciliation runs."""
     reconciled = await reconciler.reconcile(new_baseline)
     detail = {"new_baseline": new_baseline}
     await audit.add(
         actor, AuditEvent("reconciliation.run", f"reconciliation:{reconciled.id}", None, detail)
     )
-    return Reconciliation.from_reconciled(reconciled)
+    return ReconciliationReply.from_reconciled(reconciled)
 
 
 @router.get("", summary="List reconciliations")
 async def list_reconciliations(
     query: Annotated[PageQuery, Query()], cursors: FromCursors, reconciler: FromReconciler
-) -> ReconciliationPage:
+) -> ReconciliationPageReply:
     """Past reports, those of the periodic task included."""
     scope = "reconciliations"
     position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
     rows = await reconciler.store.list_page(before, query.limit + 1)
     page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
-    return ReconciliationPage(
-        data=[Reconciliation.from_reconciled(one) for one in page], next_cursor=cursor
+    return ReconciliationPageReply(
+        data=[ReconciliationReply.from_reconciled(one) for one in page], next_cursor=cursor
     )

@@ -9,14 +9,14 @@ from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromCursors, FromReviews
 from meter.money import format_usd
-from meter.settlement.review import SettlementConflict as Kept
+from meter.settlement.review import SettlementConflict
 
 router = APIRouter(
     prefix="/api/v1/admin/settlement-conflicts", tags=["Ledger"], dependencies=AdministratorsOnly
 )
 
 
-class SettlementConflict(Reply):
+class SettlementConflictReply(Reply):
     """One arrival beside what is recorded. `user_id` and `recorded_cost` are null where nothing
     is; `arrived_cost` is the provider's own figure, null where it named none."""
 
@@ -33,7 +33,7 @@ class SettlementConflict(Reply):
     response_flags: str | None
 
     @classmethod
-    def from_kept(cls, kept: Kept) -> "SettlementConflict":
+    def from_kept(cls, kept: SettlementConflict) -> "SettlementConflictReply":
         arrived = kept.arrived
         usage = arrived.get("usage") or {}
         return cls(
@@ -51,22 +51,22 @@ class SettlementConflict(Reply):
         )
 
 
-class SettlementConflictPage(Page):
+class SettlementConflictPageReply(Page):
     """Settlement conflicts, newest first."""
 
-    data: list[SettlementConflict]
+    data: list[SettlementConflictReply]
 
 
 @router.get("", summary="List settlement conflicts")
 async def list_settlement_conflicts(
     query: Annotated[PageQuery, Query()], cursors: FromCursors, reviews: FromReviews
-) -> SettlementConflictPage:
+) -> SettlementConflictPageReply:
     """Arrivals that were kept and never applied; they stay listed for good."""
     scope = "settlement-conflicts"
     position = cursors.open(scope, query.cursor)
     before = None if position is None else int(position[0])
     rows = await reviews.list_conflicts(before, query.limit + 1)
     page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
-    return SettlementConflictPage(
-        data=[SettlementConflict.from_kept(one) for one in page], next_cursor=cursor
+    return SettlementConflictPageReply(
+        data=[SettlementConflictReply.from_kept(one) for one in page], next_cursor=cursor
     )

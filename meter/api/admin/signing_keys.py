@@ -20,7 +20,7 @@ router = APIRouter(
 )
 
 
-class Rotation(Body):
+class SigningKeyRotationBody(Body):
     """How to rotate."""
 
     immediately: bool = Field(
@@ -29,7 +29,7 @@ class Rotation(Body):
     )
 
 
-class SigningKeyListing(Reply):
+class SigningKeyReply(Reply):
     """A signing key without its private half."""
 
     kid: str
@@ -40,24 +40,28 @@ class SigningKeyListing(Reply):
     is_signing: bool
 
 
-class SigningKeyList(Reply):
+class SigningKeyListReply(Reply):
     """All that are published, youngest first."""
 
-    data: list[SigningKeyListing]
+    data: list[SigningKeyReply]
 
 
 @router.get("", summary="List signing keys")
-async def list_signing_keys(published_keys: FromPublishedKeys, clock: FromClock) -> SigningKeyList:
+async def list_signing_keys(
+    published_keys: FromPublishedKeys, clock: FromClock
+) -> SigningKeyListReply:
     """The keys that are published, and which of them signs."""
     keys = await published_keys.list_keys()
     now = clock.now()
-    return SigningKeyList(data=[_listing(key, _signing(keys, now)) for key in keys])
+    return SigningKeyListReply(data=[_listing(key, _signing(keys, now)) for key in keys])
 
 
 @router.post("/rotate", status_code=201, summary="Rotate the signing key")
 async def rotate_signing_key(
-    signing_keys: FromSigningKeys, actor: FromAdministrator, body: Rotation | None = None
-) -> SigningKeyListing:
+    signing_keys: FromSigningKeys,
+    actor: FromAdministrator,
+    body: SigningKeyRotationBody | None = None,
+) -> SigningKeyReply:
     """Publish a new key, which signs two minutes from now or at once. Passes stay good."""
     immediately = body is not None and body.immediately
     made = await signing_keys.rotate(immediately, actor)
@@ -79,8 +83,8 @@ def _signing(keys: list[SigningKey], now: datetime) -> str | None:
     return next((key.kid for key in keys if key.signs_from <= now), None)
 
 
-def _listing(key: SigningKey, signing: str | None) -> SigningKeyListing:
-    return SigningKeyListing(
+def _listing(key: SigningKey, signing: str | None) -> SigningKeyReply:
+    return SigningKeyReply(
         kid=key.kid,
         algorithm=key.algorithm,
         created_at=key.created_at,

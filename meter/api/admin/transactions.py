@@ -10,7 +10,7 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Page, PageQuery, Reply, Usd, UserId
 from meter.api.services import FromAccounts, FromCursors, FromLedger
-from meter.ledger.statement import Transaction as Posted
+from meter.ledger.statement import Transaction
 from meter.money import format_usd
 
 router = APIRouter(
@@ -20,7 +20,7 @@ router = APIRouter(
 )
 
 
-class Transaction(Reply):
+class TransactionReply(Reply):
     """One movement of a balance. Model, key and tokens are set where it paid for a request."""
 
     id: UUID
@@ -36,7 +36,7 @@ class Transaction(Reply):
     completion_tokens: int | None
 
     @classmethod
-    def from_posted(cls, posted: Posted) -> "Transaction":
+    def from_posted(cls, posted: Transaction) -> "TransactionReply":
         request = posted.request
         return cls(
             id=posted.id,
@@ -51,10 +51,10 @@ class Transaction(Reply):
         )
 
 
-class TransactionPage(Page):
+class TransactionPageReply(Page):
     """Transactions, newest first."""
 
-    data: list[Transaction]
+    data: list[TransactionReply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class AccountTransactions:
     ledger: FromLedger
     cursors: FromCursors
 
-    async def page(self, account_id: str, query: PageQuery) -> TransactionPage:
+    async def page(self, account_id: str, query: PageQuery) -> TransactionPageReply:
         """Return one page, newest first."""
         scope = f"transactions:{account_id}"
         position = self.cursors.open(scope, query.cursor)
@@ -73,8 +73,8 @@ class AccountTransactions:
         page, cursor = self.cursors.next_page(
             scope, rows, query.limit, lambda last: (last.position,)
         )
-        data = [Transaction.from_posted(one) for one in page]
-        return TransactionPage(data=data, next_cursor=cursor)
+        data = [TransactionReply.from_posted(one) for one in page]
+        return TransactionPageReply(data=data, next_cursor=cursor)
 
 
 FromAccountTransactions = Annotated[AccountTransactions, Depends()]
@@ -86,7 +86,7 @@ async def list_transactions(
     query: Annotated[PageQuery, Query()],
     accounts: FromAccounts,
     transactions: FromAccountTransactions,
-) -> TransactionPage:
+) -> TransactionPageReply:
     """Everything that moved the user's balance, newest first."""
     await accounts.get(user_id)
     return await transactions.page(user_id, query)

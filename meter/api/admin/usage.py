@@ -39,7 +39,7 @@ class UsageQuery(PageQuery):
     ] = None
 
 
-class Usage(Reply):
+class UsageReply(Reply):
     """The requests of one group, added up."""
 
     group: str = Field(
@@ -62,24 +62,24 @@ class Usage(Reply):
         return cls.model_validate({**asdict(totals), **amounts})
 
 
-class BilledUsage(Usage):
+class BilledUsageReply(UsageReply):
     """The same with what the provider billed us, which only administrators see."""
 
     provider_cost: Usd
 
 
-class UsagePage(Page):
+class UsagePageReply(Page):
     """Usage by group, in order of the group."""
 
     group_by: Grouping
-    data: list[Usage]
+    data: list[UsageReply]
 
 
-class BilledUsagePage(Page):
+class BilledUsagePageReply(Page):
     """Usage by group with the provider's cost."""
 
     group_by: Grouping
-    data: list[BilledUsage]
+    data: list[BilledUsageReply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ async def total_usage(
     query: Annotated[UsageQuery, Query()],
     accounts: FromAccounts,
     account_usage: FromAccountUsage,
-) -> BilledUsagePage:
+) -> BilledUsagePageReply:
     """Requests, tokens, provider cost and charge by day, model or key; at most 366 days."""
     await accounts.get(user_id)
     rows, cursor = await account_usage.page(user_id, query)
-    return BilledUsagePage(
-        data=[BilledUsage.from_totals(row) for row in rows],
+    return BilledUsagePageReply(
+        data=[BilledUsageReply.from_totals(row) for row in rows],
         next_cursor=cursor,
         group_by=query.group_by,
     )

@@ -19,7 +19,7 @@ from meter.api.fields import (
     Page,
     PageQuery,
     PlanId,
-    Rated,
+    RatesBody,
     Reply,
     Usd,
     UserId,
@@ -44,7 +44,7 @@ _MEMBERS: Final = {
 router = APIRouter(prefix="/api/v1/admin/users", tags=["Users"], dependencies=AdministratorsOnly)
 
 
-class NewUser(Rated):
+class NewUserBody(RatesBody):
     """A user to be made."""
 
     email: Email
@@ -55,7 +55,7 @@ class NewUser(Rated):
     may_manage_keys: bool = Field(default=True, description="Whether with keys of their own")
 
 
-class UserChanges(Rated):
+class UserChangesBody(RatesBody):
     """New terms; what is left out stays as it is."""
 
     name: Name | None = None
@@ -72,7 +72,7 @@ class UserChanges(Rated):
         return replace(account, rates=self.to_rates(account.rates), **changes)
 
 
-class User(Reply):
+class UserReply(Reply):
     """A user, with credit in US dollars."""
 
     id: AccountId
@@ -93,7 +93,7 @@ class User(Reply):
     created_at: Instant
 
     @classmethod
-    def from_account(cls, account: Account) -> "User":
+    def from_account(cls, account: Account) -> "UserReply":
         return cls(
             id=account.id,
             email=account.email,
@@ -112,10 +112,10 @@ class User(Reply):
         )
 
 
-class UserPage(Page):
+class UserPageReply(Page):
     """Users, newest first."""
 
-    data: list[User]
+    data: list[UserReply]
 
 
 class UserQuery(PageQuery):
@@ -126,8 +126,8 @@ class UserQuery(PageQuery):
 
 @router.post("", status_code=201, summary="Create a user")
 async def create_user(
-    body: NewUser, actor: FromAdministrator, accounts: FromAccounts, response: Response
-) -> User:
+    body: NewUserBody, actor: FromAdministrator, accounts: FromAccounts, response: Response
+) -> UserReply:
     """Open an account without credit. 409 when the id or the email is taken."""
     new = NewAccount(
         id=body.id or _new_id(),
@@ -140,13 +140,13 @@ async def create_user(
     )
     account = await accounts.create(actor, new)
     response.headers["Location"] = f"{router.prefix}/{account.id}"
-    return User.from_account(account)
+    return UserReply.from_account(account)
 
 
 @router.get("", summary="List users")
 async def list_users(
     query: Annotated[UserQuery, Query()], cursors: FromCursors, accounts: FromAccounts
-) -> UserPage:
+) -> UserPageReply:
     """All users, newest first, or the one with a given email."""
     scope = f"users:{query.email}"
     after = cursors.open_instant(scope, query.cursor)
@@ -154,36 +154,42 @@ async def list_users(
     page, cursor = cursors.next_page(
         scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
     )
-    return UserPage(data=[User.from_account(account) for account in page], next_cursor=cursor)
+    return UserPageReply(
+        data=[UserReply.from_account(account) for account in page], next_cursor=cursor
+    )
 
 
 @router.get("/{user_id}", summary="Get a user")
-async def get_user(user_id: UserId, accounts: FromAccounts) -> User:
+async def get_user(user_id: UserId, accounts: FromAccounts) -> UserReply:
     """One user with their credit."""
-    return User.from_account(await accounts.get(user_id))
+    return UserReply.from_account(await accounts.get(user_id))
 
 
 @router.patch("/{user_id}", summary="Change a user's terms")
 async def change_user(
-    user_id: UserId, body: UserChanges, actor: FromAdministrator, accounts: FromAccounts
-) -> User:
+    user_id: UserId, body: UserChangesBody, actor: FromAdministrator, accounts: FromAccounts
+) -> UserReply:
     """Change terms. Holds that are open keep those they were placed under."""
     for name in _REQUIRED:
         if name in body.model_fields_set and getattr(body, name) is None:
             raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
-    return User.from_account(await accounts.amend(actor, user_id, body.amend))
+    return UserReply.from_account(await accounts.amend(actor, user_id, body.amend))
 
 
 @router.post("/{user_id}/suspend", summary="Suspend a user")
-async def suspend_user(user_id: UserId, actor: FromAdministrator, accounts: FromAccounts) -> User:
+async def suspend_user(
+    user_id: UserId, actor: FromAdministrator, accounts: FromAccounts
+) -> UserReply:
     """No request of this user is let in from now on. Saying it twice changes nothing."""
-    return User.from_account(await accounts.set_suspended(actor, user_id, True))
+    return UserReply.from_account(await accounts.set_suspended(actor, user_id, True))
 
 
 @router.post("/{user_id}/resume", summary="Resume a user")
-async def resume_user(user_id: UserId, actor: FromAdministrator, accounts: FromAccounts) -> User:
+async def resume_user(
+    user_id: UserId, actor: FromAdministrator, accounts: FromAccounts
+) -> UserReply:
     """End a suspension. Saying it twice changes nothing."""
-    return User.from_account(await accounts.set_suspended(actor, user_id, False))
+    return UserReply.from_account(await accounts.set_suspended(actor, user_id, False))
 
 
 def _new_id() -> str:

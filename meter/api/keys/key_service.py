@@ -9,13 +9,13 @@ from fastapi import Depends, Path, Query
 from pydantic import Field
 
 from meter.api.fields import Body, PageQuery, PlainText
-from meter.api.keys.key_terms import KeyChanges, NewKey, inherited_terms
+from meter.api.keys.key_terms import KeyChangesBody, NewKeyBody, inherited_terms
 from meter.api.keys.replies import (
-    ChangedKey,
-    IssuedKey,
-    Key,
-    KeyDetails,
-    KeyPage,
+    ChangedKeyReply,
+    IssuedKeyReply,
+    KeyDetailsReply,
+    KeyPageReply,
+    KeyReply,
     shown,
     shown_maker,
     shown_spending,
@@ -59,7 +59,7 @@ class KeyQuery(PageQuery):
         return KeyFilter(self.status, name, value if is_with_value else None)
 
 
-class Rotation(Body):
+class RotationBody(Body):
     """How a secret is replaced."""
 
     overlap_s: int = Field(
@@ -95,7 +95,7 @@ class KeyService:
     guard: Guard
     is_own: bool = False
 
-    async def create(self, body: NewKey) -> IssuedKey:
+    async def create(self, body: NewKeyBody) -> IssuedKeyReply:
         """Make a key; the answer is the only place where the secret ever appears."""
         now = self.tools.clock.now()
         inherited = None
@@ -108,9 +108,9 @@ class KeyService:
             self.actor, self.account_id, minted, body.to_terms(now, inherited), self.guard
         )
         members = await self._changed(credential)
-        return IssuedKey(**members.model_dump(), key=minted.plain.reveal())
+        return IssuedKeyReply(**members.model_dump(), key=minted.plain.reveal())
 
-    async def list_page(self, query: KeyQuery) -> KeyPage:
+    async def list_page(self, query: KeyQuery) -> KeyPageReply:
         """One page of the keys."""
         scope = f"keys:{self.account_id}:{query.status}:{query.tag}"
         after = self.tools.cursors.open_instant(scope, query.cursor)
@@ -121,16 +121,16 @@ class KeyService:
             scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
         )
         now = self.tools.clock.now()
-        data = [Key(**shown(one, now, self._maker(one))) for one in page]
-        return KeyPage(data=data, next_cursor=cursor)
+        data = [KeyReply(**shown(one, now, self._maker(one))) for one in page]
+        return KeyPageReply(data=data, next_cursor=cursor)
 
-    async def get(self, key_id: str) -> KeyDetails:
+    async def get(self, key_id: str) -> KeyDetailsReply:
         """One key with what it used of its budgets."""
         key, spending = await self.tools.credentials.get(self.account_id, key_id)
         members = shown(key, self.tools.clock.now(), self._maker(key))
-        return KeyDetails(**members, spending=[shown_spending(one) for one in spending])
+        return KeyDetailsReply(**members, spending=[shown_spending(one) for one in spending])
 
-    async def change(self, key_id: str, body: KeyChanges) -> ChangedKey:
+    async def change(self, key_id: str, body: KeyChangesBody) -> ChangedKeyReply:
         """Change the terms that the body names."""
         now = self.tools.clock.now()
         credential = await self.tools.credentials.change(
@@ -138,22 +138,22 @@ class KeyService:
         )
         return await self._changed(credential)
 
-    async def set_suspended(self, key_id: str, is_suspended: bool) -> Key:
+    async def set_suspended(self, key_id: str, is_suspended: bool) -> KeyReply:
         """Suspend or resume."""
         credential = await self.tools.credentials.set_suspended(
             self.actor, self.account_id, key_id, is_suspended, self.guard
         )
-        return Key(**shown(credential, self.tools.clock.now(), self._maker(credential)))
+        return KeyReply(**shown(credential, self.tools.clock.now(), self._maker(credential)))
 
-    async def rotate(self, key_id: str, body: Rotation | None) -> IssuedKey:
+    async def rotate(self, key_id: str, body: RotationBody | None) -> IssuedKeyReply:
         """Add a new secret, shown this once; the present one ends after the overlap."""
         minted = mint(key_id)
-        overlap = timedelta(seconds=(body or Rotation()).overlap_s)
+        overlap = timedelta(seconds=(body or RotationBody()).overlap_s)
         credential = await self.tools.credentials.rotate(
             self.actor, self.account_id, minted, overlap, self.guard
         )
         members = shown(credential, self.tools.clock.now(), self._maker(credential))
-        return IssuedKey(**members, warnings=[], key=minted.plain.reveal())
+        return IssuedKeyReply(**members, warnings=[], key=minted.plain.reveal())
 
     async def end_previous_secret(self, key_id: str) -> None:
         """End what a rotation left alive."""
@@ -165,9 +165,9 @@ class KeyService:
         """End a key for good."""
         await self.tools.credentials.revoke(self.actor, self.account_id, key_id, self.guard)
 
-    async def _changed(self, credential: Credential) -> ChangedKey:
+    async def _changed(self, credential: Credential) -> ChangedKeyReply:
         members = shown(credential, self.tools.clock.now(), self._maker(credential))
-        return ChangedKey(**members, warnings=await self._warnings(credential))
+        return ChangedKeyReply(**members, warnings=await self._warnings(credential))
 
     async def _warnings(self, credential: Credential) -> list[str]:
         """Models come and go, so one that is not listed is no error, but may be a mistake."""

@@ -11,17 +11,16 @@ from meter.api.fields import (
     Body,
     Budget,
     FutureInstant,
-    Limits,
+    LimitsBody,
     ModelPattern,
     Name,
     PlainText,
     ScopeName,
     like,
 )
-from meter.api.problems import FieldError, ProblemError
+from meter.api.problems import FieldErrorReply, ProblemError
 from meter.identity.keys.key_terms import KeyTerms, Period, budget_of
-from meter.identity.principal import Budgets as BudgetTerms
-from meter.identity.principal import Credential
+from meter.identity.principal import Budgets, Credential
 from meter.limits.limits import Rates
 from meter.money import format_usd, parse_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
@@ -92,7 +91,7 @@ Tags = Annotated[
 ]
 
 
-class Budgets(Body):
+class BudgetsBody(Body):
     """The most that a key may spend in a calendar period of UTC, and in all its life."""
 
     day: Budget | None = None
@@ -101,7 +100,7 @@ class Budgets(Body):
     total: Budget | None = None
 
     @classmethod
-    def from_budgets(cls, budgets: BudgetTerms) -> "Budgets":
+    def from_budgets(cls, budgets: Budgets) -> "BudgetsBody":
         limits = {period: budget_of(budgets, period) for period in Period}
         return cls(
             **{
@@ -110,7 +109,7 @@ class Budgets(Body):
             }
         )
 
-    def to_budgets(self, before: BudgetTerms) -> BudgetTerms:
+    def to_budgets(self, before: Budgets) -> Budgets:
         """These budgets; members that were left out stay as they were `before`."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return replace(
@@ -122,15 +121,15 @@ class Budgets(Body):
         )
 
 
-class _Terms(Body):
+class KeyTermsBody(Body):
     """What may be said of a key, new or changed."""
 
     expires_in_days: int | None = Field(default=None, ge=1, le=MAX_EXPIRY_DAYS, examples=[90])
     expires_at: FutureInstant | None = Field(default=None, description="null: never")
     allowed_models: AllowedModels | None = None
     allowed_addresses: AllowedAddresses | None = None
-    budgets: Budgets | None = None
-    limits: Limits | None = Field(default=None, description="Where null, the plan's apply")
+    budgets: BudgetsBody | None = None
+    limits: LimitsBody | None = Field(default=None, description="Where null, the plan's apply")
     tags: Tags | None = None
 
     def given(self, before: KeyTerms, now: datetime) -> dict[str, Any]:
@@ -143,7 +142,7 @@ class _Terms(Body):
                 terms[name] = None if items is None else tuple(items)
         if "budgets" in said:
             terms["budgets"] = (
-                BudgetTerms() if self.budgets is None else self.budgets.to_budgets(before.budgets)
+                Budgets() if self.budgets is None else self.budgets.to_budgets(before.budgets)
             )
         if "limits" in said:
             terms["rates"] = Rates() if self.limits is None else self.limits.to_rates(before.rates)
@@ -166,7 +165,7 @@ class _Terms(Body):
         return self.expires_at
 
 
-class NewKey(_Terms):
+class NewKeyBody(KeyTermsBody):
     """A key to be made."""
 
     name: Name
@@ -181,7 +180,7 @@ class NewKey(_Terms):
         return replace(base, name=self.name, scopes=scopes, **self.given(base, now))
 
 
-class KeyChanges(_Terms):
+class KeyChangesBody(KeyTermsBody):
     """New terms; what is left out stays as it is, null takes a restriction away."""
 
     name: Name | None = None
@@ -212,5 +211,5 @@ def inherited_terms(name: str, caller: Credential, scopes: frozenset[Scope]) -> 
 
 
 def _invalid(member: str, message: str) -> ProblemError:
-    error = FieldError(field=f"body.{member}", message=message, code="value_error")
+    error = FieldErrorReply(field=f"body.{member}", message=message, code="value_error")
     return ProblemError(422, "invalid_request", f"body.{member}: {message}", errors=[error])

@@ -5,9 +5,22 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from meter.api.authentication import Caller, FromKeyKeeper, FromReader, WithKey
-from meter.api.keys.key_service import FromKeyTools, KeyId, KeyQuery, KeyService, KeyTools, Rotation
-from meter.api.keys.key_terms import KeyChanges, NewKey
-from meter.api.keys.replies import ChangedKey, IssuedKey, Key, KeyDetails, KeyPage
+from meter.api.keys.key_service import (
+    FromKeyTools,
+    KeyId,
+    KeyQuery,
+    KeyService,
+    KeyTools,
+    RotationBody,
+)
+from meter.api.keys.key_terms import KeyChangesBody, NewKeyBody
+from meter.api.keys.replies import (
+    ChangedKeyReply,
+    IssuedKeyReply,
+    KeyDetailsReply,
+    KeyPageReply,
+    KeyReply,
+)
 from meter.identity.keys.key_rights import SelfService
 
 router = APIRouter(prefix="/api/v1/keys", tags=["Your own keys"], dependencies=WithKey)
@@ -35,19 +48,19 @@ KeeperKeys = Annotated[KeyService, Depends(_keeper_keys)]
 
 
 @router.get("", summary="List your API keys")
-async def list_own_keys(query: Annotated[KeyQuery, Query()], keys: ReaderKeys) -> KeyPage:
+async def list_own_keys(query: Annotated[KeyQuery, Query()], keys: ReaderKeys) -> KeyPageReply:
     """Your account's keys without secrets."""
     return await keys.list_page(query)
 
 
 @router.get("/{key_id}", summary="Get one of your API keys")
-async def get_own_key(key_id: KeyId, keys: ReaderKeys) -> KeyDetails:
+async def get_own_key(key_id: KeyId, keys: ReaderKeys) -> KeyDetailsReply:
     """One key, and what it used of its budgets in the present periods."""
     return await keys.get(key_id)
 
 
 @router.post("", status_code=201, summary="Create an API key of your own")
-async def create_own_key(body: NewKey, keys: KeeperKeys, response: Response) -> IssuedKey:
+async def create_own_key(body: NewKeyBody, keys: KeeperKeys, response: Response) -> IssuedKeyReply:
     """Make a key that may do no more than the credential that makes it.
 
     Models, addresses and expiry that are left out are those of the caller.
@@ -58,27 +71,27 @@ async def create_own_key(body: NewKey, keys: KeeperKeys, response: Response) -> 
 
 
 @router.patch("/{key_id}", summary="Change one of your API keys")
-async def change_own_key(key_id: KeyId, body: KeyChanges, keys: KeeperKeys) -> ChangedKey:
+async def change_own_key(key_id: KeyId, body: KeyChangesBody, keys: KeeperKeys) -> ChangedKeyReply:
     """Narrow any key; widen another one as far as you could have made it."""
     return await keys.change(key_id, body)
 
 
 @router.post("/{key_id}/suspend", summary="Suspend one of your API keys")
-async def suspend_own_key(key_id: KeyId, keys: KeeperKeys) -> Key:
+async def suspend_own_key(key_id: KeyId, keys: KeeperKeys) -> KeyReply:
     """Let no request in with this key until it is resumed."""
     return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume one of your API keys")
-async def resume_own_key(key_id: KeyId, keys: KeeperKeys) -> Key:
+async def resume_own_key(key_id: KeyId, keys: KeeperKeys) -> KeyReply:
     """End a suspension that was not an administrator's."""
     return await keys.set_suspended(key_id, False)
 
 
 @router.post("/{key_id}/rotate", summary="Rotate one of your API keys")
 async def rotate_own_key(
-    key_id: KeyId, keys: KeeperKeys, body: Rotation | None = None
-) -> IssuedKey:
+    key_id: KeyId, keys: KeeperKeys, body: RotationBody | None = None
+) -> IssuedKeyReply:
     """Give the key a new secret, shown this once; the present one works on for `overlap_s`.
 
     A key may rotate itself, and others that it could have made.

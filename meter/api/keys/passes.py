@@ -57,7 +57,7 @@ _of_users = APIRouter(
 )
 
 
-class NewPass(Body):
+class NewPassBody(Body):
     """What a pass may do at most."""
 
     expires_in_s: int = Field(
@@ -106,7 +106,7 @@ class TokenReply(Reply):
         )
 
 
-class PassListing(Reply):
+class PassReply(Reply):
     """A pass without its JWT, which is not kept."""
 
     jti: str
@@ -121,7 +121,7 @@ class PassListing(Reply):
     revoked_at: datetime | None
 
     @classmethod
-    def from_pass(cls, one: Pass, is_own: bool) -> "PassListing":
+    def from_pass(cls, one: Pass, is_own: bool) -> "PassReply":
         has_budget = one.budget_picos is not None
         return cls(
             jti=one.id,
@@ -137,10 +137,10 @@ class PassListing(Reply):
         )
 
 
-class PassPage(Page):
+class PassPageReply(Page):
     """Passes, newest first; those that ended are listed for a day."""
 
-    data: list[PassListing]
+    data: list[PassReply]
 
 
 Credential = Annotated[
@@ -154,7 +154,7 @@ class PassQuery(PageQuery):
     credential: Credential = None
 
 
-class RevokedPasses(Reply):
+class RevokedPassesReply(Reply):
     """How many passes could act before, and cannot any more."""
 
     revoked: int
@@ -177,7 +177,7 @@ class PassPages:
     passes: FromPasses
     cursors: FromCursors
 
-    async def get(self, account_id: str, query: PassQuery, is_own: bool = False) -> PassPage:
+    async def get(self, account_id: str, query: PassQuery, is_own: bool = False) -> PassPageReply:
         """Return one page, newest first; `is_own` hides which administrator made a pass."""
         scope = f"passes:{account_id}:{query.credential}"
         after = self.cursors.open_instant(scope, query.cursor)
@@ -185,8 +185,8 @@ class PassPages:
         page, cursor = self.cursors.next_page(
             scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
         )
-        data = [PassListing.from_pass(one, is_own) for one in page]
-        return PassPage(data=data, next_cursor=cursor)
+        data = [PassReply.from_pass(one, is_own) for one in page]
+        return PassPageReply(data=data, next_cursor=cursor)
 
 
 FromPassPages = Annotated[PassPages, Depends()]
@@ -194,21 +194,24 @@ FromPassPages = Annotated[PassPages, Depends()]
 
 @_own.post("/auth/token", summary="Exchange a key for a pass")
 async def exchange_for_pass(
-    caller: FromCaller, pass_issuer: FromPassIssuer, response: Response, body: NewPass | None = None
+    caller: FromCaller,
+    pass_issuer: FromPassIssuer,
+    response: Response,
+    body: NewPassBody | None = None,
 ) -> TokenReply:
     """Make a JWT that acts for a while as the key does, or as far as you say.
 
     A pass is not exchanged for another, and never lives longer than the key.
     """
     response.headers.update(_NOT_KEPT)
-    order = (body or NewPass()).to_order()
+    order = (body or NewPassBody()).to_order()
     return TokenReply.from_issued(await pass_issuer.issue(caller.principal, order, caller.actor))
 
 
 @_own.get("/passes", summary="List your passes")
 async def list_own_passes(
     caller: FromReader, query: Annotated[PassQuery, Query()], pages: FromPassPages
-) -> PassPage:
+) -> PassPageReply:
     """Your account's passes without their JWTs."""
     return await pages.get(caller.account_id, query, is_own=True)
 
@@ -216,10 +219,10 @@ async def list_own_passes(
 @_own.delete("/passes", summary="Revoke your passes")
 async def revoke_own_passes(
     caller: FromKeyKeeper, passes: FromPasses, credential: Credential = None
-) -> RevokedPasses:
+) -> RevokedPassesReply:
     """End all passes of your account, or all that were made with one credential."""
     revoked = await passes.revoke_all(caller.account_id, credential, caller.actor)
-    return RevokedPasses(revoked=revoked)
+    return RevokedPassesReply(revoked=revoked)
 
 
 @_own.delete("/passes/{jti}", status_code=204, summary="Revoke one of your passes")
@@ -240,7 +243,7 @@ async def issue_pass(
     pass_issuer: FromPassIssuer,
     actor: FromAdministrator,
     response: Response,
-    body: NewPass | None = None,
+    body: NewPassBody | None = None,
 ) -> TokenReply:
     """Make a JWT that acts for the user, without any key of theirs."""
     response.headers.update(_NOT_KEPT)
@@ -248,7 +251,7 @@ async def issue_pass(
     root = await principals.find_issued(user_id)
     if root is None:
         raise NotPermitted("what passes of administrators stand for is revoked or suspended")
-    order = (body or NewPass()).to_order()
+    order = (body or NewPassBody()).to_order()
     return TokenReply.from_issued(await pass_issuer.issue(root, order, actor))
 
 
@@ -258,7 +261,7 @@ async def list_passes(
     query: Annotated[PassQuery, Query()],
     accounts: FromAccounts,
     pages: FromPassPages,
-) -> PassPage:
+) -> PassPageReply:
     """The user's passes without their JWTs."""
     await accounts.get(user_id)
     return await pages.get(user_id, query)
@@ -271,10 +274,10 @@ async def revoke_passes(
     passes: FromPasses,
     actor: FromAdministrator,
     credential: Credential = None,
-) -> RevokedPasses:
+) -> RevokedPassesReply:
     """End all passes of the user, or all that were made with one credential."""
     await accounts.get(user_id)
-    return RevokedPasses(revoked=await passes.revoke_all(user_id, credential, actor))
+    return RevokedPassesReply(revoked=await passes.revoke_all(user_id, credential, actor))
 
 
 @_of_users.delete("/{jti}", status_code=204, summary="Revoke a pass")

@@ -5,15 +5,15 @@ from typing import Any
 
 from pydantic import Field
 
-from meter.api.fields import Instant, Limits, Page, Reply, Usd
-from meter.api.keys.key_terms import Budgets
+from meter.api.fields import Instant, LimitsBody, Page, Reply, Usd
+from meter.api.keys.key_terms import BudgetsBody
 from meter.identity.keys.key_terms import KeyStatus, Period, Spending, status_of
 from meter.identity.principal import Credential
 from meter.money import format_usd
 from meter.scopes import Scope
 
 
-class Key(Reply):
+class KeyReply(Reply):
     """A key without its secret, which nobody has any more."""
 
     id: str = Field(examples=["k3vtq2m6zwxa4b7c"])
@@ -23,8 +23,8 @@ class Key(Reply):
     scopes: list[Scope]
     allowed_models: list[str] | None = Field(description="null: every model")
     allowed_addresses: list[str] | None = Field(description="null: from everywhere")
-    budgets: Budgets
-    limits: Limits = Field(description="Its own; where null, the plan's apply")
+    budgets: BudgetsBody
+    limits: LimitsBody = Field(description="Its own; where null, the plan's apply")
     tags: dict[str, str]
     created_at: Instant
     created_by: str = Field(examples=["operator:operator", "key:k3vtq2m6zwxa4b7c"])
@@ -37,13 +37,13 @@ class Key(Reply):
     )
 
 
-class KeyPage(Page):
+class KeyPageReply(Page):
     """Keys, newest first, revoked ones included."""
 
-    data: list[Key]
+    data: list[KeyReply]
 
 
-class BudgetSpending(Reply):
+class BudgetSpendingReply(Reply):
     """What became of one budget in the present period."""
 
     period: Period
@@ -55,19 +55,19 @@ class BudgetSpending(Reply):
     ends_at: datetime | None
 
 
-class KeyDetails(Key):
+class KeyDetailsReply(KeyReply):
     """A key with what it used of its budgets."""
 
-    spending: list[BudgetSpending]
+    spending: list[BudgetSpendingReply]
 
 
-class ChangedKey(Key):
+class ChangedKeyReply(KeyReply):
     """A key as it is now; `warnings` are sentences about terms that may be mistakes."""
 
     warnings: list[str]
 
 
-class IssuedKey(ChangedKey):
+class IssuedKeyReply(ChangedKeyReply):
     """A key with a new secret, this once."""
 
     key: str = Field(description="The secret: it is never shown again")
@@ -83,8 +83,8 @@ def shown(credential: Credential, now: datetime, maker: str | None = None) -> di
         "scopes": sorted(credential.scopes),
         "allowed_models": _listed(credential.allowed_models),
         "allowed_addresses": _listed(credential.allowed_addresses),
-        "budgets": Budgets.from_budgets(credential.budgets),
-        "limits": Limits.from_rates(credential.rates),
+        "budgets": BudgetsBody.from_budgets(credential.budgets),
+        "limits": LimitsBody.from_rates(credential.rates),
         "tags": dict(credential.tags),
         "created_at": credential.created_at,
         "created_by": maker or credential.created_by,
@@ -102,9 +102,9 @@ def shown_maker(created_by: str) -> str:
     return created_by if is_own else "administrator"
 
 
-def shown_spending(spending: Spending) -> BudgetSpending:
+def shown_spending(spending: Spending) -> BudgetSpendingReply:
     """One budget as it is shown."""
-    return BudgetSpending(
+    return BudgetSpendingReply(
         period=spending.period,
         limit=format_usd(spending.limit_picos),
         spent=format_usd(spending.spent_picos),

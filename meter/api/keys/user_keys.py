@@ -6,9 +6,15 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import UserId
-from meter.api.keys.key_service import FromKeyTools, KeyId, KeyQuery, KeyService, Rotation
-from meter.api.keys.key_terms import KeyChanges, NewKey
-from meter.api.keys.replies import ChangedKey, IssuedKey, Key, KeyDetails, KeyPage
+from meter.api.keys.key_service import FromKeyTools, KeyId, KeyQuery, KeyService, RotationBody
+from meter.api.keys.key_terms import KeyChangesBody, NewKeyBody
+from meter.api.keys.replies import (
+    ChangedKeyReply,
+    IssuedKeyReply,
+    KeyDetailsReply,
+    KeyPageReply,
+    KeyReply,
+)
 from meter.api.services import FromAccounts
 from meter.identity.keys.key_rights import Administrator
 
@@ -30,8 +36,8 @@ FromKeyService = Annotated[KeyService, Depends(_key_service)]
 
 @router.post("", status_code=201, summary="Create an API key")
 async def create_key(
-    user_id: UserId, body: NewKey, keys: FromKeyService, response: Response
-) -> IssuedKey:
+    user_id: UserId, body: NewKeyBody, keys: FromKeyService, response: Response
+) -> IssuedKeyReply:
     """Make a key. The answer is the only place where the secret ever appears."""
     made = await keys.create(body)
     response.headers["Location"] = f"/api/v1/admin/users/{user_id}/api-keys/{made.id}"
@@ -44,20 +50,20 @@ async def list_keys(
     query: Annotated[KeyQuery, Query()],
     keys: FromKeyService,
     accounts: FromAccounts,
-) -> KeyPage:
+) -> KeyPageReply:
     """The user's keys without secrets, newest first; those of a status or with a tag."""
     await accounts.get(user_id)
     return await keys.list_page(query)
 
 
 @router.get("/{key_id}", summary="Get an API key")
-async def get_key(key_id: KeyId, keys: FromKeyService) -> KeyDetails:
+async def get_key(key_id: KeyId, keys: FromKeyService) -> KeyDetailsReply:
     """One key, and what it used of its budgets in the present periods."""
     return await keys.get(key_id)
 
 
 @router.patch("/{key_id}", summary="Change an API key")
-async def change_key(key_id: KeyId, body: KeyChanges, keys: FromKeyService) -> ChangedKey:
+async def change_key(key_id: KeyId, body: KeyChangesBody, keys: FromKeyService) -> ChangedKeyReply:
     """Change what is named; null takes a restriction away. 409 for a revoked key.
 
     A budget that is new counts what the key spent in the present period already.
@@ -66,21 +72,21 @@ async def change_key(key_id: KeyId, body: KeyChanges, keys: FromKeyService) -> C
 
 
 @router.post("/{key_id}/suspend", summary="Suspend an API key")
-async def suspend_key(key_id: KeyId, keys: FromKeyService) -> Key:
+async def suspend_key(key_id: KeyId, keys: FromKeyService) -> KeyReply:
     """Let no request in with this key until it is resumed. Saying it twice changes nothing."""
     return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume an API key")
-async def resume_key(key_id: KeyId, keys: FromKeyService) -> Key:
+async def resume_key(key_id: KeyId, keys: FromKeyService) -> KeyReply:
     """End a suspension. Saying it twice changes nothing."""
     return await keys.set_suspended(key_id, False)
 
 
 @router.post("/{key_id}/rotate", summary="Rotate an API key")
 async def rotate_key(
-    key_id: KeyId, keys: FromKeyService, body: Rotation | None = None
-) -> IssuedKey:
+    key_id: KeyId, keys: FromKeyService, body: RotationBody | None = None
+) -> IssuedKeyReply:
     """Give the key a new secret, shown this once. Its id stays.
 
     The present secret works on for `overlap_s`; one that was rotated away before ends at once.

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from meter.api.admin.credits import Credits
-from meter.api.admin.transactions import FromAccountTransactions, TransactionPage
-from meter.api.admin.usage import FromAccountUsage, Usage, UsagePage, UsageQuery
+from meter.api.admin.credits import CreditsReply
+from meter.api.admin.transactions import FromAccountTransactions, TransactionPageReply
+from meter.api.admin.usage import FromAccountUsage, UsagePageReply, UsageQuery, UsageReply
 from meter.api.authentication import FromReader, WithKey
 from meter.api.fields import PageQuery
 from meter.api.services import FromAccounts
@@ -15,16 +15,16 @@ router = APIRouter(prefix="/api/v1", tags=["Your own"], dependencies=WithKey)
 
 
 @router.get("/credits", summary="Get your credit")
-async def get_own_credits(caller: FromReader, accounts: FromAccounts) -> Credits:
+async def get_own_credits(caller: FromReader, accounts: FromAccounts) -> CreditsReply:
     """Balance, what is held, and what is available."""
     account = await accounts.get(caller.account_id)
-    return Credits.from_funds(account.funds)
+    return CreditsReply.from_funds(account.funds)
 
 
 @router.get("/transactions", summary="List your transactions")
 async def list_own_transactions(
     caller: FromReader, query: Annotated[PageQuery, Query()], transactions: FromAccountTransactions
-) -> TransactionPage:
+) -> TransactionPageReply:
     """Everything that moved your balance, newest first."""
     return await transactions.page(caller.account_id, query)
 
@@ -32,9 +32,11 @@ async def list_own_transactions(
 @router.get("/usage", summary="Add up your usage")
 async def total_own_usage(
     caller: FromReader, query: Annotated[UsageQuery, Query()], account_usage: FromAccountUsage
-) -> UsagePage:
+) -> UsagePageReply:
     """Requests, tokens and charge by day, model or key; at most 366 days."""
     rows, cursor = await account_usage.page(caller.account_id, query)
-    return UsagePage(
-        data=[Usage.from_totals(row) for row in rows], next_cursor=cursor, group_by=query.group_by
+    return UsagePageReply(
+        data=[UsageReply.from_totals(row) for row in rows],
+        next_cursor=cursor,
+        group_by=query.group_by,
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
-from meter.api.problems import PROBLEM_MEDIA_TYPE, Problem
+from meter.api.problems import PROBLEM_MEDIA_TYPE, ProblemReply
 
 _TITLE: Final = "Tollkeeper meter API"
 _DESCRIPTION: Final = """
@@ -99,9 +99,9 @@ def describe(app: FastAPI, version: str) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    problem = ProblemReply.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
-    schemas["Problem"] = problem
+    schemas["ProblemReply"] = problem
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe_parameters(operation)
@@ -130,7 +130,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
         return
     responses["default"] = {
         "description": "A problem; `code` tells which",
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemReply"}}},
     }
 
 

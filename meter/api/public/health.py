@@ -17,13 +17,13 @@ router = APIRouter(tags=["Health"])
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class Alive(BaseModel):
+class AliveReply(BaseModel):
     """The process runs."""
 
     status: str = Field(examples=["ok"])
 
 
-class Component(BaseModel):
+class ComponentReply(BaseModel):
     """One thing that the meter depends on."""
 
     status: str = Field(examples=["ready", "unready"])
@@ -31,25 +31,25 @@ class Component(BaseModel):
     required: bool
 
 
-class Ready(BaseModel):
+class ReadyReply(BaseModel):
     """Whether the meter does its work, component by component."""
 
     status: str = Field(examples=["ready", "unready"])
-    components: dict[str, Component]
+    components: dict[str, ComponentReply]
 
 
 @router.get("/healthz", summary="Is the process alive?")
-async def healthz() -> Alive:
+async def healthz() -> AliveReply:
     """Answers as long as the process does, whatever it depends on."""
-    return Alive(status="ok")
+    return AliveReply(status="ok")
 
 
 @router.get(
     "/readyz",
     summary="Does the meter do its work?",
-    responses={503: {"model": Ready, "description": "A required component is down"}},
+    responses={503: {"model": ReadyReply, "description": "A required component is down"}},
 )
-async def readyz(outside: FromOutside, response: Response) -> Ready:
+async def readyz(outside: FromOutside, response: Response) -> ReadyReply:
     """Named components with the reason; 503 when a required one is down."""
 
     async def postgres() -> Readiness:
@@ -63,10 +63,12 @@ async def readyz(outside: FromOutside, response: Response) -> Ready:
     is_ready = all(one.is_ready or not one.is_required for one in found.values())
     if not is_ready:
         response.status_code = 503
-    return Ready(
+    return ReadyReply(
         status=_word(is_ready),
         components={
-            name: Component(status=_word(one.is_ready), reason=one.reason, required=one.is_required)
+            name: ComponentReply(
+                status=_word(one.is_ready), reason=one.reason, required=one.is_required
+            )
             for name, one in found.items()
         },
     )

@@ -21,13 +21,13 @@ RETRY_AFTER_S: Final = 1
 router = APIRouter(prefix="/api/v1/key-reports", tags=["Leaked keys"])
 
 
-class KeyReport(Body):
+class KeyReportBody(Body):
     """A key that somebody found where it should not be."""
 
     key: Annotated[SecretStr, Field(min_length=1, max_length=MAX_REPORTED_CHARS, strict=False)]
 
 
-class KeyReported(Reply):
+class KeyReportedReply(Reply):
     """The one answer."""
 
     status: str = Field(examples=["received"])
@@ -50,8 +50,8 @@ FromRunningReports = Annotated[RunningReports, Depends(_running_reports)]
 
 @router.post("", status_code=202, summary="Report a leaked key")
 async def report_key(
-    body: KeyReport, running: FromRunningReports, credentials: FromCredentials
-) -> KeyReported:
+    body: KeyReportBody, running: FromRunningReports, credentials: FromCredentials
+) -> KeyReportedReply:
     """End the key with this value, if there is one. The answer never tells.
 
     No credential is needed: whoever knows the value could do more with it than end it.
@@ -66,7 +66,7 @@ async def report_key(
         )
     finally:
         running.count -= 1
-    return KeyReported(status="received")
+    return KeyReportedReply(status="received")
 
 
 async def _revoke(credentials: CredentialStore, text: str) -> None:

@@ -30,7 +30,7 @@ _PASSED_ON: Final = (
 router = APIRouter(tags=["Models"])
 
 
-class Pricing(BaseModel):
+class PricingReply(BaseModel):
     """US dollars per unit (token, request, image, ...), as decimal strings, before markup."""
 
     model_config = ConfigDict(extra="allow")
@@ -39,7 +39,7 @@ class Pricing(BaseModel):
     completion: str = Field(examples=["0.0000006"])
 
 
-class ListedModel(BaseModel):
+class ModelReply(BaseModel):
     """A model; members of the provider's own are passed on."""
 
     model_config = ConfigDict(extra="allow")
@@ -50,14 +50,14 @@ class ListedModel(BaseModel):
     owned_by: str = Field(examples=["openai"])
     name: str
     context_length: int
-    pricing: Pricing
+    pricing: PricingReply
 
 
-class ModelList(BaseModel):
+class ModelListReply(BaseModel):
     """The catalogue."""
 
     object: str = Field(examples=["list"])
-    data: list[ListedModel]
+    data: list[ModelReply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,13 @@ class RenderedCatalogue:
 @router.get(
     "/v1/models",
     summary="List models",
-    responses={200: {"model": ModelList}},
+    responses={200: {"model": ModelListReply}},
     operation_id="list_models",
 )
 @router.get(
     "/api/v1/llm/models",
     summary="List models (at the path of the system that this one replaces)",
-    responses={200: {"model": ModelList}},
+    responses={200: {"model": ModelListReply}},
     operation_id="list_models_at_former_path",
 )
 async def list_models(request: Request) -> Response:
@@ -108,13 +108,13 @@ async def list_models(request: Request) -> Response:
 @router.get(
     "/v1/models/{model_id:path}",
     summary="Get a model",
-    responses={200: {"model": ListedModel}},
+    responses={200: {"model": ModelReply}},
     operation_id="get_model",
 )
 @router.get(
     "/api/v1/llm/models/{model_id:path}",
     summary="Get a model (at the path of the system that this one replaces)",
-    responses={200: {"model": ListedModel}},
+    responses={200: {"model": ModelReply}},
     operation_id="get_model_at_former_path",
 )
 async def get_model(model_id: str, request: Request) -> Response:

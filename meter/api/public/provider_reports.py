@@ -59,7 +59,7 @@ class ReportMetrics:
         self.ignored = counter.labels("ignored")
 
 
-class ReportsTaken(Reply):
+class ProviderReportsReply(Reply):
     """How many of the reports told something that was not known yet."""
 
     noted: int = Field(examples=[1])
@@ -103,7 +103,7 @@ def find_reports(request: Request, outside: FromOutside) -> ProviderReports:
 )
 async def take_openrouter_reports(
     request: Request, reports: Annotated[ProviderReports, Depends(find_reports)]
-) -> ReportsTaken:
+) -> ProviderReportsReply:
     """For OpenRouter's Broadcast: remember which generations answered requests of ours.
 
     May be said twice. 503 while the books are away, so that the sender tries again.
@@ -114,7 +114,7 @@ async def take_openrouter_reports(
     metrics: ReportMetrics = request.app.state.report_metrics
     metrics.noted.inc(noted)
     metrics.ignored.inc(len(found) - noted)
-    return ReportsTaken(noted=noted)
+    return ProviderReportsReply(noted=noted)
 
 
 def _to_generation(report: Report, tags: ReportTags) -> ReportedGeneration | None:
