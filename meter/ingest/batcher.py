@@ -20,8 +20,9 @@ BATCH_LIMIT: Final = 500
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 5.0
 DRAIN_TIMEOUT_S: Final = 20.0
-# Statuses by which a provider refuses us, not the client: bad system key, no credit left.
-OUR_REFUSALS: Final = frozenset({401, 402})
+# Statuses by which a provider refuses us, not the client: bad system key, no credit left, the
+# key's own limit. Envoy answers the client 503 then; a 403 about a prompt passes as it is.
+OUR_REFUSALS: Final = frozenset({401, 402, 403})
 
 _log = structlog.get_logger(__name__)
 
@@ -102,9 +103,9 @@ class Batcher:
             fresh = self._recent.fresh([observation for observation, _ in batch])
             self._metrics.repeats.inc(len(batch) - len(fresh))
             for observation in fresh:
-                if observation.provider_status in OUR_REFUSALS:
-                    status = str(observation.provider_status)
-                    self._metrics.provider_refusals.labels(status).inc()
+                status = observation.provider_status
+                if status in OUR_REFUSALS and status != observation.status_code:
+                    self._metrics.provider_refusals.labels(str(status)).inc()
                     _log.error(
                         "provider_refused_us", status=status, hold_id=observation.hold_id.hex
                     )

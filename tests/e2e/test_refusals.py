@@ -158,9 +158,6 @@ CASES: dict[str, Case] = {
     "something behind, in disguise": lost(CHAT + "%2f..%2fkeys"),
     "a parameter": lost(CHAT + ";jsessionid=1"),
     "capitals": lost("/V1/Chat/Completions"),
-    "an underscore in a name": Case(
-        400, "invalid_request", headers=[JSON, ("x_forwarded_for", "127.0.0.1")]
-    ),
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -140,7 +141,7 @@ async def test_a_meter_that_is_away_costs_the_stream_but_not_the_file(gateway: G
     await gateway.entries.of(hold_id)
 
 
-@pytest.mark.parametrize("status", [401, 402])
+@pytest.mark.parametrize("status", [401, 402, 403])
 async def test_our_trouble_with_the_provider_is_not_the_clients(
     gateway: Gateway, status: int
 ) -> None:
@@ -155,7 +156,44 @@ async def test_our_trouble_with_the_provider_is_not_the_clients(
     assert (await gateway.logged_of(hold_id))["upstream_status"] == status
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+async def test_what_the_provider_says_of_a_prompt_passes(gateway: Gateway) -> None:
+    said = b'{"error":{"code":403,"metadata":{"reasons":["violence"],"flagged_input":"..."}}}'
+    gateway.reset()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=403, body=said, content_type="application/json")
+
+    gateway.provider.answer = answer
+    status, _, body = await gateway.post()
+    assert (status, body) == (403, said)
+
+
+@pytest.mark.parametrize(("count", "length"), [(500, 20), (1, 90_000)])
+async def test_an_answer_may_have_many_and_large_headers(
+    gateway: Gateway, count: int, length: int
+) -> None:
+    gateway.reset()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers = {f"x-more-{number}": "v" * length for number in range(count)}
+        return web.json_response({"id": "gen-1"}, headers=headers)
+
+    gateway.provider.answer = answer
+    # Client libraries have limits of their own.
+    where = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=2**22)
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n"
+        b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    )
+    head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert head.count(b"\r\nx-more-") == count
+    assert body
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
 async def test_other_answers_of_the_provider_pass(gateway: Gateway, status: int) -> None:
     gateway.reset()
     provider_says(gateway, status)

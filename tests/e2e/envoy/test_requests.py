@@ -1,6 +1,8 @@
 """What reaches a provider: allowed paths, bodies edited to the byte, no secret of the client."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -304,10 +306,24 @@ async def test_the_decision_is_shown_the_headers_it_reads_and_no_others(gateway:
     assert (http.method, http.path) == ("POST", "/v1/chat/completions")
 
 
-async def test_a_header_with_an_underscore_is_refused(gateway: Gateway) -> None:
+async def test_an_old_client_is_told_what_to_send(gateway: Gateway) -> None:
     gateway.reset()
-    status, _, body = await gateway.post(headers={"x_api_key": "k"})
-    assert (status, b'"code": "invalid_request"' in body) == (400, True)
+    where = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    writer.write(b"GET /v1/models HTTP/1.0\r\n\r\n")
+    reply = await reader.read()
+    writer.close()
+    assert reply.startswith(b"HTTP/1.1 426 ")
+    assert b"Send the request with HTTP/1.1 or HTTP/2." in reply
+
+
+async def test_a_header_with_an_underscore_goes_no_further(gateway: Gateway) -> None:
+    gateway.reset()
+    status, _, _ = await gateway.post(headers={"session_id": "1", "x_api_key": "k"})
+    assert status == 200
+    http = gateway.decisions.checks[0].attributes.request.http
+    assert not [h.key for h in http.header_map.headers if "_" in h.key or h.key == "x-api-key"]
+    assert not [name for name in gateway.provider.requests[0].headers if "_" in name]
 
 
 async def test_the_log_names_what_the_decision_said(gateway: Gateway) -> None:
