@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from meter.api import problems
+from meter.api import description, problems
 from meter.api.admin import (
     audit_log,
     holds,
@@ -76,7 +76,7 @@ _RESOURCES: Final = (
 
 
 def create_app(outside: ApiDependencies) -> FastAPI:
-    """The application that answers from these dependencies. Make one per process and registry."""
+    """Make the application that answers from these dependencies; one per process and registry."""
     app = _routes()
     services = outside.services
     app.state.dependencies = outside
@@ -92,7 +92,7 @@ def create_app(outside: ApiDependencies) -> FastAPI:
 
 
 def openapi_document() -> dict[str, Any]:
-    """What `/openapi.json` says; needs nothing from outside."""
+    """Return the document of `/openapi.json`; needs nothing from outside."""
     return _routes().openapi()
 
 
@@ -111,11 +111,11 @@ def _routes() -> FastAPI:
     for resource in _RESOURCES:
         app.include_router(resource.router)
     app.state.all_routes = [route for resource in _RESOURCES for route in resource.router.routes]
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = description.describe(app, app.version)
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]
     return app
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        app.openapi_schema = documentation.describe(app, app.version)
-    return app.openapi_schema

@@ -1,11 +1,13 @@
 """The OpenAPI document in the repository is the one that the meter serves, and is complete."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from meter.api.app import openapi_document
+from meter.api.inference import ERRORS
 from tests.paths import ROOT
 
 KEPT = ROOT / "openapi.json"
@@ -36,21 +38,54 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
 
 
 # The list of models, and reports by whoever holds the value of a key.
-PUBLIC = ("/api/v1/llm", "/api/v1/key-reports")
+PUBLIC = ("/api/v1/llm/models", "/v1/models", "/api/v1/key-reports")
+INFERENCE = [
+    f"{prefix}/{name}"
+    for prefix in ("/v1", "/api/v1/llm")
+    for name in ("chat/completions", "completions", "embeddings")
+]
 
 
 def test_every_private_route_names_its_credential(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            schemes = {name for one in operation.get("security", []) for name in one}
+            schemes = {name for one in operation["security"] for name in one}
             if path.startswith("/api/v1/admin"):
                 assert schemes == {"administrator"}, path
             elif path.startswith("/api/v1/provider-reports"):
                 assert schemes == {"providerReportsToken"}, path
-            elif path.startswith(PUBLIC) or not path.startswith("/api/v1"):
+            elif path.startswith(PUBLIC) or not path.startswith(("/api/v1", "/v1")):
                 assert not schemes, path
             else:
                 assert schemes == {"apiKey", "apiKeyHeader"}, path
+
+
+def test_every_tag_is_described(document: dict[str, Any]) -> None:
+    used = {
+        tag
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for tag in operation["tags"]
+    }
+    assert {tag["name"] for tag in document["tags"]} == used
+    assert all(tag["description"] for tag in document["tags"])
+
+
+def test_inference_has_its_routes_and_every_code_of_its_errors(document: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    explained = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", page, re.MULTILINE))
+    listed = {(str(status), code) for status, codes in ERRORS.items() for code in codes}
+    assert listed == explained
+    for path in INFERENCE:
+        operation = document["paths"][path]["post"]
+        statuses = operation["responses"].keys() - {"200"}
+        assert statuses == {str(status) for status in ERRORS}
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        assert document["components"]["schemas"][schema.rpartition("/")[2]]["examples"]
+
+
+def test_no_page_for_users_names_a_rule_by_number(document: dict[str, Any]) -> None:
+    assert not re.search(r"\b[RV]\d{1,2}\b", json.dumps(document))
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -1,0 +1,253 @@
+"""The description of the inference routes, which Envoy serves from the provider's answer.
+
+This application does not answer them. They stand in its OpenAPI document, so that one document,
+and the page that shows it, has every route of the gateway. docs/errors.md explains the codes.
+"""
+
+from typing import Any, Final
+
+from meter.scopes import Scope
+
+# By status: the codes of a refusal. Statuses that are missing here are the provider's own.
+ERRORS: Final[dict[int, tuple[str, ...]]] = {
+    400: (
+        "conflicting_credentials",
+        "cost_unbounded",
+        "duplicate_key",
+        "invalid_json",
+        "invalid_request",
+        "invalid_value",
+        "query_not_allowed",
+    ),
+    401: ("missing_api_key", "invalid_api_key"),
+    402: ("insufficient_credits", "budget_exceeded"),
+    403: (
+        "account_suspended",
+        "address_not_allowed",
+        "insufficient_scope",
+        "model_not_allowed",
+        "body_not_shown",
+        "invalid_request",
+    ),
+    404: ("model_not_found", "route_not_found"),
+    408: ("request_timeout",),
+    413: ("request_too_large",),
+    415: ("unsupported_content_type", "unsupported_content_encoding"),
+    429: ("rate_limit_exceeded", "too_many_concurrent_requests"),
+    431: ("invalid_request",),
+    500: ("provider_unavailable",),
+    503: ("unavailable", "provider_unavailable"),
+    504: ("provider_timeout",),
+}
+OPENAI_ERROR: Final[dict[str, Any]] = {
+    "title": "OpenAIError",
+    "description": "An error in OpenAI's shape. `code` is stable and meant for programs.",
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "code", "param"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "code": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_MODEL: Final = {
+    "type": "string",
+    "description": "The id of a model; `GET /v1/models` lists them.",
+    "examples": ["openai/gpt-4o-mini"],
+}
+_STREAM: Final = {
+    "type": "boolean",
+    "default": False,
+    "description": "Send the answer as server-sent events, piece by piece.",
+}
+_MAX_TOKENS: Final = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "The most tokens that the model may write. A smaller number sets less credit "
+    "aside while the request runs.",
+}
+# The provider defines every other member, of requests and of answers.
+_REQUESTS: Final[dict[str, Any]] = {
+    "ChatCompletionBody": {
+        "description": "A conversation to continue, as OpenAI's chat API has it. The provider "
+        "defines the members that are not listed here.",
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": {
+            "model": _MODEL,
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["role"],
+                    "properties": {
+                        "role": {"type": "string", "examples": ["user"]},
+                        "content": {"description": "Text, or a list of parts", "examples": ["Hi"]},
+                    },
+                },
+            },
+            "stream": _STREAM,
+            "max_tokens": _MAX_TOKENS,
+        },
+        "examples": [
+            {
+                "model": "openai/gpt-4o-mini",
+                "messages": [{"role": "user", "content": "Say hello"}],
+                "max_tokens": 50,
+            }
+        ],
+    },
+    "CompletionBody": {
+        "description": "A text to continue, as OpenAI's completions API has it.",
+        "type": "object",
+        "required": ["model", "prompt"],
+        "properties": {
+            "model": _MODEL,
+            "prompt": {"description": "Text, or a list of texts", "examples": ["Once upon a time"]},
+            "stream": _STREAM,
+            "max_tokens": _MAX_TOKENS,
+        },
+        "examples": [
+            {"model": "openai/gpt-4o-mini", "prompt": "Once upon a time", "max_tokens": 50}
+        ],
+    },
+    "EmbeddingBody": {
+        "description": "Texts to turn into vectors, as OpenAI's embeddings API has it.",
+        "type": "object",
+        "required": ["model", "input"],
+        "properties": {
+            "model": _MODEL,
+            "input": {"description": "Text, or a list of texts", "examples": ["Say hello"]},
+        },
+        "examples": [{"model": "openai/text-embedding-3-small", "input": "Say hello"}],
+    },
+}
+_REPLIES: Final[dict[str, Any]] = {
+    "ChatCompletionReply": {
+        "description": "The provider's answer, unchanged. `usage` counts its tokens.",
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"type": "string", "examples": ["chat.completion"]},
+            "model": {"type": "string"},
+            "choices": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": "object"},
+        },
+    },
+    "CompletionReply": {
+        "description": "The provider's answer, unchanged. `usage` counts its tokens.",
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"type": "string", "examples": ["text_completion"]},
+            "model": {"type": "string"},
+            "choices": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": "object"},
+        },
+    },
+    "EmbeddingReply": {
+        "description": "The provider's answer, unchanged. `usage` counts its tokens.",
+        "type": "object",
+        "properties": {
+            "object": {"type": "string", "examples": ["list"]},
+            "model": {"type": "string"},
+            "data": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": "object"},
+        },
+    },
+}
+# Path, operation, request, answer, summary, and whether the answer may be a stream.
+_ROUTES: Final = (
+    (
+        "/chat/completions",
+        "create_chat_completion",
+        "ChatCompletionBody",
+        "ChatCompletionReply",
+        "Continue a conversation",
+        True,
+    ),
+    (
+        "/completions",
+        "create_completion",
+        "CompletionBody",
+        "CompletionReply",
+        "Continue a text",
+        True,
+    ),
+    (
+        "/embeddings",
+        "create_embedding",
+        "EmbeddingBody",
+        "EmbeddingReply",
+        "Turn texts into vectors",
+        False,
+    ),
+)
+_PREFIXES: Final = (
+    ("/v1", "", ""),
+    ("/api/v1/llm", "_at_former_path", " (at the path of the system that this one replaces)"),
+)
+
+
+def schemas() -> dict[str, Any]:
+    """Return the schemas of the inference routes by name."""
+    named = {**_REQUESTS, **_REPLIES, "OpenAIError": OPENAI_ERROR}
+    return {name: {"title": name, **schema} for name, schema in named.items()}
+
+
+def paths() -> dict[str, Any]:
+    """Return the inference routes by path."""
+    found: dict[str, Any] = {}
+    for prefix, suffix, note in _PREFIXES:
+        for path, operation, request, reply, summary, may_stream in _ROUTES:
+            content: dict[str, Any] = {"application/json": {"schema": _reference(reply)}}
+            text = (
+                "Hold the most that the request may cost, send the request to the provider, pass "
+                "the answer on unchanged, and charge what the provider used. "
+                f"The credential needs the scope `{Scope.INFERENCE}`."
+            )
+            if may_stream:
+                content["text/event-stream"] = {"schema": {"type": "string"}}
+                text += (
+                    "\n\nWith `stream: true` the answer is a stream of server-sent events, which "
+                    "ends with `data: [DONE]`. An error in the middle of a stream is an event "
+                    "that holds `error`; the status stays 200."
+                )
+            found[prefix + path] = {
+                "post": {
+                    "tags": ["Inference"],
+                    "summary": summary + note,
+                    "description": text,
+                    "operationId": operation + suffix,
+                    "security": [{"apiKey": []}, {"apiKeyHeader": []}],
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": _reference(request)}},
+                    },
+                    "responses": {
+                        "200": {"description": "The provider's answer", "content": content},
+                        **{str(status): error(codes) for status, codes in ERRORS.items()},
+                    },
+                }
+            }
+    return found
+
+
+def error(codes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the description of an answer in OpenAI's error shape with one of these codes."""
+    return {
+        "description": "`code` is " + " or ".join(f"`{code}`" for code in codes),
+        "content": {"application/json": {"schema": _reference("OpenAIError")}},
+    }
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
