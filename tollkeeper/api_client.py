@@ -11,8 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from tollkeeper.errors import CommandError
-from tollkeeper.stack.home import Home, locate
-from tollkeeper.stack.inspection import operator_token
+from tollkeeper.stack.home import Home, locate, read_operator_token
 from tollkeeper.stack.settings import StackSettings, load_settings
 from tollkeeper.stack.supervision.status import find_status
 
@@ -110,7 +109,7 @@ def connect(api: str | None, home: Path | None) -> MeterApi:
     place = locate(settings.home)
     url = (api or _local_url(settings, place)).rstrip("/")
     _demand_web(url)
-    return MeterApi(url, operator_token(settings, place))
+    return MeterApi(url, read_operator_token(settings.operator_token, place))
 
 
 def segment(text: str) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 # Times of the API are UTC, said by a Z; to the minute is enough for people, JSON has the rest.
 _MOMENT: Final = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)T(?P<minute>\d\d:\d\d):[\d.]+Z")
-IDS: Final = frozenset({"id", "hold_id", "jti", "kid"})
+COLUMN_GAP: Final = 2
 _REORDERING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 ApiOption = Annotated[
@@ -48,26 +49,32 @@ def show_rows(
     rows: Iterable[Mapping[str, Any]], columns: Sequence[str], as_json: bool | None, empty: str
 ) -> None:
     """Print a list: these columns for people, every member as JSON."""
-    listed = list(rows)
+    listed, console = list(rows), Console()
     if wants_json(as_json):
         print_json(listed)
         return
     if not listed:
-        Console().print(Text(empty))
+        console.print(Text(empty))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_number = all(_is_figure(row.get(column)) for row in listed)
-        table.add_column(
-            column.replace("_", " "),
-            justify="right" if is_number else "left",
-            # An id is there to be copied; anything else breaks into lines before it is cut.
-            no_wrap=column in IDS,
-            overflow="fold",
-        )
-    for row in listed:
-        table.add_row(*(cell(row.get(column)) for column in columns))
-    Console().print(table)
+    # A column in which no row has a value says nothing.
+    shown = [name for name in columns if any(row.get(name) not in (None, [], {}) for row in listed)]
+    cells = [[cell(row.get(name)) for name in shown] for row in listed]
+    headers = [Text(name.replace("_", " "), style="bold") for name in shown]
+    widths = [_widest_word(column) for column in zip(headers, *cells, strict=True)]
+    if sum(widths) + COLUMN_GAP * (len(widths) - 1) > console.width:
+        # Too narrow to keep words whole in columns: a block of lines for each row.
+        for row in cells:
+            _print_members(console, zip(headers, row, strict=True))
+            console.print()
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, COLUMN_GAP, 0, 0))
+    for name, header, width in zip(shown, headers, widths, strict=True):
+        is_number = all(_is_figure(row.get(name)) for row in listed)
+        justify: JustifyMethod = "right" if is_number else "left"
+        table.add_column(header, justify=justify, min_width=width)
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
 
 
 def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
@@ -75,12 +82,8 @@ def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
     if wants_json(as_json):
         print_json(members)
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in members.items():
-        table.add_row(name.replace("_", " "), cell(value))
-    Console().print(table)
+    headers = [Text(name.replace("_", " "), style="bold") for name in members]
+    _print_members(Console(), zip(headers, map(cell, members.values()), strict=True))
 
 
 def show_secret(made: Mapping[str, Any], name: str, as_json: bool | None) -> None:
@@ -88,9 +91,9 @@ def show_secret(made: Mapping[str, Any], name: str, as_json: bool | None) -> Non
     if wants_json(as_json):
         print_json(made)
         return
-    show_one({member: value for member, value in made.items() if member != name}, as_json)
-    # A table would break it into lines, and what is copied from those does not work.
+    # First and alone on its line, so that it is seen and copied whole.
     typer.echo(f"\n{printable(str(made[name]))}\n")
+    show_one({member: value for member, value in made.items() if member != name}, as_json)
 
 
 def show_verdict(found: Mapping[str, Any], lines: Mapping[str, Any], as_json: bool | None) -> None:
@@ -134,6 +137,19 @@ def cell(value: object) -> Text:
 def printable(text: str) -> str:
     """The text without characters that a terminal would act upon, or that reorder others."""
     return "".join("\ufffd" if _is_command(char) else char for char in text)
+
+
+def _widest_word(column: Iterable[Text]) -> int:
+    return max(cell_len(word) for text in column for word in (text.plain.split() or [""]))
+
+
+def _print_members(console: Console, members: Iterable[tuple[Text, Text]]) -> None:
+    """Print a line for each member; a value that is too long goes on unbroken."""
+    rows = list(members)
+    width = max((cell_len(name.plain) for name, _ in rows), default=0)
+    for name, value in rows:
+        name.pad_right(width + COLUMN_GAP - cell_len(name.plain))
+        console.print(name + value, soft_wrap=True)
 
 
 def _is_command(char: str) -> bool:

@@ -247,7 +247,7 @@ def test_a_provider_key_is_read_from_standard_input_only(cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
     shown = cli.run("providers")
     assert json.loads(shown.stdout)[0]["key"]["hint"] == "...6789"
-    for text in (done.stdout, done.stderr, shown.stdout, cli.at_terminal("providers", "show")):
+    for text in (done.stdout, done.stderr, shown.stdout, cli.at_terminal("providers", "list")):
         assert secret not in text
 
 

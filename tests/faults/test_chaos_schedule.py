@@ -9,7 +9,7 @@ from chaos.requests import KINDS as REQUEST_KINDS
 from chaos.requests import behaviours, requests
 from chaos.schedule import CALM_END_S, CALM_START_S, CRASH_POINTS, schedule, to_text
 from chaos.stack import KINDS
-from tollkeeper.simulator.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.misbehaviour import Behaviour
 
 CUSTOMERS = [Customer("rich", 0, False, "k1"), Customer("poor", 333, True, "k2")]
 

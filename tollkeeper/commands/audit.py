@@ -31,4 +31,4 @@ def list_audit(
     """Show the audit log, newest first."""
     wanted = {"user": user, "action": action, "actor": actor}
     rows = connect(api, home).rows("/audit-log", limit, **wanted)
-    show_rows(rows, COLUMNS, as_json, "Nothing was done.")
+    show_rows(rows, COLUMNS, as_json, "There are no audit entries.")

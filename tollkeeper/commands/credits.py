@@ -35,7 +35,7 @@ def add_credits(
     reason: Annotated[str, typer.Option("--reason", help="Kept in the ledger for good.")],
     idempotency_key: Annotated[
         str | None,
-        typer.Option("--idempotency-key", help="Posts once, however often it is said."),
+        typer.Option("--idempotency-key", help="Requests with the same key post once."),
     ] = None,
     api: ApiOption = None,
     home: HomeOption = None,

@@ -44,7 +44,7 @@ def explain(
         str, typer.Option("--path", help="With the query, if any.")
     ] = "/v1/chat/completions",
     header: Annotated[
-        list[str] | None, typer.Option("--header", help="'Name: value'; say it again for more.")
+        list[str] | None, typer.Option("--header", help="'Name: value'; may be repeated.")
     ] = None,
     body_file: Annotated[
         Path | None, typer.Option("--body-file", help="The body, sent as JSON.")

@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check_health(
-    component: Annotated[Checked, typer.Argument(help="Which one.", show_default=False)],
+    component: Annotated[Checked, typer.Argument(help="The component.", show_default=False)],
 ) -> None:
     """Say whether a component beside us is ready: exit code 0 ready, 1 not."""
     question = question_for(component, HealthSettings())

@@ -55,7 +55,9 @@ def summarise(api: ApiOption = None, home: HomeOption = None, as_json: JsonOptio
 
 @app.command("list")
 def list_holds(
-    state: Annotated[LiveState | None, typer.Option("--state", help="Both by default.")] = None,
+    state: Annotated[
+        LiveState | None, typer.Option("--state", help="Only holds in this state.")
+    ] = None,
     limit: LimitOption = 50,
     api: ApiOption = None,
     home: HomeOption = None,

@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
+from tollkeeper.tables import (
+    ApiOption,
+    HomeOption,
+    JsonOption,
+    say,
+    show_one,
+    show_rows,
+    wants_json,
+)
 
 COLUMNS = (
     "id",
@@ -18,6 +26,10 @@ COLUMNS = (
     "is_shadow",
 )
 
+# The API calls the user of a limit the account.
+API_WORDS = {"user": "account"}
+CLI_WORDS = {"account": "user"}
+
 app = typer.Typer(name="limits", help="Limit rules: for plans, models, everyone.")
 RuleArgument = Annotated[str, typer.Argument(help="The rule's id.", show_default=False)]
 
@@ -29,7 +41,7 @@ def register(root: typer.Typer) -> None:
 
 @app.callback(invoke_without_command=True)
 def group(context: typer.Context) -> None:
-    """Limit rules; alone, list them."""
+    """Limit rules. Without a command: list them."""
     if context.invoked_subcommand is None:
         list_limits()
 
@@ -37,8 +49,12 @@ def group(context: typer.Context) -> None:
 @app.command("list")
 def list_limits(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
     """List limit rules."""
-    rows = connect(api, home).get("/limits")["data"]
-    show_rows(rows, COLUMNS, as_json, "There are no limit rules.")
+    rules = connect(api, home).get("/limits")["data"]
+    if not wants_json(as_json):
+        rules = [
+            {name: CLI_WORDS.get(value, value) for name, value in one.items()} for one in rules
+        ]
+    show_rows(rules, COLUMNS, as_json, "There are no limit rules.")
 
 
 @app.command("set")
@@ -49,7 +65,7 @@ def set_limit(
     key: Annotated[str | None, typer.Option("--key", help="For this key.")] = None,
     counted_per: Annotated[
         str,
-        typer.Option("--per", help="rule: all share it; account or key: each has it alone."),
+        typer.Option("--per", help="rule: all share the limit; user or key: each has its own."),
     ] = "rule",
     model: Annotated[
         str | None, typer.Option("--model", help="Id or pattern with *; by default every model.")
@@ -64,7 +80,7 @@ def set_limit(
     as_json: JsonOption = None,
 ) -> None:
     """Make a limit rule, or change one as a whole; for everyone unless it says for whom."""
-    applies = {"plan": plan, "account": user, "key": key}
+    applies = {"plan": plan, API_WORDS["user"]: user, "key": key}
     named = [(kind, value) for kind, value in applies.items() if value is not None]
     if len(named) > 1:
         raise typer.BadParameter("give one of --plan, --user and --key")
@@ -72,7 +88,7 @@ def set_limit(
     terms = {
         "applies_to": applies_to,
         "applies_id": applies_id,
-        "counted_per": counted_per,
+        "counted_per": API_WORDS.get(counted_per, counted_per),
         "model_pattern": model,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,

@@ -52,7 +52,7 @@ def set_plan(
     ] = 100,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--self-service-scope", help="What users may give to keys; again for more."),
+        typer.Option("--self-service-scope", help="What users may give to keys; may be repeated."),
     ] = None,
     api: ApiOption = None,
     home: HomeOption = None,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.commands.secret_input import read_secret
+from tollkeeper.commands.identity.secret_input import read_secret
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_rows, wants_json
 
 COLUMNS = ("name", "base_url", "key_hint", "key_version", "key_updated_at")
@@ -20,16 +20,17 @@ def register(root: typer.Typer) -> None:
 
 @app.callback(invoke_without_command=True)
 def group(context: typer.Context) -> None:
-    """Providers and their keys; alone, show them."""
+    """Providers and their keys. Without a command: list them."""
     if context.invoked_subcommand is None:
-        show_providers()
+        list_providers()
 
 
-@app.command("show")
-def show_providers(
+@app.command("show", hidden=True)
+@app.command("list")
+def list_providers(
     api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """Show the providers, and whether each has a key."""
+    """List the providers, and whether each has a key."""
     listed = connect(api, home).get("/providers")["data"]
     rows = listed if wants_json(as_json) else [_row(one) for one in listed]
     show_rows(rows, COLUMNS, as_json, "There are no providers.")

@@ -90,7 +90,7 @@ def restart(
 
 def status(
     home: HomeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what runs and whether it is healthy: exit code 0 healthy, 1 not, 3 not running."""
     found = asyncio.run(inspect(load_settings(home=home)))

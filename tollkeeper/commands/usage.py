@@ -46,7 +46,7 @@ def register(root: typer.Typer) -> None:
 
 def show_usage(
     user: UserArgument,
-    by: Annotated[Grouping, typer.Option("--by", help="What makes a row.")] = Grouping.DAY,
+    by: Annotated[Grouping, typer.Option("--by", help="What usage is added up by.")] = Grouping.DAY,
     first: Annotated[
         str | None, typer.Option("--from", help="First day (UTC), 2026-01-31; 30 days by default.")
     ] = None,

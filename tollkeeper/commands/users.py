@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.commands.key_options import (
+from tollkeeper.commands.identity.key_options import (
     ConcurrentOption,
     RequestsOption,
     TokensOption,
@@ -31,7 +31,14 @@ UserArgument = Annotated[str, typer.Argument(help="The user's id.", show_default
 NameOption = Annotated[str | None, typer.Option("--name", help="For people to read.")]
 PlanOption = Annotated[str | None, typer.Option("--plan", help="Id of a plan.")]
 MarkupOption = Annotated[
-    int | None, typer.Option("--markup-bps", help="Basis points, instead of the plan's.")
+    int | None, typer.Option("--markup-bps", help="Markup in basis points, in place of the plan's.")
+]
+MayManageKeysOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--may-manage-keys/--may-not-manage-keys",
+        help="Whether the user may make and change API keys.",
+    ),
 ]
 
 
@@ -42,7 +49,9 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_users(
-    email: Annotated[str | None, typer.Option("--email", help="Only the one with it.")] = None,
+    email: Annotated[
+        str | None, typer.Option("--email", help="Only the user with this address.")
+    ] = None,
     limit: LimitOption = 200,
     api: ApiOption = None,
     home: HomeOption = None,
@@ -57,16 +66,21 @@ def list_users(
 def create_user(
     email: Annotated[str, typer.Argument(show_default=False)],
     name: NameOption = None,
-    user_id: Annotated[str | None, typer.Option("--id", help="By default a new one.")] = None,
+    user_id: Annotated[str | None, typer.Option("--id", help="By default a random id.")] = None,
     plan: PlanOption = None,
     markup_bps: MarkupOption = None,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
+    concurrent_requests: ConcurrentOption = None,
+    may_manage_keys: MayManageKeysOption = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Create a user without credit."""
-    terms = {"name": name, "id": user_id, "plan": plan, "markup_bps": markup_bps}
-    body = {"email": email, **_given(terms)}
+    """Create a user without credit; limits that are left out are the plan's."""
+    terms = {"plan": plan, "markup_bps": markup_bps, "may_manage_keys": may_manage_keys}
+    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    body = {"email": email, **_given({"name": name, "id": user_id, **terms})} | limits
     show_one(connect(api, home).send("POST", "/users", body), as_json)
 
 
@@ -85,15 +99,12 @@ def change_user(
     plan: PlanOption = None,
     markup_bps: MarkupOption = None,
     has_plan_markup: Annotated[
-        bool, typer.Option("--plan-markup", help="No markup of their own any more.")
+        bool, typer.Option("--plan-markup", help="Use the markup of the plan again.")
     ] = False,
     requests_per_minute: RequestsOption = None,
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
-    may_manage_keys: Annotated[
-        bool | None,
-        typer.Option("--may-manage-keys/--may-not-manage-keys", help="With keys of their own."),
-    ] = None,
+    may_manage_keys: MayManageKeysOption = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
@@ -111,7 +122,7 @@ def change_user(
 def suspend_user(
     user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """Let no request of this user in, until resumed."""
+    """Refuse all requests of a user until the user is resumed."""
     show_one(connect(api, home).send("POST", f"/users/{segment(user)}/suspend"), as_json)
 
 

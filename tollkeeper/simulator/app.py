@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from tollkeeper.simulator.answering import Answerer
+from tollkeeper.simulator.answers.answering import Answerer
+from tollkeeper.simulator.answers.misbehaviour import Behaviours
+from tollkeeper.simulator.answers.refusal import Refusal, error_response
+from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.bill import Bill
-from tollkeeper.simulator.broadcast import make_broadcast
 from tollkeeper.simulator.catalogue import Catalogue
 from tollkeeper.simulator.control import Control
 from tollkeeper.simulator.generation import Generations
 from tollkeeper.simulator.inference import Inference, Keyring
-from tollkeeper.simulator.misbehaviour import Behaviours
 from tollkeeper.simulator.received import ReceivedRequests
-from tollkeeper.simulator.refusal import Refusal, error_response
+from tollkeeper.simulator.reports.broadcast import make_broadcast
 from tollkeeper.simulator.settings import SimulatorSettings
-from tollkeeper.simulator.words import Vocabulary
 
 BASE_PATH = "/api/v1"
 REQUEST_MAX_BYTES = 64 * 1024 * 1024

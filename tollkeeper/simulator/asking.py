@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from tollkeeper.simulator.refusal import Refusal
-from tollkeeper.simulator.trace import Trace, read_trace
+from tollkeeper.simulator.answers.refusal import Refusal
+from tollkeeper.simulator.reports.trace import Trace, read_trace
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4

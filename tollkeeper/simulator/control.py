@@ -6,8 +6,8 @@ from dataclasses import asdict
 from aiohttp import web
 from pydantic import ValidationError
 
+from tollkeeper.simulator.answers.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.bill import Bill
-from tollkeeper.simulator.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.received import REQUESTS_KEPT, ReceivedRequests
 
 REQUESTS_LISTED_DEFAULT = 20

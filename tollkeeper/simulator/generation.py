@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tollkeeper.simulator.answering import Answer
+from tollkeeper.simulator.answers.answering import Answer
 from tollkeeper.simulator.bill import Bill, BillRow
 from tollkeeper.simulator.catalogue import Catalogue
 

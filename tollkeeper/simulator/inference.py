@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from aiohttp import web
 from pydantic import SecretStr
 
-from tollkeeper.simulator.answering import Answer, Answerer
+from tollkeeper.simulator.answers.answering import Answer, Answerer
+from tollkeeper.simulator.answers.misbehaviour import Behaviour, Behaviours
+from tollkeeper.simulator.answers.refusal import Refusal, error_response
+from tollkeeper.simulator.answers.replies import json_body, sse_events
+from tollkeeper.simulator.answers.sending import has_left, pieces, send
+from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Ask, Endpoint, read_ask
 from tollkeeper.simulator.bill import Bill
-from tollkeeper.simulator.broadcast import Broadcast
 from tollkeeper.simulator.generation import Generations
-from tollkeeper.simulator.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.received import ReceivedRequests
-from tollkeeper.simulator.refusal import Refusal, error_response
-from tollkeeper.simulator.replies import json_body, sse_events
-from tollkeeper.simulator.sending import has_left, pieces, send
-from tollkeeper.simulator.words import Vocabulary
+from tollkeeper.simulator.reports.broadcast import Broadcast
 
 KEY_PREFIX = "sk-or-"
 

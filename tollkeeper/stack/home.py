@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from tollkeeper.stack.errors import StackError
 
 MAX_SOCKET_PATH_BYTES = 100
@@ -274,3 +276,18 @@ def find_supervisor(home: Home) -> int | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def read_operator_token(given: SecretStr | None, home: Home) -> str | None:
+    """Return the token that the environment gives, else the one in the state folder, else None.
+
+    Raises StackError when the folder cannot be read.
+    """
+    if given:
+        return given.get_secret_value()
+    try:
+        return home.operator_token.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(home, error) from error

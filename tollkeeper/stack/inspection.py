@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tollkeeper.stack.home import Home, find_supervisor, locate, unreadable
+from tollkeeper.stack.home import Home, find_supervisor, locate, read_operator_token
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.probes import http
 from tollkeeper.stack.supervision.status import ComponentStatus, StackStatus, State, find_status
@@ -80,7 +80,7 @@ async def _find_holds(
     settings: StackSettings, home: Home, status: StackStatus
 ) -> dict[str, int] | None:
     api = status.endpoints.get("api")
-    token = operator_token(settings, home)
+    token = read_operator_token(settings.operator_token, home)
     if api is None or token is None:
         return None
     headers = {"Authorization": f"Bearer {token}"}
@@ -92,18 +92,3 @@ async def _find_holds(
     if not isinstance(counts, dict):
         return None
     return {name: count for name, count in counts.items() if isinstance(count, int)}
-
-
-def operator_token(settings: StackSettings, home: Home) -> str | None:
-    """The token given in the environment, else the one in the state folder, else None.
-
-    Raises StackError when the folder cannot be read.
-    """
-    if settings.operator_token:
-        return settings.operator_token.get_secret_value()
-    try:
-        return home.operator_token.read_text().strip()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unreadable(home, error) from error

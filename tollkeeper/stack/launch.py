@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 from meter.process.stopping import stop_event
 from tollkeeper.stack.errors import StackError
-from tollkeeper.stack.home import locate, open_home, sole_supervisor
-from tollkeeper.stack.inspection import operator_token
+from tollkeeper.stack.home import locate, open_home, read_operator_token, sole_supervisor
 from tollkeeper.stack.servers import demo
 from tollkeeper.stack.servers.ports import LOOPBACK, demand_free
 from tollkeeper.stack.servers.topology import Topology, design
@@ -63,7 +62,7 @@ async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) 
     reporter.line(f"state folder {topology.home.root}")
     reporter.line(_upstream(topology))
     await supervisor.start()
-    text = await _final_word(topology)
+    text = await _final_word(topology, reporter.is_detached)
     async with listening(topology.home, supervisor):
         reporter.ready(f"everything is up after {seconds_since(began)}\n\n{text}")
         await supervisor.watch()
@@ -78,17 +77,17 @@ def _upstream(topology: Topology) -> str:
     return f"upstream is {topology.provider_base_url}"
 
 
-async def _final_word(topology: Topology) -> str:
-    token = operator_token(topology.settings, topology.home)
+async def _final_word(topology: Topology, is_detached: bool) -> str:
+    token = read_operator_token(topology.settings.operator_token, topology.home)
     if token is None:
         raise StackError(f"{topology.home.operator_token} cannot be read any more.")
     operator = demo.Operator(topology.endpoints["api"], token)
     key = await demo.ensure_demo_key(operator, topology.home.demo_key)
     model = await demo.cheap_model(topology.endpoints["gateway"])
-    return "\n".join(_summary(topology, key, model))
+    return "\n".join(_summary(topology, key, model, is_detached))
 
 
-def _summary(topology: Topology, key: str, model: str | None) -> Iterable[str]:
+def _summary(topology: Topology, key: str, model: str | None, is_detached: bool) -> Iterable[str]:
     endpoints, home = topology.endpoints, topology.home
     yield f"  gateway         {endpoints['gateway']}/v1"
     yield f"  meter API       {endpoints['api']}/docs"
@@ -110,4 +109,5 @@ def _summary(topology: Topology, key: str, model: str | None) -> Iterable[str]:
         '"messages": [{"role": "user", "content": "Hello"}]}\''
     )
     yield ""
-    yield "`make status` shows how it is, `make down` (or Ctrl-C here) ends it."
+    stops = "`make down` stops it" if is_detached else "Ctrl-C here or `make down` stops it"
+    yield f"`make status` shows its state; {stops}."

@@ -31,6 +31,28 @@ def test_what_commands_take_is_not_broken_into_lines(capsys: pytest.CaptureFixtu
     assert PASS_ID in capsys.readouterr().out
 
 
+def test_empty_columns_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "a", "name": None, "tags": {}},
+        {"id": "b", "name": None, "tags": {}},
+    ]
+    show_rows(rows, ("id", "name", "tags"), as_json=False, empty="")
+    assert capsys.readouterr().out.split() == ["id", "a", "b"]
+
+
+@pytest.mark.parametrize("words", [1, 30])
+def test_no_word_is_broken(capsys: pytest.CaptureFixture[str], words: int) -> None:
+    row = {f"column_{number}": f"{number}-" + "w" * 9 for number in range(words)}
+    show_rows([row], tuple(row), as_json=False, empty="")
+    shown = capsys.readouterr().out.split()
+    assert set(row.values()) <= set(shown)
+
+
+def test_the_secret_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    show_secret({"id": "a", "key": SECRET}, "key", as_json=False)
+    assert capsys.readouterr().out.split()[0] == SECRET
+
+
 def test_nothing_is_cut_however_narrow_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     columns = [f"a_rather_long_name_{number}" for number in range(9)]
     show_rows([dict.fromkeys(columns, "0.123456789")], columns, as_json=False, empty="")

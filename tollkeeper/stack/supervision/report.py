@@ -29,6 +29,11 @@ class Reporter:
     def __init__(self, pipe: int | None = None) -> None:
         self._pipe = pipe
 
+    @property
+    def is_detached(self) -> bool:
+        """Whether the command that started the stack returns once everything is up."""
+        return self._pipe is not None
+
     def line(self, text: str) -> None:
         """Progress."""
         self._say(Message("line", text))

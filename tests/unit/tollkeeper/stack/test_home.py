@@ -13,10 +13,10 @@ from tollkeeper.stack.home import (
     find_supervisor,
     locate,
     open_home,
+    read_operator_token,
     sole_supervisor,
     write_private,
 )
-from tollkeeper.stack.inspection import operator_token
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.status import find_status
 
@@ -84,7 +84,7 @@ def test_looking_into_a_folder_of_somebody_else_is_one_sentence(home: Home) -> N
     with pytest.raises(StackError, match="cannot be read: Permission denied"):
         find_supervisor(home)
     with pytest.raises(StackError, match="cannot be read: Permission denied"):
-        operator_token(StackSettings(), home)
+        read_operator_token(StackSettings().operator_token, home)
     assert find_status(home.status) is None
 
 
@@ -94,7 +94,7 @@ def test_looking_into_a_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="cannot be read: Not a directory"):
         find_supervisor(locate(path))
     with pytest.raises(StackError, match="cannot be read: Not a directory"):
-        operator_token(StackSettings(), locate(path))
+        read_operator_token(StackSettings().operator_token, locate(path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.commands.key_options import (
+from tollkeeper.commands.identity.key_options import (
     AddressOption,
     ConcurrentOption,
     ModelOption,
@@ -49,7 +49,7 @@ def link_identity(
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="Of a certificate; say it again for more."),
+        typer.Option("--scope", help="Of a certificate; may be repeated."),
     ] = None,
     model: ModelOption = None,
     address: AddressOption = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.commands.issuer_presets import PRESETS, Asked
+from tollkeeper.commands.identity.issuer_presets import PRESETS, Asked
 from tollkeeper.errors import CommandError
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
 

@@ -7,11 +7,11 @@ import json
 import zlib
 from collections.abc import Iterator
 
-from tollkeeper.simulator.answering import Answer, Choice
+from tollkeeper.simulator.answers.answering import Answer, Choice
+from tollkeeper.simulator.answers.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint
-from tollkeeper.simulator.misbehaviour import Behaviour
 from tollkeeper.simulator.pricing import to_usd
-from tollkeeper.simulator.words import Vocabulary
 
 DIMENSIONS_DEFAULT = 1536
 PIECE_MIN_CHARS = 20

@@ -17,8 +17,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from tollkeeper.simulator.bill import Bill, BillRow
+from tollkeeper.simulator.reports.spans import payload
 from tollkeeper.simulator.settings import SimulatorSettings
-from tollkeeper.simulator.spans import payload
 
 WAITING_MAX = 200_000
 """Reports that wait to be sent; beyond it the oldest are given up."""

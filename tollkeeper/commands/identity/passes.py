@@ -49,11 +49,11 @@ def issue_pass(
         int, typer.Option("--expires-in-s", min=60, max=86_400, help="Seconds.")
     ] = 900,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="What it may do; say it again for more.")
+        list[str] | None, typer.Option("--scope", help="What it may do; may be repeated.")
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="Id or pattern with *; say it again for more."),
+        typer.Option("--model", help="Id or pattern with *; may be repeated."),
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="The most that it may spend, in US dollars.")
@@ -62,7 +62,7 @@ def issue_pass(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Issue a pass without any key of the user, and show it, this once."""
+    """Issue a pass without a key of the user, and show it once."""
     body: dict[str, Any] = {"expires_in_s": expires_in_s}
     if scope:
         body["scopes"] = scope
@@ -95,7 +95,7 @@ def list_passes(
 def revoke_pass(
     user: UserArgument, pass_id: PassArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """End a pass for good, at once."""
+    """Revoke a pass at once; this cannot be undone."""
     connect(api, home).send("DELETE", f"/users/{segment(user)}/passes/{segment(pass_id)}")
     say(f"The pass {pass_id} is revoked.")
 

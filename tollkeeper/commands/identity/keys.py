@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import connect, segment
-from tollkeeper.commands.key_options import (
+from tollkeeper.commands.identity.key_options import (
     AddressOption,
     BudgetOption,
     ConcurrentOption,
@@ -21,7 +21,7 @@ from tollkeeper.commands.key_options import (
     key_members,
     limit_members,
 )
-from tollkeeper.commands.secret_input import read_secret
+from tollkeeper.commands.identity.secret_input import read_secret
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import (
     ApiOption,
@@ -73,7 +73,7 @@ def create_key(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Make a key and show it once."""
     limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
     body = {
         "name": name,
@@ -137,7 +137,7 @@ def change_key(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Change what is said, and nothing else; `none` takes a restriction away."""
+    """Change the terms that are given; `none` removes a restriction."""
     limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
     body = {
         **({} if name is None else {"name": name}),
@@ -153,7 +153,7 @@ def change_key(
 def suspend_key(
     user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """Let no request in with a key, until it is resumed."""
+    """Refuse all requests with a key until the key is resumed."""
     connect(api, home).send("POST", _path(user, key_id) + "/suspend")
     say(f"The key {key_id} is suspended.")
 
@@ -174,14 +174,17 @@ def rotate_key(
     overlap_s: Annotated[
         int,
         typer.Option(
-            "--overlap-s", min=0, max=2_592_000, help="How long the present secret works on."
+            "--overlap-s",
+            min=0,
+            max=2_592_000,
+            help="Seconds until the old secret ends.",
         ),
     ] = 86_400,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Give a key a new secret and show it, this once. Its id stays."""
+    """Give a key a new secret and show it once. The id stays the same."""
     path = _path(user, key_id) + "/rotate"
     _show_secret(connect(api, home).send("POST", path, {"overlap_s": overlap_s}), as_json)
 
@@ -190,7 +193,7 @@ def rotate_key(
 def end_previous_secret(
     user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """End the secret before the last rotation, at once."""
+    """End the secret from before the last rotation at once."""
     connect(api, home).send("DELETE", _path(user, key_id) + "/previous-secret")
     say(f"Only the newest secret of the key {key_id} works.")
 
@@ -199,14 +202,14 @@ def end_previous_secret(
 def revoke_key(
     user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """End a key for good, at once."""
+    """Revoke a key at once; this cannot be undone."""
     connect(api, home).send("DELETE", _path(user, key_id))
     say(f"The key {key_id} is revoked.")
 
 
 @app.command("report-leak")
 def report_leak(api: ApiOption = None, home: HomeOption = None) -> None:
-    """End a key that was found in public, read from standard input or asked for unseen."""
+    """Revoke a key that became public; the key is read from standard input."""
     connect(api, home).post_public("/api/v1/key-reports", {"key": read_secret("Key")})
     say("If there is such a key, it is revoked. Look at `tollkeeper audit`.")
 

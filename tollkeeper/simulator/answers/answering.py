@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tollkeeper.simulator.answers.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.refusal import Refusal
+from tollkeeper.simulator.answers.words import Vocabulary, example_of
 from tollkeeper.simulator.asking import Ask, Endpoint
 from tollkeeper.simulator.bill import BillRow
 from tollkeeper.simulator.catalogue import Catalogue, Model
-from tollkeeper.simulator.misbehaviour import Behaviour
 from tollkeeper.simulator.pricing import Usage, cost_picos, to_usd
-from tollkeeper.simulator.refusal import Refusal
-from tollkeeper.simulator.words import Vocabulary, example_of
 
 TEXT_TOKENS_MIN = 8
 TEXT_TOKENS_SPAN = 33

@@ -6,7 +6,7 @@ import pytest
 
 from meter.jwts.addresses import read_https_url
 from meter.jwts.terms import IssuerTerms
-from tollkeeper.commands.issuer_presets import PRESETS, Asked
+from tollkeeper.commands.identity.issuer_presets import PRESETS, Asked
 from tollkeeper.errors import CommandError
 
 ASKED = Asked("https://id.example.com/", "tollkeeper", "main", "0000-1111", "example.com")

@@ -13,7 +13,7 @@ NONE: Final = "none"
 KeyArgument = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
 ScopeOption = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="Such as inference or usage:read; say it again for more."),
+    typer.Option("--scope", help="Such as inference or usage:read; may be repeated."),
 ]
 ExpiresInOption = Annotated[
     int | None, typer.Option("--expires-in-days", min=1, max=3650, help="By default never.")
@@ -24,18 +24,19 @@ ExpiresAtOption = Annotated[
 ]
 ModelOption = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Id or pattern with *; say it again for more; none: every one."),
+    typer.Option("--model", help="Id or pattern with *; may be repeated; none: every model."),
 ]
 AddressOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--address", help="Network such as 10.0.0.0/8; say it again for more; none: everywhere."
+        "--address", help="Network such as 10.0.0.0/8; may be repeated; none: every address."
     ),
 ]
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--budget", help="day=, week=, month= or total= and US dollars, as day=5.00; day=none."
+        "--budget",
+        help="day=, week=, month= or total= and US dollars: day=5.00; day=none: no limit.",
     ),
 ]
 RequestsOption = Annotated[
@@ -47,7 +48,7 @@ ConcurrentOption = Annotated[
 ]
 TagOption = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="name=value, in place of all before; say it again for more; none."),
+    typer.Option("--tag", help="name=value, replaces all tags; may be repeated; none: no tags."),
 ]
 
 

@@ -6,7 +6,7 @@ from itertools import cycle
 
 from aiohttp import web
 
-from tollkeeper.simulator.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.misbehaviour import Behaviour
 
 FORCED_CHUNK_PAUSE_MS = 1
 """Between pieces of a stream cut on purpose, so that the receiver sees them apart."""

@@ -1,0 +1,1 @@
+"""Commands about credentials: keys, passes, identities, issuers, signing keys."""

@@ -1,0 +1,1 @@
+"""How the simulator answers: words, replies, streams, refusals, misbehaviour."""

@@ -1,0 +1,1 @@
+"""How the simulator reports finished generations (OpenRouter Broadcast)."""
