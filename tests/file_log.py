@@ -11,11 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from meter.clock import ManualClock
 from meter.errors import StoreUnavailable
-from meter.holds.abandoned_check import UndecidedRequest
+from meter.ingest.batcher import Batcher
 from meter.ingest.log_file.files import rotated_name
 from meter.ingest.log_file.follower import FileFollower
 from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position import LogLease, LogPosition
+from meter.ingest.log_file.position_store import LogPositionStore
 from meter.ingest.log_file.reader import FileReader
 from meter.process.crash_points import NoCrashPoints
 from meter.usage.usage import Observation
@@ -25,7 +26,7 @@ SMALL_CHUNK_BYTES = 1500
 SMALL_LINE_BYTES = 4000
 
 
-class Positions:
+class Positions(LogPositionStore):
     """Positions in memory, with leases like the real ones but never by time."""
 
     def __init__(self) -> None:
@@ -54,12 +55,12 @@ class Positions:
         self.is_held = self.is_held and lease.read_at != self.read_at
 
 
-class Settled:
+class Settled(Batcher):
     """Remembers what it was given; a repetition changes nothing."""
 
     def __init__(self) -> None:
         self.arrived: list[UUID] = []
-        self.undecided: list[UndecidedRequest] = []
+        self.undecided: list[UUID] = []
         self.fails = 0
 
     async def settle_all(self, observations: Sequence[Observation]) -> None:
@@ -68,7 +69,7 @@ class Settled:
             raise StoreUnavailable("away")
         self.arrived += [observation.hold_id for observation in observations]
 
-    async def note(self, requests: list[UndecidedRequest]) -> None:
+    async def note(self, requests: list[UUID]) -> None:
         self.undecided += requests
 
 

@@ -19,8 +19,14 @@ from meter.errors import EnvoyUnavailable, InvalidRequest
 from meter.holds.abandoned_check import UndecidedRequest
 from meter.ingest.log_file.envoy_admin import EnvoyAdmin
 from meter.ingest.log_file.lines import read_line
-from meter.ingest.log_file.rotation import Bounds
-from meter.ingest.log_file.tending import REOPEN_FAILED, STATS, UPTIME, WRITE_FAILED, FileTending
+from meter.ingest.log_file.maintenance import (
+    REOPEN_FAILED,
+    STATS,
+    UPTIME,
+    WRITE_FAILED,
+    FileMaintenance,
+)
+from meter.ingest.log_file.rotation import RotationBounds
 from meter.ingest.stream.wire import observations_from_message
 from meter.protos import access_log_pb2 as log_pb
 from meter.usage.usage import Observation, Source
@@ -241,20 +247,22 @@ async def test_envoy_opens_a_renamed_log_anew_and_no_line_is_lost(gateway: Gatew
     log = gateway.folder / "access.jsonl"
     followed = Followed(log)
     admin = EnvoyAdmin(f"unix:{gateway.folder}/admin.sock")
-    bounds = Bounds(rotate_at_bytes=1, kept_files=1, least_uptime_s=0)
-    tending = FileTending(log, followed.follower, admin, bounds, followed.metrics, followed.clock)
+    bounds = RotationBounds(rotate_at_bytes=1, kept_files=1, least_uptime_s=0)
+    maintenance = FileMaintenance(
+        log, followed.follower, admin, bounds, followed.metrics, followed.clock
+    )
     hold_ids: list[str] = []
     for _ in range(20):
         hold_ids.append(gateway.reset())
         await gateway.post()
         await followed.read_all()
         followed.clock.advance(1)
-        await tending.tend()
+        await maintenance.maintain()
     async with asyncio.timeout(WAIT_S):
         while hold_ids[-1] not in {hold.hex for hold in followed.settled.arrived}:
             await followed.read_all()
             await asyncio.sleep(0.02)
-    await tending.tend()
+    await maintenance.maintain()
     assert {UUID(hold_id) for hold_id in hold_ids} <= set(followed.settled.arrived)
     assert followed.counted("rotations_total") >= 3
     assert followed.counted("lines_total", kind="torn") == 0

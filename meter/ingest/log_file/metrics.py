@@ -59,7 +59,7 @@ class FileMetrics:
             "Envoy's own count of log files that it could not open anew since it started.",
             registry=registry,
         )
-        self.unwatched = Counter(
+        self.maintenance_failures = Counter(
             "tollkeeper_access_log_file_tending_failures",
             "Looks at Envoy's statistics, rotations and deletions that failed.",
             registry=registry,

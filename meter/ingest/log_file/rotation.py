@@ -18,7 +18,7 @@ LEAST_UPTIME_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RotationBounds:
     """When a log is rotated, and how many rotated files stay although they were read.
 
     An Envoy that is younger than `least_uptime_s` may stand beside the one that it replaces, which
@@ -40,7 +40,7 @@ def is_missing(log: Path) -> bool:
     return not files or not files[-1].is_current
 
 
-def rotate(log: Path, bounds: Bounds, now: datetime) -> Path | None:
+def rotate(log: Path, bounds: RotationBounds, now: datetime) -> Path | None:
     """Rename the log if it is too large; its new name, or None. Raises OSError."""
     files = list_log_files(log)
     if not files or not files[-1].is_current or files[-1].size_bytes < bounds.rotate_at_bytes:
@@ -53,7 +53,7 @@ def rotate(log: Path, bounds: Bounds, now: datetime) -> Path | None:
     return target
 
 
-def delete_read(log: Path, bounds: Bounds, position: LogPosition) -> list[Path]:
+def delete_read(log: Path, bounds: RotationBounds, position: LogPosition) -> list[Path]:
     """Delete the oldest files that were read to their end; returns which. Raises OSError.
 
     Those are the files before the one that the position is in. Only names that `rotate` gave are

@@ -111,7 +111,7 @@ class TwoMeters:
             file.write(b"".join(line(hold) + b"\n" for hold in holds))
 
     def readers(self) -> list[int]:
-        return [at for at, file in enumerate(self.files) if file.standing().is_reading]
+        return [at for at, file in enumerate(self.files) if file.status().is_reading]
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):
