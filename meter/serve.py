@@ -1,10 +1,10 @@
-"""The running meter: takes the access log in, settles it, answers the API, syncs the catalogue."""
+"""The running meter: puts its parts together, runs them, and stops them in order."""
 
 import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -14,7 +14,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from meter.api.app import create_app
-from meter.api.services import ApiDependencies, ProviderReports, Readiness
+from meter.api.services import ApiDependencies, ProviderReports, Readiness, ReadinessProbe
 from meter.clock import SystemClock
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.history.month_store import HistoryStore
@@ -25,8 +25,6 @@ from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_store import PassStore
 from meter.identity.signing_key_store import SigningKeys
 from meter.identity.signing_rotation import SigningRotation
-from meter.ingest.log_file.log_file import AccessLogFile
-from meter.jwts.verifying import JwtVerifier
 from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool, open_pool
@@ -44,10 +42,9 @@ from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
-from meter.serve_settlement import settling
+from meter.serve_settlement import RunningSettlement, run_settlement
 from meter.services import Issuing, Services
 from meter.settings import MeterSettings, read_secret
-from meter.settlement.token_counting import TokenCounter
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -59,68 +56,102 @@ _log = structlog.get_logger(__name__)
 
 
 async def serve(settings: MeterSettings) -> None:
-    """Run until SIGTERM or SIGINT, then settle what has arrived and leave.
+    """Run until SIGTERM or SIGINT, then settle what has arrived and stop.
 
-    Raises InvalidRequest for an unusable master key or operator token, OSError for an address
-    that cannot be listened on.
+    Raises InvalidRequest for an unusable master key, token or list of proxies, OSError for an
+    address that cannot be listened on, RuntimeError when a part of the meter ends on its own.
     """
     master_key = MasterKey.from_file(settings.master_key_file)
     token = read_secret(settings.operator_token, settings.operator_token_file, "the operator token")
+    reports_token = read_secret(
+        settings.provider_reports_token,
+        settings.provider_reports_token_file,
+        "the token of provider reports",
+    )
+    if settings.provider_reports and reports_token is None:
+        raise InvalidRequest(
+            "TOLLKEEPER_PROVIDER_REPORTS is on, but there is no token by which reports are known:"
+            " set TOLLKEEPER_PROVIDER_REPORTS_TOKEN as well"
+        )
+    clock = SystemClock()
     registry = CollectorRegistry()
     crash_points = crash_points_in(settings.crash_folder)
-    dsn = settings.database_url.get_secret_value()
-    pool = await open_pool(dsn, settings.database_connections)
-    catalogue = PostgresCatalogue(pool)
-    keys = PostgresProviderKeys(pool, master_key)
-    sync = CatalogueSync(
-        catalogue, keys, settings.provider_base_url, settings.catalogue_sync_every_s, registry
-    )
-    reconciler = Reconciler(
-        ReconciliationStore(pool), KeyTotals(keys, settings.provider_base_url), registry
-    )
-    history = _history(settings, pool, registry)
-    reports = _provider_reports(settings, pool, master_key)
-    clock = SystemClock()
-    signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)
-    issuing = Issuing(own_issuer(settings), signing, issuer_documents(settings))
+    retention = Retention(settings.usage_retention_months, settings.ledger_retention_months)
     rotate_after = timedelta(days=settings.signing_key_rotation_days)
-    rotation = SigningRotation(signing, PassStore(pool), rotate_after, clock)
-    jwts = jwt_verifier(pool, settings)
     stop = stop_event(signal.SIGTERM, signal.SIGINT)
-    async with (
-        _closing(pool),
-        _closing_verifier(jwts),
-        settling(settings, pool, keys, registry, crash_points) as ending,
-        background("operator admission", _admit_operator(pool, token)),
-        background("catalogue sync", sync.run()) as syncing,
-        background("history", history.run()) as tending,
-        background("signing rotation", rotation.run()) as rotating,
-        background("reconciliation", reconciler.run(settings.reconcile_every_s)) as reconciling,
-    ):
-        pepper = Pepper.from_master_key(master_key.reveal())
-        outside = ApiDependencies(
-            services=Services(pool, pepper, clock, issuing, jwts, keys, reconciler),
-            registry=registry,
-            provider_base_url=settings.provider_base_url,
-            readiness={
-                "catalogue": lambda: _catalogue_readiness(sync),
-                "access_log_file": lambda: _file_readiness(ending.file),
-                "token_counting": lambda: _counting_readiness(ending.counter),
-            },
-            provider_reports=reports,
-            trusted_proxies=read_networks(settings.trusted_proxies),
+    # What the stack closes is closed in the reverse order: the API first, then the work in the
+    # background, then the settlements, which still need Postgres, and the pool last.
+    async with contextlib.AsyncExitStack() as stack:
+        dsn = settings.database_url.get_secret_value()
+        pool = await open_pool(dsn, settings.database_connections)
+        stack.push_async_callback(pool.close)
+        jwts = jwt_verifier(pool, settings)
+        stack.push_async_callback(jwts.close)
+        keys = PostgresProviderKeys(pool, master_key)
+        base_url, sync_every_s = settings.provider_base_url, settings.catalogue_sync_every_s
+        sync = CatalogueSync(PostgresCatalogue(pool), keys, base_url, sync_every_s, registry)
+        reconciler = Reconciler(ReconciliationStore(pool), KeyTotals(keys, base_url), registry)
+        history = History(HistoryStore(pool), retention, registry, clock)
+        signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)
+        rotation = SigningRotation(signing, PassStore(pool), rotate_after, clock)
+        reports = None
+        if settings.provider_reports and reports_token is not None:
+            tags = ReportTags.from_master_key(master_key.reveal())
+            reports = ProviderReports(reports_token, tags, LookupQueue(pool, settings.lookup_terms))
+
+        settlement = await stack.enter_async_context(
+            run_settlement(settings, pool, keys, registry, crash_points)
         )
-        async with _api(settings, outside) as answering:
-            spare_long_lived_objects()
-            _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
-            await _until_stopped(
-                stop, *ending.tasks, syncing, tending, rotating, reconciling, answering
+        # This one ends when it has succeeded, so it is not among those that must not end.
+        admission = _admit_operator(pool, token)
+        await stack.enter_async_context(background("operator admission", admission))
+        tasks = list(settlement.tasks)
+        works: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+            "catalogue sync": sync.run,
+            "history": history.run,
+            "signing rotation": rotation.run,
+            "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
+        }
+        for name, run in works.items():
+            tasks.append(await stack.enter_async_context(background(name, run())))
+
+        pepper = Pepper.from_master_key(master_key.reveal())
+        issuing = Issuing(own_issuer(settings), signing, issuer_documents(settings))
+        app = create_app(
+            ApiDependencies(
+                services=Services(pool, pepper, clock, issuing, jwts, keys, reconciler),
+                registry=registry,
+                provider_base_url=base_url,
+                readiness=_readiness_probes(sync, settlement),
+                provider_reports=reports,
+                trusted_proxies=read_networks(settings.trusted_proxies),
             )
-            _log.info("meter_stopping")
+        )
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            # meter/network.py finds the address of the caller: it believes our proxies only.
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=API_STOP_GRACE_S,
+        )
+        host, _, port = settings.meter_listen.rpartition(":")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = stack.enter_context(
+            socket.create_server((host.strip("[]"), int(port)), family=family, backlog=1024)
+        )
+        tasks.append(await stack.enter_async_context(serving(config, listening, "api")))
+
+        spare_long_lived_objects()
+        _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
+        await _until_stopped(stop, tasks)
+        _log.info("meter_stopping")
 
 
-async def _until_stopped(stop: asyncio.Event, *vital: asyncio.Task[None]) -> None:
-    """Wait for the signal; a part that ends on its own ends the process, and says why."""
+async def _until_stopped(stop: asyncio.Event, vital: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for the signal. A part that ends on its own ends the process, and its error says why."""
     stopped = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait({stopped, *vital}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -129,96 +160,41 @@ async def _until_stopped(stop: asyncio.Event, *vital: asyncio.Task[None]) -> Non
         raise RuntimeError(f"{task.get_name()} ended on its own")
 
 
-def _provider_reports(
-    settings: MeterSettings, pool: PostgresPool, master_key: MasterKey
-) -> ProviderReports | None:
-    token = read_secret(
-        settings.provider_reports_token,
-        settings.provider_reports_token_file,
-        "the token of provider reports",
-    )
-    if not settings.provider_reports:
-        return None
-    if token is None:
-        raise InvalidRequest("provider reports are on, so TOLLKEEPER_PROVIDER_REPORTS_TOKEN is due")
-    tags = ReportTags.from_master_key(master_key.reveal())
-    return ProviderReports(token, tags, LookupQueue(pool, settings.lookup_terms))
-
-
 async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
     """Store the digest of the operator token as soon as Postgres answers."""
     if token is not None:
         admit = partial(OperatorStore(pool).admit, OPERATOR, token)
-        outages = (StoreUnavailable,)
-        await until_done("operator_admission", admit, ADMISSION_RETRY_S, outages)
+        await until_done("operator_admission", admit, ADMISSION_RETRY_S, (StoreUnavailable,))
 
 
-async def _catalogue_readiness(sync: CatalogueSync) -> Readiness:
-    """The last catalogue stays usable while the provider is away, so it is never required."""
-    reason = None if sync.is_synced else "not synced since this meter started"
-    return Readiness(is_ready=sync.is_synced, reason=reason, is_required=False)
+def _readiness_probes(
+    sync: CatalogueSync, settlement: RunningSettlement
+) -> dict[str, ReadinessProbe]:
+    """Return probes of parts that a meter can do without; Postgres has a probe in the API."""
 
+    async def catalogue() -> Readiness:
+        # The last catalogue stays usable while the provider is away.
+        return optional(None if sync.is_synced else "not synced since this meter started")
 
-async def _file_readiness(file: AccessLogFile | None) -> Readiness:
-    """A meter settles from the stream without its file, so that is never required."""
-    if file is None:
-        reason = "TOLLKEEPER_ENVOY_ACCESS_LOG is not set, so the log stream is alone"
-        return Readiness(is_ready=False, reason=reason, is_required=False)
-    problem = file.standing().reason
-    return Readiness(is_ready=problem is None, reason=problem, is_required=False)
+    async def access_log_file() -> Readiness:
+        # A meter settles from the stream without its file.
+        if settlement.file is None:
+            return optional("TOLLKEEPER_ENVOY_ACCESS_LOG is not set, so the log stream is alone")
+        return optional(settlement.file.status().reason)
 
+    async def token_counting() -> Readiness:
+        # Without it limits of tokens are less exact, and nothing else is.
+        if settlement.counter is None:
+            return optional(
+                "TOLLKEEPER_REDIS_URL is not set, so limits of tokens know of prompts only"
+            )
+        return optional("Redis did not answer" if settlement.counter.is_away else None)
 
-async def _counting_readiness(counter: TokenCounter | None) -> Readiness:
-    """Without it limits of tokens are less exact, and nothing else is."""
-    reason = None
-    if counter is None:
-        reason = "TOLLKEEPER_REDIS_URL is not set, so limits of tokens know of prompts only"
-    elif counter.is_away:
-        reason = "Redis did not answer"
-    return Readiness(is_ready=reason is None, reason=reason, is_required=False)
+    def optional(reason: str | None) -> Readiness:
+        return Readiness(is_ready=reason is None, reason=reason, is_required=False)
 
-
-def _history(settings: MeterSettings, pool: PostgresPool, registry: CollectorRegistry) -> History:
-    retention = Retention(settings.usage_retention_months, settings.ledger_retention_months)
-    return History(HistoryStore(pool), retention, registry, SystemClock())
-
-
-@contextlib.asynccontextmanager
-async def _closing(pool: PostgresPool) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await pool.close()
-
-
-@contextlib.asynccontextmanager
-async def _closing_verifier(jwts: JwtVerifier) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await jwts.close()
-
-
-@contextlib.asynccontextmanager
-async def _api(
-    settings: MeterSettings, outside: ApiDependencies
-) -> AsyncIterator[asyncio.Task[None]]:
-    config = uvicorn.Config(
-        create_app(outside),
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        # Who called is for meter/network.py to say, which believes proxies of ours only.
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=API_STOP_GRACE_S,
-    )
-    with _listening_socket(settings.meter_listen) as listening:
-        async with serving(config, listening, "api") as answering:
-            yield answering
-
-
-def _listening_socket(listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=1024)
+    return {
+        "catalogue": catalogue,
+        "access_log_file": access_log_file,
+        "token_counting": token_counting,
+    }

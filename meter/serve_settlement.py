@@ -1,8 +1,8 @@
-"""Everything of a running meter that ends holds: two logs, look-ups and the sweep."""
+"""The parts of a running meter that end holds: two logs, look-ups and the sweep."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 
 from meter.clock import SystemClock
 from meter.errors import ProviderUnavailable
-from meter.holds.abandoned_check import UndecidedRequest
 from meter.holds.sweep import Sweep
 from meter.holds.sweep_store import SweepStore
 from meter.ingest.batcher import Batcher
@@ -46,9 +45,11 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
-    """What runs: tasks that must not end, and, where there is one, the reader of the log file and
-    whoever counts tokens against limits.
+class RunningSettlement:
+    """The parts of a running meter that end holds.
+
+    `tasks` must not end by themselves. `file` is the reader of the access-log file, and `counter`
+    reports tokens to the limits; each is None where the settings have none.
     """
 
     tasks: tuple[asyncio.Task[None], ...]
@@ -57,97 +58,91 @@ class Settling:
 
 
 @contextlib.asynccontextmanager
-async def settling(
+async def run_settlement(
     settings: MeterSettings,
     pool: PostgresPool,
     keys: ProviderKeys,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
-) -> AsyncIterator[Settling]:
-    """Run it all. At the end: stop reading, settle the rest.
+) -> AsyncIterator[RunningSettlement]:
+    """Run every part that ends holds. At the end stop reading, then settle what has arrived.
 
     Raises OSError when the access-log service cannot listen.
     """
     dsn = settings.database_url.get_secret_value()
+    clock = SystemClock()
     metrics = IngestMetrics(registry)
-    sweeping = SweepStore(pool, settings.lookup_terms.patience, crash_points)
+    tasks: list[asyncio.Task[None]] = []
+    # The stack closes in the reverse order, so each part is entered before those that use it.
     async with contextlib.AsyncExitStack() as stack:
-        books = await _pool(stack, dsn, SETTLEMENT_CONNECTIONS)
-        counter = await _token_counter(stack, settings, registry)
-        counting = None
-        if counter is not None:
-            # Entered before those who settle, so it ends after them.
-            counting = await stack.enter_async_context(background("token counting", counter.run()))
-        batcher = Batcher(_settlements(books, settings, crash_points, counter), metrics)
-        works = {"sweep": Sweep(sweeping, settings.sweep_every_s, registry).run}
+
+        async def open_keyed_pool(most_connections: int) -> PostgresPool:
+            opened = await open_pool(dsn, most_connections, KEYED_SESSION)
+            stack.push_async_callback(opened.close)
+            return opened
+
+        async def run(name: str, work: Coroutine[None, None, None]) -> None:
+            tasks.append(await stack.enter_async_context(background(name, work)))
+
+        counter = None
+        if settings.redis_url is None:
+            _log.info("token_counting_off")
+        else:
+            redis = connect(settings.redis_url.get_secret_value(), REDIS_TIMEOUT_S)
+            windows = RedisLimitWindows(redis, clock, REDIS_TIMEOUT_S)
+            stack.push_async_callback(windows.close)
+            counter = TokenCounter(windows, registry)
+            await run("token counting", counter.run())
+
+        def settlements_through(pool: PostgresPool) -> SettlementStore:
+            store = PostgresSettlementStore(pool, settings.lookup_terms, crash_points)
+            return store if counter is None else CountingSettlementStore(store, counter)
+
+        settlement_pool = await open_keyed_pool(SETTLEMENT_CONNECTIONS)
+        batcher = Batcher(settlements_through(settlement_pool), metrics)
+        worker = None
         if settings.lookups_per_second > 0:
-            asking = await _pool(stack, dsn, LOOKUP_CONNECTIONS)
+            # Pools of their own, so that many look-ups never keep the logs from being settled.
+            lookup_pool = await open_keyed_pool(LOOKUP_CONNECTIONS)
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            find_usage = _asks_provider(session, settings.provider_base_url, keys)
-            endings = _settlements(asking, settings, crash_points, counter)
-            worker = _lookups(
-                settings, asking, endings, find_usage, metrics, registry, crash_points
+            worker = LookupWorker(
+                LookupQueue(lookup_pool, settings.lookup_terms),
+                settlements_through(lookup_pool),
+                _usage_finder(session, settings.provider_base_url, keys),
+                clock,
+                LookupMetrics(registry),
+                metrics.count,
+                crash_points,
+                per_second=settings.lookups_per_second,
+                has_reports=settings.provider_reports,
             )
-            works["look-ups"] = worker.run
-        file = _access_log_file(settings, pool, batcher, sweeping, registry, crash_points)
+        sweep_store = SweepStore(pool, settings.lookup_terms.patience, crash_points)
+        file = None
+        if settings.envoy_access_log is not None:
+            file = AccessLogFile(
+                settings.envoy_access_log,
+                LogPositionStore(pool),
+                batcher,
+                sweep_store.note_undecided,
+                FileMetrics(registry),
+                clock,
+                crash_points,
+                None if settings.envoy_admin is None else EnvoyAdmin(settings.envoy_admin),
+            )
+
+        tasks.append(
+            await stack.enter_async_context(_run_ingest(settings.ingest_listen, batcher, metrics))
+        )
+        await run("sweep", Sweep(sweep_store, settings.sweep_every_s, registry).run())
+        if worker is not None:
+            await run("look-ups", worker.run())
         if file is not None:
-            works["access-log file"] = file.run
-        ingesting = await stack.enter_async_context(_ingest(settings, batcher, metrics))
-        tasks = [
-            await stack.enter_async_context(background(name, work()))
-            for name, work in works.items()
-        ]
-        vital = [ingesting, *tasks] if counting is None else [ingesting, *tasks, counting]
-        yield Settling(tuple(vital), file, counter)
+            await run("access-log file", file.run())
+        yield RunningSettlement(tuple(tasks), file, counter)
 
 
-def _settlements(
-    pool: PostgresPool,
-    settings: MeterSettings,
-    crash_points: CrashPoints,
-    counter: TokenCounter | None,
-) -> SettlementStore:
-    settlements = PostgresSettlementStore(pool, settings.lookup_terms, crash_points)
-    return settlements if counter is None else CountingSettlementStore(settlements, counter)
-
-
-async def _token_counter(
-    stack: contextlib.AsyncExitStack, settings: MeterSettings, registry: CollectorRegistry
-) -> TokenCounter | None:
-    """None without Redis: limits of tokens then know of prompts only."""
-    if settings.redis_url is None:
-        _log.info("token_counting_off")
-        return None
-    redis = connect(settings.redis_url.get_secret_value(), REDIS_TIMEOUT_S)
-    windows = RedisLimitWindows(redis, SystemClock(), REDIS_TIMEOUT_S)
-    stack.push_async_callback(windows.close)
-    return TokenCounter(windows, registry)
-
-
-def _lookups(
-    settings: MeterSettings,
-    pool: PostgresPool,
-    endings: SettlementStore,
-    find_usage: FindUsage,
-    metrics: IngestMetrics,
-    registry: CollectorRegistry,
-    crash_points: CrashPoints,
-) -> LookupWorker:
-    return LookupWorker(
-        LookupQueue(pool, settings.lookup_terms),
-        endings,
-        find_usage,
-        SystemClock(),
-        LookupMetrics(registry),
-        metrics.count,
-        crash_points,
-        per_second=settings.lookups_per_second,
-        has_reports=settings.provider_reports,
-    )
-
-
-def _asks_provider(session: aiohttp.ClientSession, base_url: str, keys: ProviderKeys) -> FindUsage:
-    """How the provider is asked for a generation, with the system's own key."""
+def _usage_finder(session: aiohttp.ClientSession, base_url: str, keys: ProviderKeys) -> FindUsage:
+    """Return the function that asks the provider for a generation, with the system's own key."""
 
     async def find_usage(generation_id: str) -> ReportedUsage | None:
         key = await keys.find_key(PROVIDER, SYSTEM_OWNER)
@@ -159,48 +154,16 @@ def _asks_provider(session: aiohttp.ClientSession, base_url: str, keys: Provider
     return find_usage
 
 
-def _access_log_file(
-    settings: MeterSettings,
-    pool: PostgresPool,
-    batcher: Batcher,
-    sweeping: SweepStore,
-    registry: CollectorRegistry,
-    crash_points: CrashPoints,
-) -> AccessLogFile | None:
-    if settings.envoy_access_log is None:
-        return None
-
-    async def note_undecided(requests: list[UndecidedRequest]) -> None:
-        await sweeping.note_undecided([request.request_id for request in requests])
-
-    return AccessLogFile(
-        settings.envoy_access_log,
-        LogPositionStore(pool),
-        batcher,
-        note_undecided,
-        FileMetrics(registry),
-        SystemClock(),
-        crash_points,
-        None if settings.envoy_admin is None else EnvoyAdmin(settings.envoy_admin),
-    )
-
-
-async def _pool(stack: contextlib.AsyncExitStack, dsn: str, most_connections: int) -> PostgresPool:
-    pool = await open_pool(dsn, most_connections, KEYED_SESSION)
-    stack.push_async_callback(pool.close)
-    return pool
-
-
 @contextlib.asynccontextmanager
-async def _ingest(
-    settings: MeterSettings, batcher: Batcher, metrics: IngestMetrics
+async def _run_ingest(
+    listen: str, batcher: Batcher, metrics: IngestMetrics
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Take the access log in; at the end stop reading first, then settle what is queued."""
-    server = build_server(AccessLogService(batcher, metrics), settings.ingest_listen)
-    working = batcher.start()
+    """Receive the log stream and settle the queue. At the end stop reading first, then settle."""
+    server = build_server(AccessLogService(batcher, metrics), listen)
+    settling = batcher.start()
     await server.start()
     try:
-        yield working
+        yield settling
     finally:
         await server.stop(STOP_GRACE_S)
         await batcher.drain()
