@@ -92,7 +92,9 @@ class MeterApi:
         presented = {"Content-Type": "application/json", **headers}
         request = urllib.request.Request(self.url + target, content, presented, method=method)
         try:
-            with _opener().open(request, timeout=timeout_s) as answer:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect).open(
+                request, timeout=timeout_s
+            ) as answer:
                 return _document(answer.read(), self.url)
         except urllib.error.HTTPError as error:
             raise _refused(error, self.url) from None
@@ -108,7 +110,12 @@ def connect(api: str | None, home: Path | None) -> MeterApi:
     settings = load_settings(home=home)
     place = locate(settings.home)
     url = (api or _local_url(settings, place)).rstrip("/")
-    _demand_web(url)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CommandError(
+            "The address of the meter API must begin with http:// or https://; "
+            "look at --api and TOLLKEEPER_API_URL."
+        )
     return MeterApi(url, read_operator_token(settings.operator_token, place))
 
 
@@ -125,25 +132,11 @@ def _local_url(settings: StackSettings, home: Home) -> str:
     return noted or f"http://127.0.0.1:{settings.api_port}"
 
 
-def _demand_web(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CommandError(
-            "The address of the meter API must begin with http:// or https://; "
-            "look at --api and TOLLKEEPER_API_URL."
-        )
-
-
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the operator token to somebody else."""
 
     def redirect_request(self, *_: object) -> None:
         return None
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    # A proxy of the environment has no business between this machine and its own meter.
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 def _document(content: bytes, url: str) -> Any:

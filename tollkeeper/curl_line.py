@@ -73,7 +73,8 @@ def read_curl_line(text: str) -> CurlRequest:
     if len(text) > MAX_LINE_CHARS:
         raise CommandError("The line is too long to be one of curl.")
     try:
-        words = shlex.split(_expand(text))
+        # Put variables in, except between single quotes; join lines.
+        words = shlex.split("".join(_expand_piece(piece) for piece in _SHELL_PIECE.findall(text)))
     except ValueError as error:
         raise CommandError(f"The line does not end as a shell expects: {error}.") from None
     return read_curl_words(words)
@@ -91,12 +92,15 @@ def read_curl_words(words: Sequence[str]) -> CurlRequest:
             _read_short(given, word, left)
         else:
             given.urls.append(word)
-    return _to_request(given)
-
-
-def _expand(text: str) -> str:
-    """Put variables in, except between single quotes; join lines."""
-    return "".join(_expand_piece(piece) for piece in _SHELL_PIECE.findall(text))
+    if len(given.urls) != 1:
+        raise CommandError(f"Exactly one URL is needed, and the line has {len(given.urls)}.")
+    url = given.urls[0] if "://" in given.urls[0] else f"http://{given.urls[0]}"
+    parts = urlsplit(url)
+    path, body = (parts.path or "/") + (f"?{parts.query}" if "?" in url else ""), given.body
+    if given.is_get and body is not None:
+        path, body = f"{path}{'&' if '?' in path else '?'}{body.decode('latin-1')}", None
+    usual = "HEAD" if given.is_head else "GET" if body is None else "POST"
+    return CurlRequest(given.method or usual, path, _headers(given, body is not None), body)
 
 
 def _expand_piece(piece: str) -> str:
@@ -193,18 +197,6 @@ _ACTIONS: Final[Mapping[str, Callable[[_Given, str], None]]] = {
     "data-raw": lambda given, value: _add_data(given, value.encode("utf-8", "surrogateescape")),
     "json": _add_json,
 }
-
-
-def _to_request(given: _Given) -> CurlRequest:
-    if len(given.urls) != 1:
-        raise CommandError(f"Exactly one URL is needed, and the line has {len(given.urls)}.")
-    url = given.urls[0] if "://" in given.urls[0] else f"http://{given.urls[0]}"
-    parts = urlsplit(url)
-    path, body = (parts.path or "/") + (f"?{parts.query}" if "?" in url else ""), given.body
-    if given.is_get and body is not None:
-        path, body = f"{path}{'&' if '?' in path else '?'}{body.decode('latin-1')}", None
-    usual = "HEAD" if given.is_head else "GET" if body is None else "POST"
-    return CurlRequest(given.method or usual, path, _headers(given, body is not None), body)
 
 
 def _headers(given: _Given, has_body: bool) -> list[tuple[str, str]]:

@@ -91,8 +91,18 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
     url = _provider_url(addresses.provider_base_url)
     _point_at_provider(clusters["provider"], url, addresses.trusted_ca)
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    _set_provider_prefix(manager, url)
-    _set_access_log_path(manager, addresses.access_log)
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    action = next(r for r in routes if r["name"] == "inference")["route"]
+    # A backslash would be read as a group of the pattern.
+    prefix = url.path.rstrip("/").replace("\\", r"\\")
+    action["regex_rewrite"]["substitution"] = prefix + r"/\1"
+    if _is_ip(url.hostname or ""):
+        # There is no name to take from DNS; name the host as the URL does.
+        del action["auto_host_rewrite"]
+        action["host_rewrite_literal"] = url.netloc
+    for log in manager["access_log"]:
+        if log["name"] == "envoy.access_loggers.file":
+            log["typed_config"]["path"] = str(addresses.access_log)
     return document
 
 
@@ -171,13 +181,6 @@ def _health_check_config(cluster: Document, health: Document) -> Document:
     return {"address": health}
 
 
-def _point(cluster: Document, text: str) -> None:
-    address = _address(text)
-    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"] = address
-    _resolve(cluster, [address])
-
-
 def _resolve(cluster: Document, addresses: Sequence[Document]) -> None:
     if not any(map(_is_name, addresses)):
         cluster["type"] = "STATIC"
@@ -199,7 +202,10 @@ def _provider_url(base_url: str) -> SplitResult:
         raise EnvoyConfigError("the provider's base URL must be https://host/path")
     if url.username or url.password or url.query or url.fragment:
         raise EnvoyConfigError("the provider's base URL may hold scheme, host, port and path only")
-    if url.scheme == "http" and not _is_loopback(url.hostname):
+    if url.scheme == "http" and not (
+        url.hostname == "localhost"
+        or (_is_ip(url.hostname) and ipaddress.ip_address(url.hostname).is_loopback)
+    ):
         raise EnvoyConfigError("plain http to a provider is allowed on loopback only")
     return url
 
@@ -207,7 +213,11 @@ def _provider_url(base_url: str) -> SplitResult:
 def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> None:
     host = url.hostname or ""
     bracketed = f"[{host}]" if ":" in host else host
-    _point(cluster, f"{bracketed}:{url.port or (443 if url.scheme == 'https' else 80)}")
+    text = f"{bracketed}:{url.port or (443 if url.scheme == 'https' else 80)}"
+    address = _address(text)
+    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"] = address
+    _resolve(cluster, [address])
     if url.scheme == "http":
         del cluster["transport_socket"]
         return
@@ -224,24 +234,6 @@ def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> 
         tls["sni"] = host
 
 
-def _set_provider_prefix(manager: Document, url: SplitResult) -> None:
-    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
-    action = next(r for r in routes if r["name"] == "inference")["route"]
-    # A backslash would be read as a group of the pattern.
-    prefix = url.path.rstrip("/").replace("\\", r"\\")
-    action["regex_rewrite"]["substitution"] = prefix + r"/\1"
-    if _is_ip(url.hostname or ""):
-        # There is no name to take from DNS; name the host as the URL does.
-        del action["auto_host_rewrite"]
-        action["host_rewrite_literal"] = url.netloc
-
-
-def _set_access_log_path(manager: Document, path: Path) -> None:
-    for log in manager["access_log"]:
-        if log["name"] == "envoy.access_loggers.file":
-            log["typed_config"]["path"] = str(path)
-
-
 def _system_ca_file() -> Path:
     for candidate in SYSTEM_CA_FILES:
         if candidate.is_file():
@@ -255,7 +247,3 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)

@@ -60,7 +60,10 @@ def show_rows(
     shown = [name for name in columns if any(row.get(name) not in (None, [], {}) for row in listed)]
     cells = [[cell(row.get(name)) for name in shown] for row in listed]
     headers = [Text(name.replace("_", " "), style="bold") for name in shown]
-    widths = [_widest_word(column) for column in zip(headers, *cells, strict=True)]
+    widths = [
+        max(cell_len(word) for text in column for word in (text.plain.split() or [""]))
+        for column in zip(headers, *cells, strict=True)
+    ]
     if sum(widths) + COLUMN_GAP * (len(widths) - 1) > console.width:
         # Too narrow to keep words whole in columns: a block of lines for each row.
         for row in cells:
@@ -136,11 +139,12 @@ def cell(value: object) -> Text:
 
 def printable(text: str) -> str:
     """The text without characters that a terminal would act upon, or that reorder others."""
-    return "".join("\ufffd" if _is_command(char) else char for char in text)
-
-
-def _widest_word(column: Iterable[Text]) -> int:
-    return max(cell_len(word) for text in column for word in (text.plain.split() or [""]))
+    return "".join(
+        "\ufffd"
+        if (unicodedata.category(char) == "Cc" or unicodedata.bidirectional(char) in _REORDERING)
+        else char
+        for char in text
+    )
 
 
 def _print_members(console: Console, members: Iterable[tuple[Text, Text]]) -> None:
@@ -150,10 +154,6 @@ def _print_members(console: Console, members: Iterable[tuple[Text, Text]]) -> No
     for name, value in rows:
         name.pad_right(width + COLUMN_GAP - cell_len(name.plain))
         console.print(name + value, soft_wrap=True)
-
-
-def _is_command(char: str) -> bool:
-    return unicodedata.category(char) == "Cc" or unicodedata.bidirectional(char) in _REORDERING
 
 
 def _is_figure(value: object) -> bool:

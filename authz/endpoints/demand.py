@@ -111,7 +111,13 @@ def _replies(endpoint: str, body: Body) -> _Replies:
         return _Replies(0, choices, 0)
     # Providers read one name or the other: the larger bounds both.
     limit = max(limits) if limits else None
-    return _Replies(limit, choices, _reasoning_tokens(members) + _prediction_tokens(body))
+    # Predicted tokens that the model rejects are billed as completion, beside the reply.
+    return _Replies(
+        limit,
+        choices,
+        _reasoning_tokens(members)
+        + (0 if body.members.get("prediction") is None else body.size_bytes),
+    )
 
 
 def _reasoning_tokens(members: dict[str, Any]) -> int:
@@ -123,11 +129,6 @@ def _reasoning_tokens(members: dict[str, Any]) -> int:
         raise invalid("reasoning", "an object")
     refuse_misspelt(reasoning, _REASONING_MEMBERS)
     return count(reasoning, "max_tokens", MAX_TOKENS_NAMED, "reasoning.max_tokens") or 0
-
-
-def _prediction_tokens(body: Body) -> int:
-    """Predicted tokens that the model rejects are billed as completion, beside the reply."""
-    return 0 if body.members.get("prediction") is None else body.size_bytes
 
 
 def _no_unbounded_members(members: dict[str, Any]) -> None:

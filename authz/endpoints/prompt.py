@@ -33,22 +33,18 @@ def measure_prompt(members: dict[str, Any]) -> Prompt:
     messages = members.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
-            _measure_message(message, prompt)
+            refuse_misspelt(message, _MESSAGE_MEMBERS)
+            if message.get("audio") is not None:
+                raise unbounded("messages.audio")
+            refuse_long_cache(message, "messages")
+            _measure_content(message.get("content"), prompt)
+            # Replies with images come back in the next request under this name.
+            _measure_content(message.get("images"), prompt)
     prompt.prompts = max(
         _measure_inputs(members.get("prompt"), prompt),
         _measure_inputs(members.get("input"), prompt),
     )
     return prompt
-
-
-def _measure_message(message: dict[str, Any], prompt: Prompt) -> None:
-    refuse_misspelt(message, _MESSAGE_MEMBERS)
-    if message.get("audio") is not None:
-        raise unbounded("messages.audio")
-    refuse_long_cache(message, "messages")
-    _measure_content(message.get("content"), prompt)
-    # Replies with images come back in the next request under this name.
-    _measure_content(message.get("images"), prompt)
 
 
 def _measure_inputs(inputs: object, prompt: Prompt) -> int:

@@ -133,17 +133,14 @@ class RedisLimiter:
             while self._waiting:
                 count = min(BATCH_LIMIT, len(self._waiting))
                 await self._send([self._waiting.popleft() for _ in range(count)])
-                await self._report_overflow()
+                # What came while the queue was full is told at once, not after the next outage.
+                if self._unreported and not self.is_degraded:
+                    try:
+                        await self._report()
+                    except REDIS_OUTAGES as error:
+                        self._degrade(error)
         finally:
             self._sender = None
-
-    async def _report_overflow(self) -> None:
-        """What came while the queue was full is told at once, not after the next outage."""
-        if self._unreported and not self.is_degraded:
-            try:
-                await self._report()
-            except REDIS_OUTAGES as error:
-                self._degrade(error)
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         if self.is_degraded:
@@ -165,7 +162,10 @@ class RedisLimiter:
         asked_at_s = self._clock.monotonic_s()
         async with asyncio.timeout(self._timeout_s):
             born, *found = await self._script.run(keys, numbers)
-        self._look_for_loss(born)
+        if self._born is not None and self._born != born:
+            _log.warning("limits_forgotten")
+            self._guard()
+        self._born = born
         # Three of the same iterator: each standing takes three numbers.
         standings = map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING)
         for waiting in batch:
@@ -234,12 +234,6 @@ class RedisLimiter:
     @property
     def _is_guarded(self) -> bool:
         return self._clock.monotonic_s() < self._guarded_until_s
-
-    def _look_for_loss(self, born: int) -> None:
-        if self._born is not None and self._born != born:
-            _log.warning("limits_forgotten")
-            self._guard()
-        self._born = born
 
     def _guard(self) -> None:
         self._guarded_until_s = self._clock.monotonic_s() + GUARDED_S

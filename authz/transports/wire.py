@@ -9,7 +9,6 @@ from authz.decision import (
     Allow,
     AllowUnmetered,
     Decision,
-    Deny,
     ErrorKind,
     LimitStatus,
     OutageKind,
@@ -68,7 +67,11 @@ def from_decision(decision: Decision) -> bytes:
         return _from_allow(decision)
     if isinstance(decision, AllowUnmetered):
         return _from_unmetered(decision)
-    return _from_deny(decision)
+    kind = decision.reason.value
+    if not decision.limits and decision.retry_after_s is None:
+        return _constant_deny(kind, decision.message, decision.param)
+    headers = [_header(name, value) for name, value in refusal_headers(decision)]
+    return _denied(kind, decision.message, decision.param, headers)
 
 
 @lru_cache(maxsize=len(OutageKind))
@@ -142,14 +145,6 @@ def _add_edits(response: CheckResponse, allow: Allow) -> None:
         fields["offset"].number_value = edit.offset
         fields["remove"].number_value = edit.remove
         fields["insert"].string_value = edit.insert
-
-
-def _from_deny(deny: Deny) -> bytes:
-    kind = deny.reason.value
-    if not deny.limits and deny.retry_after_s is None:
-        return _constant_deny(kind, deny.message, deny.param)
-    headers = [_header(name, value) for name, value in refusal_headers(deny)]
-    return _denied(kind, deny.message, deny.param, headers)
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.process.periodic import periodic
 from meter.providers.key_store import SYSTEM_OWNER
-from meter.providers.openrouter.catalogue import PROVIDER, OfferedCatalogue, fetch_catalogue
+from meter.providers.openrouter.catalogue import PROVIDER, fetch_catalogue
 from meter.providers.provider_keys import ProviderKeys
 
 RETRY_FIRST_S: Final = 0.5
@@ -71,9 +71,6 @@ class CatalogueSync:
             raise ProviderUnavailable(
                 f"GET /models lists no model with a price ({offered.unpriced} without)"
             )
-        return await self._store(offered)
-
-    async def _store(self, offered: OfferedCatalogue) -> int:
         new_prices = await self._catalogue.save(PROVIDER, offered.models)
         self._models.set(len(offered.models))
         self.is_synced = True

@@ -72,8 +72,14 @@ class PostgresProviderKeys:
                 return int(stored["key_version"])
             new_version = (stored["key_version"] if stored else 0) + 1
             sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
+            text = plain.reveal()
             status = await connection.execute(
-                _SAVE_PROVIDER_KEY, provider, owner, new_version, sealed, _hint(plain)
+                _SAVE_PROVIDER_KEY,
+                provider,
+                owner,
+                new_version,
+                sealed,
+                (f"...{text[-HINT_CHARS:]}" if len(text) >= SHORTEST_HINTED_KEY_CHARS else "..."),
             )
             if status.endswith(" 0"):
                 raise Conflict("another key was stored at the same moment; look and set it again")
@@ -107,8 +113,3 @@ def _must_be_usable(plain: str) -> None:
         raise InvalidRequest(f"a provider key has 1 to {MAX_KEY_CHARS} characters")
     if not all("!" <= char <= "~" for char in plain):
         raise InvalidRequest("a provider key has visible ASCII characters only")
-
-
-def _hint(plain: SecretText) -> str:
-    text = plain.reveal()
-    return f"...{text[-HINT_CHARS:]}" if len(text) >= SHORTEST_HINTED_KEY_CHARS else "..."

@@ -57,7 +57,10 @@ def run_envoy(
     settings = load_envoy_settings()
     write_config(settings)
     if validate:
-        _validate(settings.envoy_config)
+        try:
+            envoy_config.validate(settings.envoy_config, _binary())
+        except envoy_config.EnvoyConfigError as error:
+            raise CommandError(f"{error}") from None
         typer.echo(f"Envoy accepts {settings.envoy_config}")
         return
     settings.envoy_admin_socket.unlink(missing_ok=True)
@@ -103,13 +106,6 @@ def write_config(settings: EnvoySettings) -> None:
         raise CommandError(f"Envoy's configuration cannot be written: {error}.") from None
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from None
-
-
-def _validate(config: Path) -> None:
-    try:
-        envoy_config.validate(config, _binary())
-    except envoy_config.EnvoyConfigError as error:
-        raise CommandError(f"{error}") from None
 
 
 def _binary() -> Path:

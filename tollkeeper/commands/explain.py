@@ -88,8 +88,21 @@ def explain(
         request = _read(curl or [], curl_file) or CurlRequest(
             method, path, _headers(header or []), None if body_file is None else _octets(body_file)
         )
-        _add_key(request, key_file)
-        document = _document(request, peer, certificate, _extensions(extension or []))
+        if key_file is not None:
+            key = _octets(key_file).decode("utf-8", "replace").strip()
+            request.headers.append(("authorization", f"Bearer {key}"))
+        names = {name.lower() for name, _ in request.headers}
+        if request.body is not None and "content-type" not in names:
+            request.headers.append(("content-type", "application/json"))
+        document = {
+            "method": request.method,
+            "path": request.path,
+            "headers": [list(header) for header in request.headers],
+            "body_base64": base64.b64encode(request.body or b"").decode(),
+            "peer": peer,
+            "certificate": certificate,
+            "extensions": _extensions(extension or []),
+        }
         url, socket = find_authz(authz, home)
     except CommandError as error:
         _leave(error, EXIT_MISUSED)
@@ -135,29 +148,6 @@ def _extensions(given: Sequence[str]) -> dict[str, str]:
     if any(not sign for _, sign, _ in named):
         raise CommandError("Write extensions as name=value.")
     return {name: value for name, _, value in named}
-
-
-def _add_key(request: CurlRequest, key_file: Path | None) -> None:
-    if key_file is not None:
-        key = _octets(key_file).decode("utf-8", "replace").strip()
-        request.headers.append(("authorization", f"Bearer {key}"))
-    names = {name.lower() for name, _ in request.headers}
-    if request.body is not None and "content-type" not in names:
-        request.headers.append(("content-type", "application/json"))
-
-
-def _document(
-    request: CurlRequest, peer: str, certificate: str, extensions: Mapping[str, str]
-) -> dict[str, Any]:
-    return {
-        "method": request.method,
-        "path": request.path,
-        "headers": [list(header) for header in request.headers],
-        "body_base64": base64.b64encode(request.body or b"").decode(),
-        "peer": peer,
-        "certificate": certificate,
-        "extensions": extensions,
-    }
 
 
 def find_authz(given: str | None, home: Path | None) -> tuple[str, Path | None]:

@@ -69,10 +69,6 @@ def question_for(component: Checked, settings: HealthSettings) -> Question:
     listen = listens[component]
     if not listen:
         raise CommandError("TOLLKEEPER_AUTHZ_HEALTH_LISTEN is not set.")
-    return _readiness(listen)
-
-
-def _readiness(listen: str) -> Question:
     if listen.startswith(SOCKET_SCHEME):
         return Question("http://component/readyz", Path(listen.removeprefix(SOCKET_SCHEME)))
     host, _, port = listen.rpartition(":")

@@ -55,8 +55,14 @@ def list_reconciliations(
     if wants_json(as_json):
         print_json(list(rows))
         return
+    # What people should look at, without what there is nothing of.
     shown = [
-        {**row, "drift": _drifts(row) or "none", "attention": _attention(row) or "none"}
+        {
+            **row,
+            "drift": _drifts(row) or "none",
+            "attention": {name: count for name, count in row["attention"].items() if count}
+            or "none",
+        }
         for row in rows
     ]
     show_rows(shown, COLUMNS, as_json, "Nothing was reconciled yet.")
@@ -91,11 +97,6 @@ def _provider(found: dict[str, Any]) -> str:
         f"{provider['provider_total']} (ledger {provider['ledger_cost']}, "
         f"in flight {provider['in_flight']} at most, drift {provider['drift']})"
     )
-
-
-def _attention(row: dict[str, Any]) -> dict[str, int]:
-    """What people should look at, without what there is nothing of."""
-    return {name: count for name, count in row["attention"].items() if count}
 
 
 def _drifts(row: dict[str, Any]) -> dict[str, str]:

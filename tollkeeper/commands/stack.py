@@ -18,7 +18,6 @@ from tollkeeper.stack.settings import StackSettings, load_settings
 from tollkeeper.stack.supervision.control import ask_restart
 from tollkeeper.stack.supervision.detach import bring_down, start_detached
 from tollkeeper.stack.supervision.report import Reporter
-from tollkeeper.stack.supervision.status import ComponentStatus
 from tollkeeper.tables import HomeOption
 
 PortOption = Annotated[
@@ -116,7 +115,19 @@ def _show(found: Inspection, console: Console) -> None:
         return
     table = Table("component", "state", "pid", "uptime", "restarts", "health")
     for one in found.status.components:
-        table.add_row(*_cells(one, found.seen_at))
+        uptime_s = one.uptime_s(found.seen_at)
+        table.add_row(
+            *(
+                (
+                    one.component,
+                    str(one.state),
+                    str(one.pid or "-"),
+                    "-" if uptime_s is None else str(timedelta(seconds=int(uptime_s))),
+                    str(one.restarts),
+                    "[green]healthy[/]" if one.is_healthy else "[red]unhealthy[/]",
+                )
+            )
+        )
     console.print(table)
     for name, url in found.status.endpoints.items():
         console.print(f"{name:<10} {url}")
@@ -125,15 +136,3 @@ def _show(found: Inspection, console: Console) -> None:
         return
     counts = ", ".join(f"{count} {name}" for name, count in found.holds.items())
     console.print(f"Holds: {counts}")
-
-
-def _cells(one: ComponentStatus, now: float) -> tuple[str, ...]:
-    uptime_s = one.uptime_s(now)
-    return (
-        one.component,
-        str(one.state),
-        str(one.pid or "-"),
-        "-" if uptime_s is None else str(timedelta(seconds=int(uptime_s))),
-        str(one.restarts),
-        "[green]healthy[/]" if one.is_healthy else "[red]unhealthy[/]",
-    )

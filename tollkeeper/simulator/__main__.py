@@ -32,8 +32,22 @@ class Arguments:
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT. 0 after draining, 1 with one sentence when it cannot."""
-    arguments = _read_arguments()
-    _configure_log()
+    parser = argparse.ArgumentParser(prog="python -m tollkeeper.simulator", description=__doc__)
+    parser.add_argument("--listen", required=True, type=_address, metavar="HOST:PORT")
+    parser.add_argument("--bill", required=True, type=Path, metavar="PATH")
+    parser.add_argument("--seed", type=int, default=0, help="what the answers depend on")
+    parser.add_argument("--delay-ms", type=int, default=0, help="before every answer's headers")
+    given = parser.parse_args()
+    host, port = given.listen
+    arguments = Arguments(host, port, given.bill, given.seed, given.delay_ms)
+    is_console = os.environ.get("TOLLKEEPER_LOG_FORMAT") == "console"
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(),
+        ]
+    )
     try:
         uvloop.run(_serve(arguments, SimulatorSettings()))
     except (BillError, OSError) as error:
@@ -66,28 +80,6 @@ def _stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
-
-
-def _configure_log() -> None:
-    is_console = os.environ.get("TOLLKEEPER_LOG_FORMAT") == "console"
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(),
-        ]
-    )
-
-
-def _read_arguments() -> Arguments:
-    parser = argparse.ArgumentParser(prog="python -m tollkeeper.simulator", description=__doc__)
-    parser.add_argument("--listen", required=True, type=_address, metavar="HOST:PORT")
-    parser.add_argument("--bill", required=True, type=Path, metavar="PATH")
-    parser.add_argument("--seed", type=int, default=0, help="what the answers depend on")
-    parser.add_argument("--delay-ms", type=int, default=0, help="before every answer's headers")
-    given = parser.parse_args()
-    host, port = given.listen
-    return Arguments(host, port, given.bill, given.seed, given.delay_ms)
 
 
 def _address(text: str) -> tuple[str, int]:

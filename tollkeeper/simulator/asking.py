@@ -49,7 +49,9 @@ class Prompt:
 
     def add_text(self, text: object) -> None:
         if isinstance(text, str):
-            self.text_bytes += _byte_length(text)
+            self.text_bytes += (
+                len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+            )
 
     def tokens(self, body_bytes: int) -> int:
         counted = -(-self.text_bytes // BYTES_PER_TOKEN)
@@ -149,7 +151,17 @@ def _read_messages(asked: Json, prompt: Prompt) -> None:
         prompt.messages += 1
         prompt.add_text(message.get("name"))
         for part in _parts(message.get("content")):
-            _read_part(part, prompt)
+            prompt.has_cache_control |= "cache_control" in part
+            match part.get("type"):
+                case "image_url":
+                    prompt.image_count += 1
+                    prompt.image_tokens += _image_tokens(part.get("image_url"))
+                case "input_audio":
+                    sound = part.get("input_audio")
+                    sound = sound.get("data") if isinstance(sound, dict) else ""
+                    prompt.audio_tokens += 1 + len(str(sound)) // AUDIO_BYTES_PER_TOKEN
+                case _:
+                    prompt.add_text(part.get("text"))
     for name in ("tools", "functions"):
         if asked.get(name):
             prompt.add_text(json.dumps(asked[name], separators=(",", ":")))
@@ -160,20 +172,6 @@ def _parts(content: object) -> Iterator[Json]:
         yield {"type": "text", "text": content}
     elif isinstance(content, list):
         yield from (part for part in content if isinstance(part, dict))
-
-
-def _read_part(part: Json, prompt: Prompt) -> None:
-    prompt.has_cache_control |= "cache_control" in part
-    match part.get("type"):
-        case "image_url":
-            prompt.image_count += 1
-            prompt.image_tokens += _image_tokens(part.get("image_url"))
-        case "input_audio":
-            sound = part.get("input_audio")
-            sound = sound.get("data") if isinstance(sound, dict) else ""
-            prompt.audio_tokens += 1 + len(str(sound)) // AUDIO_BYTES_PER_TOKEN
-        case _:
-            prompt.add_text(part.get("text"))
 
 
 def _image_tokens(image: object) -> int:
@@ -256,7 +254,3 @@ def _whole(asked: Mapping[str, Any], name: str, low: int, high: int, default: in
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
         raise Refusal(400, f"{name} must be a whole number from {low} to {high}")
     return number
-
-
-def _byte_length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

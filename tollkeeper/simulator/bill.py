@@ -76,7 +76,20 @@ class Bill:
         self._flushing: asyncio.Task[None] | None = None
         self.row_count = 0
         self.total_picos = 0
-        self._file = _open_locked(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise BillError(f"{path} is in use by another simulator") from None
+        # Make the file's name itself durable.
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._file = file
         self._length_bytes = self._load()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bill")
 
@@ -128,7 +141,9 @@ class Bill:
 
     def _write(self, lines: bytes) -> None:
         try:
-            _write_all(self._file, lines)
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
             self._sync(self._file)
         except OSError:
             # Half a batch must not stay: its requests are about to be refused.
@@ -156,33 +171,6 @@ class Bill:
         os.ftruncate(self._file, length_bytes)
         self._sync(self._file)
         return length_bytes
-
-
-def _open_locked(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        raise BillError(f"{path} is in use by another simulator") from None
-    _sync_folder(path.parent)
-    return file
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the file's name itself durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_all(file: int, lines: bytes) -> None:
-    rest = memoryview(lines)
-    while rest:
-        rest = rest[os.write(file, rest) :]
 
 
 def _fail(batch: list[tuple[BillRow, asyncio.Future[None]]], error: OSError) -> None:

@@ -102,6 +102,19 @@ class Catalogue:
 def to_openrouter(model: Model) -> dict[str, object]:
     """The model in the shape of OpenRouter's ``GET /models``."""
     vendor, _, slug = model.id.partition("/")
+    inputs = ["text", "image"] if model.may_see_images else ["text"]
+    outputs = ["embeddings"] if model.is_embedding else ["text"]
+    # The six prices that are always listed, and the cache prices of models that have them.
+    listed = {
+        "prompt": model.prices.prompt_picos,
+        "completion": model.prices.completion_picos,
+        "request": model.prices.request_picos,
+        "image": model.prices.image_picos,
+        "web_search": model.prices.web_search_picos,
+        "internal_reasoning": model.prices.internal_reasoning_picos,
+        "input_cache_read": model.prices.cache_read_picos,
+        "input_cache_write": model.prices.cache_write_picos,
+    }
     return {
         "id": model.id,
         "canonical_slug": model.id.removesuffix(":free"),
@@ -110,8 +123,14 @@ def to_openrouter(model: Model) -> dict[str, object]:
         "created": FIRST_CREATED_UNIX_S + zlib.crc32(model.id.encode()) % CREATED_SPAN_SECONDS,
         "description": f"A simulated model in the manner of {vendor}.",
         "context_length": model.context_length,
-        "architecture": _architecture(model),
-        "pricing": _pricing(model.prices),
+        "architecture": {
+            "modality": f"{'+'.join(inputs)}->{'+'.join(outputs)}",
+            "input_modalities": inputs,
+            "output_modalities": outputs,
+            "tokenizer": model.display,
+            "instruct_type": None,
+        },
+        "pricing": {name: to_usd(picos) for name, picos in listed.items() if picos is not None},
         "top_provider": {
             "context_length": model.context_length,
             "max_completion_tokens": model.max_completion_tokens,
@@ -120,33 +139,6 @@ def to_openrouter(model: Model) -> dict[str, object]:
         "per_request_limits": None,
         "supported_parameters": _parameters(model),
     }
-
-
-def _architecture(model: Model) -> dict[str, object]:
-    inputs = ["text", "image"] if model.may_see_images else ["text"]
-    outputs = ["embeddings"] if model.is_embedding else ["text"]
-    return {
-        "modality": f"{'+'.join(inputs)}->{'+'.join(outputs)}",
-        "input_modalities": inputs,
-        "output_modalities": outputs,
-        "tokenizer": model.display,
-        "instruct_type": None,
-    }
-
-
-def _pricing(prices: Prices) -> dict[str, str]:
-    """The six prices that are always listed, and the cache prices of models that have them."""
-    listed = {
-        "prompt": prices.prompt_picos,
-        "completion": prices.completion_picos,
-        "request": prices.request_picos,
-        "image": prices.image_picos,
-        "web_search": prices.web_search_picos,
-        "internal_reasoning": prices.internal_reasoning_picos,
-        "input_cache_read": prices.cache_read_picos,
-        "input_cache_write": prices.cache_write_picos,
-    }
-    return {name: to_usd(picos) for name, picos in listed.items() if picos is not None}
 
 
 def _parameters(model: Model) -> list[str]:

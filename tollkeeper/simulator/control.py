@@ -36,7 +36,12 @@ class Control:
             behaviour = Behaviour.model_validate_json(await request.read())
             self._behaviours.add(behaviour)
         except ValidationError as error:
-            return _problem(_explain(error))
+            return _problem(
+                "; ".join(
+                    f"{'.'.join(str(step) for step in fault['loc']) or 'body'}: {fault['msg']}"
+                    for fault in error.errors(include_url=False)
+                )
+            )
         except ValueError as error:
             return _problem(str(error))
         return await self.list_behaviours(request)
@@ -67,13 +72,6 @@ class Control:
         self._behaviours.clear()
         self._received.clear()
         return web.Response(status=204)
-
-
-def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(step) for step in fault['loc']) or 'body'}: {fault['msg']}"
-        for fault in error.errors(include_url=False)
-    )
 
 
 def _problem(message: str) -> web.Response:

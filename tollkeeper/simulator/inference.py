@@ -88,22 +88,17 @@ class Inference:
         self._received.add(request, body)
         try:
             self._keyring.check(request)
-            return await self._infer(request, endpoint, body)
+            ask = read_ask(endpoint, body)
+            model_name, behaviour = self._route(ask, request.headers)
+            delay_ms = self._delay_ms + behaviour.delay_ms
+            if delay_ms:
+                await asyncio.sleep(delay_ms / 1000)
+            if behaviour.status is not None:
+                return _refused(behaviour.status, behaviour)
+            answer = self._answerer.answer(ask, model_name, behaviour)
+            return await self._charge_and_reply(request, answer, behaviour)
         except Refusal as refusal:
             return refusal.to_response()
-
-    async def _infer(
-        self, request: web.Request, endpoint: Endpoint, body: bytes
-    ) -> web.StreamResponse:
-        ask = read_ask(endpoint, body)
-        model_name, behaviour = self._route(ask, request.headers)
-        delay_ms = self._delay_ms + behaviour.delay_ms
-        if delay_ms:
-            await asyncio.sleep(delay_ms / 1000)
-        if behaviour.status is not None:
-            return _refused(behaviour.status, behaviour)
-        answer = self._answerer.answer(ask, model_name, behaviour)
-        return await self._charge_and_reply(request, answer, behaviour)
 
     def _route(self, ask: Ask, headers: Mapping[str, str]) -> tuple[str, Behaviour]:
         """The first of the models asked for that is not told to refuse, else the last."""
@@ -119,20 +114,17 @@ class Inference:
         self._generations.begin(answer)
         is_sent = False
         try:
-            await self._charge(answer, behaviour)
+            # Bill the answer. Raises Refusal(503) when the bill cannot be written.
+            try:
+                await self._bill.append(answer.to_row(behaviour))
+            except OSError:
+                raise Refusal(503, "The bill could not be written") from None
             response, is_sent = await self._reply(request, answer, behaviour)
             return response
         finally:
             # Billed in full all the same, as Google and Bedrock do.
             self._generations.end(answer, is_cancelled=not is_sent)
             self._broadcast.note(answer.generation_id)
-
-    async def _charge(self, answer: Answer, behaviour: Behaviour) -> None:
-        """Bill the answer. Raises Refusal(503) when the bill cannot be written."""
-        try:
-            await self._bill.append(answer.to_row(behaviour))
-        except OSError:
-            raise Refusal(503, "The bill could not be written") from None
 
     async def _reply(
         self, request: web.Request, answer: Answer, behaviour: Behaviour

@@ -46,29 +46,21 @@ class Usage:
 
 def cost_picos(prices: Prices, usage: Usage) -> int:
     """The exact cost of ``usage``. A product of integers: nothing is ever rounded."""
+    # Reasoning tokens cost as much as others unless the model lists a price for them.
+    reasoning_picos = prices.internal_reasoning_picos or prices.completion_picos
+    spoken_tokens = usage.completion_tokens - usage.reasoning_tokens
+    plain_tokens = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
     return (
-        _prompt_picos(prices, usage)
-        + _completion_picos(prices, usage)
+        (
+            plain_tokens * prices.prompt_picos
+            + usage.cached_tokens * (prices.cache_read_picos or 0)
+            + usage.cache_write_tokens * (prices.cache_write_picos or 0)
+        )
+        + (spoken_tokens * prices.completion_picos + usage.reasoning_tokens * reasoning_picos)
         + prices.request_picos
         + prices.image_picos * usage.image_count
         + prices.web_search_picos * usage.search_count
     )
-
-
-def _prompt_picos(prices: Prices, usage: Usage) -> int:
-    plain_tokens = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
-    return (
-        plain_tokens * prices.prompt_picos
-        + usage.cached_tokens * (prices.cache_read_picos or 0)
-        + usage.cache_write_tokens * (prices.cache_write_picos or 0)
-    )
-
-
-def _completion_picos(prices: Prices, usage: Usage) -> int:
-    """Reasoning tokens cost as much as others unless the model lists a price for them."""
-    reasoning_picos = prices.internal_reasoning_picos or prices.completion_picos
-    spoken_tokens = usage.completion_tokens - usage.reasoning_tokens
-    return spoken_tokens * prices.completion_picos + usage.reasoning_tokens * reasoning_picos
 
 
 def to_usd(picos: int) -> str:

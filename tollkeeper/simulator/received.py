@@ -40,7 +40,16 @@ class ReceivedRequests:
         self.count = 0
 
     def add(self, request: web.BaseRequest, body: bytes) -> None:
-        self._requests.append(_to_received(request, body))
+        headers: list[tuple[str, str]] = []
+        digest = None
+        for raw_name, raw_value in request.raw_headers:
+            if raw_name.lower() == b"authorization":
+                digest = hashlib.sha256(raw_value).hexdigest()
+            else:
+                headers.append((raw_name.decode("latin-1"), raw_value.decode("latin-1")))
+        self._requests.append(
+            Received(request.method, request.raw_path, tuple(headers), digest, body)
+        )
         self._body_bytes += len(body)
         self.count += 1
         while self._is_over():
@@ -59,14 +68,3 @@ class ReceivedRequests:
         if len(self._requests) <= 1:
             return False
         return len(self._requests) > REQUESTS_KEPT or self._body_bytes > BODIES_KEPT_BYTES
-
-
-def _to_received(request: web.BaseRequest, body: bytes) -> Received:
-    headers: list[tuple[str, str]] = []
-    digest = None
-    for raw_name, raw_value in request.raw_headers:
-        if raw_name.lower() == b"authorization":
-            digest = hashlib.sha256(raw_value).hexdigest()
-        else:
-            headers.append((raw_name.decode("latin-1"), raw_value.decode("latin-1")))
-    return Received(request.method, request.raw_path, tuple(headers), digest, body)

@@ -188,21 +188,17 @@ def _make_secrets(home: Home) -> None:
                 f"{home.root} away to begin anew."
             )
         write_private(home.master_key, secrets.token_hex(MASTER_KEY_BYTES) + "\n")
-    _check_master_key(home.master_key)
-    if not home.operator_token.exists():
-        write_private(home.operator_token, secrets.token_urlsafe(OPERATOR_TOKEN_BYTES) + "\n")
-
-
-def _check_master_key(path: Path) -> None:
     try:
-        is_whole = len(bytes.fromhex(path.read_text().strip())) == MASTER_KEY_BYTES
+        is_whole = len(bytes.fromhex(home.master_key.read_text().strip())) == MASTER_KEY_BYTES
     except ValueError:
         is_whole = False
     if not is_whole:
         raise StackError(
-            f"{path} does not hold a key of {2 * MASTER_KEY_BYTES} hexadecimal digits; "
+            f"{home.master_key} does not hold a key of {2 * MASTER_KEY_BYTES} hexadecimal digits; "
             "put it back from your backup."
         )
+    if not home.operator_token.exists():
+        write_private(home.operator_token, secrets.token_urlsafe(OPERATOR_TOKEN_BYTES) + "\n")
 
 
 def write_private(path: Path, text: str, *, is_durable: bool = True) -> None:

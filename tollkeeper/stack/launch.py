@@ -62,7 +62,13 @@ async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) 
     reporter.line(f"state folder {topology.home.root}")
     reporter.line(_upstream(topology))
     await supervisor.start()
-    text = await _final_word(topology, reporter.is_detached)
+    token = read_operator_token(topology.settings.operator_token, topology.home)
+    if token is None:
+        raise StackError(f"{topology.home.operator_token} cannot be read any more.")
+    operator = demo.Operator(topology.endpoints["api"], token)
+    key = await demo.ensure_demo_key(operator, topology.home.demo_key)
+    model = await demo.cheap_model(topology.endpoints["gateway"])
+    text = "\n".join(_summary(topology, key, model, reporter.is_detached))
     async with listening(topology.home, supervisor):
         reporter.ready(f"everything is up after {seconds_since(began)}\n\n{text}")
         await supervisor.watch()
@@ -75,16 +81,6 @@ def _upstream(topology: Topology) -> str:
             "not from real models"
         )
     return f"upstream is {topology.provider_base_url}"
-
-
-async def _final_word(topology: Topology, is_detached: bool) -> str:
-    token = read_operator_token(topology.settings.operator_token, topology.home)
-    if token is None:
-        raise StackError(f"{topology.home.operator_token} cannot be read any more.")
-    operator = demo.Operator(topology.endpoints["api"], token)
-    key = await demo.ensure_demo_key(operator, topology.home.demo_key)
-    model = await demo.cheap_model(topology.endpoints["gateway"])
-    return "\n".join(_summary(topology, key, model, is_detached))
 
 
 def _summary(topology: Topology, key: str, model: str | None, is_detached: bool) -> Iterable[str]:

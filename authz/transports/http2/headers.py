@@ -77,19 +77,15 @@ def _pseudo_fields(fields: Fields) -> dict[bytes, bytes]:
     for name, value in fields:
         if not name.startswith(b":"):
             are_over = True
-            _refuse_malformed(name, value)
+            if name != name.lower() or not name or name in _OF_HTTP1:
+                raise StreamFault(PROTOCOL_ERROR, "a header does not belong into HTTP/2")
+            if name == b"te" and value != b"trailers":
+                raise StreamFault(PROTOCOL_ERROR, "te may only say trailers")
         elif are_over or name in pseudo or name not in _REQUEST_PSEUDO:
             raise StreamFault(PROTOCOL_ERROR, "a pseudo header is unknown, late or there twice")
         else:
             pseudo[name] = value
     return pseudo
-
-
-def _refuse_malformed(name: bytes, value: bytes) -> None:
-    if name != name.lower() or not name or name in _OF_HTTP1:
-        raise StreamFault(PROTOCOL_ERROR, "a header does not belong into HTTP/2")
-    if name == b"te" and value != b"trailers":
-        raise StreamFault(PROTOCOL_ERROR, "te may only say trailers")
 
 
 def _is_grpc(content_type: bytes) -> bool:

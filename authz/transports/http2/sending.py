@@ -77,13 +77,30 @@ class Sender:
         """Write what waits and has room now, the oldest stream first."""
         for stream in list(streams):
             if stream.unsent is not None:
-                self._send_rest(stream, stream.unsent)
+                unsent = stream.unsent
+                while unsent.rest and (room := min(self._room(stream), self.max_frame_bytes)) > 0:
+                    part, unsent.rest = unsent.rest[:room], unsent.rest[room:]
+                    self._window -= len(part)
+                    stream.send_window -= len(part)
+                    self._transport.write(head(len(part), DATA, 0, stream.id) + part)
+                if not unsent.rest:
+                    stream.unsent = None
+                    self._transport.write(_trailers(stream.id))
+                    self._on_sent(stream, unsent.answer)
 
     def apply(self, pairs: list[tuple[int, int]], streams: Iterable[Stream]) -> None:
         """Keep to the peer's settings from now on. Raises ConnectionFault for impossible ones."""
         for identifier, value in pairs:
             if identifier == INITIAL_WINDOW_SIZE:
-                self._resize_windows(value, streams)
+                # A new initial window moves those of open streams too, below zero if need be.
+                change = value - self.initial_window
+                self.initial_window = value
+                for stream in streams:
+                    stream.send_window += change
+                if value > MAX_WINDOW_BYTES or any(
+                    s.send_window > MAX_WINDOW_BYTES for s in streams
+                ):
+                    raise ConnectionFault(FLOW_CONTROL_ERROR, "a window is too large")
             elif identifier == MAX_FRAME_SIZE:
                 if not DEFAULT_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
                     raise ConnectionFault(PROTOCOL_ERROR, "an impossible frame size")
@@ -107,26 +124,6 @@ class Sender:
         if stream.send_window > MAX_WINDOW_BYTES:
             raise StreamFault(FLOW_CONTROL_ERROR, "the stream's window is too large")
         self.pump((stream,))
-
-    def _resize_windows(self, value: int, streams: Iterable[Stream]) -> None:
-        """A new initial window moves those of open streams too, below zero if need be."""
-        change = value - self.initial_window
-        self.initial_window = value
-        for stream in streams:
-            stream.send_window += change
-        if value > MAX_WINDOW_BYTES or any(s.send_window > MAX_WINDOW_BYTES for s in streams):
-            raise ConnectionFault(FLOW_CONTROL_ERROR, "a window is too large")
-
-    def _send_rest(self, stream: Stream, unsent: Unsent) -> None:
-        while unsent.rest and (room := min(self._room(stream), self.max_frame_bytes)) > 0:
-            part, unsent.rest = unsent.rest[:room], unsent.rest[room:]
-            self._window -= len(part)
-            stream.send_window -= len(part)
-            self._transport.write(head(len(part), DATA, 0, stream.id) + part)
-        if not unsent.rest:
-            stream.unsent = None
-            self._transport.write(_trailers(stream.id))
-            self._on_sent(stream, unsent.answer)
 
     def _room(self, stream: Stream) -> int:
         return 0 if self.is_paused else min(self._window, stream.send_window)

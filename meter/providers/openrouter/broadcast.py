@@ -80,7 +80,16 @@ def _objects(owner: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _report(span: dict[str, Any]) -> Report | None:
-    attributes = _attributes(span)
+    # The texts among the attributes that are read.
+    found: dict[str, str] = {}
+    for number, attribute in enumerate(_objects(span, "attributes")):
+        if number >= MAX_ATTRIBUTES:
+            break
+        name, value = attribute.get("key"), attribute.get("value")
+        text = value.get("stringValue") if isinstance(value, dict) else None
+        if isinstance(name, str) and name in _TEXTS and isinstance(text, str):
+            found[name] = text
+    attributes = found
     generation_id = attributes.get(GENERATION_ID_ATTRIBUTE, "")
     # Any trace id of a client's could be a tag by its looks; our own member cannot be mistaken.
     tag = attributes.get(TAG_ATTRIBUTE) or span.get("traceId")
@@ -93,24 +102,8 @@ def _cost(span: dict[str, Any]) -> Decimal | None:
     for attribute in islice(_objects(span, "attributes"), MAX_ATTRIBUTES):
         value = attribute.get("value")
         if attribute.get("key") == COST_ATTRIBUTE and isinstance(value, dict):
-            return _decimal(value.get("doubleValue"))
+            number = value.get("doubleValue")
+            if isinstance(number, bool) or not isinstance(number, Decimal | int) or number < 0:
+                return None
+            return Decimal(number)
     return None
-
-
-def _decimal(number: object) -> Decimal | None:
-    if isinstance(number, bool) or not isinstance(number, Decimal | int) or number < 0:
-        return None
-    return Decimal(number)
-
-
-def _attributes(span: dict[str, Any]) -> dict[str, str]:
-    """The texts among the attributes that are read."""
-    found: dict[str, str] = {}
-    for number, attribute in enumerate(_objects(span, "attributes")):
-        if number >= MAX_ATTRIBUTES:
-            break
-        name, value = attribute.get("key"), attribute.get("value")
-        text = value.get("stringValue") if isinstance(value, dict) else None
-        if isinstance(name, str) and name in _TEXTS and isinstance(text, str):
-            found[name] = text
-    return found

@@ -48,7 +48,12 @@ def put_issuer(
     if (terms is None) == (preset is None):
         raise CommandError("Give --terms FILE or --preset NAME.")
     if preset is not None:
-        body = _from_preset(preset, Asked(url, audience, realm, tenant, domain))
+        asked = Asked(url, audience, realm, tenant, domain)
+        if preset not in PRESETS:
+            raise CommandError(
+                f"There is no preset {preset}; there are {', '.join(sorted(PRESETS))}."
+            )
+        body = PRESETS[preset](asked)
     else:
         body = {"url": url, "terms": _read_terms(terms)}
     if not body["url"]:
@@ -115,12 +120,6 @@ def remove_issuer(
     """Forget an issuer of which no subject is known; any other can only be disabled."""
     connect(api, home).send("DELETE", f"/issuers/{segment(issuer_id)}")
     say(f"The issuer {issuer_id} is removed.")
-
-
-def _from_preset(preset: str, asked: Asked) -> dict[str, Any]:
-    if preset not in PRESETS:
-        raise CommandError(f"There is no preset {preset}; there are {', '.join(sorted(PRESETS))}.")
-    return PRESETS[preset](asked)
 
 
 def _read_terms(file: Path | None) -> Any:

@@ -95,12 +95,9 @@ class Behaviours:
         """How to treat a request; ``GOOD_BEHAVIOUR`` when nothing was asked for."""
         for index, (behaviour, left) in enumerate(self._in_force):
             if behaviour.match.fits(model, is_stream, headers):
-                self._use(index, behaviour, left)
+                if left == 1:
+                    del self._in_force[index]
+                elif left is not None:
+                    self._in_force[index] = (behaviour, left - 1)
                 return behaviour
         return GOOD_BEHAVIOUR
-
-    def _use(self, index: int, behaviour: Behaviour, left: int | None) -> None:
-        if left == 1:
-            del self._in_force[index]
-        elif left is not None:
-            self._in_force[index] = (behaviour, left - 1)

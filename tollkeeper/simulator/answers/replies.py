@@ -57,11 +57,26 @@ def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> b
     """The reply to a request that did not ask for a stream."""
     usage = _usage_member(answer, behaviour)
     if answer.ask.endpoint is Endpoint.EMBEDDINGS:
-        return _embeddings_body(answer, vocabulary, usage)
+        dimensions = answer.ask.dimensions or DIMENSIONS_DEFAULT
+        vectors = ",".join(
+            f'{{"object":"embedding","index":{index},"embedding":'
+            f"{_vector(answer, vocabulary, given, dimensions)}}}"
+            for index, given in enumerate(answer.ask.inputs)
+        )
+        return (
+            f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
+            f',"id":"{answer.generation_id}"{usage}}}'
+        ).encode()
     body = _completion_body(answer, answer.choices, usage)
     if behaviour.reply_bytes is not None and len(body) < behaviour.reply_bytes:
         padding = " " + "x" * (behaviour.reply_bytes - len(body) - 1)
-        return _completion_body(answer, _padded(answer.choices, padding), usage)
+        first, *others = answer.choices
+        longer = Choice(
+            text=first.text + padding,
+            finish_reason=first.finish_reason,
+            reasoning=first.reasoning,
+        )
+        return _completion_body(answer, ((longer, *others)), usage)
     return body
 
 
@@ -70,7 +85,13 @@ def sse_events(answer: Answer, behaviour: Behaviour) -> list[bytes]:
     usage = _usage_member(answer, behaviour)
     events = [PROCESSING, *_text_events(answer)]
     if behaviour.error_midstream:
-        events = [*events[: len(events) // 2 + 1], _error_event(answer), DONE]
+        # How OpenRouter tells of a failure after the status has been sent.
+        chunk = _chunk(
+            answer,
+            [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+        )
+        chunk["error"] = {"code": 502, "message": "Provider disconnected unexpectedly"}
+        events = [*events[: len(events) // 2 + 1], _data(chunk, ""), DONE]
     elif behaviour.usage_after_done:
         events += [DONE, _event(answer, [], usage)]
     else:
@@ -145,16 +166,6 @@ def _tool_call(choice: Choice, arguments: str) -> dict[str, object]:
     }
 
 
-def _padded(choices: tuple[Choice, ...], padding: str) -> tuple[Choice, ...]:
-    first, *others = choices
-    longer = Choice(
-        text=first.text + padding,
-        finish_reason=first.finish_reason,
-        reasoning=first.reasoning,
-    )
-    return (longer, *others)
-
-
 def _text_events(answer: Answer) -> Iterator[bytes]:
     for index, choice in enumerate(answer.choices):
         finish: dict[str, object] = {
@@ -200,16 +211,6 @@ def _event(answer: Answer, choices: list[dict[str, object]], usage: str = "") ->
     return _data(_chunk(answer, choices), usage)
 
 
-def _error_event(answer: Answer) -> bytes:
-    """How OpenRouter tells of a failure after the status has been sent."""
-    chunk = _chunk(
-        answer,
-        [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
-    )
-    chunk["error"] = {"code": 502, "message": "Provider disconnected unexpectedly"}
-    return _data(chunk, "")
-
-
 def _chunk(answer: Answer, choices: list[dict[str, object]]) -> dict[str, object]:
     return {
         "id": answer.generation_id,
@@ -224,19 +225,6 @@ def _chunk(answer: Answer, choices: list[dict[str, object]]) -> dict[str, object
 def _data(chunk: dict[str, object], usage: str) -> bytes:
     text = json.dumps(chunk, separators=(",", ":"))
     return f"data: {text[:-1]}{usage}}}\n\n".encode()
-
-
-def _embeddings_body(answer: Answer, vocabulary: Vocabulary, usage: str) -> bytes:
-    dimensions = answer.ask.dimensions or DIMENSIONS_DEFAULT
-    vectors = ",".join(
-        f'{{"object":"embedding","index":{index},"embedding":'
-        f"{_vector(answer, vocabulary, given, dimensions)}}}"
-        for index, given in enumerate(answer.ask.inputs)
-    )
-    return (
-        f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
-        f',"id":"{answer.generation_id}"{usage}}}'
-    ).encode()
 
 
 def _vector(answer: Answer, vocabulary: Vocabulary, given: bytes, dimensions: int) -> str:

@@ -47,7 +47,9 @@ async def send(
             if part:
                 await response.write(part)
             if left_bytes is not None and left_bytes <= 0:
-                await _abort(request)
+                await asyncio.sleep(CUT_PAUSE_SECONDS)
+                if request.transport is not None:
+                    request.transport.abort()
                 return True
             if pause_seconds:
                 await asyncio.sleep(pause_seconds)
@@ -59,12 +61,6 @@ async def send(
 
 def has_left(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
-
-
-async def _abort(request: web.Request) -> None:
-    await asyncio.sleep(CUT_PAUSE_SECONDS)
-    if request.transport is not None:
-        request.transport.abort()
 
 
 def _pause_ms(behaviour: Behaviour) -> int:

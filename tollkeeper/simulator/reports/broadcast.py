@@ -86,18 +86,15 @@ class Broadcaster:
                 self.note(row.generation_id)
         async with aiohttp.ClientSession(headers=self._headers()) as session:
             while True:
-                first_due = await self._until_due()
+                while not self._waiting:
+                    self._has_more.clear()
+                    await self._has_more.wait()
+                due, _ = self._waiting[0]
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                first_due = due
                 rows = self._take_due()
                 if rows:
                     await self._deliver(session, rows, first_due + GIVE_UP_AFTER_SECONDS)
-
-    async def _until_due(self) -> float:
-        while not self._waiting:
-            self._has_more.clear()
-            await self._has_more.wait()
-        due, _ = self._waiting[0]
-        await asyncio.sleep(due - asyncio.get_running_loop().time())
-        return due
 
     def _take_due(self) -> list[BillRow]:
         """The next rows that are due, of those that are billed and may be reported."""

@@ -25,7 +25,9 @@ def payload(rows: Iterable[BillRow]) -> bytes:
 
 def _span(row: BillRow) -> str:
     own_id = hashlib.sha256(row.generation_id.encode()).hexdigest()
-    began = _nanos(row.at)
+    moment = datetime.fromisoformat(row.at)
+    micros = int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    began = str(micros * NANOS_PER_MICRO)
     span = {
         "traceId": own_id[:32] if row.trace_id is None else row.trace_id,
         "spanId": own_id[32:48],
@@ -35,26 +37,29 @@ def _span(row: BillRow) -> str:
         "endTimeUnixNano": began,
         "status": {"code": STATUS_OK},
     }
-    attributes = ",".join([*(json.dumps(one) for one in _attributes(row)), _cost(row)])
+    # As text: the cost is a decimal, and json would make it a float.
+    attributes = ",".join(
+        [
+            *(
+                json.dumps(one)
+                for one in [
+                    _text("gen_ai.operation.name", "chat"),
+                    _text("gen_ai.response.id", row.generation_id),
+                    _text("gen_ai.request.model", row.model),
+                    _text("gen_ai.response.model", row.model),
+                    _text("gen_ai.response.finish_reason", row.finish_reason),
+                    _count("gen_ai.usage.input_tokens", row.prompt_tokens),
+                    _count("gen_ai.usage.output_tokens", row.completion_tokens),
+                    *(
+                        _text(f"trace.metadata.{name}", value)
+                        for name, value in row.trace_metadata.items()
+                    ),
+                ]
+            ),
+            (f'{{"key":"gen_ai.usage.total_cost","value":{{"doubleValue":{row.cost}}}}}'),
+        ]
+    )
     return f'{json.dumps(span)[:-1]},"attributes":[{attributes}]}}'
-
-
-def _attributes(row: BillRow) -> list[dict[str, object]]:
-    return [
-        _text("gen_ai.operation.name", "chat"),
-        _text("gen_ai.response.id", row.generation_id),
-        _text("gen_ai.request.model", row.model),
-        _text("gen_ai.response.model", row.model),
-        _text("gen_ai.response.finish_reason", row.finish_reason),
-        _count("gen_ai.usage.input_tokens", row.prompt_tokens),
-        _count("gen_ai.usage.output_tokens", row.completion_tokens),
-        *(_text(f"trace.metadata.{name}", value) for name, value in row.trace_metadata.items()),
-    ]
-
-
-def _cost(row: BillRow) -> str:
-    """As text: the cost is a decimal, and json would make it a float."""
-    return f'{{"key":"gen_ai.usage.total_cost","value":{{"doubleValue":{row.cost}}}}}'
 
 
 def _text(name: str, value: str) -> dict[str, object]:
@@ -64,9 +69,3 @@ def _text(name: str, value: str) -> dict[str, object]:
 def _count(name: str, count: int) -> dict[str, object]:
     """OTLP JSON writes 64-bit integers as strings."""
     return {"key": name, "value": {"intValue": str(count)}}
-
-
-def _nanos(at: str) -> str:
-    moment = datetime.fromisoformat(at)
-    micros = int(moment.timestamp()) * 1_000_000 + moment.microsecond
-    return str(micros * NANOS_PER_MICRO)

@@ -22,15 +22,15 @@ def read_trace(given: object) -> Trace:
     if not isinstance(given, dict):
         return Trace()
     trace_id = given.get("trace_id")
-    kept = [(name, value) for name, value in given.items() if _is_kept(name, value)]
+    kept = [
+        (name, value)
+        for name, value in given.items()
+        if (name not in _SPECIAL and len(name) <= KEY_MAX_CHARS and value is not None)
+    ]
     return Trace(
         trace_id=trace_id[:VALUE_MAX_CHARS] if isinstance(trace_id, str) and trace_id else None,
         metadata={name: _text(value) for name, value in kept[:KEYS_MAX]},
     )
-
-
-def _is_kept(name: str, value: object) -> bool:
-    return name not in _SPECIAL and len(name) <= KEY_MAX_CHARS and value is not None
 
 
 def _text(value: object) -> str:

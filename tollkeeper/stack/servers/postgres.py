@@ -50,7 +50,11 @@ class PostgresServer:
         self.run_as.make_private_directory(self.sockets)
         if not self.data.exists():
             self._initialise()
-        self._check_owner()
+        if self.data.stat().st_uid != self.run_as.uid:
+            raise StackError(
+                f"The Postgres data in {self.data} belongs to another user; give it back with "
+                f"`chown -R {self.run_as.uid}:{self.run_as.gid} {self.data}`."
+            )
         self._check_version()
 
     def _initialise(self) -> None:
@@ -60,7 +64,17 @@ class PostgresServer:
             shutil.rmtree(unfinished)
         self.run_as.make_private_directory(unfinished)
         outcome = subprocess.run(
-            self._initdb_command(unfinished),
+            [
+                *self.run_as.prefix,
+                str(self.binaries / "initdb"),
+                f"--pgdata={unfinished}",
+                f"--username={SUPERUSER}",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+            ],
             check=False,
             capture_output=True,
             text=True,
@@ -104,27 +118,6 @@ class PostgresServer:
         """How `role` reaches `database`; holds no secret."""
         return f"postgresql://{role}@/{database}?host={quote(str(self.sockets), safe='/')}"
 
-    def _initdb_command(self, folder: Path) -> list[str]:
-        # The built-in locale provider makes sorting the same on every machine.
-        return [
-            *self.run_as.prefix,
-            str(self.binaries / "initdb"),
-            f"--pgdata={folder}",
-            f"--username={SUPERUSER}",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--no-locale",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-        ]
-
-    def _check_owner(self) -> None:
-        if self.data.stat().st_uid != self.run_as.uid:
-            raise StackError(
-                f"The Postgres data in {self.data} belongs to another user; give it back with "
-                f"`chown -R {self.run_as.uid}:{self.run_as.gid} {self.data}`."
-            )
-
     def _check_version(self) -> None:
         try:
             found = (self.data / "PG_VERSION").read_text().strip()
@@ -133,14 +126,6 @@ class PostgresServer:
                 f"{self.data} is not a Postgres data folder ({error.strerror}: PG_VERSION); "
                 "put it back from your backup, or move it away to begin anew."
             ) from None
-        ours = self._major_version()
-        if found != ours:
-            raise StackError(
-                f"The Postgres data in {self.data} is of version {found} but this server is "
-                f"{ours}; move the folder away, or upgrade it with pg_upgrade."
-            )
-
-    def _major_version(self) -> str:
         output = subprocess.run(
             [str(self.binaries / "postgres"), "--version"],
             check=True,
@@ -148,7 +133,12 @@ class PostgresServer:
             text=True,
             timeout=INITDB_TIMEOUT_S,
         ).stdout
-        return output.split()[-1].split(".")[0]
+        ours = output.split()[-1].split(".")[0]
+        if found != ours:
+            raise StackError(
+                f"The Postgres data in {self.data} is of version {found} but this server is "
+                f"{ours}; move the folder away, or upgrade it with pg_upgrade."
+            )
 
 
 async def accepts(server: PostgresServer) -> bool:

@@ -54,10 +54,6 @@ def run_as(owned_directory: Path, death_signal: str) -> RunAs:
             "missing; install it or start as an ordinary user."
         )
     uid, gid = _owner_of(owned_directory) or _system_user()
-    return RunAs(uid, gid, (setpriv, *_setpriv_options(uid, gid, death_signal)))
-
-
-def _setpriv_options(uid: int, gid: int, death_signal: str) -> list[str]:
     options = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     options.append(f"--pdeathsig={death_signal}")
     capability = _reading_capability()
@@ -65,7 +61,7 @@ def _setpriv_options(uid: int, gid: int, death_signal: str) -> list[str]:
         options.append("--securebits=+no_setuid_fixup")
         options.append(f"--inh-caps=+{capability}")
         options.append(f"--ambient-caps=+{capability}")
-    return options
+    return RunAs(uid, gid, (setpriv, *options))
 
 
 def _reading_capability() -> str | None:

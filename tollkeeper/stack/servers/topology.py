@@ -83,9 +83,40 @@ class Topology:
 
     def phases(self) -> tuple[Phase, ...]:
         """Everything to start, in order."""
-        first: list[Component | Step] = [self._postgres(), self._redis()]
+        first: list[Component | Step] = [
+            Component(
+                "postgres",
+                tuple(self.database.command()),
+                lambda: postgres.accepts(self.database),
+                server_environment(),
+                stop_signal=signal.SIGINT,
+                death_signal=signal.SIGINT,
+                stop_timeout_s=POSTGRES_STOP_TIMEOUT_S,
+            ),
+            Component(
+                "redis",
+                tuple(self.redis.command()),
+                lambda: redis_server.answers(self.redis),
+                server_environment(),
+            ),
+        ]
         if self.simulator_port:
-            first.append(self._simulator())
+            listen = f"{LOOPBACK}:{self.simulator_port}"
+            bill = str(self.home.simulator / "bill.jsonl")
+            arguments = ("tollkeeper.simulator", "--listen", listen, "--bill", bill)
+            settings = {
+                "SIMULATOR_KEY": self._simulator_key(),
+                "SIMULATOR_BROADCAST_URL": f"{self.endpoints['api']}{BROADCAST_PATH}",
+                "SIMULATOR_BROADCAST_TOKEN": _kept_secret(self.home.reports_token, "reports-"),
+            }
+            first.append(
+                Component(
+                    "simulator",
+                    (*PYTHON_MODULE, *arguments),
+                    _answers(f"{self.provider_base_url}/models"),
+                    simulator_environment(settings),
+                )
+            )
         return (
             (Step("folders", self._prepare),),
             tuple(first),
@@ -141,41 +172,6 @@ class Topology:
         environment = service_environment(settings)
         await run_to_end(f"`python -m meter {verb}`", command, environment, log, stdin, timeout_s)
 
-    def _postgres(self) -> Component:
-        return Component(
-            "postgres",
-            tuple(self.database.command()),
-            lambda: postgres.accepts(self.database),
-            server_environment(),
-            stop_signal=signal.SIGINT,
-            death_signal=signal.SIGINT,
-            stop_timeout_s=POSTGRES_STOP_TIMEOUT_S,
-        )
-
-    def _redis(self) -> Component:
-        return Component(
-            "redis",
-            tuple(self.redis.command()),
-            lambda: redis_server.answers(self.redis),
-            server_environment(),
-        )
-
-    def _simulator(self) -> Component:
-        listen = f"{LOOPBACK}:{self.simulator_port}"
-        bill = str(self.home.simulator / "bill.jsonl")
-        arguments = ("tollkeeper.simulator", "--listen", listen, "--bill", bill)
-        settings = {
-            "SIMULATOR_KEY": self._simulator_key(),
-            "SIMULATOR_BROADCAST_URL": f"{self.endpoints['api']}{BROADCAST_PATH}",
-            "SIMULATOR_BROADCAST_TOKEN": _kept_secret(self.home.reports_token, "reports-"),
-        }
-        return Component(
-            "simulator",
-            (*PYTHON_MODULE, *arguments),
-            _answers(f"{self.provider_base_url}/models"),
-            simulator_environment(settings),
-        )
-
     def _meter(self, meter: MeterInstance) -> Component:
         settings = {
             "TOLLKEEPER_REDIS_URL": self.redis.url,
@@ -213,12 +209,18 @@ class Topology:
     ) -> Component:
         """An instance that Envoy finds at `address`."""
         kind, _, _ = name.partition("-")
+        # Which JWTs are believed: every service must know us by one name.
         return Component(
             name,
             (*PYTHON_MODULE, kind),
             is_ready,
             service_environment(
-                {**self._books(), **settings}, {**self._belief(), **self._reports(), **defaults}
+                {**self._books(), **settings},
+                {
+                    **{"TOLLKEEPER_ISSUER_URL": self.endpoints["gateway"]},
+                    **self._reports(),
+                    **defaults,
+                },
             ),
             stop_timeout_s=METER_STOP_TIMEOUT_S if kind == "meter" else AUTHZ_STOP_TIMEOUT_S,
             is_noticed=lambda: self.envoy.admin.routes_to(address),
@@ -230,10 +232,6 @@ class Topology:
             "TOLLKEEPER_DATABASE_URL": self.database.dsn(postgres.SERVICE_ROLE),
             "TOLLKEEPER_MASTER_KEY_FILE": str(self.home.master_key),
         }
-
-    def _belief(self) -> dict[str, str]:
-        """Which JWTs are believed: every service must know us by one name."""
-        return {"TOLLKEEPER_ISSUER_URL": self.endpoints["gateway"]}
 
     def _operator(self) -> dict[str, str]:
         given = self.settings.operator_token

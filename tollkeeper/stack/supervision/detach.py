@@ -13,7 +13,7 @@ import psutil
 import typer
 
 from tollkeeper.stack.errors import StackError
-from tollkeeper.stack.home import Home, find_supervisor, locate, open_home, sole_supervisor
+from tollkeeper.stack.home import find_supervisor, locate, open_home, sole_supervisor
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.leftovers import end_leftovers
 from tollkeeper.stack.supervision.logs import last_line, open_log
@@ -70,7 +70,11 @@ def bring_down(settings: StackSettings) -> bool:
     home = locate(settings.home)
     pid = find_supervisor(home)
     if pid is None:
-        return _end_orphans(home)
+        # What a killed supervisor left ends by itself; make sure that it has.
+        if not home.pid.exists():
+            return False
+        with sole_supervisor(home):
+            return end_leftovers(home) > 0
     try:
         supervisor = psutil.Process(pid)
         supervisor.terminate()
@@ -89,11 +93,3 @@ def bring_down(settings: StackSettings) -> bool:
     with contextlib.suppress(psutil.TimeoutExpired):
         supervisor.wait(EXIT_TIMEOUT_S)
     return True
-
-
-def _end_orphans(home: Home) -> bool:
-    """What a killed supervisor left ends by itself; make sure that it has."""
-    if not home.pid.exists():
-        return False
-    with sole_supervisor(home):
-        return end_leftovers(home) > 0
