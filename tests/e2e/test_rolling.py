@@ -1,6 +1,7 @@
 """Two instances of each: rolling restarts under load refuse nothing and lose nothing."""
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import aiohttp
 import pytest
 
 from tests.e2e.desk import Customer, Desk, chat
-from tests.e2e.running_stack import RunningStack
+from tests.e2e.running_stack import RunningStack, wait_until
 from tests.servers import run_in_thread
 from tollkeeper.stack.home import locate
 
@@ -23,9 +24,10 @@ THINK_S = 0.05
 PAID_TIMEOUT_S = 20.0
 # What was asked of a meter that hangs is not answered; the next question goes to the other.
 READ_TIMEOUT_S = 3.0
-# Envoy believes the second answer about health, and waits a second for each. What was asked until
-# then is refused when the check's two seconds are over.
-FOUND_OUT_S = 5.5
+# Envoy takes a server out of use after the second health check without an answer, and waits a
+# second for each. A server that was stopped within a transaction keeps the account locked until
+# Postgres ends the transaction, after 10 s. After that, all must be well for as long as this.
+WELL_FOR_S = 1.0
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Load:
     gateway: str
     customer: Customer
     outcomes: Counter[str] = field(default_factory=Counter)
+    resets: Counter[int] = field(default_factory=Counter)
     is_over: bool = False
 
     async def run(self, work: Callable[[], None]) -> None:
@@ -70,7 +73,11 @@ class Load:
                 self.outcomes["read" if is_reading else "paid"] += reply.status == 200
                 self.outcomes[f"{method} {reply.status}"] += reply.status != 200
         except (aiohttp.ClientError, TimeoutError) as error:
-            self.outcomes[f"{method} {error!r}"] += 1
+            if isinstance(error, OSError) and error.errno == errno.ECONNRESET:
+                # If it was answered all the same, the bill shows one request too many.
+                self.resets[number] += 1
+            else:
+                self.outcomes[f"{method} {error!r}"] += 1
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +124,9 @@ def test_a_rolling_restart_refuses_and_loses_nothing(pair: Desk, component: str)
     load = roll(pair, component)
     assert not pids & pids_of(pair, component)
     assert {one for one, count in load.outcomes.items() if count} == {"paid", "read"}
+    # The kernel resets the connections that the old Envoy had not accepted when it closed its
+    # listener (decision record 8): at that moment a client has one at most.
+    assert max(load.resets.values(), default=0) <= (component == "envoy")
     demand_exact(pair, load, before)
 
 
@@ -142,18 +152,18 @@ def stopped(desk: Desk, *names: str) -> Iterator[None]:
 def test_those_that_are_stopped_are_left_alone_and_do_no_harm_when_they_wake(pair: Desk) -> None:
     before = len(pair.bill())
     load = Load(pair.stack.gateway, pair.open_account("1000"))
-    seen: list[Counter[str]] = []
+
+    def is_well() -> bool:
+        before = Counter(load.outcomes)
+        time.sleep(WELL_FOR_S)
+        return set(load.outcomes - before) == {"paid", "read"}
 
     def stop_and_wake() -> None:
         with stopped(pair, "authz-2", "meter-2"):
-            for pause_s in (FOUND_OUT_S, 1.0):
-                time.sleep(pause_s)
-                seen.append(Counter(load.outcomes))
-        time.sleep(1.0)
+            wait_until(is_well, "the others serve every request")
+        wait_until(is_well, "every request is served after they woke")
 
     run_in_thread(lambda: load.run(stop_and_wake))
-    once_found_out, later = seen
-    assert set(later - once_found_out) == {"paid", "read"}
     pair.wait_settled(load.customer)
     states, bill = pair.hold_states(load.customer), pair.bill()[before:]
     assert states["settled"] == len(bill) == load.outcomes["paid"]

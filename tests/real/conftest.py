@@ -3,22 +3,32 @@
 from collections.abc import AsyncIterator
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
+from meter.postgres import pool
 from meter.postgres.pool import KEYED_SESSION, open_pool
 from tests.books import Books
 from tests.meter_api import MeterApi, admit_operator, meter_api
+from tests.patience import WAIT_S
 from tests.servers import Database
+
+
+@pytest.fixture(autouse=True)
+def _patient_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pools wait as long as a busy machine takes: a server that is well is never "away"."""
+    for name in ("CONNECT_TIMEOUT_S", "ACQUIRE_TIMEOUT_S", "COMMAND_TIMEOUT_S"):
+        monkeypatch.setattr(pool, name, WAIT_S)
 
 
 @pytest_asyncio.fixture
 async def books(database: Database) -> AsyncIterator[Books]:
     """A fresh database with one priced model."""
-    pool = await open_pool(database.service_dsn, 8, KEYED_SESSION)
-    opened = await Books.open(pool)
+    opened_pool = await open_pool(database.service_dsn, 8, KEYED_SESSION)
+    opened = await Books.open(opened_pool)
     yield opened
     await opened.holds.close()
-    await pool.close()
+    await opened_pool.close()
 
 
 @pytest_asyncio.fixture

@@ -23,6 +23,7 @@ from meter.limits.redis_windows import (
     redis_key,
 )
 from tests.fakes import EPOCH
+from tests.patience import WAIT_S
 from tests.windows import Oracle, usable_share
 
 SECOND = 1_000_000
@@ -64,7 +65,7 @@ class Windows:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with connect(redis_url, 1.0) as client:
+    async with connect(redis_url, WAIT_S) as client:
         yield client
 
 
@@ -86,7 +87,7 @@ def test_no_minute_holds_more_than_the_limit(
     redis_url: str, limit: int, steps: list[tuple[int, int]]
 ) -> None:
     async def play() -> None:
-        async with connect(redis_url, 1.0) as client:
+        async with connect(redis_url, WAIT_S) as client:
             await client.flushall()
             windows, oracle, at_us = Windows(client), Oracle(), 0
             for pause_us, amount in steps:
@@ -117,7 +118,7 @@ async def test_nearly_all_of_the_limit_can_be_used(windows: Windows, limit: int)
     for at_us in pending:
         [[spare, _, _]] = await windows.take(at_us, [(KEY, limit, 1, 0)])
         admitted += spare >= 0
-    assert admitted / (4 * limit) >= 0.98
+    assert 0.98 <= admitted / (4 * limit) <= 1
 
 
 async def test_waits_are_exact(windows: Windows) -> None:
@@ -205,12 +206,13 @@ async def test_a_clock_set_back_forgets_nothing_and_blocks_for_a_minute(windows:
 async def test_many_buckets_in_one_call(windows: Windows) -> None:
     keys = [redis_key(key_of(LimitKind.REQUESTS, f"key:{number}")) for number in range(1_024)]
     checks = [[(key, 10, 1, 0) for key in keys[at : at + 4]] for at in range(0, 1_024, 4)]
-    found = await windows.take(0, *checks)
-    assert [spare for spare, _, _ in found] == [9] * 1_024
+    for left in (9, 8):
+        found = await windows.take(0, *checks)
+        assert [spare for spare, _, _ in found] == [left] * 1_024
 
 
 async def test_the_meter_counts_by_the_clock_of_redis(redis: Redis) -> None:
-    windows = RedisLimitWindows(redis, SystemClock(), 1.0)
+    windows = RedisLimitWindows(redis, SystemClock(), WAIT_S)
     now = SystemClock().now()
     await windows.add_tokens(
         [
@@ -227,11 +229,13 @@ async def test_the_meter_counts_by_the_clock_of_redis(redis: Redis) -> None:
 
 
 async def test_the_meter_brings_the_script_again(redis: Redis) -> None:
-    windows = RedisLimitWindows(redis, SystemClock(), 1.0)
+    windows = RedisLimitWindows(redis, SystemClock(), WAIT_S)
     for _ in range(2):
         await windows.add_tokens([TokenUse(("account:a",), 5)])
         await redis.script_flush()
     await windows.add_tokens([])
+    time_us = await redis.time()
+    assert await Windows(redis).total(time_us[0] * SECOND + time_us[1] - START_US) == 10
 
 
 async def test_an_outage_is_an_exception() -> None:
