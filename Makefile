@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test lint format bench access chaos rounds shape protos
+.PHONY: help setup up down status test test-quick lint format bench access chaos rounds shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -12,24 +12,26 @@ STAMP := $(VENV)/.installed
 SOURCES := authz meter tollkeeper tests $(wildcard bench chaos)
 UP_OPTIONS ?=
 CHAOS_OPTIONS ?=
+TEST_OPTIONS ?=
 SHAPE_OPTIONS ?=
 
 help:
 	@echo "Tollkeeper: a prepaid gateway for large language models"
 	@echo
-	@echo "  make setup    install everything into .venv (quick when done)"
-	@echo "  make up       start the whole system here; Ctrl-C ends it"
-	@echo "  make status   what runs, and whether it is healthy"
-	@echo "  make down     end a system started with: make up UP_OPTIONS=--detach"
-	@echo "  make test     all checks: style, types, layers, tests"
-	@echo "  make lint     style, types and layers only"
-	@echo "  make format   put the style right"
-	@echo "  make bench    measure; rows go to bench/latest.json"
-	@echo "  make access   measure how soon revocation shows and how exactly limits hold"
-	@echo "  make chaos    attack a whole stack, then look for a missing pico-dollar"
-	@echo "  make rounds   many at once against a balance for a few, 1,000 times"
-	@echo "  make shape    figures about the code: helpers, names, docstrings, folders"
-	@echo "  make protos   regenerate the protobuf modules"
+	@echo "  make setup      install everything into .venv (quick when done)"
+	@echo "  make up         start the whole system here; Ctrl-C ends it"
+	@echo "  make status     what runs, and whether it is healthy"
+	@echo "  make down       end a system started with: make up UP_OPTIONS=--detach"
+	@echo "  make test       all checks: style, types, layers, tests"
+	@echo "  make test-quick style, types, layers and unit tests: for every save"
+	@echo "  make lint       style, types and layers only"
+	@echo "  make format     put the style right"
+	@echo "  make bench      measure; rows go to bench/latest.json"
+	@echo "  make access     measure how soon revocation shows and how exactly limits hold"
+	@echo "  make chaos      attack a whole stack, then look for a missing pico-dollar"
+	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
+	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
+	@echo "  make protos     regenerate the protobuf modules"
 	@echo
 	@echo "Begin with: make up"
 
@@ -68,20 +70,17 @@ format: $(STAMP)
 	@$(BIN)/ruff format $(SOURCES)
 	@echo "Done. Next: make test"
 
-# What starts stacks of its own mostly waits, so what needs one server at most runs beside it. The
-# shared stack comes last and alone, because some of it is measured.
-OWN_STACKS := tests/faults tests/e2e/stacks/test_life.py tests/e2e/stacks/test_upstream.py
+# Tests mostly wait, for processes that start and for settlements, so more workers than processors
+# help. tests/schedule.py says which tests share a worker.
+WORKERS ?= 6
 
 test: lint
-	@echo "Tests 1 of 2: stacks that are started, attacked and ended; beside them, single servers"
-	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	$(BIN)/pytest $(OWN_STACKS) >"$$log" 2>&1 & stacks=$$!; \
-	$(BIN)/pytest --ignore=tests/faults --ignore=tests/e2e; beside=$$?; \
-	echo "Waiting for the stacks"; \
-	wait $$stacks; ended=$$?; cat "$$log"; \
-	[ $$beside -eq 0 ] && [ $$ended -eq 0 ]
-	@echo "Tests 2 of 2: one stack, by its users"
-	@$(BIN)/pytest tests/e2e $(addprefix --ignore=,$(OWN_STACKS))
+	@echo "Tests: $(WORKERS) workers; failures are explained at the end"
+	@$(BIN)/pytest -n $(WORKERS) $(TEST_OPTIONS)
+
+# For every save: no server is started but a Postgres that says whether its settings hold.
+test-quick: lint
+	@$(BIN)/pytest -n 3 -q tests/unit $(TEST_OPTIONS)
 
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"

@@ -14,9 +14,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 from redis import Redis
+from xdist.remote import Producer
 
-from tests import servers
-from tests.paths import ROOT
+from tests import schedule, servers
 from tollkeeper.stack.servers.postgres import PostgresServer
 from tollkeeper.stack.servers.redis_server import RedisServer
 
@@ -36,19 +36,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Folders whose tests wait longest come first, so that no worker begins a long one at the end.
-LONGEST_FIRST = ("tests/faults", "tests/e2e/stacks", "tests/e2e", "tests/laws", "tests/contract")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort files by how long their folder takes; the order within a file stays."""
+    """Sort tests into their groups, the longest first; the order within a file stays."""
+    items.sort(key=lambda item: schedule.rank_of(item.nodeid))
 
-    def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(ROOT).as_posix()
-        ranks = (n for n, folder in enumerate(LONGEST_FIRST) if path.startswith(folder))
-        return next(ranks, len(LONGEST_FIRST))
 
-    items.sort(key=rank)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedule.GroupScheduling:
+    """Hand whole groups of tests to the workers."""
+    config.option.loadscopereorder = False
+    return schedule.GroupScheduling(config, log)
 
 
 IN_MEMORY = "/dev/shm"

@@ -1,0 +1,73 @@
+"""Decide which tests run on one worker of pytest-xdist, and in which order.
+
+A file runs on one worker, so that its module fixtures are made once. Files that share the stack of
+`tests/e2e/conftest.py` form a few groups, because each worker that needs that stack starts its own,
+and every stack costs some ten seconds of CPU. What waits longest comes first, so that no worker
+begins with it when the others are about to end.
+"""
+
+from typing import Final
+
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+# These start stacks of their own and share nothing with the other tests of their files.
+ALONE: Final = (
+    "tests/faults/test_chaos.py::test_a_short_campaign_loses_nothing",
+    "tests/faults/test_leaving.py::test_without_reports_a_policy_decides_where_nobody_knows"
+    "_the_generation",
+)
+
+# Each line shares one stack and one worker. A file that is missing here runs by itself.
+SHARED_STACKS: Final = (
+    ("test_outages", "test_cli", "test_explain", "test_exact_bill", "test_file_settles"),
+    ("test_streams", "test_credentials", "test_docs_examples", "test_openai_client"),
+    (
+        "test_http_checks",
+        "test_proxies",
+        "test_refusals",
+        "test_snippets",
+        "test_snippets_kubernetes",
+        "test_reconcile",
+        "test_overspending",
+        "test_secrets",
+    ),
+)
+_STACK_OF: Final = {
+    name: f"shared stack {number}"
+    for number, names in enumerate(SHARED_STACKS, 1)
+    for name in names
+}
+
+LONGEST_FIRST: Final = (
+    "tests/faults/test_chaos.py",
+    "tests/faults/test_leaving.py",
+    "shared stack",
+    "tests/faults",
+    "tests/e2e",
+    "tests/laws",
+    "tests/real",
+    "tests/contract",
+)
+
+
+def group_of(node_id: str) -> str:
+    """Return the name of the group that a test runs in; a group runs on one worker, in order."""
+    if node_id in ALONE:
+        return node_id
+    path = node_id.partition("::")[0]
+    name = path.rpartition("/")[2].removesuffix(".py")
+    return _STACK_OF.get(name, path) if path.startswith("tests/e2e/") else path
+
+
+def rank_of(node_id: str) -> tuple[int, str]:
+    """Return the key to sort tests by: the longest groups first, each group together."""
+    group = group_of(node_id)
+    ranks = (rank for rank, prefix in enumerate(LONGEST_FIRST) if group.startswith(prefix))
+    return next(ranks, len(LONGEST_FIRST)), group
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands whole groups to workers, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
