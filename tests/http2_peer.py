@@ -18,7 +18,7 @@ from h2.events import (
 
 from authz.transports.http2.connection import Connection
 from authz.transports.http2.intake import Intake
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 from authz.transports.transport import PATH, Answer
 
 REQUEST_HEADERS = [
@@ -116,9 +116,9 @@ class Wire:
     """One connection to the server, in bytes."""
 
     def __init__(
-        self, check: Callable[[bytes], Awaitable[Answer]], limits: Limits | None = None
+        self, check: Callable[[bytes], Awaitable[Answer]], limits: ConnectionLimits | None = None
     ) -> None:
-        self.intake = Intake(check, limits or Limits())
+        self.intake = Intake(check, limits or ConnectionLimits())
         self.connection = Connection(self.intake)
         self.transport = MemoryTransport(self.connection)
         self.connection.connection_made(self.transport)
@@ -140,7 +140,7 @@ class Peer(Wire):
     """hyper-h2 on the other end of the wire; it raises when the server breaks a rule."""
 
     def __init__(
-        self, check: Callable[[bytes], Awaitable[Answer]], limits: Limits | None = None
+        self, check: Callable[[bytes], Awaitable[Answer]], limits: ConnectionLimits | None = None
     ) -> None:
         super().__init__(check, limits)
         config = H2Configuration(client_side=True, header_encoding="utf-8")

@@ -30,7 +30,7 @@ from meter.api.admin import credits as credits_
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.keys import own_keys, passes, user_keys
-from meter.api.observation import ApiMetrics, Observation
+from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
 from meter.api.problems import ProblemError
 from meter.api.public import (
@@ -87,7 +87,7 @@ def create_app(outside: ApiDependencies) -> FastAPI:
     metrics = ApiMetrics(outside.registry)
     app.add_middleware(BodyGuard)
     # Added last, so that it is the outermost.
-    app.add_middleware(Observation, clock=services.clock, metrics=metrics)
+    app.add_middleware(RequestObserver, clock=services.clock, metrics=metrics)
     return app
 
 

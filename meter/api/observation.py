@@ -42,7 +42,7 @@ class ApiMetrics:
         )
 
 
-class Observation:
+class RequestObserver:
     """ASGI middleware, the outermost: measures, logs, and answers 500 for what nobody caught."""
 
     def __init__(self, app: "ASGIApp", clock: "Clock", metrics: ApiMetrics) -> None:

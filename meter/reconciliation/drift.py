@@ -131,7 +131,7 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReconciliationReport:
     """What one reconciliation found. Without `provider`, `provider_problem` says why."""
 
     books: tuple[BookComparison, ...]

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.errors import Conflict, ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.process.periodic import periodic
-from meter.reconciliation.drift import ProviderTotal, Report, compare_provider
+from meter.reconciliation.drift import ProviderTotal, ReconciliationReport, compare_provider
 from meter.reconciliation.reconciliation_store import (
     BooksRead,
     OpenBooks,
@@ -164,10 +164,10 @@ class Reconciler:
 
 def to_report(
     read: BooksRead, total: ProviderTotal | None, problem: str | None, takes_new_baseline: bool
-) -> Report:
+) -> ReconciliationReport:
     """What was read, judged."""
     baseline = None if takes_new_baseline else read.baseline
-    return Report(
+    return ReconciliationReport(
         books=read.comparisons,
         failures=read.verification.failures,
         attention=read.attention,

@@ -20,7 +20,7 @@ from meter.reconciliation.drift import (
     Outside,
     ProviderComparison,
     ProviderTotal,
-    Report,
+    ReconciliationReport,
 )
 
 _QUERIES: Final = queries("meter.reconciliation")
@@ -43,7 +43,7 @@ class Reconciled:
 
     id: int
     at: datetime
-    report: Report
+    report: ReconciliationReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class OpenBooks:
                 baseline=None if total is None else await self._baseline(total),
             )
 
-    async def save(self, report: Report) -> Reconciled:
+    async def save(self, report: ReconciliationReport) -> Reconciled:
         """Keep the report, and what the provider's total taught."""
         async with self._connection.transaction():
             if report.provider is not None and not report.provider.drift_picos:
@@ -178,9 +178,9 @@ def _reconciled(row: asyncpg.Record) -> Reconciled:
     return Reconciled(row["id"], row["recorded_at"], _report(json.loads(row["report"])))
 
 
-def _report(fields: dict[str, Any]) -> Report:
+def _report(fields: dict[str, Any]) -> ReconciliationReport:
     provider = fields["provider"]
-    return Report(
+    return ReconciliationReport(
         books=tuple(BookComparison(**one) for one in fields["books"]),
         failures=tuple(
             Failure(**{**one, "sample_ids": tuple(one["sample_ids"])}) for one in fields["failures"]

@@ -11,7 +11,7 @@ from authz.transports.http2.frames import (
     ConnectionFault,
     StreamFault,
 )
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 from authz.transports.http2.status import NOT_GRPC, UNKNOWN_METHOD, Refusal
 from authz.transports.transport import PATH
 
@@ -33,7 +33,7 @@ class HeaderDecoder:
     the last such block is remembered.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self._decoder = Decoder(limits.header_list_bytes)
         self._last_block = b""
         self._last_fields: Fields = ()

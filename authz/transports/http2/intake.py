@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 from authz.transports.transport import Check
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ class Intake:
     """Where checks go, how many are under way, and who is connected."""
 
     check: Check
-    limits: Limits
+    limits: ConnectionLimits
     checks: int = 0
     is_draining: bool = False
     connections: "set[Connection]" = field(default_factory=set)

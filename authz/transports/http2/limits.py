@@ -11,7 +11,7 @@ PADDING_ROOM_BYTES: Final = 2**16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """The limits of one server; all but the last two are per connection or per stream.
 
     Envoy's own idle timeout is one hour: ours is longer, because who closes first must not be

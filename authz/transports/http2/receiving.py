@@ -6,7 +6,7 @@ from authz.transports.http2.frames import (
     ConnectionFault,
     window_update,
 )
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 
 
 class ReceiveWindow:
@@ -16,7 +16,7 @@ class ReceiveWindow:
     limit on buffered bytes, which refuses one message where a closed window would stall all.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self._most = limits.connection_window_bytes
         self._open = self._most
 

@@ -7,7 +7,7 @@ from typing import Final
 from authz.sockets import BACKLOG, SOCKET_SCHEME, listening_socket
 from authz.transports.http2.connection import Connection
 from authz.transports.http2.intake import Intake
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 from authz.transports.transport import Check
 
 CANCEL_TIMEOUT_S: Final = 1.0
@@ -16,8 +16,8 @@ CANCEL_TIMEOUT_S: Final = 1.0
 class Http2Transport:
     """Implements Transport with a small HTTP/2 server of our own."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, limits: ConnectionLimits | None = None) -> None:
+        self._limits = limits or ConnectionLimits()
         self._intake: Intake | None = None
         self._server: asyncio.Server | None = None
         self._path: Path | None = None

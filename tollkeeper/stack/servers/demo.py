@@ -7,7 +7,7 @@ from typing import Any
 
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import write_private
-from tollkeeper.stack.supervision.probes import Answer, http
+from tollkeeper.stack.supervision.probes import HttpAnswer, http
 
 ACCOUNT = "demo"
 CREDIT = "5.00"
@@ -23,7 +23,9 @@ class Operator:
     api_url: str
     token: str
 
-    async def post(self, path: str, body: object, headers: dict[str, str] | None = None) -> Answer:
+    async def post(
+        self, path: str, body: object, headers: dict[str, str] | None = None
+    ) -> HttpAnswer:
         """POST to the administrators' part; raises StackError when there is no answer."""
         authorization = {"Authorization": f"Bearer {self.token}", **(headers or {})}
         return await _ask("POST", f"{self.api_url}/api/v1/admin{path}", authorization, body)
@@ -86,14 +88,14 @@ async def _is_good(api_url: str, key: str) -> bool:
     return answer.status != 401
 
 
-async def _ask(method: str, url: str, headers: dict[str, str], body: object = None) -> Answer:
+async def _ask(method: str, url: str, headers: dict[str, str], body: object = None) -> HttpAnswer:
     try:
         return await http(method, url, headers=headers, body=body, timeout_s=REQUEST_TIMEOUT_S)
     except OSError as error:
         raise StackError(f"The meter API at {url} does not answer: {error}.") from error
 
 
-def _demand(answer: Answer, what: str, statuses: set[int]) -> dict[str, Any]:
+def _demand(answer: HttpAnswer, what: str, statuses: set[int]) -> dict[str, Any]:
     if answer.status not in statuses:
         problem = answer.body[:300].decode(errors="replace")
         raise StackError(f"The meter API would not {what}: {answer.status} {problem}")

@@ -13,7 +13,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A reply over HTTP."""
 
     status: int
@@ -32,7 +32,7 @@ async def http(
     headers: Mapping[str, str] | None = None,
     body: object = None,
     timeout_s: float = PROBE_TIMEOUT_S,
-) -> Answer:
+) -> HttpAnswer:
     """One exchange, over a Unix socket when `socket` is given.
 
     Raises OSError (TimeoutError among them) when there is no answer.
@@ -45,7 +45,7 @@ async def http(
             session,
             session.request(method, url, headers=headers, json=body) as reply,
         ):
-            return Answer(reply.status, await _read(reply.content))
+            return HttpAnswer(reply.status, await _read(reply.content))
     except aiohttp.ClientError as error:
         raise ConnectionError(str(error)) from error
 

@@ -9,7 +9,7 @@ from hpack import Encoder
 
 from authz.transports.http2 import frames
 from authz.transports.http2.connection import DRAIN
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 from authz.transports.http2.take_backs import FENCE_AFTER_ANSWERS, TakeBacks
 from tests.http2_peer import REQUEST_HEADERS, Checks, Peer, Wire, grpc_message, open_checks, settle
 from tests.patience import WAIT_S
@@ -104,7 +104,7 @@ async def test_a_check_that_raises_is_status_13() -> None:
 
 
 async def test_padding_is_not_message_and_gives_its_window_back() -> None:
-    limits = Limits(message_bytes=1_000)
+    limits = ConnectionLimits(message_bytes=1_000)
     peer = await Peer(open_checks().check, limits).open()
     stream_id = peer.h2.get_next_available_stream_id()
     peer.h2.send_headers(stream_id, REQUEST_HEADERS, priority_weight=3)
@@ -176,7 +176,7 @@ async def test_pings_are_answered_and_unknown_frames_ignored() -> None:
 
 async def test_header_state_survives_refused_streams() -> None:
     checks = Checks()
-    peer = await Peer(checks.check, Limits(concurrent_streams=1)).open()
+    peer = await Peer(checks.check, ConnectionLimits(concurrent_streams=1)).open()
     headers = [*REQUEST_HEADERS, ("x-one", "1")]
     first = peer.request(b"abc", headers)
     peer.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 9
@@ -193,7 +193,7 @@ async def test_header_state_survives_refused_streams() -> None:
 
 async def test_overload_is_said_and_passes() -> None:
     checks = Checks()
-    peer = await Peer(checks.check, Limits(concurrent_checks=1)).open()
+    peer = await Peer(checks.check, ConnectionLimits(concurrent_checks=1)).open()
     peer.request(b"abc")
     await peer.flush()
     assert (await peer.ask(b"abc")).status == "14"
@@ -201,7 +201,7 @@ async def test_overload_is_said_and_passes() -> None:
     await settle()
     await peer.flush()
     assert (await peer.ask(b"abc")).status == "0"
-    full = await Peer(checks.check, Limits(buffered_bytes=100)).open()
+    full = await Peer(checks.check, ConnectionLimits(buffered_bytes=100)).open()
     assert (await full.ask(b"x" * 100)).status == "8"
     assert (await full.ask(b"x" * 50)).status == "0"
 
@@ -415,11 +415,13 @@ BROKEN_LATER: dict[str, tuple[int, bytes]] = {
     "an endless header block": (
         frames.ENHANCE_YOUR_CALM,
         frames.frame(frames.HEADERS, 0, 1, b"")
-        + frames.frame(frames.CONTINUATION, 0, 1, b"") * Limits().header_frames,
+        + frames.frame(frames.CONTINUATION, 0, 1, b"") * ConnectionLimits().header_frames,
     ),
     "a huge header block": (
         frames.ENHANCE_YOUR_CALM,
-        frames.frame(frames.HEADERS, HEADERS_ENDED, 1, bytes(Limits().header_block_bytes + 1)),
+        frames.frame(
+            frames.HEADERS, HEADERS_ENDED, 1, bytes(ConnectionLimits().header_block_bytes + 1)
+        ),
     ),
     "a header bomb": (
         frames.ENHANCE_YOUR_CALM,
@@ -432,7 +434,7 @@ BROKEN_LATER: dict[str, tuple[int, bytes]] = {
     ),
     "a flood of pings": (
         frames.ENHANCE_YOUR_CALM,
-        frames.frame(frames.PING, 0, 0, bytes(8)) * (2 * Limits().idle_frames_per_s + 1),
+        frames.frame(frames.PING, 0, 0, bytes(8)) * (2 * ConnectionLimits().idle_frames_per_s + 1),
     ),
 }
 
@@ -519,7 +521,9 @@ async def test_a_broken_stream_is_reset_alone_and_its_check_cancelled(case: str)
 
 
 async def test_a_message_over_its_window_is_a_flow_control_error() -> None:
-    wire = Wire(open_checks().check, Limits(message_bytes=100, connection_window_bytes=100_000))
+    wire = Wire(
+        open_checks().check, ConnectionLimits(message_bytes=100, connection_window_bytes=100_000)
+    )
     headers = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block())
     await wire.send(opening() + headers + frames.frame(frames.DATA, 0, 1, bytes(70_000)))
     assert reset_code(wire.take(), 1) == frames.FLOW_CONTROL_ERROR
@@ -528,7 +532,7 @@ async def test_a_message_over_its_window_is_a_flow_control_error() -> None:
 
 
 async def test_too_many_resets_end_the_connection() -> None:
-    wire = Wire(Checks().check, Limits(resets_per_s=5))
+    wire = Wire(Checks().check, ConnectionLimits(resets_per_s=5))
     sent = b"".join(whole_call(2 * n + 1) + frames.reset(2 * n + 1, 8) for n in range(12))
     await wire.send(opening() + sent)
     assert goaway_code(wire.take()) == frames.ENHANCE_YOUR_CALM
@@ -536,7 +540,7 @@ async def test_too_many_resets_end_the_connection() -> None:
 
 async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     checks = open_checks()
-    wire = Wire(checks.check, Limits(unsent_bytes=1_000))
+    wire = Wire(checks.check, ConnectionLimits(unsent_bytes=1_000))
     await wire.send(opening())
     wire.connection.pause_writing()
     wire.take()
@@ -557,9 +561,9 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 async def test_silence_and_slowness_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("authz.transports.http2.connection.TICK_S", 0.02)
-    silent = Wire(open_checks().check, Limits(handshake_timeout_s=0.02))
+    silent = Wire(open_checks().check, ConnectionLimits(handshake_timeout_s=0.02))
     await wait_for(lambda: silent.transport.is_closed)
-    quick = Limits(handshake_timeout_s=0.02, request_timeout_s=0.05, idle_timeout_s=0.3)
+    quick = ConnectionLimits(handshake_timeout_s=0.02, request_timeout_s=0.05, idle_timeout_s=0.3)
     wire = Wire(open_checks().check, quick)
     await wire.send(opening() + frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block()))
     wire.take()
@@ -571,9 +575,9 @@ async def test_silence_and_slowness_have_an_end(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_connections_are_bounded() -> None:
-    wire = Wire(open_checks().check, Limits(connections=1))
+    wire = Wire(open_checks().check, ConnectionLimits(connections=1))
     intake = wire.intake
-    other = Wire(open_checks().check, Limits(connections=0))
+    other = Wire(open_checks().check, ConnectionLimits(connections=0))
     assert other.transport.is_closed
     assert goaway_code(other.take()) == frames.ENHANCE_YOUR_CALM
     assert len(intake.connections) == 1

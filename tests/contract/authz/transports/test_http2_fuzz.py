@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from authz.transports.http2 import frames
 from authz.transports.http2.headers import HeaderDecoder
-from authz.transports.http2.limits import Limits
+from authz.transports.http2.limits import ConnectionLimits
 from tests.http2_peer import REQUEST_HEADERS, Wire, grpc_message, open_checks, settle
 
 EXAMPLES = 300
 # Small, so that random frames reach them.
-TIGHT = Limits(message_bytes=64, connection_window_bytes=70_000, concurrent_streams=3)
+TIGHT = ConnectionLimits(message_bytes=64, connection_window_bytes=70_000, concurrent_streams=3)
 
 
 def block() -> bytes:
@@ -160,7 +160,7 @@ header_lists = st.lists(
 def test_remembered_blocks_read_as_without_memory(
     lists: list[list[tuple[bytes, bytes]]], sizes: list[int]
 ) -> None:
-    encoder, decoder = Encoder(), HeaderDecoder(Limits())
+    encoder, decoder = Encoder(), HeaderDecoder(ConnectionLimits())
     changes = iter(sizes)
     for headers in lists:
         for again in range(3):

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from meter.errors import Conflict, ProviderUnavailable
-from meter.reconciliation.drift import ProviderTotal, Report
+from meter.reconciliation.drift import ProviderTotal, ReconciliationReport
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
@@ -49,7 +49,7 @@ class Desk:
         self.store = ReconciliationStore(books.pool)
         self.reconciler = Reconciler(self.store, self.totals, self.registry)
 
-    async def report(self, takes_new_baseline: bool = False) -> Report:
+    async def report(self, takes_new_baseline: bool = False) -> ReconciliationReport:
         """What a reconciliation finds now."""
         return (await self.reconciler.reconcile(takes_new_baseline)).report
 

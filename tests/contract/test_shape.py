@@ -1,0 +1,40 @@
+"""The shape of the code stays within the limits that `bench/shape.py` states."""
+
+import pytest
+
+from bench.shape import FOLDER_MODULES_MAX, LIMITS, PACKAGES, RELATIVE_OPENING, Shape, measure
+
+
+@pytest.fixture(scope="module", params=PACKAGES)
+def measured(request: pytest.FixtureRequest) -> tuple[str, Shape]:
+    return request.param, measure(request.param)
+
+
+def test_few_private_functions_are_used_once(measured: tuple[str, Shape]) -> None:
+    package, shape = measured
+    assert shape.used_once_percent <= LIMITS[package].used_once_percent, shape.used_once
+
+
+def test_a_class_name_names_one_class(measured: tuple[str, Shape]) -> None:
+    assert measured[1].repeated_classes == ()
+
+
+def test_few_docstrings_open_with_a_relative_clause(measured: tuple[str, Shape]) -> None:
+    package, shape = measured
+    most = LIMITS[package].relative_docstrings
+    assert len(shape.relative_docstrings) <= most, shape.relative_docstrings
+
+
+def test_no_folder_is_too_full(measured: tuple[str, Shape]) -> None:
+    folder, modules = measured[1].full_folders[0]
+    assert modules <= FOLDER_MODULES_MAX, folder
+
+
+@pytest.mark.parametrize("text", ["What a key is.", "Whether it is over.", "Who may call."])
+def test_a_relative_opening_is_noticed(text: str) -> None:
+    assert RELATIVE_OPENING.match(text)
+
+
+@pytest.mark.parametrize("text", ["Whole bodies only.", "Return what a key is.", "The key."])
+def test_another_opening_is_not(text: str) -> None:
+    assert not RELATIVE_OPENING.match(text)
