@@ -1,4 +1,4 @@
-"""Where the time comes from, so that tests can say what time it is."""
+"""Clocks, which are passed to the code that needs the time, so that tests can set it."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,11 +9,11 @@ class Clock(Protocol):
     """Wall time for records, and a monotonic time for intervals."""
 
     def now(self) -> datetime:
-        """The time of day, aware and in UTC."""
+        """Return the present time in UTC, with its time zone."""
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds on a clock that never goes back; only differences mean anything."""
+        """Return seconds on a clock that never goes back; only differences have a meaning."""
         ...
 
 
@@ -28,7 +28,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is told to advance."""
+    """A clock that stands still until `advance` is called."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start

@@ -3,14 +3,14 @@
 ::
 
     MeterError
-    ├── InvalidAmount          an amount that is not money as we write it
+    ├── InvalidAmount          an amount that is not written as we write money
     ├── InvalidRequest         a command that cannot be carried out as it was given
-    ├── NotFound               the named thing does not exist (or belongs to somebody else)
+    ├── NotFound               the named thing does not exist, or belongs to another account
     ├── Conflict               the command contradicts what is already recorded
-    ├── NotPermitted           the caller may not do this, whoever else may
-    ├── BrokenInvariant        the books contradict themselves: stop, do not guess
+    ├── NotPermitted           the caller may not do this, though others may
+    ├── BrokenInvariant        the books contradict themselves, so the process stops
     ├── SealBroken             a sealed secret does not open under this master key
-    ├── JwtRefused             a JWT that is not believed
+    ├── JwtRefused             a JWT that is not accepted
     └── Outage                 something that we depend on does not answer
         ├── StoreUnavailable   Postgres
         ├── ProviderUnavailable  the upstream
@@ -22,7 +22,7 @@ A refusal is a value, an outage is an exception, a broken invariant is a crash.
 
 
 class MeterError(Exception):
-    """The root: catch this at a border, and nowhere else."""
+    """The root of all. Catch it only where requests enter."""
 
 
 class InvalidAmount(MeterError):
@@ -34,7 +34,7 @@ class InvalidRequest(MeterError):
 
 
 class NotFound(MeterError):
-    """The named thing does not exist, or it belongs to somebody else (both look the same)."""
+    """The named thing does not exist or belongs to another account; callers see no difference."""
 
 
 class Conflict(MeterError):
@@ -42,7 +42,7 @@ class Conflict(MeterError):
 
 
 class NotPermitted(MeterError):
-    """The caller may not do this; the message says what stands against it."""
+    """The caller may not do this; the message says why."""
 
 
 class BrokenInvariant(MeterError):
@@ -50,15 +50,15 @@ class BrokenInvariant(MeterError):
 
 
 class SealBroken(MeterError):
-    """A sealed secret does not open: another master key, another owner, or tampering."""
+    """A sealed secret does not open: another master key, another owner, or it was changed."""
 
 
 class JwtRefused(MeterError):
-    """A JWT that is not believed. The reason is for operators: clients hear none (rule R12)."""
+    """A JWT that is not accepted. The reason is for operators; clients get none (rule R12)."""
 
 
 class Outage(MeterError):
-    """Something that we depend on does not answer; trying again may help."""
+    """Something that we depend on does not answer; a retry may help."""
 
 
 class StoreUnavailable(Outage):
@@ -66,9 +66,9 @@ class StoreUnavailable(Outage):
 
 
 class ProviderUnavailable(Outage):
-    """The upstream does not answer, or answers what cannot be understood.
+    """The upstream does not answer, or its answer cannot be understood.
 
-    `retry_after_s` is how long it asks us to wait, None where it does not.
+    `retry_after_s` is the wait that it asks for, None where it asks for none.
     """
 
     def __init__(self, reason: str = "", retry_after_s: float | None = None) -> None:
@@ -77,8 +77,8 @@ class ProviderUnavailable(Outage):
 
 
 class IssuerUnavailable(Outage):
-    """An issuer of JWTs does not answer, or not what can be believed; the message says why."""
+    """An issuer of JWTs does not answer, or its answer is not acceptable; the message says why."""
 
 
 class EnvoyUnavailable(Outage):
-    """Envoy's administration interface does not answer, or answers what cannot be understood."""
+    """Envoy's administration interface does not answer, or its answer cannot be understood."""

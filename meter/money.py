@@ -15,11 +15,11 @@ DECIMAL_PLACES: Final = 12
 MAX_PICOS: Final = 2**63 - 1
 BPS_PER_WHOLE: Final = 10_000
 
-# Longer than any amount that fits a ledger entry, so that parsing work is bounded.
+# Longer than any amount that fits a ledger entry; bounds the work of parsing.
 MAX_AMOUNT_CHARS: Final = 32
 
 _USD = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]{1,12})?")
-# Wide enough that no provider number loses a digit before it is rounded once.
+# Wide enough that no number of a provider loses a digit before the one rounding.
 _EXACT = Context(prec=60, rounding=ROUND_CEILING)
 
 
@@ -45,10 +45,10 @@ def format_usd(picos: int) -> str:
 
 
 def picos_from_decimal(usd: Decimal) -> int:
-    """Turn a provider's number into pico-dollars; digits beyond the twelfth round up.
+    """Turn a provider's number into pico-dollars; digits beyond the twelfth decimal round up.
 
-    This is the one rounding rule of the project: what cannot be represented is rounded up, so
-    that a sum of estimates never falls below the estimate of the sum.
+    This is the one rounding rule of the project: always up, so that a sum of estimates never
+    falls below the estimate of the sum.
     Raises InvalidAmount when the number is not finite or too large.
     """
     if not usd.is_finite():
@@ -60,7 +60,7 @@ def picos_from_decimal(usd: Decimal) -> int:
 
 
 def add_markup(cost_picos: int, markup_bps: int) -> int:
-    """The charge for a cost: cost plus markup in basis points, rounded up."""
+    """Return the charge for a cost: cost plus markup in basis points, rounded up."""
     return -(-cost_picos * (BPS_PER_WHOLE + markup_bps) // BPS_PER_WHOLE)
 
 

@@ -1,4 +1,4 @@
-"""Where a request comes from: the real peer, or behind proxies of ours the last hop they saw."""
+"""The address of a client: the peer itself or, behind trusted proxies, the hop they report."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -7,8 +7,6 @@ from typing import Final
 from meter.errors import InvalidRequest
 
 Network = IPv4Network | IPv6Network
-
-
 Address = IPv4Address | IPv6Address
 
 MAX_HOPS: Final = 32
@@ -17,11 +15,12 @@ MAX_HOPS: Final = 32
 def client_address(
     peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]
 ) -> Address | None:
-    """The address of whoever called first, as far as it can be known; None where it cannot.
+    """Return the address of the client; None where it cannot be known.
 
-    `peer` is who connected, `forwarded_for` the values of x-forwarded-for as they came. Each hop
-    adds the address it saw on the right: from there we walk left, past proxies of ours only.
-    Whatever is left of the first stranger is the stranger's own claim.
+    `peer` is the address that connected, `forwarded_for` the values of x-forwarded-for as they
+    came. Each proxy adds on the right the address that connected to it. So the list is read from
+    the right, past trusted proxies only. Everything to the left of the first address that is not
+    trusted may be invented by that client.
     """
     current = _read(peer)
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
@@ -35,12 +34,15 @@ def client_address(
 
 
 def is_allowed(address: Address | None, networks: Sequence[Network] | None) -> bool:
-    """Whether a request from there is let in; an address that nobody knows only where all are."""
+    """Return whether the networks include the address.
+
+    `networks` None includes every address, an unknown one (`address` None) too.
+    """
     return networks is None or (address is not None and _is_within(address, networks))
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
-    """Networks in CIDR notation with commas between. Raises InvalidRequest."""
+    """Read networks in CIDR notation, separated by commas. Raises InvalidRequest."""
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Scopes: what a principal may call. A closed list, so that a typing error cannot widen a key."""
+"""Scopes, which limit the calls of a principal. The list is closed, so typing errors are found."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -6,11 +6,11 @@ from typing import Final
 
 
 class Scope(StrEnum):
-    """What may be called with a credential.
+    """A group of calls that a credential may make.
 
-    `inference`: whatever costs money. `models:read`: the list of models. `usage:read`: what is the
-    account's own: credit, usage, transactions, the list of its keys. `keys:write`: make, change
-    and end the account's keys. `admin:read`, `admin:write`: the administrators' routes.
+    `inference`: calls that cost money. `models:read`: the list of models. `usage:read`: credit,
+    usage, transactions and keys of the account. `keys:write`: create, change and revoke keys of
+    the account. `admin:read`, `admin:write`: the administrators' routes.
     """
 
     INFERENCE = "inference"
@@ -26,5 +26,5 @@ DEFAULT_SCOPES: Final = frozenset({Scope.INFERENCE, Scope.MODELS_READ, Scope.USA
 
 
 def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
-    """The scopes of these names. Raises ValueError for a name that is none."""
+    """Return the scopes with these names. Raises ValueError for an unknown name."""
     return frozenset(Scope(name) for name in names)

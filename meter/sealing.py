@@ -1,6 +1,6 @@
-"""Sealing keys: AES-256-GCM, with whose key it is and what it is for as associated data.
+"""Encryption of stored keys: AES-256-GCM, with the owner and purpose as associated data.
 
-A sealed key that is copied to another provider, owner, version or purpose does not open.
+A sealed key that is copied to another provider, owner, version or purpose cannot be opened.
 """
 
 import secrets
@@ -15,7 +15,7 @@ from meter.errors import InvalidRequest, SealBroken
 
 
 class SecretText:
-    """A string that does not show itself: neither `repr` nor `str` reveals it."""
+    """A string that neither `repr` nor `str` reveals."""
 
     __slots__ = ("_text",)
 
@@ -23,7 +23,7 @@ class SecretText:
         self._text = text
 
     def reveal(self) -> str:
-        """The secret itself; call it only where the secret leaves for its one destination."""
+        """Return the secret. Call this only where the secret is sent to its one destination."""
         return self._text
 
     def __repr__(self) -> str:
@@ -37,28 +37,28 @@ NONCE_BYTES: Final = 12
 
 
 class Context(Protocol):
-    """What a sealed key is bound to."""
+    """The use that a sealed key is bound to."""
 
     @property
     def remedy(self) -> str:
-        """What is sealed, and what to do where it does not open: the end of an error message."""
+        """Return the end of an error message: the key that does not open, and what to do."""
         ...
 
     def to_bytes(self) -> bytes:
-        """The associated data; no two contexts have the same."""
+        """Return the associated data; no two contexts have the same."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SealContext:
-    """What a sealed provider key is bound to."""
+    """The provider, owner and version that a sealed provider key is bound to."""
 
     provider: str
     owner: str
     key_version: int
 
     def to_bytes(self) -> bytes:
-        """The associated data; the length prefixes keep two contexts from reading alike."""
+        """Return the associated data; length prefixes keep that of two contexts different."""
         parts = (self.provider, self.owner, str(self.key_version))
         return b"tollkeeper provider key v1" + _with_lengths(parts)
 
@@ -66,22 +66,22 @@ class SealContext:
     def remedy(self) -> str:
         """Told to operators."""
         return (
-            f"the stored {self.provider} key was sealed under another master key, and "
-            "under this one no API key is good either; put the old master key back, or give "
-            "every user a new key and run `python -m meter set-provider-key --replace`"
+            f"the stored {self.provider} key was sealed under another master key; with this master "
+            "key, no API key is valid either. Put the old master key back, or give every user a "
+            "new key and run `python -m meter set-provider-key --replace`"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKeyContext:
-    """What a sealed signing key is bound to."""
+    """The owner, id and version that a sealed signing key is bound to."""
 
     owner: str
     kid: str
     key_version: int
 
     def to_bytes(self) -> bytes:
-        """The associated data; never that of a provider key."""
+        """Return the associated data, which is never that of a provider key."""
         return b"tollkeeper signing key v1" + _with_lengths(
             (self.owner, self.kid, str(self.key_version))
         )
@@ -90,7 +90,7 @@ class SigningKeyContext:
     def remedy(self) -> str:
         """Told to operators."""
         return (
-            f"the signing key {self.kid} was sealed under another master key; put the old master "
+            f"the signing key {self.kid} was sealed under another master key. Put the old master "
             "key back, or rotate it with `tollkeeper signing-keys rotate --immediately`"
         )
 
@@ -111,7 +111,7 @@ class MasterKey:
 
     @classmethod
     def from_file(cls, path: Path) -> "MasterKey":
-        """Read 64 hexadecimal characters. Raises InvalidRequest with the reason otherwise."""
+        """Read a file of 64 hexadecimal characters. Raises InvalidRequest with the reason."""
         try:
             return cls(bytes.fromhex(path.read_text(encoding="ascii").strip()))
         except OSError as error:
@@ -124,17 +124,20 @@ class MasterKey:
             ) from None
 
     def reveal(self) -> bytes:
-        """The key itself, for deriving other keys."""
+        """Return the key, so that other keys can be derived from it."""
         return self._key
 
     def seal(self, plain: SecretText, context: Context) -> bytes:
-        """Encrypt; the result is nonce and ciphertext."""
+        """Encrypt a secret; returns the nonce followed by the ciphertext."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         sealed = AESGCM(self._key).encrypt(nonce, plain.reveal().encode(), context.to_bytes())
         return nonce + sealed
 
     def open(self, sealed: bytes, context: Context) -> SecretText:
-        """Decrypt. Raises SealBroken for another master key, another context, or tampering."""
+        """Decrypt a secret.
+
+        Raises SealBroken for another master key, another context, or a changed ciphertext.
+        """
         nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             plain = AESGCM(self._key).decrypt(nonce, ciphertext, context.to_bytes())

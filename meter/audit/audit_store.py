@@ -16,7 +16,7 @@ _LIST_OWN_AUDIT: Final = _QUERIES["list_own_audit"]
 
 
 async def write_audit(connection: PostgresConnection, actor: Actor, event: AuditEvent) -> None:
-    """Add a line, in the transaction of the change that it tells of."""
+    """Add a line, in the transaction of the change that it records."""
     await connection.execute(
         _INSERT_AUDIT,
         actor.name,
@@ -29,7 +29,7 @@ async def write_audit(connection: PostgresConnection, actor: Actor, event: Audit
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which lines to list: about an account, whose action begins so, by an actor."""
+    """A filter on lines: by account, by the beginning of the action, by actor. None means any."""
 
     account_id: str | None = None
     action: str | None = None
@@ -45,7 +45,7 @@ class AuditStore:
     async def list_page(
         self, wanted: AuditFilter, before: int | None, limit: int
     ) -> list[AuditLine]:
-        """Lines, newest first, older than the one with the id `before`."""
+        """Return lines, newest first, older than the one with the id `before`."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(
                 _LIST_AUDIT, wanted.account_id, wanted.action, wanted.actor, before, limit
@@ -55,16 +55,16 @@ class AuditStore:
     async def list_own(
         self, account_id: str, action: str | None, before: int | None, limit: int
     ) -> list[AuditLine]:
-        """What an account may see of the log: about its keys, passes and credit.
+        """Return the lines that an account may see: about its keys, passes and credit.
 
-        Who acted is `administrator` where it was not the account itself.
+        The actor reads `administrator` where it was not the account itself.
         """
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_OWN_AUDIT, account_id, action, before, limit)
         return [_line(row) for row in rows]
 
     async def add(self, actor: Actor, event: AuditEvent) -> None:
-        """Add a line of its own, about what changes nothing in these tables."""
+        """Add a line in a transaction of its own, for an event that changes no table."""
         async with acquire(self._pool) as connection:
             await write_audit(connection, actor, event)
 

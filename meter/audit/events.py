@@ -1,4 +1,4 @@
-"""The audit log: who did what when. Lines are written with the change that they tell of."""
+"""The audit log: who did what, and when. A line is written together with its change. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something: `operator:<name>`, `key:<id>`, `identity:<id>`, `pass:<id>` or the like.
+    """The author of a change: `operator:<name>`, `key:<id>`, `identity:<id>` or `pass:<id>`.
 
-    `account_id` is theirs; None for operators.
+    `account_id` is the account that the author acts for; None for operators.
     """
 
     name: str
     account_id: str | None = None
 
 
-# Whoever runs a command beside the meter, or the meter itself.
+# The meter itself, or a command that runs beside it.
 SYSTEM: Final = Actor("system")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """What was done, to what. `action` is `<resource>.<verb>`; `detail` never holds a secret."""
+    """An event to record. `action` is `<resource>.<verb>`; `detail` never holds a secret."""
 
     action: str
     subject: str
@@ -33,7 +33,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of the log."""
+    """One line of the audit log."""
 
     id: int
     at: datetime
@@ -45,7 +45,7 @@ class AuditLine:
 
 
 def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What a change changed, as a line tells it: each member that differs, from what to what."""
+    """Return each member that differs, as `{"from": ..., "to": ...}`, for an audit line."""
     return {
         name: {"from": before.get(name), "to": value}
         for name, value in after.items()
