@@ -1,4 +1,4 @@
-"""Accounts: who pays, one balance each; and the credentials that act for them."""
+"""Accounts, which pay and have one balance each, and the plans that set their terms. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,30 +9,32 @@ from meter.scopes import DEFAULT_SCOPES, Scope
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What an account has, in pico-dollars. `available` is what a new hold may use."""
+    """The money of an account, in pico-dollars. A new hold may use what is available."""
 
     balance_picos: int
     held_picos: int
 
     @property
     def available_picos(self) -> int:
-        """Balance less what open holds have set aside."""
+        """Return the balance less the amount that open holds have set aside."""
         return self.balance_picos - self.held_picos
 
     @property
     def overdrawn_picos(self) -> int:
-        """How far charges beyond their holds have gone below zero."""
+        """Return how far charges above their holds have taken the available amount below zero."""
         return max(0, -self.available_picos)
 
     @property
     def is_blocked(self) -> bool:
-        """Whether no hold is placed until credit is added: below zero, not even a free one."""
+        """Return whether the account is below zero: then not even a hold of zero is placed."""
         return self.available_picos < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who pays. `markup_bps` and `rates` are its own; where they are None, its plan's apply."""
+    """An account, which pays. `markup_bps` and `rates` override those of its plan; None means the
+    plan's.
+    """
 
     id: str
     email: str
@@ -48,7 +50,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Terms shared by many accounts: of each account, and of each of its keys."""
+    """Terms that many accounts share. `rates` limit each account, `key_rates` each of its keys."""
 
     id: str
     name: str

@@ -39,13 +39,16 @@ class NewAccount:
 
 
 class AccountStore:
-    """Opens, finds and amends accounts. Raises StoreUnavailable during an outage."""
+    """Opens, finds and changes accounts. Raises StoreUnavailable during an outage."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def create(self, actor: Actor, new: NewAccount) -> Account:
-        """Open an account; raises Conflict for a taken id or email, InvalidRequest for its plan."""
+        """Open an account.
+
+        Raises Conflict for an id or email that is taken, InvalidRequest for an unknown plan.
+        """
         values = (new.id, new.email, new.name, new.plan_id, new.markup_bps)
         terms = (*rate_columns(new.rates), new.may_manage_keys)
         async with acquire(self._pool) as connection, connection.transaction():
@@ -63,7 +66,7 @@ class AccountStore:
         return account
 
     async def get(self, account_id: str) -> Account:
-        """The account; raises NotFound."""
+        """Return the account. Raises NotFound."""
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_GET_ACCOUNT, account_id)
         return _found(row, account_id)
@@ -71,25 +74,25 @@ class AccountStore:
     async def list_page(
         self, email: str | None, after: tuple[datetime, str] | None, limit: int
     ) -> list[Account]:
-        """Accounts, newest first, that follow the one at `after`."""
+        """Return accounts, newest first, that follow the one at `after`."""
         created_at, account_id = after or (None, None)
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_ACCOUNTS, email, created_at, account_id, limit)
         return [_account(row) for row in rows]
 
     async def amend(self, actor: Actor, account_id: str, amend: Amend) -> Account:
-        """Change an account's terms; raises NotFound, and InvalidRequest for an unknown plan."""
+        """Change an account's terms. Raises NotFound, and InvalidRequest for an unknown plan."""
         return await self._change(actor, account_id, "user.changed", amend)
 
     async def set_suspended(self, actor: Actor, account_id: str, is_suspended: bool) -> Account:
-        """Suspend or resume; holds are judged by it at once. Raises NotFound."""
+        """Suspend or resume an account; this applies to the next hold. Raises NotFound."""
         action = "user.suspended" if is_suspended else "user.resumed"
         return await self._change(
             actor, account_id, action, lambda before: replace(before, is_suspended=is_suspended)
         )
 
     async def _change(self, actor: Actor, account_id: str, action: str, amend: Amend) -> Account:
-        """Nothing is written, and nothing told, where nothing changes."""
+        """Apply `amend` under a lock. Writes nothing, also to the audit log, if nothing changes."""
         async with acquire(self._pool) as connection, connection.transaction():
             before = _found(await connection.fetchrow(_LOCK_ACCOUNT_TERMS, account_id), account_id)
             after = amend(before)
@@ -97,7 +100,16 @@ class AccountStore:
             if not changes:
                 return before
             try:
-                await connection.execute(_SAVE_ACCOUNT, *_columns(after))
+                await connection.execute(
+                    _SAVE_ACCOUNT,
+                    after.id,
+                    after.name,
+                    after.plan_id,
+                    after.markup_bps,
+                    *rate_columns(after.rates),
+                    after.may_manage_keys,
+                    after.is_suspended,
+                )
             except asyncpg.ForeignKeyViolationError:
                 raise _no_plan(after.plan_id) from None
             await write_audit(connection, actor, _event(action, account_id, changes))
@@ -105,7 +117,7 @@ class AccountStore:
 
 
 def user_not_found(account_id: str) -> NotFound:
-    """The one answer for an account that does not exist."""
+    """Return the one error for an account that does not exist."""
     return NotFound(f"there is no user '{account_id}'")
 
 
@@ -131,18 +143,6 @@ def _account(row: asyncpg.Record) -> Account:
         created_at=row["created_at"],
         rates=rates_of(row),
         may_manage_keys=row["may_manage_keys"],
-    )
-
-
-def _columns(account: Account) -> tuple[object, ...]:
-    return (
-        account.id,
-        account.name,
-        account.plan_id,
-        account.markup_bps,
-        *rate_columns(account.rates),
-        account.may_manage_keys,
-        account.is_suspended,
     )
 
 

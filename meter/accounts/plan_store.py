@@ -24,26 +24,35 @@ class PlanStore:
         self._pool = pool
 
     async def list_all(self) -> list[Plan]:
-        """Every plan, in order of its id."""
+        """Return every plan, in order of the ids."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_PLANS)
         return [_plan(row) for row in rows]
 
     async def put(self, actor: Actor, plan: Plan) -> bool:
-        """Make a plan or change its terms; returns whether it is new."""
+        """Create a plan or change its terms. Returns whether it is new."""
         async with acquire(self._pool) as connection, connection.transaction():
             row = await connection.fetchrow(_LOCK_PLAN, plan.id)
             before = {} if row is None else _told(_plan(row))
-            is_new = bool(await connection.fetchval(_PUT_PLAN, *_columns(plan)))
+            is_new = await connection.fetchval(
+                _PUT_PLAN,
+                plan.id,
+                plan.name,
+                plan.markup_bps,
+                *rate_columns(plan.rates),
+                *rate_columns(plan.key_rates),
+                plan.max_keys,
+                sorted(plan.self_service_scopes),
+            )
             changes = changes_between(before, _told(plan))
             if is_new or changes:
                 event = AuditEvent("plan.set", f"plan:{plan.id}", None, changes)
                 await write_audit(connection, actor, event)
-        return is_new
+        return bool(is_new)
 
 
 def rates_of(row: asyncpg.Record, prefix: str = "") -> Rates:
-    """The limits in a row whose columns begin with `prefix`."""
+    """Return the limits in a row whose columns begin with `prefix`."""
     return Rates(
         row[f"{prefix}requests_per_minute"],
         row[f"{prefix}tokens_per_minute"],
@@ -52,20 +61,8 @@ def rates_of(row: asyncpg.Record, prefix: str = "") -> Rates:
 
 
 def rate_columns(rates: Rates) -> tuple[int | None, int | None, int | None]:
-    """Limits in the order of their columns."""
+    """Return limits in the order of their columns."""
     return rates.requests_per_minute, rates.tokens_per_minute, rates.concurrent_requests
-
-
-def _columns(plan: Plan) -> tuple[object, ...]:
-    return (
-        plan.id,
-        plan.name,
-        plan.markup_bps,
-        *rate_columns(plan.rates),
-        *rate_columns(plan.key_rates),
-        plan.max_keys,
-        sorted(plan.self_service_scopes),
-    )
 
 
 def _plan(row: asyncpg.Record) -> Plan:

@@ -1,7 +1,7 @@
-"""Limits: how much a minute may bring, and who shares it. Pure.
+"""Limits on requests and tokens in a minute, and the buckets that they are counted in. Pure.
 
-A limit is counted in a bucket. Whoever shares a bucket shares the limit: `key:<id>`,
-`account:<id>`, `rule:<id>` with the account, the key or nothing behind it.
+All requests that count in one bucket share its limit. A bucket is `key:<id>`, `account:<id>`, or
+`rule:<id>`, which may be followed by `:account:<id>` or `:key:<id>`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WINDOW_S: Final = 60
 
 
 class LimitKind(StrEnum):
-    """What is counted: requests, or model tokens."""
+    """The unit that a limit counts: requests, or model tokens."""
 
     REQUESTS = "requests"
     TOKENS = "tokens"
@@ -23,7 +23,7 @@ class LimitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one key or account may do; None is no limit."""
+    """The limits of one key or account; None means no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -34,16 +34,17 @@ NO_RATES: Final = Rates()
 
 
 def key_of(kind: LimitKind, bucket: str) -> str:
-    """Where a window is kept: one of a kind for each bucket."""
+    """Return the name of a window: each bucket has one for each kind."""
     return f"{kind.value}:{bucket}"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `per_minute` of a kind in any 60 seconds, for all who share the bucket.
+    """At most `per_minute` of a kind in any 60 seconds, for all requests that share the bucket.
 
-    In shadow mode it is counted and reported, and refuses nobody. Buckets hold no spaces. `key`
-    names kind and bucket in one; it is made once, because each check asks for it several times.
+    A limit in shadow mode is counted and reported, but never refuses a request. The name of a
+    bucket has no spaces. `key` names kind and bucket together; it is computed once, because each
+    check uses it several times.
     """
 
     bucket: str
@@ -53,16 +54,16 @@ class Limit:
     key: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the key."""
+        """Compute the key."""
         object.__setattr__(self, "key", key_of(self.kind, self.bucket))
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUse:
-    """Model tokens to count in buckets of tokens beside those counted when a request was admitted.
+    """A correction of the tokens that were counted when a request was admitted.
 
-    Below zero it gives back what was counted too much, out of what was counted at `counted_at` or
-    before; None stands for a moment ago.
+    `tokens` is added to the buckets. A negative number gives tokens back, out of those counted at
+    `counted_at` or before; None means now.
     """
 
     buckets: tuple[str, ...]
@@ -71,7 +72,7 @@ class TokenUse:
 
 
 class AppliesTo(StrEnum):
-    """Whose requests a rule looks at."""
+    """The requests that a rule applies to."""
 
     EVERYONE = "everyone"
     PLAN = "plan"
@@ -80,7 +81,7 @@ class AppliesTo(StrEnum):
 
 
 class CountedPer(StrEnum):
-    """Who shares one bucket of a rule: all that it applies to, or each account or key alone."""
+    """The division of a rule into buckets: one for all requests, or one per account or key."""
 
     RULE = "rule"
     ACCOUNT = "account"
@@ -89,9 +90,9 @@ class CountedPer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """A limit beside those of keys, accounts and plans: for a whole plan, or for some models.
+    """A limit in addition to those of keys, accounts and plans.
 
-    `model_pattern` is an id or a glob; None means every model.
+    `model_pattern` is the id of a model or a glob; None means every model.
     """
 
     id: str
@@ -104,7 +105,7 @@ class LimitRule:
     is_shadow: bool
 
     def covers(self, plan_id: str, account_id: str, credential_id: str, model_id: str) -> bool:
-        """Whether a request of this principal for this model counts here."""
+        """Return whether the rule applies to a request of this principal for this model."""
         ids = {
             AppliesTo.EVERYONE: None,
             AppliesTo.PLAN: plan_id,
@@ -116,7 +117,7 @@ class LimitRule:
         return self.model_pattern is None or fnmatchcase(model_id, self.model_pattern)
 
     def bucket(self, account_id: str, credential_id: str) -> str:
-        """Where it is counted for that principal."""
+        """Return the bucket in which the requests of this principal are counted."""
         sharer = {
             CountedPer.RULE: "",
             CountedPer.ACCOUNT: f":account:{account_id}",
@@ -126,15 +127,15 @@ class LimitRule:
 
 
 class LimitRules(Protocol):
-    """Where limit rules are kept."""
+    """The store of limit rules."""
 
     async def list_all(self) -> Sequence[LimitRule]:
-        """All of them, in order of their ids."""
+        """Return all rules, in order of their ids."""
         ...
 
 
 def told_rates(rates: Rates) -> dict[str, int | None]:
-    """Limits as the audit log tells them."""
+    """Return limits in the form of the audit log."""
     return {
         "requests_per_minute": rates.requests_per_minute,
         "tokens_per_minute": rates.tokens_per_minute,

@@ -1,6 +1,7 @@
-"""What the running minute brought, in Redis: windows of limits, for authz and meter alike.
+"""The windows of limits in Redis: requests and tokens of the last minute, for authz and meter.
 
-The scripts in `meter/limits/scripts/` say how a window is kept. Only Redis' own clock counts.
+The scripts in `meter/limits/scripts/` define how a window is kept. They use Redis' own clock, so
+that the clocks of several machines need not agree.
 """
 
 import asyncio
@@ -20,17 +21,17 @@ from meter.errors import StoreUnavailable
 from meter.limits.limits import LimitKind, TokenUse, key_of
 
 KEY_PREFIX: Final = "tollkeeper:limit"
-# Since when this Redis counts: it is gone when everything else is.
+# The time since when this Redis counts. When Redis loses its data, it loses this key too.
 BORN_KEY: Final = f"{KEY_PREFIX}:born"
 _MICROSECOND: Final = timedelta(microseconds=1)
-# What a call raises when Redis does not answer, or answers that it cannot.
+# The exceptions of a call when Redis does not answer, or answers with an error.
 REDIS_OUTAGES: Final = (RedisError, OSError, TimeoutError)
 
 
 def connect(url: str, timeout_s: float) -> "Redis":
-    """A client that connects within `timeout_s` or fails: trying again is our own decision.
+    """Return a client that connects within `timeout_s` or fails; it never retries by itself.
 
-    Callers put a timeout around their calls; one of the client's own would cost a task for each.
+    Callers put a timeout around their calls: a timeout of the client costs a task for each call.
     """
     return Redis.from_url(
         url,
@@ -42,10 +43,10 @@ def connect(url: str, timeout_s: float) -> "Redis":
 
 
 class LimitScript:
-    """One script on windows, `take` or `add`, which Redis is given when it does not have it.
+    """One Lua script on windows, `take` or `add`; it is loaded into Redis when Redis lacks it.
 
-    It has a connection of its own: every check waits for it, and what a pool does for each call
-    cost a third of the call.
+    The script has a connection of its own: every check waits for the call, and the work of a
+    connection pool would take a third of its time.
     """
 
     def __init__(self, redis: "Redis", name: str) -> None:
@@ -60,7 +61,7 @@ class LimitScript:
     async def run(
         self, keys: Sequence[str], numbers: Sequence[float], now_us: str = ""
     ) -> list[int]:
-        """Call it once. `now_us` is for tests: production goes by the clock of Redis.
+        """Call the script once and return its reply. `now_us` replaces the clock of Redis in tests.
 
         Raises one of REDIS_OUTAGES when Redis is away.
         """
@@ -69,7 +70,7 @@ class LimitScript:
             try:
                 return await self._call(self._sha, keys, now_us, packed)
             except NoScriptError:
-                # Redis was restarted or emptied; it wants the script's text again.
+                # Redis was restarted or emptied, so it needs the text of the script again.
                 self._sha = None
         self._sha = await self._redis.script_load(self._text)
         return await self._call(self._sha, keys, now_us, packed)
@@ -90,19 +91,19 @@ class LimitScript:
             except ResponseError:
                 raise
             except BaseException:
-                # Its answer may come later, and must not be taken for that of another call.
+                # The reply may still arrive; it must not be read as the reply to the next call.
                 await connection.disconnect(nowait=True)
                 raise
         return answer
 
 
 def redis_key(key: str) -> str:
-    """Where Redis keeps the window of that key."""
+    """Return the key in Redis of the window with this name."""
     return f"{KEY_PREFIX}:{key}"
 
 
 class RedisLimitWindows:
-    """Puts the windows of tokens right once it is known what requests used."""
+    """Corrects the windows of tokens once the usage of a request is known."""
 
     def __init__(self, redis: "Redis", clock: Clock, timeout_s: float) -> None:
         self._redis = redis
@@ -111,24 +112,11 @@ class RedisLimitWindows:
         self._script = LimitScript(redis, "add")
 
     async def add_tokens(self, uses: Sequence[TokenUse]) -> None:
-        """Count them all in one call. Raises StoreUnavailable when Redis does not answer in time;
-        whether they were counted is unknown then.
+        """Apply all corrections in one call.
+
+        Raises StoreUnavailable when Redis does not answer in time; the corrections may have been
+        applied nevertheless.
         """
-        keys, numbers = self._to_arguments(uses)
-        if not keys:
-            return
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._script.run(keys, numbers)
-        except REDIS_OUTAGES as error:
-            raise StoreUnavailable(f"Redis does not answer ({type(error).__name__})") from error
-
-    async def close(self) -> None:
-        """Leave Redis."""
-        await self._script.close()
-        await self._redis.aclose()
-
-    def _to_arguments(self, uses: Sequence[TokenUse]) -> tuple[list[str], list[float]]:
         index: dict[str, int] = {}
         numbers: list[float] = []
         now = self._clock.now()
@@ -137,4 +125,15 @@ class RedisLimitWindows:
             for bucket in use.buckets:
                 key = redis_key(key_of(LimitKind.TOKENS, bucket))
                 numbers += (index.setdefault(key, len(index) + 1), use.tokens, age_us)
-        return list(index), numbers
+        if not index:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._script.run(list(index), numbers)
+        except REDIS_OUTAGES as error:
+            raise StoreUnavailable(f"Redis does not answer ({type(error).__name__})") from error
+
+    async def close(self) -> None:
+        """Leave Redis."""
+        await self._script.close()
+        await self._redis.aclose()

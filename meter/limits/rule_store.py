@@ -8,7 +8,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, InvalidRequest, NotFound
 from meter.limits.limits import AppliesTo, CountedPer, LimitRule
-from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.pool import PostgresPool, acquire, queries
 
 _QUERIES: Final = queries("meter.limits")
 _LIST_LIMIT_RULES: Final = _QUERIES["list_limit_rules"]
@@ -18,7 +18,7 @@ _PUT_LIMIT_RULE: Final = _QUERIES["put_limit_rule"]
 _DELETE_LIMIT_RULE: Final = _QUERIES["delete_limit_rule"]
 _FIND_RULE_TARGET: Final = _QUERIES["find_rule_target"]
 
-# Every check looks at each of them.
+# Every check looks at every rule, so their number is bounded.
 MOST_LIMIT_RULES: Final = 100
 
 
@@ -29,13 +29,13 @@ class LimitRuleStore:
         self._pool = pool
 
     async def list_all(self) -> list[LimitRule]:
-        """All of them, in order of their ids."""
+        """Return all rules, in order of their ids."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_LIMIT_RULES)
         return [_rule(row) for row in rows]
 
     async def get(self, rule_id: str) -> LimitRule:
-        """One rule; raises NotFound."""
+        """Return one rule. Raises NotFound."""
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_GET_LIMIT_RULE, rule_id)
         if row is None:
@@ -43,35 +43,44 @@ class LimitRuleStore:
         return _rule(row)
 
     async def put(self, actor: Actor, rule: LimitRule) -> bool:
-        """Make a rule or change it; returns whether it is new.
+        """Create a rule or change it. Returns whether it is new.
 
-        Raises InvalidRequest when nobody has the id it applies to, Conflict for one too many.
+        Raises InvalidRequest where the rule applies to a plan, account or key that does not
+        exist, Conflict where there are MOST_LIMIT_RULES already.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_LIMIT_RULES)
-            await _demand_target(connection, rule)
+            target = (rule.applies_to.value, rule.applies_id)
+            if not await connection.fetchval(_FIND_RULE_TARGET, *target):
+                raise InvalidRequest(
+                    f"there is no {rule.applies_to} with the id that the rule names"
+                )
             rules = [_rule(row) for row in await connection.fetch(_LIST_LIMIT_RULES)]
             before = next((one for one in rules if one.id == rule.id), None)
             if before is None and len(rules) >= MOST_LIMIT_RULES:
                 raise Conflict(f"there are {MOST_LIMIT_RULES} limit rules; remove one first")
-            await connection.fetchval(_PUT_LIMIT_RULE, *_columns(rule))
+            await connection.fetchval(
+                _PUT_LIMIT_RULE,
+                rule.id,
+                rule.applies_to.value,
+                rule.applies_id,
+                rule.counted_per.value,
+                rule.model_pattern,
+                rule.requests_per_minute,
+                rule.tokens_per_minute,
+                rule.is_shadow,
+            )
             changes = changes_between({} if before is None else _told(before), _told(rule))
             if changes:
                 await write_audit(connection, actor, _event("limit.set", rule.id, changes))
         return before is None
 
     async def remove(self, actor: Actor, rule_id: str) -> None:
-        """Remove a rule; raises NotFound."""
+        """Remove a rule. Raises NotFound."""
         async with acquire(self._pool) as connection, connection.transaction():
             if await connection.fetchval(_DELETE_LIMIT_RULE, rule_id) is None:
                 raise _no_rule(rule_id)
             await write_audit(connection, actor, _event("limit.removed", rule_id, {}))
-
-
-async def _demand_target(connection: PostgresConnection, rule: LimitRule) -> None:
-    values = (rule.applies_to.value, rule.applies_id)
-    if not await connection.fetchval(_FIND_RULE_TARGET, *values):
-        raise InvalidRequest(f"there is no {rule.applies_to} with the id that the rule names")
 
 
 def _event(action: str, rule_id: str, detail: dict[str, Any]) -> AuditEvent:
@@ -80,19 +89,6 @@ def _event(action: str, rule_id: str, detail: dict[str, Any]) -> AuditEvent:
 
 def _no_rule(rule_id: str) -> NotFound:
     return NotFound(f"there is no limit rule '{rule_id}'")
-
-
-def _columns(rule: LimitRule) -> tuple[object, ...]:
-    return (
-        rule.id,
-        rule.applies_to.value,
-        rule.applies_id,
-        rule.counted_per.value,
-        rule.model_pattern,
-        rule.requests_per_minute,
-        rule.tokens_per_minute,
-        rule.is_shadow,
-    )
 
 
 def _told(rule: LimitRule) -> dict[str, Any]:
