@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class KeyState(StrEnum):
-    """What is known of the provider's key; `sealed` when our master key does not open it."""
+    """The state of the provider's key; `sealed` when our master key does not open it."""
 
     UNKNOWN = "unknown"
     OK = "ok"
@@ -51,7 +51,7 @@ class CatalogueSnapshot:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether there is any model: an empty catalogue is one that has not been synced yet."""
+        """Return whether there is any model: an empty catalogue has not been synced yet."""
         return bool(self._models)
 
     @property

@@ -20,7 +20,7 @@ MAX_ECHO_CHARS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """How a refusal or outage looks from outside; `sentence` is its usual message."""
+    """The status, code and type of a refusal or outage; `sentence` is the usual message."""
 
     code: str
     status: int
@@ -29,7 +29,7 @@ class ErrorKind:
 
 
 class Reason(Enum):
-    """Why a request is refused: the closed list."""
+    """The closed list of reasons for refusing a request."""
 
     MISSING_API_KEY = ErrorKind(
         "missing_api_key",
@@ -144,7 +144,7 @@ class Reason(Enum):
 
 
 class OutageKind(Enum):
-    """Why no decision could be made; a request never passes undecided."""
+    """The reasons for an outage; a request never passes without a decision."""
 
     UNAVAILABLE = ErrorKind(
         "unavailable",
@@ -162,7 +162,7 @@ class OutageKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """Where a principal stands with the tightest of its limits of one kind."""
+    """The state of the tightest limit of one kind that applies to a principal."""
 
     kind: LimitKind
     limit: int
@@ -239,7 +239,7 @@ def deny(
 
 
 def echo(text: str) -> str:
-    """What a client sent, short enough to be shown back."""
+    """Return text that a client sent, cut so that a message can repeat it."""
     return text if len(text) <= MAX_ECHO_CHARS else text[:MAX_ECHO_CHARS] + "..."
 
 

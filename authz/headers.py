@@ -18,7 +18,7 @@ Header = tuple[str, str]
 
 
 def limit_headers(limits: tuple[LimitStatus, ...]) -> list[Header]:
-    """What OpenAI's clients look at; the reset is when the whole limit is there again."""
+    """Return the `x-ratelimit-*` headers; reset is when the whole limit is available again."""
     return [
         header
         for status in limits
@@ -31,7 +31,7 @@ def limit_headers(limits: tuple[LimitStatus, ...]) -> list[Header]:
 
 
 def refusal_headers(denied: Deny) -> list[Header]:
-    """Where the caller stands, and when it may try again."""
+    """Return the headers of a refusal: limits, and when the caller may try again."""
     headers = limit_headers(denied.limits)
     if denied.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, math.ceil(denied.retry_after_s)))))
@@ -39,7 +39,7 @@ def refusal_headers(denied: Deny) -> list[Header]:
 
 
 def identity_headers(allow: AllowUnmetered) -> list[Header]:
-    """Who calls, for a service of our own behind the gateway."""
+    """Return the headers that name the caller to a service behind the gateway."""
     return [
         (ACCOUNT_HEADER, allow.account_id),
         (CREDENTIAL_HEADER, allow.credential_id),

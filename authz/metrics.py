@@ -1,4 +1,4 @@
-"""What the doorman counts."""
+"""The metrics of authz."""
 
 from typing import Final
 

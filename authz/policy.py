@@ -1,4 +1,4 @@
-"""What a route asks of its requests: set by whoever configures Envoy, never by a client.
+"""The policy of a route, set in Envoy's configuration and never by a client.
 
 Envoy hands `context_extensions` of the matched route to the check (docs/envoy-for-platforms.md).
 """
@@ -20,7 +20,7 @@ class RouteMisconfigured(Outage):
 
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
-    """How requests of one route are decided.
+    """The policy for the requests of one route.
 
     `scope` is what their principal must have. Without metering nothing is held or charged, and no
     provider's key is given out. `takes_account_header` is for routes that only callers of our own

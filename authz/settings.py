@@ -1,4 +1,4 @@
-"""What an operator can set, by environment variables that start with TOLLKEEPER_."""
+"""The settings of authz: environment variables that start with TOLLKEEPER_."""
 
 from pathlib import Path
 from typing import Literal

@@ -33,9 +33,9 @@ class Limit(NamedTuple):
 
 # The goal is 15 % and none. A change may only bring these figures down.
 LIMITS: Final = {
-    "authz": Limit(29.0, 95),
-    "meter": Limit(20.5, 239),
-    "tollkeeper": Limit(26.5, 63),
+    "authz": Limit(29.0, 55),
+    "meter": Limit(20.5, 165),
+    "tollkeeper": Limit(26.5, 0),
 }
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -33,7 +33,7 @@ def read_secret(value: SecretStr | None, file: Path | None, what: str) -> Secret
 
 
 class MigrationSettings(BaseSettings):
-    """What `python -m meter migrate` needs."""
+    """The settings of `python -m meter migrate`."""
 
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
 
@@ -42,7 +42,7 @@ class MigrationSettings(BaseSettings):
 
 
 class MeterSettings(JwtSettings):
-    """What the meter needs to serve. Addresses are `unix:/path` or `host:port`."""
+    """The settings of `python -m meter`. Addresses are `unix:/path` or `host:port`."""
 
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", secrets_dir=secrets_folder())
 
@@ -86,7 +86,7 @@ class MeterSettings(JwtSettings):
 
     @property
     def lookup_terms(self) -> LookupTerms:
-        """How long we look for the usage of a request."""
+        """Return when and for how long the usage of a request is looked up."""
         return LookupTerms(
             first_delay=timedelta(seconds=self.lookup_first_delay_s),
             patience=timedelta(seconds=self.lookup_patience_s),

@@ -41,7 +41,7 @@ _VARIABLE: Final = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A
 
 @dataclass(slots=True)
 class CurlRequest:
-    """What curl would send: `headers` in order, `body` None where there is none."""
+    """The request that curl would send: `headers` in order, `body` None without one."""
 
     method: str
     path: str
@@ -200,7 +200,7 @@ _ACTIONS: Final[Mapping[str, Callable[[_Given, str], None]]] = {
 
 
 def _headers(given: _Given, has_body: bool) -> list[tuple[str, str]]:
-    """Those of the line, and those that curl adds where the line says nothing of them."""
+    """Return the headers of the line, and those that curl adds by default."""
     named = [_split_header(header) for header in given.headers]
     said = {name.lower() for name, _ in named}
     headers = [(name, value) for name, value in named if value is not None]

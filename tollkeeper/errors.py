@@ -1,4 +1,4 @@
-"""What every command of the gatehouse raises when it cannot do its work."""
+"""The error that every command raises when it cannot do its work."""
 
 
 class CommandError(Exception):

@@ -1,4 +1,4 @@
-"""What commands print: tables for people at a terminal, JSON for everything else."""
+"""Output of commands: tables at a terminal, JSON everywhere else."""
 
 import json
 import re
@@ -41,7 +41,7 @@ LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="R
 
 
 def wants_json(asked: bool | None) -> bool:
-    """What was asked for, else JSON where nobody reads along."""
+    """Return whether to print JSON: as asked, else where standard output is no terminal."""
     return not sys.stdout.isatty() if asked is None else asked
 
 

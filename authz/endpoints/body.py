@@ -88,7 +88,7 @@ def edit_body(body: Body, max_tokens: int | None, report_tag: str | None) -> tup
 
 
 def apply_edits(raw: bytes, edits: tuple[Edit, ...]) -> bytes:
-    """What the body becomes: the reference for the splice that Envoy does."""
+    """Return the body with the edits applied; the reference for the splice in Envoy."""
     for edit in reversed(edits):
         end = edit.offset + edit.remove
         raw = raw[: edit.offset] + edit.insert.encode() + raw[end:]
@@ -165,7 +165,7 @@ def _insert(body: Body, new_members: list[str]) -> tuple[Edit, ...]:
 
 
 def _find_spans(body: Body, names: Sequence[str]) -> _Spans:
-    """Where the values of these top-level members stand, as far as there are any."""
+    """Return the spans of the values of these top-level members, where they are present."""
     if not any(name in body.members for name in names):
         return {}
     return {name: (start, end) for name, start, end in _member_spans(body.text) if name in names}

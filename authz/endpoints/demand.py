@@ -52,7 +52,7 @@ _COST_MEMBERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Replies:
-    """What the body says about the replies it wants."""
+    """The replies that a body asks for."""
 
     limit_tokens: int | None
     choices: int
@@ -169,7 +169,7 @@ def _only_functions(members: dict[str, Any]) -> None:
 
 
 def _web_searches(members: dict[str, Any]) -> int:
-    """How many web results the plugins may bring; unknown plugins cannot be bounded."""
+    """Return the most web results of the plugins; unknown plugins cannot be bounded."""
     plugins = members.get("plugins")
     if plugins is None:
         return 0

@@ -1,4 +1,4 @@
-"""What the rules about a body's members share: how they read a value, and how they refuse."""
+"""Functions that all rules about a body's members use to read values and to refuse."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a body's prompt holds beside text: images, and parts whose size cannot be seen."""
+"""Measures the parts of a prompt beside text: images, and parts of unknown size."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -48,7 +48,7 @@ def measure_prompt(members: dict[str, Any]) -> Prompt:
 
 
 def _measure_inputs(inputs: object, prompt: Prompt) -> int:
-    """How many prompts there are: one text, one list of token ids, or a list of either."""
+    """Return the number of prompts: one text, one list of token ids, or a list of either."""
     if isinstance(inputs, dict):
         _measure_content(inputs.get("content", inputs), prompt)
     if not isinstance(inputs, list):
@@ -87,7 +87,7 @@ def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
 
 
 def _inline_image_bytes(image: object) -> int:
-    """How many bytes of the body are the image itself; none where it is fetched from a URL."""
+    """Return the bytes of the body that are the image itself; 0 for an image at a URL."""
     if isinstance(image, dict):
         refuse_misspelt(image, _URL_MEMBER)
     url = image.get("url") if isinstance(image, dict) else image

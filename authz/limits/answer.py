@@ -1,5 +1,5 @@
-"""What a check asks of limits, and how they answer. `redis_limits.py` counts for all instances
-together, `local_limits.py` for this one alone.
+"""The question of a check to its limits, and their answer. `redis_limiter.py` counts for all
+instances together, `local_limits.py` for this one alone.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _MICROS_PER_S: Final = 1_000_000
 
 
 class Taking(NamedTuple):
-    """What one check asks of one bucket: a request, or the tokens of its prompt.
+    """The amount that one check takes from one bucket: a request, or its prompt's tokens.
 
     `local_amount` is what counts without Redis, where nobody hears what the reply came to: the
     prompt and the longest reply. None is `amount`.
@@ -26,7 +26,7 @@ class Taking(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LimitAnswer:
-    """Whether every limit has room; refused, the check counts in none.
+    """Return whether every limit has room; refused, the check counts in none.
 
     `statuses` are for the headers: the tightest limit of each kind, those in shadow mode aside.
     `refused_by` is None when admitted, else the limit that takes longest. `retry_after_s` is when
@@ -40,7 +40,7 @@ class LimitAnswer:
 
 
 class Standing(NamedTuple):
-    """What a bucket says to one taking, times in microseconds.
+    """The answer of a bucket to one amount; times are microseconds.
 
     `spare` is what the limit has left after it; below zero it does not fit. `wait_us` is how long
     until it fits, NEVER for more than the limit. `reset_us` is until the whole limit is there.
@@ -71,7 +71,7 @@ class Limiter(Protocol):
 
 
 def to_answer(takings: Sequence[Taking], standings: Sequence[Standing]) -> LimitAnswer:
-    """What all of its buckets together say to a check."""
+    """Return the answer of all buckets of a check together."""
     refused_by: Limit | None = None
     longest_us = 0
     shadow_refusals: tuple[Limit, ...] = ()

@@ -1,4 +1,4 @@
-"""Which limits a request counts in, and what a client is told of them."""
+"""Finds the limits that a request counts in, and the status that a client is shown."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -95,7 +95,7 @@ class Limits:
         return answer.statuses if answer.refused_by is None else _refusal(answer, tokens)
 
     def _own_limits(self, principal: Principal) -> "_Own":
-        """Those of the credential and of the account, made once for as long as they stay."""
+        """Return the limits of the credential and of the account, cached while they stay."""
         own = self._own.get(principal.credential_id)
         rates = (principal.key_rates, principal.account_rates)
         if own is None or own.rates != rates:
@@ -114,7 +114,7 @@ class Limits:
 
 
 def own_limits(principal: Principal) -> list[Limit]:
-    """Those of the credential and of the account."""
+    """Return the limits of the credential and of the account."""
     return [
         *_limits(f"key:{principal.credential_id}", principal.key_rates),
         *_limits(f"account:{principal.account_id}", principal.account_rates),

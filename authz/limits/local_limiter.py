@@ -61,7 +61,7 @@ class LocalLimiter:
             self._window(taking.limit).give_back(_cost(taking))
 
     def _judge(self, taking: Taking, now_us: int) -> tuple[int, int]:
-        """What the share has left after it, and microseconds until it fits."""
+        """Return what is left of the share, and the microseconds until the amount fits."""
         window = self._window(taking.limit)
         total = window.forget(now_us)
         limit = taking.limit.per_minute

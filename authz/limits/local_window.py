@@ -12,7 +12,7 @@ SLOT_US: Final = 1_000_000 // SLOTS_PER_S
 
 
 class LocalWindow:
-    """What the last 60 seconds brought to one bucket. Times are microseconds, never going back."""
+    """The amounts of one bucket in the last 60 s. Times are microseconds and never decrease."""
 
     __slots__ = ("_ceiling", "_counts", "_learnt_us", "_total")
 
@@ -69,7 +69,7 @@ class LocalWindow:
             amount -= taken
 
     def wait_us(self, now_us: int, amount: int) -> int:
-        """How long until so much has left the window, or all that is in it."""
+        """Return the time until that amount, or everything, has left the window."""
         counts = self._counts
         for at in range(0, len(counts), 2):
             amount -= counts[at + 1]
@@ -78,5 +78,5 @@ class LocalWindow:
         return max(self.reset_us(now_us), self._ceiling_ends_us(now_us))
 
     def reset_us(self, now_us: int) -> int:
-        """How long until it is empty."""
+        """Return the time until the window is empty."""
         return (self._counts[-2] + SLOTS) * SLOT_US - now_us if self._total else 0

@@ -19,7 +19,7 @@ _MICROS_PER_S: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """When a bucket has room again, and is whole again, by the monotonic clock."""
+    """The monotonic times at which a bucket has room, and at which it is empty again."""
 
     asked_at_s: float
     room_at_s: float

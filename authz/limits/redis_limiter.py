@@ -84,7 +84,7 @@ class RedisLimiter:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether Redis is away and limits are counted here."""
+        """Return whether Redis is away and limits are counted here."""
         return self._probe is not None
 
     def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
@@ -104,7 +104,7 @@ class RedisLimiter:
         return await waiting.answer
 
     async def peek(self, takings: Sequence[Taking]) -> LimitAnswer | None:
-        """What `take` would say, without counting anything; None while Redis is away.
+        """Return the answer of `take` without counting; None while Redis is away.
 
         Beside a question that nothing ever fits into, the script counts in none.
         """

@@ -1,1 +1,1 @@
-"""How Envoy's checks arrive over gRPC."""
+"""Transports that receive Envoy's checks over gRPC."""

@@ -16,7 +16,7 @@ MAX_CONCURRENT_CHECKS: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a check found: a serialised CheckResponse.
+    """The answer to a check: a serialised CheckResponse.
 
     `take_back` undoes what the answer promises. It is called at most once, and only when it is
     certain that the asker threw the answer away before having all of it.

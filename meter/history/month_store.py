@@ -31,7 +31,7 @@ class Month:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its detail is there."""
+        """Return whether its detail is there."""
         return self.dropped_at is None
 
 

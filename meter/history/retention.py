@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many whole months before the present one stay in detail; None keeps all.
+    """The number of whole past months that stay in detail; None keeps all.
 
     Raises InvalidRequest for less than two, and for a ledger that goes before its usage.
     """

@@ -25,7 +25,7 @@ LIVE_STATES: Final = frozenset({HoldState.OPEN, HoldState.UNKNOWN})
 
 
 class HoldEnding(StrEnum):
-    """Why a hold ended as it did."""
+    """The reasons for which a hold ends."""
 
     SETTLED = "settled"
     PROVISIONAL = "provisional"
@@ -37,7 +37,7 @@ class HoldEnding(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why no hold was placed."""
+    """The reasons for placing no hold."""
 
     CREDENTIAL_ENDED = "credential_ended"
     ACCOUNT_SUSPENDED = "account_suspended"
@@ -48,7 +48,7 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CountedTokens:
-    """How many tokens of a request were counted against limits, and in which buckets."""
+    """The tokens of a request that limits have counted, and their buckets."""
 
     buckets: tuple[str, ...] = ()
     tokens: int = 0
@@ -56,7 +56,7 @@ class CountedTokens:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """What is asked of the store: set aside up to this estimate, for this request.
+    """A request to set aside up to an estimate.
 
     `account_concurrent` and `key_concurrent` are how many requests may run at once; None is no
     limit. The credential's budgets are known to the store.
@@ -121,12 +121,12 @@ class Hold:
 
     @property
     def spenders(self) -> tuple[str, ...]:
-        """Whose budgets it counts in: its credential's, and its pass's."""
+        """Return the ids whose budgets the hold counts in: of its credential and its pass."""
         return (self.credential_id,) if self.pass_id is None else (self.credential_id, self.pass_id)
 
     @property
     def is_live(self) -> bool:
-        """Whether it still sets money aside."""
+        """Return whether it still sets money aside."""
         return self.state in LIVE_STATES
 
 
@@ -136,7 +136,7 @@ def new_hold_id() -> UUID:
 
 
 class Holds(Protocol):
-    """Where holds are placed before a request runs."""
+    """Places holds before requests run."""
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
         """Set the estimate aside, committed, or say why not.

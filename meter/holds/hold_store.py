@@ -194,7 +194,7 @@ class PostgresHolds:
                 waiting.answer.exception()
 
     def _abandon(self, waiting: _Waiting) -> None:
-        """Nobody waits for this answer any more: forget it, or release what it will hold."""
+        """Forget a request that was cancelled, or release the hold that it may still get."""
         for queue in (self._waiting, self._lanes.get(waiting.request.account_id)):
             if queue is not None and waiting in queue:
                 queue.remove(waiting)
@@ -253,7 +253,7 @@ def to_arguments(
 
 
 def to_answer(row: "Record") -> HoldAnswer:
-    """What a row of `place_holds` says."""
+    """Return the answer in a row of `place_holds`."""
     if row["verdict"] == "held":
         return HoldPlaced(row["hold_id"], row["amount"], row["granted_tokens"])
     return HoldRefused(Refusal(row["verdict"]), row["amount"], row["available"])

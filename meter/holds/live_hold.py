@@ -28,7 +28,7 @@ class LiveHold:
 
 @dataclass(frozen=True, slots=True)
 class HoldsSummary:
-    """How many holds are live. `oldest_open_seconds` is None when none is open."""
+    """The numbers of live holds. `oldest_open_seconds` is None when none is open."""
 
     open: int
     unknown: int

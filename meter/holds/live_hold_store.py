@@ -22,7 +22,7 @@ class LiveHoldStore:
         self._pool = pool
 
     async def summarise(self) -> HoldsSummary:
-        """How many holds are open or unknown, and why."""
+        """Count the open and the unknown holds, by reason."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_SUMMARISE_LIVE_HOLDS)
         opened = [row for row in rows if row["state"] == HoldState.OPEN]

@@ -1,4 +1,4 @@
-"""What the sweep finds and ends in Postgres. Raises StoreUnavailable during an outage."""
+"""Finds and ends holds for the sweep, in Postgres. Raises StoreUnavailable in an outage."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -58,7 +58,7 @@ class Trial:
         self.principals = PostgresPrincipals(cast(PostgresPool, _Lent(connection)))
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
-        """What would come of a hold. Raises StoreUnavailable."""
+        """Return the answer that placing a hold would get. Raises StoreUnavailable."""
         with store_errors():
             (row,) = await self._connection.fetch(
                 _PLACE_HOLDS, *to_arguments([request], LIFETIME, may_wait=True)
@@ -66,7 +66,10 @@ class Trial:
         return to_answer(row)
 
     async def find_means(self, request: HoldRequest) -> Means:
-        """What a hold is judged by; ask before it is placed. Raises NotFound, StoreUnavailable."""
+        """Return the funds and budgets that decide about a hold, before it is placed.
+
+        Raises NotFound, StoreUnavailable.
+        """
         with store_errors():
             row = await self._connection.fetchrow(
                 _EXPLAIN_FUNDS, request.account_id, request.credential_id
@@ -103,7 +106,7 @@ class Trial:
     async def find_state(
         self, credential_id: str, digest: bytes | None = None, pass_id: str | None = None
     ) -> CredentialState | None:
-        """What became of a credential; None where there never was one. Raises StoreUnavailable."""
+        """Return the state of a credential; None if it never existed. Raises StoreUnavailable."""
         with store_errors():
             row = await self._connection.fetchrow(
                 _EXPLAIN_CREDENTIAL, credential_id, digest, pass_id

@@ -1,1 +1,1 @@
-"""How observed endings arrive: access-log entries become observations, in batches."""
+"""Turns access-log entries into observations, and settles them in batches."""

@@ -1,4 +1,4 @@
-"""How a finished request is understood, whichever of Envoy's two logs tells of it.
+"""Reads a finished request alike from either of Envoy's two logs.
 
 Both translations, of the stream and of the file, come down to `EntryFacts`; from there on there is
 one reading, so that the same request always makes the same observation.
@@ -27,7 +27,7 @@ FLAGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class EntryFacts:
-    """What a log says of one finished request, in Envoy's terms. Durations are milliseconds.
+    """One finished request as a log describes it, in Envoy's terms. Durations are milliseconds.
 
     Members typed `object` come from metadata and may be of any kind, or None where absent.
     `usage` and `upstream_status` are what the chain noted of the reply.
@@ -49,7 +49,7 @@ class EntryFacts:
 
 
 def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | None:
-    """What the meter settles by; None for a request that held nothing."""
+    """Return the observation to settle; None for a request without a hold."""
     hold_id = _hold_id(facts.hold_id)
     if hold_id is None:
         return None
@@ -87,7 +87,7 @@ def _hold_id(text: object) -> UUID | None:
 
 
 def _provider_status(facts: EntryFacts) -> int | None:
-    """What the provider itself answered, also where the client was sent something else."""
+    """Return the status of the provider, even where the client was sent another one."""
     original = _status(facts.upstream_status)
     if original is not None:
         return original

@@ -28,7 +28,7 @@ class RecentEndings:
         self._seen: OrderedDict[UUID, int] = OrderedDict()
 
     def fresh(self, observations: Iterable[Observation]) -> list[Observation]:
-        """Those that repeat neither what was settled before nor one another.
+        """Return the observations that repeat neither earlier ones nor one another.
 
         Sameness does not ask which of the two logs told of it.
         """

@@ -31,7 +31,7 @@ class LedgerAccount(StrEnum):
 
 
 class Template(StrEnum):
-    """What a posting records."""
+    """The templates of postings."""
 
     SETTLEMENT = "settlement"
     EXCESS = "excess"
@@ -100,7 +100,7 @@ def settlement(
 
 
 def excess(hold: Hold, cost_picos: int, charge_picos: int) -> Posting:
-    """What a request cost beyond its hold (rule R5): posted in full, and told apart."""
+    """Return the posting of a charge beyond the hold (rule R5): in full, and apart."""
     return _about(hold, Template.EXCESS, 0, cost_picos, charge_picos)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What a settled request was about."""
+    """Facts about a settled request."""
 
     model_id: str
     credential_id: str

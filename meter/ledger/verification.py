@@ -1,4 +1,4 @@
-"""What a check of the whole books found. See rules V1 to V5 in the docstrings of the queries."""
+"""The result of verifying the whole books. The queries name the rules V1 to V5."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -66,5 +66,5 @@ class Verification:
 
     @property
     def is_ok(self) -> bool:
-        """Whether every invariant holds."""
+        """Return whether every invariant holds."""
         return not self.failures

@@ -46,7 +46,7 @@ FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
 
 
 class LookupMetrics:
-    """What became of look-ups."""
+    """The metrics of look-ups."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.outcomes = Counter(
@@ -219,6 +219,6 @@ def _backoff(pending: PendingLookup) -> timedelta:
 
 
 def _found(pending: PendingLookup, generation_id: str, usage: ReportedUsage) -> Observation:
-    """What the log saw, with the usage that the provider says; or that alone."""
+    """Return the observation of the log with the usage of the provider, or the usage alone."""
     seen = pending.seen or unseen(pending.hold_id, pending.placed_at, Source.LOOKUP)
     return replace(seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)

@@ -160,7 +160,7 @@ class KeptConnection:
 
 
 async def is_reachable(pool: PostgresPool) -> bool:
-    """Whether Postgres answers a trivial query now."""
+    """Return whether Postgres answers a trivial query now."""
     try:
         async with acquire(pool) as connection:
             await connection.execute("SELECT 1")

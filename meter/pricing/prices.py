@@ -18,7 +18,7 @@ PROMPT_OVERHEAD_TOKENS: Final = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one unit of a model costs us, in pico-dollars, from `effective_from` on."""
+    """The price of one unit of a model, in pico-dollars, from `effective_from` on."""
 
     id: int
     model_id: str
@@ -34,7 +34,7 @@ class Price:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing this model does costs anything."""
+        """Return whether nothing this model does costs anything."""
         return not any(
             (
                 self.prompt_picos,

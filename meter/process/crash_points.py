@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class CrashPoints(Protocol):
-    """Where a process may be made to die."""
+    """The points at which tests can kill a process."""
 
     def reach(self, name: str) -> None:
         """Say that the point is reached; may not return."""

@@ -1,4 +1,4 @@
-"""How a process hears that it shall end."""
+"""Turns signals into an event that asks a process to end."""
 
 import asyncio
 import signal

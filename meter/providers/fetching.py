@@ -19,7 +19,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a provider answered, with status 200 or 404 and nothing else."""
+    """The answer of a provider, with status 200 or 404."""
 
     status: int
     body: bytes = field(repr=False)
@@ -27,7 +27,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long the whole exchange may take, and how much may be answered."""
+    """The limits of one exchange: time in seconds and bytes of the answer."""
 
     timeout_s: float
     body_bytes: int

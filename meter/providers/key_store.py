@@ -29,7 +29,7 @@ SHORTEST_HINTED_KEY_CHARS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class ProviderKeyListing:
-    """What may be shown of a stored provider key."""
+    """The facts about a stored provider key that may be shown."""
 
     provider: str
     owner: str
@@ -102,7 +102,7 @@ class PostgresProviderKeys:
         return self._master_key.open(stored["sealed"], context)
 
     async def list_keys(self) -> list[ProviderKeyListing]:
-        """Which keys are set."""
+        """List the keys that are set."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_PROVIDER_KEYS)
         return [ProviderKeyListing(**dict(row)) for row in rows]

@@ -29,7 +29,7 @@ class BookComparison:
 
 @dataclass(frozen=True, slots=True)
 class ProviderTotal:
-    """What a provider has billed to one key in all, in pico-dollars, by its own word."""
+    """The total that a provider says it billed to one key, in pico-dollars."""
 
     provider: str
     key_version: int
@@ -38,7 +38,7 @@ class ProviderTotal:
 
 @dataclass(frozen=True, slots=True)
 class LedgerCost:
-    """What our books say that the provider billed, read after the provider was asked.
+    """The provider's bill by our books, read after the provider was asked.
 
     `recent_picos` of `ledger_picos` was booked too shortly before for the provider's total to
     have it for certain. `in_flight_picos` bounds what live holds may have been billed and
@@ -52,18 +52,18 @@ class LedgerCost:
 
     @property
     def least_picos(self) -> int:
-        """What the provider's total has of ours for certain."""
+        """Return the part of the provider's total that is certainly ours."""
         return self.ledger_picos - self.recent_picos - self.provisional_picos
 
     @property
     def most_picos(self) -> int:
-        """What it has of ours at most: every request of ours is booked, or its hold is live."""
+        """Return the most of the total that can be ours: requests are booked or held."""
         return self.ledger_picos + self.in_flight_picos
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a key was billed that our books know nothing of: from before they began, mostly.
+    """The amount billed to a key outside our books, mostly from before they began.
 
     It never changes, so each look at it narrows it down; two looks that contradict each other are
     drift. Requests in flight only widen a look, and so are never taken for drift.
@@ -86,7 +86,7 @@ class Outside:
         return drift if abs(drift) > ROUNDING_PICOS else 0
 
     def narrowed(self, later: "Outside") -> "Outside":
-        """What both looks allow; they may miss each other by a rounding."""
+        """Return the range that both readings allow; rounding may separate them."""
         least = max(self.least_picos, later.least_picos)
         return Outside(least, max(least, min(self.most_picos, later.most_picos)))
 
@@ -117,7 +117,7 @@ def compare_provider(
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What is not wrong but for people to look at; the first three since the last run.
+    """Counts that people should look at; the first three are since the last run.
 
     `stuck_holds` are unknown ones that no look-up is left for, or whose deadline is long over.
     """
@@ -132,7 +132,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationReport:
-    """What one reconciliation found. Without `provider`, `provider_problem` says why."""
+    """The result of one reconciliation. Without `provider`, `provider_problem` says why."""
 
     books: tuple[BookComparison, ...]
     failures: tuple[Failure, ...]
@@ -142,7 +142,7 @@ class ReconciliationReport:
 
     @property
     def is_ok(self) -> bool:
-        """Whether no book contradicts another."""
+        """Return whether no book contradicts another."""
         return not self.failures and not any(self.drifts().values())
 
     def drifts(self) -> dict[str, int]:

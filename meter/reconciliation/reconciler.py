@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProviderTotals(Protocol):
-    """Where a provider says what it has billed to our key in all."""
+    """Asks a provider for the total that it billed to our key."""
 
     async def find_total(self) -> ProviderTotal | None:
         """The total of the key in use; None where no key is set.
@@ -50,7 +50,7 @@ class NoProviderTotals:
 
 
 class DriftMetrics:
-    """What the last reconciliation found, whichever meter ran it."""
+    """The metrics of the last reconciliation, whichever meter ran it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.drift = Gauge(
@@ -165,7 +165,7 @@ class Reconciler:
 def to_report(
     read: BooksRead, total: ProviderTotal | None, problem: str | None, takes_new_baseline: bool
 ) -> ReconciliationReport:
-    """What was read, judged."""
+    """Return the report about the books that were read."""
     baseline = None if takes_new_baseline else read.baseline
     return ReconciliationReport(
         books=read.comparisons,

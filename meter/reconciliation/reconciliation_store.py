@@ -138,7 +138,7 @@ class OpenBooks:
 
 
 class ReconciliationStore:
-    """Where reconciliations are run and kept. Raises StoreUnavailable during an outage."""
+    """Reads the books for reconciliations, and stores reports. Raises StoreUnavailable."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

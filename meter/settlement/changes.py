@@ -92,7 +92,7 @@ class Ending:
 
 @dataclass(slots=True)
 class SettlementChanges:
-    """Everything that a batch changes. `duplicates` counts arrivals that change nothing.
+    """All changes of a batch. `duplicates` counts arrivals that change nothing.
 
     `token_uses` are the tokens that were not yet counted against limits when the holds were
     placed.

@@ -1,4 +1,4 @@
-"""What a finished request used, and what is known about how it ended.
+"""The usage of a finished request, and the facts about its end.
 
 Providers count differently; here `prompt_tokens` includes cache reads and writes and
 `completion_tokens` includes reasoning, as OpenAI and OpenRouter count.
@@ -53,7 +53,7 @@ class Source(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Whose word counts when two disagree: the provider's own record beats what a log saw,
+        """The rank of sources that disagree: the provider's own record precedes a log,
         and that beats our guess."""
         return _RANKS[self]
 

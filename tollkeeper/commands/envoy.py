@@ -17,7 +17,7 @@ from tollkeeper.errors import CommandError
 
 
 class EnvoySettings(BaseSettings):
-    """What differs between installations. Addresses are `unix:/path` or `host:port`.
+    """The settings that differ between installations. Addresses are `unix:/path` or `host:port`.
 
     `authz_address`, `ingest_address` and `meter_api_address` say where the others listen, several
     with commas between; a name stands for all addresses that DNS has for it. With

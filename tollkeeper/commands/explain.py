@@ -151,7 +151,7 @@ def _extensions(given: Sequence[str]) -> dict[str, str]:
 
 
 def find_authz(given: str | None, home: Path | None) -> tuple[str, Path | None]:
-    """Where to ask: what is named, else the authz beside us, else the one of the stack here."""
+    """Return the address of an authz: the one named, else one beside us, else the stack's."""
     listen = given or HealthSettings().authz_health_listen
     if listen is None:
         settings = load_settings(home=home)

@@ -18,7 +18,7 @@ WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}
 
 
 class HealthSettings(BaseSettings):
-    """Where the components of this installation say how they are."""
+    """The addresses at which the components answer health checks."""
 
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", env_ignore_empty=True)
 
@@ -59,7 +59,7 @@ def check_health(
 
 
 def question_for(component: Checked, settings: HealthSettings) -> Question:
-    """What to ask. Raises CommandError when the environment does not say where."""
+    """Return the question for a component. Raises CommandError if its address is not set."""
     if component is Checked.ENVOY:
         return Question("http://envoy/ready", settings.envoy_admin_socket)
     listens: Mapping[Checked, str | None] = {

@@ -100,7 +100,7 @@ def _provider(found: dict[str, Any]) -> str:
 
 
 def _drifts(row: dict[str, Any]) -> dict[str, str]:
-    """What differs, by book; broken invariants by name."""
+    """Return the drift of each book, and broken invariants by name."""
     compared = [
         *row["books"],
         *([{**row["provider"], "book": "provider"}] if row["provider"] else []),

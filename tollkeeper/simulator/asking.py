@@ -1,4 +1,4 @@
-"""What a request body asks for: the members that shape the answer and its cost.
+"""Reads the members of a request body that shape the answer and its cost.
 
 Tokens are counted by one fixed rule, a quarter of the text's bytes and some per message,
 never more than the body has bytes, images aside. Every other member is ignored, as

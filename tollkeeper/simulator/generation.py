@@ -1,4 +1,4 @@
-"""What ``GET /generation`` knows: nothing until some time after the end, then everything."""
+"""The records of ``GET /generation``: none until some time after the end."""
 
 import json
 from collections import OrderedDict
@@ -16,7 +16,7 @@ GENERATIONS_KEPT = 100_000
 
 @dataclass(slots=True)
 class Ending:
-    """How a generation ended. ``ended_at`` is None while it is being sent."""
+    """The end of a generation. ``ended_at`` is None while it is being sent."""
 
     ended_at: datetime | None = None
     is_cancelled: bool = False

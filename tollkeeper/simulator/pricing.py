@@ -1,4 +1,4 @@
-"""What one answer costs: integer pico-dollars inside, decimal strings outside."""
+"""The cost of one answer: integer pico-dollars inside, decimal strings outside."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one answer used. Cached, written and audio tokens are part of
+    """The usage of one answer. Cached, written and audio tokens are part of
     ``prompt_tokens``; reasoning tokens are part of ``completion_tokens``."""
 
     prompt_tokens: int

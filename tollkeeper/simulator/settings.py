@@ -1,4 +1,4 @@
-"""What the environment may say to the simulator."""
+"""The settings of the simulator."""
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict

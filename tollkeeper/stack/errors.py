@@ -1,4 +1,4 @@
-"""What can stand between a person and a running stack."""
+"""Errors that keep a stack from running."""
 
 from tollkeeper.errors import CommandError
 

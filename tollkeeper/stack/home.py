@@ -250,7 +250,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def unreadable(home: Home, error: OSError) -> StackError:
-    """What to say to somebody who looks into a state folder that is not theirs, or no folder."""
+    """Return the error for a state folder that belongs to another user, or is no folder."""
     return StackError(
         f"The state folder {home.root} cannot be read: {error.strerror}; act as its owner or set "
         "TOLLKEEPER_HOME to a folder of your own."

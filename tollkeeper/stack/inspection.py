@@ -30,7 +30,7 @@ class Inspection:
         return EXIT_HEALTHY if self.status.is_healthy else EXIT_UNHEALTHY
 
     def to_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the document that `--json` prints."""
         status = self.status
         return {
             "state": status.state if status else State.STOPPED,
@@ -66,7 +66,7 @@ async def inspect(settings: StackSettings) -> Inspection:
 
 
 def _living_status(home: Home) -> StackStatus | None:
-    """What a living supervisor wrote; a file left by a dead one says nothing."""
+    """Return the status that a running supervisor wrote; a file of a dead one is ignored."""
     pid = find_supervisor(home)
     if pid is None:
         return None

@@ -1,4 +1,4 @@
-"""What a person may say about the stack: environment variables and options."""
+"""The settings of the stack: environment variables and options."""
 
 import os
 from pathlib import Path
@@ -75,7 +75,7 @@ class StackSettings(BaseSettings):
 
     @property
     def has_simulator(self) -> bool:
-        """Whether the upstream is our own simulator."""
+        """Return whether the upstream is our own simulator."""
         return self.openrouter_api_key is None
 
 

@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._calls.sender.pump(self._calls.streams)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for the checks under way."""
+        """Cancel the checks under way: the connection that asked is gone."""
         self._is_closing = True
         self._timer.cancel()
         self._intake.connections.discard(self)
@@ -245,7 +245,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(frames.frame(frames.PING, 0, 0, payload))
 
     def _tick(self) -> None:
-        """What time alone brings about."""
+        """Do the work that is due by time alone."""
         now_s = self._loop.time()
         if not self._has_settings:
             self._fail(frames.PROTOCOL_ERROR, "no SETTINGS came")

@@ -59,7 +59,7 @@ class HeaderDecoder:
 
 
 def judge(fields: Fields) -> Refusal | None:
-    """Why a request is not one that we answer, or None. Raises StreamFault if it is malformed."""
+    """Return the reason for not answering a request, or None. Raises StreamFault if malformed."""
     pseudo = _pseudo_fields(fields)
     if any(not pseudo.get(name) for name in _REQUIRED):
         raise StreamFault(PROTOCOL_ERROR, "a pseudo header is missing")

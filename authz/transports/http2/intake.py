@@ -1,4 +1,4 @@
-"""What the connections of one server share."""
+"""The state that all connections of one server share."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Intake:
-    """Where checks go, how many are under way, and who is connected."""
+    """The handler of checks, the number under way, and the open connections."""
 
     check: Check
     limits: ConnectionLimits
@@ -22,7 +22,7 @@ class Intake:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more check may begin."""
+        """Return whether one more check may begin."""
         return self.checks < self.limits.concurrent_checks
 
     def admit(self, connection: "Connection") -> bool:

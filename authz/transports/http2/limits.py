@@ -1,4 +1,4 @@
-"""Everything that a peer could make grow, and how far it may."""
+"""The limits of everything that a peer could make grow."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a connection has taken in: room for more is given back in large steps."""
+"""The receive windows of a connection; room is returned in large steps."""
 
 from authz.transports.http2.frames import (
     DEFAULT_WINDOW_BYTES,

@@ -1,4 +1,4 @@
-"""What is written to a peer: at once where its windows allow, else when they do."""
+"""Writes answers to a peer as soon as its windows allow."""
 
 import asyncio
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""What is sent as header blocks: constant, and without a dynamic table.
+"""The header blocks of answers: constant, and without a dynamic table.
 
 The first block of a connection starts with the announcement that our table is empty for ever.
 So no later SETTINGS_HEADER_TABLE_SIZE of the peer can be smaller than what we use, and none of

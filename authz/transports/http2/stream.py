@@ -15,7 +15,7 @@ from authz.transports.transport import Answer
 
 @dataclass(slots=True, eq=False)
 class Unsent:
-    """What the peer's windows did not yet let through; the trailers follow it."""
+    """The part of an answer that the peer's windows hold back; the trailers follow it."""
 
     rest: memoryview
     answer: Answer
@@ -39,11 +39,11 @@ class Stream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the peer has said all it had to say."""
+        """Return whether the peer has said all it had to say."""
         return self.task is not None or self.unsent is not None
 
     def fault(self, max_message_bytes: int) -> Refusal | None:
-        """What is wrong with the message as far as it has come."""
+        """Return the fault of the message received so far, or None."""
         received = self.received
         if received and received[0]:
             return COMPRESSED

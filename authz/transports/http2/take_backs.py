@@ -28,7 +28,7 @@ class TakeBacks:
 
     @property
     def needs_fence(self) -> bool:
-        """Whether enough answers have gathered for a PING."""
+        """Return whether enough answers have gathered for a PING."""
         return not self._is_fence_up and len(self._fresh) >= FENCE_AFTER_ANSWERS
 
     def remember(self, stream_id: int, take_back: TakeBack) -> None:
@@ -39,14 +39,14 @@ class TakeBacks:
             del oldest[next(iter(oldest))]
 
     def pop(self, stream_id: int) -> TakeBack | None:
-        """What undoes the answer on a stream that was reset, once."""
+        """Return, once, the function that undoes the answer on a stream that was reset."""
         for answers in (self._fresh, self._fenced, self._passed):
             if stream_id in answers:
                 return answers.pop(stream_id)
         return None
 
     def raise_fence(self) -> bool:
-        """Whether a PING is to be written now, after every answer so far."""
+        """Return whether a PING is to be written now, after every answer so far."""
         if self._is_fence_up or not len(self):
             return False
         self._fenced, self._fresh = self._fresh, {}

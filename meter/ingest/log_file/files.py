@@ -56,7 +56,7 @@ def list_log_files(log: Path) -> list[LogFile]:
 
 
 def rotated_name(log: Path, now: datetime) -> Path:
-    """What a log is renamed to when it is rotated at this time."""
+    """Return the name that a log gets when it is rotated at this time."""
     return log.with_name(f"{log.name}.{now.astimezone(UTC).strftime(_STAMP_FORMAT)}")
 
 
@@ -66,7 +66,7 @@ def fingerprint(head: bytes, offset_bytes: int) -> bytes:
 
 
 def find_in(files: Sequence[LogFile], position: LogPosition) -> int | None:
-    """Which of these files a position is in, whatever its name; None when it is in none."""
+    """Return the file that a position is in, by inode; None when it is in none."""
     for index, file in enumerate(files):
         if file.inode == position.inode:
             return index

@@ -31,7 +31,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """What one line means, and when its request ended.
+    """The meaning of one line, and when its request ended.
 
     `meaning` is None for a request that concerns no hold. `is_torn` says that the line began with
     the rest of another, whose end was never written.
@@ -86,7 +86,7 @@ def _facts(fields: Fields, started_at: datetime) -> EntryFacts:
 
 
 def _is_undecided(fields: Fields) -> bool:
-    """Whether a check may have placed a hold whose answer never took effect.
+    """Return whether a check may have placed a hold whose answer never took effect.
 
     The client left, the check took too long or authz died. Statuses below 500 are Envoy's own
     refusals from before the check, such as 413.

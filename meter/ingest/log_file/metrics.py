@@ -1,4 +1,4 @@
-"""What the reading of the access-log file counts."""
+"""The metrics of reading the access-log file."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 

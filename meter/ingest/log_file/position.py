@@ -1,4 +1,4 @@
-"""Where the reader of an access-log file stands."""
+"""The position of the reader of an access-log file."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -21,7 +21,7 @@ LEASE_S: Final = 5.0
 
 
 class LogPositionStore:
-    """Where readers of access-log files stand. Raises StoreUnavailable during an outage."""
+    """Stores the positions of readers of access-log files. Raises StoreUnavailable in an outage."""
 
     def __init__(self, pool: PostgresPool, lease_s: float = LEASE_S) -> None:
         self._pool = pool

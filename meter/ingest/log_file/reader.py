@@ -28,7 +28,7 @@ _LINE_FEED: Final = b"\n"
 
 
 class Restart(StrEnum):
-    """Why reading began again at the oldest file."""
+    """The reasons for reading again from the oldest file."""
 
     MISSING = "missing"
     TRUNCATED = "truncated"
@@ -36,7 +36,7 @@ class Restart(StrEnum):
 
 
 class Oddity(StrEnum):
-    """What was passed over in a file, besides lines that cannot be understood."""
+    """The parts of a file that were skipped, besides lines that cannot be read."""
 
     TORN = "torn"
     TOO_LONG = "too_long"
@@ -94,7 +94,7 @@ class FileReader:
             return Chunk(position, (), position)
 
     def unread_bytes(self, position: LogPosition) -> int:
-        """How much is behind a position, in its file and in all younger ones."""
+        """Return the bytes after a position, in its file and in all newer ones."""
         files, index = self._locate(position)
         if index is None:
             return sum(file.size_bytes for file in files)

@@ -19,7 +19,7 @@ LEAST_UPTIME_S: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class RotationBounds:
-    """When a log is rotated, and how many rotated files stay although they were read.
+    """The size at which a log is rotated, and the number of read files that stay.
 
     An Envoy that is younger than `least_uptime_s` may stand beside the one that it replaces, which
     drains and would go on writing into the file that was renamed.
@@ -31,7 +31,7 @@ class RotationBounds:
 
 
 def is_missing(log: Path) -> bool:
-    """Whether Envoy has to be asked to open the log: no file of that name is there.
+    """Return whether Envoy has to be asked to open the log: no file of that name is there.
 
     Envoy makes one when it starts, so somebody renamed or deleted it. Into a file that was deleted
     Envoy would go on writing what nobody can read.

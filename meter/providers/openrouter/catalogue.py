@@ -37,7 +37,7 @@ _LISTED = (
 
 @dataclass(frozen=True, slots=True)
 class OfferedCatalogue:
-    """What a provider offers now. `unpriced` counts models that name no fixed price."""
+    """The offer of a provider now. `unpriced` counts models without a fixed price."""
 
     models: tuple[OfferedModel, ...]
     unpriced: int

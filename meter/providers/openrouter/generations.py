@@ -1,4 +1,4 @@
-"""What the provider's own books say of one generation: OpenRouter's `GET /generation?id=`.
+"""Fetches the provider's record of one generation: OpenRouter's `GET /generation?id=`.
 
 The record comes some seconds after the generation has ended, and it is the truth about its cost.
 """

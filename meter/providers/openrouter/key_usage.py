@@ -1,4 +1,4 @@
-"""What the provider has billed to our key in all: OpenRouter's `GET /key`."""
+"""Fetches the total that the provider billed to our key: OpenRouter's `GET /key`."""
 
 from decimal import Decimal
 from typing import Final

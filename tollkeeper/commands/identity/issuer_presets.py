@@ -15,7 +15,7 @@ _TENANTS_OF_NOBODY: Final = frozenset({"common", "organizations", "consumers"})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says; each preset needs its own part of it."""
+    """The options for a preset; each preset needs some of them."""
 
     url: str | None
     audience: str | None

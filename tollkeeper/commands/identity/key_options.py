@@ -1,4 +1,4 @@
-"""What may be said of a key on the command line, new or changed."""
+"""Options that describe a new or changed key."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -76,7 +76,7 @@ def key_members(
 
 
 def end_members(expires_in_days: int | None, expires_at: str | None) -> dict[str, Any]:
-    """When the key ends, if that was said."""
+    """Return the members that set the end of a key, if it was given."""
     members: dict[str, Any] = {}
     if expires_in_days is not None:
         members["expires_in_days"] = expires_in_days

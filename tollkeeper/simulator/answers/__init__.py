@@ -1,1 +1,1 @@
-"""How the simulator answers: words, replies, streams, refusals, misbehaviour."""
+"""The answers of the simulator: words, replies, streams, refusals, misbehaviour."""

@@ -165,7 +165,7 @@ def _thought_tokens(ask: Ask, model: Model, draw: int) -> int:
 
 
 def _allowed_tokens(ask: Ask, wanted: int, behaviour: Behaviour) -> int:
-    """What the request allows, unless the simulator is told to ignore that."""
+    """Return the tokens that the request allows, unless the simulator is told to ignore them."""
     if behaviour.completion_tokens is not None:
         return behaviour.completion_tokens
     limit = ask.completion_limit_tokens

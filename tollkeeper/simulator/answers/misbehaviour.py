@@ -1,4 +1,4 @@
-"""How the simulator can be told to misbehave, and for which requests."""
+"""Misbehaviour that the simulator can be told to show, and for which requests."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -92,7 +92,7 @@ class Behaviours:
         ]
 
     def take(self, model: str, is_stream: bool, headers: Mapping[str, str]) -> Behaviour:
-        """How to treat a request; ``GOOD_BEHAVIOUR`` when nothing was asked for."""
+        """Return the behaviour for a request; ``GOOD_BEHAVIOUR`` by default."""
         for index, (behaviour, left) in enumerate(self._in_force):
             if behaviour.match.fits(model, is_stream, headers):
                 if left == 1:

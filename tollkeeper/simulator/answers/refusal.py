@@ -1,4 +1,4 @@
-"""How the simulator says no, in OpenRouter's error shape."""
+"""Refusals of the simulator, in OpenRouter's error shape."""
 
 import json
 

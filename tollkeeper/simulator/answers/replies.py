@@ -47,7 +47,7 @@ def usage_text(answer: Answer, behaviour: Behaviour) -> str:
 
 
 def _cost_text(answer: Answer, behaviour: Behaviour) -> str:
-    """What the reply says it costs, which may not be what is billed."""
+    """Return the cost that the reply names, which may differ from the bill."""
     if behaviour.wrong_cost is not None:
         return behaviour.wrong_cost
     return "0" if behaviour.zero_cost else to_usd(answer.cost_picos)

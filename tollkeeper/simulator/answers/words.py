@@ -1,4 +1,4 @@
-"""What the simulator says: words, numbers and JSON that depend on seed and request only."""
+"""Words, numbers and JSON of the simulator, which depend on seed and request only."""
 
 import base64
 import random

@@ -1,1 +1,1 @@
-"""How the simulator reports finished generations (OpenRouter Broadcast)."""
+"""Reports of finished generations (OpenRouter Broadcast)."""

@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class Broadcast(Protocol):
-    """Who is told when a generation has ended."""
+    """The receiver that is told when a generation has ended."""
 
     def note(self, generation_id: str) -> None:
         """The generation has ended, and is billed if the bill has it. Never raises."""
@@ -137,7 +137,7 @@ class Broadcaster:
 def make_broadcast(
     app: web.Application, bill: Bill, settings: SimulatorSettings, now: Callable[[], datetime]
 ) -> Broadcast:
-    """What the settings ask for; a broadcaster lives as long as ``app``."""
+    """Return the broadcaster that the settings ask for; it lives as long as ``app``."""
     if settings.broadcast_url is None:
         return NoBroadcast()
     delay_seconds = settings.broadcast_delay_ms / 1000

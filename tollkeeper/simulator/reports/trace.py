@@ -18,7 +18,7 @@ class Trace:
 
 
 def read_trace(given: object) -> Trace:
-    """What of ``trace`` is passed on. OpenRouter ignores what is no object, and so do we."""
+    """Return the members of ``trace`` that are passed on. Anything but an object is ignored."""
     if not isinstance(given, dict):
         return Trace()
     trace_id = given.get("trace_id")

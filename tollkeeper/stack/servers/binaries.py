@@ -1,4 +1,4 @@
-"""Where the real servers are: inside the wheels that carry them."""
+"""Finds the real servers inside the wheels that carry them."""
 
 from importlib.util import find_spec
 from pathlib import Path

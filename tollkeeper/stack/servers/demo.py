@@ -76,7 +76,7 @@ async def cheap_model(gateway_url: str) -> str | None:
 
 
 def _price(model: dict[str, Any]) -> Decimal | None:
-    """What an answer costs per token; None for a free model and one that gives no answers."""
+    """Return the price of an output token; None for a free model or one without answers."""
     try:
         return Decimal(str(model["pricing"]["completion"])) or None
     except (KeyError, TypeError, InvalidOperation):

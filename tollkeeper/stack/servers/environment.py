@@ -1,4 +1,4 @@
-"""What a child may know of our environment: what it needs, and no provider's key."""
+"""The environment that a child process gets: what it needs, and no provider's key."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the supervisor asks of a running Envoy, on its admin socket.
+"""Asks a running Envoy on its admin socket.
 
 Errors: OSError (TimeoutError among them) when Envoy does not answer.
 """
@@ -29,7 +29,7 @@ class EnvoyAdmin:
     socket: Path
 
     async def active_requests(self) -> int:
-        """How many requests of clients are under way."""
+        """Return the number of client requests under way."""
         answer = await http("GET", f"http://envoy/stats?filter=^{ACTIVE}$", socket=self.socket)
         _, _, count = answer.body.decode().partition(": ")
         # Before the first request there is no such number.
@@ -57,7 +57,7 @@ class EnvoyAdmin:
             await self.drain(grace_s)
 
     async def routes_to(self, address: str) -> bool:
-        """Whether checks of health speak for `unix:/path` or `host:port`, or nobody can tell."""
+        """Return whether health checks speak for `unix:/path` or `host:port`, or nobody can tell."""
         try:
             answer = await http("GET", "http://envoy/clusters?format=json", socket=self.socket)
         except OSError:

@@ -49,7 +49,7 @@ class EnvoyServer:
             raise StackError(f"Envoy's configuration cannot be written: {error}.") from error
 
     def component(self) -> Component:
-        """What the supervisor runs."""
+        """Return the command that the supervisor runs."""
         workers, binary = self.settings.envoy_workers, binaries.envoy_binary()
         return Component(
             "envoy",

@@ -1,4 +1,4 @@
-"""Where the instances of our own services listen."""
+"""The addresses of the instances of our own services."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -115,7 +115,7 @@ class PostgresServer:
         ]
 
     def dsn(self, role: str, database: str = DATABASE) -> str:
-        """How `role` reaches `database`; holds no secret."""
+        """Return the DSN for `role` and `database`; it holds no secret."""
         return f"postgresql://{role}@/{database}?host={quote(str(self.sockets), safe='/')}"
 
     def _check_version(self) -> None:
@@ -142,7 +142,7 @@ class PostgresServer:
 
 
 async def accepts(server: PostgresServer) -> bool:
-    """Whether the server answers a query."""
+    """Return whether the server answers a query."""
     try:
         connection = await asyncpg.connect(
             server.dsn(SUPERUSER, "postgres"), timeout=CONNECT_TIMEOUT_S

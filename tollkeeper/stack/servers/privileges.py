@@ -24,7 +24,7 @@ _CAPABILITY_BITS = {"dac_read_search": 2, "dac_override": 1}
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """Who a server runs as, and the words that go before its command."""
+    """The user that a server runs as, and the words before its command."""
 
     uid: int
     gid: int
@@ -39,7 +39,7 @@ class RunAs:
 
 
 def run_as(owned_directory: Path, death_signal: str) -> RunAs:
-    """Who should own `owned_directory` and run the server on it.
+    """Return the user that should own `owned_directory` and run the server on it.
 
     `death_signal` (such as "INT") reaches the server when its parent dies: a
     change of user clears what the parent set, so it is set again here.

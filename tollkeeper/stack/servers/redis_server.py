@@ -20,7 +20,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """How clients reach it."""
+        """Return the URL for clients."""
         return f"unix://{self.socket}"
 
     def prepare(self) -> None:
@@ -44,7 +44,7 @@ class RedisServer:
 
 
 async def answers(server: RedisServer) -> bool:
-    """Whether the server answers PING."""
+    """Return whether the server answers PING."""
     client = Redis(unix_socket_path=str(server.socket), socket_timeout=PING_TIMEOUT_S)
     try:
         return bool(await client.ping())

@@ -1,4 +1,4 @@
-"""Which processes make the stack, in which order, and how they find one another."""
+"""The processes of the stack, their order, and their addresses."""
 
 import asyncio
 import secrets
@@ -227,7 +227,7 @@ class Topology:
         )
 
     def _books(self) -> dict[str, str]:
-        """What everyone needs who reads or writes the books."""
+        """Return the settings of everything that reads or writes the books."""
         return {
             "TOLLKEEPER_DATABASE_URL": self.database.dsn(postgres.SERVICE_ROLE),
             "TOLLKEEPER_MASTER_KEY_FILE": str(self.home.master_key),

@@ -115,7 +115,7 @@ async def run_to_end(
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended, in words."""
+    """Return how a process ended, in words."""
     if code is None:
         return "still runs"
     if code >= 0:

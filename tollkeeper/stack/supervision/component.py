@@ -1,4 +1,4 @@
-"""What the supervisor starts and watches, described without saying how."""
+"""Descriptions of what the supervisor starts and watches."""
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping

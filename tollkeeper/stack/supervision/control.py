@@ -1,4 +1,4 @@
-"""How `tollkeeper restart` reaches the supervisor: a Unix socket in the state folder.
+"""The Unix socket by which `tollkeeper restart` reaches the supervisor.
 
 One request a connection: a line of JSON, answered with the messages of `report.py` until
 `ready` or `failed`. Whoever may open the folder may ask.

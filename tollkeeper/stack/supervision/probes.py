@@ -61,7 +61,7 @@ async def _read(stream: aiohttp.StreamReader) -> bytes:
 
 
 async def answers_ok(url: str, socket: Path | None = None) -> bool:
-    """Whether a GET is answered with 200."""
+    """Return whether a GET is answered with 200."""
     try:
         return (await http("GET", url, socket=socket)).status == 200
     except OSError:

@@ -1,4 +1,4 @@
-"""What the person who started the stack gets to see."""
+"""Progress and results for the person who started the stack."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Reporter:
 
     @property
     def is_detached(self) -> bool:
-        """Whether the command that started the stack returns once everything is up."""
+        """Return whether the command that started the stack returns once everything is up."""
         return self._pipe is not None
 
     def line(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the supervisor writes down about itself, and how others read it."""
+"""Writes and reads the status file of the supervisor."""
 
 import enum
 import json
@@ -14,7 +14,7 @@ from tollkeeper.stack.home import write_private
 
 
 class State(enum.StrEnum):
-    """Where a component stands."""
+    """The states of a component."""
 
     WAITING = "waiting"
     STARTING = "starting"
@@ -53,7 +53,7 @@ class StackStatus:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether everything runs and answers."""
+        """Return whether everything runs and answers."""
         return self.state is State.RUNNING and all(
             one.state is State.RUNNING and one.is_healthy for one in self.components
         )
@@ -86,7 +86,7 @@ class StatusFile:
         self._components: dict[str, ComponentStatus] = {}
 
     def get(self, component: str) -> ComponentStatus:
-        """What is known of one component; a new one is waiting."""
+        """Return the status of one component; a new one is waiting."""
         return self._components.get(component, ComponentStatus(component))
 
     def expect(self, names: list[str]) -> None:
@@ -128,7 +128,7 @@ def find_status(path: Path) -> StackStatus | None:
 
 
 def is_same_process(component: ComponentStatus) -> bool:
-    """Whether the noted process still lives, and its number was not given to another."""
+    """Return whether the noted process still lives, and its number was not given to another."""
     if component.pid is None or component.started_at is None:
         return False
     try:
