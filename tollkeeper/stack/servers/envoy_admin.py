@@ -57,7 +57,7 @@ class EnvoyAdmin:
             await self.drain(grace_s)
 
     async def routes_to(self, address: str) -> bool:
-        """Return whether health checks speak for `unix:/path` or `host:port`, or nobody can tell."""
+        """Return whether health checks cover `unix:/path` or `host:port`, if that is known."""
         try:
             answer = await http("GET", "http://envoy/clusters?format=json", socket=self.socket)
         except OSError:
