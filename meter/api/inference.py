@@ -33,9 +33,11 @@ ERRORS: Final[dict[int, tuple[str, ...]]] = {
     408: ("request_timeout",),
     413: ("request_too_large",),
     415: ("unsupported_content_type", "unsupported_content_encoding"),
+    426: ("invalid_request",),
     429: ("rate_limit_exceeded", "too_many_concurrent_requests"),
     431: ("invalid_request",),
     500: ("provider_unavailable",),
+    502: ("provider_unavailable",),
     503: ("unavailable", "provider_unavailable"),
     504: ("provider_timeout",),
 }
