@@ -39,7 +39,7 @@ setup: $(STAMP)
 	@echo "Set up in $(VENV). Next: make up"
 
 # The stamp is younger than what it was made from, or the work is done again.
-$(STAMP): pyproject.toml uv.lock .ci/setup
+$(STAMP): pyproject.toml uv.lock tests/node/package-lock.json .ci/setup
 	@.ci/setup $(VENV) $(UV_VERSION)
 	@touch $(STAMP)
 
