@@ -18,8 +18,9 @@ from authz.callers.authorize import Candidates, admit, authorize
 from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, LimitStatus, Reason, deny
-from authz.endpoints.body import Body, edit_body, read_body
-from authz.endpoints.demand import EMBEDDINGS, bound_demand
+from authz.endpoints.body import Body
+from authz.endpoints.endpoint import Endpoint
+from authz.endpoints.table import ENDPOINTS
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import RoutePolicy, route_policy
@@ -41,16 +42,6 @@ from meter.network import Network, client_address
 from meter.pricing.prices import Demand, estimate
 from meter.sealing import SecretText
 
-# Rule R10: exactly these reach a provider. The router of Envoy has the same list.
-ENDPOINTS: Final = {
-    prefix + path: endpoint
-    for prefix in ("/v1/", "/api/v1/llm/")
-    for path, endpoint in (
-        ("chat/completions", "chat_completions"),
-        ("completions", "completions"),
-        ("embeddings", EMBEDDINGS),
-    )
-}
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
 # How old the store's judgement of a credential may be when the answer leaves: a process that was
@@ -92,7 +83,7 @@ class Terms:
 class _Asked:
     """What is known of a request once its estimate can be made."""
 
-    endpoint: str
+    endpoint: Endpoint
     body: Body
     principal: Principal
     candidates: Candidates
@@ -201,13 +192,13 @@ class Decider:
             return principal
         if refused := self._limits.find_refusal(principal):
             return refused
-        body = read_body(request, self._terms.max_body_bytes)
+        body = endpoint.read(request, self._terms.max_body_bytes)
         if isinstance(body, Deny):
             return body
         candidates = authorize(principal, body.members, self._snapshot.models)
         if isinstance(candidates, Deny):
             return candidates
-        demand = bound_demand(endpoint, body, candidates.is_online)
+        demand = endpoint.bound(body, candidates.is_online)
         if isinstance(demand, Demand) and demand.web_searches:
             demand = refuse_unpriced_search(demand, candidates)
         if isinstance(demand, Deny):
@@ -261,7 +252,7 @@ class Decider:
         self._holds.release_later([hold_id])
 
 
-def route(request: AuthRequest) -> str | Deny:
+def route(request: AuthRequest) -> Endpoint | Deny:
     """The endpoint of a request. Query strings are refused: nothing in them is priced."""
     path, question_mark, _ = request.path.partition("?")
     endpoint = ENDPOINTS.get(path)
@@ -287,7 +278,7 @@ def to_hold_request(asked: _Asked, floor_tokens: int) -> HoldRequest:
         account_id=principal.account_id,
         credential_id=principal.credential_id,
         model_id=asked.candidates.asked.id,
-        endpoint=asked.endpoint,
+        endpoint=asked.endpoint.name,
         estimate=bound,
         request_id=asked.request.request_uuid,
         pass_id=principal.pass_id,
@@ -340,9 +331,9 @@ def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool, tag: str | 
         account_id=asked.principal.account_id,
         credential_id=asked.principal.credential_id,
         model_id=asked.candidates.asked.id,
-        endpoint=asked.endpoint,
+        endpoint=asked.endpoint.name,
         provider_key=asked.provider_key,
-        edits=edit_body(asked.body, limit, tag),
+        edits=asked.endpoint.edits(asked.body, limit, tag),
         limits=asked.limits,
         is_streaming=asked.body.members.get("stream") is True,
     )

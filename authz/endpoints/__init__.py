@@ -1,1 +1,1 @@
-"""The endpoints that are served: how a body is read, what it may cost, what is edited."""
+"""The endpoints: how a body is read, what it may cost at most, and how it is edited."""

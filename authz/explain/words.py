@@ -9,6 +9,7 @@ from authz.catalogue import CatalogueSnapshot
 from authz.decide import Terms, route
 from authz.decision import Decision, Deny, Reason
 from authz.endpoints.body import read_body
+from authz.endpoints.endpoint import Endpoint
 from authz.explain.explanation import Outcome, Phase, PhaseReport
 from authz.explain.trace import Seen
 from authz.limits.answer import Taking
@@ -93,7 +94,7 @@ def _reason(explained: Explained) -> str:
 def _route_words(explained: Explained) -> str:
     policy = route_policy(explained.request.extensions)
     endpoint = route(explained.request) if policy.is_metered else None
-    what = f"{endpoint}, metered" if isinstance(endpoint, str) else "not metered"
+    what = f"{endpoint.name}, metered" if isinstance(endpoint, Endpoint) else "not metered"
     return f"{explained.request.method} {explained.request.path} is {what}; scope {policy.scope}."
 
 

@@ -11,6 +11,7 @@ from meter.errors import InvalidAmount
 from meter.holds.hold import Hold, HoldEnding
 from meter.money import MAX_PICOS, add_markup, picos_from_decimal
 from meter.pricing.prices import Price, catalogue_cost
+from meter.usage.endpoints import WITHOUT_COMPLETION
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 
 # Envoy's response flags that mean that no provider saw the request (docs: Envoy access logging,
@@ -118,5 +119,5 @@ def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
     if price.is_free or usage.is_byok:
         return True
     # Providers bill no prompt whose reply came out empty; an embedding has no reply to be empty.
-    is_embedding = hold.endpoint == "embeddings"
-    return (usage.tokens.prompt if is_embedding else usage.tokens.completion) == 0
+    has_completion = hold.endpoint not in WITHOUT_COMPLETION
+    return (usage.tokens.completion if has_completion else usage.tokens.prompt) == 0

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 import yarl
 
-from authz.endpoints.body import Body, apply_edits, edit_body, parse
+from authz.endpoints.body import Body, apply_edits, parse
+from authz.endpoints.edits import edit_body
 from authz.policy import ACCOUNT_HEADER
 from authz.protos import ext_authz_pb2 as pb
 from authz.request import HEADERS_USED

@@ -18,9 +18,11 @@ from authz.callers.authenticate import Authenticator
 from authz.callers.last_uses import LastUses
 from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
-from authz.decide import ENDPOINTS, DeadlinePassed, Decider, Terms
+from authz.decide import DeadlinePassed, Decider, Terms
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, Reason
 from authz.endpoints.body import apply_edits
+from authz.endpoints.endpoint import Endpoint
+from authz.endpoints.table import ENDPOINTS
 from authz.limits.answer import LimitAnswer
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
@@ -135,10 +137,10 @@ async def house() -> House:
 
 
 @pytest.mark.parametrize(("path", "endpoint"), list(ENDPOINTS.items()))
-async def test_allows_under_a_hold(house: House, path: str, endpoint: str) -> None:
+async def test_allows_under_a_hold(house: House, path: str, endpoint: Endpoint) -> None:
     allow = await house.allow(path=path)
     held = house.holds.placed[allow.hold_id]
-    assert allow.endpoint == held.endpoint == endpoint
+    assert allow.endpoint == held.endpoint == endpoint.name
     assert allow.model_id == held.model_id == "acme/one"
     assert allow.account_id == held.account_id == "account"
     assert allow.credential_id == held.credential_id == "credential"

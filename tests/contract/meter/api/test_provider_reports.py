@@ -20,7 +20,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from authz.endpoints.body import Body, apply_edits, edit_body, parse
+from authz.endpoints.body import Body, apply_edits, parse
+from authz.endpoints.edits import edit_body
 from meter.api.app import create_app
 from meter.api.services import (
     MIN_REPORTS_TOKEN_CHARS,

@@ -13,10 +13,10 @@ from authz.endpoints.body import (
     MAX_SEPARATORS,
     Body,
     apply_edits,
-    edit_body,
     parse,
     read_body,
 )
+from authz.endpoints.edits import edit_body
 from authz.request import AuthRequest
 
 MAX_BYTES = 1_000

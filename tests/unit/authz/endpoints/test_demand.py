@@ -9,17 +9,14 @@ from hypothesis import strategies as st
 
 from authz.decision import Deny, Reason
 from authz.endpoints.body import Body, parse
-from authz.endpoints.demand import (
-    IMAGE_TOKENS,
-    MAX_TOKENS_NAMED,
-    WHOLE_CONTEXT_TOKENS,
-    bound_demand,
-)
+from authz.endpoints.demand import IMAGE_TOKENS, MAX_TOKENS_NAMED, WHOLE_CONTEXT_TOKENS
+from authz.endpoints.table import ALL
 from meter.money import MAX_PICOS, add_markup
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, catalogue_cost, estimate
 from meter.usage.usage import TokenCounts
 from tests.fakes import model
 
+ENDPOINTS = {endpoint.name: endpoint for endpoint in ALL}
 PICTURE = "data:image/png;base64," + "A" * 5_000
 
 
@@ -28,7 +25,7 @@ def bound(
 ) -> Demand | Deny:
     body = parse(json.dumps(members).encode())
     assert isinstance(body, Body)
-    return bound_demand(endpoint, body, is_online)
+    return ENDPOINTS[endpoint].bound(body, is_online)
 
 
 def demand(members: dict[str, Any], endpoint: str = "chat_completions") -> Demand:

@@ -1,0 +1,46 @@
+"""The edits of bodies that name the limit of a reply as OpenAI's chat and completions do."""
+
+from typing import Final
+
+from authz.decision import Edit
+from authz.endpoints.body import Body, member_spans, replace_value
+from authz.endpoints.openrouter import TRACE_MEMBER, tag_report
+
+# Providers read one name or the other.
+LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
+
+
+def edit_body(body: Body, max_tokens: int | None, report_tag: str | None) -> tuple[Edit, ...]:
+    """Return the edits that write a limit of the reply and a report tag, in ascending order.
+
+    None writes nothing. The limit is for a body that names none. The tag stands where the
+    provider's report of the request will repeat it.
+    """
+    wanted: tuple[str, ...] = () if max_tokens is None else LIMIT_MEMBERS
+    if report_tag is not None:
+        wanted += (TRACE_MEMBER,)
+    spans: dict[str, tuple[int, int]] = {}
+    if any(name in body.members for name in wanted):
+        spans = {name: (start, end) for name, start, end in member_spans(body.text)}
+    changes: list[Edit | str] = []
+    if max_tokens is not None:
+        # In the place of the first limit that is null, else a member of its own.
+        nulls = (
+            span
+            for name, span in spans.items()
+            if name in LIMIT_MEMBERS and body.members[name] is None
+        )
+        null = next(nulls, None)
+        changes.append(
+            f'"{LIMIT_MEMBERS[0]}":{max_tokens}'
+            if null is None
+            else replace_value(body, *null, str(max_tokens))
+        )
+    if report_tag is not None:
+        changes.append(tag_report(body, spans.get(TRACE_MEMBER), report_tag))
+    edits = sorted((one for one in changes if isinstance(one, Edit)), key=lambda one: one.offset)
+    if new_members := [one for one in changes if isinstance(one, str)]:
+        # New members stand before all others, so their edit is the first.
+        comma = "," if body.members else ""
+        edits.insert(0, Edit(body.text.index("{") + 1, 0, ",".join(new_members) + comma))
+    return tuple(edits)

@@ -1,0 +1,8 @@
+"""Facts about endpoints that the reading of usage depends on, by the name in hold and record."""
+
+from typing import Final
+
+EMBEDDINGS: Final = "embeddings"
+# A complete answer of these endpoints has no completion tokens. At all other endpoints, an answer
+# without any is an empty reply, which providers do not bill.
+WITHOUT_COMPLETION: Final = frozenset({EMBEDDINGS})
