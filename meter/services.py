@@ -14,7 +14,7 @@ from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.keys.key_store import CredentialStore
 from meter.identity.keys.key_text import Pepper
 from meter.identity.operator_store import OperatorStore
-from meter.identity.pass_issuer import PassDesk
+from meter.identity.pass_issuer import PassIssuer
 from meter.identity.pass_store import PassStore
 from meter.identity.principal_store import PostgresPrincipals
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
@@ -76,7 +76,7 @@ class Services:
         self.credentials = CredentialStore(pool, pepper)
         self.identities = IdentityStore(pool)
         self.passes = PassStore(pool)
-        self.pass_issuer = PassDesk(issuing.own, issuing.keys, self.passes, clock)
+        self.pass_issuer = PassIssuer(issuing.own, issuing.keys, self.passes, clock)
         self.own_issuer = issuing.own
         self.signing_keys = issuing.keys
         self.published_keys = PublishedKeys(pool, clock)

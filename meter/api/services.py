@@ -20,7 +20,7 @@ from meter.identity.identity_store import IdentityStore
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.keys.key_store import CredentialStore
 from meter.identity.operator_store import OperatorStore
-from meter.identity.pass_issuer import PassDesk
+from meter.identity.pass_issuer import PassIssuer
 from meter.identity.pass_store import PassStore
 from meter.identity.principal_store import PostgresPrincipals
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
@@ -131,7 +131,7 @@ FromLimitRules = Annotated[LimitRuleStore, _provide(lambda services: services.li
 FromOperators = Annotated[OperatorStore, _provide(lambda services: services.operators)]
 FromOwnIssuer = Annotated[OwnIssuer, _provide(lambda services: services.own_issuer)]
 FromPasses = Annotated[PassStore, _provide(lambda services: services.passes)]
-FromPassIssuer = Annotated[PassDesk, _provide(lambda services: services.pass_issuer)]
+FromPassIssuer = Annotated[PassIssuer, _provide(lambda services: services.pass_issuer)]
 FromPlans = Annotated[PlanStore, _provide(lambda services: services.plans)]
 FromPool = Annotated[PostgresPool, _provide(lambda services: services.pool)]
 FromPrincipals = Annotated[PostgresPrincipals, _provide(lambda services: services.principals)]

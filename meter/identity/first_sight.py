@@ -1,8 +1,8 @@
-"""First sight of identities: who a JWT of another issuer speaks for becomes an account of ours.
+"""Creates an account and a credential when a JWT of another issuer names a new subject.
 
-Two issuers can never meet in one account. The id of an account that is opened here is a digest of
-issuer and subject, each with its length before it, and its email names the issuer: who finds the
-id taken by anything else is refused.
+Two issuers never share an account. The id of an account that is opened here is a digest of issuer
+and subject, each with its length before it, and its email names the issuer. Where the id belongs
+to any other account, the JWT is refused.
 """
 
 import base64
@@ -35,16 +35,16 @@ ACCOUNT_PREFIX: Final = "oidc_"
 ACCOUNT_DIGEST_CHARS: Final = 20
 MAX_SUBJECT_CHARS: Final = 512
 MAX_NAME_CHARS: Final = 200
-# How many unknown plans are remembered as logged.
+# The number of unknown plans that are remembered, so that each is logged once.
 MAX_LOGGED_PLANS: Final = 256
-# Between the two parts of a subject: no subject holds a line end.
+# Stands between the two parts of a stored subject: no subject contains a line end.
 _SEPARATOR: Final = "\n"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def account_id_for(issuer_id: str, account_subject: str) -> str:
-    """The id of the account of an issuer's subject: the same everywhere, and nobody else's."""
+    """Return the id of the account of an issuer's subject; no other subject has this id."""
     digest = hashlib.sha256()
     for part in (issuer_id, account_subject):
         octets = part.encode()
@@ -54,26 +54,30 @@ def account_id_for(issuer_id: str, account_subject: str) -> str:
 
 
 def stored_subject(subject: str, account_subject: str) -> str:
-    """What tells credentials of an issuer apart: who acts, and for which account where that is
-    another claim, so that somebody who moves on does not act for the account they left."""
+    """Return the text that distinguishes the credentials of an issuer.
+
+    It is the subject, followed by the account's subject where that is another claim. So a subject
+    that moves to another account gets another credential, and cannot act for the former account.
+    """
     return subject if subject == account_subject else subject + _SEPARATOR + account_subject
 
 
 def shown_subject(stored: str) -> tuple[str, str]:
-    """Who acts, and the account's subject, of a stored subject."""
+    """Split a stored subject into the subject that acts and the subject of its account."""
     subject, _, account_subject = stored.partition(_SEPARATOR)
     return subject, account_subject or subject
 
 
 async def ensure_identity(connection: PostgresConnection, identity: VerifiedIdentity) -> str | None:
-    """The id of the credential of an identity, made at first sight where that is allowed.
+    """Return the id of an identity's credential; create it at first sight if that is allowed.
 
-    None where it is not allowed, or where the account's place is taken by something else. Puts
-    the account on the plan that the youngest JWT asks for; an older one never brings an old plan
-    back. Safe when several processes see the same identity at once.
+    Returns None where creating is not allowed, or where the id of the account is taken by another
+    account. Moves the account to the plan that the JWT asks for, unless a newer JWT was seen
+    before. Several processes may do this for one identity at the same time.
     """
     subject = stored_subject(identity.subject, identity.account_subject)
-    if not _is_storable(identity, subject):
+    texts = (identity.subject, identity.account_subject)
+    if len(subject) > MAX_SUBJECT_CHARS or not all(text and is_plain(text) for text in texts):
         return None
     found = await _find(connection, identity, subject)
     if found is None and identity.may_create:
@@ -81,20 +85,17 @@ async def ensure_identity(connection: PostgresConnection, identity: VerifiedIden
         found = await _find(connection, identity, subject)
     if found is None:
         return None
-    if _may_change_plan(identity, found):
-        await _follow_plan(connection, identity, found)
+    if identity.plan_id is not None and found["is_live"]:
+        newest = found["token_issued_at"]
+        if newest is None or identity.issued_at > newest:
+            await _follow_plan(connection, identity, found)
     return str(found["id"])
-
-
-def _is_storable(identity: VerifiedIdentity, subject: str) -> bool:
-    texts = (identity.subject, identity.account_subject)
-    return len(subject) <= MAX_SUBJECT_CHARS and all(text and is_plain(text) for text in texts)
 
 
 async def _find(
     connection: PostgresConnection, identity: VerifiedIdentity, subject: str
 ) -> "Record | None":
-    """A link that an administrator made goes before what was first seen."""
+    """Find the credential; a link by an administrator takes precedence over one made here."""
     subjects = [subject, identity.subject]
     return await connection.fetchrow(
         _FIND_IDENTITY, identity.issuer_id, subjects, subject, FIRST_SIGHT
@@ -105,12 +106,14 @@ async def _create(connection: PostgresConnection, identity: VerifiedIdentity, su
     account_id = account_id_for(identity.issuer_id, identity.account_subject)
     email = f"{account_id}@{identity.issuer_id}.invalid"
     asked_plan = identity.plan_id or identity.first_plan_id
+    # For display only. A name with control characters could attack a terminal, so it is left out.
+    name = (identity.name or "").strip()
     async with connection.transaction():
         plan_id = await connection.fetchval(
             _OPEN_IDENTITY_ACCOUNT,
             account_id,
             email,
-            _name(identity),
+            name[:MAX_NAME_CHARS] if name and is_plain(name) else None,
             asked_plan,
             identity.issuer_id,
         )
@@ -122,28 +125,16 @@ async def _create(connection: PostgresConnection, identity: VerifiedIdentity, su
             identity.issuer_id,
             subject,
             FIRST_SIGHT,
-            # Where the account was there before, its plan has yet to follow this JWT.
+            # An account that existed before has not been moved to the plan of this JWT yet.
             None if plan_id is None else identity.issued_at,
         )
         if credential_id is not None:
-            await _audit_first_sight(connection, identity, account_id, credential_id)
+            author = f"identity:{credential_id}"
+            detail = {"issuer": identity.issuer_id, "subject": identity.subject}
+            event = AuditEvent("identity.first_seen", author, account_id, detail)
+            await write_audit(connection, Actor(author, account_id), event)
     if plan_id is not None and asked_plan not in (None, plan_id):
         _warn_of_unknown_plan(identity.issuer_id, str(asked_plan))
-
-
-async def _audit_first_sight(
-    connection: PostgresConnection, identity: VerifiedIdentity, account_id: str, credential_id: str
-) -> None:
-    detail = {"issuer": identity.issuer_id, "subject": identity.subject}
-    event = AuditEvent("identity.first_seen", f"identity:{credential_id}", account_id, detail)
-    await write_audit(connection, Actor(f"identity:{credential_id}", account_id), event)
-
-
-def _may_change_plan(identity: VerifiedIdentity, found: "Record") -> bool:
-    if identity.plan_id is None or not found["is_live"]:
-        return False
-    newest = found["token_issued_at"]
-    return newest is None or identity.issued_at > newest
 
 
 async def _follow_plan(
@@ -152,6 +143,7 @@ async def _follow_plan(
     account_id, credential_id, plan_id = found["account_id"], found["id"], identity.plan_id
     async with connection.transaction():
         await connection.execute(_LOCK_ACCOUNT, account_id)
+        # Another process may have seen a newer JWT since the row was read.
         noted = await connection.fetchval(_NOTE_IDENTITY_TOKEN, credential_id, identity.issued_at)
         if noted is None:
             return
@@ -168,13 +160,7 @@ async def _follow_plan(
         _warn_of_unknown_plan(identity.issuer_id, plan_id)
 
 
-def _name(identity: VerifiedIdentity) -> str | None:
-    """For display only; what could rewrite somebody's terminal is left out."""
-    name = (identity.name or "").strip()
-    return name[:MAX_NAME_CHARS] if name and is_plain(name) else None
-
-
 @lru_cache(maxsize=MAX_LOGGED_PLANS)
 def _warn_of_unknown_plan(issuer_id: str, plan_id: str) -> None:
-    """Once for each plan: every JWT of the issuer would say it again."""
+    """Log each unknown plan once, not again for every JWT of the issuer."""
     _log.warning("identity_plan_unknown", issuer_id=issuer_id, plan_id=plan_id)

@@ -1,4 +1,4 @@
-"""Identities and certificates of accounts, as administrators link, narrow and end them."""
+"""Identities and certificates of accounts in Postgres: administrators link and revoke them."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,8 +36,10 @@ MAX_IDENTITIES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Who is to act for an account: a subject of an issuer, or where that is None a certificate's
-    subject alternative name. `scopes` are those of certificates; a JWT brings its own.
+    """A subject that shall act for an account, and its terms.
+
+    `subject` belongs to `issuer_id`; where that is None, it is the subject alternative name of a
+    certificate. `scopes` apply to certificates only; a JWT brings its own.
     """
 
     issuer_id: str | None
@@ -50,8 +52,9 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What acts for an account beside its keys. `account_subject` is what its account was opened
-    for, where that is not the subject itself.
+    """An identity or certificate that acts for an account.
+
+    `account_subject` is the subject that the account was opened for; None where it is the same.
     """
 
     id: str
@@ -72,19 +75,19 @@ class Identity:
 
 
 class IdentityStore:
-    """Links, lists, suspends and ends identities. Raises StoreUnavailable in an outage."""
+    """Links, lists, suspends and revokes identities. Raises StoreUnavailable in an outage."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def list_all(self, account_id: str) -> list[Identity]:
-        """What acts for the account beside its keys; at most MAX_IDENTITIES."""
+        """Return the identities and certificates of an account; at most MAX_IDENTITIES."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_IDENTITIES, account_id, None, MAX_IDENTITIES)
         return [_identity(row) for row in rows]
 
     async def get(self, account_id: str, identity_id: str) -> Identity:
-        """One of them. Raises NotFound."""
+        """Return one identity. Raises NotFound."""
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_LIST_IDENTITIES, account_id, identity_id, 1)
         if row is None:
@@ -92,17 +95,20 @@ class IdentityStore:
         return _identity(row)
 
     async def link(self, account_id: str, link: Link, actor: Actor) -> Identity:
-        """Let a subject act for an account, or change the terms on which it does.
+        """Let a subject act for an account, or change its terms.
 
-        Raises NotFound for an unknown account, InvalidRequest for an unknown issuer, Conflict
-        where the subject acts or acted for another account, or the account has another issuer.
+        Raises NotFound for an unknown account and InvalidRequest for an unknown issuer. Raises
+        Conflict where the subject acts or acted for another account, or was revoked, or where the
+        account has identities of another issuer.
         """
         async with acquire(self._pool) as connection:
             try:
                 async with connection.transaction():
                     identity_id = await _link(connection, account_id, link, actor)
             except asyncpg.UniqueViolationError:
-                raise Conflict("the subject was seen at this moment; look and try again") from None
+                raise Conflict(
+                    "the subject was stored by another request at the same moment; try again"
+                ) from None
             except asyncpg.ForeignKeyViolationError:
                 raise InvalidRequest(f"there is no issuer '{link.issuer_id}'") from None
         return await self.get(account_id, identity_id)
@@ -110,13 +116,13 @@ class IdentityStore:
     async def set_suspended(
         self, account_id: str, identity_id: str, is_suspended: bool, actor: Actor
     ) -> Identity:
-        """Suspend or resume. Raises NotFound, also for one that was revoked."""
+        """Suspend or resume an identity. Raises NotFound, also for a revoked one."""
         verb = "suspended" if is_suspended else "resumed"
         await self._change(_SUSPEND_IDENTITY, verb, actor, account_id, identity_id, is_suspended)
         return await self.get(account_id, identity_id)
 
     async def revoke(self, account_id: str, identity_id: str, actor: Actor) -> None:
-        """End it for good: the subject gets no other account either. Raises NotFound."""
+        """Revoke an identity for ever; its subject gets no other account. Raises NotFound."""
         await self._change(_REVOKE_IDENTITY, "revoked", actor, account_id, identity_id)
 
     async def _change(
@@ -135,7 +141,13 @@ async def _link(connection: PostgresConnection, account_id: str, link: Link, act
         raise user_not_found(account_id)
     found = await _find_own(connection, account_id, link)
     if found is None:
-        await _demand_one_issuer(connection, account_id, link)
+        if link.issuer_id is not None and await connection.fetchval(
+            _COUNT_OTHER_ISSUERS, account_id, link.issuer_id
+        ):
+            raise Conflict(
+                "the user has identities of another issuer; all identities of a user must be of "
+                "one issuer"
+            )
         found = new_credential_id()
         kind = CredentialKind.CERTIFICATE if link.issuer_id is None else CredentialKind.IDENTITY
         values = (found, account_id, "Linked", kind, link.issuer_id, link.subject, actor.name)
@@ -157,21 +169,17 @@ async def _link(connection: PostgresConnection, account_id: str, link: Link, act
 
 
 async def _find_own(connection: PostgresConnection, account_id: str, link: Link) -> str | None:
-    """The credential of this subject if it acts for the account; Conflict for another's."""
+    """Return the id of the subject's credential, None if it has none.
+
+    Raises Conflict where the subject belongs to another account, or was revoked.
+    """
     begin = stored_subject(link.subject, "")
     rows = await connection.fetch(_FIND_SUBJECT, link.issuer_id or "", link.subject, begin)
     if any(row["account_id"] != account_id for row in rows):
         raise Conflict("this subject acts or acted for another user")
     if any(row["revoked_at"] is not None for row in rows):
-        raise Conflict("this subject was revoked for good")
+        raise Conflict("this subject was revoked, which cannot be undone")
     return None if not rows else str(rows[0]["id"])
-
-
-async def _demand_one_issuer(connection: PostgresConnection, account_id: str, link: Link) -> None:
-    if link.issuer_id is None:
-        return
-    if await connection.fetchval(_COUNT_OTHER_ISSUERS, account_id, link.issuer_id):
-        raise Conflict("the user has identities of another issuer, and two never meet")
 
 
 def _not_found() -> NotFound:

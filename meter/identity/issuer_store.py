@@ -1,4 +1,4 @@
-"""Issuers of JWTs that are believed, in Postgres, each with the last key set fetched from it."""
+"""Trusted issuers of JWTs in Postgres, each with the last key set that was fetched from it."""
 
 import json
 import re
@@ -34,7 +34,7 @@ ISSUER_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class NewIssuer:
-    """An issuer to believe, or new terms of one. `is_enabled` None leaves it as it was."""
+    """A new issuer to trust, or new terms of one. `is_enabled` None keeps the present state."""
 
     id: str
     url: str
@@ -44,7 +44,7 @@ class NewIssuer:
 
 @dataclass(frozen=True, slots=True)
 class IssuerListing:
-    """An issuer as administrators see it. `identities` is how many subjects of it are known."""
+    """An issuer for administrators. `identities` is the number of its known subjects."""
 
     stored: StoredIssuer
     identities: int
@@ -59,7 +59,7 @@ class PostgresIssuers:
         self._pool = pool
 
     async def load_issuers(self) -> list[StoredIssuer]:
-        """All of them, disabled ones too. Raises StoreUnavailable."""
+        """Return all issuers, disabled ones too. Raises StoreUnavailable."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LOAD_ISSUERS)
         return [_stored(row) for row in rows]
@@ -67,18 +67,18 @@ class PostgresIssuers:
     async def save_keys(
         self, issuer_id: str, keys: Mapping[str, Any], fetched_at: datetime
     ) -> None:
-        """Keep a key set, unless a younger one is there or the issuer is gone."""
+        """Store a key set, unless a newer one is stored or the issuer was removed."""
         async with acquire(self._pool) as connection:
             await connection.execute(_SAVE_ISSUER_KEYS, issuer_id, json.dumps(keys), fetched_at)
 
     async def list_all(self) -> list[IssuerListing]:
-        """All of them, as administrators see them; at most MAX_ISSUERS."""
+        """Return all issuers for administrators; at most MAX_ISSUERS."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_ISSUERS)
         return [_listing(row) for row in rows]
 
     async def get(self, issuer_id: str) -> IssuerListing:
-        """One issuer. Raises NotFound."""
+        """Return one issuer for administrators. Raises NotFound."""
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_GET_ISSUER, issuer_id)
         if row is None:
@@ -86,10 +86,10 @@ class PostgresIssuers:
         return _listing(row)
 
     async def put(self, new: NewIssuer, actor: Actor) -> None:
-        """Believe an issuer, or change its terms.
+        """Trust an issuer, or change its terms.
 
-        Raises Conflict where the id is another URL's: what is known of its subjects would be
-        believed from elsewhere; where the URL is another id's; and beyond MAX_ISSUERS.
+        Raises Conflict where the id belongs to another URL, because its known subjects would then
+        be trusted from elsewhere; where the URL belongs to another id; and beyond MAX_ISSUERS.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             before = await connection.fetchrow(_LOCK_ISSUER, new.id)
@@ -99,15 +99,17 @@ class PostgresIssuers:
             if before is None:
                 await _create(connection, issuer)
             elif before["url"] != issuer.url:
-                raise Conflict("the URL of an issuer stays as it is; put the other under a new id")
+                raise Conflict(
+                    "the URL of an issuer cannot change; add the other issuer under a new id"
+                )
             else:
                 terms = json.dumps(issuer.terms.to_json())
                 await connection.execute(_CHANGE_ISSUER, issuer.id, terms, is_enabled)
-            told = {} if before is None else _told(_issuer(before))
-            await _audit(connection, actor, "put", issuer.id, changes_between(told, _told(issuer)))
+            had = {} if before is None else _told(_issuer(before))
+            await _audit(connection, actor, "put", issuer.id, changes_between(had, _told(issuer)))
 
     async def set_enabled(self, issuer_id: str, is_enabled: bool, actor: Actor) -> None:
-        """Believe an issuer again, or no longer: within a second everywhere. Raises NotFound."""
+        """Enable or disable an issuer; every process follows within a second. Raises NotFound."""
         async with acquire(self._pool) as connection, connection.transaction():
             before = await connection.fetchrow(_LOCK_ISSUER, issuer_id)
             if before is None:
@@ -119,7 +121,7 @@ class PostgresIssuers:
             await _audit(connection, actor, verb, issuer_id, {})
 
     async def remove(self, issuer_id: str, actor: Actor) -> None:
-        """Forget an issuer. Raises NotFound, and Conflict once a subject of it is known."""
+        """Remove an issuer. Raises NotFound, and Conflict where it has identities."""
         async with acquire(self._pool) as connection:
             try:
                 async with connection.transaction():
@@ -129,18 +131,18 @@ class PostgresIssuers:
                     await _audit(connection, actor, "removed", issuer_id, {})
             except asyncpg.ForeignKeyViolationError:
                 raise Conflict(
-                    "identities of this issuer are known, so it can only be disabled"
+                    "the issuer has identities, so it can only be disabled, not removed"
                 ) from None
 
 
 async def _create(connection: PostgresConnection, issuer: Issuer) -> None:
     if len(await connection.fetch(_LOAD_ISSUERS)) >= MAX_ISSUERS:
-        raise Conflict(f"there are {MAX_ISSUERS} issuers already, and no more are taken")
+        raise Conflict(f"there are {MAX_ISSUERS} issuers, which is the most; remove one first")
     terms = json.dumps(issuer.terms.to_json())
     try:
         await connection.execute(_CREATE_ISSUER, issuer.id, issuer.url, terms, issuer.is_enabled)
     except asyncpg.UniqueViolationError:
-        raise Conflict("this issuer is there already, under another id or since just now") from None
+        raise Conflict("this issuer exists already, perhaps under another id") from None
 
 
 async def _audit(

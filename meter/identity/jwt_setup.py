@@ -1,6 +1,6 @@
-"""Which JWTs are believed, put together for authz and the meter alike.
+"""Creates the verifier of JWTs from settings.
 
-What one of them lets in, the other does too.
+Authz and the meter both use it, so that they accept the same JWTs.
 """
 
 from meter.clock import SystemClock
@@ -14,17 +14,23 @@ from meter.postgres.pool import PostgresPool
 
 
 def issuer_documents(settings: JwtSettings) -> IssuerDocuments:
-    """What fetches the keys of issuers. Raises InvalidRequest for unusable settings."""
+    """Return the client that fetches the keys of issuers.
+
+    Raises InvalidRequest for unusable settings.
+    """
     return IssuerDocuments(read_networks(settings.issuer_networks), settings.issuer_ca_file)
 
 
 def own_issuer(settings: JwtSettings) -> OwnIssuer:
-    """We ourselves."""
+    """Return the issuer that signs passes: Tollkeeper itself."""
     return OwnIssuer(settings.issuer_url, settings.jwt_audience)
 
 
 def jwt_verifier(pool: PostgresPool, settings: JwtSettings) -> JwtVerifier:
-    """Believes passes and the JWTs of issuers; close it. Raises InvalidRequest for settings."""
+    """Return a verifier of passes and of JWTs of issuers; the caller closes it.
+
+    Raises InvalidRequest for unusable settings.
+    """
     clock = SystemClock()
     return JwtVerifier(
         PostgresIssuers(pool),

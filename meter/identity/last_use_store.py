@@ -1,4 +1,4 @@
-"""When credentials were last used, in Postgres."""
+"""The times of the last use of credentials, in Postgres."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,7 +17,8 @@ class PostgresCredentialUses:
         self._pool = pool
 
     async def note(self, latest: Mapping[str, datetime]) -> None:
-        """Write the latest use of each, in the order of their ids: two instances may write."""
+        """Store the latest use of each credential; an older time changes nothing."""
+        # Two instances may write at once: one order of locking keeps them from a deadlock.
         ids = sorted(latest)
         async with acquire(self._pool) as connection:
             await connection.execute(

@@ -1,6 +1,6 @@
-"""Operator tokens in Postgres: digests only.
+"""Operator tokens in Postgres, as digests.
 
-A token is 32 random bytes, so an unkeyed SHA-256 tells nothing about it.
+A token is 32 random bytes, so an unkeyed SHA-256 reveals nothing about it.
 """
 
 import hashlib
@@ -18,23 +18,26 @@ MOST_OPERATORS: Final = 32
 
 
 def operator_digest(token: str) -> bytes:
-    """SHA-256 of an operator token."""
+    """Return the SHA-256 digest of an operator token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 class OperatorStore:
-    """Admits and recognises operators. Raises StoreUnavailable during an outage."""
+    """Stores operators and finds them by their tokens. Raises StoreUnavailable in an outage."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def admit(self, name: str, token: SecretText) -> None:
-        """Accept this token under the name; the former token of that name ends at once."""
+        """Accept this token for the operator; a former token of that name ends at once."""
         async with acquire(self._pool) as connection:
             await connection.execute(_PUT_OPERATOR, name, operator_digest(token.reveal()))
 
     async def find_operator(self, token: str) -> str | None:
-        """Whose token this is; None for every wrong one, which all take the same time."""
+        """Return the name of the operator with this token, None for a wrong token.
+
+        Every wrong token takes the same time, so that the time reveals nothing.
+        """
         presented = operator_digest(token)
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_OPERATOR_DIGESTS, MOST_OPERATORS)

@@ -1,68 +1,52 @@
-"""Issuing passes: drawn up, written down, signed, in this order.
+"""Issues passes: stores the terms first, then signs the JWT.
 
-A pass that is written down and not signed is in nobody's hands; one that is signed and not written
-down would be refused. So nothing is lost wherever it stops.
+Nobody has a pass that is stored but not signed. A pass that is signed but not stored would be
+refused. So a failure between the two steps does no harm.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from meter.audit.events import Actor
 from meter.clock import Clock
+from meter.identity.pass_store import PassStore
 from meter.identity.passes import Pass, PassOrder, draw_up
 from meter.identity.principal import Principal
-from meter.identity.signing_key_store import SigningKey
+from meter.identity.signing_key_store import SigningKeys
 from meter.jwts.signing import pass_claims, sign_pass
 from meter.jwts.verifying import OwnIssuer
 from meter.sealing import SecretText
 
 
-class Signers(Protocol):
-    """Stores the key that signs now; `SigningKeys` implements it."""
-
-    async def current(self) -> tuple[SigningKey, SecretText]:
-        """The key with its private half. Raises StoreUnavailable, SealBroken."""
-        ...
-
-
-class Register(Protocol):
-    """Where passes are written down; `meter.identity.pass_store.PassStore` does."""
-
-    async def add(self, new: Pass, actor: Actor) -> None:
-        """Write it down. Raises NotPermitted, Conflict, StoreUnavailable."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class IssuedPass:
-    """A pass with its JWT, this once."""
+    """A new pass with its JWT, which is not stored."""
 
     terms: Pass
     jwt: SecretText
 
 
-class PassDesk:
-    """Where passes are issued."""
+class PassIssuer:
+    """Issues passes."""
 
-    def __init__(self, own: OwnIssuer, signers: Signers, register: Register, clock: Clock) -> None:
+    def __init__(self, own: OwnIssuer, keys: SigningKeys, passes: PassStore, clock: Clock) -> None:
         self._own = own
-        self._signers = signers
-        self._register = register
+        self._keys = keys
+        self._passes = passes
         self._clock = clock
 
     async def issue(self, root: Principal, order: PassOrder, actor: Actor) -> IssuedPass:
         """Issue a pass for a principal.
 
-        Raises NotPermitted, InvalidRequest and Conflict where it may not have one, SealBroken
-        where the signing key cannot be opened, StoreUnavailable.
+        Raises NotPermitted, InvalidRequest and Conflict where the principal may not have this
+        pass, SealBroken where the signing key cannot be opened, StoreUnavailable in an outage.
         """
         now: datetime = self._clock.now()
-        # Users need not know which credential of whose it was; the audit log does.
+        # Users need not know the administrator's credential; the audit log has it.
         is_foreign = actor.account_id not in (None, root.account_id)
         terms = draw_up(root, order, "administrator" if is_foreign else actor.name, now)
-        key, private = await self._signers.current()
-        await self._register.add(terms, actor)
+        key, private = await self._keys.current()
+        await self._passes.add(terms, actor)
         claims = pass_claims(
             issuer=self._own.url,
             audience=self._own.audience,

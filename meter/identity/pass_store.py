@@ -1,4 +1,4 @@
-"""Passes in Postgres: what each may do at most, and whether it still may. Never the JWT itself."""
+"""Passes in Postgres: their terms and whether they are revoked, but not their JWTs."""
 
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
@@ -30,29 +30,29 @@ FORGOTTEN_AT_ONCE: Final = 1_000
 
 
 class PassStore:
-    """Writes passes down, lists and ends them. Raises StoreUnavailable in an outage."""
+    """Stores, lists and revokes passes. Raises StoreUnavailable in an outage."""
 
     def __init__(self, pool: PostgresPool, most_live: int = MAX_LIVE_PASSES) -> None:
         self._pool = pool
         self._most_live = most_live
 
     async def add(self, new: Pass, actor: Actor) -> None:
-        """Write a new pass down, while the credential that it stands for is locked.
+        """Store a new pass while its credential is locked.
 
-        Raises NotPermitted where that has ended or its account is suspended, Conflict where it
-        has MAX_LIVE_PASSES already.
+        Raises NotPermitted where the credential has ended or its account is suspended, Conflict
+        where the credential has MAX_LIVE_PASSES already.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             root = await connection.fetchrow(_LOCK_ROOT, new.credential_id, new.account_id)
             if root is None:
-                raise NotPermitted("the credential is not good any more")
+                raise NotPermitted("the credential is revoked, suspended or expired")
             if root["is_suspended"]:
                 raise NotPermitted("the user is suspended")
             live = await connection.fetchval(_COUNT_LIVE_PASSES, new.credential_id)
             if live >= self._most_live:
                 raise Conflict(
-                    f"the credential has {self._most_live} live passes, and no more are given out; "
-                    "end some, or wait until they expire"
+                    f"the credential has {self._most_live} live passes, which is the most; "
+                    "revoke some, or wait until they expire"
                 )
             await connection.execute(
                 _CREATE_PASS,
@@ -66,7 +66,15 @@ class PassStore:
                 new.created_at,
                 new.expires_at,
             )
-            await write_audit(connection, actor, _made(new))
+            detail = {
+                "credential": new.credential_id,
+                "scopes": sorted(new.scopes),
+                "allowed_models": new.allowed_models,
+                "budget": None if new.budget_picos is None else format_usd(new.budget_picos),
+                "expires_at": new.expires_at.isoformat(),
+            }
+            event = AuditEvent("pass.created", f"pass:{new.id}", new.account_id, detail)
+            await write_audit(connection, actor, event)
 
     async def list_page(
         self,
@@ -75,7 +83,7 @@ class PassStore:
         after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Pass]:
-        """An account's passes, newest first; those that ended stay for a day."""
+        """Return an account's passes, newest first; ended passes are listed for a day."""
         created_at, pass_id = after or (None, None)
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(
@@ -84,9 +92,9 @@ class PassStore:
         return [_pass(row) for row in rows]
 
     async def revoke(self, account_id: str, pass_id: str, actor: Actor) -> None:
-        """End a pass for good. Raises NotFound for one that is unknown or another account's."""
+        """Revoke a pass. Raises NotFound for a pass that the account does not have."""
         async with acquire(self._pool) as connection, connection.transaction():
-            # Holds that are being placed come first: none follows a revocation that has answered.
+            # Wait for holds that are being placed: after the revocation returns, none is placed.
             await connection.execute(_LOCK_ACCOUNT, account_id)
             row = await connection.fetchrow(_REVOKE_PASS, account_id, pass_id)
             if row is None:
@@ -97,7 +105,7 @@ class PassStore:
                 )
 
     async def revoke_all(self, account_id: str, credential_id: str | None, actor: Actor) -> int:
-        """End all passes of an account, or of one credential of it; returns how many were live.
+        """Revoke all passes of an account, or of one credential; returns the number of live ones.
 
         Raises NotFound for another account's credential.
         """
@@ -115,25 +123,14 @@ class PassStore:
         return ended
 
     async def forget(self, ended_before: datetime, periods_before: date) -> tuple[int, int]:
-        """Delete one batch of passes that ended long ago, and of spending in periods long over.
+        """Delete one batch of old passes, and one of the spending in old periods.
 
-        Returns how many of each; FORGOTTEN_AT_ONCE means that there may be more.
+        Returns the number of each; FORGOTTEN_AT_ONCE means that there may be more.
         """
         async with acquire(self._pool) as connection:
             passes = await connection.fetch(_FORGET_PASSES, ended_before, FORGOTTEN_AT_ONCE)
             periods = await connection.fetch(_FORGET_SPENDING, periods_before, FORGOTTEN_AT_ONCE)
         return len(passes), len(periods)
-
-
-def _made(new: Pass) -> AuditEvent:
-    detail = {
-        "credential": new.credential_id,
-        "scopes": sorted(new.scopes),
-        "allowed_models": new.allowed_models,
-        "budget": None if new.budget_picos is None else format_usd(new.budget_picos),
-        "expires_at": new.expires_at.isoformat(),
-    }
-    return AuditEvent("pass.created", f"pass:{new.id}", new.account_id, detail)
 
 
 def _pass(row: "Record") -> Pass:

@@ -1,7 +1,7 @@
-"""Passes: the short-lived JWTs that we issue, and what one may do at most. Pure.
+"""Passes: the short-lived JWTs that we issue, and their terms. Pure.
 
-A pass stands for a credential, the root, and can only do less than it. Whether it still may is in
-the books, so that it can be ended before its time.
+A pass acts for a credential, its root, and may never do more than the root. Each pass is stored,
+so that it can be revoked before it expires.
 """
 
 import secrets
@@ -18,16 +18,16 @@ DEFAULT_AUDIENCE: Final = "tollkeeper"
 DEFAULT_PASS_LIFETIME_S: Final = 900
 MIN_PASS_LIFETIME_S: Final = 60
 MAX_PASS_LIFETIME_S: Final = 86_400
-# Of one credential at one time: nobody needs more, and somebody could fill the books with them.
+# For each credential: nobody needs more, and an attacker could fill the database with them.
 MAX_LIVE_PASSES: Final = 10_000
-# What a pass has only where it was asked for by name.
+# A pass has these scopes only if the order names them.
 ASKED_FOR_SCOPES: Final = ADMIN_SCOPES | {Scope.KEYS_WRITE}
 PASS_ID_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class PassOrder:
-    """What somebody asks of a pass; None is the usual."""
+    """The terms that a caller asks for; None means the default."""
 
     lifetime_s: int = DEFAULT_PASS_LIFETIME_S
     scopes: frozenset[Scope] | None = None
@@ -37,7 +37,7 @@ class PassOrder:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pass as lists show it: everything but the JWT, which is not kept. `id` is the `jti`."""
+    """A pass without its JWT, which is not stored. `id` is the `jti`."""
 
     id: str
     credential_id: str
@@ -53,15 +53,15 @@ class Pass:
 
 
 def new_pass_id() -> str:
-    """A `jti` that nobody can guess and no other pass has."""
+    """Return a new random `jti`."""
     return secrets.token_urlsafe(PASS_ID_BYTES)
 
 
 def draw_up(root: Principal, order: PassOrder, created_by: str, now: datetime) -> Pass:
-    """The pass that this order makes of a principal: never more than the principal itself.
+    """Return the pass that a principal gets for an order; it never exceeds the principal.
 
-    Times are in whole seconds, as in a JWT. Raises NotPermitted where the principal is a pass or is
-    suspended, or lacks a scope; InvalidRequest where it ends too soon for a pass.
+    Times are in whole seconds, as in a JWT. Raises NotPermitted where the principal is a pass, is
+    suspended or lacks a scope, and InvalidRequest where the principal ends too soon for a pass.
     """
     if root.pass_id is not None:
         raise NotPermitted("a pass cannot be exchanged for another; use the key")
@@ -84,7 +84,8 @@ def draw_up(root: Principal, order: PassOrder, created_by: str, now: datetime) -
 def _scopes(root: Principal, asked: frozenset[Scope] | None) -> frozenset[Scope]:
     may = root.scopes
     if root.kind is not CredentialKind.KEY:
-        # Only keys carry more in the books; what a foreign JWT says is gone when it ends.
+        # The scopes of a key are stored. Those of a foreign JWT end with it, so a pass that could
+        # outlive the JWT gets default scopes at most.
         may &= DEFAULT_SCOPES
     scopes = may - ASKED_FOR_SCOPES if asked is None else asked
     beyond = sorted(scopes - may)

@@ -1,4 +1,4 @@
-"""The principal: who acts, by which credential, and within which limits."""
+"""The principal: the authenticated identity that acts, its credential and its limits. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CredentialKind(StrEnum):
-    """What may act for an account: see `credentials` in the migrations."""
+    """The kind of a credential: see the table `credentials` in the migrations."""
 
     KEY = "key"
     IDENTITY = "identity"
@@ -35,9 +35,9 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential as lists show it: everything but the secret, which nobody has any more.
+    """A credential without its secret, which is not stored.
 
-    `previous_ends_at` is when the secret before the present one ends, while one is being rotated.
+    `previous_ends_at` is the end of the previous secret after a rotation; None without one.
     """
 
     id: str
@@ -62,11 +62,11 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acts: the identity behind a key, a JWT or a certificate, with the terms that apply.
+    """The identity that a key, a JWT or a certificate authenticates, with the terms that apply.
 
-    `model_lists` must each allow a model; none of them means every model. `networks` is where
-    requests may come from; None means everywhere. `ends_at` is when the first of credential,
-    secret, pass and JWT ends. `pass_id` is the `jti` of a JWT of ours.
+    A model must be allowed by each of `model_lists`; an empty tuple allows every model. Requests
+    may come from `networks`; None allows every address. `ends_at` is the earliest end of
+    credential, secret, pass and JWT. `pass_id` is the `jti` of a pass.
     """
 
     credential_id: str
@@ -115,8 +115,8 @@ class Principals(Protocol):
 
 
 class CredentialUses(Protocol):
-    """Where is kept when credentials were last used."""
+    """The store of the times at which credentials were last used."""
 
     async def note(self, latest: Mapping[str, datetime]) -> None:
-        """Write the latest use of each; an older one changes nothing."""
+        """Store the latest use of each credential; an older time changes nothing."""
         ...

@@ -1,8 +1,8 @@
 """Keys that sign passes, in Postgres, sealed under the master key.
 
-One key signs at a time: the youngest whose `signs_from` has passed. A new one is published before
-it signs, so that verifiers know it, and an old one stays until the last pass that it signed is
-over. The times are those of the caller's clock.
+One key signs at a time: the newest whose `signs_from` has passed. A new key is published before it
+signs, so that verifiers know it. An old key stays published until the last pass that it signed has
+expired. All times are from the clock of the process, not of Postgres.
 """
 
 import json
@@ -37,16 +37,16 @@ _RETIRE_SIGNING_KEY: Final = _QUERIES["retire_signing_key"]
 
 SYSTEM_OWNER: Final = "system"
 SEAL_VERSION: Final = 1
-# Longer than verifiers and those who read the published document remember it.
+# Longer than verifiers and readers of the published key set cache it.
 PUBLISH_AHEAD: Final = timedelta(minutes=2)
-# Beyond the longest pass and the leeway, because clocks of several machines differ.
+# Added to the longest lifetime and the leeway, because the clocks of machines differ.
 CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
 STAYS_PUBLISHED: Final = timedelta(seconds=MAX_PASS_LIFETIME_S + LEEWAY_S) + CLOCK_DIFFERENCE
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key as it is published; the sealed half does not show itself."""
+    """A signing key: its public half, and its private half sealed."""
 
     kid: str
     algorithm: SigningAlgorithm
@@ -58,25 +58,25 @@ class SigningKey:
 
 
 class PublishedKeys:
-    """Implements `meter.jwts.verifying.OwnKeys`: what verifiers need, and no secret."""
+    """Implements `meter.jwts.passes.PassKeys`: the public halves of signing keys."""
 
     def __init__(self, pool: PostgresPool, clock: Clock) -> None:
         self._pool = pool
         self._clock = clock
 
     async def load_public_keys(self) -> Mapping[str, Mapping[str, Any]]:
-        """JWKs by `kid`. Raises StoreUnavailable."""
+        """Return JWKs by `kid`. Raises StoreUnavailable."""
         return {key.kid: key.public_jwk for key in await self.list_keys()}
 
     async def list_keys(self) -> list[SigningKey]:
-        """All that are published now, youngest first."""
+        """Return the keys that are published now, newest first."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_SIGNING_KEYS, self._clock.now())
         return [_signing_key(row) for row in rows]
 
 
 class SigningKeys:
-    """Makes, finds, retires and removes signing keys. Raises StoreUnavailable in an outage."""
+    """Creates, finds, retires and removes signing keys. Raises StoreUnavailable in an outage."""
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class SigningKeys:
         self.algorithm: Final[SigningAlgorithm] = algorithm
 
     async def current(self) -> tuple[SigningKey, SecretText]:
-        """The key that signs now, opened; the first one is made where there is none.
+        """Return the key that signs now, with its private half; create the first if there is none.
 
-        Raises SealBroken where it was sealed under another master key.
+        Raises SealBroken where the key was sealed under another master key.
         """
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_FIND_SIGNING_KEY, self._clock.now())
@@ -101,9 +101,9 @@ class SigningKeys:
         return key, self._master_key.open(key.sealed, _context(key.kid))
 
     async def ensure(self, oldest: timedelta, actor: Actor) -> SigningKey | None:
-        """Make the first key, or the next where the youngest is too old or of another algorithm.
+        """Create a key if there is none, or the newest is too old or has another algorithm.
 
-        Returns the new key, None where none was due. Several meters may ask at once.
+        Returns the new key, None where none was due. Several meters may call this at once.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_SIGNING_KEYS)
@@ -117,7 +117,7 @@ class SigningKeys:
             return await self._make(connection, now, now + PUBLISH_AHEAD, actor)
 
     async def rotate(self, immediately: bool, actor: Actor) -> SigningKey:
-        """Make a new key; it signs after PUBLISH_AHEAD, or at once."""
+        """Create a new key; it signs after PUBLISH_AHEAD, or at once."""
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_SIGNING_KEYS)
             now = self._clock.now()
@@ -126,7 +126,7 @@ class SigningKeys:
             )
 
     async def remove(self, kid: str, actor: Actor) -> None:
-        """Remove a key at once, whatever it signed; another signs from now on. Raises NotFound."""
+        """Remove a key at once; its passes are refused, and another key signs. Raises NotFound."""
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_SIGNING_KEYS)
             if await connection.fetchval(_DELETE_SIGNING_KEY, kid) is None:
@@ -135,18 +135,21 @@ class SigningKeys:
                 connection, actor, AuditEvent("signing_key.removed", f"signing_key:{kid}")
             )
             now = self._clock.now()
-            # A retired key must not begin to sign again, nor does one that is still to come.
+            # A retired key must not sign again, and a key that signs later does not sign yet.
             left = await connection.fetchrow(_FIND_SIGNING_KEY, now)
             if left is None or left["published_until"] is not None:
                 await self._make(connection, now, now, actor)
 
     async def forget_ended(self) -> int:
-        """Delete keys whose last pass is over; returns how many."""
+        """Delete keys whose last pass has expired; returns their number."""
         async with acquire(self._pool) as connection:
             return len(await connection.fetch(_DELETE_ENDED_SIGNING_KEYS, self._clock.now()))
 
     async def _ensure_one(self) -> SigningKey:
-        """None signs: there is none yet, or clocks are apart."""
+        """Return the key that signs now, or a new one: none was found before the lock was taken.
+
+        Either there is no key yet, or the clocks of two machines differ.
+        """
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_SIGNING_KEYS)
             now = self._clock.now()

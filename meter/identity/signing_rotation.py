@@ -1,4 +1,4 @@
-"""Keeps the signing keys young, and forgets what passes left behind. Several meters may have it."""
+"""Rotates signing keys and deletes old passes. Several meters may run it at the same time."""
 
 from datetime import timedelta
 from typing import Final
@@ -14,17 +14,17 @@ from meter.process.periodic import periodic
 
 EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0
-# Longer than a hold lives, so that no live hold refers to a pass that is forgotten.
+# Longer than a hold lives, so that no live hold refers to a deleted pass.
 KEPT_AFTER_END: Final = timedelta(hours=25)
 PERIODS_KEPT: Final = timedelta(days=100)
-# So that one round, after a long absence, does not keep the books busy.
+# Limits the load on the database of one round after a long pause.
 MAX_BATCHES: Final = 20
 
 _log = structlog.get_logger(__name__)
 
 
 class SigningRotation:
-    """The periodic task."""
+    """Rotates signing keys and deletes old passes, periodically."""
 
     def __init__(
         self, keys: SigningKeys, passes: PassStore, rotate_after: timedelta, clock: Clock
@@ -35,11 +35,11 @@ class SigningRotation:
         self._clock = clock
 
     async def run(self) -> None:
-        """Look after keys and passes until cancelled; an outage is waited out."""
+        """Run `once` periodically until cancelled; after an outage, retry."""
         await periodic("signing_rotation", self.once, EVERY_S, RETRY_S, (StoreUnavailable,))
 
     async def once(self) -> None:
-        """Make the key that is due, and forget what is over. Raises StoreUnavailable."""
+        """Create a key if one is due, and delete old keys and passes. Raises StoreUnavailable."""
         made = await self._keys.ensure(self._rotate_after, SYSTEM)
         if made is not None:
             _log.info("signing_key_made", kid=made.kid, signs_from=made.signs_from.isoformat())
