@@ -45,7 +45,9 @@ class PassStore:
         async with acquire(self._pool) as connection, connection.transaction():
             root = await connection.fetchrow(_LOCK_ROOT, new.credential_id, new.account_id)
             if root is None:
-                raise NotPermitted("the credential is revoked, suspended or expired")
+                raise NotPermitted(
+                    "the credential is revoked, suspended or expired, or its issuer is disabled"
+                )
             if root["is_suspended"]:
                 raise NotPermitted("the user is suspended")
             live = await connection.fetchval(_COUNT_LIVE_PASSES, new.credential_id)

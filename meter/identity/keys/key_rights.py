@@ -1,7 +1,8 @@
-"""What users may do with their own keys: never more than they may do themselves. Pure.
+"""The rights of users over keys of their own account. Pure.
 
-Whoever holds a secret of a key can do what the key may. So making a key, widening it, letting it
-live again and minting a secret for it all ask the same: could the caller have made it so?
+A caller that gets the secret of a key can do everything that the key may. So creating a key,
+widening it, resuming it and rotating it are all judged by one question: may the caller itself
+create the key as it is afterwards?
 """
 
 from collections.abc import Sequence
@@ -10,20 +11,19 @@ from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
-from typing import Final, Protocol
+from typing import Final
 
 from meter.errors import NotPermitted
 from meter.identity.keys.key_terms import KeyTerms, Period, budget_of, has_ended
 from meter.identity.principal import Budgets, Credential, CredentialKind
 from meter.limits.limits import Rates
-from meter.network import Network
 from meter.scopes import Scope
 
 _GLOB_CHARS: Final = frozenset("*?[")
 
 
 class KeyAct(StrEnum):
-    """What is done to a key."""
+    """A kind of change to a key."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -39,10 +39,10 @@ _ENDING: Final = frozenset({KeyAct.SUSPEND, KeyAct.REVOKE, KeyAct.END_PREVIOUS_S
 
 @dataclass(frozen=True, slots=True)
 class KeyRights:
-    """What an administrator allows, as of the moment of the change.
+    """The rights that administrators give an account, read at the moment of the change.
 
-    `caller` is the credential that asks, None where it has ended meanwhile. `live_keys` counts
-    those that are neither revoked nor expired at `now`.
+    `caller` is the credential that asks; None where it has ended. `live_keys` is the number of
+    keys that are neither revoked nor expired at `now`.
     """
 
     now: datetime
@@ -57,7 +57,7 @@ class KeyRights:
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """One act: on what key it is, None for a new one, and what the key would be afterwards."""
+    """A change to a key. `before` is None for a new key; `after` are the terms it would get."""
 
     act: KeyAct
     before: Credential | None
@@ -65,32 +65,22 @@ class KeyChange:
     was_suspended_by_administrator: bool = False
 
 
-class Guard(Protocol):
-    """Who asks, and what stands against it."""
-
-    @property
-    def caller_id(self) -> str | None:
-        """The credential that asks, where it is bound by its own terms."""
-        ...
-
-    def check(self, change: KeyChange, rights: KeyRights) -> None:
-        """Raises NotPermitted with the reason."""
-        ...
-
-
 class Administrator:
-    """Administrators may do everything with keys."""
+    """An administrator, who may make every change to keys."""
 
     caller_id = None
 
     def check(self, change: KeyChange, rights: KeyRights) -> None:
-        """Nothing stands against it."""
+        """Allow every change."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelfService:
-    """An account's own credential. `scopes` are those it was presented with; `ends_at` is when what
-    was presented ends, which for a secret that is rotated away is before the key does.
+    """A credential that changes keys of its own account.
+
+    `scopes` are those of the request, which may be fewer than the credential's. `ends_at` is the
+    end of the presented secret or JWT; a secret that was replaced by a rotation ends before its
+    key.
     """
 
     caller_id: str
@@ -99,7 +89,7 @@ class SelfService:
     ends_at: datetime | None = None
 
     def check(self, change: KeyChange, rights: KeyRights) -> None:
-        """Raises NotPermitted with the reason."""
+        """Raise NotPermitted with the reason if the change is not allowed."""
         if rights.caller is None:
             raise NotPermitted("the credential that was presented has ended")
         is_own = change.before is not None and change.before.id == self.caller_id
@@ -108,10 +98,15 @@ class SelfService:
         if change.act in _ENDING:
             return
         if self.pass_id is not None:
-            raise NotPermitted("a pass may end keys, but not make, change, resume or rotate them")
-        if self._is_rotated_away(rights.caller):
             raise NotPermitted(
-                "a secret that is rotated away may end keys; for all else use the new one"
+                "a pass may suspend or revoke keys, but not create, change, resume or rotate them"
+            )
+        # A replaced secret must not get a way to outlive its end, or end the new secret.
+        is_key = rights.caller.kind is CredentialKind.KEY
+        if is_key and not _ends_by(rights.caller.expires_at, self.ends_at):
+            raise NotPermitted(
+                "a secret that a rotation replaced may only suspend or revoke keys; use the new "
+                "secret"
             )
         if rights.is_suspended:
             raise NotPermitted("the account is suspended")
@@ -120,32 +115,56 @@ class SelfService:
         if change.act is KeyAct.CHANGE and is_within(change, rights):
             return
         if is_own:
-            raise NotPermitted("a key may narrow what it may do itself, and not widen it")
-        self._demand_could_make(change, rights, rights.caller)
+            raise NotPermitted("a key may narrow its own terms, but not widen them")
+        self._require_could_create(change, rights, rights.caller)
 
-    def _is_rotated_away(self, caller: Credential) -> bool:
-        """Whoever has such a secret must not outlive its end, or shut the new one out."""
-        return caller.kind is CredentialKind.KEY and not _ends_by(caller.expires_at, self.ends_at)
-
-    def _demand_could_make(self, change: KeyChange, rights: KeyRights, caller: Credential) -> None:
+    def _require_could_create(
+        self, change: KeyChange, rights: KeyRights, caller: Credential
+    ) -> None:
         if change.was_suspended_by_administrator:
-            raise NotPermitted("an administrator suspended this key, and can resume it")
+            raise NotPermitted(
+                "an administrator suspended this key; only an administrator can resume it"
+            )
         if caller.budgets != Budgets() or caller.rates != Rates():
             raise NotPermitted(
-                "a key with a budget or limits of its own may not make or widen keys, "
-                "which would have theirs besides"
+                "a key with a budget or limits of its own may not create or widen keys, because "
+                "their spending would not count against it"
             )
-        _demand_room(change, rights)
-        # What a JWT of another issuer may, its claims say; a key may lose scopes meanwhile.
+        is_counted = change.before is not None and not has_ended(change.before, rights.now)
+        if not is_counted and rights.live_keys >= rights.max_keys:
+            raise NotPermitted(
+                f"the plan allows {rights.max_keys} keys that are neither revoked nor expired"
+            )
+        after = change.after
+        # The claims of a JWT of another issuer set its scopes. A key may have lost scopes since
+        # the request was authenticated, so both sets count.
         own = self.scopes & caller.scopes if caller.kind is CredentialKind.KEY else self.scopes
-        _demand_scopes(change.after.scopes, rights.scopes, own)
-        _demand_terms(change.after, KeyTerms.of(caller))
-        if not _are_rates_within(change.after.rates, Rates(), rights.key_rates):
+        for allowed, whose in (
+            (rights.scopes, "the plan lets users give"),
+            (own, "the caller has"),
+        ):
+            beyond = sorted(after.scopes - allowed)
+            if beyond:
+                raise NotPermitted(
+                    f"the key would have more scopes than {whose}: {', '.join(beyond)}"
+                )
+        if not are_models_within(after.allowed_models, caller.allowed_models):
+            raise NotPermitted("the key would be allowed models that the caller is not")
+        if not are_addresses_within(after.allowed_addresses, caller.allowed_addresses):
+            raise NotPermitted("the key would work from addresses where the caller does not")
+        if not _ends_by(after.expires_at, caller.expires_at):
+            raise NotPermitted("the key would outlive the caller")
+        if not _are_rates_within(after.rates, Rates(), rights.key_rates):
             raise NotPermitted("the limits of the key are above those of the plan")
 
 
+# The party that asks for a change to a key. Its `caller_id` is the credential that is bound by its
+# own terms; its `check` raises NotPermitted.
+Guard = Administrator | SelfService
+
+
 def is_within(change: KeyChange, rights: KeyRights) -> bool:
-    """Whether a key may do nothing afterwards that it may not do now."""
+    """Return whether a change gives a key no right that it lacks now."""
     if change.before is None:
         return False
     before, after = KeyTerms.of(change.before), change.after
@@ -163,61 +182,32 @@ def is_within(change: KeyChange, rights: KeyRights) -> bool:
 
 
 def are_models_within(wanted: Sequence[str] | None, allowed: Sequence[str] | None) -> bool:
-    """Whether one list of models and patterns permits nothing that another does not.
+    """Return whether every model that `wanted` allows is allowed by `allowed`, too.
 
-    A pattern must be in the other list itself: whether one pattern covers another is not judged.
+    A pattern in `wanted` must stand in `allowed` itself: patterns are not compared by meaning.
     """
     if wanted is None or allowed is None:
         return allowed is None
-    return all(_is_model_within(one, allowed) for one in wanted)
-
-
-def are_addresses_within(wanted: Sequence[str] | None, allowed: Sequence[str] | None) -> bool:
-    """Whether every network of one list lies in one of another."""
-    if wanted is None or allowed is None:
-        return allowed is None
-    networks = [ip_network(one) for one in allowed]
-    return all(_is_network_within(ip_network(one), networks) for one in wanted)
-
-
-def _is_model_within(wanted: str, allowed: Sequence[str]) -> bool:
-    if wanted in allowed:
-        return True
-    if not _GLOB_CHARS.isdisjoint(wanted):
-        return False
-    return any(fnmatchcase(wanted, pattern) for pattern in allowed)
-
-
-def _is_network_within(wanted: Network, allowed: Sequence[Network]) -> bool:
-    # The type checker cannot see that networks of one version are of one class.
-    return any(
-        wanted.version == one.version and wanted.subnet_of(one)  # type: ignore[arg-type]
-        for one in allowed
+    return all(
+        one in allowed
+        or (_GLOB_CHARS.isdisjoint(one) and any(fnmatchcase(one, pattern) for pattern in allowed))
+        for one in wanted
     )
 
 
-def _demand_room(change: KeyChange, rights: KeyRights) -> None:
-    counts_already = change.before is not None and not has_ended(change.before, rights.now)
-    if not counts_already and rights.live_keys >= rights.max_keys:
-        raise NotPermitted(
-            f"the plan allows {rights.max_keys} keys that are neither revoked nor expired"
+def are_addresses_within(wanted: Sequence[str] | None, allowed: Sequence[str] | None) -> bool:
+    """Return whether every network of `wanted` lies within a network of `allowed`."""
+    if wanted is None or allowed is None:
+        return allowed is None
+    networks = [ip_network(one) for one in allowed]
+    # The type checker cannot see that networks of one version are of one class.
+    return all(
+        any(
+            one.version == network.version and one.subnet_of(network)  # type: ignore[arg-type]
+            for network in networks
         )
-
-
-def _demand_scopes(wanted: frozenset[Scope], plan: frozenset[Scope], own: frozenset[Scope]) -> None:
-    for allowed, whose in ((plan, "the plan lets users give"), (own, "the caller has")):
-        beyond = sorted(wanted - allowed)
-        if beyond:
-            raise NotPermitted(f"the key would have more scopes than {whose}: {', '.join(beyond)}")
-
-
-def _demand_terms(wanted: KeyTerms, own: KeyTerms) -> None:
-    if not are_models_within(wanted.allowed_models, own.allowed_models):
-        raise NotPermitted("the key would be allowed models that the caller is not")
-    if not are_addresses_within(wanted.allowed_addresses, own.allowed_addresses):
-        raise NotPermitted("the key would work from addresses where the caller does not")
-    if not _ends_by(wanted.expires_at, own.expires_at):
-        raise NotPermitted("the key would outlive the caller")
+        for one in map(ip_network, wanted)
+    )
 
 
 def _ends_by(wanted: datetime | None, latest: datetime | None) -> bool:
@@ -225,7 +215,7 @@ def _ends_by(wanted: datetime | None, latest: datetime | None) -> bool:
 
 
 def _are_rates_within(wanted: Rates, before: Rates, plan: Rates) -> bool:
-    """A key without a limit of its own has the plan's."""
+    """Return whether no limit is higher than before; a key without a limit has the plan's."""
     return all(
         _is_at_most(new if new is not None else plans, old if old is not None else plans)
         for new, old, plans in (

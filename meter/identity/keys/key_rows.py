@@ -1,4 +1,4 @@
-"""Keys as rows of Postgres and back."""
+"""Converts keys to rows of Postgres and back."""
 
 import json
 
@@ -15,17 +15,17 @@ from meter.scopes import scopes_of
 def new_columns(
     account_id: str, key: MintedKey, terms: KeyTerms, made_by: str
 ) -> tuple[object, ...]:
-    """What `create_credential` takes."""
+    """Return the parameters of the query `create_credential`."""
     return (key.credential_id, account_id, terms.name, key.prefix, *_columns(terms), made_by)
 
 
 def saved_columns(key_id: str, terms: KeyTerms) -> tuple[object, ...]:
-    """What `save_credential` takes."""
+    """Return the parameters of the query `save_credential`."""
     return (key_id, terms.name, *_columns(terms))
 
 
 def to_credential(row: asyncpg.Record) -> Credential:
-    """A credential with everything that lists show."""
+    """Return the credential of a row."""
     return Credential(
         id=row["id"],
         kind=CredentialKind(row["kind"]),
@@ -54,7 +54,7 @@ def to_credential(row: asyncpg.Record) -> Credential:
 
 
 def to_rights(row: asyncpg.Record, caller: Credential | None) -> KeyRights:
-    """What an administrator allows the keys of an account."""
+    """Return the rights of an account over its keys."""
     return KeyRights(
         now=row["now"],
         caller=caller,

@@ -1,7 +1,7 @@
-"""API keys in Postgres: their terms, keyed digests of their secrets, never a secret.
+"""API keys in Postgres: their terms and keyed digests of their secrets, but no secret.
 
-Whoever changes a key locks its account first: holds are placed under that lock, budgets change
-under it, and so does the number of keys.
+Every change to a key locks its account first. Holds are placed, budgets change and keys are counted
+under the same lock.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -52,10 +52,10 @@ _ANYBODY: Final = Actor("anybody")
 
 
 class CredentialStore:
-    """The whole life of API keys. Raises StoreUnavailable in an outage.
+    """Creates, changes, rotates and revokes API keys. Raises StoreUnavailable in an outage.
 
-    What names a key raises NotFound where the account has none with this id, Conflict where it is
-    revoked, and NotPermitted where the guard has something against it.
+    Methods that take the id of a key raise NotFound where the account has no such key, Conflict
+    where the key is revoked, and NotPermitted where the guard does not allow the change.
     """
 
     def __init__(self, pool: PostgresPool, pepper: Pepper) -> None:
@@ -65,7 +65,7 @@ class CredentialStore:
     async def issue(
         self, actor: Actor, account_id: str, key: MintedKey, terms: KeyTerms, guard: Guard
     ) -> Credential:
-        """Store a new key's digest; raises NotFound for an unknown account."""
+        """Store a new key. Raises NotFound for an unknown account."""
         async with self._locked(account_id) as connection:
             await _check(connection, account_id, guard, KeyChange(KeyAct.CREATE, None, terms))
             maker = actor.name if actor.account_id in (None, account_id) else "administrator"
@@ -86,7 +86,7 @@ class CredentialStore:
         after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Credential]:
-        """The account's keys, newest first, revoked ones included."""
+        """Return the account's keys, newest first, revoked ones included."""
         created_at, credential_id = after or (None, None)
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(
@@ -102,12 +102,12 @@ class CredentialStore:
         return [to_credential(row) for row in rows]
 
     async def find_caller(self, account_id: str, credential_id: str) -> Credential | None:
-        """A credential of any kind; None where the account has none with this id."""
+        """Return a credential of any kind; None where the account has none with this id."""
         async with acquire(self._pool) as connection:
             return await _find(connection, account_id, credential_id)
 
     async def get(self, account_id: str, key_id: str) -> tuple[Credential, list[Spending]]:
-        """A key, and what it used of its budgets."""
+        """Return a key and the use of its budgets."""
         async with acquire(self._pool) as connection:
             key = _demand_key(await _find(connection, account_id, key_id), key_id)
             rows = await connection.fetch(_LIST_SPENDING, key_id)
@@ -124,7 +124,7 @@ class CredentialStore:
     async def change(
         self, actor: Actor, account_id: str, key_id: str, amend: Amend, guard: Guard
     ) -> Credential:
-        """Write what `amend` makes of the present terms; budgets count from what was spent."""
+        """Store the terms that `amend` returns; a new budget counts what was spent before."""
         async with self._locked(account_id) as connection:
             before = await _live(connection, account_id, key_id)
             had = KeyTerms.of(before)
@@ -133,7 +133,10 @@ class CredentialStore:
             changes = changes_between(had.told(), terms.told())
             if changes:
                 await connection.execute(_SAVE_CREDENTIAL, *saved_columns(key_id, terms))
-                await _count_spending(connection, key_id, had, terms)
+                for period in Period:
+                    has_budget = budget_of(terms.budgets, period) is not None
+                    if has_budget != (budget_of(had.budgets, period) is not None):
+                        await connection.execute(_COUNT_SPENDING, key_id, period.value, has_budget)
                 event = _event("changed", account_id, key_id, changes)
                 await write_audit(connection, actor, event)
             return await _reread(connection, account_id, key_id)
@@ -141,7 +144,7 @@ class CredentialStore:
     async def set_suspended(
         self, actor: Actor, account_id: str, key_id: str, is_suspended: bool, guard: Guard
     ) -> Credential:
-        """Suspend or resume; saying it twice changes nothing."""
+        """Suspend or resume a key; a repetition changes nothing."""
         act = KeyAct.SUSPEND if is_suspended else KeyAct.RESUME
         async with self._locked(account_id) as connection:
             before = await _live(connection, account_id, key_id)
@@ -150,7 +153,7 @@ class CredentialStore:
             )
             change = _change(act, before, KeyTerms.of(before), bool(by_administrator))
             await _check(connection, account_id, guard, change)
-            # An administrator's word goes before that of the account, where both suspend.
+            # Where both suspend the key, the administrator's suspension takes precedence.
             is_firmer = is_suspended and isinstance(guard, Administrator) and not by_administrator
             if is_suspended == (before.suspended_at is not None) and not is_firmer:
                 return before
@@ -161,7 +164,7 @@ class CredentialStore:
             return await _reread(connection, account_id, key_id)
 
     async def revoke(self, actor: Actor, account_id: str, key_id: str, guard: Guard) -> None:
-        """End a key for good; saying it twice changes nothing."""
+        """Revoke a key for ever; a repetition changes nothing."""
         async with self._locked(account_id) as connection:
             before = _demand_key(await _find(connection, account_id, key_id), key_id)
             change = _change(KeyAct.REVOKE, before, KeyTerms.of(before))
@@ -171,9 +174,9 @@ class CredentialStore:
     async def rotate(
         self, actor: Actor, account_id: str, key: MintedKey, overlap: timedelta, guard: Guard
     ) -> Credential:
-        """Add a new secret to the key of the same id; the one before lives on for `overlap`.
+        """Add a new secret to the key with the same id; the present secret ends after `overlap`.
 
-        A secret that was to end later already ends at once, so two live at most.
+        A secret that an earlier rotation replaced ends at once, so at most two secrets are valid.
         """
         key_id = key.credential_id
         async with self._locked(account_id) as connection:
@@ -181,7 +184,7 @@ class CredentialStore:
             change = _change(KeyAct.ROTATE, before, KeyTerms.of(before))
             rights = await _check(connection, account_id, guard, change)
             if has_ended(before, rights.now):
-                raise Conflict("the key has expired; give it a later end first")
+                raise Conflict("the key has expired; set a later expiry first")
             overlap_s = int(overlap.total_seconds())
             await connection.execute(_FORGET_SECRETS, key_id, overlap_s == 0)
             await connection.execute(_END_SECRET, key_id, overlap_s)
@@ -193,7 +196,7 @@ class CredentialStore:
     async def end_previous_secret(
         self, actor: Actor, account_id: str, key_id: str, guard: Guard
     ) -> None:
-        """End the secret that a rotation left alive; where there is none, nothing changes."""
+        """End the secret that a rotation replaced; without one, nothing changes."""
         async with self._locked(account_id) as connection:
             before = await _live(connection, account_id, key_id)
             change = _change(KeyAct.END_PREVIOUS_SECRET, before, KeyTerms.of(before))
@@ -204,27 +207,27 @@ class CredentialStore:
                 await write_audit(connection, actor, event)
 
     async def report_leak(self, plain: str) -> None:
-        """Revoke the key that has this secret; nothing where it is nobody's, or has ended."""
+        """Revoke the key with this secret; for an unknown or ended secret, do nothing."""
         digest = self._pepper.digest(plain)
         async with acquire(self._pool) as connection:
             found = await connection.fetchrow(_FIND_SECRET_OWNER, digest)
         if found is None:
             return
         async with self._locked(found["account_id"]) as connection:
-            # The secret may have been ended while we waited for the lock.
+            # The secret may have ended while this waited for the lock.
             if await connection.fetchrow(_FIND_SECRET_OWNER, digest) is not None:
                 event = _event("leak_reported", found["account_id"], found["id"], {})
                 await _revoke(connection, _ANYBODY, event)
 
     async def list_unlisted_models(self, patterns: Sequence[str]) -> list[str]:
-        """Which of these ids the catalogue does not list now."""
+        """Return the ids among these that the catalogue does not list now."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_UNLISTED_MODELS, list(patterns))
         return [row["id"] for row in rows]
 
     @asynccontextmanager
     async def _locked(self, account_id: str) -> AsyncIterator[PostgresConnection]:
-        """A transaction with the account locked; raises NotFound where there is none."""
+        """Open a transaction with the account locked. Raises NotFound for an unknown account."""
         async with acquire(self._pool) as connection, connection.transaction():
             if await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, account_id) is None:
                 raise user_not_found(account_id)
@@ -236,7 +239,7 @@ class CredentialStore:
 
 
 def key_not_found(key_id: str) -> NotFound:
-    """The one answer for a key that does not exist, or is somebody else's."""
+    """Return the one error for a key that does not exist or belongs to another account."""
     return NotFound(f"the user has no key '{key_id}'")
 
 
@@ -254,10 +257,10 @@ def _demand_key(found: Credential | None, key_id: str) -> Credential:
 
 
 async def _live(connection: PostgresConnection, account_id: str, key_id: str) -> Credential:
-    """The key, unless it is revoked: that is for good."""
+    """Return the key. Raises Conflict where it is revoked: that cannot be undone."""
     key = _demand_key(await _find(connection, account_id, key_id), key_id)
     if key.revoked_at is not None:
-        raise Conflict("the key is revoked, which is for good")
+        raise Conflict("the key is revoked, which cannot be undone")
     return key
 
 
@@ -268,7 +271,7 @@ async def _reread(connection: PostgresConnection, account_id: str, key_id: str) 
 async def _check(
     connection: PostgresConnection, account_id: str, guard: Guard, change: KeyChange
 ) -> KeyRights:
-    """Ask the guard, with what holds now that the account is locked."""
+    """Let the guard judge the change, by the rights read under the lock of the account."""
     row = await connection.fetchrow(_LOAD_KEY_RIGHTS, account_id, guard.caller_id)
     assert row is not None
     caller = None
@@ -283,15 +286,6 @@ def _change(
     act: KeyAct, before: Credential, after: KeyTerms, by_administrator: bool = False
 ) -> KeyChange:
     return KeyChange(act, before, after, by_administrator)
-
-
-async def _count_spending(
-    connection: PostgresConnection, key_id: str, before: KeyTerms, after: KeyTerms
-) -> None:
-    for period in Period:
-        limit = budget_of(after.budgets, period)
-        if (limit is None) != (budget_of(before.budgets, period) is None):
-            await connection.execute(_COUNT_SPENDING, key_id, period.value, limit is not None)
 
 
 async def _revoke(connection: PostgresConnection, actor: Actor, event: AuditEvent) -> None:

@@ -1,4 +1,4 @@
-"""What an API key may do: the terms that its makers choose, and whether it lives. Pure."""
+"""The terms, the status and the spending of an API key. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ DEFAULT_OVERLAP: Final = timedelta(days=1)
 
 
 class KeyStatus(StrEnum):
-    """What has become of a key. A key that is revoked or expired never counts as suspended."""
+    """The status of a key. A revoked or expired key never counts as suspended."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -25,7 +25,7 @@ class KeyStatus(StrEnum):
 
 
 class Period(StrEnum):
-    """What a budget is for: calendar periods of UTC, weeks from Monday, or the key's whole life."""
+    """The period of a budget: a day, a week from Monday, a month (UTC) or the key's whole life."""
 
     DAY = "day"
     WEEK = "week"
@@ -35,9 +35,9 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyTerms:
-    """What a key is called and may do.
+    """The terms of a key, which its creator chooses.
 
-    None for models, addresses and expiry: every model, from everywhere, without end.
+    None for models, addresses or expiry means every model, every address, no expiry.
     """
 
     name: str
@@ -51,7 +51,7 @@ class KeyTerms:
 
     @classmethod
     def of(cls, credential: Credential) -> "KeyTerms":
-        """The terms of a key that is there."""
+        """Return the terms of a key that exists."""
         return cls(
             name=credential.name,
             scopes=credential.scopes,
@@ -64,7 +64,7 @@ class KeyTerms:
         )
 
     def told(self) -> dict[str, Any]:
-        """The terms as the audit log tells them."""
+        """Return the terms in the form of the audit log."""
         return {
             "name": self.name,
             "scopes": sorted(self.scopes),
@@ -79,7 +79,7 @@ class KeyTerms:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a key used of one budget in the present period."""
+    """The use of one budget of a key in the present period."""
 
     period: Period
     limit_picos: int
@@ -90,13 +90,13 @@ class Spending:
 
     @property
     def left_picos(self) -> int:
-        """What new requests may use; below zero where a charge came out above its hold."""
+        """Return the rest of the budget; below zero after a charge above its hold."""
         return self.limit_picos - self.spent_picos - self.held_picos
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFilter:
-    """Which keys to list: those of a status, those with a tag, or with that value of it."""
+    """A filter on keys: by status, by tag, or by the value of a tag. None means any."""
 
     status: KeyStatus | None = None
     tag: str | None = None
@@ -104,7 +104,7 @@ class KeyFilter:
 
 
 def status_of(credential: Credential, now: datetime) -> KeyStatus:
-    """What has become of a key."""
+    """Return the status of a key."""
     if credential.revoked_at is not None:
         return KeyStatus.REVOKED
     if credential.expires_at is not None and credential.expires_at <= now:
@@ -113,12 +113,12 @@ def status_of(credential: Credential, now: datetime) -> KeyStatus:
 
 
 def has_ended(credential: Credential, now: datetime) -> bool:
-    """Whether a key is revoked or has expired."""
+    """Return whether a key is revoked or expired."""
     return status_of(credential, now) in (KeyStatus.REVOKED, KeyStatus.EXPIRED)
 
 
 def budget_of(budgets: Budgets, period: Period) -> int | None:
-    """The budget for a period, in pico-dollars."""
+    """Return the budget for a period, in pico-dollars; None without one."""
     by_period = {
         Period.DAY: budgets.day_picos,
         Period.WEEK: budgets.week_picos,

@@ -1,8 +1,8 @@
-"""API keys: how they look, how they are checked before any look-up, how they are stored.
+"""The text of API keys: its form, its checksum, and the digest that is stored.
 
-A key reads `tk-<public id>-<secret><checksum>`. The public id finds it in lists and logs. The
-secret is 32 random bytes. The checksum lets a typing error or a stray string be refused without
-asking the database. Only a keyed digest is stored (docs/adr/0003-keyed-digests.md).
+A key reads `tk-<public id>-<secret><checksum>`. The public id names the key in lists and logs. The
+secret is 32 random bytes. With the checksum, a mistyped key or any other text is refused without a
+query to the database. Only a keyed digest is stored (docs/adr/0003-keyed-digests.md).
 """
 
 import base64
@@ -36,7 +36,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class MintedKey:
-    """A new key: shown once, then only its digest remains."""
+    """A new key. Its text is shown once; only its digest is stored."""
 
     credential_id: str
     plain: SecretText
@@ -45,14 +45,14 @@ class MintedKey:
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """A well-formed key that somebody presented; nothing is known yet about who owns it."""
+    """A well-formed key of a request; its owner is not known yet."""
 
     credential_id: str
     plain: SecretText
 
 
 class Pepper:
-    """The server-side secret under which key digests are made."""
+    """The secret of the server that the digests of keys are computed with."""
 
     __slots__ = ("_key",)
 
@@ -61,12 +61,12 @@ class Pepper:
 
     @classmethod
     def from_master_key(cls, master_key: bytes) -> "Pepper":
-        """Derive the pepper, so that one master key guards the digests and the sealed keys."""
+        """Derive the pepper, so that one master key protects the digests and the sealed keys."""
         info = b"tollkeeper credential pepper v1"
         return cls(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master_key))
 
     def digest(self, plain: str) -> bytes:
-        """HMAC-SHA-256 of a secret: 32 bytes that mean nothing without the pepper."""
+        """Return the HMAC-SHA-256 of a secret: 32 bytes that reveal nothing without the pepper."""
         return hmac.digest(self._key, plain.encode("utf-8", "surrogateescape"), "sha256")
 
     def __repr__(self) -> str:
@@ -74,12 +74,12 @@ class Pepper:
 
 
 def new_credential_id() -> str:
-    """A public id that no other credential has."""
+    """Return a new random public id."""
     return "".join(secrets.choice(_BASE32) for _ in range(PUBLIC_ID_CHARS))
 
 
 def mint(credential_id: str | None = None) -> MintedKey:
-    """Make a new key from the operating system's random source, or a new secret for an old id."""
+    """Create a key, or a new secret for the key with this id, from the system's random source."""
     credential_id = credential_id or new_credential_id()
     secret = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode()
     body = f"{KEY_PREFIX}{credential_id}-{secret}"
@@ -91,7 +91,7 @@ def mint(credential_id: str | None = None) -> MintedKey:
 
 
 def parse(text: str) -> PresentedKey | None:
-    """Read a presented key; None when it cannot be one of ours (wrong form or checksum)."""
+    """Read the text of a key. Returns None for a wrong form or checksum: no key of ours."""
     form = _FORM.fullmatch(text)
     if form is None or form["checksum"] != _checksum(text[:-CHECKSUM_CHARS]):
         return None
