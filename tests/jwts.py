@@ -176,8 +176,8 @@ class FakeDocuments:
         return self.documents[url]
 
 
-class FakeOwnKeys:
-    """Implements `OwnKeys` in memory."""
+class FakePassKeys:
+    """Implements `PassKeys` in memory."""
 
     def __init__(self, *jwks: Mapping[str, Any]) -> None:
         self.jwks = {jwk["kid"]: jwk for jwk in jwks}
@@ -197,7 +197,7 @@ class Desk:
         jwks = [one.jwk for one in signers]
         self.store = FakeIssuers(stored(issuer(family, **members), jwks, NOW))
         self.own = OwnIssuer("https://tollkeeper.example.com", "tollkeeper-api")
-        self.own_keys = FakeOwnKeys()
+        self.own_keys = FakePassKeys()
         self.documents = FakeDocuments()
         self.verifier = JwtVerifier(self.store, self.documents, self.clock, self.own, self.own_keys)
 

@@ -1,7 +1,7 @@
-"""Which addresses an issuer may have: public ones, and those that the operator allowed. Pure.
+"""The addresses that an issuer may have: public ones, and those that the operator allows. Pure.
 
-An issuer's address is configured, yet names point where their owners want them to: a document
-that is fetched from inside our own network would be a tunnel into it.
+Administrators enter the URL of an issuer, but the owner of the domain name decides where it
+points. A name that points into our own network must not lead our requests there.
 """
 
 import re
@@ -19,29 +19,29 @@ _PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_URL_CHARS}}}")
 
 Address = IPv4Address | IPv6Address
 
-# Everything else of IPv6 is local, reserved or not yet given to anybody.
+# All other IPv6 addresses are local, reserved or not assigned.
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _DOCUMENTATION: Final = IPv6Network("3fff::/20")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 def read_https_url(text: str) -> URL:
-    """An address to fetch from. Raises InvalidRequest for any that says more than where it is."""
+    """Read an https URL without user, password or fragment. Raises InvalidRequest."""
     if _PLAIN.fullmatch(text) is None:
         raise InvalidRequest(f"an address is 1 to {MAX_URL_CHARS} printable ASCII characters")
     try:
         url = URL(text)
     except ValueError:
-        raise InvalidRequest("this is no address") from None
+        raise InvalidRequest("the address is not a URL") from None
     if url.scheme != "https" or not url.host:
-        raise InvalidRequest("an https:// address is needed")
+        raise InvalidRequest("the address must begin with https:// and name a host")
     if "@" in text or "#" in text:
-        raise InvalidRequest("a user, a password or a fragment (@, #) has no place here")
+        raise InvalidRequest("the address must not contain a user, a password or a fragment (@, #)")
     return url
 
 
 def may_connect(text: str, allowed_networks: Sequence[Network]) -> bool:
-    """Whether a connection to this address, as a resolver gave it, may be made."""
+    """Return whether to allow a connection to this address, as a resolver gave it."""
     try:
         address = _innermost(ip_address(text.partition("%")[0]))
     except ValueError:
@@ -50,7 +50,7 @@ def may_connect(text: str, allowed_networks: Sequence[Network]) -> bool:
 
 
 def _innermost(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one carries, by whichever rule a router would take it out."""
+    """Return the IPv4 address inside an IPv6 address that a router would translate."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

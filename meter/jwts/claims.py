@@ -1,4 +1,4 @@
-"""What claims say, read strictly: when a JWT is good, what kind it is, whom it speaks for. Pure."""
+"""Strict readers of claims: the times, the kind, the subject and the rights of a JWT. Pure."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,19 +11,19 @@ from meter.scopes import Scope
 MAX_LIFETIME_S: Final = 2_592_000
 MAX_SUBJECT_CHARS: Final = 512
 MAX_NAME_CHARS: Final = 200
-# Seconds of the year 9999: later than that no calendar of ours goes.
+# The end of the year 9999, which is the last that `datetime` has.
 MAX_TIME_S: Final = 253_402_214_400
-# Only ID tokens have them (OpenID Connect Core).
+# Only ID tokens have these claims (OpenID Connect Core).
 _ID_TOKEN_CLAIMS: Final = ("at_hash", "c_hash", "s_hash")
-# The claims that are lists of words in one text (RFC 8693, Entra); in others a space is a space.
+# Claims that hold a list of words in one text (RFC 8693, Entra); other texts are one value.
 _WORD_CLAIMS: Final = ("scope", "scp")
 _LEEWAY: Final = timedelta(seconds=LEEWAY_S)
 
 
 def check_times(claims: Mapping[str, Any], now: datetime) -> datetime:
-    """When the JWT stops being accepted: its `exp` and the leeway. Raises JwtRefused.
+    """Check the times and return the end of acceptance: `exp` plus the leeway. Raises JwtRefused.
 
-    Times must be whole numbers: what rounds can be rounded in two ways.
+    Times must be whole numbers: two programs may round a fraction differently.
     """
     issued_at = read_time(claims, "iat")
     expires_at = read_time(claims, "exp")
@@ -33,12 +33,12 @@ def check_times(claims: Mapping[str, Any], now: datetime) -> datetime:
     if max(issued_at, starts_at) - _LEEWAY > now:
         raise JwtRefused(f"it is not valid before {max(issued_at, starts_at).isoformat()}")
     if not timedelta(0) < expires_at - issued_at <= timedelta(seconds=MAX_LIFETIME_S):
-        raise JwtRefused(f"it is made to live longer than {MAX_LIFETIME_S} s, or not at all")
+        raise JwtRefused(f"its lifetime, exp less iat, is not between 1 and {MAX_LIFETIME_S} s")
     return expires_at + _LEEWAY
 
 
 def read_time(claims: Mapping[str, Any], name: str) -> datetime:
-    """A claim in whole seconds since 1970. Raises JwtRefused."""
+    """Read a claim in whole seconds since 1970. Raises JwtRefused."""
     seconds = claims.get(name)
     if type(seconds) is not int or not 0 < seconds <= MAX_TIME_S:
         raise JwtRefused(f"its {name} is not a time in whole seconds")
@@ -46,16 +46,16 @@ def read_time(claims: Mapping[str, Any], name: str) -> datetime:
 
 
 def check_kind(claims: Mapping[str, Any], may_be_id_token: bool) -> None:
-    """That it is an access token for whoever bears it. Raises JwtRefused.
+    """Check that the JWT is a bearer access token. Raises JwtRefused.
 
-    ID tokens tell a client who signed in; they open nothing. They are known by the hashes that
-    only they carry, by Keycloak's claim `typ`, and by `nonce` where that claim does not say
-    otherwise. Whoever steals a JWT that is bound to a key (`cnf`) must not be able to use it.
+    An ID token tells a client who signed in; it grants no access. It is recognised by the hashes
+    that only ID tokens have, by Keycloak's claim `typ`, or by `nonce` where `typ` is missing. A
+    JWT that is bound to a key (`cnf`) is refused, because a thief without that key could use it.
     """
     if "cnf" in claims:
         raise JwtRefused("it is bound to a key of its client (cnf), which cannot be checked here")
     if "events" in claims:
-        raise JwtRefused("it tells of an event, and is nobody's credential")
+        raise JwtRefused("it reports an event (events), and is not a credential")
     kind = claims.get("typ", "Bearer" if "nonce" not in claims else "ID")
     if kind not in ("Bearer", "ID"):
         raise JwtRefused("its claim typ is not Bearer")
@@ -65,7 +65,7 @@ def check_kind(claims: Mapping[str, Any], may_be_id_token: bool) -> None:
 
 
 def check_required(claims: Mapping[str, Any], terms: IssuerTerms) -> None:
-    """That the claims which the terms require are there. Raises JwtRefused."""
+    """Check that the JWT has the claims that the terms require. Raises JwtRefused."""
     for path, values in terms.required_claims.items():
         is_there = find_claim(claims, path) is not None
         if not is_there or (values and values.isdisjoint(_texts(claims, path))):
@@ -73,7 +73,7 @@ def check_required(claims: Mapping[str, Any], terms: IssuerTerms) -> None:
 
 
 def read_subject(claims: Mapping[str, Any], path: str) -> str:
-    """A claim that names somebody. Raises JwtRefused."""
+    """Read a claim that names a subject. Raises JwtRefused."""
     subject = find_claim(claims, path)
     if (
         not isinstance(subject, str)
@@ -86,7 +86,7 @@ def read_subject(claims: Mapping[str, Any], path: str) -> str:
 
 
 def read_scopes(claims: Mapping[str, Any], terms: IssuerTerms) -> frozenset[Scope]:
-    """What the JWT may: the default of its issuer, and what its mapped claims add."""
+    """Return the scopes of the JWT: the defaults of its issuer, and those of mapped claims."""
     scopes = set(terms.default_scopes)
     for path, mapped in terms.scopes.items():
         for text in _texts(claims, path):
@@ -95,7 +95,7 @@ def read_scopes(claims: Mapping[str, Any], terms: IssuerTerms) -> frozenset[Scop
 
 
 def read_plan(claims: Mapping[str, Any], terms: IssuerTerms) -> str | None:
-    """The plan that the claims ask for; None where plans are not the issuer's business."""
+    """Return the plan that the claims ask for; None where the issuer does not set plans."""
     if terms.plan_claim is None:
         return None
     values = set(_texts(claims, terms.plan_claim))
@@ -103,7 +103,7 @@ def read_plan(claims: Mapping[str, Any], terms: IssuerTerms) -> str | None:
 
 
 def read_name(claims: Mapping[str, Any]) -> str | None:
-    """What to call them, for people only."""
+    """Return the name of the subject, for display only; None without a usable one."""
     for claim in ("name", "preferred_username"):
         name = claims.get(claim)
         if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and is_plain(name):
@@ -112,7 +112,7 @@ def read_name(claims: Mapping[str, Any]) -> str | None:
 
 
 def read_email(claims: Mapping[str, Any]) -> str | None:
-    """An address that the issuer has verified, for people only."""
+    """Return the verified email address, for display only; None without a usable one."""
     email = claims.get("email")
     if claims.get("email_verified") is not True or not isinstance(email, str):
         return None
@@ -121,10 +121,10 @@ def read_email(claims: Mapping[str, Any]) -> str | None:
 
 
 def find_claim(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of that name, or the one inside others that the dots lead to; None without.
+    """Return the claim at a path, whose dots lead into objects; None where there is none.
 
-    Names may hold dots themselves (`https://example.com/roles`, clients of Keycloak): the whole
-    rest of the path is tried as a name before its parts are.
+    Names may contain dots themselves (`https://example.com/roles`, clients of Keycloak). So the
+    whole rest of the path is tried as a name first, then its parts.
     """
     if path in claims:
         return claims[path]
@@ -136,7 +136,7 @@ def find_claim(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def _texts(claims: Mapping[str, Any], path: str) -> Iterator[str]:
-    """The values of a claim: a text, the words of one that is a list of them, or a list's texts."""
+    """Yield the values of a claim: its text, its words (`scope`, `scp`), or the texts of a list."""
     claim = find_claim(claims, path)
     if isinstance(claim, str):
         yield from claim.split(" ") if path in _WORD_CLAIMS else (claim,)

@@ -1,4 +1,4 @@
-"""Fetching what issuers publish: over verified TLS, bounded, and never from inside our network."""
+"""Fetches the documents of issuers: over verified TLS, bounded, never from our own network."""
 
 import socket
 import ssl
@@ -23,18 +23,18 @@ _AddressInfo = tuple[Any, ...]
 
 
 class DocumentSource(Protocol):
-    """Where discovery documents and key sets come from."""
+    """The source of discovery documents and key sets."""
 
     async def fetch_object(self, url: str) -> Mapping[str, Any]:
-        """The JSON object at an https address. Raises IssuerUnavailable."""
+        """Return the JSON object at an https address. Raises IssuerUnavailable."""
         ...
 
 
 class IssuerDocuments:
     """Implements `DocumentSource`: one GET, no redirects, no proxies, no cookies, no compression.
 
-    Addresses are judged where each connection is made, so that a name which changes its mind
-    between two look-ups gains nothing. `extra_ca_file` is trusted beside the system's roots.
+    The address is checked when the connection is made, not before: a name could resolve to another
+    address between two look-ups. `extra_ca_file` is trusted in addition to the system's roots.
     Raises InvalidRequest if that file cannot be read.
     """
 
@@ -49,7 +49,7 @@ class IssuerDocuments:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def fetch_object(self, url: str) -> Mapping[str, Any]:
-        """The JSON object at an https address. Raises IssuerUnavailable."""
+        """Return the JSON object at an https address. Raises IssuerUnavailable."""
         try:
             return read_object(await self._get(read_https_url(url)), "document")
         except (InvalidRequest, JwtRefused) as error:
@@ -75,7 +75,7 @@ class IssuerDocuments:
             return await _read(response)
 
     def _open_socket(self, address_info: _AddressInfo) -> socket.socket:
-        """Called with the very address that the connection is about to be made to."""
+        """Open a socket for an address; aiohttp connects it to this very address."""
         family, kind, protocol, _name, where = address_info
         if not may_connect(str(where[0]), self._allowed_networks):
             raise OSError(
@@ -89,7 +89,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     if response.status != 200:
         raise IssuerUnavailable(f"{response.url} answered with status {response.status}")
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise IssuerUnavailable(f"{response.url} answered compressed, unasked")
+        raise IssuerUnavailable(f"{response.url} sent a compressed answer that was not asked for")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
@@ -110,9 +110,9 @@ def _verifying_context(extra_ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _describe(error: Exception) -> str:
-    """What went wrong in a word or two: messages of libraries may quote what was answered."""
+    """Describe an error in a few words: a library's message might quote the answer."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return "its certificate is not one that is trusted"
+        return "its certificate is not trusted"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"it cannot be connected to ({error.os_error.strerror or error.os_error})"
     return f"it did not answer properly ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""JWTs of other issuers: which issuer, which key, what the claims mean."""
+"""Verifies JWTs of other issuers: finds the issuer and its key, and reads the claims."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ _Issuers = Mapping[str, Issuer]
 
 
 class ForeignJwts:
-    """The issuers that are believed, by their exact URLs, at most 0.9 s old."""
+    """Verifies JWTs of trusted issuers; the list of issuers is at most 0.9 s old."""
 
     def __init__(self, store: IssuerStore, documents: DocumentSource, clock: Clock) -> None:
         self._store = store
@@ -30,21 +30,22 @@ class ForeignJwts:
         self._issuers: Fresh[_Issuers] = Fresh(self._load, clock)
 
     async def judge(self, unverified: UnverifiedJwt) -> Remembered:
-        """What to make of a JWT. Raises JwtRefused, StoreUnavailable, IssuerUnavailable.
+        """Verify a JWT. Raises JwtRefused, StoreUnavailable, IssuerUnavailable.
 
-        What costs little is looked at before a key is fetched or a signature checked.
+        The cheap checks come before a key is fetched and the signature is checked.
         """
         issuer = await self._find_issuer(unverified)
         _check_header(unverified.header, issuer.terms)
         claim.check_times(unverified.claims, self._clock.now())
         kid = unverified.header.kid
         key = await self._keys.find_key(issuer, kid)
+        # Fetching the key may have taken seconds: the issuer must be trusted now.
         if not await self._is_current(issuer):
             raise JwtRefused("its issuer was disabled or changed while its key was fetched")
         return sign_off(lambda: self._identify(unverified, issuer, key), kid, key, issuer)
 
     async def still_stands(self, remembered: Remembered) -> bool:
-        """Whether the issuer is enabled on the same terms, and still has the key."""
+        """Return whether the issuer is enabled on the same terms, and still has the key."""
         issuer = remembered.issuer
         if issuer is None or not await self._is_current(issuer):
             return False
@@ -52,7 +53,7 @@ class ForeignJwts:
         return keys is not None and keys.find(remembered.kid) == remembered.key
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel loads and fetches that are under way."""
         await self._issuers.close()
         await self._keys.close()
 
@@ -71,7 +72,7 @@ class ForeignJwts:
     def _identify(
         self, unverified: UnverifiedJwt, issuer: Issuer, key: VerifyingKey
     ) -> VerifiedIdentity:
-        """Whom it speaks for, if the key signed it. Raises JwtRefused."""
+        """Check the signature and return the identity of the claims. Raises JwtRefused."""
         terms = issuer.terms
         claims = check_signature(unverified, key, issuer.url, terms.audiences)
         ends_at = claim.check_times(claims, self._clock.now())
@@ -93,7 +94,7 @@ class ForeignJwts:
         )
 
     async def _load(self) -> _Issuers:
-        """The issuers; one that is as it was stays the same object, which is quick to compare."""
+        """Load the issuers. An unchanged issuer stays the same object, so `is` can compare."""
         stored = await self._store.load_issuers()
         self._keys.adopt(stored)
         before = self._before

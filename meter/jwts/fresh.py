@@ -1,4 +1,4 @@
-"""A small table of the store, held in memory and never older than a stated age."""
+"""A small table of the store that is cached in memory and never older than MAX_AGE_S."""
 
 import asyncio
 import math
@@ -17,11 +17,12 @@ T = TypeVar("T")
 
 
 class Fresh(Generic[T]):
-    """What a loader gave. Ages count from when its load began, and go on while we are stopped.
+    """The cached result of a loader. Its age counts from the beginning of the load.
 
-    It is loaded when it is asked for, by one task at a time. From RELOAD_AFTER_S on it is
-    reloaded beside the answer; from MAX_AGE_S on nobody is answered from it any more, so that a
-    process which was stopped and woke up asks first.
+    The table is loaded on demand, by one task at a time. Once it is older than RELOAD_AFTER_S, a
+    call returns it and reloads it in the background. Once it is older than MAX_AGE_S, calls wait
+    for the reload. The age goes on while the process is stopped, so a process that wakes up
+    loads the table first.
     """
 
     def __init__(self, load: Callable[[], Awaitable[T]], clock: Clock) -> None:
@@ -32,7 +33,7 @@ class Fresh(Generic[T]):
         self._loading: asyncio.Task[None] | None = None
 
     async def get(self) -> T:
-        """The table. Raises StoreUnavailable where it is too old and cannot be loaded."""
+        """Return the table. Raises StoreUnavailable where it is too old and cannot be loaded."""
         if self._age_s() > RELOAD_AFTER_S:
             self._start()
         for _ in range(_MAX_LOADS):
@@ -41,17 +42,17 @@ class Fresh(Generic[T]):
             await self._wait(self._start())
         if self._loaded is not None and self._age_s() <= MAX_AGE_S:
             return self._loaded[0]
-        raise StoreUnavailable("what is known is too old, and loading it takes too long")
+        raise StoreUnavailable("the cached table is too old, and loading it takes too long")
 
     async def reload(self) -> T:
-        """The table as a load from now on gives it, however young the present one is."""
+        """Return the table of a load that begins now or later, however new the present one is."""
         if self._loading is not None:
             await self._wait(self._loading)
         await self._wait(self._start())
         return await self.get()
 
     async def close(self) -> None:
-        """End a load that is under way."""
+        """Cancel a load that is under way."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
@@ -62,7 +63,7 @@ class Fresh(Generic[T]):
     def _start(self) -> "asyncio.Task[None]":
         if self._loading is None:
             self._loading = asyncio.ensure_future(self._run())
-            self._loading.add_done_callback(self._finish)
+            self._loading.add_done_callback(self._end)
         return self._loading
 
     async def _run(self) -> None:
@@ -70,16 +71,16 @@ class Fresh(Generic[T]):
         self._loaded = (await self._load(),)
         self._began_s = began_s
 
-    def _finish(self, done: "asyncio.Task[None]") -> None:
+    def _end(self, done: "asyncio.Task[None]") -> None:
         self._loading = None
         if not done.cancelled():
-            # Where nobody waits, nobody looks at the failure; the loop would complain.
+            # Without a waiter, nobody reads the exception, and asyncio would log an error.
             done.exception()
 
     @staticmethod
     async def _wait(load: "asyncio.Task[None]") -> None:
-        """Wait without taking the load from the others who wait for it."""
+        """Wait for a load; a waiter that is cancelled does not cancel the load for the others."""
         done, _ = await asyncio.wait({load}, timeout=LOAD_TIMEOUT_S)
         if not done:
-            raise StoreUnavailable(f"nothing was loaded within {LOAD_TIMEOUT_S} s")
+            raise StoreUnavailable(f"the table was not loaded within {LOAD_TIMEOUT_S} s")
         load.result()

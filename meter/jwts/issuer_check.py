@@ -1,4 +1,4 @@
-"""Looks at an issuer now, as the verifier does, and says step by step what it finds."""
+"""Checks an issuer as the verifier does, and reports each step to administrators."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from meter.jwts.published import fetch_keys, find_keys_url
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one step came to, in a sentence."""
+    """The result of one step, in a sentence."""
 
     step: str
     is_good: bool
@@ -18,24 +18,22 @@ class Finding:
 
 
 async def check_issuer(issuer: Issuer, documents: DocumentSource) -> list[Finding]:
-    """Fetch the discovery document and the keys; nothing is kept. Never raises for the issuer."""
+    """Fetch the discovery document and the keys of an issuer, and report each step.
+
+    Stores nothing. A failure of the issuer is a finding, not an exception.
+    """
     findings: list[Finding] = []
     jwks_url = issuer.terms.jwks_url
     try:
         if jwks_url is None:
             jwks_url = await find_keys_url(issuer.url, documents)
-            findings.append(Finding("discovery", True, f"the keys are said to be at {jwks_url!a}"))
+            findings.append(Finding("discovery", True, f"the keys are at {jwks_url!a}"))
     except IssuerUnavailable as error:
         return [*findings, Finding("discovery", False, str(error))]
     try:
-        said = await _look_at_keys(issuer, jwks_url, documents)
+        found = await fetch_keys(jwks_url, issuer.terms.algorithms, documents)
     except IssuerUnavailable as error:
         return [*findings, Finding("keys", False, str(error))]
+    usable, family = len(found.usable.keys), issuer.terms.algorithms.value
+    said = f"{usable} of {found.total} keys can check {family} signatures"
     return [*findings, Finding("keys", True, said)]
-
-
-async def _look_at_keys(issuer: Issuer, jwks_url: str, documents: DocumentSource) -> str:
-    family = issuer.terms.algorithms
-    found = await fetch_keys(jwks_url, family, documents)
-    usable = len(found.usable.keys)
-    return f"{usable} of {found.total} keys can check {family.value} signatures"

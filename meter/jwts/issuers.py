@@ -1,4 +1,4 @@
-"""Issuers of JWTs that are not ours, and what their claims mean here."""
+"""Trusted issuers of JWTs, other than Tollkeeper itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ __all__ = ["Issuer", "IssuerStore", "IssuerTerms", "StoredIssuer"]
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Somebody whose JWTs are believed. `url` is compared with `iss` character by character."""
+    """An issuer of JWTs. `url` is compared with `iss` character by character."""
 
     id: str
     url: str
@@ -22,7 +22,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class StoredIssuer:
-    """An issuer with the last key set that was fetched from it, as `save_keys` was given it."""
+    """An issuer with its last key set, in the form that `save_keys` got."""
 
     issuer: Issuer
     keys: Mapping[str, Any] | None
@@ -30,16 +30,16 @@ class StoredIssuer:
 
 
 class IssuerStore(Protocol):
-    """Where issuers are kept."""
+    """The store of issuers; `meter.identity`, a higher layer, implements it."""
 
     async def load_issuers(self) -> list[StoredIssuer]:
-        """All of them, disabled ones too. Raises StoreUnavailable."""
+        """Return all issuers, disabled ones too. Raises StoreUnavailable."""
         ...
 
     async def save_keys(
         self, issuer_id: str, keys: Mapping[str, Any], fetched_at: datetime
     ) -> None:
-        """Keep a key set, unless a younger one is there or the issuer is gone.
+        """Store a key set, unless a newer one is stored or the issuer was removed.
 
         Raises StoreUnavailable.
         """

@@ -1,8 +1,8 @@
-"""The key sets of issuers: fetched, held, and used no longer than their terms say.
+"""The cached key sets of issuers, each used no longer than the issuer's terms allow.
 
-A set is fetched again when it is REFRESH_AFTER_S old, or when a JWT names a key that is not in it;
-either way at most once in FETCH_INTERVAL_S for each issuer, whatever is asked. The store keeps the
-last set of each issuer, so that processes share them and a restart forgets none.
+A set is fetched again when it is REFRESH_AFTER_S old, or when a JWT names a key that is not in it.
+Each issuer is asked at most once in FETCH_INTERVAL_S, whatever JWTs arrive. The store keeps the
+last set of each issuer, so that processes share the sets and a restart loses none.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What a key set belongs to: a set fetched for other terms is not used under these."""
+    """The terms that a key set was fetched for; it is not used under other terms."""
 
     url: str
     jwks_url: str | None
@@ -43,7 +43,7 @@ class _Source:
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of one issuer's keys."""
+    """The key set of one issuer, and the state of its fetches."""
 
     issuer_id: str
     source: _Source
@@ -55,7 +55,7 @@ class _Held:
 
 
 class KeySets:
-    """The key sets of all issuers, as many as there are issuers and no more."""
+    """The key sets of all issuers: one for each."""
 
     def __init__(self, store: IssuerStore, documents: DocumentSource, clock: Clock) -> None:
         self._store = store
@@ -64,10 +64,11 @@ class KeySets:
         self._held: dict[str, _Held] = {}
 
     def adopt(self, stored: Iterable[StoredIssuer]) -> None:
-        """Take over the issuers of the store, and every stored set that is younger than ours."""
+        """Take over the issuers of the store, and each stored set that is newer than ours."""
         held_before, self._held = self._held, {}
         for one in stored:
-            source = _source_of(one.issuer)
+            terms = one.issuer.terms
+            source = _Source(one.issuer.url, terms.jwks_url, terms.algorithms)
             held = held_before.pop(one.issuer.id, None)
             if held is None or held.source != source:
                 _abandon(held)
@@ -78,7 +79,7 @@ class KeySets:
             _abandon(gone)
 
     def current(self, issuer: Issuer) -> KeySet | None:
-        """The set of an issuer if it may still be used; where a fetch is due, it begins."""
+        """Return the set of an issuer, None if it is too old; begin a fetch if one is due."""
         held = self._held.get(issuer.id)
         if held is None or held.keys is None:
             return None
@@ -88,17 +89,20 @@ class KeySets:
         return held.keys if age_s <= issuer.terms.max_key_age_s else None
 
     async def find_key(self, issuer: Issuer, kid: str | None) -> VerifyingKey:
-        """The issuer's key of that id, fetched if need be.
+        """Return the issuer's key with this id; fetch the set if the key is not in it.
 
-        Raises JwtRefused where it has none, IssuerUnavailable where no set is usable and no
-        new one is to be had.
+        Raises JwtRefused where the issuer has no such key, IssuerUnavailable where no set is
+        usable and a new one cannot be fetched.
         """
         key = self._known_key(issuer, kid)
         held = self._held.get(issuer.id)
         if key is not None:
             return key
-        if held is not None and self._begin_fetch(held) is not None:
-            key = await self._wait_for_key(issuer, held, kid)
+        fetch = None if held is None else self._begin_fetch(held)
+        if fetch is not None:
+            # A waiter that is cancelled must not cancel the fetch that others wait for.
+            await asyncio.wait({fetch}, timeout=FETCH_WAIT_S)
+            key = self._known_key(issuer, kid)
         if key is not None:
             return key
         if self.current(issuer) is not None:
@@ -106,7 +110,7 @@ class KeySets:
         raise IssuerUnavailable("unknown issuer" if held is None else held.failure)
 
     async def close(self) -> None:
-        """End fetches that are under way."""
+        """Cancel fetches that are under way."""
         fetches = [held.fetch for held in self._held.values() if held.fetch is not None]
         for fetch in fetches:
             fetch.cancel()
@@ -116,14 +120,6 @@ class KeySets:
         keys = self.current(issuer)
         return None if keys is None else keys.find(kid)
 
-    async def _wait_for_key(
-        self, issuer: Issuer, held: _Held, kid: str | None
-    ) -> VerifyingKey | None:
-        """Wait without taking the fetch from the others who wait for it."""
-        if held.fetch is not None:
-            await asyncio.wait({held.fetch}, timeout=FETCH_WAIT_S)
-        return self._known_key(issuer, kid)
-
     def _adopt_keys(self, held: _Held, stored: StoredIssuer) -> None:
         fetched_at = stored.keys_fetched_at
         if stored.keys is None or fetched_at is None:
@@ -131,7 +127,7 @@ class KeySets:
         if held.fetched_at is not None and fetched_at <= held.fetched_at:
             return
         if (fetched_at - self._clock.now()).total_seconds() > LEEWAY_S:
-            # By a clock far ahead of ours: it would stay the youngest, whatever we fetch.
+            # Stored by a machine whose clock is far ahead: the set would stay the newest for ever.
             return
         if any(stored.keys.get(name) != value for name, value in held.source.to_json().items()):
             return
@@ -140,13 +136,13 @@ class KeySets:
         held.tried_at_s = max(held.tried_at_s, self._clock.monotonic_s() - self._age_s(held))
 
     def _age_s(self, held: _Held) -> float:
-        """Never less than nothing: another machine's clock may be ahead of ours."""
+        """Return the age of the set, at least 0: another machine's clock may be ahead of ours."""
         if held.fetched_at is None:
             return math.inf
         return max(0.0, (self._clock.now() - held.fetched_at).total_seconds())
 
     def _begin_fetch(self, held: _Held) -> "asyncio.Task[None] | None":
-        """The fetch that is under way, or a new one if it is allowed yet."""
+        """Return the fetch that is under way, or a new one if the interval has passed, or None."""
         now_s = self._clock.monotonic_s()
         if held.fetch is None and now_s - held.tried_at_s >= FETCH_INTERVAL_S:
             held.tried_at_s = now_s
@@ -154,29 +150,23 @@ class KeySets:
         return held.fetch
 
     async def _fetch(self, held: _Held) -> None:
-        """Fetch the set and keep it; a failure leaves the old one as it is."""
+        """Fetch the set and store it; a failure keeps the old set."""
         fetched_at = self._clock.now()
         try:
-            held.keys = await self._fetch_keys(held.source)
+            source = held.source
+            jwks_url = source.jwks_url or await find_keys_url(source.url, self._documents)
+            held.keys = (await fetch_keys(jwks_url, source.family, self._documents)).usable
             held.fetched_at = fetched_at
-            kept = {**held.source.to_json(), "keys": held.keys.to_json()}
+            kept = {**source.to_json(), "keys": held.keys.to_json()}
             await self._store.save_keys(held.issuer_id, kept, fetched_at)
         except IssuerUnavailable as error:
             held.failure = str(error)
             _log.warning("issuer_keys_failed", issuer_id=held.issuer_id, reason=str(error))
         except StoreUnavailable:
-            # The set is good without being kept; the next fetch is kept again.
+            # The set can be used without being stored; the next fetch stores its set again.
             _log.warning("issuer_keys_not_kept", issuer_id=held.issuer_id)
         finally:
             held.fetch = None
-
-    async def _fetch_keys(self, source: _Source) -> KeySet:
-        jwks_url = source.jwks_url or await find_keys_url(source.url, self._documents)
-        return (await fetch_keys(jwks_url, source.family, self._documents)).usable
-
-
-def _source_of(issuer: Issuer) -> _Source:
-    return _Source(issuer.url, issuer.terms.jwks_url, issuer.terms.algorithms)
 
 
 def _abandon(held: _Held | None) -> None:

@@ -1,7 +1,7 @@
 """Public keys that check signatures, read from JWKs. Pure.
 
-A key is bound to the algorithms that it may be used with before any JWT is looked at: what a
-header says can only pick from them, never add one.
+A key is bound to its algorithms before any JWT is read. The header of a JWT can only choose one of
+them, never add one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from meter.jwts.terms import FAMILY_ALGORITHMS, Family
 
 MAX_KEYS: Final = 100
 MIN_RSA_BITS: Final = 2_048
-# Checking costs the square of the length: an issuer must not make every JWT expensive.
+# The cost of a check grows with the square of the length; an issuer must not make it high.
 MAX_RSA_BITS: Final = 8_192
 MAX_RSA_EXPONENT: Final = 2**32 - 1
 _PUBLIC_MEMBERS: Final = frozenset(
@@ -37,7 +37,7 @@ _CURVES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key, and what it checks by algorithm. Two are equal when their JWKs are."""
+    """A public key for each of its algorithms. Two are equal when their JWKs are."""
 
     jwk: Mapping[str, Any]
     by_algorithm: Mapping[str, PyJWK] = field(compare=False, repr=False)
@@ -50,20 +50,20 @@ class KeySet:
     keys: tuple[VerifyingKey, ...]
 
     def find(self, kid: str | None) -> VerifyingKey | None:
-        """The key of that id; without an id, the only key there is. None where there is none."""
+        """Return the key with this id; without an id, the only key. None if there is none."""
         if kid is None:
             return self.keys[0] if len(self.keys) == 1 else None
         return next((key for key in self.keys if key.jwk.get("kid") == kid), None)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Their JWKs: public members only."""
+        """Return the JWKs of the keys, with public members only."""
         return [dict(key.jwk) for key in self.keys]
 
 
 def read_keys(jwks: object, family: Family) -> KeySet:
-    """The keys among these that can check JWTs of the family; the others are passed over.
+    """Return the keys that can check signatures of the family; skip the others.
 
-    Of two with one id the first counts, and no more than MAX_KEYS are looked at.
+    Of two keys with one id, the first counts. At most MAX_KEYS are read.
     """
     candidates = jwks[:MAX_KEYS] if isinstance(jwks, list) else []
     keys: dict[str | None, VerifyingKey] = {}
@@ -75,9 +75,9 @@ def read_keys(jwks: object, family: Family) -> KeySet:
 
 
 def read_key(jwk: object, allowed: Iterable[str]) -> VerifyingKey | None:
-    """A key for those of the allowed algorithms that it may be used with; None if there are none.
+    """Return a key for those of the allowed algorithms that it can be used with; None if for none.
 
-    A JWK with a secret member is passed over: whoever could read it could sign.
+    A JWK with a secret member is skipped: it was published, so anybody could sign with it.
     """
     if not isinstance(jwk, dict) or not _is_for_checking(jwk):
         return None
@@ -106,7 +106,7 @@ def _is_for_checking(jwk: Mapping[str, Any]) -> bool:
 
 
 def _algorithms_of(jwk: Mapping[str, Any]) -> frozenset[str]:
-    """What the kind of key can be used with, and no other than `alg` where the JWK has one."""
+    """Return the algorithms that fit the kind of key; only `alg` where the JWK names one."""
     kind = jwk.get("kty")
     if kind == "RSA":
         possible = FAMILY_ALGORITHMS[Family.RS] | FAMILY_ALGORITHMS[Family.PS]

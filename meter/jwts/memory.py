@@ -1,4 +1,4 @@
-"""JWTs whose signatures were checked before, by digest. Bounded in number and in time."""
+"""A cache of checked JWTs, by digest, bounded in number and in time."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,9 +21,9 @@ MAX_REFUSED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What came of a JWT, and what that rests on: it holds as long as these are as they were.
+    """The result of checking a JWT; it holds as long as issuer and key do not change.
 
-    `issuer` None means that it is ours. `ends_at` None means that no time changes it.
+    `issuer` None means that the JWT is a pass. `ends_at` None means that the result never expires.
     """
 
     examination: Examination
@@ -36,7 +36,10 @@ class Remembered:
 def sign_off(
     identify: Callable[[], Verified], kid: str | None, key: VerifyingKey, issuer: Issuer | None
 ) -> Remembered:
-    """What a signature check came to, worth remembering. Raises JwtRefused for the rest."""
+    """Run the check of a signature and return a result to cache: good, or a bad signature.
+
+    Raises JwtRefused for a refusal that may change later, which is not cached.
+    """
     try:
         verified = identify()
     except BadSignature as refusal:
@@ -48,12 +51,12 @@ _Cache = TLRUCache[bytes, Remembered]
 
 
 def digest_of(text: str) -> bytes:
-    """By what a JWT is remembered: whoever reads the memory cannot use what is in it."""
+    """Return the digest of a JWT. The cache holds digests, so that its content cannot be used."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class Memory:
-    """Remembers good JWTs, and apart from them those with a bad signature."""
+    """Caches good JWTs and, separately, JWTs with a bad signature, which must not displace them."""
 
     def __init__(self, clock: Clock, max_remembered: int = MAX_REMEMBERED) -> None:
         self._clock = clock
@@ -61,14 +64,14 @@ class Memory:
         self._bad = _cache(min(MAX_REFUSED, max_remembered), clock)
 
     def find(self, digest: bytes) -> Remembered | None:
-        """What came of it, unless it has ended since."""
+        """Return the result for a JWT; None if it is not cached or has expired."""
         found = self._good.get(digest) or self._bad.get(digest)
         if found is None or (found.ends_at is not None and found.ends_at <= self._clock.now()):
             return None
         return found
 
     def keep(self, digest: bytes, remembered: Remembered) -> None:
-        """Remember it for MAX_REMEMBERED_S at most."""
+        """Cache a result for MAX_REMEMBERED_S at most."""
         is_good = remembered.examination.verified is not None
         (self._good if is_good else self._bad)[digest] = remembered
 

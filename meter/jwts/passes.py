@@ -1,4 +1,4 @@
-"""Passes: JWTs of ours, as whoever presents them is believed."""
+"""Verifies passes: JWTs that Tollkeeper itself signed."""
 
 import math
 import re
@@ -26,24 +26,24 @@ _Keys = Mapping[str, VerifyingKey]
 
 @dataclass(frozen=True, slots=True)
 class OwnIssuer:
-    """We ourselves: the `iss` and `aud` of passes."""
+    """Tollkeeper as an issuer: the `iss` and `aud` of passes."""
 
     url: str
     audience: str
 
 
-class OwnKeys(Protocol):
-    """Where our published signing keys are kept."""
+class PassKeys(Protocol):
+    """The store of published signing keys; `meter.identity`, a higher layer, implements it."""
 
     async def load_public_keys(self) -> Mapping[str, Mapping[str, Any]]:
-        """JWKs by `kid`. Raises StoreUnavailable."""
+        """Return JWKs by `kid`. Raises StoreUnavailable."""
         ...
 
 
 class OwnPasses:
-    """Our published keys, at most 0.9 s old."""
+    """Verifies passes; the list of published keys is at most 0.9 s old."""
 
-    def __init__(self, own: OwnIssuer, store: OwnKeys, clock: Clock) -> None:
+    def __init__(self, own: OwnIssuer, store: PassKeys, clock: Clock) -> None:
         self._own = own
         self._store = store
         self._clock = clock
@@ -51,11 +51,11 @@ class OwnPasses:
         self._asked_s = -math.inf
 
     def is_ours(self, unverified: UnverifiedJwt) -> bool:
-        """Whether it says that it is a pass."""
+        """Return whether the JWT names Tollkeeper as its issuer."""
         return unverified.claims.get("iss") == self._own.url
 
     async def judge(self, unverified: UnverifiedJwt) -> Remembered:
-        """What to make of a pass. Raises JwtRefused, StoreUnavailable."""
+        """Verify a pass. Raises JwtRefused, StoreUnavailable."""
         kid = unverified.header.kid
         if kid is None or unverified.header.typ != PASS_TYPE:
             raise JwtRefused(f"a pass has a kid, and typ {PASS_TYPE}")
@@ -64,18 +64,24 @@ class OwnPasses:
         return sign_off(lambda: self._identify(unverified, key), kid, key, None)
 
     async def still_stands(self, remembered: Remembered) -> bool:
-        """Whether the key is still published. Raises StoreUnavailable."""
+        """Return whether the key is still published. Raises StoreUnavailable."""
         kid = remembered.kid
         return kid is not None and (await self._keys.get()).get(kid) == remembered.key
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel a load that is under way."""
         await self._keys.close()
 
     async def _find_key(self, kid: str) -> VerifyingKey:
-        """A key that was made a moment ago is asked for, once in UNKNOWN_KEY_INTERVAL_S."""
+        """Return a published key. Raises JwtRefused, StoreUnavailable.
+
+        The key may have been created a moment ago, so an unknown `kid` reloads the keys; at most
+        once in UNKNOWN_KEY_INTERVAL_S, because an attacker can invent ids.
+        """
         key = (await self._keys.get()).get(kid)
-        if key is None and self._may_ask():
+        now_s = self._clock.monotonic_s()
+        if key is None and now_s - self._asked_s >= UNKNOWN_KEY_INTERVAL_S:
+            self._asked_s = now_s
             key = (await self._keys.reload()).get(kid)
         if key is None:
             raise JwtRefused("no published key of ours has its kid")
@@ -89,13 +95,6 @@ class OwnPasses:
         if not isinstance(pass_id, str) or _PASS_ID.fullmatch(pass_id) is None:
             raise JwtRefused("its jti is not the id of a pass")
         return VerifiedPass(pass_id, ends_at)
-
-    def _may_ask(self) -> bool:
-        now_s = self._clock.monotonic_s()
-        may_ask = now_s - self._asked_s >= UNKNOWN_KEY_INTERVAL_S
-        if may_ask:
-            self._asked_s = now_s
-        return may_ask
 
     async def _load(self) -> _Keys:
         jwks = await self._store.load_public_keys()

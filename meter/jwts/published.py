@@ -1,7 +1,7 @@
-"""What an issuer publishes: where its keys are, and the keys themselves.
+"""Reads the documents that an issuer publishes: its discovery document and its key set.
 
-The verifier and the administrators' check read it alike, so that what is said of an issuer is what
-becomes of its JWTs.
+The verifier and the administrators' check both use these functions, so that the check predicts what
+the verifier does.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class FetchedKeys:
 
 
 async def find_keys_url(issuer_url: str, documents: DocumentSource) -> str:
-    """Where the issuer says that its keys are, if it calls itself what we call it.
+    """Return the URL of the keys from the discovery document.
 
-    Raises IssuerUnavailable.
+    Raises IssuerUnavailable, also where the document is of another issuer.
     """
     where = issuer_url.rstrip("/") + DISCOVERY_PATH
     document = await documents.fetch_object(where)
@@ -44,7 +44,7 @@ async def find_keys_url(issuer_url: str, documents: DocumentSource) -> str:
 
 
 async def fetch_keys(jwks_url: str, family: Family, documents: DocumentSource) -> FetchedKeys:
-    """The keys at that address that check signatures of the family. Raises IssuerUnavailable."""
+    """Fetch the keys that can check signatures of the family. Raises IssuerUnavailable."""
     published = (await documents.fetch_object(jwks_url)).get("keys")
     usable = read_keys(published, family)
     total = len(published) if isinstance(published, list) else 0

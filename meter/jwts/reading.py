@@ -1,8 +1,8 @@
 """Reading a compact JWT strictly, before any cryptography. Pure.
 
-Whatever two readers could read in two ways is refused: duplicated members, base64 that is not the
-one canonical form, encodings other than UTF-8, header members that ask for more than a signature
-check. The work is bounded by the length, so that a refusal costs next to nothing.
+A text that two programs could read differently is refused: duplicated members, base64 that is not
+canonical, encodings other than UTF-8, header members that ask for more than a signature check. The
+length is bounded, so that a refusal costs little.
 """
 
 import base64
@@ -18,8 +18,8 @@ from meter.errors import JwtRefused
 MAX_JWT_CHARS: Final = 8_192
 MAX_KID_CHARS: Final = 256
 MAX_DEPTH: Final = 8
-# What issuers do send. Members that bring or fetch a key (jku, x5u, x5c, jwk), change what is
-# signed (b64, crit) or hide it (zip, enc, cty) are not among them, nor is anything unheard of.
+# The members that issuers send. Members that bring or fetch a key (jku, x5u, x5c, jwk), change the
+# signed text (b64, crit) or hide it (zip, enc, cty) are refused, and so is every unknown member.
 HEADER_MEMBERS: Final = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
@@ -31,7 +31,7 @@ _TYPE: Final = re.compile(r"[A-Za-z0-9.+/_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class JwtHeader:
-    """What the header says; `typ` in small letters and without `application/`."""
+    """The header of a JWT; `typ` is in small letters and without `application/`."""
 
     alg: str
     kid: str | None
@@ -40,7 +40,7 @@ class JwtHeader:
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedJwt:
-    """A JWT as it was read: well-formed, and not believed in the least."""
+    """A well-formed JWT that is not verified yet: every claim may be forged."""
 
     header: JwtHeader
     claims: Mapping[str, Any] = field(repr=False)
@@ -48,12 +48,12 @@ class UnverifiedJwt:
 
 
 def looks_like_jwt(text: str) -> bool:
-    """Whether this is a JWT rather than an API key: keys never contain a dot."""
+    """Return whether this is a JWT rather than an API key: keys never contain a dot."""
     return text.count(".") == 2
 
 
 def read_jwt(text: str) -> UnverifiedJwt:
-    """The parts of a compact JWT. Raises JwtRefused with the reason."""
+    """Read the parts of a compact JWT. Raises JwtRefused with the reason."""
     if len(text) > MAX_JWT_CHARS:
         raise JwtRefused(f"it is longer than {MAX_JWT_CHARS} characters")
     form = _COMPACT.fullmatch(text)
@@ -65,9 +65,9 @@ def read_jwt(text: str) -> UnverifiedJwt:
 
 
 def read_object(octets: bytes, what: str) -> dict[str, Any]:
-    """A JSON object in UTF-8, of bounded depth, whose objects name each member once.
+    """Read a JSON object in UTF-8 of bounded depth, in which no member occurs twice.
 
-    Raises JwtRefused.
+    Raises JwtRefused; `what` names the object in its message.
     """
     try:
         members = json.loads(
@@ -124,4 +124,4 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

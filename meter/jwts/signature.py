@@ -1,4 +1,4 @@
-"""The one call of PyJWT: signature, issuer and audience. Pure."""
+"""Checks signature, issuer and audience: the only call of `jwt.decode`. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,7 +9,7 @@ from meter.errors import JwtRefused
 from meter.jwts.keys import VerifyingKey
 from meter.jwts.reading import UnverifiedJwt
 
-# Times are judged in `claims`, by the injected clock and as whole numbers only.
+# `meter.jwts.claims` checks the times, by the injected clock and as whole numbers only.
 _OPTIONS: Final = {
     "require": ["iss", "aud", "sub", "exp", "iat"],
     "verify_exp": False,
@@ -20,15 +20,15 @@ _OPTIONS: Final = {
 
 
 class BadSignature(JwtRefused):
-    """The key did not make this signature; the same JWT and key will never say otherwise."""
+    """The key did not make this signature. The result never changes for this JWT and key."""
 
 
 def check_signature(
     unverified: UnverifiedJwt, key: VerifyingKey, issuer: str, audiences: frozenset[str]
 ) -> Mapping[str, Any]:
-    """The claims, now believed to be the issuer's. Raises JwtRefused.
+    """Return the verified claims. Raises JwtRefused.
 
-    The key decides which algorithms there are; the header only picks one of them.
+    The key decides which algorithms are allowed; the header only chooses one of them.
     """
     bound = key.by_algorithm.get(unverified.header.alg)
     if bound is None:

@@ -1,4 +1,4 @@
-"""Passes: making the keys that sign them, and signing. Pure but for the random source."""
+"""Creates the keys that sign passes, and signs passes. Pure except for the random source."""
 
 import base64
 import hashlib
@@ -27,12 +27,12 @@ RSA_BITS: Final = 2_048
 RSA_EXPONENT: Final = 65_537
 
 SigningAlgorithm = Literal["EdDSA", "RS256"]
-# RFC 7638: a thumbprint is made of the members that are the key, in order of their names.
+# RFC 7638: a thumbprint covers the members that make up the key, in order of their names.
 _THUMBPRINT_MEMBERS: Final = {"OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 
 
 class NewSigningKey(NamedTuple):
-    """A key as it was made: the private half is in PEM, to be sealed at once."""
+    """A new key; `private` is in PEM, to be sealed at once."""
 
     kid: str
     public_jwk: dict[str, Any]
@@ -40,8 +40,15 @@ class NewSigningKey(NamedTuple):
 
 
 def new_signing_key(algorithm: SigningAlgorithm) -> NewSigningKey:
-    """Make a key; its `kid` is its RFC 7638 thumbprint."""
-    key, members = _new_ed25519() if algorithm == "EdDSA" else _new_rsa()
+    """Create a key; its `kid` is its RFC 7638 thumbprint."""
+    key: Ed25519PrivateKey | RSAPrivateKey
+    if algorithm == "EdDSA":
+        key = Ed25519PrivateKey.generate()
+        members = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    else:
+        key = generate_private_key(public_exponent=RSA_EXPONENT, key_size=RSA_BITS)
+        members = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        del members["key_ops"]
     kid = thumbprint(members)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return NewSigningKey(
@@ -49,20 +56,8 @@ def new_signing_key(algorithm: SigningAlgorithm) -> NewSigningKey:
     )
 
 
-def _new_ed25519() -> tuple[Ed25519PrivateKey, dict[str, Any]]:
-    key = Ed25519PrivateKey.generate()
-    return key, OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
-
-
-def _new_rsa() -> tuple[RSAPrivateKey, dict[str, Any]]:
-    key = generate_private_key(public_exponent=RSA_EXPONENT, key_size=RSA_BITS)
-    jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    del jwk["key_ops"]
-    return key, jwk
-
-
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """The SHA-256 thumbprint of an Ed25519 or RSA key (RFC 7638)."""
+    """Return the SHA-256 thumbprint of an Ed25519 or RSA key (RFC 7638)."""
     members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
     return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
@@ -78,7 +73,7 @@ def pass_claims(
     issued_at: datetime,
     expires_at: datetime,
 ) -> dict[str, Any]:
-    """The claims of a pass, in the members of RFC 9068; times in whole seconds."""
+    """Return the claims of a pass, in the members of RFC 9068; times in whole seconds."""
     issued_s = int(issued_at.timestamp())
     return {
         "iss": issuer,
@@ -96,12 +91,12 @@ def pass_claims(
 def sign_pass(
     private: SecretText, kid: str, algorithm: SigningAlgorithm, claims: Mapping[str, Any]
 ) -> SecretText:
-    """The compact JWT. Whoever holds it is let in, so it does not show itself."""
-    # Checking that an RSA key is one takes 30 ms; it was when we made it, and it was sealed since.
+    """Sign a pass and return its compact JWT, which is a secret."""
+    # Validating an RSA key takes 30 ms. We created this one, and it was sealed since.
     key = load_pem_private_key(
         private.reveal().encode(), password=None, unsafe_skip_rsa_key_validation=True
     )
     if not isinstance(key, Ed25519PrivateKey | RSAPrivateKey):
-        raise BrokenInvariant("a signing key is of a kind that was never made")
+        raise BrokenInvariant("a stored signing key is neither an Ed25519 nor an RSA key")
     headers = {"kid": kid, "typ": PASS_TYPE}
     return SecretText(jwt.encode(dict(claims), key, algorithm, headers))

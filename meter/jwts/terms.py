@@ -1,7 +1,7 @@
-"""What the JWTs of one issuer must be like, and what their claims mean here. Pure.
+"""The terms of an issuer: the requirements on its JWTs, and the meaning of their claims. Pure.
 
-Written as JSON in `issuers.terms`; docs/jwts.md has the members and an example for each of the
-issuers that people use most.
+The terms are stored as JSON in `issuers.terms`. docs/jwts.md describes the members, with an example
+for each common issuer.
 """
 
 import re
@@ -25,7 +25,7 @@ _PLAN_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class Family(StrEnum):
-    """Algorithms that are checked with one kind of key in one way."""
+    """A family of algorithms that use the same kind of key in the same way."""
 
     RS = "RS"
     PS = "PS"
@@ -49,14 +49,16 @@ class IssuerTerms:
 
     `audiences`: one of them must be in `aud`. `algorithms`: the one family. `types`: values of the
     header's `typ`, in small letters; `may_omit_type` lets it be missing. `jwks_url`: where the keys
-    are, None for what discovery says. `max_key_age_s`: how long the last key set stays usable
-    when the issuer does not answer. `required_claims`: claims that must be there, with one of the
-    values if any are listed. `may_be_id_token`: for issuers whose only JWTs are ID tokens.
+    are, None to follow the discovery document. `max_key_age_s`: the time that the last key set
+    stays usable when the issuer does not answer. `required_claims`: claims that every JWT must
+    have, with one of the values if any are listed. `may_be_id_token`: accept ID tokens, for
+    issuers that have no other JWTs.
 
-    `account_claim`: whose value, together with the issuer, is the account. `scopes`: claim, value
-    of it, what that allows; administrators are made here and nowhere else. `default_scopes`: what
-    every JWT of the issuer may, never an administrator's. `plan_claim` and `plans`: the first
-    value of `plans` that the claim holds names the plan. `default_plan`: where none does.
+    `account_claim`: the claim that, together with the issuer, determines the account. `scopes`:
+    the scopes that each value of each claim grants; only here can JWTs get admin scopes.
+    `default_scopes`: the scopes of every JWT of the issuer, never admin scopes. `plan_claim` and
+    `plans`: the first value in `plans` that the claim has sets the plan. `default_plan`: the plan
+    where none of them is found.
     """
 
     audiences: frozenset[str]
@@ -76,11 +78,13 @@ class IssuerTerms:
     may_create_accounts: bool = False
 
     def __post_init__(self) -> None:
-        """Raises InvalidRequest for terms that would believe too much."""
+        """Raise InvalidRequest for terms that would accept too much."""
         if not self.audiences:
             raise InvalidRequest("audiences must name at least one audience")
         if self.default_scopes & ADMIN_SCOPES:
-            raise InvalidRequest("default_scopes may not hold admin scopes: map a claim value")
+            raise InvalidRequest(
+                "default_scopes must not hold admin scopes; map a claim value in scopes"
+            )
         if not 0 < self.max_key_age_s <= MAX_KEY_AGE_S:
             raise InvalidRequest(f"max_key_age_s must be between 1 and {MAX_KEY_AGE_S}")
         if not self.types and not self.may_omit_type:
@@ -89,7 +93,7 @@ class IssuerTerms:
             raise InvalidRequest("plans needs plan_claim")
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored in `issuers.terms`."""
+        """Return the terms as they are stored in `issuers.terms`."""
         return {
             "audiences": sorted(self.audiences),
             "algorithms": self.algorithms.value,
@@ -113,19 +117,15 @@ class IssuerTerms:
 
     @classmethod
     def from_json(cls, members: object) -> "IssuerTerms":
-        """Read terms; members that are missing have their defaults. Raises InvalidRequest."""
-        return _read_terms(members)
-
-
-def _read_terms(members: object) -> IssuerTerms:
-    if not isinstance(members, dict):
-        raise InvalidRequest("terms must be a JSON object")
-    unknown = sorted(str(name) for name in members.keys() - _READERS.keys())
-    if unknown:
-        raise InvalidRequest(f"terms have no member {unknown[0][:64]!r}")
-    if "audiences" not in members:
-        raise InvalidRequest("audiences must name at least one audience")
-    return IssuerTerms(**{name: _READERS[name](value, name) for name, value in members.items()})
+        """Read terms; missing members get their defaults. Raises InvalidRequest."""
+        if not isinstance(members, dict):
+            raise InvalidRequest("terms must be a JSON object")
+        unknown = sorted(str(name) for name in members.keys() - _READERS.keys())
+        if unknown:
+            raise InvalidRequest(f"terms have no member {unknown[0][:64]!r}")
+        if "audiences" not in members:
+            raise InvalidRequest("audiences must name at least one audience")
+        return cls(**{name: _READERS[name](value, name) for name, value in members.items()})
 
 
 def _read_text(value: object, name: str) -> str:
@@ -135,7 +135,7 @@ def _read_text(value: object, name: str) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether every character prints or is a space: no NUL, line end or lone surrogate."""
+    """Return whether every character is printable or a space: no NUL, line end or surrogate."""
     return all(char.isprintable() for char in text)
 
 

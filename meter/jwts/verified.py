@@ -1,4 +1,4 @@
-"""What comes of a JWT that was looked at. Pure."""
+"""The results of verifying a JWT. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,9 +8,9 @@ from meter.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class VerifiedPass:
-    """A JWT of ours that is signed and not over; whether it is revoked is for the books to say.
+    """A pass with a good signature that has not expired; it may be revoked, which the store knows.
 
-    `ends_at` is its `exp` and the leeway: from then on it is refused.
+    `ends_at` is `exp` plus the leeway: from then on the pass is refused.
     """
 
     pass_id: str
@@ -19,12 +19,12 @@ class VerifiedPass:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedIdentity:
-    """Whom a JWT of another issuer speaks for. `subject` means nothing without `issuer_id`.
+    """The identity in a JWT of another issuer. `subject` is unique only within `issuer_id`.
 
-    `account_subject` is what tells the issuer's accounts apart. `plan_id` is the plan that the
-    claims ask for, None where plans are not the issuer's business; `first_plan_id` is the one for
-    an account made now, None for the usual one. `ends_at` is its `exp` and the leeway. `name` and
-    `email` are for people only.
+    `account_subject` distinguishes the accounts of the issuer. `plan_id` is the plan that the
+    claims ask for, None where the issuer does not set plans. `first_plan_id` is the plan for an
+    account that is created now, None for the default. `ends_at` is `exp` plus the leeway. `name`
+    and `email` are for display only.
     """
 
     issuer_id: str
@@ -45,7 +45,7 @@ Verified = VerifiedPass | VerifiedIdentity
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What came of a JWT; `reason` says why it was refused, for operators only."""
+    """The result of a check; `reason` says why the JWT was refused, for operators only."""
 
     verified: Verified | None
     reason: str

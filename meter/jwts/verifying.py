@@ -1,4 +1,4 @@
-"""Believing a JWT, or not: the one place where a JWT becomes an identity."""
+"""Verifies JWTs: the one place where a JWT becomes an identity."""
 
 from meter.clock import Clock
 from meter.errors import JwtRefused
@@ -6,7 +6,7 @@ from meter.jwts.fetching import DocumentSource
 from meter.jwts.foreign import ForeignJwts
 from meter.jwts.issuers import IssuerStore
 from meter.jwts.memory import Memory, Remembered, digest_of
-from meter.jwts.passes import OwnIssuer, OwnKeys, OwnPasses
+from meter.jwts.passes import OwnIssuer, OwnPasses, PassKeys
 from meter.jwts.reading import MAX_JWT_CHARS, UnverifiedJwt, read_jwt
 from meter.jwts.verified import Examination, Verified, VerifiedIdentity, VerifiedPass
 
@@ -14,7 +14,7 @@ __all__ = [
     "Examination",
     "JwtVerifier",
     "OwnIssuer",
-    "OwnKeys",
+    "PassKeys",
     "Verified",
     "VerifiedIdentity",
     "VerifiedPass",
@@ -22,11 +22,11 @@ __all__ = [
 
 
 class JwtVerifier:
-    """Believes passes, and the JWTs of issuers that are enabled.
+    """Verifies passes and the JWTs of enabled issuers.
 
-    `own` and `own_keys` None: no passes. A JWT that was verified is remembered by its digest, so
-    that its signature is checked once; whether its issuer is still enabled on the same terms, and
-    still has the key that signed it, is looked at every time.
+    Without `own` and `own_keys`, passes are refused. The result is cached by the digest of the JWT,
+    so that a signature is checked once. Each call checks again that the issuer is enabled on the
+    same terms, and still has the key that signed the JWT.
     """
 
     def __init__(
@@ -35,22 +35,22 @@ class JwtVerifier:
         documents: DocumentSource,
         clock: Clock,
         own: OwnIssuer | None = None,
-        own_keys: OwnKeys | None = None,
+        own_keys: PassKeys | None = None,
     ) -> None:
         self._foreign = ForeignJwts(issuers, documents, clock)
         self._own = OwnPasses(own, own_keys, clock) if own and own_keys else None
         self._memory = Memory(clock)
 
     async def verify(self, text: str) -> Verified | None:
-        """The identity behind a JWT; None for anything that is not good, without a reason.
+        """Return the identity in a JWT; None for every JWT that is refused.
 
-        Raises Outage where nobody can tell: StoreUnavailable, or IssuerUnavailable where the
-        issuer's keys are too old and it does not answer.
+        Raises an Outage where the JWT cannot be judged: StoreUnavailable, or IssuerUnavailable
+        where the issuer's keys are too old and it does not answer.
         """
         return (await self.examine(text)).verified
 
     async def examine(self, text: str) -> Examination:
-        """As `verify`, with the reason of a refusal, which never quotes the signature."""
+        """Verify a JWT and return the reason of a refusal, which never quotes the signature."""
         if len(text) > MAX_JWT_CHARS:
             return Examination(None, f"it is longer than {MAX_JWT_CHARS} characters")
         digest = digest_of(text)
@@ -64,7 +64,7 @@ class JwtVerifier:
         return remembered.examination
 
     async def close(self) -> None:
-        """End what is under way: nothing is fetched or loaded any more."""
+        """Cancel loads and fetches that are under way."""
         await self._foreign.close()
         if self._own is not None:
             await self._own.close()
