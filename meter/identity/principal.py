@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class CredentialKind(StrEnum):
-    """The kind of a credential: see the table `credentials` in the migrations."""
+    """The kind of a credential.
+
+    `key`: an API key. `identity`: a subject of an issuer of JWTs. `certificate`: a client
+    certificate. `issued`: acts for an account on trusted routes, without a secret.
+    """
 
     KEY = "key"
     IDENTITY = "identity"
