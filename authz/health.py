@@ -16,11 +16,11 @@ from prometheus_client.registry import CollectorRegistry
 from authz.explain.explanation import Explanation
 from authz.explain.requests import NotARequest, read_request
 from authz.request import AuthRequest
+from meter.listening import parse_address
 
 SHUTDOWN_TIMEOUT_S: Final = 1.0
 # The largest body of a request, in base64, and what is around it.
 MAX_EXPLAINED_BYTES: Final = 48 * 2**20
-SOCKET_SCHEME: Final = "unix:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,15 @@ class HealthServer:
         )
 
     async def start(self, listen: str) -> None:
-        """Listen on `unix:/path` or `host:port`. Raises OSError when that is not possible."""
+        """Listen on `unix:/path` or `host:port`. Raises OSError or InvalidRequest."""
+        address = parse_address(listen)
         await self._runner.setup()
-        await _site(self._runner, listen).start()
+        site: web.BaseSite
+        if address.path is not None:
+            site = web.UnixSite(self._runner, str(address.path))
+        else:
+            site = web.TCPSite(self._runner, address.host, address.port)
+        await site.start()
 
     def start_draining(self) -> None:
         """From now on say that no more checks should come."""
@@ -102,10 +108,3 @@ class HealthServer:
         except (ValueError, RecursionError):
             return web.json_response({"error": "the body is not JSON"}, status=400)
         return web.json_response((await self._explain(asked)).to_json())
-
-
-def _site(runner: web.AppRunner, listen: str) -> web.BaseSite:
-    if listen.startswith(SOCKET_SCHEME):
-        return web.UnixSite(runner, listen.removeprefix(SOCKET_SCHEME))
-    host, _, port = listen.rpartition(":")
-    return web.TCPSite(runner, host.strip("[]"), int(port))

@@ -8,19 +8,9 @@ from typing import Any, Final
 from google.protobuf import struct_pb2
 
 from meter.protos import access_log_pb2 as pb
+from meter.usage.response_flags import SHORT_NAMES
 
-_FLAGS: Final = {
-    "UT": "upstream_request_timeout",
-    "LR": "local_reset",
-    "UR": "upstream_remote_reset",
-    "UF": "upstream_connection_failure",
-    "UC": "upstream_connection_termination",
-    "DC": "downstream_connection_termination",
-    "SI": "stream_idle_timeout",
-    "DPE": "downstream_protocol_error",
-    "DR": "downstream_remote_reset",
-    "UPE": "upstream_protocol_error",
-}
+_FIELDS: Final = {flag: field for field, flag in SHORT_NAMES.items()}
 _DECISION: Final = ("hold_id", "account_id", "credential_id", "model", "endpoint", "is_streaming")
 
 
@@ -47,8 +37,9 @@ def _fill(entry: pb.HTTPAccessLogEntry, line: dict[str, Any]) -> None:
     common.stream_id = line.get("request_id") or ""
     _fill_metadata(common.metadata, line)
     for flag in (line.get("flags") or "-").split(","):
-        if flag in _FLAGS:
-            setattr(common.response_flags, _FLAGS[flag], True)
+        # The details of a refusal are a message, not a flag; refused requests have no hold.
+        if flag in _FIELDS and flag != "UAEX":
+            setattr(common.response_flags, _FIELDS[flag], True)
     _fill_response(entry.response, line)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
@@ -25,6 +24,7 @@ from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_store import PassStore
 from meter.identity.signing_key_store import SigningKeys
 from meter.identity.signing_rotation import SigningRotation
+from meter.listening import listening_socket
 from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool, open_pool
@@ -137,11 +137,7 @@ async def serve(settings: MeterSettings) -> None:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=API_STOP_GRACE_S,
         )
-        host, _, port = settings.meter_listen.rpartition(":")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = stack.enter_context(
-            socket.create_server((host.strip("[]"), int(port)), family=family, backlog=1024)
-        )
+        listening = stack.enter_context(listening_socket(settings.meter_listen))
         tasks.append(await stack.enter_async_context(serving(config, listening, "api")))
 
         spare_long_lived_objects()

@@ -19,6 +19,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import yaml
 
+from meter.errors import InvalidRequest
+from meter.listening import parse_address
+
 _HERE = Path(__file__).resolve().parent
 # Beside this file when installed from a wheel, in a folder of its own in a clone.
 _PACKAGED = _HERE / "envoy.yaml"
@@ -149,12 +152,15 @@ class _NoAliases(yaml.SafeDumper):
 
 
 def _address(text: str) -> Document:
-    if text.startswith("unix:"):
-        return {"pipe": {"path": text.removeprefix("unix:")}}
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    try:
+        address = parse_address(text)
+    except InvalidRequest as error:
+        raise EnvoyConfigError(str(error)) from None
+    if address.path is not None:
+        return {"pipe": {"path": str(address.path)}}
+    if not address.host:
         raise EnvoyConfigError(f"{text!r} is neither unix:/path nor host:port")
-    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
 
 
 def _point_at_all(cluster: Document, texts: str, health_texts: str | None) -> None:

@@ -2,15 +2,14 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from authz.http_checks.application import TARGET, HttpForm
-from authz.sockets import BACKLOG, SOCKET_SCHEME, listening_socket
 from authz.transports.transport import MAX_CONCURRENT_CHECKS
+from meter.listening import BACKLOG, listening_socket, parse_address
 from meter.process import uvicorn_beside
 
 # Envoy's idle timeout is an hour unless its cluster says otherwise: who closes first must not be
@@ -39,8 +38,8 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
         try:
             yield
         finally:
-            if listen.startswith(SOCKET_SCHEME):
-                Path(listen.removeprefix(SOCKET_SCHEME)).unlink(missing_ok=True)
+            if path := parse_address(listen).path:
+                path.unlink(missing_ok=True)
 
 
 def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:

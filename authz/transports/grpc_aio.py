@@ -1,12 +1,10 @@
 """Carries checks with `grpc.aio`: the fallback, slower, and blind to answers thrown away."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 
-from authz.sockets import SOCKET_MODE, SOCKET_SCHEME, SOCKET_UMASK
 from authz.transports.transport import (
     MAX_CONCURRENT_CHECKS,
     MAX_MESSAGE_BYTES,
@@ -14,6 +12,7 @@ from authz.transports.transport import (
     SERVICE,
     Check,
 )
+from meter.listening import SOCKET_MODE, SOCKET_UMASK, parse_address
 
 
 class GrpcAioTransport:
@@ -46,8 +45,8 @@ class GrpcAioTransport:
             raise OSError(f"cannot listen on {listen}") from error
         finally:
             os.umask(before)
-        if listen.startswith(SOCKET_SCHEME):
-            Path(listen.removeprefix(SOCKET_SCHEME)).chmod(SOCKET_MODE)
+        if path := parse_address(listen).path:
+            path.chmod(SOCKET_MODE)
         self._server = server
 
     async def stop(self, grace_s: float) -> None:

@@ -12,17 +12,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from meter.ingest.usage_text import usage_from_fields, usage_from_json
+from meter.usage.response_flags import join_flags
 from meter.usage.usage import Observation, ReportedUsage, Source
 
 MAX_GENERATION_ID_CHARS: Final = 200
 # Envoy's word for a reply that is the upstream's own, from its first byte to its last.
 FROM_UPSTREAM: Final = "via_upstream"
-
-# Envoy's own short names (docs: %RESPONSE_FLAGS%), in the order in which they are kept.
-FLAGS: Final = (
-    *("LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC"),
-    *("URX", "SI", "IH", "DPE", "UMSDR", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DR"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | N
         time_to_first_byte_ms=facts.first_byte_ms,
         status_code=facts.status_code,
         provider_status=_provider_status(facts),
-        response_flags=flags_text(facts.flags),
+        response_flags=join_flags(facts.flags),
         reached_provider=facts.reached_provider,
         # A decision over HTTP can only say text.
         is_streaming=facts.is_streaming is True or facts.is_streaming == "true",
@@ -69,12 +64,6 @@ def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | N
         source=source,
         response_bytes=facts.response_bytes,
     )
-
-
-def flags_text(names: Iterable[str]) -> str:
-    """Known flags, comma-separated and always in the same order; empty where there are none."""
-    found = set(names)
-    return ",".join(name for name in FLAGS if name in found)
 
 
 def _hold_id(text: object) -> UUID | None:

@@ -12,11 +12,9 @@ from meter.holds.hold import Hold, HoldEnding
 from meter.money import MAX_PICOS, add_markup, picos_from_decimal
 from meter.pricing.prices import Price, catalogue_cost
 from meter.usage.endpoints import WITHOUT_COMPLETION
+from meter.usage.response_flags import has_never_reached
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 
-# Envoy's response flags that mean that no provider saw the request (docs: Envoy access logging,
-# %RESPONSE_FLAGS%): no healthy host, connection failure, overflow, no route, no cluster, limited.
-NEVER_REACHED_FLAGS: Final = frozenset({"UH", "UF", "UO", "NR", "NC", "RL", "UAEX"})
 FIRST_ERROR_STATUS: Final = 400
 # Statuses by which something between us and the provider gives up waiting (408, 504, and those
 # that Cloudflare adds): the provider itself may have gone on, and billed.
@@ -79,8 +77,7 @@ def decide_outcome(observation: Observation, hold: Hold, price: Price) -> Outcom
             if observation.source is Source.LOOKUP:
                 raise
             return Unknown(UnknownReason.NO_USAGE)
-    flags = observation.response_flags.split(",")
-    if not observation.reached_provider or NEVER_REACHED_FLAGS.intersection(flags):
+    if not observation.reached_provider or has_never_reached(observation.response_flags):
         return Released(HoldEnding.NEVER_REACHED)
     status = observation.provider_status
     has_refused = (

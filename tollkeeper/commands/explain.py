@@ -9,7 +9,9 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from tollkeeper.commands.health import SOCKET_SCHEME, WILDCARDS, HealthSettings
+from meter.errors import InvalidRequest
+from meter.listening import ListenAddress, parse_address
+from tollkeeper.commands.health import HealthSettings
 from tollkeeper.curl_line import MAX_LINE_CHARS, CurlRequest, read_curl_line, read_curl_words
 from tollkeeper.errors import CommandError
 from tollkeeper.stack.home import locate
@@ -156,13 +158,14 @@ def find_authz(given: str | None, home: Path | None) -> tuple[str, Path | None]:
     if listen is None:
         settings = load_settings(home=home)
         (first, *_) = instances(locate(settings.home), 1, 1, settings.api_port).authz
-        return "http://authz/explain", first.health
-    if listen.startswith(SOCKET_SCHEME):
-        return "http://authz/explain", Path(listen.removeprefix(SOCKET_SCHEME))
-    if "://" not in listen:
-        host, _, port = listen.rpartition(":")
-        listen = f"http://{WILDCARDS.get(host, host)}:{port}"
-    return f"{listen.rstrip('/')}/explain", None
+        return f"{ListenAddress(first.health).base_url}/explain", first.health
+    if "://" in listen:
+        return f"{listen.rstrip('/')}/explain", None
+    try:
+        address = parse_address(listen)
+    except InvalidRequest as error:
+        raise CommandError(f"{error}.") from None
+    return f"{address.base_url}/explain", address.path
 
 
 async def _ask(url: str, socket: Path | None, document: object) -> Any:

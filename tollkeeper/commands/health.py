@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meter.errors import InvalidRequest
+from meter.listening import parse_address
 from tollkeeper.errors import CommandError
 from tollkeeper.stack.supervision.probes import answers_ok
-
-SOCKET_SCHEME: Final = "unix:"
-WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}
 
 
 class HealthSettings(BaseSettings):
@@ -69,7 +68,8 @@ def question_for(component: Checked, settings: HealthSettings) -> Question:
     listen = listens[component]
     if not listen:
         raise CommandError("TOLLKEEPER_AUTHZ_HEALTH_LISTEN is not set.")
-    if listen.startswith(SOCKET_SCHEME):
-        return Question("http://component/readyz", Path(listen.removeprefix(SOCKET_SCHEME)))
-    host, _, port = listen.rpartition(":")
-    return Question(f"http://{WILDCARDS.get(host, host)}:{port}/readyz", None)
+    try:
+        address = parse_address(listen)
+    except InvalidRequest as error:
+        raise CommandError(f"{error}.") from None
+    return Question(f"{address.base_url}/readyz", address.path)

@@ -12,6 +12,8 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from meter.errors import InvalidRequest
+from meter.listening import ListenAddress, parse_address
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill, BillError
 from tollkeeper.simulator.settings import SimulatorSettings
@@ -83,10 +85,13 @@ def _stop_event() -> asyncio.Event:
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    try:
+        address = parse_address(text)
+    except InvalidRequest:
+        address = ListenAddress()
+    if not address.host:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
+    return address.host, address.port
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from authz.sockets import BACKLOG, SOCKET_SCHEME, listening_socket
 from authz.transports.http2.connection import Connection
 from authz.transports.http2.intake import Intake
 from authz.transports.http2.limits import ConnectionLimits
 from authz.transports.transport import Check
+from meter.listening import BACKLOG, listening_socket, parse_address
 
 CANCEL_TIMEOUT_S: Final = 1.0
 
@@ -34,8 +34,7 @@ class Http2Transport:
             listening.close()
             raise
         self._intake = intake
-        if listen.startswith(SOCKET_SCHEME):
-            self._path = Path(listen.removeprefix(SOCKET_SCHEME))
+        self._path = parse_address(listen).path
 
     async def stop(self, grace_s: float) -> None:
         """Take no more connections, let calls under way finish, then close what is left."""

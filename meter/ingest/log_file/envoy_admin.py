@@ -7,11 +7,11 @@ from typing import Final
 
 import aiohttp
 
-from meter.errors import EnvoyUnavailable, InvalidRequest
+from meter.errors import EnvoyUnavailable
+from meter.listening import parse_address
 
 TIMEOUT_S: Final = 2.0
 MAX_REPLY_BYTES: Final = 1024 * 1024
-_UNIX: Final = "unix:"
 
 
 class EnvoyAdmin:
@@ -22,11 +22,9 @@ class EnvoyAdmin:
     """
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        if not address.startswith(_UNIX) and not (host and port.isdecimal()):
-            raise InvalidRequest(f"{address!r} is neither unix:/path nor host:port")
-        self._socket = address.removeprefix(_UNIX) if address.startswith(_UNIX) else None
-        self._url = "http://envoy" if self._socket else f"http://{address}"
+        parsed = parse_address(address)
+        self._socket = parsed.path
+        self._url = parsed.base_url
 
     async def reopen_logs(self) -> None:
         """Have Envoy open its access logs anew, by their names; it does so within a flush."""
@@ -62,7 +60,7 @@ class EnvoyAdmin:
             raise EnvoyUnavailable(f"Envoy's administration does not answer ({name})") from error
 
     def _connector(self) -> aiohttp.BaseConnector | None:
-        return aiohttp.UnixConnector(self._socket) if self._socket else None
+        return aiohttp.UnixConnector(str(self._socket)) if self._socket else None
 
 
 async def _bounded(reply: aiohttp.ClientResponse) -> bytes:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
-from meter.ingest.ending import EntryFacts, flags_text, observation_from_facts
+from meter.ingest.ending import EntryFacts, observation_from_facts
 from meter.protos import access_log_pb2 as pb
+from meter.usage.response_flags import SHORT_NAMES
 from meter.usage.usage import Observation, Source
 
 DECISION_NAMESPACE: Final = "envoy.filters.http.ext_authz"
@@ -18,37 +19,6 @@ GENERATION_ID_HEADER: Final = "x-generation-id"
 
 # Other types describe moments within a request: counting them would settle it twice.
 _FINAL_TYPES: Final = frozenset({pb.AccessLogType.NotSet, pb.AccessLogType.DownstreamEnd})
-
-# Envoy's own short names (docs: %RESPONSE_FLAGS%), by field of ResponseFlags.
-_FLAG_NAMES: Final = {
-    "failed_local_healthcheck": "LH",
-    "no_healthy_upstream": "UH",
-    "upstream_request_timeout": "UT",
-    "local_reset": "LR",
-    "upstream_remote_reset": "UR",
-    "upstream_connection_failure": "UF",
-    "upstream_connection_termination": "UC",
-    "upstream_overflow": "UO",
-    "no_route_found": "NR",
-    "delay_injected": "DI",
-    "fault_injected": "FI",
-    "rate_limited": "RL",
-    "unauthorized_details": "UAEX",
-    "rate_limit_service_error": "RLSE",
-    "downstream_connection_termination": "DC",
-    "upstream_retry_limit_exceeded": "URX",
-    "stream_idle_timeout": "SI",
-    "invalid_envoy_request_headers": "IH",
-    "downstream_protocol_error": "DPE",
-    "upstream_max_stream_duration_reached": "UMSDR",
-    "no_filter_config_found": "NFCF",
-    "duration_timeout": "DT",
-    "upstream_protocol_error": "UPE",
-    "no_cluster_found": "NC",
-    "overload_manager": "OM",
-    "dns_resolution_failure": "DF",
-    "downstream_remote_reset": "DR",
-}
 
 
 def observations_from_message(payload: bytes) -> Iterator[Observation]:
@@ -80,7 +50,7 @@ def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
         first_byte_ms=_ms(common.time_to_first_upstream_rx_byte) if has_first_byte else None,
         status_code=response.response_code.value,
         status_details=response.response_code_details,
-        flags=_flags(common.response_flags),
+        flags=short_flags(common.response_flags),
         reached_provider=common.HasField("time_to_first_upstream_tx_byte"),
         is_streaming=decision.get("is_streaming"),
         generation_id=response.response_headers.get(GENERATION_ID_HEADER),
@@ -91,13 +61,9 @@ def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
     return observation_from_facts(facts, Source.STREAM)
 
 
-def response_flags(flags: pb.ResponseFlags) -> str:
-    """The flags by Envoy's short names, comma-separated; empty where there are none."""
-    return flags_text(_flags(flags))
-
-
-def _flags(flags: pb.ResponseFlags) -> list[str]:
-    return [_FLAG_NAMES[field.name] for field, _ in flags.ListFields() if field.name in _FLAG_NAMES]
+def short_flags(flags: pb.ResponseFlags) -> list[str]:
+    """Return the short names of the flags that are set; flags that are not known are left out."""
+    return [SHORT_NAMES[field.name] for field, _ in flags.ListFields() if field.name in SHORT_NAMES]
 
 
 def _fields(namespaces: Any, name: str) -> dict[str, Any]:

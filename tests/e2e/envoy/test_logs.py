@@ -13,8 +13,9 @@ from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 
 from authz.protos import ext_authz_pb2 as pb
-from meter.ingest.stream.wire import response_flags
+from meter.ingest.stream.wire import short_flags
 from meter.protos import access_log_pb2 as log_pb
+from meter.usage.response_flags import join_flags
 from tests.e2e.envoy.envoy_harness import (
     NAMESPACE,
     Gateway,
@@ -45,7 +46,7 @@ def facts_of_entry(entry: log_pb.HTTPAccessLogEntry) -> dict[str, Any]:
     return {
         "start_time": started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "code": response.response_code.value,
-        "flags": response_flags(common.response_flags) or "-",
+        "flags": join_flags(short_flags(common.response_flags)) or "-",
         "details": response.response_code_details,
         "duration_ms": _ms(common.duration),
         "upstream_sent_ms": _optional_ms(common, "time_to_first_upstream_tx_byte"),

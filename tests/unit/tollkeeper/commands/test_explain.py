@@ -14,10 +14,10 @@ from tollkeeper.commands.explain import find_authz
     [
         ("http://authz:8084/", None, "http://authz:8084/explain", None),
         ("authz:8084", None, "http://authz:8084/explain", None),
-        ("unix:/run/a.sock", "0.0.0.0:1", "http://authz/explain", Path("/run/a.sock")),
+        ("unix:/run/a.sock", "0.0.0.0:1", "http://localhost/explain", Path("/run/a.sock")),
         (None, "0.0.0.0:8084", "http://127.0.0.1:8084/explain", None),
-        (None, "unix:/run/b.sock", "http://authz/explain", Path("/run/b.sock")),
-        (None, None, "http://authz/explain", Path("/h/run/authz-health.sock")),
+        (None, "unix:/run/b.sock", "http://localhost/explain", Path("/run/b.sock")),
+        (None, None, "http://localhost/explain", Path("/h/run/authz-health.sock")),
     ],
 )
 def test_asks_what_is_named_then_beside_then_here(
