@@ -15,11 +15,10 @@ from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailab
 from meter.limits.limits import LimitRule, LimitRules
 from meter.pricing.prices import Catalogue, Model
 from meter.process.periodic import periodic, until_done
-from meter.providers.provider_keys import ProviderKeys
+from meter.providers import openrouter
+from meter.providers.provider_keys import SYSTEM_OWNER, ProviderKeys
 from meter.sealing import SecretText
 
-PROVIDER: Final = "openrouter"
-SYSTEM_OWNER: Final = "system"
 FIRST_LOAD_INTERVAL_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -78,7 +77,7 @@ class CatalogueSnapshot:
         models = await self._catalogue.load_models()
         self._rules = await self._limit_rules.list_all()
         try:
-            self._key = await self._keys.find_key(PROVIDER, SYSTEM_OWNER)
+            self._key = await self._keys.find_key(openrouter.ID, SYSTEM_OWNER)
         except SealBroken:
             self._key = None
             self._note_key(KeyState.SEALED)

@@ -12,8 +12,9 @@ from meter.errors import MeterError
 from meter.postgres.migrate import migrate
 from meter.postgres.pool import open_pool
 from meter.process.telemetry import configure_logs
-from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
-from meter.providers.openrouter.catalogue import PROVIDER
+from meter.providers import openrouter
+from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.provider_keys import SYSTEM_OWNER
 from meter.sealing import MasterKey, SecretText
 from meter.serve import serve
 from meter.settings import MeterSettings, MigrationSettings
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_key = commands.add_parser(
         "set-provider-key", help="seal the provider key read from standard input"
     )
-    set_key.add_argument("provider", choices=[PROVIDER])
+    set_key.add_argument("provider", choices=[openrouter.ID])
     set_key.add_argument(
         "--replace", action="store_true", help="even where another master key sealed the old one"
     )

@@ -37,7 +37,8 @@ from meter.process.stopping import stop_event
 from meter.process.uvicorn_beside import serving
 from meter.providers.catalogue_sync import CatalogueSync
 from meter.providers.key_store import PostgresProviderKeys
-from meter.providers.openrouter.key_totals import KeyTotals
+from meter.providers.key_totals import KeyTotals
+from meter.providers.openrouter.provider import OPENROUTER
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
@@ -88,19 +89,21 @@ async def serve(settings: MeterSettings) -> None:
         jwts = jwt_verifier(pool, settings)
         stack.push_async_callback(jwts.close)
         keys = PostgresProviderKeys(pool, master_key)
-        base_url, sync_every_s = settings.provider_base_url, settings.catalogue_sync_every_s
-        sync = CatalogueSync(PostgresCatalogue(pool), keys, base_url, sync_every_s, registry)
-        reconciler = Reconciler(ReconciliationStore(pool), KeyTotals(keys, base_url), registry)
+        provider = OPENROUTER.at(settings.provider_base_url)
+        sync_every_s = settings.catalogue_sync_every_s
+        sync = CatalogueSync(PostgresCatalogue(pool), keys, provider, sync_every_s, registry)
+        reconciler = Reconciler(ReconciliationStore(pool), KeyTotals(keys, provider), registry)
         history = History(HistoryStore(pool), retention, registry, clock)
         signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)
         rotation = SigningRotation(signing, PassStore(pool), rotate_after, clock)
         reports = None
         if settings.provider_reports and reports_token is not None:
             tags = ReportTags.from_master_key(master_key.reveal())
-            reports = ProviderReports(reports_token, tags, LookupQueue(pool, settings.lookup_terms))
+            lookups = LookupQueue(pool, settings.lookup_terms, provider.id)
+            reports = ProviderReports(reports_token, tags, lookups)
 
         settlement = await stack.enter_async_context(
-            run_settlement(settings, pool, keys, registry, crash_points)
+            run_settlement(settings, pool, keys, provider, registry, crash_points)
         )
         # This one ends when it has succeeded, so it is not among those that must not end.
         admission = _admit_operator(pool, token)
@@ -121,7 +124,7 @@ async def serve(settings: MeterSettings) -> None:
             ApiDependencies(
                 services=Services(pool, pepper, clock, issuing, jwts, keys, reconciler),
                 registry=registry,
-                provider_base_url=base_url,
+                provider_base_url=settings.provider_base_url,
                 readiness=_readiness_probes(sync, settlement),
                 provider_reports=reports,
                 trusted_proxies=read_networks(settings.trusted_proxies),

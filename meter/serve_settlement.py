@@ -27,10 +27,8 @@ from meter.lookups.worker import FindUsage, LookupMetrics, LookupWorker
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.background import background
 from meter.process.crash_points import CrashPoints
-from meter.providers.key_store import SYSTEM_OWNER
-from meter.providers.openrouter.catalogue import PROVIDER
-from meter.providers.openrouter.generations import fetch_generation
-from meter.providers.provider_keys import ProviderKeys
+from meter.providers.provider import Provider
+from meter.providers.provider_keys import SYSTEM_OWNER, ProviderKeys
 from meter.settings import MeterSettings
 from meter.settlement.port import SettlementStore
 from meter.settlement.settlement_store import PostgresSettlementStore
@@ -62,6 +60,7 @@ async def run_settlement(
     settings: MeterSettings,
     pool: PostgresPool,
     keys: ProviderKeys,
+    provider: Provider,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
 ) -> AsyncIterator[RunningSettlement]:
@@ -106,9 +105,9 @@ async def run_settlement(
             lookup_pool = await open_keyed_pool(LOOKUP_CONNECTIONS)
             session = await stack.enter_async_context(aiohttp.ClientSession())
             worker = LookupWorker(
-                LookupQueue(lookup_pool, settings.lookup_terms),
+                LookupQueue(lookup_pool, settings.lookup_terms, provider.id),
                 settlements_through(lookup_pool),
-                _usage_finder(session, settings.provider_base_url, keys),
+                _usage_finder(session, provider, keys),
                 clock,
                 LookupMetrics(registry),
                 metrics.count,
@@ -141,14 +140,16 @@ async def run_settlement(
         yield RunningSettlement(tuple(tasks), file, counter)
 
 
-def _usage_finder(session: aiohttp.ClientSession, base_url: str, keys: ProviderKeys) -> FindUsage:
+def _usage_finder(
+    session: aiohttp.ClientSession, provider: Provider, keys: ProviderKeys
+) -> FindUsage:
     """Return the function that asks the provider for a generation, with the system's own key."""
 
     async def find_usage(generation_id: str) -> ReportedUsage | None:
-        key = await keys.find_key(PROVIDER, SYSTEM_OWNER)
+        key = await keys.find_key(provider.id, SYSTEM_OWNER)
         if key is None:
             raise ProviderUnavailable("no provider key is set")
-        record = await fetch_generation(session, base_url.rstrip("/"), key, generation_id)
+        record = await provider.fetch_generation(session, provider.base_url, key, generation_id)
         return None if record is None else record.usage
 
     return find_usage

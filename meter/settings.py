@@ -10,6 +10,7 @@ from meter.errors import InvalidRequest
 from meter.identity.jwt_settings import JwtSettings, secrets_folder
 from meter.jwts.signing import SigningAlgorithm
 from meter.process.telemetry import LogFormat
+from meter.providers import openrouter
 from meter.sealing import SecretText
 from meter.settlement.look_up_terms import LookupTerms
 
@@ -50,7 +51,7 @@ class MeterSettings(JwtSettings):
     master_key_file: Path
     operator_token_file: Path | None = None
     operator_token: SecretStr | None = None
-    provider_base_url: str = "https://openrouter.ai/api/v1"
+    provider_base_url: str = openrouter.BASE_URL
     meter_listen: str = "127.0.0.1:8081"
     ingest_listen: str = "127.0.0.1:8082"
     catalogue_sync_every_s: float = Field(default=300.0, gt=0)

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from meter.lookups.pending import LookupsSummary, PendingLookup, ReportedGeneration
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.providers.openrouter.catalogue import PROVIDER
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_from_json
 
@@ -39,9 +38,10 @@ class LookupQueue:
     All methods raise StoreUnavailable during an outage.
     """
 
-    def __init__(self, pool: PostgresPool, terms: LookupTerms) -> None:
+    def __init__(self, pool: PostgresPool, terms: LookupTerms, provider_id: str) -> None:
         self._pool = pool
         self._terms = terms
+        self._provider_id = provider_id
 
     async def note(self, reports: Sequence[ReportedGeneration]) -> int:
         """Remember which generations answered which holds; return how many reports were new.
@@ -59,7 +59,7 @@ class LookupQueue:
                 [report.cost_picos for report in latest],
                 self._terms.first_delay,
                 self._terms.patience,
-                PROVIDER,
+                self._provider_id,
             )
         return noted
 
@@ -67,7 +67,7 @@ class LookupQueue:
         """Take look-ups that are due; no other meter takes the same ones during LEASE."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(
-                _CLAIM_LOOKUPS, limit, LEASE, PROVIDER, REPORTS_HEARD_WITHIN
+                _CLAIM_LOOKUPS, limit, LEASE, self._provider_id, REPORTS_HEARD_WITHIN
             )
         return [
             PendingLookup(

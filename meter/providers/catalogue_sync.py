@@ -1,4 +1,4 @@
-"""Keeps the catalogue what the provider offers: at start, then on a schedule."""
+"""Brings the catalogue up to date with the provider: at start, then on a schedule."""
 
 from typing import Final
 
@@ -9,9 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.process.periodic import periodic
-from meter.providers.key_store import SYSTEM_OWNER
-from meter.providers.openrouter.catalogue import PROVIDER, fetch_catalogue
-from meter.providers.provider_keys import ProviderKeys
+from meter.providers.provider import Provider
+from meter.providers.provider_keys import SYSTEM_OWNER, ProviderKeys
 
 RETRY_FIRST_S: Final = 0.5
 RETRY_MOST_S: Final = 30.0
@@ -26,13 +25,13 @@ class CatalogueSync:
         self,
         catalogue: PostgresCatalogue,
         keys: ProviderKeys,
-        base_url: str,
+        provider: Provider,
         every_s: float,
         registry: CollectorRegistry,
     ) -> None:
         self._catalogue = catalogue
         self._keys = keys
-        self._base_url = base_url.rstrip("/")
+        self._provider = provider
         self._every_s = every_s
         self.is_synced = False
         self._models = Gauge(
@@ -60,18 +59,19 @@ class CatalogueSync:
             )
 
     async def sync(self, session: aiohttp.ClientSession) -> int:
-        """Fetch and store once; returns how many prices are new.
+        """Fetch and store once; return how many prices are new.
 
         Raises ProviderUnavailable for an empty catalogue too: a provider that lists nothing
-        is broken, and believing it would refuse every request.
+        is broken, and an empty catalogue would refuse every request.
         """
-        key = await self._keys.find_key(PROVIDER, SYSTEM_OWNER)
-        offered = await fetch_catalogue(session, self._base_url, key)
+        provider = self._provider
+        key = await self._keys.find_key(provider.id, SYSTEM_OWNER)
+        offered = await provider.fetch_catalogue(session, provider.base_url, key)
         if not offered.models:
             raise ProviderUnavailable(
                 f"GET /models lists no model with a price ({offered.unpriced} without)"
             )
-        new_prices = await self._catalogue.save(PROVIDER, offered.models)
+        new_prices = await self._catalogue.save(provider.id, offered.models)
         self._models.set(len(offered.models))
         self.is_synced = True
         _log.info(

@@ -12,7 +12,7 @@ from meter.errors import InvalidAmount, ProviderUnavailable
 from meter.money import picos_from_decimal
 from meter.sealing import SecretText
 
-# Longer waits are not believed: whoever asks has a backoff of its own.
+# A longer wait is cut to this; callers have a backoff of their own.
 MAX_RETRY_AFTER_S: Final = 3_600
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
@@ -43,8 +43,9 @@ async def fetch(
 ) -> Fetched:
     """GET one path below the provider's base.
 
-    Raises ProviderUnavailable for every other status (with `retry_after_s` where it says so), a
-    redirect among them, when nothing is answered in time, or too much.
+    Redirects are not followed: the key goes to the address that was asked, and to no other.
+    Raises ProviderUnavailable for a status other than 200 and 404 (with `retry_after_s` where the
+    answer has it), when the answer does not come in time, or when it is too large.
     """
     headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
     try:
@@ -58,22 +59,30 @@ async def fetch(
             if response.status not in (200, 404):
                 retry_after_s = read_retry_after(response.headers.get("retry-after"))
                 raise ProviderUnavailable(f"GET {path} answered {response.status}", retry_after_s)
-            return Fetched(response.status, await _read(response, path, bounds.body_bytes))
+            body = bytearray()
+            while not response.content.at_eof():
+                # One byte more than allowed is asked for, to see whether there are more.
+                body += await response.content.read(bounds.body_bytes + 1 - len(body))
+                if len(body) > bounds.body_bytes:
+                    raise ProviderUnavailable(
+                        f"GET {path} answered more than {bounds.body_bytes} bytes"
+                    )
+            return Fetched(response.status, bytes(body))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ProviderUnavailable(f"GET {path} failed ({type(error).__name__})") from error
 
 
 def read_retry_after(text: str | None) -> float | None:
-    """Seconds to wait; None where none are named, or a date is, or an age."""
+    """Return the seconds to wait; None where the header is absent or has no number of seconds."""
     if text is None or _SECONDS.fullmatch(text.strip()) is None:
         return None
     return float(min(int(text), MAX_RETRY_AFTER_S))
 
 
 def read_members(body: bytes, path: str) -> dict[str, Any]:
-    """The object `data` of a reply, its numbers exact. Raises ProviderUnavailable."""
+    """Return the object `data` of a reply, with exact numbers. Raises ProviderUnavailable."""
     try:
-        members = json.loads(body, parse_float=Decimal, parse_constant=_refuse)["data"]
+        members = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)["data"]
     except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation) as error:
         raise ProviderUnavailable(f"GET {path} answered what cannot be read") from error
     if not isinstance(members, dict):
@@ -82,7 +91,7 @@ def read_members(body: bytes, path: str) -> dict[str, Any]:
 
 
 def read_usd(number: object, path: str) -> Decimal:
-    """An amount in US dollars that the books can hold. Raises ProviderUnavailable otherwise."""
+    """Return an amount in US dollars that fits the books. Raises ProviderUnavailable otherwise."""
     if isinstance(number, int | Decimal) and not isinstance(number, bool) and number >= 0:
         usd = Decimal(number)
         try:
@@ -94,14 +103,5 @@ def read_usd(number: object, path: str) -> Decimal:
     raise ProviderUnavailable(f"GET {path} named no cost that can be read")
 
 
-async def _read(response: aiohttp.ClientResponse, path: str, most_bytes: int) -> bytes:
-    body = bytearray()
-    while not response.content.at_eof():
-        body += await response.content.read(most_bytes + 1 - len(body))
-        if len(body) > most_bytes:
-            raise ProviderUnavailable(f"GET {path} answered more than {most_bytes} bytes")
-    return bytes(body)
-
-
-def _refuse(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")

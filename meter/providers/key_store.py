@@ -20,7 +20,6 @@ _LOCK_PROVIDER_KEY: Final = _QUERIES["lock_provider_key"]
 _SAVE_PROVIDER_KEY: Final = _QUERIES["save_provider_key"]
 _LIST_PROVIDER_KEYS: Final = _QUERIES["list_provider_keys"]
 
-SYSTEM_OWNER: Final = "system"
 MAX_KEY_CHARS: Final = 512
 HINT_CHARS: Final = 4
 # A hint of a short key would give too much of it away.
@@ -46,7 +45,10 @@ class PostgresProviderKeys:
         self._master_key = master_key
 
     async def find_key(self, provider: str, owner: str) -> SecretText | None:
-        """The opened key; None when none was set. Raises SealBroken under another master key."""
+        """Return the opened key; None when none was set.
+
+        Raises SealBroken when the key was sealed under another master key.
+        """
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_FIND_PROVIDER_KEY, provider, owner)
         return None if row is None else self._open(row)
@@ -59,27 +61,38 @@ class PostgresProviderKeys:
         may_replace_sealed: bool = False,
         actor: Actor = SYSTEM,
     ) -> int:
-        """Seal and store a key; returns its version, which stays when the key is the same.
+        """Seal and store a key; return its version, which stays when the key is the same.
 
         Raises InvalidRequest for an unusable key, Conflict when another was stored meanwhile, and
         SealBroken when the stored one was sealed under another master key: with the wrong master
         key every API key is refused, so going on is a decision (`may_replace_sealed`).
         """
-        _must_be_usable(plain.reveal())
+        text = plain.reveal()
+        if not text or len(text) > MAX_KEY_CHARS:
+            raise InvalidRequest(f"a provider key has 1 to {MAX_KEY_CHARS} characters")
+        if not all("!" <= char <= "~" for char in text):
+            raise InvalidRequest("a provider key has visible ASCII characters only")
         async with acquire(self._pool) as connection, connection.transaction():
             stored = await connection.fetchrow(_LOCK_PROVIDER_KEY, provider, owner)
-            if stored is not None and self._is_same(stored, plain, may_replace_sealed):
-                return int(stored["key_version"])
+            if stored is not None:
+                try:
+                    opened = self._open(stored).reveal()
+                except SealBroken:
+                    if not may_replace_sealed:
+                        raise
+                else:
+                    if hmac.compare_digest(opened.encode(), text.encode()):
+                        return int(stored["key_version"])
             new_version = (stored["key_version"] if stored else 0) + 1
             sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
-            text = plain.reveal()
+            hint = f"...{text[-HINT_CHARS:]}" if len(text) >= SHORTEST_HINTED_KEY_CHARS else "..."
             status = await connection.execute(
                 _SAVE_PROVIDER_KEY,
                 provider,
                 owner,
                 new_version,
                 sealed,
-                (f"...{text[-HINT_CHARS:]}" if len(text) >= SHORTEST_HINTED_KEY_CHARS else "..."),
+                hint,
             )
             if status.endswith(" 0"):
                 raise Conflict("another key was stored at the same moment; look and set it again")
@@ -87,15 +100,6 @@ class PostgresProviderKeys:
             event = AuditEvent("provider.key_set", f"provider:{provider}", None, detail)
             await write_audit(connection, actor, event)
         return new_version
-
-    def _is_same(self, stored: "Record", plain: SecretText, may_be_sealed: bool) -> bool:
-        try:
-            opened = self._open(stored)
-        except SealBroken:
-            if not may_be_sealed:
-                raise
-            return False
-        return hmac.compare_digest(opened.reveal().encode(), plain.reveal().encode())
 
     def _open(self, stored: "Record") -> SecretText:
         context = SealContext(stored["provider"], stored["owner"], stored["key_version"])
@@ -106,10 +110,3 @@ class PostgresProviderKeys:
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_PROVIDER_KEYS)
         return [ProviderKeyListing(**dict(row)) for row in rows]
-
-
-def _must_be_usable(plain: str) -> None:
-    if not plain or len(plain) > MAX_KEY_CHARS:
-        raise InvalidRequest(f"a provider key has 1 to {MAX_KEY_CHARS} characters")
-    if not all("!" <= char <= "~" for char in plain):
-        raise InvalidRequest("a provider key has visible ASCII characters only")

@@ -12,6 +12,7 @@ import typer
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meter.providers import openrouter
 from tollkeeper import envoy_config
 from tollkeeper.errors import CommandError
 
@@ -32,7 +33,7 @@ class EnvoySettings(BaseSettings):
     ingest_address: str
     meter_api_address: str
     authz_health_address: str | None = None
-    provider_base_url: str = "https://openrouter.ai/api/v1"
+    provider_base_url: str = openrouter.BASE_URL
     # Plain HTTP: an installation opens it to others on purpose, behind TLS.
     envoy_listen: str = "127.0.0.1:8080"
     envoy_admin_socket: Path = Path("/tmp/tollkeeper-envoy-admin.sock")

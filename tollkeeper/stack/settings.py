@@ -12,7 +12,6 @@ import tollkeeper
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.servers.instances import MAX_INSTANCES
 
-OPENROUTER_BASE_URL = "https://openrouter.ai/api/v1"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_ENVOY_WORKERS = 4
 

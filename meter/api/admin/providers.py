@@ -10,7 +10,9 @@ from pydantic import Field, SecretStr
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Reply
 from meter.api.services import FromOutside, FromProviderKeys
-from meter.providers.key_store import MAX_KEY_CHARS, SYSTEM_OWNER
+from meter.providers import openrouter
+from meter.providers.key_store import MAX_KEY_CHARS
+from meter.providers.provider_keys import SYSTEM_OWNER
 from meter.sealing import SecretText
 
 router = APIRouter(
@@ -21,7 +23,7 @@ router = APIRouter(
 class ProviderName(StrEnum):
     """The providers that we can call."""
 
-    OPENROUTER = "openrouter"
+    OPENROUTER = openrouter.ID
 
 
 PROVIDERS: Final = tuple(ProviderName)

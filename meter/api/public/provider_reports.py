@@ -19,7 +19,8 @@ from meter.api.services import FromOutside, ProviderReports
 from meter.errors import InvalidAmount
 from meter.lookups.pending import ReportedGeneration
 from meter.money import picos_from_decimal
-from meter.providers.openrouter.broadcast import Report, read_reports
+from meter.providers.openrouter.provider import OPENROUTER
+from meter.providers.provider import Report
 from meter.providers.report_tags import ReportTags
 
 # This only describes the scheme in the OpenAPI document; the check is below.
@@ -88,14 +89,14 @@ def find_reports(request: Request, outside: FromOutside) -> ProviderReports:
 
 
 @router.post(
-    "/openrouter",
+    f"/{OPENROUTER.id}",
     summary="Report generations",
     operation_id="post_openrouter_reports",
     openapi_extra=_BODY,
     dependencies=[Depends(_token_scheme)],
 )
 @router.put(
-    "/openrouter",
+    f"/{OPENROUTER.id}",
     summary="Report generations (the same with PUT)",
     operation_id="put_openrouter_reports",
     openapi_extra=_BODY,
@@ -108,7 +109,7 @@ async def take_openrouter_reports(
 
     May be said twice. 503 while the books are away, so that the sender tries again.
     """
-    found = read_reports(await request.body())
+    found = OPENROUTER.read_reports(await request.body())
     ours = [one for report in found if (one := _to_generation(report, reports.tags)) is not None]
     noted = await reports.generations.note(ours) if ours else 0
     metrics: ReportMetrics = request.app.state.report_metrics

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -13,18 +12,18 @@ from meter.errors import InvalidAmount, ProviderUnavailable
 from meter.money import picos_from_decimal
 from meter.pricing.prices import OfferedModel
 from meter.providers.fetching import Bounds, fetch
+from meter.providers.provider import OfferedCatalogue
 from meter.sealing import SecretText
 
-PROVIDER: Final = "openrouter"
 PATH: Final = "/models"
 BOUNDS: Final = Bounds(timeout_s=20.0, body_bytes=32 * 1024 * 1024)
 MAX_MODELS: Final = 20_000
 MAX_MODEL_ID_CHARS: Final = 200
-# More than any model reads; a larger number is an error of the provider.
+# No model reads more: a larger number is an error of the provider.
 MAX_TOKENS: Final = 2**40
 # What a model may read or write when the catalogue names no limit of its own.
 ASSUMED_CONTEXT_TOKENS: Final = 131_072
-# Parts of the listing that are passed on to whoever asks for `/v1/models`.
+# Members of a model that `/v1/models` passes on to clients.
 _LISTED = (
     "canonical_slug",
     "created",
@@ -33,14 +32,6 @@ _LISTED = (
     "top_provider",
     "supported_parameters",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class OfferedCatalogue:
-    """The offer of a provider now. `unpriced` counts models without a fixed price."""
-
-    models: tuple[OfferedModel, ...]
-    unpriced: int
 
 
 async def fetch_catalogue(
@@ -71,7 +62,7 @@ def read_catalogue(body: bytes) -> OfferedCatalogue:
 
 
 def _offered(model: object) -> OfferedModel | None:
-    """One model; None when it cannot be priced, so that it is not offered at all."""
+    """Return one model; None when it cannot be priced, so that it is not offered at all."""
     if not isinstance(model, dict) or not isinstance(model.get("pricing"), dict):
         return None
     model_id = model.get("id")
@@ -83,41 +74,38 @@ def _offered(model: object) -> OfferedModel | None:
         prices = {name: _picos(text) for name, text in model["pricing"].items()}
     except (InvalidAmount, InvalidOperation):
         return None
-    if prices.get("prompt") is None or prices.get("completion") is None:
+    prompt, completion = prices.get("prompt"), prices.get("completion")
+    if prompt is None or completion is None:
         return None
-    try:
-        return _priced(model_id, model, prices)
-    except RecursionError:
-        return None
-
-
-def _priced(
-    model_id: str, model: Mapping[str, Any], prices: Mapping[str, int | None]
-) -> OfferedModel:
     top = model.get("top_provider")
     top_provider: Mapping[str, Any] = top if isinstance(top, dict) else {}
     context_length = _tokens(model.get("context_length")) or ASSUMED_CONTEXT_TOKENS
+    try:
+        listing = {name: _storable(model[name]) for name in _LISTED if name in model}
+        name = _storable_text(str(model.get("name") or model_id))
+    except RecursionError:
+        return None
     return OfferedModel(
         id=model_id,
-        name=_storable_text(str(model.get("name") or model_id)),
+        name=name,
         context_length=max(context_length, _tokens(top_provider.get("context_length")) or 0),
         max_completion_tokens=(
             _tokens(top_provider.get("max_completion_tokens")) or context_length
         ),
-        prompt_picos=prices["prompt"] or 0,
-        completion_picos=prices["completion"] or 0,
+        prompt_picos=prompt,
+        completion_picos=completion,
         request_picos=prices.get("request") or 0,
         image_picos=prices.get("image") or 0,
         web_search_picos=prices.get("web_search") or 0,
         reasoning_picos=prices.get("internal_reasoning") or 0,
         cache_read_picos=prices.get("input_cache_read"),
         cache_write_picos=prices.get("input_cache_write"),
-        listing={name: _storable(model[name]) for name in _LISTED if name in model},
+        listing=listing,
     )
 
 
 def _picos(price: object) -> int | None:
-    """A price per unit. Raises InvalidAmount for a negative one: it means «varies»."""
+    """Return a price per unit. Raises InvalidAmount for a negative one, which means «varies»."""
     if price is None or isinstance(price, dict | list | bool):
         return None
     picos = picos_from_decimal(Decimal(str(price)))
@@ -145,5 +133,5 @@ def _storable(value: Any) -> Any:
 
 
 def _storable_text(text: str) -> str:
-    """Without NUL and lone surrogates, which Postgres has no place for."""
+    """Return the text without NUL and lone surrogates, which Postgres cannot store."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -3,46 +3,30 @@
 The record comes some seconds after the generation has ended, and it is the truth about its cost.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
 import aiohttp
 
 from meter.errors import ProviderUnavailable
 from meter.providers.fetching import Bounds, fetch, read_members, read_usd
+from meter.providers.provider import GenerationRecord
 from meter.sealing import SecretText
 from meter.usage.usage import ReportedUsage, TokenCounts
 
 PATH: Final = "/generation"
 BOUNDS: Final = Bounds(timeout_s=10.0, body_bytes=256 * 1024)
-# More than any model reads; a larger number is an error of the provider.
+# No model reads more: a larger number is an error of the provider.
 MAX_TOKENS: Final = 2**40
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationRecord:
-    """One generation as the provider has it. Tokens are those of the model's own tokenizer.
-
-    `model` and `created_at` are None where the record does not say them readably.
-    """
-
-    generation_id: str
-    usage: ReportedUsage
-    is_cancelled: bool
-    is_streamed: bool
-    created_at: datetime | None
-    model: str | None
 
 
 async def fetch_generation(
     session: aiohttp.ClientSession, base_url: str, key: SecretText, generation_id: str
 ) -> GenerationRecord | None:
-    """Ask for a generation; None when the provider knows none by this id, not yet or never.
+    """Return the record of a generation; None when the provider does not know the id (yet).
 
-    Raises ProviderUnavailable when it does not answer, answers anything else than a record, or
-    asks us to wait: then `retry_after_s` may say how long.
+    Raises ProviderUnavailable when the provider does not answer, answers anything else than a
+    record, or asks us to wait: then `retry_after_s` may say how long.
     """
     fetched = await fetch(session, base_url, PATH, key, BOUNDS, id=generation_id)
     return None if fetched.status == 404 else read_generation(fetched.body, generation_id)
@@ -53,19 +37,9 @@ def read_generation(body: bytes, generation_id: str) -> GenerationRecord:
     members = read_members(body, PATH)
     if members.get("id", generation_id) != generation_id:
         raise ProviderUnavailable(f"GET {PATH} answered another generation")
-    return GenerationRecord(
-        generation_id=generation_id,
-        usage=_usage(members),
-        is_cancelled=members.get("cancelled") is True,
-        is_streamed=members.get("streamed") is True,
-        created_at=_instant(members.get("created_at")),
-        model=_text(members.get("model")),
-    )
-
-
-def _usage(members: dict[str, Any]) -> ReportedUsage:
-    """Without a cost there is nothing to settle; tokens that are not named count as none."""
-    return ReportedUsage(
+    # Without a cost there is nothing to settle; tokens that are not named count as none.
+    upstream_cost = members.get("upstream_inference_cost")
+    usage = ReportedUsage(
         tokens=TokenCounts(
             prompt=_tokens(members, "native_tokens_prompt", "tokens_prompt"),
             completion=_tokens(members, "native_tokens_completion", "tokens_completion"),
@@ -73,17 +47,22 @@ def _usage(members: dict[str, Any]) -> ReportedUsage:
             reasoning=_tokens(members, "native_tokens_reasoning"),
         ),
         cost_usd=read_usd(members.get("total_cost"), PATH),
-        upstream_cost_usd=_optional_usd(members.get("upstream_inference_cost")),
+        upstream_cost_usd=None if upstream_cost is None else read_usd(upstream_cost, PATH),
         is_byok=members.get("is_byok") is True,
+    )
+    model = members.get("model")
+    return GenerationRecord(
+        generation_id=generation_id,
+        usage=usage,
+        is_cancelled=members.get("cancelled") is True,
+        is_streamed=members.get("streamed") is True,
+        created_at=_instant(members.get("created_at")),
+        model=model if isinstance(model, str) else None,
     )
 
 
-def _optional_usd(number: object) -> Decimal | None:
-    return None if number is None else read_usd(number, PATH)
-
-
 def _tokens(members: dict[str, Any], *names: str) -> int:
-    """The first of these counts that is there."""
+    """Return the first of these counts that is there, or 0."""
     for name in names:
         count = members.get(name)
         if count is None:
@@ -95,7 +74,7 @@ def _tokens(members: dict[str, Any], *names: str) -> int:
 
 
 def _instant(text: object) -> datetime | None:
-    """RFC 3339, in UTC where no zone is named."""
+    """Return the instant of a text in RFC 3339, in UTC where no zone is named; None otherwise."""
     try:
         instant = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
@@ -103,7 +82,3 @@ def _instant(text: object) -> datetime | None:
     if instant is None:
         return None
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-
-
-def _text(text: object) -> str | None:
-    return text if isinstance(text, str) else None

@@ -16,7 +16,7 @@ BOUNDS: Final = Bounds(timeout_s=10.0, body_bytes=64 * 1024)
 async def fetch_key_usage(
     session: aiohttp.ClientSession, base_url: str, key: SecretText
 ) -> Decimal:
-    """US dollars billed to this key since it was made.
+    """Return the US dollars billed to this key since it was made.
 
     Raises ProviderUnavailable when the provider does not answer, or names no total.
     """

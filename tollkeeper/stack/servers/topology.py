@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from meter.providers import openrouter
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import Home, write_private
 from tollkeeper.stack.servers import binaries, demo, postgres, redis_server
@@ -25,12 +26,11 @@ from tollkeeper.stack.servers.instances import (
 )
 from tollkeeper.stack.servers.ports import LOOPBACK
 from tollkeeper.stack.servers.privileges import run_as
-from tollkeeper.stack.settings import OPENROUTER_BASE_URL, StackSettings
+from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.children import STEP_TIMEOUT_S, run_to_end
 from tollkeeper.stack.supervision.component import Component, Phase, Probe, Step
 from tollkeeper.stack.supervision.probes import answers_ok
 
-PROVIDER = "openrouter"
 POSTGRES_STOP_TIMEOUT_S = 30.0
 # The meter settles what is queued: 20 s at most, after the API's 5 s and the stream's 2 s.
 METER_STOP_TIMEOUT_S = 35.0
@@ -40,7 +40,7 @@ AUTHZ_STOP_TIMEOUT_S = 15.0
 MIGRATION_TIMEOUT_S = 3600.0
 CATALOGUE_TIMEOUT_S = 15.0
 CATALOGUE_POLL_S = 0.1
-BROADCAST_PATH = "/api/v1/provider-reports/openrouter"
+BROADCAST_PATH = f"/api/v1/provider-reports/{openrouter.ID}"
 # -P: a folder named `redis` where the person stands must not be imported.
 PYTHON_MODULE = (sys.executable, "-P", "-m")
 
@@ -74,7 +74,7 @@ class Topology:
         """The upstream, including `/api/v1` or the like."""
         if self.simulator_port:
             return f"{self.endpoints['simulator']}/api/v1"
-        return self.settings.openrouter_base_url or OPENROUTER_BASE_URL
+        return self.settings.openrouter_base_url or openrouter.BASE_URL
 
     @property
     def envoy(self) -> EnvoyServer:
@@ -144,7 +144,7 @@ class Topology:
     async def _seal_provider_key(self) -> None:
         key = self.settings.openrouter_api_key
         text = key.get_secret_value() if key else self._simulator_key()
-        await self._run_meter("set-provider-key", self._books(), PROVIDER, stdin=text)
+        await self._run_meter("set-provider-key", self._books(), openrouter.ID, stdin=text)
 
     async def _await_catalogue(self) -> None:
         """Wait for models. Those of an earlier run do, so this fails at a first start only."""

@@ -64,7 +64,7 @@ class Desk:
     ) -> None:
         self.books = books
         self.clock = ManualClock(datetime.now(UTC))
-        self.lookups = LookupQueue(books.pool, terms)
+        self.lookups = LookupQueue(books.pool, terms, "openrouter")
         self.settlements = PostgresSettlementStore(books.pool, terms)
         self.sweeping = SweepStore(books.pool, terms.patience, NO_CRASH)
         self.registry = CollectorRegistry()

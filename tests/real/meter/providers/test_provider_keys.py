@@ -3,7 +3,8 @@
 import pytest
 
 from meter.errors import InvalidRequest, SealBroken
-from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.provider_keys import SYSTEM_OWNER
 from meter.sealing import MasterKey, SecretText
 from tests.books import Books
 

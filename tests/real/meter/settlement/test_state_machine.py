@@ -38,7 +38,7 @@ class OnPostgres:
         self._payers = payers
         self._settlements = PostgresSettlementStore(books.pool)
         self._ledger = LedgerStore(books.pool)
-        self._lookups = LookupQueue(books.pool, LookupTerms())
+        self._lookups = LookupQueue(books.pool, LookupTerms(), "openrouter")
         self._sweeping = SweepStore(books.pool, timedelta(minutes=15), NoCrashPoints())
 
     async def place(self, request: HoldRequest, expected: HoldAnswer) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from meter.errors import InvalidRequest
-from meter.providers.openrouter.broadcast import MAX_SPANS, Report, read_reports
+from meter.providers.openrouter.broadcast import MAX_SPANS, read_reports
+from meter.providers.provider import Report
 
 TAG = "0123456789abcdef" * 2
 OTHER = "f" * 32

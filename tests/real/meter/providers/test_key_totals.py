@@ -9,9 +9,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from meter.errors import ProviderUnavailable
-from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
-from meter.providers.openrouter.catalogue import PROVIDER
-from meter.providers.openrouter.key_totals import KeyTotals
+from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.key_totals import KeyTotals
+from meter.providers.openrouter.provider import OPENROUTER
+from meter.providers.provider_keys import SYSTEM_OWNER
 from meter.reconciliation.drift import ProviderTotal
 from meter.sealing import MasterKey, SecretText
 from tests.books import Books
@@ -33,7 +34,7 @@ class Provider:
         """GET /key."""
         self.presented.append(request.headers["authorization"])
         if self.changes_key:
-            await self.keys.set_key(PROVIDER, SYSTEM_OWNER, SecretText(SECOND))
+            await self.keys.set_key(OPENROUTER.id, SYSTEM_OWNER, SecretText(SECOND))
         return web.json_response({"data": {"usage": 12.5}})
 
 
@@ -49,16 +50,18 @@ async def provider(books: Books) -> AsyncIterator[Provider]:
 
 
 async def test_the_total_is_that_of_the_key_in_use(provider: Provider) -> None:
-    totals = KeyTotals(provider.keys, provider.url)
+    totals = KeyTotals(provider.keys, OPENROUTER.at(provider.url))
     assert await totals.find_total() is None
     for version, key in ((1, FIRST), (2, SECOND)):
-        await provider.keys.set_key(PROVIDER, SYSTEM_OWNER, SecretText(key))
-        assert await totals.find_total() == ProviderTotal(PROVIDER, version, 12_500_000_000_000)
+        await provider.keys.set_key(OPENROUTER.id, SYSTEM_OWNER, SecretText(key))
+        assert await totals.find_total() == ProviderTotal(
+            OPENROUTER.id, version, 12_500_000_000_000
+        )
     assert provider.presented == [f"Bearer {FIRST}", f"Bearer {SECOND}"]
 
 
 async def test_a_total_of_a_key_that_is_being_changed_is_none(provider: Provider) -> None:
-    await provider.keys.set_key(PROVIDER, SYSTEM_OWNER, SecretText(FIRST))
+    await provider.keys.set_key(OPENROUTER.id, SYSTEM_OWNER, SecretText(FIRST))
     provider.changes_key = True
     with pytest.raises(ProviderUnavailable):
-        await KeyTotals(provider.keys, provider.url).find_total()
+        await KeyTotals(provider.keys, OPENROUTER.at(provider.url)).find_total()

@@ -1,0 +1,42 @@
+"""The provider's total of the key in use, with the version of that key."""
+
+import aiohttp
+
+from meter.errors import ProviderUnavailable
+from meter.money import picos_from_decimal
+from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.provider import Provider
+from meter.providers.provider_keys import SYSTEM_OWNER
+from meter.reconciliation.drift import ProviderTotal
+
+
+class KeyTotals:
+    """Asks a provider for its totals; implements `reconciler.ProviderTotals`."""
+
+    def __init__(self, keys: PostgresProviderKeys, provider: Provider) -> None:
+        self._keys = keys
+        self._provider = provider
+
+    async def find_total(self) -> ProviderTotal | None:
+        """Return the total of the key in use; None where no key is set.
+
+        Raises ProviderUnavailable when the provider does not answer or the key was changed
+        meanwhile, SealBroken for a key under another master key, StoreUnavailable.
+        """
+        provider = self._provider
+        version = await self._find_version()
+        key = await self._keys.find_key(provider.id, SYSTEM_OWNER)
+        if key is None or version is None:
+            return None
+        async with aiohttp.ClientSession() as session:
+            usage_usd = await provider.fetch_total_usd(session, provider.base_url, key)
+        # A total belongs to one key: with a key that changed meanwhile, it is not known to which.
+        if await self._find_version() != version:
+            raise ProviderUnavailable("the provider's key was changed meanwhile")
+        return ProviderTotal(provider.id, version, picos_from_decimal(usage_usd))
+
+    async def _find_version(self) -> int | None:
+        for listing in await self._keys.list_keys():
+            if (listing.provider, listing.owner) == (self._provider.id, SYSTEM_OWNER):
+                return listing.key_version
+        return None

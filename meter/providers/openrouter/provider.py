@@ -1,0 +1,19 @@
+"""OpenRouter as a provider."""
+
+from typing import Final
+
+from meter.providers.openrouter import BASE_URL, ID
+from meter.providers.openrouter.broadcast import read_reports
+from meter.providers.openrouter.catalogue import fetch_catalogue
+from meter.providers.openrouter.generations import fetch_generation
+from meter.providers.openrouter.key_usage import fetch_key_usage
+from meter.providers.provider import Provider
+
+OPENROUTER: Final = Provider(
+    id=ID,
+    base_url=BASE_URL,
+    fetch_catalogue=fetch_catalogue,
+    fetch_generation=fetch_generation,
+    fetch_total_usd=fetch_key_usage,
+    read_reports=read_reports,
+)
