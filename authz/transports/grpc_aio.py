@@ -1,4 +1,4 @@
-"""Carries checks with `grpc.aio`: the fallback, slower, and blind to answers thrown away."""
+"""Carries checks with `grpc.aio`: a fallback that is slower and takes no answer back."""
 
 import os
 from typing import Any
@@ -18,8 +18,8 @@ from meter.listening import SOCKET_MODE, SOCKET_UMASK, parse_address
 class GrpcAioTransport:
     """Implements Transport; messages pass as bytes, unparsed.
 
-    It never takes an answer back: gRPC reports the same cancellation for an answer that was lost
-    and for a connection that broke after it.
+    This transport never takes an answer back, because gRPC reports the same cancellation for an
+    answer that was lost and for a connection that broke after the answer had arrived.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,14 @@ class GrpcAioTransport:
             ],
             maximum_concurrent_rpcs=MAX_CONCURRENT_CHECKS,
         )
-        server.add_generic_rpc_handlers((_handler(check),))
+
+        async def answer(payload: bytes, _context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
+            return (await check(payload)).payload
+
+        method = grpc.unary_unary_rpc_method_handler(answer)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}),)
+        )
         before = os.umask(SOCKET_UMASK)
         try:
             # gRPC says only RuntimeError where an address cannot be had.
@@ -53,12 +60,3 @@ class GrpcAioTransport:
         """Drain: Envoy is told to go elsewhere while the checks under way finish."""
         if self._server is not None:
             await self._server.stop(grace_s)
-
-
-def _handler(check: Check) -> grpc.GenericRpcHandler:
-    async def answer(payload: bytes, _context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
-        return (await check(payload)).payload
-
-    return grpc.method_handlers_generic_handler(
-        SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(answer)}
-    )

@@ -1,4 +1,4 @@
-"""Between Envoy's protobuf and our own words: the only file that sees `envoy.service.auth.v3`."""
+"""Translates Envoy's protobuf: the only file that sees `envoy.service.auth.v3`."""
 
 from functools import lru_cache
 from typing import Final
@@ -23,7 +23,6 @@ from authz.headers import (
     refusal_headers,
 )
 from authz.protos.ext_authz_pb2 import (
-    AttributeContext,
     CheckRequest,
     CheckResponse,
     DeniedHttpResponse,
@@ -50,10 +49,18 @@ def from_check(payload: bytes) -> AuthRequest | None:
     http = attributes.request.http
     if not http.method or not http.path:
         return None
+    headers = [
+        (header.key, header.raw_value.decode("latin-1") or header.value)
+        for header in http.header_map.headers
+        if header.key in HEADERS_USED
+    ]
+    if not headers:
+        # Without `encode_raw_headers`, repeated names come joined with a comma.
+        headers = [(name, value) for name, value in http.headers.items() if name in HEADERS_USED]
     return AuthRequest(
         http.method,
         http.path,
-        _headers(http),
+        tuple(headers),
         http.raw_body or http.body.encode("utf-8", "surrogateescape"),
         attributes.source.address.socket_address.address,
         attributes.source.principal,
@@ -84,16 +91,6 @@ def from_outage(kind: OutageKind) -> bytes:
     ).SerializeToString()
 
 
-def _headers(http: AttributeContext.HttpRequest) -> tuple[tuple[str, str], ...]:
-    found = [
-        (header.key, header.raw_value.decode("latin-1") or header.value)
-        for header in http.header_map.headers
-        if header.key in HEADERS_USED
-    ]
-    # Without `encode_raw_headers` repeated names come joined with a comma.
-    return tuple(found or ((k, v) for k, v in http.headers.items() if k in HEADERS_USED))
-
-
 def _from_allow(allow: Allow) -> bytes:
     response = CheckResponse()
     fields = response.dynamic_metadata.fields
@@ -104,7 +101,12 @@ def _from_allow(allow: Allow) -> bytes:
     fields["endpoint"].string_value = allow.endpoint
     fields["is_streaming"].bool_value = allow.is_streaming
     if allow.edits:
-        _add_edits(response, allow)
+        edits = fields["edits"].list_value
+        for edit in allow.edits:
+            members = edits.values.add().struct_value.fields
+            members["offset"].number_value = edit.offset
+            members["remove"].number_value = edit.remove
+            members["insert"].string_value = edit.insert
     if allow.limits:
         response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limits))
     # Two serialised messages in a row are one merged message: the constant part is made once.
@@ -112,12 +114,11 @@ def _from_allow(allow: Allow) -> bytes:
 
 
 def _from_unmetered(allow: AllowUnmetered) -> bytes:
-    """Say who calls, in headers that replace whatever the client sent under these names."""
-    said = identity_headers(allow)
+    """Name the caller in headers, which replace those that the client sent under these names."""
     response = CheckResponse(
         status=Status(code=GRPC_OK),
         ok_response=OkHttpResponse(
-            headers=[_header(name, value) for name, value in said],
+            headers=[_header(name, value) for name, value in identity_headers(allow)],
             headers_to_remove=REMOVED_CREDENTIALS,
             response_headers_to_add=_limit_headers(allow.limits),
         ),
@@ -136,15 +137,6 @@ def _constant_allow(provider_key: str) -> bytes:
             headers_to_remove=REMOVED_HEADERS,
         ),
     ).SerializeToString()
-
-
-def _add_edits(response: CheckResponse, allow: Allow) -> None:
-    edits = response.dynamic_metadata.fields["edits"].list_value
-    for edit in allow.edits:
-        fields = edits.values.add().struct_value.fields
-        fields["offset"].number_value = edit.offset
-        fields["remove"].number_value = edit.remove
-        fields["insert"].string_value = edit.insert
 
 
 @lru_cache(maxsize=256)

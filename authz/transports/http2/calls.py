@@ -57,13 +57,29 @@ class Calls:
 
     def take_headers(self, stream_id: int, fields: Fields, ends_stream: bool) -> None:
         """Headers open a call or, as trailers, end its request."""
-        if stream_id > self.last_id:
-            self._open(stream_id, fields, ends_stream)
-        elif stream := self.find(stream_id):
-            if stream.has_ended:
-                raise StreamFault(frames.STREAM_CLOSED, "HEADERS after the end")
-            if not ends_stream:
-                raise StreamFault(frames.PROTOCOL_ERROR, "trailers must be the end")
+        if stream_id <= self.last_id:
+            # Trailers, unless the stream has been given up meanwhile.
+            if stream := self.find(stream_id):
+                if stream.has_ended:
+                    raise StreamFault(frames.STREAM_CLOSED, "HEADERS after the end")
+                if not ends_stream:
+                    raise StreamFault(frames.PROTOCOL_ERROR, "trailers must be the end")
+                self._begin(stream)
+            return
+        if stream_id % 2 == 0:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "even streams are not the client's")
+        self.last_id = stream_id
+        if self.is_refusing or len(self._streams) >= self._limits.concurrent_streams:
+            raise StreamFault(frames.REFUSED_STREAM, "too many streams")
+        # The decoder returns the same object for the same block, so that it is judged once.
+        if fields is not self._judged[0]:
+            self._judged = (fields, judge(fields))
+        window = self._limits.stream_window_bytes
+        stream = Stream(stream_id, self._loop.time(), self.sender.initial_window, window)
+        self._streams[stream_id] = stream
+        if refusal := self._judged[1]:
+            self._refuse(stream, refusal, ends_stream)
+        elif ends_stream:
             self._begin(stream)
 
     def take_data(self, stream_id: int, content: bytes, padding: int, ends_stream: bool) -> None:
@@ -79,7 +95,9 @@ class Calls:
         stream.received += content
         stream.buffered_bytes += len(content)
         self._buffered_bytes += len(content)
-        if refusal := self._fault(stream):
+        if self._buffered_bytes > self._limits.buffered_bytes:
+            self._refuse(stream, status.NO_ROOM, ends_stream)
+        elif refusal := stream.fault(self._limits.message_bytes):
             self._refuse(stream, refusal, ends_stream)
         elif ends_stream:
             self._begin(stream)
@@ -120,27 +138,6 @@ class Calls:
     def pass_fence(self) -> None:
         """The peer has said so."""
         self._take_backs.pass_fence()
-
-    def _open(self, stream_id: int, fields: Fields, ends_stream: bool) -> None:
-        if stream_id % 2 == 0:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "even streams are not the client's")
-        self.last_id = stream_id
-        if self.is_refusing or len(self._streams) >= self._limits.concurrent_streams:
-            raise StreamFault(frames.REFUSED_STREAM, "too many streams")
-        if fields is not self._judged[0]:
-            self._judged = (fields, judge(fields))
-        window = self._limits.stream_window_bytes
-        stream = Stream(stream_id, self._loop.time(), self.sender.initial_window, window)
-        self._streams[stream_id] = stream
-        if refusal := self._judged[1]:
-            self._refuse(stream, refusal, ends_stream)
-        elif ends_stream:
-            self._begin(stream)
-
-    def _fault(self, stream: Stream) -> Refusal | None:
-        if self._buffered_bytes > self._limits.buffered_bytes:
-            return status.NO_ROOM
-        return stream.fault(self._limits.message_bytes)
 
     def _begin(self, stream: Stream) -> None:
         """The request is whole: decide about it."""

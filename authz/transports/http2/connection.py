@@ -1,7 +1,6 @@
-"""One connection: bytes become frames, and each kind of frame has its method."""
+"""One connection: cuts bytes into frames and acts on each frame."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -18,6 +17,10 @@ from authz.transports.http2.receiving import ReceiveWindow
 DRAIN: Final = b"drain\0\0\0"
 TICK_S: Final = 1.0
 CLOSE_TIMEOUT_S: Final = 1.0
+_ON_A_STREAM: Final = frozenset(
+    {frames.DATA, frames.HEADERS, frames.PRIORITY, frames.RST_STREAM, frames.CONTINUATION}
+)
+_ON_NO_STREAM: Final = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
 _log = structlog.get_logger(__name__)
 
@@ -131,39 +134,59 @@ class Connection(asyncio.Protocol):
         return tasks
 
     def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Act on one frame. Raises ConnectionFault; a StreamFault resets the stream here."""
         if not self._has_settings and (kind != frames.SETTINGS or flags & frames.ACK):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS must come first")
+        # No other frame of any stream may stand between the frames of a header block
+        # (RFC 9113, 6.10): the state of header compression depends on their order.
         if self._block is not None and kind != frames.CONTINUATION:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block was interrupted")
-        receive = _RECEIVERS.get(kind)
-        if receive is None:
-            self._count_idle_frame()
-            return
         if (stream_id == 0 and kind in _ON_A_STREAM) or (stream_id and kind in _ON_NO_STREAM):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame is on the wrong stream")
         try:
-            receive(self, flags, stream_id, payload)
+            # The kinds that each call needs come first.
+            if kind == frames.HEADERS:
+                self._receive_headers(flags, stream_id, payload)
+            elif kind == frames.DATA:
+                self._receive_data(flags, stream_id, payload)
+            elif kind == frames.WINDOW_UPDATE:
+                increment = frames.read_number(payload) & frames.MAX_WINDOW_BYTES
+                if not stream_id:
+                    self._calls.sender.widen(increment)
+                    self._calls.sender.pump(self._calls.streams)
+                elif stream := self._calls.find(stream_id):
+                    self._calls.sender.widen_stream(stream, increment)
+            elif kind == frames.RST_STREAM:
+                frames.read_number(payload)
+                if self._resets.is_exceeded():
+                    raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many resets")
+                self._calls.take_reset(stream_id)
+            elif kind == frames.PING:
+                self._receive_ping(flags, payload)
+            elif kind == frames.SETTINGS:
+                self._receive_settings(flags, payload)
+            elif kind == frames.CONTINUATION:
+                self._receive_continuation(flags, stream_id, payload)
+            elif kind == frames.PUSH_PROMISE:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a client must not push")
+            elif kind == frames.PRIORITY and len(payload) != frames.PRIORITY_BYTES:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PRIORITY has a wrong length")
+            elif kind != frames.GOAWAY:
+                # PRIORITY, or a kind that is not known: to be ignored, but not without a limit.
+                self._count_idle_frame()
+            # After GOAWAY the peer opens no more streams, and closes when it has its answers.
         except StreamFault as fault:
             self._calls.reset(stream_id, fault.code)
 
-    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if credit := self._window.take(len(payload)):
-            self._transport.write(credit)
-        content = frames.unpad(flags, payload)
-        ends_stream = bool(flags & frames.END_STREAM)
-        if not content and not ends_stream:
-            self._count_idle_frame()
-        self._calls.take_data(stream_id, content, len(payload) - len(content), ends_stream)
-
-    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         fragment = frames.header_fragment(flags, payload)
+        ends_stream = bool(flags & frames.END_STREAM)
         if flags & frames.END_HEADERS:
-            self._take_block(stream_id, fragment, bool(flags & frames.END_STREAM))
+            self._take_block(stream_id, fragment, ends_stream)
         else:
-            ends_stream = bool(flags & frames.END_STREAM)
             self._block = _Block(stream_id, ends_stream, bytearray(fragment))
 
-    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _receive_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         block = self._block
         if block is None or block.stream_id != stream_id:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
@@ -182,18 +205,16 @@ class Connection(asyncio.Protocol):
         fields = self._decoder.decode(block)
         self._calls.take_headers(stream_id, fields, ends_stream)
 
-    def _on_priority(self, _flags: int, _stream_id: int, payload: bytes) -> None:
-        if len(payload) != frames.PRIORITY_BYTES:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PRIORITY has a wrong length")
-        self._count_idle_frame()
+    def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if credit := self._window.take(len(payload)):
+            self._transport.write(credit)
+        content = frames.unpad(flags, payload)
+        ends_stream = bool(flags & frames.END_STREAM)
+        if not content and not ends_stream:
+            self._count_idle_frame()
+        self._calls.take_data(stream_id, content, len(payload) - len(content), ends_stream)
 
-    def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        frames.read_number(payload)
-        if self._resets.is_exceeded():
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many resets")
-        self._calls.take_reset(stream_id)
-
-    def _on_settings(self, flags: int, _stream_id: int, payload: bytes) -> None:
+    def _receive_settings(self, flags: int, payload: bytes) -> None:
         pairs = frames.read_settings(payload)
         if flags & frames.ACK:
             if payload:
@@ -205,10 +226,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self._calls.sender.pump(self._calls.streams)
 
-    def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        raise ConnectionFault(frames.PROTOCOL_ERROR, "clients promise nothing")
-
-    def _on_ping(self, flags: int, _stream_id: int, payload: bytes) -> None:
+    def _receive_ping(self, flags: int, payload: bytes) -> None:
         if len(payload) != frames.PING_BYTES:
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PING has a wrong length")
         if not flags & frames.ACK:
@@ -220,17 +238,6 @@ class Connection(asyncio.Protocol):
             self._calls.is_refusing = True
             if not self._calls.streams:
                 self._close(frames.NO_ERROR, "")
-
-    def _on_goaway(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        """The peer opens no more streams; it closes when it has its answers."""
-
-    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        increment = frames.read_number(payload) & frames.MAX_WINDOW_BYTES
-        if not stream_id:
-            self._calls.sender.widen(increment)
-            self._calls.sender.pump(self._calls.streams)
-        elif stream := self._calls.find(stream_id):
-            self._calls.sender.widen_stream(stream, increment)
 
     def _count_idle_frame(self) -> None:
         if self._idle_frames.is_exceeded():
@@ -271,22 +278,3 @@ class Connection(asyncio.Protocol):
         self._transport.close()
         self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
-
-
-_Receiver = Callable[[Connection, int, int, bytes], None]
-_RECEIVERS: Final[dict[int, _Receiver]] = {
-    frames.DATA: Connection._on_data,
-    frames.HEADERS: Connection._on_headers,
-    frames.PRIORITY: Connection._on_priority,
-    frames.RST_STREAM: Connection._on_reset,
-    frames.SETTINGS: Connection._on_settings,
-    frames.PUSH_PROMISE: Connection._on_push_promise,
-    frames.PING: Connection._on_ping,
-    frames.GOAWAY: Connection._on_goaway,
-    frames.WINDOW_UPDATE: Connection._on_window_update,
-    frames.CONTINUATION: Connection._on_continuation,
-}
-_ON_A_STREAM: Final = frozenset(
-    {frames.DATA, frames.HEADERS, frames.PRIORITY, frames.RST_STREAM, frames.CONTINUATION}
-)
-_ON_NO_STREAM: Final = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})

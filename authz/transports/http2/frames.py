@@ -85,8 +85,14 @@ class FrameReader:
         if self._unread or not self._has_preface:
             self._unread += received
             unread = self._unread
-            if not self._has_preface and not self._take_preface():
-                return
+            if not self._has_preface:
+                beginning = unread[: len(PREFACE)]
+                if not PREFACE.startswith(beginning):
+                    raise ConnectionFault(PROTOCOL_ERROR, "this is not HTTP/2")
+                if len(beginning) < len(PREFACE):
+                    return
+                del self._unread[: len(PREFACE)]
+                self._has_preface = True
         at = 0
         end = len(unread)
         while end - at >= FRAME_HEADER_BYTES:
@@ -103,16 +109,6 @@ class FrameReader:
             del self._unread[:at]
         elif at < end:
             self._unread += unread[at:]
-
-    def _take_preface(self) -> bool:
-        start = self._unread[: len(PREFACE)]
-        if not PREFACE.startswith(start):
-            raise ConnectionFault(PROTOCOL_ERROR, "this is not HTTP/2")
-        if len(start) < len(PREFACE):
-            return False
-        del self._unread[: len(PREFACE)]
-        self._has_preface = True
-        return True
 
 
 def unpad(flags: int, payload: bytes) -> bytes:

@@ -59,35 +59,36 @@ class HeaderDecoder:
 
 
 def judge(fields: Fields) -> Refusal | None:
-    """Return the reason for not answering a request, or None. Raises StreamFault if malformed."""
-    pseudo = _pseudo_fields(fields)
+    """Return why a request is not one that we answer, or None when it is.
+
+    Raises StreamFault when the fields are malformed (RFC 9113, 8.2 and 8.3): a proxy and a server
+    that read such a request differently could be played against each other.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    content_types: list[bytes] = []
+    has_regular = False
+    for name, value in fields:
+        if name.startswith(b":"):
+            if has_regular or name in pseudo or name not in _REQUEST_PSEUDO:
+                raise StreamFault(PROTOCOL_ERROR, "a pseudo header is unknown, late or there twice")
+            pseudo[name] = value
+            continue
+        has_regular = True
+        if name != name.lower() or not name or name in _OF_HTTP1:
+            raise StreamFault(PROTOCOL_ERROR, "a header does not belong into HTTP/2")
+        if name == b"te" and value != b"trailers":
+            raise StreamFault(PROTOCOL_ERROR, "te may only say trailers")
+        if name == b"content-type":
+            content_types.append(value.lower())
     if any(not pseudo.get(name) for name in _REQUIRED):
         raise StreamFault(PROTOCOL_ERROR, "a pseudo header is missing")
-    content_types = [value for name, value in fields if name == b"content-type"]
-    if len(content_types) != 1 or not _is_grpc(content_types[0]):
+    # `application/grpc`, perhaps with a suffix (+proto) or a parameter.
+    if (
+        len(content_types) != 1
+        or not content_types[0].startswith(_GRPC)
+        or content_types[0][len(_GRPC) :][:1] not in (b"", b"+", b";")
+    ):
         return NOT_GRPC
     if pseudo[b":method"] != b"POST" or pseudo[b":path"] != PATH.encode():
         return UNKNOWN_METHOD
     return None
-
-
-def _pseudo_fields(fields: Fields) -> dict[bytes, bytes]:
-    pseudo: dict[bytes, bytes] = {}
-    are_over = False
-    for name, value in fields:
-        if not name.startswith(b":"):
-            are_over = True
-            if name != name.lower() or not name or name in _OF_HTTP1:
-                raise StreamFault(PROTOCOL_ERROR, "a header does not belong into HTTP/2")
-            if name == b"te" and value != b"trailers":
-                raise StreamFault(PROTOCOL_ERROR, "te may only say trailers")
-        elif are_over or name in pseudo or name not in _REQUEST_PSEUDO:
-            raise StreamFault(PROTOCOL_ERROR, "a pseudo header is unknown, late or there twice")
-        else:
-            pseudo[name] = value
-    return pseudo
-
-
-def _is_grpc(content_type: bytes) -> bool:
-    kind = content_type.lower()
-    return kind.startswith(_GRPC) and kind[len(_GRPC) :][:1] in (b"", b"+", b";")
