@@ -1,7 +1,7 @@
 """A snapshot of models, provider's key and limit rules, refreshed in the background.
 
-It stays through an outage of Postgres: a price that is a few seconds old still bounds a request,
-and no request passes without Postgres anyway, because no hold does.
+The snapshot stays in use during an outage of Postgres: a price that is a few seconds old still
+bounds a request, and no request passes without Postgres anyway, because no hold can be placed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class KeyState(StrEnum):
 
 
 class CatalogueSnapshot:
-    """The models, the provider's key and the limit rules as they last were."""
+    """The models, the provider's key and the limit rules, as they were last loaded."""
 
     def __init__(
         self, catalogue: Catalogue, keys: ProviderKeys, rules: LimitRules, metrics: Metrics
@@ -55,25 +55,25 @@ class CatalogueSnapshot:
 
     @property
     def models(self) -> Mapping[str, Model]:
-        """The listed models by id. Raises StoreUnavailable while there are none."""
+        """Return the listed models by id. Raises StoreUnavailable while there are none."""
         if not self._models:
             raise StoreUnavailable("the catalogue has not been loaded yet")
         return self._models
 
     @property
     def provider_key(self) -> SecretText:
-        """The key to call the provider with. Raises ProviderUnavailable when there is none."""
+        """Return the key to call the provider with. Raises ProviderUnavailable without one."""
         if self._key is None:
             raise ProviderUnavailable("no usable provider key is set")
         return self._key
 
     @property
     def rules(self) -> Sequence[LimitRule]:
-        """The limit rules in force."""
+        """Return the limit rules in force."""
         return self._rules
 
     async def refresh(self) -> None:
-        """Load all of it anew. Raises StoreUnavailable when Postgres does not answer."""
+        """Load everything anew. Raises StoreUnavailable when Postgres does not answer."""
         models = await self._catalogue.load_models()
         self._rules = await self._limit_rules.list_all()
         try:

@@ -2,7 +2,7 @@
 
 The list gives every reason its status and its public sentence. Clients see the error in OpenAI's
 shape, so that their SDKs raise the class that their users expect. SDKs try 408, 409, 429 and 5xx
-again on their own: a refusal that will not get better never uses those.
+again on their own, so a refusal that waiting does not change never has one of these statuses.
 """
 
 import json
@@ -181,7 +181,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """The request may go up, under this hold, with this provider key, after these edits."""
+    """The request may go to the provider: under this hold, with this key, after these edits."""
 
     hold_id: UUID
     account_id: str
@@ -196,7 +196,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class AllowUnmetered:
-    """The request may go on to something of our own: nothing is held, no key is given out."""
+    """The request may go on to our own service: nothing is held, no provider key is given out."""
 
     account_id: str
     credential_id: str
@@ -219,7 +219,7 @@ Decision = Allow | AllowUnmetered | Deny
 
 
 class Refused(Exception):
-    """Raised by rules of one phase and turned into its value where the phase ends."""
+    """Raised by the rules of a phase, and turned into the value `deny` where the phase ends."""
 
     def __init__(self, deny: Deny) -> None:
         super().__init__(deny.reason.value.code)
@@ -233,7 +233,7 @@ def deny(
     limits: tuple[LimitStatus, ...] = (),
     retry_after_s: float | None = None,
 ) -> Deny:
-    """A refusal, with the reason's usual sentence unless there is more to say."""
+    """Return a refusal, with the reason's usual sentence unless a message is given."""
     text = reason.value.sentence if message is None else message
     return Deny(reason, text, param, limits, retry_after_s)
 
@@ -245,6 +245,6 @@ def echo(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def error_body(kind: ErrorKind, message: str, param: str | None) -> str:
-    """The error as clients of OpenAI expect it."""
+    """Return the JSON of an error in the form that clients of OpenAI expect."""
     error = {"message": message, "type": kind.type, "code": kind.code, "param": param}
     return json.dumps({"error": error}, ensure_ascii=True)

@@ -1,4 +1,4 @@
-"""The headers of answers, whatever carries them."""
+"""The headers of answers, the same over gRPC and HTTP."""
 
 import math
 from typing import Final
@@ -9,7 +9,7 @@ from authz.policy import ACCOUNT_HEADER
 RETRY_AFTER_OUTAGE_S: Final = 1
 # The client's own credential must not travel on.
 REMOVED_CREDENTIALS: Final = ("authorization", "x-api-key")
-# To a provider neither, nor anything a browser attached; its own key replaces `authorization`.
+# A provider gets no credential of the client and no cookie; its own key replaces `authorization`.
 REMOVED_HEADERS: Final = ("x-api-key", "cookie", ACCOUNT_HEADER)
 CREDENTIAL_HEADER: Final = "x-tollkeeper-credential"
 SCOPES_HEADER: Final = "x-tollkeeper-scopes"

@@ -1,8 +1,7 @@
-"""A small HTTP server beside the checks: is it alive, is it ready, what has it counted, and what
-would it decide about a request.
+"""A small HTTP server for operators: health, readiness, metrics, and explanations of decisions.
 
-It is never reachable through Envoy. An explanation says more than a client may know: whoever can
-reach this server learns what is wrong with a credential that they have, and what its account has.
+It is never reachable through Envoy. An explanation says more than a client may know: it tells why
+a credential is refused, and what its account has.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,7 +36,7 @@ Explain = Callable[[AuthRequest], Awaitable[Explanation]]
 
 
 class HealthServer:
-    """/healthz, /readyz, /metrics, and /explain where somebody explains."""
+    """Serves /healthz, /readyz, /metrics, and /explain where `explain` is given."""
 
     def __init__(
         self, examine: HealthCheck, registry: CollectorRegistry, explain: Explain | None = None
@@ -67,7 +66,7 @@ class HealthServer:
         await site.start()
 
     def start_draining(self) -> None:
-        """From now on say that no more checks should come."""
+        """Report from now on that no more checks should come."""
         self._is_draining = True
 
     async def stop(self) -> None:
@@ -98,7 +97,7 @@ class HealthServer:
     async def _explained(self, request: web.Request) -> web.Response:
         if self._explain is None:
             raise web.HTTPNotFound
-        # A page in somebody's browser can send anything but this without being asked first.
+        # A web page can make a browser send other content types to us without permission (CORS).
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType
         try:

@@ -66,7 +66,7 @@ class Metrics:
         )
 
     def count_shadow_refusal(self, limit: Limit) -> None:
-        """Count what a limit in shadow mode would have done; told apart by rule, not by account."""
+        """Count a refusal that a limit in shadow mode would have made, by its rule."""
         rule = ":".join(limit.bucket.split(":")[:2])
         self._shadow_refusals.labels(rule, limit.kind.value).inc()
 

@@ -15,17 +15,17 @@ ACCOUNT_HEADER: Final = "x-tollkeeper-account"
 
 
 class RouteMisconfigured(Outage):
-    """The route's extensions mean nothing: nobody is let through by a typing error."""
+    """The context extensions of a route are wrong, so no request passes there."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
     """The policy for the requests of one route.
 
-    `scope` is what their principal must have. Without metering nothing is held or charged, and no
-    provider's key is given out. `takes_account_header` is for routes that only callers of our own
-    can reach: they name the account. `trusts_certificates` says that the listener verifies client
-    certificates; without it a certificate means nothing.
+    Their principal must have `scope`. Without metering nothing is held or charged, and no
+    provider's key is given out. `takes_account_header` is for routes that only our own services
+    can reach: they name the account in a header. `trusts_certificates` says that the listener
+    verifies client certificates; without it, certificates are ignored.
     """
 
     scope: Scope = Scope.INFERENCE
@@ -44,7 +44,7 @@ _NAMES: Final = frozenset({"scope", *_MEANINGS})
 
 
 def route_policy(extensions: Mapping[str, str]) -> RoutePolicy:
-    """The policy that a route's context extensions ask for.
+    """Return the policy that a route's context extensions ask for.
 
     Raises RouteMisconfigured for a name or value that is not known.
     """

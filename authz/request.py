@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 UUID_CHARS: Final = 36
-# Everything else that Envoy sends about a request is left unread.
+# Other headers that Envoy sends are not read.
 HEADERS_USED: Final = frozenset(
     {
         "authorization",
@@ -26,9 +26,9 @@ class AuthRequest:
 
     `path` includes the query string. `headers` has lower-case names and every occurrence apart,
     limited to HEADERS_USED. Headers and body stay out of `repr`: they hold secrets. `peer` is the
-    address of whoever connected, `certificate` the name in the client's certificate, `extensions`
-    what the route's configuration says. Where the proxy keeps bodies to itself, `shows_body` is
-    false.
+    address that connected, `certificate` the name in the client's certificate, `extensions` the
+    context extensions in the route's configuration. `shows_body` is false for a proxy that sends
+    no bodies.
     """
 
     method: str
@@ -41,17 +41,17 @@ class AuthRequest:
     shows_body: bool = True
 
     def values(self, name: str) -> list[str]:
-        """Every value of a header, in the order they came."""
+        """Return every value of a header, in the order of arrival."""
         return [value for key, value in self.headers if key == name]
 
     @property
     def request_id(self) -> str | None:
-        """Envoy's id of the request, for logs only: clients can set it."""
+        """Return Envoy's id of the request, for logs only, because clients can set it."""
         return next(iter(self.values("x-request-id")), None)
 
     @property
     def request_uuid(self) -> UUID | None:
-        """The same id as a UUID, as Envoy makes them; None when it is something else."""
+        """Return the id as a UUID, the form in which Envoy makes it; None for another form."""
         found = self.values("x-request-id")
         if len(found) != 1 or len(found[0]) != UUID_CHARS:
             return None

@@ -11,7 +11,7 @@ from meter.process.telemetry import LogFormat
 
 
 class Settings(JwtSettings):
-    """The doorman's settings. Addresses are `unix:/path` or `host:port`."""
+    """The settings of authz. Addresses are `unix:/path` or `host:port`."""
 
     model_config = SettingsConfigDict(
         env_prefix="TOLLKEEPER_", hide_input_in_errors=True, secrets_dir=secrets_folder()

@@ -6,7 +6,7 @@ from authz.decision import Reason, Refused, deny, echo
 
 
 def refuse_misspelt(members: dict[str, Any], names: frozenset[str]) -> None:
-    """Some JSON readers ignore case: a second spelling of a name would be a second value."""
+    """Refuse other letter cases of these names: to readers that ignore case, they are the same."""
     for name in members:
         if name not in names and name.casefold() in names:
             raise Refused(
@@ -19,14 +19,17 @@ def refuse_misspelt(members: dict[str, Any], names: frozenset[str]) -> None:
 
 
 def refuse_long_cache(owner: dict[str, Any], param: str) -> None:
-    """An hour of prompt cache is written at a higher price than the catalogue lists."""
+    """Refuse a long prompt cache: writing it costs more than the catalogue lists."""
     control = owner.get("cache_control")
     if isinstance(control, dict) and control.get("ttl") not in (None, "5m"):
         raise unbounded(param, "Prompt caches longer than five minutes have no listed price.")
 
 
 def count(owner: dict[str, Any], name: str, most: int, param: str | None = None) -> int | None:
-    """A positive integer, or None where it is absent or null. `true` and `1.0` are neither."""
+    """Return a positive integer, or None where the member is absent or null.
+
+    Raises Refused for anything else, `true` and `1.0` included.
+    """
     value = owner.get(name)
     if value is None:
         return None
@@ -36,11 +39,11 @@ def count(owner: dict[str, Any], name: str, most: int, param: str | None = None)
 
 
 def invalid(param: str, expected: str) -> Refused:
-    """The refusal of a value that is not what its member takes."""
+    """Return the refusal of a value that its member does not take."""
     return Refused(deny(Reason.INVALID_VALUE, f"'{param}' must be {expected}, or null.", param))
 
 
 def unbounded(param: str, why: str = "") -> Refused:
-    """The refusal of a member whose cost nobody can bound."""
+    """Return the refusal of a member whose cost cannot be bounded."""
     message = f"The cost of a request with this '{param}' cannot be bounded before it runs."
     return Refused(deny(Reason.COST_UNBOUNDED, f"{message} {why}".rstrip(), param))

@@ -9,16 +9,16 @@ _PART_MEMBERS: Final = frozenset({"type", "image_url", "cache_control"})
 _URL_MEMBER: Final = frozenset({"url"})
 _MESSAGE_MEMBERS: Final = frozenset({"content", "images", "audio", "cache_control"})
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
-# Files may be read by paid character recognition; audio has prices that no catalogue lists.
+# Files may be read by paid character recognition. Audio has prices that no catalogue lists.
 _REFUSED_PARTS: Final = frozenset({"file", "input_file", "input_audio", "audio_url"})
 
 
 @dataclass(slots=True)
 class Prompt:
-    """Counted while a prompt is walked.
+    """The measures of a prompt, counted part by part.
 
-    `inline_bytes` are bytes of the body that are images, not text. `is_opaque` when some part
-    may hold as much as the model can read. `prompts` is how many prompts the body asks about.
+    `inline_bytes` are bytes of the body that are images, not text. `is_opaque` is true when some
+    part may hold as much as the model can read. `prompts` is the number of prompts in the body.
     """
 
     images: int = 0
@@ -28,7 +28,7 @@ class Prompt:
 
 
 def measure_prompt(members: dict[str, Any]) -> Prompt:
-    """Walk `messages`, `prompt` and `input`, whichever the endpoint reads. Raises Refused."""
+    """Measure `messages`, `prompt` and `input`, for a provider may read any. Raises Refused."""
     prompt = Prompt()
     messages = members.get("messages")
     for message in messages if isinstance(messages, list) else ():
@@ -62,7 +62,7 @@ def _measure_inputs(inputs: object, prompt: Prompt) -> int:
 
 
 def _measure_content(content: object, prompt: Prompt) -> None:
-    """Text and numbers are bounded by their bytes; only objects need a look."""
+    """Measure the objects among parts; texts and numbers are bounded by their bytes."""
     parts = content if isinstance(content, list) else [content]
     for part in parts:
         if isinstance(part, dict):

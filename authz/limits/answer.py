@@ -1,5 +1,6 @@
-"""The question of a check to its limits, and their answer. `redis_limiter.py` counts for all
-instances together, `local_limits.py` for this one alone.
+"""The question of a check to its limits, and their answer.
+
+`redis_limiter.py` counts for all instances together, `local_limiter.py` for this one alone.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ _MICROS_PER_S: Final = 1_000_000
 class Taking(NamedTuple):
     """The amount that one check takes from one bucket: a request, or its prompt's tokens.
 
-    `local_amount` is what counts without Redis, where nobody hears what the reply came to: the
-    prompt and the longest reply. None is `amount`.
+    `local_amount` counts while Redis is away, because then the tokens of the reply are never
+    reported here: it includes the longest reply. None means that it is `amount`.
     """
 
     limit: Limit
@@ -26,11 +27,11 @@ class Taking(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LimitAnswer:
-    """Return whether every limit has room; refused, the check counts in none.
+    """The answer of all limits of one check together. A refused check counts in none of them.
 
-    `statuses` are for the headers: the tightest limit of each kind, those in shadow mode aside.
-    `refused_by` is None when admitted, else the limit that takes longest. `retry_after_s` is when
-    there may be room. `shadow_refusals` would have refused, were they not in shadow mode.
+    `statuses` are for the headers: the tightest limit of each kind, apart from limits in shadow
+    mode. `refused_by` is None when the check is admitted, else the limit with the longest wait,
+    which is `retry_after_s`. `shadow_refusals` are the limits in shadow mode that have no room.
     """
 
     statuses: tuple[LimitStatus, ...]
@@ -42,8 +43,9 @@ class LimitAnswer:
 class Standing(NamedTuple):
     """The answer of a bucket to one amount; times are microseconds.
 
-    `spare` is what the limit has left after it; below zero it does not fit. `wait_us` is how long
-    until it fits, NEVER for more than the limit. `reset_us` is until the whole limit is there.
+    `spare` is what the limit has left after the amount; below zero, the amount does not fit.
+    `wait_us` is the time until it fits, or NEVER for an amount above the limit. `reset_us` is the
+    time until the whole limit is available.
     """
 
     spare: int
@@ -63,9 +65,9 @@ class Limiter(Protocol):
         ...
 
     def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
-        """The refusal that one more request is certain of, without asking anybody.
+        """Return the refusal that one more request is certain to get, without any call to Redis.
 
-        None where it may be admitted. Only limits of requests are looked at.
+        None where the request may be admitted. Only limits of requests are examined.
         """
         ...
 
@@ -99,10 +101,10 @@ def _statuses(
         limit = taking.limit
         if limit.is_shadow:
             continue
-        # What was refused was not counted.
+        # A refused check was not counted.
         left = standing.spare if refused_by is None else standing.spare + taking.amount
         remaining = max(0, left)
-        # The limit that refuses is the one to tell of, however much others have left.
+        # The limit that refuses is the one to report, even where others have less left.
         rank = -1 if limit is refused_by else remaining
         before = tightest.get(limit.kind)
         if before is None or rank < before[0]:

@@ -13,16 +13,15 @@ from meter.identity.principal import Principal
 from meter.limits.limits import Limit, LimitKind, LimitRule, Rates
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Model
 
-# An estimate takes a byte for a token and adds room for what a provider may put around a prompt,
-# so that it is never too low. What is counted at admission is the likely number; settlement puts
-# it right.
+# An estimate takes a byte for a token, and adds room for the texts that a provider puts around a
+# prompt, so that it is never too low. Limits count the likely number; settlement corrects it.
 COUNTED_BYTES_PER_TOKEN: Final = 4
-# Whose limits are kept made.
+# Credentials whose limits are cached.
 MAX_REMEMBERED: Final = 10_000
-# What a reply is taken for, without Redis, where a request names no limit.
+# The length of a reply, as it counts while Redis is away, where a request names no limit.
 LOCAL_REPLY_TOKENS: Final = 1_024
 
-# Where a principal stands, and what of it was counted as tokens.
+# The statuses for the headers, and the tokens that were counted.
 Taken = tuple[tuple[LimitStatus, ...], CountedTokens]
 
 
@@ -31,7 +30,7 @@ class Rules(Protocol):
 
     @property
     def rules(self) -> Sequence[LimitRule]:
-        """All of them."""
+        """All rules that are in force."""
         ...
 
 
@@ -53,20 +52,26 @@ class Limits:
         self._own: LRUCache[str, _Own] = LRUCache(MAX_REMEMBERED)
 
     def find_refusal(self, principal: Principal) -> Deny | None:
-        """A refusal that is certain before the body is read; None where one must ask."""
+        """Return a refusal that is certain before the body is read; None where it is not."""
         answer = self._limiter.find_refusal(self._own_limits(principal).of_requests)
         return None if answer is None else _refusal(answer)
 
     async def take(
         self, principal: Principal, models: Sequence[Model], demand: Demand
     ) -> Taken | Deny:
-        """Count one request and its prompt."""
-        # What is fetched from elsewhere is bounded by the context alone.
+        """Count one request and its prompt; return the statuses of the limits, or the refusal."""
+        # Search results and other texts that are fetched are bounded by the context alone.
         context = max(model.context_length for model in models) * demand.prompts
         seen = min(demand.prompt_tokens - PROMPT_OVERHEAD_TOKENS, context)
         prompt = max(1, seen // COUNTED_BYTES_PER_TOKEN)
         reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
-        limits = [*self._own_limits(principal).all, *self._covering(principal, models)]
+        limits = list(self._own_limits(principal).all)
+        ids = (principal.account_id, principal.credential_id)
+        for rule in self._rules.rules:
+            # A fallback may be the model that serves the request, so it counts as well.
+            if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
+                rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
+                limits += _limits(rule.bucket(*ids), rates, rule.is_shadow)
         answer = await self._take(limits, prompt, prompt + reply)
         if isinstance(answer, Deny):
             return answer
@@ -74,7 +79,7 @@ class Limits:
         return answer, CountedTokens(buckets, prompt) if buckets else CountedTokens()
 
     async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
-        """Count one request that costs no tokens."""
+        """Count one request that costs no tokens; return the statuses or the refusal."""
         return await self._take(self._own_limits(principal).of_requests, 0, 0)
 
     async def _take(
@@ -103,14 +108,6 @@ class Limits:
             of_requests = [limit for limit in every if limit.kind is LimitKind.REQUESTS]
             own = self._own[principal.credential_id] = _Own(rates, every, of_requests)
         return own
-
-    def _covering(self, principal: Principal, models: Sequence[Model]) -> Iterable[Limit]:
-        ids = (principal.account_id, principal.credential_id)
-        for rule in self._rules.rules:
-            # A fallback may be the one that serves the request, so it counts as well.
-            if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
-                rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
-                yield from _limits(rule.bucket(*ids), rates, rule.is_shadow)
 
 
 def own_limits(principal: Principal) -> list[Limit]:

@@ -1,4 +1,4 @@
-"""Limits counted in this process: what remains while Redis is away."""
+"""Limits that this process counts itself while Redis is away."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ _MICROS_PER_S: Final = 1_000_000
 
 
 class LocalLimiter:
-    """Windows of one among several instances, each of which may admit its share only.
+    """Counts the share of one among several instances.
 
-    A share is never nothing: an empty window admits one request, unless it asks for more than the
-    whole limit. What Redis admitted is noted here as well, so that it is not admitted again here;
-    and what it had left, so that the share is not given out that others have used already.
+    A share is never nothing: an empty window admits one request, unless the request asks for more
+    than the whole limit. Checks that Redis admitted are noted here too, so that their amounts are
+    not given out a second time when Redis goes away. So is the rest that Redis had left, because
+    the other instances may have used up more than their shares.
     """
 
     def __init__(self, clock: Clock, expected_instances: int) -> None:
@@ -41,7 +42,7 @@ class LocalLimiter:
         )
 
     def note(self, takings: Sequence[Taking]) -> None:
-        """Count what was admitted, here or by Redis."""
+        """Count a check that was admitted, here or by Redis."""
         now_us = self._now_us()
         for taking in takings:
             window = self._window(taking.limit)
@@ -49,14 +50,14 @@ class LocalLimiter:
             window.add(now_us, _cost(taking))
 
     def learn(self, takings: Sequence[Taking], standings: Sequence[Standing]) -> None:
-        """Remember what Redis has left, for the time when it cannot be asked."""
+        """Remember the rest that Redis has left, for the time when Redis is away."""
         now_us = self._now_us()
         for taking, standing in zip(takings, standings, strict=True):
             left = standing.spare if standing.spare >= 0 else standing.spare + taking.amount
             self._window(taking.limit).learn(now_us, max(0, left) // self._instances)
 
     def give_back(self, takings: Sequence[Taking]) -> None:
-        """Undo a `take` of a moment ago: Redis has refused."""
+        """Undo a `take` of a moment ago, because Redis has refused the check."""
         for taking in takings:
             self._window(taking.limit).give_back(_cost(taking))
 

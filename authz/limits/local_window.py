@@ -24,12 +24,12 @@ class LocalWindow:
         self._learnt_us: int | None = None
 
     def learn(self, now_us: int, spare: int) -> None:
-        """All instances together had so much to spare for this one beside what it has used."""
+        """Remember the amount that the limit of all instances together still has left."""
         self._ceiling = self._total + spare
         self._learnt_us = now_us
 
     def ceiling(self, now_us: int) -> int | None:
-        """The most that may be used here, by what the others had used; None once that is over."""
+        """Return the most that may be used here, given the use by others; None once outdated."""
         return None if self._ceiling_ends_us(now_us) == 0 else self._ceiling
 
     def _ceiling_ends_us(self, now_us: int) -> int:
@@ -38,7 +38,7 @@ class LocalWindow:
         return max(0, self._learnt_us + SLOTS * SLOT_US - now_us)
 
     def forget(self, now_us: int) -> int:
-        """Forget what has left the window; returns what is in it."""
+        """Forget the amounts that have left the window; return the total that is in it."""
         counts = self._counts
         last_gone = now_us // SLOT_US - SLOTS
         gone = 0
@@ -50,7 +50,7 @@ class LocalWindow:
         return self._total
 
     def add(self, now_us: int, amount: int) -> None:
-        """Count it now."""
+        """Count an amount now."""
         counts = self._counts
         slot = now_us // SLOT_US
         if counts and counts[-2] == slot:
@@ -60,7 +60,7 @@ class LocalWindow:
         self._total += amount
 
     def give_back(self, amount: int) -> None:
-        """Take it out of the youngest slots: it was counted a moment ago."""
+        """Take an amount out of the youngest slots, because it was counted a moment ago."""
         counts = self._counts
         for at in range(len(counts) - 1, 0, -2):
             taken = min(amount, counts[at])

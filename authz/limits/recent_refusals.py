@@ -12,7 +12,7 @@ from meter.clock import Clock
 from meter.limits.limits import Limit, LimitKind
 
 MAX_BUCKETS: Final = 10_000
-# Longer would save little, and a limit may be lifted, or Redis emptied, meanwhile.
+# A longer time would save little, and a limit may be lifted, or Redis emptied, meanwhile.
 REMEMBERED_S: Final = 1.0
 _MICROS_PER_S: Final = 1_000_000
 
@@ -29,8 +29,8 @@ class _Refusal:
 class RecentRefusals:
     """Remembers which buckets of requests are full.
 
-    What is in such a bucket leaves it at known instants only, and nothing is given back to one, so
-    whoever asks again before the first of them is refused again.
+    Requests leave such a bucket at known instants only, and none is given back, so a check before
+    the first of these instants would be refused again.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -52,11 +52,16 @@ class RecentRefusals:
                 )
 
     def find(self, limits: Sequence[Limit]) -> LimitAnswer | None:
-        """The refusal by the one of them that takes longest; None where all may have room."""
+        """Return the refusal by the limit that takes longest; None where all may have room."""
         if not self._refusals:
             return None
         now_s = self._clock.monotonic_s()
-        found = [(refusal, limit) for limit in limits if (refusal := self._standing(limit, now_s))]
+        found = [
+            (refusal, limit)
+            for limit in limits
+            if (refusal := self._refusals.get(limit)) is not None
+            and now_s < min(refusal.room_at_s, refusal.asked_at_s + REMEMBERED_S)
+        ]
         if not found:
             return None
         refusal, limit = max(found, key=lambda each: each[0].room_at_s)
@@ -64,12 +69,5 @@ class RecentRefusals:
         return LimitAnswer((status,), limit, refusal.room_at_s - now_s, ())
 
     def forget(self) -> None:
-        """Nothing of it holds any more."""
+        """Forget every refusal, because Redis may have lost what it counted."""
         self._refusals.clear()
-
-    def _standing(self, limit: Limit, now_s: float) -> _Refusal | None:
-        refusal = self._refusals.get(limit)
-        if refusal is None:
-            return None
-        until_s = min(refusal.room_at_s, refusal.asked_at_s + REMEMBERED_S)
-        return refusal if now_s < until_s else None

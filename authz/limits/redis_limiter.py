@@ -1,7 +1,7 @@
 """Limits counted in Redis for all instances together.
 
-Checks that wait together share one round trip. Redis is a helper: while it is away each instance
-counts its own share, which costs precision, never access control and never the service.
+Checks that wait at the same time share one round trip. Limits do not depend on Redis: while it is
+away, each instance counts its own share. That costs precision, never access control or service.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ BATCH_LIMIT: Final = 256
 WAITING_LIMIT: Final = 4_096
 MAX_UNREPORTED: Final = 20_000
 PROBE_INTERVAL_S: Final = 1.0
-# What Redis does not know of has left every window by then.
+# Amounts that Redis does not know of have left every window by then.
 GUARDED_S: Final = WINDOW_S + 1.0
 _ANSWERS_PER_TAKING: Final = 3
 _MICROS_PER_S: Final = 1_000_000
@@ -39,14 +39,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A check on its way; `reserved` is what this instance has said to it, where it was asked."""
+    """A check that waits; `reserved` is the answer of this instance, where it had to admit too."""
 
     takings: Sequence[Taking]
     reserved: LimitAnswer | None = None
     answer: asyncio.Future[LimitAnswer] = field(default_factory=asyncio.Future)
 
     def tell(self, answer: LimitAnswer) -> None:
-        """Answer, unless nobody waits any more."""
+        """Answer the check, unless it has been cancelled."""
         if not self.answer.done():
             self.answer.set_result(answer)
 
@@ -54,8 +54,9 @@ class _Waiting:
 class RedisLimiter:
     """Implements Limiter with one script; `local` takes over while Redis is away.
 
-    Once Redis failed, no check waits for it again until a probe in the background succeeded. After
-    that, and when it has lost what it had counted, `local` has to admit as well for one window.
+    After a failure of Redis, no check waits for it until a probe in the background has succeeded.
+    From then on, and whenever Redis has lost its counts, each check must be admitted by `local`
+    too for the length of one window, because Redis does not know all of the last minute.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class RedisLimiter:
         self._guarded_until_s = 0.0
         self._born: int | None = None
         self._add = LimitScript(redis, "add")
-        # What was admitted here lately and Redis has not heard of, by key.
+        # Amounts admitted here lately that Redis does not know of, by key.
         self._unreported: dict[str, LocalWindow] = {}
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
@@ -88,7 +89,7 @@ class RedisLimiter:
         return self._probe is not None
 
     def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
-        """The refusal that Redis gave a moment ago and would give again."""
+        """Return the refusal that Redis gave a moment ago and would give again."""
         return None if self.is_degraded else self._refusals.find(limits)
 
     async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
@@ -120,7 +121,7 @@ class RedisLimiter:
         return to_answer(takings, standings[: len(takings)])
 
     async def close(self) -> None:
-        """Stop what runs in the background and leave Redis."""
+        """Stop the background tasks and close the connections to Redis."""
         for task in (self._sender, self._probe):
             if task is not None:
                 task.cancel()
@@ -133,7 +134,7 @@ class RedisLimiter:
             while self._waiting:
                 count = min(BATCH_LIMIT, len(self._waiting))
                 await self._send([self._waiting.popleft() for _ in range(count)])
-                # What came while the queue was full is told at once, not after the next outage.
+                # Checks that were admitted here because the queue was full are reported at once.
                 if self._unreported and not self.is_degraded:
                     try:
                         await self._report()
@@ -151,17 +152,17 @@ class RedisLimiter:
             batch = self._reserve(batch)
         if not batch:
             return
-        try:
-            await self._ask(batch)
-        except REDIS_OUTAGES as error:
-            self._degrade(error)
-            self._answer_locally(batch)
-
-    async def _ask(self, batch: Sequence[_Waiting]) -> None:
         keys, numbers = _to_questions(batch)
         asked_at_s = self._clock.monotonic_s()
-        async with asyncio.timeout(self._timeout_s):
-            born, *found = await self._script.run(keys, numbers)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                born, *found = await self._script.run(keys, numbers)
+        except REDIS_OUTAGES as error:
+            self._degrade(error)
+            # Redis may have counted the batch, or may do so yet: it is not reported.
+            for waiting in batch:
+                waiting.tell(waiting.reserved or self._local.take(waiting.takings))
+            return
         if self._born is not None and self._born != born:
             _log.warning("limits_forgotten")
             self._guard()
@@ -179,7 +180,7 @@ class RedisLimiter:
                 self._local.give_back(waiting.takings)
         elif waiting.reserved is None:
             if self._is_guarded:
-                # The answer that tells of a loss does not know what was lost.
+                # This answer shows that Redis lost its counts: it was given without them.
                 self._reserve([waiting])
             else:
                 self._local.note(waiting.takings)
@@ -188,7 +189,7 @@ class RedisLimiter:
         waiting.tell(answer)
 
     def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
-        """Have this instance admit them first; returns those that it did."""
+        """Have this instance admit the checks first; return those that it admits."""
         for waiting in batch:
             if waiting.reserved is None:
                 waiting.reserved = self._local.take(waiting.takings)
@@ -200,13 +201,8 @@ class RedisLimiter:
             if waiting.reserved is not None and waiting.reserved.refused_by is None
         ]
 
-    def _answer_locally(self, batch: Sequence[_Waiting]) -> None:
-        """Answer a batch that Redis may have counted, or may yet: it is not reported."""
-        for waiting in batch:
-            waiting.tell(waiting.reserved or self._local.take(waiting.takings))
-
     def _take_locally(self, takings: Sequence[Taking]) -> LimitAnswer:
-        """Admit without Redis, and remember what it is to be told: others count on it."""
+        """Admit without Redis, and remember the amounts: Redis counts for other instances too."""
         answer = self._local.take(takings)
         if answer.refused_by is None:
             now_us = self._now_us()
@@ -219,7 +215,7 @@ class RedisLimiter:
         return answer
 
     async def _report(self) -> None:
-        """Tell Redis what was admitted without it in the last minute; the rest is over."""
+        """Report to Redis the amounts of the last minute that were admitted without it."""
         while self._unreported:
             now_us = self._now_us()
             keys = list(self._unreported)[:BATCH_LIMIT]
@@ -261,7 +257,7 @@ class RedisLimiter:
 
 
 def _to_questions(batch: Sequence[_Waiting]) -> tuple[list[str], list[float]]:
-    """The keys, each once, and what the script is asked of them."""
+    """Return the keys, each once, and the numbers that the script takes."""
     index: dict[str, int] = {}
     numbers: list[float] = []
     for waiting in batch:

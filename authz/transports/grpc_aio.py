@@ -26,7 +26,7 @@ class GrpcAioTransport:
         self._server: grpc.aio.Server | None = None
 
     async def start(self, check: Check, listen: str) -> None:
-        """Listen, with a socket that only our user and group may use from its first moment."""
+        """Listen; a Unix socket has its final mode from its first moment."""
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -39,13 +39,13 @@ class GrpcAioTransport:
         async def answer(payload: bytes, _context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
             return (await check(payload)).payload
 
-        method = grpc.unary_unary_rpc_method_handler(answer)
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}),)
         )
         before = os.umask(SOCKET_UMASK)
         try:
-            # gRPC says only RuntimeError where an address cannot be had.
+            # gRPC raises only RuntimeError when an address cannot be bound.
             server.add_insecure_port(listen)
             await server.start()
         except RuntimeError as error:
@@ -57,6 +57,6 @@ class GrpcAioTransport:
         self._server = server
 
     async def stop(self, grace_s: float) -> None:
-        """Drain: Envoy is told to go elsewhere while the checks under way finish."""
+        """Drain: tell Envoy to use other instances, and let the checks under way finish."""
         if self._server is not None:
             await self._server.stop(grace_s)

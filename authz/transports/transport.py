@@ -1,4 +1,4 @@
-"""The seam between checks and what carries them.
+"""The interface between checks and their transports.
 
 Why it is here, and why our own server: docs/adr/0004-own-http2-transport-behind-a-seam.md.
 """
@@ -18,8 +18,8 @@ MAX_CONCURRENT_CHECKS: Final = 4_096
 class Answer:
     """The answer to a check: a serialised CheckResponse.
 
-    `take_back` undoes what the answer promises. It is called at most once, and only when it is
-    certain that the asker threw the answer away before having all of it.
+    `take_back` undoes the effects of the answer: the hold that it placed. It is called at most
+    once, and only when it is certain that Envoy gave the call up before it had the whole answer.
     """
 
     payload: bytes = field(repr=False)
@@ -30,9 +30,9 @@ Check = Callable[[bytes], Awaitable[Answer]]
 
 
 class Transport(Protocol):
-    """Brings checks to a function, and its answers back.
+    """Passes checks to a function, and the answers of the function back.
 
-    When the asker leaves before the function returned, the function's task is cancelled.
+    When Envoy gives a check up before the function returned, the function's task is cancelled.
     """
 
     async def start(self, check: Check, listen: str) -> None:

@@ -83,7 +83,7 @@ def from_decision(decision: Decision) -> bytes:
 
 @lru_cache(maxsize=len(OutageKind))
 def from_outage(kind: OutageKind) -> bytes:
-    """Write an outage: Envoy answers the client with it and counts an error, not a denial."""
+    """Write an outage: Envoy sends it to the client, and counts an error instead of a denial."""
     headers = [_header("retry-after", str(RETRY_AFTER_OUTAGE_S))]
     return CheckResponse(
         status=Status(code=GRPC_UNAVAILABLE),
@@ -109,7 +109,7 @@ def _from_allow(allow: Allow) -> bytes:
             members["insert"].string_value = edit.insert
     if allow.limits:
         response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limits))
-    # Two serialised messages in a row are one merged message: the constant part is made once.
+    # Protobuf merges two serialised messages in a row, so the constant part is made only once.
     return _constant_allow(allow.provider_key.reveal()) + response.SerializeToString()
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP/2 server for one unary gRPC method. `Http2Transport` is all that others use."""
+"""A small HTTP/2 server for one unary gRPC method. `Http2Transport` is its whole interface."""
 
 from authz.transports.http2.server import Http2Transport
 

@@ -1,4 +1,4 @@
-"""The calls of one connection: opened, decided, answered or given up."""
+"""The calls of one connection, from their opening to their answer or their end without one."""
 
 import asyncio
 from collections.abc import Callable, ValuesView
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Calls:
-    """Streams that are open, and answers that may still be taken back.
+    """Keeps the open streams, and the answers that may still be taken back.
 
     `on_idle` is called whenever the last open stream has ended.
     """
@@ -45,20 +45,23 @@ class Calls:
 
     @property
     def streams(self) -> ValuesView[Stream]:
-        """The open ones, the oldest first."""
+        """Return the open streams, the oldest first."""
         return self._streams.values()
 
     def find(self, stream_id: int) -> Stream | None:
-        """An open stream, None for one that was; ConnectionFault for one that never was."""
+        """Return an open stream, or None for a stream that has ended.
+
+        Raises ConnectionFault for a stream that was never opened.
+        """
         stream = self._streams.get(stream_id)
         if stream is None and (stream_id > self.last_id or stream_id % 2 == 0):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "the stream was never opened")
         return stream
 
     def take_headers(self, stream_id: int, fields: Fields, ends_stream: bool) -> None:
-        """Headers open a call or, as trailers, end its request."""
+        """Open a call with its headers; or, with its trailers, end its request."""
         if stream_id <= self.last_id:
-            # Trailers, unless the stream has been given up meanwhile.
+            # These are trailers. The stream may have ended meanwhile: then they are ignored.
             if stream := self.find(stream_id):
                 if stream.has_ended:
                     raise StreamFault(frames.STREAM_CLOSED, "HEADERS after the end")
@@ -83,7 +86,7 @@ class Calls:
             self._begin(stream)
 
     def take_data(self, stream_id: int, content: bytes, padding: int, ends_stream: bool) -> None:
-        """More of a request's message, and perhaps its end."""
+        """Add a part of a request's message, which may be the last part."""
         stream = self.find(stream_id)
         if stream is None:
             return
@@ -102,18 +105,18 @@ class Calls:
         elif ends_stream:
             self._begin(stream)
         elif padding:
-            # The window fits one message and nothing else.
+            # The window has room for one message only, so padding must not use it up.
             self._transport.write(frames.window_update(stream_id, padding))
 
     def take_reset(self, stream_id: int) -> None:
-        """The peer gave a call up before it had the whole answer."""
+        """End a call that the peer gave up before it had the whole answer."""
         if stream := self.find(stream_id):
             self._give_up(stream)
         elif take_back := self._take_backs.pop(stream_id):
             take_back()
 
     def reset(self, stream_id: int, code: int) -> None:
-        """Give a call up from our side."""
+        """Reset a stream from our side."""
         self._transport.write(frames.reset(stream_id, code))
         if stream := self._streams.get(stream_id):
             self._give_up(stream)
@@ -126,21 +129,24 @@ class Calls:
                 self.reset(stream.id, frames.CANCEL)
 
     def give_up_all(self) -> None:
-        """The connection is gone. Whether answers that were written arrived is not known."""
+        """End all calls, because the connection is gone.
+
+        It is not known whether answers that were written have arrived, so these are not undone.
+        """
         for stream in list(self._streams.values()):
             self._give_up(stream)
 
     def raise_fence(self) -> None:
-        """Ask the peer to say when it has read the answers so far."""
+        """Write a PING, whose acknowledgement shows that the peer has read the answers so far."""
         if self._take_backs.raise_fence():
             self._transport.write(frames.frame(frames.PING, 0, 0, FENCE))
 
     def pass_fence(self) -> None:
-        """The peer has said so."""
+        """Note that the peer has acknowledged the PING."""
         self._take_backs.pass_fence()
 
     def _begin(self, stream: Stream) -> None:
-        """The request is whole: decide about it."""
+        """Start the decision about a request that is complete."""
         message = stream.take_message()
         if message is None:
             self._refuse(stream, status.NOT_ONE_MESSAGE, has_ended=True)
@@ -157,14 +163,14 @@ class Calls:
             self._refuse_open(stream)
             raise
         except Exception:
-            # The border of the process: one failed check is no reason to end the others.
+            # The outermost place of a check: its failure must not end other checks.
             _log.exception("check_raised")
             self._refuse_open(stream)
             return
         if self._streams.get(stream.id) is stream:
             self.sender.answer(stream, answer)
         elif answer.take_back is not None:
-            # The check did not notice in time that it was given up.
+            # The call was given up, and the check ended before the cancellation reached it.
             answer.take_back()
 
     def _refuse_open(self, stream: Stream) -> None:
@@ -172,7 +178,7 @@ class Calls:
             self._refuse(stream, status.FAULT, has_ended=True)
 
     def _refuse(self, stream: Stream, refusal: Refusal, has_ended: bool) -> None:
-        """Answer with a status alone; what the peer still wanted to say is not read."""
+        """Answer with a status alone; the rest of the request is not read."""
         self.sender.refuse(stream.id, refusal)
         if not has_ended:
             self._transport.write(frames.reset(stream.id, frames.NO_ERROR))
@@ -190,7 +196,7 @@ class Calls:
         if stream.task is not None:
             stream.task.cancel()
         if stream.unsent is not None and stream.unsent.answer.take_back is not None:
-            # Its end was never written: nobody has the whole of it.
+            # Its end was never written, so the peer cannot have the whole answer.
             stream.unsent.answer.take_back()
 
     def _forget(self, stream: Stream) -> None:

@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say our settings, unless there are too many of us."""
+        """Send our settings; or end the connection when there are too many."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.unsent_high_bytes)
         self._calls = Calls(self._intake, self._transport, self._on_idle)
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has come."""
+        """Act on the frames in the bytes that have arrived."""
         self._was_active = True
         try:
             for kind, flags, stream_id, payload in self._reader.feed(data):
@@ -89,18 +89,18 @@ class Connection(asyncio.Protocol):
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
         except Exception:
-            # The border of the process: a fault of ours ends this connection, not the others.
+            # The outermost place of a connection: our own fault must not end other connections.
             _log.exception("http2_fault")
             self._fail(frames.INTERNAL_ERROR, "internal error")
         if self._transport.get_write_buffer_size() > self._limits.unsent_bytes:
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        """The peer does not read: answers wait."""
+        """Let answers wait, because the peer does not read."""
         self._calls.sender.is_paused = True
 
     def resume_writing(self) -> None:
-        """The peer reads again."""
+        """Write the answers that wait, because the peer reads again."""
         self._calls.sender.is_paused = False
         self._calls.sender.pump(self._calls.streams)
 
@@ -118,16 +118,16 @@ class Connection(asyncio.Protocol):
         if self._is_closing:
             self._transport.abort()
         elif not self._has_settings:
-            # Nothing was read yet: the peer may ask somebody else for all it has sent.
+            # No call was read yet, so the peer may send all of its calls to another instance.
             self._close(frames.NO_ERROR, "")
         elif not self._is_draining:
             self._is_draining = True
-            # The largest id: calls that are on their way are still taken.
+            # With the largest id, calls that are on their way are still accepted (RFC 9113, 6.8).
             self._transport.write(frames.goaway(frames.MAX_STREAM_ID, frames.NO_ERROR))
             self._ping(DRAIN)
 
     def abort(self) -> list["asyncio.Task[None]"]:
-        """Close now; the checks that this cancels are returned, for whoever waits for them."""
+        """Close now; return the tasks of the checks that this cancels."""
         tasks = [stream.task for stream in self._calls.streams if stream.task is not None]
         self._calls.give_up_all()
         self._transport.abort()
@@ -201,7 +201,8 @@ class Connection(asyncio.Protocol):
     def _take_block(self, stream_id: int, block: bytes, ends_stream: bool) -> None:
         if len(block) > self._limits.header_block_bytes:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block is too large")
-        # Decoded whatever becomes of the stream: the next block builds on its state.
+        # Each block is decoded, even for a stream that is refused: the next block builds on the
+        # state that this one leaves.
         fields = self._decoder.decode(block)
         self._calls.take_headers(stream_id, fields, ends_stream)
 
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 
     def _on_idle(self) -> None:
-        """While draining, only the peer's word shows that it gives no answer back."""
+        """Ask a peer, while draining, whether it has read all answers and resets none."""
         if self._calls.is_refusing and not self._is_closing:
             self._ping(DRAIN)
 
@@ -271,7 +272,7 @@ class Connection(asyncio.Protocol):
             self._close(code, reason)
 
     def _close(self, code: int, reason: str) -> None:
-        """Say goodbye, and wait for a peer that does not read no longer than a moment."""
+        """Send GOAWAY and close; abort after a moment where the peer does not read."""
         self._is_closing = True
         self._transport.write(frames.goaway(self._calls.last_id, code, reason))
         self._calls.give_up_all()

@@ -1,4 +1,4 @@
-"""Frames of RFC 9113: their numbers, how they are cut out of bytes and how they are written."""
+"""Frames of RFC 9113: their numbers, a reader that cuts bytes into frames, and writers."""
 
 import struct
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ Frame = tuple[int, int, int, bytes]
 
 
 class ConnectionFault(Exception):
-    """The peer broke a rule of the connection: it is told `code`, and the connection ends."""
+    """The peer broke a rule of the connection, which ends with GOAWAY and `code`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -63,7 +63,7 @@ class ConnectionFault(Exception):
 
 
 class StreamFault(Exception):
-    """The peer broke a rule of one stream: that one is reset with `code`."""
+    """The peer broke a rule of one stream, which is reset with `code`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -79,7 +79,7 @@ class FrameReader:
         self._has_preface = False
 
     def feed(self, received: bytes) -> Iterator[Frame]:
-        """The frames that are whole now: kind, flags, stream, payload. Raises ConnectionFault."""
+        """Yield the complete frames: kind, flags, stream, payload. Raises ConnectionFault."""
         # In the usual case nothing is left over, and the bytes are cut where they are.
         unread: bytes | bytearray = received
         if self._unread or not self._has_preface:
@@ -112,7 +112,7 @@ class FrameReader:
 
 
 def unpad(flags: int, payload: bytes) -> bytes:
-    """A payload without its padding. Raises ConnectionFault where all of it is padding."""
+    """Return a payload without its padding. Raises ConnectionFault where all of it is padding."""
     if not flags & PADDED:
         return payload
     if not payload or payload[0] >= len(payload):
@@ -121,7 +121,7 @@ def unpad(flags: int, payload: bytes) -> bytes:
 
 
 def header_fragment(flags: int, payload: bytes) -> bytes:
-    """The part of a HEADERS frame that is header block."""
+    """Return the part of a HEADERS frame that belongs to the header block."""
     fragment = unpad(flags, payload)
     if not flags & HAS_PRIORITY:
         return fragment
@@ -131,44 +131,44 @@ def header_fragment(flags: int, payload: bytes) -> bytes:
 
 
 def read_settings(payload: bytes) -> list[tuple[int, int]]:
-    """Identifiers and values. Raises ConnectionFault for a length that cannot be."""
+    """Return identifiers and values. Raises ConnectionFault for an impossible length."""
     if len(payload) % _SETTING.size:
         raise ConnectionFault(FRAME_SIZE_ERROR, "SETTINGS have a wrong length")
     return list(_SETTING.iter_unpack(payload))
 
 
 def read_number(payload: bytes) -> int:
-    """The one 32-bit number of RST_STREAM and WINDOW_UPDATE."""
+    """Return the one 32-bit number of RST_STREAM and WINDOW_UPDATE."""
     if len(payload) != 4:
         raise ConnectionFault(FRAME_SIZE_ERROR, "a frame of one number has a wrong length")
     return int.from_bytes(payload)
 
 
 def head(size: int, kind: int, flags: int, stream_id: int) -> bytes:
-    """The nine bytes before a payload of `size` bytes."""
+    """Return the nine bytes before a payload of `size` bytes."""
     return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    """A whole frame."""
+    """Return a whole frame."""
     return head(len(payload), kind, flags, stream_id) + payload
 
 
 def reset(stream_id: int, code: int) -> bytes:
-    """A RST_STREAM frame."""
+    """Return a RST_STREAM frame."""
     return frame(RST_STREAM, 0, stream_id, code.to_bytes(4))
 
 
 def window_update(stream_id: int, increment: int) -> bytes:
-    """A WINDOW_UPDATE frame."""
+    """Return a WINDOW_UPDATE frame."""
     return frame(WINDOW_UPDATE, 0, stream_id, increment.to_bytes(4))
 
 
 def goaway(last_stream_id: int, code: int, reason: str = "") -> bytes:
-    """A GOAWAY frame; the reason is for whoever reads the peer's log."""
+    """Return a GOAWAY frame; the reason is for the peer's log."""
     return frame(GOAWAY, 0, 0, last_stream_id.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
 
 def settings(*pairs: tuple[int, int]) -> bytes:
-    """A SETTINGS frame."""
+    """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*pair) for pair in pairs))

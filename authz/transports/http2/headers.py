@@ -1,4 +1,4 @@
-"""Header blocks: decoding with state, judging what was decoded, and the few that we send."""
+"""Header blocks of requests: decoding, which has state, and the judgement of their fields."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ _OF_HTTP1: Final = frozenset(
 
 
 class HeaderDecoder:
-    """Decodes every header block of a connection, in order, those of refused streams too.
+    """Decodes every header block of a connection, in order, including those of refused streams.
 
     A peer that asks the same thing again sends the same block, mostly references to the table.
     A block that left the table as it was means the same until another one changes the table:
@@ -39,7 +39,7 @@ class HeaderDecoder:
         self._last_fields: Fields = ()
 
     def decode(self, block: bytes) -> Fields:
-        """The fields of a block. Raises ConnectionFault: after a bad one the state is lost."""
+        """Return the fields of a block. Raises ConnectionFault: a bad block destroys the state."""
         if block == self._last_block:
             return self._last_fields
         before = self._table()

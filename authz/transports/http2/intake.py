@@ -26,7 +26,7 @@ class Intake:
         return self.checks < self.limits.concurrent_checks
 
     def admit(self, connection: "Connection") -> bool:
-        """Note a connection, or say that there is no room for it."""
+        """Add a connection; return False when there is no room for it."""
         if self.is_draining or len(self.connections) >= self.limits.connections:
             return False
         self.connections.add(connection)

@@ -6,7 +6,7 @@ from typing import Final
 from authz.transports.transport import MAX_CONCURRENT_CHECKS, MAX_MESSAGE_BYTES
 
 MESSAGE_PREFIX_BYTES: Final = 5
-# Padding is given back at once, but has to fit beside the message until then.
+# The window of padding is given back at once, but padding must fit beside the message first.
 PADDING_ROOM_BYTES: Final = 2**16
 
 
@@ -14,8 +14,8 @@ PADDING_ROOM_BYTES: Final = 2**16
 class ConnectionLimits:
     """The limits of one server; all but the last two are per connection or per stream.
 
-    Envoy's own idle timeout is one hour: ours is longer, because who closes first must not be
-    the server, or a check that has just been sent would fail.
+    Envoy's own idle timeout is one hour. Ours is longer, so that Envoy closes first: where the
+    server closes first, a check that Envoy has just sent fails.
     """
 
     frame_bytes: int = 2**20
@@ -25,13 +25,13 @@ class ConnectionLimits:
     message_bytes: int = MAX_MESSAGE_BYTES
     concurrent_streams: int = 1_024
     connection_window_bytes: int = 256 * 2**20
-    # Of messages that arrive or are being decided about.
+    # Bytes of messages that arrive or are being decided about.
     buffered_bytes: int = 512 * 2**20
     unsent_high_bytes: int = 2**20
     unsent_bytes: int = 64 * 2**20
     answers_remembered: int = 16_384
     resets_per_s: int = 10_000
-    # Frames that ask for work and bring nothing: PING, SETTINGS, PRIORITY, empty DATA.
+    # Frames that cause work without content: PING, SETTINGS, PRIORITY, empty DATA.
     idle_frames_per_s: int = 5_000
     handshake_timeout_s: float = 5.0
     request_timeout_s: float = 30.0
@@ -41,5 +41,5 @@ class ConnectionLimits:
 
     @property
     def stream_window_bytes(self) -> int:
-        """Room for a whole message, so that none waits for our permission to go on."""
+        """Return room for a whole message, so that no message waits for a WINDOW_UPDATE."""
         return self.message_bytes + MESSAGE_PREFIX_BYTES + PADDING_ROOM_BYTES

@@ -6,14 +6,14 @@ from time import monotonic
 
 @dataclass(slots=True)
 class RateLimit:
-    """So many a second, counted in whole seconds."""
+    """Counts events in whole seconds, and compares them with the most per second."""
 
     most_per_s: int
     _second: int = 0
     _count: int = 0
 
     def is_exceeded(self) -> bool:
-        """Count one more, and say whether that was too many."""
+        """Count one more event; return whether there are too many in this second."""
         second = int(monotonic())
         if second != self._second:
             self._second, self._count = second, 0

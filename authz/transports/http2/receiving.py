@@ -12,8 +12,8 @@ from authz.transports.http2.limits import ConnectionLimits
 class ReceiveWindow:
     """The connection's window for DATA.
 
-    It is wide and refilled as bytes arrive, not as they are used: what bounds memory is the
-    limit on buffered bytes, which refuses one message where a closed window would stall all.
+    The window is wide, and refilled as bytes arrive, not as they are used. Memory is bounded by the
+    limit on buffered bytes instead: it refuses one message, where a closed window would stall all.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -21,11 +21,11 @@ class ReceiveWindow:
         self._open = self._most
 
     def opening(self) -> bytes:
-        """The frame that widens the window from what every connection begins with."""
+        """Return the frame that widens the window from its initial size."""
         return window_update(0, self._most - DEFAULT_WINDOW_BYTES)
 
     def take(self, size: int) -> bytes:
-        """Count a DATA frame; what to write for it, mostly nothing. Raises ConnectionFault."""
+        """Count a DATA frame; return the bytes to write, mostly none. Raises ConnectionFault."""
         self._open -= size
         if self._open < 0:
             raise ConnectionFault(FLOW_CONTROL_ERROR, "more DATA than the connection's window")

@@ -55,7 +55,7 @@ class Sender:
         self._transport.write(frame(HEADERS, _LAST_HEADERS, stream_id, block))
 
     def answer(self, stream: Stream, answer: Answer) -> None:
-        """Answer with a message, or as much of it as there is room for."""
+        """Answer with a message, or with as much of it as the windows have room for."""
         message = answer.payload
         size = len(message)
         prefix = _UNCOMPRESSED + size.to_bytes(4)
@@ -74,7 +74,7 @@ class Sender:
         self._on_sent(stream, answer)
 
     def pump(self, streams: Iterable[Stream]) -> None:
-        """Write what waits and has room now, the oldest stream first."""
+        """Write the waiting answers for which there is room now, the oldest stream first."""
         for stream in list(streams):
             if stream.unsent is not None:
                 unsent = stream.unsent
@@ -89,10 +89,11 @@ class Sender:
                     self._on_sent(stream, unsent.answer)
 
     def apply(self, pairs: list[tuple[int, int]], streams: Iterable[Stream]) -> None:
-        """Keep to the peer's settings from now on. Raises ConnectionFault for impossible ones."""
+        """Apply the peer's settings. Raises ConnectionFault for impossible values."""
         for identifier, value in pairs:
             if identifier == INITIAL_WINDOW_SIZE:
-                # A new initial window moves those of open streams too, below zero if need be.
+                # A new initial window changes those of open streams too, even to below zero
+                # (RFC 9113, 6.9.2).
                 change = value - self.initial_window
                 self.initial_window = value
                 for stream in streams:
@@ -109,7 +110,7 @@ class Sender:
                 raise ConnectionFault(PROTOCOL_ERROR, "push is on or off")
 
     def widen(self, increment: int) -> None:
-        """The peer takes more on the connection. Raises ConnectionFault over the maximum."""
+        """Widen the connection's window. Raises ConnectionFault above the maximum."""
         if not increment:
             raise ConnectionFault(PROTOCOL_ERROR, "a window must grow by something")
         self._window += increment
@@ -117,7 +118,7 @@ class Sender:
             raise ConnectionFault(FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     def widen_stream(self, stream: Stream, increment: int) -> None:
-        """The peer takes more on one stream. Raises StreamFault over the maximum."""
+        """Widen one stream's window. Raises StreamFault above the maximum."""
         if not increment:
             raise StreamFault(PROTOCOL_ERROR, "a window must grow by something")
         stream.send_window += increment

@@ -1,4 +1,4 @@
-"""Listens, and stops with grace."""
+"""The transport: listens, and lets calls finish before it stops."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ CANCEL_TIMEOUT_S: Final = 1.0
 
 
 class Http2Transport:
-    """Implements Transport with a small HTTP/2 server of our own."""
+    """Implements Transport with our own small HTTP/2 server."""
 
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self._limits = limits or ConnectionLimits()
@@ -23,7 +23,7 @@ class Http2Transport:
         self._path: Path | None = None
 
     async def start(self, check: Check, listen: str) -> None:
-        """Listen, with a socket that only our user and group may use from its first moment."""
+        """Listen; a Unix socket has its final mode from its first moment."""
         intake = Intake(check, self._limits)
         listening = listening_socket(listen)
         try:
@@ -37,7 +37,7 @@ class Http2Transport:
         self._path = parse_address(listen).path
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more connections, let calls under way finish, then close what is left."""
+        """Accept no more connections, let calls under way finish, then close the rest."""
         if self._server is None or self._intake is None:
             return
         self._server.close()

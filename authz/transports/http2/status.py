@@ -1,8 +1,8 @@
 """The header blocks of answers: constant, and without a dynamic table.
 
-The first block of a connection starts with the announcement that our table is empty for ever.
-So no later SETTINGS_HEADER_TABLE_SIZE of the peer can be smaller than what we use, and none of
-them needs an answer.
+The first block of a connection announces that our dynamic table has size 0 from now on. So no
+later SETTINGS_HEADER_TABLE_SIZE of the peer can be below the size that we use, and none needs an
+answer.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ GRPC_UNAVAILABLE: Final = 14
 EMPTY_TABLE: Final = b"\x20"
 _STATUS_200: Final = b"\x88"
 _STATUS_NAME_INDEX: Final = b"\x08"
-# 31, content-type: 15 in the prefix of four bits and 16 more.
+# Index 31, content-type: 15 in the prefix of four bits, and 16 more.
 _CONTENT_TYPE_INDEX: Final = b"\x0f\x10"
 
 
 def _text(value: bytes) -> bytes:
-    """A string literal; a length below 127 is one byte."""
+    """Return a string literal; a length below 127 takes one byte."""
     assert len(value) < 127
     return bytes((len(value),)) + value
 
@@ -37,7 +37,7 @@ RESPONSE_TRAILERS: Final = _literal(b"grpc-status", b"0")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reply that is headers only: the header block that says why."""
+    """A reply of headers only; `block` is its header block, with status and message."""
 
     block: bytes
 

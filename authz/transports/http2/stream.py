@@ -39,7 +39,7 @@ class Stream:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the peer has said all it had to say."""
+        """Return whether the peer has sent its whole request."""
         return self.task is not None or self.unsent is not None
 
     def fault(self, max_message_bytes: int) -> Refusal | None:
@@ -55,7 +55,7 @@ class Stream:
         return NOT_ONE_MESSAGE if len(received) > MESSAGE_PREFIX_BYTES + size else None
 
     def take_message(self) -> bytes | None:
-        """The one whole message, or None where there is none. What was received is let go."""
+        """Return the one whole message, or None where there is none; the buffer is emptied."""
         received = self.received
         if len(received) < MESSAGE_PREFIX_BYTES:
             return None

@@ -1,7 +1,7 @@
-"""Answers that were written and may yet turn out to have been thrown away.
+"""Answers that were written, and that the peer may still turn out not to have used.
 
 A peer that gives a call up before it has the whole answer resets the stream; one that has read
-the end of the stream has nothing left to reset. A PING written after answers is acknowledged
+the end of the stream cannot reset it any more. A PING written after answers is acknowledged
 after they were read, so its acknowledgement says from when on no reset can come. One more round
 is waited for, because an acknowledgement may overtake a reset that was written with it.
 """
@@ -14,7 +14,7 @@ TakeBack = Callable[[], None]
 
 
 class TakeBacks:
-    """Keeps what undoes the answers of one connection, no longer than it can be needed."""
+    """Keeps the functions that undo the answers of one connection, while they may be needed."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -32,7 +32,7 @@ class TakeBacks:
         return not self._is_fence_up and len(self._fresh) >= FENCE_AFTER_ANSWERS
 
     def remember(self, stream_id: int, take_back: TakeBack) -> None:
-        """Note an answer. Over the limit the oldest is forgotten: the sweep will find its hold."""
+        """Keep an answer. Above the limit the oldest is dropped: the sweep will find its hold."""
         self._fresh[stream_id] = take_back
         if len(self) > self._most:
             oldest = self._passed or self._fenced or self._fresh
@@ -54,7 +54,7 @@ class TakeBacks:
         return True
 
     def pass_fence(self) -> None:
-        """The PING was acknowledged."""
+        """Note that the PING was acknowledged."""
         if self._is_fence_up:
             self._passed, self._fenced = self._fenced, {}
             self._is_fence_up = False
