@@ -12,7 +12,7 @@ from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, InvalidRequest, NotFound
-from meter.limits.limits import Rates, told_rates
+from meter.limits.limits import Rates, rates_to_json
 from meter.postgres.pool import PostgresPool, acquire, queries
 
 _QUERIES: Final = queries("meter.accounts")
@@ -155,7 +155,7 @@ def _told(account: Account) -> dict[str, Any]:
         "name": account.name,
         "plan": account.plan_id,
         "markup_bps": account.markup_bps,
-        **told_rates(account.rates),
+        **rates_to_json(account.rates),
         "may_manage_keys": account.may_manage_keys,
         "is_suspended": account.is_suspended,
     }

@@ -7,7 +7,7 @@ import asyncpg
 from meter.accounts.account import Plan
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.limits.limits import Rates, told_rates
+from meter.limits.limits import Rates, rates_to_json
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.scopes import scopes_of
 
@@ -81,8 +81,8 @@ def _told(plan: Plan) -> dict[str, Any]:
     return {
         "name": plan.name,
         "markup_bps": plan.markup_bps,
-        **told_rates(plan.rates),
-        **{f"key_{name}": value for name, value in told_rates(plan.key_rates).items()},
+        **rates_to_json(plan.rates),
+        **{f"key_{name}": value for name, value in rates_to_json(plan.key_rates).items()},
         "max_keys": plan.max_keys,
         "self_service_scopes": sorted(plan.self_service_scopes),
     }

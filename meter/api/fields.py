@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from meter.api.cursors import MAX_CURSOR_CHARS
 from meter.errors import InvalidAmount, NotFound
-from meter.limits.limits import Rates, told_rates
+from meter.limits.limits import Rates, rates_to_json
 from meter.money import parse_usd
 from meter.scopes import Scope
 
@@ -180,7 +180,7 @@ class LimitsBody(RatesBody):
 
     @classmethod
     def from_rates(cls, rates: Rates) -> "LimitsBody":
-        return cls(**told_rates(rates))
+        return cls(**rates_to_json(rates))
 
 
 class PageQuery(BaseModel):

@@ -134,8 +134,8 @@ class LimitRules(Protocol):
         ...
 
 
-def told_rates(rates: Rates) -> dict[str, int | None]:
-    """Return limits in the form of the audit log."""
+def rates_to_json(rates: Rates) -> dict[str, int | None]:
+    """Return limits by name, as the audit log and the API write them."""
     return {
         "requests_per_minute": rates.requests_per_minute,
         "tokens_per_minute": rates.tokens_per_minute,

@@ -70,7 +70,7 @@ class LimitRuleStore:
                 rule.tokens_per_minute,
                 rule.is_shadow,
             )
-            changes = changes_between({} if before is None else _told(before), _told(rule))
+            changes = changes_between({} if before is None else _audited(before), _audited(rule))
             if changes:
                 await write_audit(connection, actor, _event("limit.set", rule.id, changes))
         return before is None
@@ -91,7 +91,7 @@ def _no_rule(rule_id: str) -> NotFound:
     return NotFound(f"there is no limit rule '{rule_id}'")
 
 
-def _told(rule: LimitRule) -> dict[str, Any]:
+def _audited(rule: LimitRule) -> dict[str, Any]:
     return {
         "applies_to": rule.applies_to.value,
         "applies_id": rule.applies_id,

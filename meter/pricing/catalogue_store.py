@@ -17,36 +17,48 @@ _LOCK_CATALOGUE: Final = _QUERIES["lock_catalogue"]
 _SAVE_MODELS: Final = _QUERIES["save_models"]
 _SAVE_PRICES: Final = _QUERIES["save_prices"]
 _SAVE_CATALOGUE_SYNC: Final = _QUERIES["save_catalogue_sync"]
+# In the order of the parameters of save_prices.sql.
+_PRICE_COLUMNS: Final = (
+    "id",
+    "prompt_picos",
+    "completion_picos",
+    "request_picos",
+    "image_picos",
+    "web_search_picos",
+    "reasoning_picos",
+    "cache_read_picos",
+    "cache_write_picos",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelListing:
-    """A model with what the provider says of it, for `GET /v1/models`."""
+    """A model with the provider's own description of it, for `GET /v1/models`."""
 
     model: Model
     listing: Mapping[str, Any]
 
 
 class PostgresCatalogue:
-    """Implements `meter.pricing.prices.Catalogue`, and stores what a sync brought."""
+    """Implements `meter.pricing.prices.Catalogue`, and stores the models of a sync."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def load_models(self) -> dict[str, Model]:
-        """All listed models by id, with the price in force."""
+        """Return all listed models by id, with the price in force."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LOAD_MODELS)
         return {row["id"]: _to_model(row) for row in rows}
 
     async def load_listings(self) -> list[ModelListing]:
-        """All listed models, in the order of their ids, with the provider's own words."""
+        """Return all listed models with their descriptions, in the order of their ids."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LOAD_MODELS)
         return [ModelListing(_to_model(row), json.loads(row["listing"])) for row in rows]
 
     async def save(self, provider: str, offered: Sequence[OfferedModel]) -> int:
-        """Make the catalogue what the provider offers now; returns how many prices are new.
+        """Make the catalogue equal to the models on offer; return how many prices are new.
 
         Models that are offered no more are unlisted, never deleted: their usage stays.
         """
@@ -60,24 +72,10 @@ class PostgresCatalogue:
                 [model.max_completion_tokens for model in offered],
                 [json.dumps(model.listing) for model in offered],
             )
-            new_prices: int = await connection.fetchval(_SAVE_PRICES, *_price_columns(offered))
+            columns = [[getattr(model, name) for model in offered] for name in _PRICE_COLUMNS]
+            new_prices: int = await connection.fetchval(_SAVE_PRICES, *columns)
             await connection.execute(_SAVE_CATALOGUE_SYNC, provider, len(offered))
         return new_prices
-
-
-def _price_columns(offered: Sequence[OfferedModel]) -> tuple[list[Any], ...]:
-    names = (
-        "id",
-        "prompt_picos",
-        "completion_picos",
-        "request_picos",
-        "image_picos",
-        "web_search_picos",
-        "reasoning_picos",
-        "cache_read_picos",
-        "cache_write_picos",
-    )
-    return tuple([getattr(model, name) for model in offered] for name in names)
 
 
 def _to_model(row: "Record") -> Model:

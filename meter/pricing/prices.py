@@ -1,7 +1,7 @@
 """Prices, the upper bound of what a request may cost, and the cost of what it used.
 
 Prices are pico-dollars per unit and effective from an instant. An estimate must never be below
-the charge that follows (rule R6), so every part of it takes the dearest reading.
+the charge that follows (R6), so each part of it assumes the highest price that may apply.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from meter.money import MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
 
-# What providers add to a prompt of their own accord: chat templates, tool preambles.
+# Tokens that providers add to a prompt themselves: chat templates, tool preambles.
 PROMPT_OVERHEAD_TOKENS: Final = 1_024
 
 
@@ -34,7 +34,7 @@ class Price:
 
     @property
     def is_free(self) -> bool:
-        """Return whether nothing this model does costs anything."""
+        """Return whether every price of this model is zero."""
         return not any(
             (
                 self.prompt_picos,
@@ -49,12 +49,12 @@ class Price:
 
     @property
     def dearest_prompt_picos(self) -> int:
-        """The most that one prompt token can cost, whichever way it is counted."""
+        """Return the most that one prompt token can cost: plain, or of a cache."""
         return max(self.prompt_picos, self.cache_read_picos or 0, self.cache_write_picos or 0)
 
     @property
     def dearest_completion_picos(self) -> int:
-        """The most that one completion token can cost, reasoning included."""
+        """Return the most that one completion token can cost, reasoning included."""
         return max(self.completion_picos, self.reasoning_picos)
 
 
@@ -73,8 +73,9 @@ class Model:
 class Demand:
     """The most that one request can ask of a provider, before any price is applied.
 
-    `completion_tokens` bounds one choice; None where the request names no limit, so that one
-    must be written into it. `extra_completion_tokens` come on top whatever the limit says.
+    `completion_tokens` bounds one choice; None where the request names no limit, so that a limit
+    must be written into it. `extra_completion_tokens` may be billed beside each choice, whatever
+    the limit.
     """
 
     prompt_tokens: int
@@ -83,7 +84,7 @@ class Demand:
     extra_completion_tokens: int = 0
     images: int = 0
     web_searches: int = 0
-    # How many prompts `prompt_tokens` is spread over; each may fill the whole context.
+    # The number of prompts that share `prompt_tokens`; each may fill the whole context.
     prompts: int = 1
 
 
@@ -91,9 +92,10 @@ class Demand:
 class Estimate:
     """An upper bound of the charge: `fixed` plus `per_token` for each token of one choice.
 
-    All amounts include markup. `max_tokens` is the limit that the request or the model sets;
-    `min_tokens` the fewest that are worth a hold: the same where the request named a limit.
-    `flat_cost_picos` is the part of the cost, before markup, that no token count explains.
+    Both amounts include markup. `max_tokens` is the limit of the request or, without one, of the
+    model. `min_tokens` is the least that is worth a hold; it equals `max_tokens` where the request
+    names a limit. `flat_cost_picos` is the part of the cost, before markup, that does not depend on
+    tokens.
     """
 
     price_id: int
@@ -108,7 +110,7 @@ class Estimate:
 def estimate(
     demand: Demand, candidates: list[Model], markup_bps: int, floor_tokens: int
 ) -> Estimate:
-    """Bound the charge of a request over every model that may end up serving it.
+    """Return an upper bound of the charge of a request over every model that may serve it.
 
     `candidates` holds the asked model first, then the fallbacks; `floor_tokens` is the shortest
     reply worth starting when the request names no limit of its own.
@@ -138,7 +140,7 @@ def estimate(
 
 
 def catalogue_cost(tokens: TokenCounts, price: Price, flat_cost_picos: int) -> int:
-    """The cost in pico-dollars by the catalogue's price, for usage that came without a cost."""
+    """Return the cost in pico-dollars by the catalogue's price, for usage without a cost."""
     plain_prompt = max(0, tokens.prompt - tokens.cached - tokens.cache_write)
     cache_read = price.prompt_picos if price.cache_read_picos is None else price.cache_read_picos
     cache_write = price.prompt_picos if price.cache_write_picos is None else price.cache_write_picos
@@ -164,7 +166,7 @@ class Catalogue(Protocol):
     """The models that may be called, with the prices in force."""
 
     async def load_models(self) -> Mapping[str, Model]:
-        """All listed models by id."""
+        """Return all listed models by id."""
         ...
 
 

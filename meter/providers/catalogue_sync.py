@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class CatalogueSync:
-    """One task that fetches the provider's models and stores prices that changed."""
+    """Fetches the provider's models, and stores the prices that changed."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class CatalogueSync:
         )
 
     async def run(self) -> None:
-        """Sync until cancelled; a failed sync is tried again sooner than a good one is repeated."""
+        """Sync until cancelled; after a failure the next attempt comes sooner."""
         async with aiohttp.ClientSession() as session:
 
             async def sync() -> None:

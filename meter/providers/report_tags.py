@@ -1,9 +1,9 @@
-"""Tags: what a provider is told about a request, so that its report leads back to the hold.
+"""Tags: names that requests carry to a provider, so that its reports lead back to the holds.
 
-The hold id itself never leaves (rule R3). A tag is the id under AES-256, with a key of its own
-that follows from the master key: a single block, which is a permutation of all ids. So a tag
-needs no place in the database, no two holds have the same one, and whoever reads tags learns
-neither a hold id nor how to make the tag of another hold (docs/adr/0010-provider-reports.md).
+The hold id itself is never sent (R3). A tag is the id encrypted with AES-256, with a key that is
+derived from the master key: a single block, which is a permutation of all ids. So a tag need not
+be stored, no two holds have the same tag, and a reader of tags learns neither a hold id nor how to
+make the tag of another hold (docs/adr/0010-provider-reports.md).
 """
 
 import re
@@ -26,7 +26,7 @@ class ReportTags:
     __slots__ = ("_cipher",)
 
     def __init__(self, key: bytes) -> None:
-        # One block and no more: there is no second one that a mode could chain.
+        # ECB is safe here because there is only one block: no mode could chain it to a second one.
         self._cipher = Cipher(AES(key), ECB())
 
     @classmethod
@@ -36,13 +36,13 @@ class ReportTags:
         return cls(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master_key))
 
     def tag(self, hold_id: UUID) -> str:
-        """The tag of a hold: 32 hexadecimal digits."""
+        """Return the tag of a hold: 32 hexadecimal digits."""
         return self._cipher.encryptor().update(hold_id.bytes).hex()
 
     def hold_id(self, tag: str) -> UUID | None:
-        """The hold id behind a tag; None when it does not look like one.
+        """Return the hold id of a tag; None for a text that is not 32 hexadecimal digits.
 
-        Any 32 digits lead to some id. Whether it is that of a hold, the books know.
+        Any 32 digits lead to some id. Only the books show whether a hold has this id.
         """
         if _TAG.fullmatch(tag) is None:
             return None

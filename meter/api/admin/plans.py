@@ -9,7 +9,7 @@ from meter.accounts.account import Plan
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import LimitsBody, MarkupBps, Name, RatesBody, Reply, ScopeName, ShortId
 from meter.api.services import FromPlans
-from meter.limits.limits import told_rates
+from meter.limits.limits import rates_to_json
 from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
 
 DEFAULT_MAX_KEYS: Final = 100
@@ -82,7 +82,7 @@ class PlanReply(Reply):
             id=plan.id,
             name=plan.name,
             markup_bps=plan.markup_bps,
-            **told_rates(plan.rates),
+            **rates_to_json(plan.rates),
             key_limits=LimitsBody.from_rates(plan.key_rates),
             max_keys=plan.max_keys,
             self_service_scopes=sorted(plan.self_service_scopes),

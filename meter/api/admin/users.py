@@ -26,7 +26,7 @@ from meter.api.fields import (
 )
 from meter.api.problems import ProblemError
 from meter.api.services import FromAccounts, FromCursors
-from meter.limits.limits import told_rates
+from meter.limits.limits import rates_to_json
 from meter.money import format_usd
 
 DEFAULT_PLAN: Final = "standard"
@@ -100,7 +100,7 @@ class UserReply(Reply):
             name=account.name,
             plan=account.plan_id,
             markup_bps=account.markup_bps,
-            **told_rates(account.rates),
+            **rates_to_json(account.rates),
             may_manage_keys=account.may_manage_keys,
             is_suspended=account.is_suspended,
             balance=format_usd(account.funds.balance_picos),

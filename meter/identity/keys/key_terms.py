@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from meter.identity.principal import Budgets, Credential
-from meter.limits.limits import Rates, told_rates
+from meter.limits.limits import Rates, rates_to_json
 from meter.money import format_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
 
@@ -71,7 +71,7 @@ class KeyTerms:
             "allowed_models": _listed(self.allowed_models),
             "allowed_addresses": _listed(self.allowed_addresses),
             "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
-            **told_rates(self.rates),
+            **rates_to_json(self.rates),
             **{f"budget_{period}": _usd(self.budgets, period) for period in Period},
             "tags": dict(self.tags),
         }
