@@ -80,22 +80,19 @@ def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
     if kind in _TEXT_PARTS:
         return
     prompt.images += 1
-    if kind == "image_url":
-        prompt.inline_bytes += _inline_image_bytes(part.get("image_url"))
-    else:
+    if kind != "image_url":
+        # A video, or a part that is not known: its size cannot be seen.
         prompt.is_opaque = True
-
-
-def _inline_image_bytes(image: object) -> int:
-    """Return the bytes of the body that are the image itself; 0 for an image at a URL."""
+        return
+    image = part.get("image_url")
     if isinstance(image, dict):
         refuse_misspelt(image, _URL_MEMBER)
     url = image.get("url") if isinstance(image, dict) else image
     if not isinstance(url, str):
         raise invalid("messages.content.image_url.url", "a string")
     start = url[:11].lower()
-    if not start.startswith("data:"):
-        return 0
-    if start != "data:image/":
+    if start == "data:image/":
+        # These bytes of the body are the image itself; an image at another URL has none here.
+        prompt.inline_bytes += len(url)
+    elif start.startswith("data:"):
         raise unbounded("messages.content.image_url")
-    return len(url)

@@ -85,17 +85,7 @@ def to_answer(takings: Sequence[Taking], standings: Sequence[Standing]) -> Limit
             shadow_refusals += (taking.limit,)
         elif refused_by is None or wait_us > longest_us:
             refused_by, longest_us = taking.limit, wait_us
-    return LimitAnswer(
-        _statuses(takings, standings, refused_by),
-        refused_by,
-        None if refused_by is None else longest_us / _MICROS_PER_S,
-        shadow_refusals,
-    )
-
-
-def _statuses(
-    takings: Sequence[Taking], standings: Sequence[Standing], refused_by: Limit | None
-) -> tuple[LimitStatus, ...]:
+    # Only the tightest limit of each kind is shown to the client.
     tightest: dict[LimitKind, tuple[int, LimitStatus]] = {}
     for taking, standing in zip(takings, standings, strict=True):
         limit = taking.limit
@@ -111,4 +101,9 @@ def _statuses(
             reset_s = standing.reset_us / _MICROS_PER_S
             status = LimitStatus(limit.kind, limit.per_minute, remaining, reset_s)
             tightest[limit.kind] = (rank, status)
-    return tuple(status for _, status in tightest.values())
+    return LimitAnswer(
+        tuple(status for _, status in tightest.values()),
+        refused_by,
+        None if refused_by is None else longest_us / _MICROS_PER_S,
+        shadow_refusals,
+    )

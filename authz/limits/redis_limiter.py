@@ -170,23 +170,21 @@ class RedisLimiter:
         # Three of the same iterator: each standing takes three numbers.
         standings = map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING)
         for waiting in batch:
-            self._settle(waiting, [next(standings) for _ in waiting.takings], asked_at_s)
-
-    def _settle(self, waiting: _Waiting, standings: Sequence[Standing], asked_at_s: float) -> None:
-        answer = to_answer(waiting.takings, standings)
-        if answer.refused_by is not None:
-            self._refusals.note(waiting.takings, standings, asked_at_s)
-            if waiting.reserved is not None:
-                self._local.give_back(waiting.takings)
-        elif waiting.reserved is None:
-            if self._is_guarded:
-                # This answer shows that Redis lost its counts: it was given without them.
-                self._reserve([waiting])
-            else:
-                self._local.note(waiting.takings)
-        if not self._is_guarded:
-            self._local.learn(waiting.takings, standings)
-        waiting.tell(answer)
+            own = [next(standings) for _ in waiting.takings]
+            answer = to_answer(waiting.takings, own)
+            if answer.refused_by is not None:
+                self._refusals.note(waiting.takings, own, asked_at_s)
+                if waiting.reserved is not None:
+                    self._local.give_back(waiting.takings)
+            elif waiting.reserved is None:
+                if self._is_guarded:
+                    # This answer shows that Redis lost its counts: it was given without them.
+                    self._reserve([waiting])
+                else:
+                    self._local.note(waiting.takings)
+            if not self._is_guarded:
+                self._local.learn(waiting.takings, own)
+            waiting.tell(answer)
 
     def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
         """Have this instance admit the checks first; return those that it admits."""

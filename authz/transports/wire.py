@@ -73,7 +73,19 @@ def from_decision(decision: Decision) -> bytes:
     if isinstance(decision, Allow):
         return _from_allow(decision)
     if isinstance(decision, AllowUnmetered):
-        return _from_unmetered(decision)
+        # The headers that name the caller replace those that the client sent under these names.
+        response = CheckResponse(
+            status=Status(code=GRPC_OK),
+            ok_response=OkHttpResponse(
+                headers=[_header(name, value) for name, value in identity_headers(decision)],
+                headers_to_remove=REMOVED_CREDENTIALS,
+                response_headers_to_add=_limit_headers(decision.limits),
+            ),
+        )
+        fields = response.dynamic_metadata.fields
+        fields["account_id"].string_value = decision.account_id
+        fields["credential_id"].string_value = decision.credential_id
+        return response.SerializeToString()
     kind = decision.reason.value
     if not decision.limits and decision.retry_after_s is None:
         return _constant_deny(kind, decision.message, decision.param)
@@ -111,21 +123,6 @@ def _from_allow(allow: Allow) -> bytes:
         response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limits))
     # Protobuf merges two serialised messages in a row, so the constant part is made only once.
     return _constant_allow(allow.provider_key.reveal()) + response.SerializeToString()
-
-
-def _from_unmetered(allow: AllowUnmetered) -> bytes:
-    """Name the caller in headers, which replace those that the client sent under these names."""
-    response = CheckResponse(
-        status=Status(code=GRPC_OK),
-        ok_response=OkHttpResponse(
-            headers=[_header(name, value) for name, value in identity_headers(allow)],
-            headers_to_remove=REMOVED_CREDENTIALS,
-            response_headers_to_add=_limit_headers(allow.limits),
-        ),
-    )
-    response.dynamic_metadata.fields["account_id"].string_value = allow.account_id
-    response.dynamic_metadata.fields["credential_id"].string_value = allow.credential_id
-    return response.SerializeToString()
 
 
 @lru_cache(maxsize=4)

@@ -146,9 +146,21 @@ class Connection(asyncio.Protocol):
         try:
             # The kinds that each call needs come first.
             if kind == frames.HEADERS:
-                self._receive_headers(flags, stream_id, payload)
+                fragment = frames.header_fragment(flags, payload)
+                ends_stream = bool(flags & frames.END_STREAM)
+                if flags & frames.END_HEADERS:
+                    self._take_block(stream_id, fragment, ends_stream)
+                else:
+                    self._block = _Block(stream_id, ends_stream, bytearray(fragment))
             elif kind == frames.DATA:
-                self._receive_data(flags, stream_id, payload)
+                if credit := self._window.take(len(payload)):
+                    self._transport.write(credit)
+                content = frames.unpad(flags, payload)
+                ends_stream = bool(flags & frames.END_STREAM)
+                if not content and not ends_stream:
+                    self._count_idle_frame()
+                padding = len(payload) - len(content)
+                self._calls.take_data(stream_id, content, padding, ends_stream)
             elif kind == frames.WINDOW_UPDATE:
                 increment = frames.read_number(payload) & frames.MAX_WINDOW_BYTES
                 if not stream_id:
@@ -178,14 +190,6 @@ class Connection(asyncio.Protocol):
         except StreamFault as fault:
             self._calls.reset(stream_id, fault.code)
 
-    def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        fragment = frames.header_fragment(flags, payload)
-        ends_stream = bool(flags & frames.END_STREAM)
-        if flags & frames.END_HEADERS:
-            self._take_block(stream_id, fragment, ends_stream)
-        else:
-            self._block = _Block(stream_id, ends_stream, bytearray(fragment))
-
     def _receive_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         block = self._block
         if block is None or block.stream_id != stream_id:
@@ -205,15 +209,6 @@ class Connection(asyncio.Protocol):
         # state that this one leaves.
         fields = self._decoder.decode(block)
         self._calls.take_headers(stream_id, fields, ends_stream)
-
-    def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if credit := self._window.take(len(payload)):
-            self._transport.write(credit)
-        content = frames.unpad(flags, payload)
-        ends_stream = bool(flags & frames.END_STREAM)
-        if not content and not ends_stream:
-            self._count_idle_frame()
-        self._calls.take_data(stream_id, content, len(payload) - len(content), ends_stream)
 
     def _receive_settings(self, flags: int, payload: bytes) -> None:
         pairs = frames.read_settings(payload)
