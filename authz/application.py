@@ -1,11 +1,11 @@
-"""The doorman's parts, put together with the real stores."""
+"""The parts of authz, put together with the real stores."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +13,7 @@ from authz.callers.authenticate import Authenticator
 from authz.callers.last_uses import LastUses
 from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
-from authz.decide import Decider, Terms, no_tag
+from authz.decide import Decider, Tagger, Terms, no_tag
 from authz.explain.explainer import Explainer
 from authz.health import ComponentHealth, HealthServer
 from authz.limits.counting import Limits
@@ -25,27 +25,22 @@ from authz.settings import Settings
 from meter.clock import SystemClock
 from meter.errors import Outage
 from meter.holds.hold_store import PostgresHolds
-from meter.identity.credential_resolver import Identifier
+from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.jwt_setup import jwt_verifier
 from meter.identity.keys.key_text import Pepper
 from meter.identity.last_use_store import PostgresCredentialUses
 from meter.identity.principal import CredentialUses
 from meter.identity.principal_store import PostgresPrincipals
-from meter.jwts.verifying import JwtVerifier
 from meter.limits.redis_windows import connect
 from meter.limits.rule_store import LimitRuleStore
 from meter.network import read_networks
-from meter.postgres.pool import KEYED_SESSION, is_reachable, open_pool
+from meter.postgres.pool import KEYED_SESSION, PostgresPool, is_reachable, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.process.background import background
 from meter.process.crash_points import crash_points_in
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.report_tags import ReportTags
 from meter.sealing import MasterKey
-
-if TYPE_CHECKING:
-    from meter.limits.rule_store import LimitRuleStore
-from meter.postgres.pool import PostgresPool
 
 _MS_PER_S: Final = 1_000
 # Examining health must answer while Postgres hangs.
@@ -55,7 +50,7 @@ FIRST_LOOK_TIMEOUT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What the root serves."""
+    """The two services that `__main__` serves."""
 
     service: CheckService
     health: HealthServer
@@ -79,102 +74,76 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         lifetime = timedelta(seconds=settings.authz_hold_lifetime_s)
         holds = PostgresHolds(pool, lifetime, crash_points)
         closing.push_async_callback(holds.close)
-        metrics = Metrics(CollectorRegistry())
-        limiter = _limiter(settings, metrics)
+        metrics, clock = Metrics(CollectorRegistry()), SystemClock()
+        redis_timeout_s = settings.authz_redis_timeout_ms / _MS_PER_S
+        limiter = RedisLimiter(
+            connect(settings.redis_url.get_secret_value(), redis_timeout_s),
+            LocalLimiter(clock, settings.authz_expected_instances),
+            metrics,
+            redis_timeout_s,
+            clock,
+        )
         closing.push_async_callback(limiter.close)
         jwts = jwt_verifier(pool, settings)
         closing.push_async_callback(jwts.close)
         keys = PostgresProviderKeys(pool, master_key)
         snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, LimitRuleStore(pool), metrics)
-        await _look_first(snapshot)
+        # Load the prices before the first check arrives: until then Envoy asks another instance.
+        # An outage is not waited for, because the only instance can at least answer 503.
+        with contextlib.suppress(Outage, TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_TIMEOUT_S):
+                await snapshot.refresh()
         refreshing = asyncio.create_task(snapshot.keep_fresh(settings.authz_catalogue_refresh_s))
         closing.callback(refreshing.cancel)
         uses = LastUses()
         await closing.enter_async_context(_written(uses, PostgresCredentialUses(pool)))
-        authenticator = _authenticator(settings, master_key, pool, jwts, metrics)
-        limits = Limits(limiter, snapshot, metrics)
-        decider = Decider(
-            authenticator,
-            snapshot,
-            limits,
-            holds,
-            SystemClock(),
+        pepper = Pepper.from_master_key(master_key.reveal())
+        principals = PrincipalCache(
+            PostgresPrincipals(pool),
+            clock,
             metrics,
-            _terms(settings),
-            ReportTags.from_master_key(master_key.reveal()).tag
-            if settings.provider_reports
-            else no_tag,
+            settings.authz_principal_max_age_ms / _MS_PER_S,
+            first_lookups_per_s=settings.authz_first_lookups_per_s,
+        )
+        terms = Terms(
+            settings.authz_floor_tokens,
+            settings.authz_max_body_bytes,
+            read_networks(settings.trusted_proxies),
+            settings.authz_refusal_step_ms / _MS_PER_S,
+        )
+        tag: Tagger = no_tag
+        if settings.provider_reports:
+            tag = ReportTags.from_master_key(master_key.reveal()).tag
+        decider = Decider(
+            Authenticator(CredentialResolver(pepper, principals, jwts)),
+            snapshot,
+            Limits(limiter, snapshot, metrics),
+            holds,
+            clock,
+            metrics,
+            terms,
+            tag,
             uses,
         )
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
-        service = CheckService(decider, SystemClock(), metrics, deadline_after_s, crash_points)
+        service = CheckService(decider, clock, metrics, deadline_after_s, crash_points)
         examination = Examination(pool, snapshot, limiter)
-        explainer = Explainer(
-            pool, _pepper(master_key), jwts, snapshot, limiter, SystemClock(), _terms(settings)
-        )
+        explainer = Explainer(pool, pepper, jwts, snapshot, limiter, clock, terms)
         health = HealthServer(examination.examine, metrics.registry, explainer.explain)
         closing.push_async_callback(health.stop)
         yield Application(service, health)
 
 
-def _limiter(settings: Settings, metrics: Metrics) -> RedisLimiter:
-    timeout_s = settings.authz_redis_timeout_ms / _MS_PER_S
-    redis = connect(settings.redis_url.get_secret_value(), timeout_s)
-    clock = SystemClock()
-    local = LocalLimiter(clock, settings.authz_expected_instances)
-    return RedisLimiter(redis, local, metrics, timeout_s, clock)
-
-
-def _authenticator(
-    settings: Settings,
-    master_key: MasterKey,
-    pool: "PostgresPool",
-    jwts: JwtVerifier,
-    metrics: Metrics,
-) -> Authenticator:
-    principals = PrincipalCache(
-        PostgresPrincipals(pool),
-        SystemClock(),
-        metrics,
-        settings.authz_principal_max_age_ms / _MS_PER_S,
-        first_lookups_per_s=settings.authz_first_lookups_per_s,
-    )
-    return Authenticator(Identifier(_pepper(master_key), principals, jwts), principals)
-
-
-def _pepper(master_key: MasterKey) -> Pepper:
-    return Pepper.from_master_key(master_key.reveal())
-
-
-def _terms(settings: Settings) -> Terms:
-    return Terms(
-        settings.authz_floor_tokens,
-        settings.authz_max_body_bytes,
-        read_networks(settings.trusted_proxies),
-        settings.authz_refusal_step_ms / _MS_PER_S,
-    )
-
-
 @contextlib.asynccontextmanager
-async def _written(uses: LastUses, kept: CredentialUses) -> AsyncIterator[None]:
-    """Write last uses now and then, and what is left at the end."""
-    async with background("last uses", uses.keep_writing(kept)):
+async def _written(uses: LastUses, store: CredentialUses) -> AsyncIterator[None]:
+    """Write last uses from time to time, and the remaining ones at the end."""
+    async with background("last uses", uses.keep_writing(store)):
         yield
     with contextlib.suppress(Outage):
-        await uses.write(kept)
+        await uses.write(store)
 
 
-async def _look_first(snapshot: CatalogueSnapshot) -> None:
-    """Know the prices before the first check comes: until then another instance is asked.
-
-    Whoever is alone answers with 503, so an outage is not waited for.
-    """
-    with contextlib.suppress(Outage, TimeoutError):
-        async with asyncio.timeout(FIRST_LOOK_TIMEOUT_S):
-            await snapshot.refresh()
-
-
-async def _close_pool(pool: "PostgresPool") -> None:
+async def _close_pool(pool: PostgresPool) -> None:
     """Close connections, without waiting for one that hangs."""
     try:
         async with asyncio.timeout(EXAMINE_TIMEOUT_S):
@@ -187,7 +156,7 @@ class Examination:
     """Looks at what checks depend on."""
 
     def __init__(
-        self, pool: "PostgresPool", snapshot: CatalogueSnapshot, limiter: RedisLimiter
+        self, pool: PostgresPool, snapshot: CatalogueSnapshot, limiter: RedisLimiter
     ) -> None:
         self._pool = pool
         self._snapshot = snapshot

@@ -1,8 +1,19 @@
-"""One request decided, in nine phases. The first refusal ends it; an outage is an exception.
+"""One decision, in nine phases. The first refusal ends it; an outage is an exception.
 
-1 route, 2 authenticate, 3 admit, 4 read the body, 5 authorize, 6 estimate, 7 limits, 8 hold,
-9 look at the deadline again. Whoever a limit refused a moment ago is refused in phase 3 already,
-because reading a body is the dearest thing that a caller can ask for.
+1. route: the route's policy, and the endpoint that method and path name;
+2. authenticate: from the credential to the principal;
+3. admit: the principal is live, has the route's scope and comes from an allowed address, and no
+   limit that refused it a moment ago refuses it still (before the body is read, because reading
+   a body is the most expensive work that a caller can cause);
+4. body: read strictly;
+5. authorize: the models exist, and the principal may use them;
+6. estimate: the upper bound of the usage and of its cost, and the key of the provider;
+7. limits: the request is counted in every limit that covers it;
+8. hold: the estimate is set aside in Postgres, which judges credential and money once more;
+9. deadline: the answer can still be used. A principal that was found a while ago is looked up
+   again before.
+
+Routes without metering go through 1, 2, 3, 7 and 9.
 """
 
 import asyncio
@@ -17,42 +28,34 @@ from authz.callers.authenticate import Authenticator
 from authz.callers.authorize import Candidates, admit, authorize
 from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
-from authz.decision import Allow, AllowUnmetered, Decision, Deny, LimitStatus, Reason, deny
-from authz.endpoints.body import Body
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, Reason, deny
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import RoutePolicy, route_policy
 from authz.request import AuthRequest
+from authz.trace import NO_TRACE, Phase, Trace
 from meter.clock import Clock
 from meter.errors import Outage
-from meter.holds.hold import (
-    CountedTokens,
-    HoldPlaced,
-    HoldRefused,
-    HoldRequest,
-    Holds,
-    Refusal,
-    new_hold_id,
-)
+from meter.holds.hold import HoldRefused, HoldRequest, Holds, Refusal, new_hold_id
 from meter.identity.principal import Principal
 from meter.money import format_usd
 from meter.network import Network, client_address
 from meter.pricing.prices import Demand, estimate
-from meter.sealing import SecretText
 
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
-# How old the store's judgement of a credential may be when the answer leaves: a process that was
-# stopped in between must not let in what was revoked meanwhile.
+# The greatest age of the store's judgement of a credential when the answer leaves: a process that
+# was stopped in between must not let in a credential that was revoked meanwhile.
 MAX_JUDGEMENT_AGE_S: Final = 0.9
-# With the age of what is remembered this stays below a second.
+# A principal that was found longer ago is looked up again before the answer leaves. With the age
+# of an entry of the principal cache this stays below the second that a revocation may take.
 READMIT_AFTER_S: Final = 0.08
 RETRY_AFTER_CONCURRENT_S: Final = 1.0
 _CHANCE: Final = random.SystemRandom()
 
-# From a hold id to what the provider may know it by; None where it is told nothing.
+# Returns the tag by which the provider knows a hold, or None when it is told no tag.
 Tagger = Callable[[UUID], str | None]
 
 
@@ -61,16 +64,16 @@ class DeadlinePassed(Outage):
 
 
 def no_tag(hold_id: UUID) -> None:
-    """The tagger of an installation that takes no provider reports."""
+    """Return no tag: for installations that take no provider reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an operator may set about decisions. Behind proxies of `trusted_proxies` a request
-    comes from where they say.
+    """The settings of an operator that decisions depend on.
 
-    A refusal of a credential is answered after whole steps of `refusal_step_s` and a part of
-    another by chance: how long it took does not tell what was wrong with it.
+    A request that arrives through a proxy in `trusted_proxies` comes from the address that the
+    proxy states. The refusal of a credential is delayed to a multiple of `refusal_step_s` plus a
+    random part of one step, so that its timing does not tell why the credential was refused.
     """
 
     floor_tokens: int
@@ -79,25 +82,8 @@ class Terms:
     refusal_step_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is known of a request once its estimate can be made."""
-
-    endpoint: Endpoint
-    body: Body
-    principal: Principal
-    candidates: Candidates
-    demand: Demand
-    provider_key: SecretText
-    limits: tuple[LimitStatus, ...]
-    counted: CountedTokens
-    request: AuthRequest
-    policy: RoutePolicy
-    admitted_at_s: float
-
-
 class Decider:
-    """The phases, with the parts that they need."""
+    """Decides requests, with the services that the phases need."""
 
     def __init__(
         self,
@@ -121,139 +107,180 @@ class Decider:
         self._tag = tag
         self._last_uses = last_uses or LastUses()
 
-    async def decide(self, request: AuthRequest, deadline_s: float) -> Decision:
-        """Allow under a committed hold, or Deny. `deadline_s` is on the monotonic clock.
+    async def decide(
+        self, request: AuthRequest, deadline_s: float, trace: Trace = NO_TRACE
+    ) -> Decision:
+        """Return Allow under a committed hold, or Deny. `deadline_s` is on the monotonic clock.
 
-        Raises Outage when nobody can tell. However it ends otherwise, no hold stays behind.
+        Raises Outage when no decision can be made. No hold stays behind unless Allow is returned.
         """
         began_s = self._clock.monotonic_s()
-        decision = await self._decide(request, deadline_s)
-        if isinstance(decision, Deny) and decision.reason is Reason.INVALID_API_KEY:
-            await self._pace(began_s)
-        return decision
-
-    async def _decide(self, request: AuthRequest, deadline_s: float) -> Decision:
+        trace.begin(Phase.ROUTE)
         policy = route_policy(request.extensions)
-        if not policy.is_metered:
-            return await self._decide_unmetered(request, policy)
-        if not request.shows_body:
-            return deny(Reason.BODY_NOT_SHOWN)
-        asked = await self._understand(request, policy)
-        return asked if isinstance(asked, Deny) else await self._hold(asked, deadline_s)
-
-    async def _pace(self, began_s: float) -> None:
-        """Wait until the next step after the beginning, and a part of another one.
-
-        Timers are a millisecond coarse, so what was left to wait would still show by a fraction
-        of one: chance hides it.
-        """
+        trace.note_policy(policy)
+        if policy.is_metered:
+            decision = await self._decide_metered(request, policy, deadline_s, trace)
+        else:
+            decision = await self._decide_unmetered(request, policy, trace)
         step_s = self._terms.refusal_step_s
-        if step_s > 0:
+        if step_s > 0 and isinstance(decision, Deny) and decision.reason is Reason.INVALID_API_KEY:
             elapsed_s = self._clock.monotonic_s() - began_s
             left_s = math.ceil(elapsed_s / step_s) * step_s - elapsed_s
+            # Timers have a resolution of a millisecond, so the time that was left would still
+            # show in the fraction of one. The random part hides it.
             await asyncio.sleep(left_s + _CHANCE.uniform(0, step_s))
+        return decision
 
-    async def _admit(self, request: AuthRequest, policy: RoutePolicy) -> Principal | Deny:
-        """Phases 2 and 3."""
-        principal = await self._authenticator.authenticate(request, policy)
+    async def _decide_metered(
+        self, request: AuthRequest, policy: RoutePolicy, deadline_s: float, trace: Trace
+    ) -> Decision:
+        # Phase 1, route
+        if not request.shows_body:
+            return deny(Reason.BODY_NOT_SHOWN)
+        endpoint = route(request)
+        if isinstance(endpoint, Deny):
+            return endpoint
+        trace.note_endpoint(endpoint.name)
+
+        # Phases 2, authenticate, and 3, admit
+        admitted_at_s = self._clock.monotonic_s()
+        principal = await self._admit(request, policy, trace)
         if isinstance(principal, Deny):
             return principal
+        if refused := self._limits.find_refusal(principal):
+            return refused
+
+        trace.begin(Phase.BODY)
+        body = endpoint.read(request, self._terms.max_body_bytes)
+        if isinstance(body, Deny):
+            return body
+
+        trace.begin(Phase.AUTHORIZE)
+        candidates = authorize(principal, body.members, self._snapshot.models)
+        if isinstance(candidates, Deny):
+            return candidates
+        models = candidates.models
+        trace.note_models(models)
+
+        trace.begin(Phase.ESTIMATE)
+        demand = endpoint.bound(body, candidates.is_online)
+        if isinstance(demand, Demand) and demand.web_searches:
+            demand = refuse_unpriced_search(demand, candidates)
+        if isinstance(demand, Deny):
+            return demand
+        bound = estimate(demand, models, principal.markup_bps, self._terms.floor_tokens)
+        trace.note_estimate(demand, bound)
+        # Before the limits: a request that no provider can serve is counted in none.
+        provider_key = self._snapshot.provider_key
+
+        trace.begin(Phase.LIMITS)
+        taken = await self._limits.take(principal, models, demand)
+        if isinstance(taken, Deny):
+            return taken
+        statuses, counted = taken
+
+        trace.begin(Phase.HOLD)
+        hold_id = new_hold_id()
+        judged_after_s = self._clock.monotonic_s()
+        try:
+            placed = await self._holds.place(
+                HoldRequest(
+                    hold_id=hold_id,
+                    account_id=principal.account_id,
+                    credential_id=principal.credential_id,
+                    model_id=candidates.asked.id,
+                    endpoint=endpoint.name,
+                    estimate=bound,
+                    request_id=request.request_uuid,
+                    pass_id=principal.pass_id,
+                    account_concurrent=principal.account_rates.concurrent_requests,
+                    key_concurrent=principal.key_rates.concurrent_requests,
+                    counted=counted,
+                )
+            )
+        except asyncio.CancelledError:
+            # `place` itself releases the hold of a cancelled call, and it alone knows whether
+            # there will be one. A second release here would only cost Postgres a statement.
+            self._metrics.late_holds.inc()
+            raise
+        if isinstance(placed, HoldRefused):
+            return refusal_of_hold(placed)
+
+        # From here on there is a hold: each way out either uses it or takes it back.
+        trace.begin(Phase.DEADLINE)
+        if self._clock.monotonic_s() - admitted_at_s >= READMIT_AFTER_S:
+            # The hold judged the credential, but not the secret or the JWT that was presented.
+            try:
+                again = await self._admit(request, policy, NO_TRACE)
+            except (asyncio.CancelledError, Outage):
+                self.take_back(hold_id)
+                raise
+            if isinstance(again, Deny):
+                self.take_back(hold_id)
+                return again
+        if self._clock.monotonic_s() > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S):
+            self.take_back(hold_id)
+            raise DeadlinePassed("the hold came after the deadline")
+        self._last_uses.note(principal.credential_id, self._clock.now())
+        limit = None
+        if demand.completion_tokens is None and bound.per_token_picos > 0:
+            limit = reply_limit(placed.max_tokens, demand, candidates)
+        return Allow(
+            hold_id=hold_id,
+            account_id=principal.account_id,
+            credential_id=principal.credential_id,
+            model_id=candidates.asked.id,
+            endpoint=endpoint.name,
+            provider_key=provider_key,
+            edits=endpoint.edits(body, limit, self._tag(hold_id)),
+            limits=statuses,
+            is_streaming=body.members.get("stream") is True,
+        )
+
+    async def _decide_unmetered(
+        self, request: AuthRequest, policy: RoutePolicy, trace: Trace
+    ) -> AllowUnmetered | Deny:
+        principal = await self._admit(request, policy, trace)
+        if isinstance(principal, Deny):
+            return principal
+        trace.begin(Phase.LIMITS)
+        statuses = await self._limits.take_request(principal)
+        if isinstance(statuses, Deny):
+            return statuses
+        trace.begin(Phase.DEADLINE)
+        # No hold judges the credential again, so the cache is asked once more: this process may
+        # have been stopped for a while since.
+        principal = await self._admit(request, policy, NO_TRACE)
+        if isinstance(principal, Deny):
+            return principal
+        self._last_uses.note(principal.credential_id, self._clock.now())
+        scopes = tuple(sorted(principal.scopes))
+        return AllowUnmetered(principal.account_id, principal.credential_id, scopes, statuses)
+
+    async def _admit(
+        self, request: AuthRequest, policy: RoutePolicy, trace: Trace
+    ) -> Principal | Deny:
+        """Run phases 2 and 3, apart from limits."""
+        trace.begin(Phase.AUTHENTICATE)
+        principal = await self._authenticator.authenticate(request, policy, trace)
+        if isinstance(principal, Deny):
+            return principal
+        trace.note_principal(principal)
+        trace.begin(Phase.ADMIT)
         address = None
         if principal.networks is not None:
             forwarded = request.values("x-forwarded-for")
             address = client_address(request.peer, forwarded, self._terms.trusted_proxies)
         return admit(principal, policy, address, self._clock.now()) or principal
 
-    async def _decide_unmetered(
-        self, request: AuthRequest, policy: RoutePolicy
-    ) -> AllowUnmetered | Deny:
-        principal = await self._admit(request, policy)
-        if isinstance(principal, Deny):
-            return principal
-        answer = await self._limits.take_request(principal)
-        if isinstance(answer, Deny):
-            return answer
-        # No hold judges the credential again: whoever slept meanwhile asks once more.
-        principal = await self._admit(request, policy)
-        if isinstance(principal, Deny):
-            return principal
-        self._last_uses.note(principal.credential_id, self._clock.now())
-        scopes = tuple(sorted(principal.scopes))
-        return AllowUnmetered(principal.account_id, principal.credential_id, scopes, answer)
-
-    async def _understand(self, request: AuthRequest, policy: RoutePolicy) -> _Asked | Deny:
-        """Phases 1 to 5, what phase 6 needs to know, and phase 7."""
-        endpoint = route(request)
-        if isinstance(endpoint, Deny):
-            return endpoint
-        admitted_at_s = self._clock.monotonic_s()
-        principal = await self._admit(request, policy)
-        if isinstance(principal, Deny):
-            return principal
-        if refused := self._limits.find_refusal(principal):
-            return refused
-        body = endpoint.read(request, self._terms.max_body_bytes)
-        if isinstance(body, Deny):
-            return body
-        candidates = authorize(principal, body.members, self._snapshot.models)
-        if isinstance(candidates, Deny):
-            return candidates
-        demand = endpoint.bound(body, candidates.is_online)
-        if isinstance(demand, Demand) and demand.web_searches:
-            demand = refuse_unpriced_search(demand, candidates)
-        if isinstance(demand, Deny):
-            return demand
-        key = self._snapshot.provider_key
-        taken = await self._limits.take(principal, candidates.models, demand)
-        if isinstance(taken, Deny):
-            return taken
-        asked = (endpoint, body, principal, candidates, demand, key, *taken)
-        return _Asked(*asked, request, policy, admitted_at_s)
-
-    async def _hold(self, asked: _Asked, deadline_s: float) -> Decision:
-        """Phases 6, 8 and 9."""
-        request = to_hold_request(asked, self._terms.floor_tokens)
-        judged_after_s = self._clock.monotonic_s()
-        try:
-            answer = await self._holds.place(request)
-        except asyncio.CancelledError:
-            # The store sees to it as well; releasing twice changes nothing.
-            self.take_back(request.hold_id)
-            raise
-        if isinstance(answer, HoldRefused):
-            return refusal_of_hold(answer)
-        if refused := await self._readmit(asked, request.hold_id):
-            return refused
-        # A credential may have ended since the hold was placed: a late answer is none.
-        if self._clock.monotonic_s() > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S):
-            self.take_back(request.hold_id)
-            raise DeadlinePassed("the hold came after the deadline")
-        self._last_uses.note(asked.principal.credential_id, self._clock.now())
-        tag = self._tag(request.hold_id)
-        return _allow(asked, answer, request.estimate.per_token_picos > 0, tag)
-
-    async def _readmit(self, asked: _Asked, hold_id: UUID) -> Deny | None:
-        """Ask again who calls, where that was a while ago: no hold judges secrets and JWTs."""
-        if self._clock.monotonic_s() - asked.admitted_at_s < READMIT_AFTER_S:
-            return None
-        try:
-            again = await self._admit(asked.request, asked.policy)
-        except (asyncio.CancelledError, Outage):
-            self.take_back(hold_id)
-            raise
-        if isinstance(again, Deny):
-            self.take_back(hold_id)
-            return again
-        return None
-
     def take_back(self, hold_id: UUID) -> None:
-        """Release a hold in the background: nobody will use the allowance that it was for."""
+        """Release a hold in the background, because its allowance will not be used."""
         self._metrics.late_holds.inc()
         self._holds.release_later([hold_id])
 
 
 def route(request: AuthRequest) -> Endpoint | Deny:
-    """The endpoint of a request. Query strings are refused: nothing in them is priced."""
+    """Return the endpoint of a request. Query strings are refused: nothing in them is priced."""
     path, question_mark, _ = request.path.partition("?")
     endpoint = ENDPOINTS.get(path)
     if endpoint is None or request.method != "POST":
@@ -262,34 +289,15 @@ def route(request: AuthRequest) -> Endpoint | Deny:
 
 
 def refuse_unpriced_search(demand: Demand, candidates: Candidates) -> Demand | Deny:
-    """A web search is bounded only where the catalogue has a price for it."""
+    """Refuse a web search unless each model has a price for it: its cost cannot be bounded."""
     if all(model.price.web_search_picos > 0 for model in candidates.models):
         return demand
     message = "Web search has no listed price with this model, so its cost cannot be bounded."
     return deny(Reason.COST_UNBOUNDED, message, "model" if candidates.is_online else "plugins")
 
 
-def to_hold_request(asked: _Asked, floor_tokens: int) -> HoldRequest:
-    """What to set aside for a request (phase 6), and what else the store judges it by."""
-    principal = asked.principal
-    bound = estimate(asked.demand, asked.candidates.models, principal.markup_bps, floor_tokens)
-    return HoldRequest(
-        hold_id=new_hold_id(),
-        account_id=principal.account_id,
-        credential_id=principal.credential_id,
-        model_id=asked.candidates.asked.id,
-        endpoint=asked.endpoint.name,
-        estimate=bound,
-        request_id=asked.request.request_uuid,
-        pass_id=principal.pass_id,
-        account_concurrent=principal.account_rates.concurrent_requests,
-        key_concurrent=principal.key_rates.concurrent_requests,
-        counted=asked.counted,
-    )
-
-
 def refusal_of_hold(refused: HoldRefused) -> Deny:
-    """What a client is told when no hold could be placed."""
+    """Return the refusal that the client gets when no hold was placed."""
     if refused.reason is Refusal.CREDENTIAL_ENDED:
         return deny(Reason.INVALID_API_KEY)
     if refused.reason is Refusal.ACCOUNT_SUSPENDED:
@@ -312,28 +320,11 @@ def refusal_of_hold(refused: HoldRefused) -> Deny:
 
 
 def reply_limit(granted_tokens: int, demand: Demand, candidates: Candidates) -> int:
-    """The limit to write into a body: what the hold covers, less what cannot fit anyway.
+    """Return the limit of the reply to write into a body, in tokens.
 
     Some providers refuse a limit that does not fit into the context beside the prompt. Any limit
-    up to the granted one keeps the bound, so a likely length of the prompt will do here.
+    up to the granted one keeps the bound, so the likely length of the prompt is exact enough.
     """
     context = min(model.context_length for model in candidates.models)
     likely_prompt = min(demand.prompt_tokens // LIKELY_BYTES_PER_TOKEN, context // 2)
     return max(1, min(granted_tokens, context - likely_prompt))
-
-
-def _allow(asked: _Asked, placed: HoldPlaced, has_token_price: bool, tag: str | None) -> Allow:
-    limit = None
-    if asked.demand.completion_tokens is None and has_token_price:
-        limit = reply_limit(placed.max_tokens, asked.demand, asked.candidates)
-    return Allow(
-        hold_id=placed.hold_id,
-        account_id=asked.principal.account_id,
-        credential_id=asked.principal.credential_id,
-        model_id=asked.candidates.asked.id,
-        endpoint=asked.endpoint.name,
-        provider_key=asked.provider_key,
-        edits=asked.endpoint.edits(asked.body, limit, tag),
-        limits=asked.limits,
-        is_streaming=asked.body.members.get("stream") is True,
-    )

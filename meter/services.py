@@ -8,7 +8,7 @@ from meter.audit.audit_store import AuditStore
 from meter.clock import Clock
 from meter.history.month_store import HistoryStore
 from meter.holds.live_hold_store import LiveHoldStore
-from meter.identity.credential_resolver import Identifier, Verifier
+from meter.identity.credential_resolver import CredentialResolver, Verifier
 from meter.identity.identity_store import IdentityStore
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.keys.key_store import CredentialStore
@@ -71,7 +71,7 @@ class Services:
         self.provider_keys = provider_keys
         # Identity: who calls, and what may act for an account.
         self.principals = PostgresPrincipals(pool)
-        self.identifier = Identifier(pepper, self.principals, jwts)
+        self.identifier = CredentialResolver(pepper, self.principals, jwts)
         self.operators = OperatorStore(pool)
         self.credentials = CredentialStore(pool, pepper)
         self.identities = IdentityStore(pool)

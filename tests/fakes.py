@@ -19,8 +19,16 @@ from authz.request import AuthRequest
 from meter.clock import Clock
 from meter.errors import StoreUnavailable
 from meter.holds.hold import HoldAnswer, HoldPlaced, HoldRefused, HoldRequest, Refusal
-from meter.identity.principal import Principal
-from meter.jwts.verifying import Verified, VerifiedIdentity
+from meter.identity.principal import (
+    ByAccount,
+    ByCertificate,
+    ByIdentity,
+    ByKey,
+    ByPass,
+    Presented,
+    Principal,
+)
+from meter.jwts.verified import Verified
 from meter.limits.limits import Limit, LimitRule, Rates
 from meter.pricing.prices import Model, Price
 from meter.sealing import SecretText
@@ -76,7 +84,12 @@ class FakeHolds:
         """Grant as many tokens as the money covers, as the real store does."""
         self.reached.set()
         if self.gate is not None:
-            await self.gate.wait()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                # As the real store, which releases the hold of a cancelled call by itself.
+                self.release_later([request.hold_id])
+                raise
         if self.is_away:
             raise StoreUnavailable("away")
         bound = request.estimate
@@ -112,27 +125,19 @@ class FakePrincipals:
         self.gate: asyncio.Event | None = None
         self.lookups = 0
 
-    async def find_by_secret(self, digest: bytes) -> Principal | None:
-        """Behind a key."""
-        return await self._find(digest)
-
-    async def find_by_pass(self, pass_id: str) -> Principal | None:
-        """Behind a pass."""
-        return await self._find(pass_id)
-
-    async def find_by_identity(self, identity: VerifiedIdentity) -> Principal | None:
-        """Behind a JWT of another issuer."""
-        return await self._find((identity.issuer_id, identity.subject))
-
-    async def find_by_certificate(self, name: str) -> Principal | None:
-        """Behind a certificate."""
-        return await self._find(name)
-
-    async def find_issued(self, account_id: str) -> Principal | None:
-        """For an account."""
-        return await self._find(("issued", account_id))
-
-    async def _find(self, key: object) -> Principal | None:
+    async def find(self, presented: Presented) -> Principal | None:
+        """Return the principal that is known under what the value presents."""
+        match presented:
+            case ByKey(digest):
+                key: object = digest
+            case ByPass(verified):
+                key = verified.pass_id
+            case ByIdentity(verified):
+                key = (verified.issuer_id, verified.subject)
+            case ByCertificate(name):
+                key = name
+            case ByAccount(account_id):
+                key = ("account", account_id)
         self.lookups += 1
         if self.gate is not None:
             await self.gate.wait()

@@ -1,74 +1,62 @@
-"""From the credential that a request presents to the principal behind it, or why not."""
+"""From the credential that a request presents to its principal, or to a refusal."""
 
 from typing import Final
 
 from authz.decision import Deny, Reason, deny
 from authz.policy import ACCOUNT_HEADER, RoutePolicy
 from authz.request import AuthRequest
-from meter.identity.credential_resolver import Identifier
-from meter.identity.principal import Principal, Principals
+from authz.trace import NO_TRACE, Trace
+from meter.identity.credential_resolver import CredentialResolver
+from meter.identity.presented import ConflictingCredentials, find_credential
+from meter.identity.principal import ByAccount, ByCertificate, Presented, Principal
 from meter.jwts.terms import is_plain
 
 MAX_ACCOUNT_CHARS: Final = 128
-_SCHEME: Final = "bearer "
 
 
-def presented_credential(request: AuthRequest) -> str | Deny:
-    """The one credential of a request.
-
-    Two different ones are a refusal, not a choice: another reader might choose the other. A
-    comma means that several headers were joined on the way; no credential of ours has one.
-    """
-    authorizations = request.values("authorization")
-    keys = request.values("x-api-key")
-    if len(authorizations) > 1 or len(keys) > 1 or any("," in v for v in authorizations + keys):
+def read_credential(request: AuthRequest) -> str | Deny:
+    """Return the one credential of a request, or the refusal for none or for different ones."""
+    try:
+        found = find_credential(request.values("authorization"), request.values("x-api-key"))
+    except ConflictingCredentials:
         return deny(Reason.CONFLICTING_CREDENTIALS)
-    presented = {_bearer(value) for value in authorizations} | {key.strip() for key in keys}
-    presented.discard("")
-    if len(presented) > 1:
-        return deny(Reason.CONFLICTING_CREDENTIALS)
-    return presented.pop() if presented else deny(Reason.MISSING_API_KEY)
-
-
-def _bearer(authorization: str) -> str:
-    """The credential after `Bearer`; another scheme is no key of ours, and stays as it is."""
-    if authorization[: len(_SCHEME)].lower() == _SCHEME:
-        return authorization[len(_SCHEME) :].strip()
-    return "" if authorization.strip().lower() == "bearer" else authorization.strip()
+    return deny(Reason.MISSING_API_KEY) if found is None else found
 
 
 class Authenticator:
     """Finds the principal of a request."""
 
-    def __init__(self, identifier: Identifier, principals: Principals) -> None:
-        self._identifier = identifier
-        self._principals = principals
+    def __init__(self, resolver: CredentialResolver) -> None:
+        self._resolver = resolver
 
-    async def authenticate(self, request: AuthRequest, policy: RoutePolicy) -> Principal | Deny:
-        """The principal, or a refusal. Raises Outage when nobody can tell.
+    async def authenticate(
+        self, request: AuthRequest, policy: RoutePolicy, trace: Trace = NO_TRACE
+    ) -> Principal | Deny:
+        """Return the principal, or a refusal. Raises Outage when the answer cannot be known.
 
-        A credential goes before a certificate: in a mesh every request has one of those.
+        A credential takes precedence over a client certificate: in a service mesh every request
+        has a certificate.
         """
+        presented: Presented | None = None
         if policy.takes_account_header:
-            return _or_refused(await self._named_account(request))
-        presented = presented_credential(request)
-        if isinstance(presented, str):
-            return _or_refused(await self._identifier.identify(presented))
-        is_missing = presented.reason is Reason.MISSING_API_KEY
-        if is_missing and policy.trusts_certificates and request.certificate:
-            return _or_refused(await self._certified(request.certificate))
-        return presented
-
-    async def _certified(self, name: str) -> Principal | None:
-        """What the store cannot even hold is nobody's name, and no outage."""
-        return await self._principals.find_by_certificate(name) if is_plain(name) else None
-
-    async def _named_account(self, request: AuthRequest) -> Principal | None:
-        named = request.values(ACCOUNT_HEADER)
-        if len(named) != 1 or len(named[0]) > MAX_ACCOUNT_CHARS or not is_plain(named[0]):
-            return None
-        return await self._principals.find_issued(named[0])
-
-
-def _or_refused(principal: Principal | None) -> Principal | Deny:
-    return deny(Reason.INVALID_API_KEY) if principal is None else principal
+            named = request.values(ACCOUNT_HEADER)
+            # Postgres cannot even be asked for a name that is not plain.
+            if len(named) == 1 and len(named[0]) <= MAX_ACCOUNT_CHARS and is_plain(named[0]):
+                presented = ByAccount(named[0])
+        else:
+            credential = read_credential(request)
+            if isinstance(credential, str):
+                presented = await self._resolver.resolve(credential)
+            elif (
+                credential.reason is Reason.MISSING_API_KEY
+                and policy.trusts_certificates
+                and request.certificate
+            ):
+                if is_plain(request.certificate):
+                    presented = ByCertificate(request.certificate)
+            else:
+                return credential
+        if presented is None:
+            return deny(Reason.INVALID_API_KEY)
+        trace.note_presented(presented)
+        return await self._resolver.find(presented) or deny(Reason.INVALID_API_KEY)

@@ -1,57 +1,49 @@
-"""Explaining a decision: the very parts that decide, on a trial of the books that is undone.
+"""Explains a decision: by the same code that decides, in a transaction that is rolled back.
 
-No hold is placed, no limit counted, no use noted, no account made, and nobody waits.
+No hold is placed, no limit counted, no use recorded, no account created, and no refusal delayed.
 """
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from authz.callers.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot
 from authz.decide import Decider, Terms
 from authz.decision import AllowUnmetered, Decision, Deny, OutageKind, Reason
 from authz.explain.diagnosis import diagnose, show_credential
+from authz.explain.dry_run import DecisionTrace, DryRunHolds, DryRunLimiter
 from authz.explain.explanation import ClientAnswer, Explanation, Verdict
-from authz.explain.trace import (
-    Examiner,
-    Peeking,
-    PeekingLimiter,
-    Seen,
-    TriedHolds,
-    WatchedAuthenticator,
-    WatchedLimits,
-    WatchedPrincipals,
-    WatchedVerifier,
-)
 from authz.explain.words import Explained, report_phases
 from authz.headers import RETRY_AFTER_OUTAGE_S, limit_headers, refusal_headers
+from authz.limits.counting import Limits
+from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
 from authz.request import AuthRequest
 from meter.clock import Clock
 from meter.errors import Outage, ProviderUnavailable
-from meter.holds.trial import Trial, open_trial
-from meter.identity.credential_resolver import Identifier
+from meter.holds.trial import open_trial
+from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper
+from meter.jwts.verifying import JwtVerifier
+from meter.postgres.pool import PostgresPool
 
-if TYPE_CHECKING:
-    from meter.postgres.pool import PostgresPool
-
-# An issuer's keys may have to be fetched on the way.
+# The keys of an issuer may have to be fetched on the way.
 EXPLAIN_TIMEOUT_S: Final = 10.0
 
 
 class Explainer:
-    """Says what a decision would be, and why; one at a time, so that checks have the rest."""
+    """Explains decisions one at a time, so that checks keep the other connections to Postgres."""
 
     def __init__(
         self,
-        pool: "PostgresPool",
+        pool: PostgresPool,
         pepper: Pepper,
-        jwts: Examiner,
+        jwts: JwtVerifier,
         snapshot: CatalogueSnapshot,
-        limiter: Peeking,
+        limiter: RedisLimiter,
         clock: Clock,
         terms: Terms,
     ) -> None:
@@ -61,49 +53,49 @@ class Explainer:
         self._snapshot = snapshot
         self._limiter = limiter
         self._clock = clock
-        # Nobody measures how long an explanation takes.
+        # An explanation tells why a credential is refused anyway: its timing hides nothing.
         self._terms = replace(terms, refusal_step_s=0.0)
         self._turn = asyncio.Lock()
 
     async def explain(self, request: AuthRequest) -> Explanation:
-        """Try it out. An outage is part of the explanation."""
-        seen = Seen()
-        decision: Decision | Exception
-        async with self._turn:
-            try:
-                async with asyncio.timeout(EXPLAIN_TIMEOUT_S), open_trial(self._pool) as trial:
-                    decision, diagnosis = await self._try(trial, request, seen)
-            except (Outage, TimeoutError) as error:
-                decision, diagnosis = error, None
-        phases = report_phases(
-            Explained(request, decision, seen, diagnosis, self._terms), self._snapshot
-        )
-        verdict, answer = _verdict(decision), _answer(decision)
-        return Explanation(verdict, show_credential(request), phases, answer)
-
-    async def _try(
-        self, trial: Trial, request: AuthRequest, seen: Seen
-    ) -> tuple[Decision, str | None]:
-        deadline_s = self._clock.monotonic_s() + EXPLAIN_TIMEOUT_S
-        decision = await self._decider(trial, seen).decide(request, deadline_s)
-        if isinstance(decision, Deny) and decision.reason is Reason.INVALID_API_KEY:
-            return decision, await diagnose(trial, request, seen)
-        return decision, None
-
-    def _decider(self, trial: Trial, seen: Seen) -> Decider:
-        metrics = Metrics(CollectorRegistry())
-        principals = WatchedPrincipals(trial.principals, seen)
-        identifier = Identifier(self._pepper, principals, WatchedVerifier(self._jwts, seen))
-        limiter = PeekingLimiter(self._limiter, seen)
-        return Decider(
-            WatchedAuthenticator(identifier, principals, seen),
-            self._snapshot,
-            WatchedLimits(limiter, self._snapshot, metrics, seen),
-            TriedHolds(trial, seen),
-            self._clock,
-            metrics,
+        """Return the explanation of a request. An outage is explained as well, and not raised."""
+        explained = Explained(
+            request,
             self._terms,
+            DecisionTrace(),
+            DryRunLimiter(self._limiter),
+            Outage("nothing was decided"),
         )
+        try:
+            async with self._turn, asyncio.timeout(EXPLAIN_TIMEOUT_S):
+                await self._try_out(explained)
+        except (Outage, TimeoutError) as error:
+            explained.decision, explained.diagnosis = error, None
+        return Explanation(
+            _verdict(explained.decision),
+            show_credential(request),
+            report_phases(explained),
+            _answer(explained.decision),
+        )
+
+    async def _try_out(self, explained: Explained) -> None:
+        metrics = Metrics(CollectorRegistry())
+        async with open_trial(self._pool) as trial:
+            explained.holds = DryRunHolds(trial)
+            decider = Decider(
+                Authenticator(CredentialResolver(self._pepper, trial.principals, self._jwts)),
+                self._snapshot,
+                Limits(explained.limiter, self._snapshot, metrics),
+                explained.holds,
+                self._clock,
+                metrics,
+                self._terms,
+            )
+            request, deadline_s = explained.request, self._clock.monotonic_s() + EXPLAIN_TIMEOUT_S
+            decision = await decider.decide(request, deadline_s, explained.trace)
+            explained.decision = decision
+            if isinstance(decision, Deny) and decision.reason is Reason.INVALID_API_KEY:
+                explained.diagnosis = await diagnose(trial, self._jwts, request, explained.trace)
 
 
 def _verdict(decision: Decision | Exception) -> Verdict:

@@ -1,27 +1,15 @@
-"""What an explanation consists of: phases, what came of each, and the answer that would follow."""
+"""The parts of an explanation: the phases, the outcome of each, and the answer to the client."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
 
-
-class Phase(IntEnum):
-    """The phases of a decision, in order: see `authz/decide.py`."""
-
-    ROUTE = 1
-    AUTHENTICATE = 2
-    ADMIT = 3
-    BODY = 4
-    AUTHORIZE = 5
-    ESTIMATE = 6
-    LIMITS = 7
-    HOLD = 8
-    DEADLINE = 9
+from authz.trace import Phase
 
 
 class Outcome(StrEnum):
-    """What came of a phase. `not_needed` is for routes without metering."""
+    """The outcome of a phase. `not_needed` is for routes without metering."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -31,7 +19,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What the whole decision would be; `undecided` is an outage, answered with 503."""
+    """The whole decision; `undecided` is an outage, answered with 503."""
 
     ALLOW = "allow"
     REFUSE = "refuse"
@@ -49,7 +37,7 @@ class PhaseReport:
 
 @dataclass(frozen=True, slots=True)
 class ClientAnswer:
-    """What the client would get: from us when refused; allowed, the headers beside the reply."""
+    """The answer to the client: all of it for a refusal, our headers for an allowed request."""
 
     status: int | None
     code: str | None
@@ -59,7 +47,7 @@ class ClientAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision that was only tried out."""
+    """A decision that was tried out, with its reasons."""
 
     verdict: Verdict
     credential: str
@@ -67,7 +55,7 @@ class Explanation:
     answer: ClientAnswer
 
     def to_json(self) -> Mapping[str, Any]:
-        """As POST /explain answers it."""
+        """Return the answer of POST /explain."""
         return {
             "verdict": self.verdict.value,
             "credential": self.credential,

@@ -14,6 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from meter.api.problems import ProblemError
 from meter.api.services import ApiDependencies, FromIdentifier, FromOperators, FromOutside
 from meter.audit.events import Actor
+from meter.identity.presented import ConflictingCredentials, find_credential, without_scheme
 from meter.identity.principal import Principal
 from meter.jwts.reading import MAX_JWT_CHARS
 from meter.network import client_address, is_allowed
@@ -89,11 +90,11 @@ async def identify_administrator(
     text = _find_credential(request)
     if text is None:
         raise _unauthorized()
-    # In its own header only, as ever; a key may come in either.
-    is_in_own_header = "authorization" in request.headers
-    operator = await operators.find_operator(text) if is_in_own_header else None
-    if operator is not None:
-        return Actor(f"operator:{operator}")
+    # An operator token is accepted as a bearer token only; a key may come in either header.
+    if without_scheme(request.headers.get("authorization", "")) == text:
+        operator = await operators.find_operator(text)
+        if operator is not None:
+            return Actor(f"operator:{operator}")
     principal = await identifier.identify(text)
     if principal is None:
         raise _unauthorized()
@@ -145,21 +146,20 @@ def _demand_scope(caller: Caller, scope: Scope) -> None:
 
 
 def _find_credential(request: Request) -> str | None:
-    """The one credential presented; None when there is none, or more than one."""
-    found = {
-        _without_scheme(name, value) for name in _HEADERS for value in request.headers.getlist(name)
-    }
-    if len(found) != 1:
+    """Return the one credential presented, None for none. Raises ProblemError 400 for several."""
+    try:
+        credential = find_credential(*(request.headers.getlist(name) for name in _HEADERS))
+    except ConflictingCredentials:
+        raise ProblemError(
+            400,
+            "conflicting_credentials",
+            "more than one API key was given; send exactly one",
+        ) from None
+    authorization = request.headers.get("authorization", "").strip()
+    if authorization and without_scheme(authorization) == authorization:
+        # Stricter than authz, as ever: here a key in `authorization` needs the scheme Bearer.
         return None
-    (credential,) = found
     return credential if credential and len(credential) <= MAX_CREDENTIAL_CHARS else None
-
-
-def _without_scheme(header: str, value: str) -> str:
-    if header != "authorization":
-        return value.strip()
-    scheme, _, credential = value.strip().partition(" ")
-    return credential.strip() if scheme.lower() == "bearer" else ""
 
 
 def _unauthorized() -> ProblemError:

@@ -15,7 +15,7 @@ from meter.clock import Clock
 from meter.errors import InvalidRequest
 from meter.history.month_store import HistoryStore
 from meter.holds.live_hold_store import LiveHoldStore
-from meter.identity.credential_resolver import Identifier
+from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.identity_store import IdentityStore
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.keys.key_store import CredentialStore
@@ -122,7 +122,7 @@ FromClock = Annotated[Clock, _provide(lambda services: services.clock)]
 FromCredentials = Annotated[CredentialStore, _provide(lambda services: services.credentials)]
 FromHistory = Annotated[HistoryStore, _provide(lambda services: services.history)]
 FromHolds = Annotated[LiveHoldStore, _provide(lambda services: services.holds)]
-FromIdentifier = Annotated[Identifier, _provide(lambda services: services.identifier)]
+FromIdentifier = Annotated[CredentialResolver, _provide(lambda services: services.identifier)]
 FromIdentities = Annotated[IdentityStore, _provide(lambda services: services.identities)]
 FromIssuerDocuments = Annotated[DocumentSource, _provide(lambda one: one.issuer_documents)]
 FromIssuers = Annotated[PostgresIssuers, _provide(lambda services: services.issuers)]

@@ -1,7 +1,7 @@
-"""Trying a decision out: everything in one transaction that is always rolled back.
+"""A trial: all statements of a decision in one transaction that is always rolled back.
 
-What decides runs as it does for a request, first sight of an identity and the judging of a hold
-included; then nothing of it has happened. Locks are held for as long as one explanation takes.
+The statements are those of a real request. The first sight of an identity creates an account, and
+a hold is placed; the rollback undoes both. Locks are held for as long as one explanation takes.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from meter.holds.hold_store import to_answer, to_arguments
 from meter.identity.credential_state import (
     BudgetState,
     CredentialState,
-    Means,
+    HoldFacts,
     PassState,
     SecretState,
 )
@@ -34,13 +34,13 @@ _EXPLAIN_BUDGETS: Final = _QUERIES["explain_budgets"]
 _EXPLAIN_OWNER: Final = _QUERIES["explain_owner"]
 _EXPLAIN_CREDENTIAL: Final = _QUERIES["explain_credential"]
 
-# It is rolled back anyway, so its length only has to be one that is valid.
+# The hold is rolled back anyway: any valid lifetime will do.
 LIFETIME: Final = timedelta(minutes=1)
 
 
 @contextlib.asynccontextmanager
 async def open_trial(pool: PostgresPool) -> AsyncIterator["Trial"]:
-    """A trial that leaves nothing behind, however it ends. Raises StoreUnavailable."""
+    """Yield a trial, and roll it back however it ends. Raises StoreUnavailable."""
     async with acquire(pool) as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -51,24 +51,24 @@ async def open_trial(pool: PostgresPool) -> AsyncIterator["Trial"]:
 
 
 class Trial:
-    """The stores that decide, within one transaction, and what can be said about it."""
+    """The stores of a decision within one transaction, and the facts behind their answers."""
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
-        self.principals = PostgresPrincipals(cast(PostgresPool, _Lent(connection)))
+        self.principals = PostgresPrincipals(cast(PostgresPool, _OneConnectionPool(connection)))
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
-        """Return the answer that placing a hold would get. Raises StoreUnavailable."""
+        """Return the answer that placing the hold would give. Raises StoreUnavailable."""
         with store_errors():
             (row,) = await self._connection.fetch(
                 _PLACE_HOLDS, *to_arguments([request], LIFETIME, may_wait=True)
             )
         return to_answer(row)
 
-    async def find_means(self, request: HoldRequest) -> Means:
-        """Return the funds and budgets that decide about a hold, before it is placed.
+    async def find_hold_facts(self, request: HoldRequest) -> HoldFacts:
+        """Return the facts that decide about a hold, before the hold is placed.
 
-        Raises NotFound, StoreUnavailable.
+        Raises NotFound for an unknown account, StoreUnavailable.
         """
         with store_errors():
             row = await self._connection.fetchrow(
@@ -79,7 +79,7 @@ class Trial:
             )
         if row is None:
             raise NotFound("account")
-        return Means(
+        return HoldFacts(
             Funds(row["balance_picos"], row["held_picos"]),
             row["account_running"],
             row["key_running"],
@@ -88,14 +88,15 @@ class Trial:
 
     async def find_owner(
         self,
-        pass_id: str | None = None,
         issuer_id: str | None = None,
         subjects: Sequence[str] = (),
+        pass_id: str | None = None,
         account_id: str | None = None,
     ) -> str | None:
-        """The credential behind one of these, live or not. `issuer_id` is empty for certificates.
+        """Return the id of the credential that was made for one of these, live or not.
 
-        Raises StoreUnavailable.
+        A subject is one of an issuer; the `issuer_id` of certificates is empty. None when there
+        never was such a credential. Raises StoreUnavailable.
         """
         with store_errors():
             found: str | None = await self._connection.fetchval(
@@ -106,7 +107,7 @@ class Trial:
     async def find_state(
         self, credential_id: str, digest: bytes | None = None, pass_id: str | None = None
     ) -> CredentialState | None:
-        """Return the state of a credential; None if it never existed. Raises StoreUnavailable."""
+        """Return the state of a credential; None when there is none. Raises StoreUnavailable."""
         with store_errors():
             row = await self._connection.fetchrow(
                 _EXPLAIN_CREDENTIAL, credential_id, digest, pass_id
@@ -114,8 +115,8 @@ class Trial:
         return None if row is None else _to_state(row)
 
 
-class _Lent:
-    """The one connection, for stores that borrow from a pool."""
+class _OneConnectionPool:
+    """A pool with one connection, for stores that take theirs from a pool."""
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
@@ -125,7 +126,7 @@ class _Lent:
         *,
         timeout: float | None = None,
     ) -> contextlib.AbstractAsyncContextManager[PostgresConnection]:
-        """The connection; giving it back changes nothing."""
+        """Return the connection; it is not closed afterwards."""
         return contextlib.nullcontext(self._connection)
 
 

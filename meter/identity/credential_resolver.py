@@ -1,28 +1,27 @@
-"""From a credential to the principal behind it: one way for keys and JWTs, for every caller.
+"""From a credential to its principal: the same rules for keys and JWTs, whoever asks.
 
-authz asks with a cache between (`authz/callers/principal_cache.py`), the meter API without.
+authz puts a cache before the store (`authz/callers/principal_cache.py`); the meter API does not.
 """
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Protocol
 
 from meter.identity.keys.key_text import Pepper, parse
-from meter.identity.principal import Principal, Principals
+from meter.identity.principal import ByIdentity, ByKey, ByPass, Presented, Principal, Principals
 from meter.jwts.reading import looks_like_jwt
-from meter.jwts.verifying import Verified, VerifiedPass
+from meter.jwts.verified import Verified, VerifiedPass
 
 
 class Verifier(Protocol):
-    """Verifies JWTs; `meter.jwts.verifying.JwtVerifier` does."""
+    """Verifies JWTs, as `meter.jwts.verifying.JwtVerifier` does."""
 
     async def verify(self, text: str) -> Verified | None:
-        """What a JWT says, or None where it is not good."""
+        """Return the content of a JWT, or None when the JWT is refused."""
         ...
 
 
-class Identifier:
-    """Finds the principal behind a key or a JWT."""
+class CredentialResolver:
+    """Finds the principal of an API key or a JWT."""
 
     def __init__(self, pepper: Pepper, principals: Principals, jwts: Verifier) -> None:
         self._pepper = pepper
@@ -30,29 +29,38 @@ class Identifier:
         self._jwts = jwts
 
     async def identify(self, credential: str) -> Principal | None:
-        """The principal; None for whatever is not good, without saying what is wrong with it.
+        """Return the principal of a credential; None for any credential that is not valid.
 
-        What cannot be a key of ours is refused without a look-up. Raises Outage when nobody can
-        tell.
+        Raises Outage when the answer cannot be known at the moment.
+        """
+        presented = await self.resolve(credential)
+        return None if presented is None else await self.find(presented)
+
+    async def resolve(self, credential: str) -> Presented | None:
+        """Return the form in which a key or JWT is looked up.
+
+        None for a JWT that is refused, and for text that cannot be a key of ours: neither causes
+        a look-up. Raises Outage when the keys of the JWT's issuer cannot be had.
         """
         if looks_like_jwt(credential):
             verified = await self._jwts.verify(credential)
-            return None if verified is None else await self._find_verified(verified)
-        if parse(credential) is None:
-            return None
-        return await self._principals.find_by_secret(self._pepper.digest(credential))
+            if verified is None:
+                return None
+            return ByPass(verified) if isinstance(verified, VerifiedPass) else ByIdentity(verified)
+        return None if parse(credential) is None else ByKey(self._pepper.digest(credential))
 
-    async def _find_verified(self, verified: Verified) -> Principal | None:
-        if isinstance(verified, VerifiedPass):
-            principal = await self._principals.find_by_pass(verified.pass_id)
-            return None if principal is None else _until(principal, verified.ends_at)
-        principal = await self._principals.find_by_identity(verified)
-        if principal is None:
-            return None
-        return replace(_until(principal, verified.ends_at), scopes=verified.scopes)
+    async def find(self, presented: Presented) -> Principal | None:
+        """Return the principal, within the expiry and the scopes that a JWT itself states.
 
-
-def _until(principal: Principal, ends_at: datetime) -> Principal:
-    """A JWT may end before what it stands for."""
-    first = ends_at if principal.ends_at is None else min(ends_at, principal.ends_at)
-    return replace(principal, ends_at=first)
+        None and errors are those of Principals.find.
+        """
+        principal = await self._principals.find(presented)
+        if principal is None or not isinstance(presented, ByPass | ByIdentity):
+            return principal
+        # The cache keeps what the store says of the credential. One JWT may end earlier.
+        ends_at = presented.verified.ends_at
+        if principal.ends_at is not None:
+            ends_at = min(ends_at, principal.ends_at)
+        if isinstance(presented, ByIdentity):
+            return replace(principal, ends_at=ends_at, scopes=presented.verified.scopes)
+        return replace(principal, ends_at=ends_at)

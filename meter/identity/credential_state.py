@@ -1,4 +1,4 @@
-"""What an explanation may say of credentials and money, to operators only. Pure."""
+"""The facts that an explanation states about credentials and money, to operators only. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,14 +9,14 @@ from meter.identity.principal import CredentialKind
 
 @dataclass(frozen=True, slots=True)
 class SecretState:
-    """Of one secret of a key; `ends_at` while the key is being rotated."""
+    """One secret of a key; `ends_at` is set while the key is being rotated."""
 
     ends_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class PassState:
-    """Of one JWT of ours."""
+    """One pass: a JWT of our own."""
 
     expires_at: datetime
     revoked_at: datetime | None
@@ -24,10 +24,10 @@ class PassState:
 
 @dataclass(frozen=True, slots=True)
 class CredentialState:
-    """What became of a credential, as the books have it at `now`.
+    """The state of a credential, as the database has it at `now`.
 
-    `secret` is None where the one presented is not among those of the key, `presented_pass` where
-    none was presented.
+    `secret` is None when the presented secret is not one of the key's, `presented_pass` when no
+    pass was presented.
     """
 
     id: str
@@ -46,7 +46,7 @@ class CredentialState:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """One budget in its present period; `whose` is the key's or the pass's."""
+    """One budget in its present period; `whose` is `key` or `pass`."""
 
     whose: str
     period: str
@@ -56,8 +56,8 @@ class BudgetState:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What a hold is judged by: the account's money, its budgets, and what runs now."""
+class HoldFacts:
+    """The facts that decide about a hold: money, budgets, and the number of running requests."""
 
     funds: Funds
     account_running: int
@@ -65,8 +65,8 @@ class Means:
     budgets: tuple[BudgetState, ...]
 
 
-def what_is_wrong(state: CredentialState) -> str | None:
-    """Why a credential is not live, as a clause after its name; None when nothing is wrong."""
+def find_fault(state: CredentialState) -> str | None:
+    """Return why a credential is not live, as a clause after its name; None when it is live."""
     if state.revoked_at is not None:
         return f"was revoked at {_time(state.revoked_at)}"
     if state.suspended_at is not None:
@@ -75,10 +75,6 @@ def what_is_wrong(state: CredentialState) -> str | None:
         return f"expired at {_time(state.expires_at)}"
     if not state.is_issuer_enabled:
         return f"belongs to the issuer {state.issuer_id}, which is switched off"
-    return _wrong_part(state)
-
-
-def _wrong_part(state: CredentialState) -> str | None:
     if state.kind is CredentialKind.KEY and state.presented_pass is None:
         if state.secret is None:
             return "exists, but this is none of its secrets: rotated out, or never one of them"

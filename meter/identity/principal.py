@@ -1,17 +1,15 @@
 """The principal: the authenticated identity that acts, its credential and its limits. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from meter.jwts.verified import VerifiedIdentity, VerifiedPass
 from meter.limits.limits import NO_RATES, Rates
 from meter.network import Network
 from meter.scopes import DEFAULT_SCOPES, Scope
-
-if TYPE_CHECKING:
-    from meter.jwts.verifying import VerifiedIdentity
 
 
 class CredentialKind(StrEnum):
@@ -88,38 +86,63 @@ class Principal:
     pass_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """An API key, by the keyed digest of its text."""
+
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ByPass:
+    """A verified JWT of our own, by its `jti`."""
+
+    verified: VerifiedPass
+
+
+@dataclass(frozen=True, slots=True)
+class ByIdentity:
+    """A verified JWT of another issuer."""
+
+    verified: VerifiedIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class ByCertificate:
+    """A verified client certificate, by its subject alternative name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByAccount:
+    """The account that a trusted route names, without a credential of the account itself."""
+
+    account_id: str
+
+
+# What a request presents, in the form in which a principal is looked up.
+Presented = ByKey | ByPass | ByIdentity | ByCertificate | ByAccount
+
+
 class Principals(Protocol):
-    """Where the identity behind a credential is looked up.
+    """Looks up principals: in Postgres (`principal_store.py`), or in the cache of authz."""
 
-    None for what is unknown, revoked, suspended, expired or foreign, all alike.
-    """
+    async def find(self, presented: Presented) -> Principal | None:
+        """Return the principal that a credential or a trusted route stands for.
 
-    async def find_by_secret(self, digest: bytes) -> Principal | None:
-        """Behind an API key, by the keyed digest of its text."""
-        ...
+        None for a credential that is unknown, revoked, suspended, expired or foreign, all alike.
+        A look-up by identity or account may first create the credential's row, and by identity
+        the account, where that is allowed. The expiry and the scopes that a JWT itself states are
+        not applied here: CredentialResolver.find does that.
 
-    async def find_by_pass(self, pass_id: str) -> Principal | None:
-        """Behind a JWT of ours, by its `jti`."""
-        ...
-
-    async def find_by_identity(self, identity: "VerifiedIdentity") -> Principal | None:
-        """Behind a JWT of another issuer; makes the account at first sight where that is allowed.
-
-        Its scopes are those of the credential; the JWT's own go before them.
+        Raises StoreUnavailable when Postgres does not answer.
         """
-        ...
-
-    async def find_by_certificate(self, name: str) -> Principal | None:
-        """Behind a client certificate, by its subject alternative name."""
-        ...
-
-    async def find_issued(self, account_id: str) -> Principal | None:
-        """What acts for an account that gave no credential itself: for trusted routes only."""
         ...
 
 
 class CredentialUses(Protocol):
-    """The store of the times at which credentials were last used."""
+    """Stores the time at which each credential was last used."""
 
     async def note(self, latest: Mapping[str, datetime]) -> None:
         """Store the latest use of each credential; an older time changes nothing."""

@@ -1,4 +1,4 @@
-"""The identities behind credentials, in Postgres."""
+"""The principals of credentials, in Postgres."""
 
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Final
 from meter.accounts.plan_store import rates_of
 from meter.identity.first_sight import ensure_identity
 from meter.identity.keys.key_text import new_credential_id
-from meter.identity.principal import CredentialKind, Principal
-from meter.jwts.verifying import VerifiedIdentity
+from meter.identity.principal import (
+    ByAccount,
+    ByCertificate,
+    ByIdentity,
+    ByKey,
+    ByPass,
+    CredentialKind,
+    Presented,
+    Principal,
+)
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.scopes import scopes_of
 
@@ -19,8 +27,8 @@ _FIND_BY_SECRET: Final = _QUERIES["find_by_secret"]
 _FIND_BY_PASS: Final = _QUERIES["find_by_pass"]
 _FIND_BY_CERTIFICATE: Final = _QUERIES["find_by_certificate"]
 _FIND_BY_CREDENTIAL: Final = _QUERIES["find_by_credential"]
-_FIND_ISSUED: Final = _QUERIES["find_issued"]
-_ENSURE_ISSUED: Final = _QUERIES["ensure_issued"]
+_FIND_BY_ACCOUNT: Final = _QUERIES["find_by_account"]
+_ENSURE_ACCOUNT_CREDENTIAL: Final = _QUERIES["ensure_account_credential"]
 
 
 class PostgresPrincipals:
@@ -29,34 +37,32 @@ class PostgresPrincipals:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def find_by_secret(self, digest: bytes) -> Principal | None:
-        """Behind an API key, by the keyed digest of its text."""
-        return await self._find(_FIND_BY_SECRET, digest)
-
-    async def find_by_pass(self, pass_id: str) -> Principal | None:
-        """Behind a JWT of ours, by its `jti`."""
-        return await self._find(_FIND_BY_PASS, pass_id, pass_id)
-
-    async def find_by_certificate(self, name: str) -> Principal | None:
-        """Behind a client certificate, by its subject alternative name."""
-        return await self._find(_FIND_BY_CERTIFICATE, name)
-
-    async def find_by_identity(self, identity: VerifiedIdentity) -> Principal | None:
-        """Behind a JWT of another issuer; makes the account at first sight where it may."""
-        async with acquire(self._pool) as connection:
-            credential_id = await ensure_identity(connection, identity)
-        return (
-            None if credential_id is None else await self._find(_FIND_BY_CREDENTIAL, credential_id)
-        )
-
-    async def find_issued(self, account_id: str) -> Principal | None:
-        """What acts for an account that gave no credential itself."""
-        found = await self._find(_FIND_ISSUED, account_id)
-        if found is None:
-            async with acquire(self._pool) as connection:
-                await connection.execute(_ENSURE_ISSUED, account_id, new_credential_id())
-            found = await self._find(_FIND_ISSUED, account_id)
-        return found
+    async def find(self, presented: Presented) -> Principal | None:
+        """Return the principal, or None when there is no live one. Raises StoreUnavailable."""
+        match presented:
+            case ByKey(digest):
+                return await self._find(_FIND_BY_SECRET, digest)
+            case ByPass(verified):
+                return await self._find(_FIND_BY_PASS, verified.pass_id, verified.pass_id)
+            case ByCertificate(name):
+                return await self._find(_FIND_BY_CERTIFICATE, name)
+            case ByIdentity(verified):
+                async with acquire(self._pool) as connection:
+                    credential_id = await ensure_identity(connection, verified)
+                if credential_id is None:
+                    return None
+                return await self._find(_FIND_BY_CREDENTIAL, credential_id)
+            case ByAccount(account_id):
+                found = await self._find(_FIND_BY_ACCOUNT, account_id)
+                if found is None:
+                    # Most accounts are never named by a trusted route: the credential that acts
+                    # for such an account is created at its first request.
+                    async with acquire(self._pool) as connection:
+                        await connection.execute(
+                            _ENSURE_ACCOUNT_CREDENTIAL, account_id, new_credential_id()
+                        )
+                    found = await self._find(_FIND_BY_ACCOUNT, account_id)
+                return found
 
     async def _find(
         self, query: str, value: bytes | str, pass_id: str | None = None

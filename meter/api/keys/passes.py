@@ -42,6 +42,7 @@ from meter.identity.passes import (
     Pass,
     PassOrder,
 )
+from meter.identity.principal import ByAccount
 from meter.money import format_usd, parse_usd
 from meter.scopes import Scope
 
@@ -248,7 +249,7 @@ async def issue_pass(
     """Make a JWT that acts for the user, without any key of theirs."""
     response.headers.update(_NOT_KEPT)
     await accounts.get(user_id)
-    root = await principals.find_issued(user_id)
+    root = await principals.find(ByAccount(user_id))
     if root is None:
         raise NotPermitted("what passes of administrators stand for is revoked or suspended")
     order = (body or NewPassBody()).to_order()

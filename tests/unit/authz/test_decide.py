@@ -34,7 +34,7 @@ from authz.transports import wire
 from meter.clock import ManualClock
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.holds.hold import Refusal
-from meter.identity.credential_resolver import Identifier
+from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper, mint
 from meter.identity.principal import Principal
 from meter.limits.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
@@ -120,7 +120,7 @@ async def house() -> House:
     cache = PrincipalCache(principals, clock, metrics, 0.9)
     uses = LastUses()
     decider = Decider(
-        Authenticator(Identifier(PEPPER, cache, jwts), cache),
+        Authenticator(CredentialResolver(PEPPER, cache, jwts)),
         snapshot,
         Limits(limiter, snapshot, metrics),
         holds,
@@ -751,7 +751,7 @@ def tagging(house: House) -> House:
     """The same house where the provider reports about requests."""
     cache = PrincipalCache(house.principals, house.clock, house.metrics, 0.9)
     decider = Decider(
-        Authenticator(Identifier(PEPPER, cache, FakeJwts()), cache),
+        Authenticator(CredentialResolver(PEPPER, cache, FakeJwts())),
         house.snapshot,
         Limits(house.limiter, house.snapshot, house.metrics),
         house.holds,

@@ -8,7 +8,7 @@ import pytest
 from meter.api.public.key_reports import ANSWER_AFTER_S, MOST_REPORTS_AT_ONCE
 from meter.identity.keys.key_text import mint
 from tests.books import Books
-from tests.meter_api import ADMIN, MeterApi, admit_operator, meter_api
+from tests.meter_api import ADMIN, OPERATOR_TOKEN, MeterApi, admit_operator, meter_api
 
 REPORTS = "/api/v1/key-reports"
 
@@ -34,6 +34,18 @@ async def test_a_key_with_admin_scopes_administers(api: MeterApi) -> None:
     await api.operator.post(f"{users}/root/resume")
     await api.operator.delete(f"{users}/root/api-keys/{both['id']}")
     assert (await api.as_key(both["key"], users)).status_code == 401
+
+
+async def test_an_operator_token_is_a_bearer_token_only(api: MeterApi) -> None:
+    users = f"{ADMIN}/users"
+    for headers in (
+        {"x-api-key": OPERATOR_TOKEN},
+        {"Authorization": OPERATOR_TOKEN},
+        {"Authorization": "Bearer", "x-api-key": OPERATOR_TOKEN},
+    ):
+        assert (await api.anybody.get(users, headers=headers)).status_code == 401, headers
+    bearer = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+    assert (await api.anybody.get(users, headers=bearer)).status_code == 200
 
 
 async def test_a_key_works_from_its_addresses_only(api: MeterApi) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from meter.errors import IssuerUnavailable
 from meter.identity.first_sight import account_id_for, stored_subject
+from meter.identity.principal import ByCertificate, ByIdentity
 from meter.identity.principal_store import PostgresPrincipals
 from meter.jwts.verifying import VerifiedIdentity
 from meter.scopes import Scope
@@ -132,7 +133,7 @@ async def test_a_check_says_what_is_wrong(books: Books, api: MeterApi) -> None:
 async def test_twenty_first_sights_at_once_make_one_account(books: Books, api: MeterApi) -> None:
     await believe(api, "id")
     principals = PostgresPrincipals(books.pool)
-    found = await asyncio.gather(*(principals.find_by_identity(seen()) for _ in range(20)))
+    found = await asyncio.gather(*(principals.find(ByIdentity(seen())) for _ in range(20)))
     assert len({one and (one.account_id, one.credential_id) for one in found}) == 1
     account_id = account_id_for("id", "alice")
     assert found[0] is not None
@@ -143,25 +144,25 @@ async def test_twenty_first_sights_at_once_make_one_account(books: Books, api: M
     assert line["actor"] == f"identity:{found[0].credential_id}"
     answer = await api.operator.delete(f"{ADMIN}/issuers/id")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
-    assert await principals.find_by_identity(seen(subject="bob", may_create=False)) is None
+    assert await principals.find(ByIdentity(seen(subject="bob", may_create=False))) is None
     await api.operator.post(f"{ADMIN}/issuers/id/disable")
-    assert await principals.find_by_identity(seen()) is None
-    assert await principals.find_by_identity(seen(subject="bob")) is None
+    assert await principals.find(ByIdentity(seen())) is None
+    assert await principals.find(ByIdentity(seen(subject="bob"))) is None
 
 
 async def test_two_issuers_never_meet_in_one_account(books: Books, api: MeterApi) -> None:
     await believe(api, "id")
     await believe(api, "id2", URL + "2")
     principals = PostgresPrincipals(books.pool)
-    first = await principals.find_by_identity(seen())
-    second = await principals.find_by_identity(seen("id2"))
+    first = await principals.find(ByIdentity(seen()))
+    second = await principals.find(ByIdentity(seen("id2")))
     assert first is not None
     assert second is not None
     assert first.account_id != second.account_id
     # Nor does whoever takes the id of an account before its subject comes.
     taken = account_id_for("id", "carol")
     await api.user(taken)
-    assert await principals.find_by_identity(seen(subject="carol")) is None
+    assert await principals.find(ByIdentity(seen(subject="carol"))) is None
     # Nor by an administrator's hand.
     status, said = await link(api, first.account_id, issuer="id2", subject="dave")
     assert (status, said["code"]) == (409, "conflict")
@@ -180,9 +181,9 @@ async def test_somebody_who_moves_on_does_not_act_for_the_account_they_left(
 ) -> None:
     await believe(api, "id")
     principals = PostgresPrincipals(books.pool)
-    before = await principals.find_by_identity(seen(account_subject="org-1"))
-    colleague = await principals.find_by_identity(seen(subject="bob", account_subject="org-1"))
-    after = await principals.find_by_identity(seen(account_subject="org-2"))
+    before = await principals.find(ByIdentity(seen(account_subject="org-1")))
+    colleague = await principals.find(ByIdentity(seen(subject="bob", account_subject="org-1")))
+    after = await principals.find(ByIdentity(seen(account_subject="org-2")))
     assert before is not None
     assert colleague is not None
     assert after is not None
@@ -191,7 +192,7 @@ async def test_somebody_who_moves_on_does_not_act_for_the_account_they_left(
     (row,) = (await api.operator.get(f"{ADMIN}/users/{after.account_id}/identities")).json()["data"]
     assert (row["subject"], row["account_subject"]) == ("alice", "org-2")
     for forged in (stored_subject("alice", "org-1"), "", "x" * 513, "alice\0"):
-        assert await principals.find_by_identity(seen(subject=forged)) is None
+        assert await principals.find(ByIdentity(seen(subject=forged))) is None
 
 
 async def test_the_youngest_jwt_says_which_plan(books: Books, api: MeterApi) -> None:
@@ -213,10 +214,10 @@ async def test_the_youngest_jwt_says_which_plan(books: Books, api: MeterApi) -> 
     ]
     for after_s, asked, expected in steps:
         issued_at = NOW + timedelta(seconds=after_s)
-        await principals.find_by_identity(seen(plan_id=asked, issued_at=issued_at))
+        await principals.find(ByIdentity(seen(plan_id=asked, issued_at=issued_at)))
         assert await plan_of(books, account_id) == expected, after_s
     other = seen(subject="bob", plan_id="unheard-of")
-    await principals.find_by_identity(other)
+    await principals.find(ByIdentity(other))
     assert await plan_of(books, account_id_for("id", "bob")) == "standard"
 
 
@@ -224,7 +225,7 @@ async def test_the_jwt_of_an_identity_that_ended_moves_no_plan(books: Books, api
     await api.operator.put(f"{ADMIN}/plans/pro", json={"name": "pro", "markup_bps": 1})
     await believe(api, "id")
     principals = PostgresPrincipals(books.pool)
-    first = await principals.find_by_identity(seen())
+    first = await principals.find(ByIdentity(seen()))
     assert first is not None
     path = f"{ADMIN}/users/{first.account_id}/identities/{first.credential_id}"
     for number, ended in enumerate(
@@ -232,7 +233,7 @@ async def test_the_jwt_of_an_identity_that_ended_moves_no_plan(books: Books, api
     ):
         assert (await ended).status_code < 300
         later = seen(plan_id="pro", issued_at=NOW + timedelta(seconds=1 + number))
-        assert await principals.find_by_identity(later) is None
+        assert await principals.find(ByIdentity(later)) is None
         assert await plan_of(books, first.account_id) == "standard"
 
 
@@ -243,20 +244,20 @@ async def test_administrators_link_suspend_and_revoke(books: Books, api: MeterAp
     terms = {"allowed_models": ["openai/*"], "limits": {"requests_per_minute": 5}}
     status, linked = await link(api, "ada", issuer="id", subject="alice", **terms)
     assert (status, linked["scopes"]) == (200, None)
-    principal = await principals.find_by_identity(seen())
+    principal = await principals.find(ByIdentity(seen()))
     assert principal is not None
     assert (principal.account_id, principal.key_rates.requests_per_minute) == ("ada", 5)
     # Also where the account is another claim's.
-    principal = await principals.find_by_identity(seen(account_subject="org-1"))
+    principal = await principals.find(ByIdentity(seen(account_subject="org-1")))
     assert principal is not None
     assert principal.account_id == "ada"
     path = f"{ADMIN}/users/ada/identities/{linked['id']}"
     assert (await api.operator.post(f"{path}/suspend")).json()["suspended_at"] is not None
-    assert await principals.find_by_identity(seen()) is None
+    assert await principals.find(ByIdentity(seen())) is None
     assert (await api.operator.post(f"{path}/resume")).json()["suspended_at"] is None
-    assert await principals.find_by_identity(seen()) is not None
+    assert await principals.find(ByIdentity(seen())) is not None
     assert (await api.operator.delete(path)).status_code == 204
-    assert await principals.find_by_identity(seen()) is None
+    assert await principals.find(ByIdentity(seen())) is None
     assert (await api.operator.post(f"{path}/resume")).status_code == 404
     assert (await link(api, "ada", issuer="id", subject="alice"))[0] == 409
 
@@ -267,7 +268,7 @@ async def test_certificates_act_by_their_names(books: Books, api: MeterApi) -> N
     name = "spiffe://example.org/job"
     status, linked = await link(api, "ada", certificate=name, scopes=["inference"])
     assert (status, linked["kind"], linked["scopes"]) == (200, "certificate", ["inference"])
-    principal = await PostgresPrincipals(books.pool).find_by_certificate(name)
+    principal = await PostgresPrincipals(books.pool).find(ByCertificate(name))
     assert principal is not None
     assert (principal.account_id, principal.scopes) == ("ada", frozenset({Scope.INFERENCE}))
     assert (await link(api, "eve", certificate=name))[0] == 409

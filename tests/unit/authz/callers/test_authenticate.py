@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz.callers.authenticate import Authenticator, presented_credential
+from authz.callers.authenticate import Authenticator, read_credential
 from authz.callers.principal_cache import PrincipalCache
 from authz.decision import Deny, Reason
 from authz.metrics import Metrics
@@ -16,9 +16,9 @@ from authz.policy import DEFAULT_POLICY, RoutePolicy
 from authz.request import AuthRequest
 from meter.clock import ManualClock
 from meter.errors import StoreUnavailable
-from meter.identity.credential_resolver import Identifier
+from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper, mint
-from meter.identity.principal import Principal
+from meter.identity.principal import ByIdentity, ByKey, Principal
 from meter.jwts.verifying import VerifiedIdentity, VerifiedPass
 from meter.scopes import Scope
 from tests.fakes import EPOCH, FakeJwts, FakePrincipals, principal
@@ -35,7 +35,7 @@ def make(
 ) -> tuple[Authenticator, PrincipalCache, ManualClock]:
     clock = ManualClock(EPOCH)
     cache = PrincipalCache(fake, clock, Metrics(CollectorRegistry()), 0.9, max_cached)
-    return Authenticator(Identifier(PEPPER, cache, FakeJwts()), cache), cache, clock
+    return Authenticator(CredentialResolver(PEPPER, cache, FakeJwts())), cache, clock
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def make(
     ],
 )
 def test_exactly_one_credential(headers: list[tuple[str, str]], expected: str | Reason) -> None:
-    presented = presented_credential(request(*headers))
+    presented = read_credential(request(*headers))
     assert (presented.reason if isinstance(presented, Deny) else presented) == expected
 
 
@@ -94,12 +94,12 @@ async def test_an_answer_is_remembered_for_less_than_a_second() -> None:
     _, cache, clock = make(fake)
     for digest in (b"known", b"unknown"):
         fake.lookups = 0
-        await cache.find_by_secret(digest)
+        await cache.find(ByKey(digest))
         clock.advance(0.89)
-        await cache.find_by_secret(digest)
+        await cache.find(ByKey(digest))
         assert fake.lookups == 1
         clock.advance(0.02)
-        await cache.find_by_secret(digest)
+        await cache.find(ByKey(digest))
         assert fake.lookups == 2
 
 
@@ -107,12 +107,12 @@ async def test_the_age_counts_from_the_beginning_of_the_look_up() -> None:
     fake = FakePrincipals({b"known": principal()})
     _, cache, clock = make(fake)
     fake.gate = asyncio.Event()
-    asking = asyncio.create_task(cache.find_by_secret(b"known"))
+    asking = asyncio.create_task(cache.find(ByKey(b"known")))
     await asyncio.sleep(0)
     clock.advance(5)
     fake.gate.set()
     await asking
-    await cache.find_by_secret(b"known")
+    await cache.find(ByKey(b"known"))
     assert fake.lookups == 2
 
 
@@ -120,7 +120,7 @@ async def test_many_askers_share_one_look_up_and_may_leave() -> None:
     fake = FakePrincipals({b"known": principal()})
     _, cache, _ = make(fake)
     fake.gate = asyncio.Event()
-    askers = [asyncio.create_task(cache.find_by_secret(b"known")) for _ in range(5)]
+    askers = [asyncio.create_task(cache.find(ByKey(b"known"))) for _ in range(5)]
     await asyncio.sleep(0)
     askers[0].cancel()
     fake.gate.set()
@@ -135,19 +135,19 @@ async def test_an_outage_lets_nobody_in_and_is_not_remembered() -> None:
     _, cache, _ = make(fake)
     fake.is_away = True
     with pytest.raises(StoreUnavailable):
-        await cache.find_by_secret(b"known")
+        await cache.find(ByKey(b"known"))
     fake.is_away = False
-    assert await cache.find_by_secret(b"known") == principal()
+    assert await cache.find(ByKey(b"known")) == principal()
 
 
 async def test_unknown_credentials_do_not_push_out_known_ones() -> None:
     fake = FakePrincipals({b"known": principal()})
     _, cache, _ = make(fake, max_cached=10)
-    await cache.find_by_secret(b"known")
+    await cache.find(ByKey(b"known"))
     for number in range(50):
-        await cache.find_by_secret(str(number).encode())
+        await cache.find(ByKey(str(number).encode()))
     fake.lookups = 0
-    await cache.find_by_secret(b"known")
+    await cache.find(ByKey(b"known"))
     assert fake.lookups == 0
 
 
@@ -155,11 +155,11 @@ async def test_a_pass_ends_when_it_or_its_credential_does() -> None:
     later = EPOCH + timedelta(minutes=5)
     for ends_at in (EPOCH, EPOCH + timedelta(hours=1), None):
         fake = FakePrincipals({"jti": replace(principal(), ends_at=ends_at, pass_id="jti")})
-        identifier = Identifier(PEPPER, fake, FakeJwts({"a.b.c": VerifiedPass("jti", later)}))
-        found = await identifier.identify("a.b.c")
+        resolver = CredentialResolver(PEPPER, fake, FakeJwts({"a.b.c": VerifiedPass("jti", later)}))
+        found = await resolver.identify("a.b.c")
         assert found is not None and found.pass_id == "jti"
         assert found.ends_at == min(ends_at or later, later)
-    assert await identifier.identify("a.b.d") is None
+    assert await resolver.identify("a.b.d") is None
 
 
 async def test_another_issuers_jwt_brings_its_own_scopes() -> None:
@@ -167,8 +167,8 @@ async def test_another_issuers_jwt_brings_its_own_scopes() -> None:
         "sso", "ada", "ada", frozenset({Scope.ADMIN_READ}), None, False, None, EPOCH, EPOCH
     )
     fake = FakePrincipals({("sso", "ada"): principal()})
-    identifier = Identifier(PEPPER, fake, FakeJwts({"a.b.c": identity}))
-    found = await identifier.identify("a.b.c")
+    resolver = CredentialResolver(PEPPER, fake, FakeJwts({"a.b.c": identity}))
+    found = await resolver.identify("a.b.c")
     assert found is not None and found.scopes == {Scope.ADMIN_READ} and found.ends_at == EPOCH
 
 
@@ -203,8 +203,8 @@ async def test_a_certificate_counts_only_where_the_route_trusts_it_and_without_a
 async def test_a_trusted_route_names_one_account(headers: list[tuple[str, str]]) -> None:
     # The last is what Postgres cannot even be asked for.
     found: dict[object, Principal] = {
-        ("issued", "a"): principal(),
-        ("issued", "nul\0"): principal(),
+        ("account", "a"): principal(),
+        ("account", "nul\0"): principal(),
     }
     authenticator, _, _ = make(FakePrincipals(found))
     trusted = RoutePolicy(takes_account_header=True)
@@ -218,17 +218,17 @@ async def test_a_flood_of_unknown_keys_neither_grows_nor_asks_more_than_so_often
     fake = FakePrincipals({b"known": principal()})
     clock = ManualClock(EPOCH)
     cache = PrincipalCache(fake, clock, Metrics(CollectorRegistry()), 0.9, 50, 20)
-    await cache.find_by_secret(b"known")
+    await cache.find(ByKey(b"known"))
     refused = 0
     for number in range(10_000):
         clock.advance(0.001)
         try:
-            await cache.find_by_secret(number.to_bytes(4, "big"))
+            await cache.find(ByKey(number.to_bytes(4, "big")))
         except StoreUnavailable:
             refused += 1
         if number % 500 == 0:
             # Who was let in before is asked about again all the same.
-            assert await cache.find_by_secret(b"known") == principal()
+            assert await cache.find(ByKey(b"known")) == principal()
     unknown = 10_000 - refused
     assert 200 <= unknown <= 20 + 20 * 10
     assert len(cache._unknown) <= 50
@@ -243,5 +243,5 @@ async def test_what_a_jwt_says_of_its_account_and_plan_is_part_of_what_is_rememb
     )
     others = [replace(ada, account_subject="acme"), replace(ada, plan_id="gold")]
     for identity in (ada, *others, ada):
-        await cache.find_by_identity(identity)
+        await cache.find(ByIdentity(identity))
     assert fake.lookups == 3

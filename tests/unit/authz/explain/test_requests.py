@@ -13,13 +13,13 @@ from authz.explain.explanation import (
     ClientAnswer,
     Explanation,
     Outcome,
-    Phase,
     PhaseReport,
     Verdict,
 )
 from authz.explain.requests import NotARequest, read_request
 from authz.health import HealthServer
 from authz.request import AuthRequest
+from authz.trace import Phase
 
 ANSWER = ClientAnswer(401, "invalid_api_key", "no", [("retry-after", "1")])
 

@@ -14,9 +14,9 @@ from meter.errors import Conflict
 from meter.identity.pass_issuer import IssuedPass
 from meter.identity.pass_store import PassStore
 from meter.identity.passes import PassOrder, draw_up
-from meter.identity.principal import Principal
+from meter.identity.principal import ByIdentity, ByPass, Principal
 from meter.identity.principal_store import PostgresPrincipals
-from meter.jwts.verifying import VerifiedIdentity
+from meter.jwts.verified import VerifiedIdentity, VerifiedPass
 from meter.scopes import Scope
 from meter.sealing import SecretText
 from tests.books import Books
@@ -95,7 +95,9 @@ async def test_a_pass_has_by_default_what_the_key_has_but_for_keys(api: MeterApi
 
 async def test_a_pass_narrows_models_beside_the_key(api: MeterApi, key: str, books: Books) -> None:
     made = await exchange(api, key, allowed_models=["*/gpt-test"], budget="0.5")
-    principal = await PostgresPrincipals(books.pool).find_by_pass(made["jti"])
+    principal = await PostgresPrincipals(books.pool).find(
+        ByPass(VerifiedPass(made["jti"], datetime.now(UTC)))
+    )
     assert principal is not None
     assert set(principal.model_lists) == {frozenset({"openai/*"}), frozenset({"*/gpt-test"})}
     (listed,) = (await api.as_key(key, "/api/v1/passes")).json()["data"]
@@ -242,7 +244,7 @@ async def test_there_are_so_many_passes_and_no_more(api: MeterApi, key: str, boo
     principals = PostgresPrincipals(books.pool)
     await exchange(api, key)
     (listed,) = (await api.as_key(key, "/api/v1/passes")).json()["data"]
-    root = await principals.find_by_pass(listed["jti"])
+    root = await principals.find(ByPass(VerifiedPass(listed["jti"], datetime.now(UTC))))
     assert root is not None
     now = datetime.now(UTC)
     new = draw_up(replace(root, pass_id=None), PassOrder(), "test", now)
@@ -279,7 +281,7 @@ async def test_identities_may_have_passes_too(books: Books, api: MeterApi) -> No
     until = datetime.now(UTC) + timedelta(seconds=90)
     scopes = frozenset({Scope.INFERENCE, Scope.KEYS_WRITE, Scope.ADMIN_READ})
     seen = VerifiedIdentity("id", "sub", "sub", scopes, None, True, None, until, until)
-    principal = await PostgresPrincipals(books.pool).find_by_identity(seen)
+    principal = await PostgresPrincipals(books.pool).find(ByIdentity(seen))
     assert principal is not None
     principal = replace(principal, scopes=scopes, ends_at=until)
     drawn = draw_up(principal, PassOrder(), "test", datetime.now(UTC))
