@@ -1,4 +1,4 @@
-"""The meter API as the command line asks it: one request at a time, errors as one sentence."""
+"""The client of the meter API: one request at a time, each error as one sentence."""
 
 import json
 import re
@@ -11,31 +11,31 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from tollkeeper.errors import CommandError
-from tollkeeper.stack.home import Home, locate, read_operator_token
-from tollkeeper.stack.settings import StackSettings, load_settings
+from tollkeeper.stack.home import locate, read_operator_token
+from tollkeeper.stack.settings import load_settings
 from tollkeeper.stack.supervision.status import find_status
 
 REQUEST_TIMEOUT_S: Final = 30.0
 PAGE_ROWS: Final = 200
 FIRST_SERVER_ERROR: Final = 500
 _ADMIN: Final = "/api/v1/admin"
-# Where a fault is, as the API says it: `body.budgets.day: ...; path.rule_id: ...`.
+# The place of a fault in a message of the API: `body.budgets.day: ...; path.rule_id: ...`.
 _PLACE: Final = re.compile(r"(?:^|(?<=; ))(?:body|path|query)(?:\.|: )")
 
 
 class NoAnswer(CommandError):
-    """The meter API did not answer, or could not: whether it did its work is unknown."""
+    """The meter API gave no answer or a server error: it may have done its work or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterApi:
-    """The address of a meter API, and the operator token to ask it with."""
+    """A meter API, by its address, and the operator token for its administrators' part."""
 
     url: str
     token: str | None = field(repr=False)
 
     def get(self, path: str, timeout_s: float = REQUEST_TIMEOUT_S, **params: Any) -> Any:
-        """GET from the administrators' part."""
+        """Return the reply to a GET of the administrators' part."""
         query = urlencode({name: value for name, value in params.items() if value is not None})
         target = f"{_ADMIN}{path}{'?' if query else ''}{query}"
         return self._ask("GET", target, None, self._authorization(), timeout_s)
@@ -48,20 +48,20 @@ class MeterApi:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Any:
-        """POST, PUT, PATCH or DELETE in the administrators' part; None when nothing is answered."""
+        """Return the reply to a POST, PUT, PATCH or DELETE; None when the reply has no body."""
         presented = {**self._authorization(), **(headers or {})}
         return self._ask(method, _ADMIN + path, body, presented, timeout_s)
 
     def get_public(self, path: str) -> Any:
-        """GET what needs no credential."""
+        """Return the reply to a GET that needs no credential."""
         return self._ask("GET", path, None, {}, REQUEST_TIMEOUT_S)
 
     def post_public(self, path: str, body: object) -> Any:
-        """POST what needs no credential."""
+        """Return the reply to a POST that needs no credential."""
         return self._ask("POST", path, body, {}, REQUEST_TIMEOUT_S)
 
     def rows(self, path: str, most: int, **params: Any) -> Iterator[dict[str, Any]]:
-        """The rows of a list, page by page, `most` at most."""
+        """Yield at most `most` rows of a list, fetched page by page."""
         cursor = None
         left = most
         while left > 0:
@@ -99,7 +99,16 @@ class MeterApi:
         except urllib.error.HTTPError as error:
             raise _refused(error, self.url) from None
         except (OSError, ValueError) as error:
-            raise _unreachable(error, self.url) from None
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, ConnectionRefusedError):
+                raise NoAnswer(
+                    f"Tollkeeper does not run here (no program listens at {self.url}); "
+                    "start it with `make up`."
+                ) from None
+            raise NoAnswer(
+                f"The meter API at {self.url} does not answer ({reason}); "
+                "`tollkeeper status` shows what is down."
+            ) from None
 
 
 def connect(api: str | None, home: Path | None) -> MeterApi:
@@ -109,31 +118,28 @@ def connect(api: str | None, home: Path | None) -> MeterApi:
     """
     settings = load_settings(home=home)
     place = locate(settings.home)
-    url = (api or _local_url(settings, place)).rstrip("/")
+    # Ports may have been chosen on the command line of `up`; the running stack notes them.
+    status = None if api or "api_port" in settings.model_fields_set else find_status(place.status)
+    noted = status.endpoints.get("api") if status else None
+    url = (api or noted or f"http://127.0.0.1:{settings.api_port}").rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CommandError(
             "The address of the meter API must begin with http:// or https://; "
-            "look at --api and TOLLKEEPER_API_URL."
+            "check --api and TOLLKEEPER_API_URL."
         )
     return MeterApi(url, read_operator_token(settings.operator_token, place))
 
 
 def segment(text: str) -> str:
-    """One segment of a path, whatever a person typed."""
+    """Return an id as one segment of a URL's path; raises CommandError for an empty id."""
     if not text:
         raise CommandError("An id must not be empty.")
     return quote(text, safe="")
 
 
-def _local_url(settings: StackSettings, home: Home) -> str:
-    status = None if "api_port" in settings.model_fields_set else find_status(home.status)
-    noted = status.endpoints.get("api") if status else None
-    return noted or f"http://127.0.0.1:{settings.api_port}"
-
-
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the operator token to somebody else."""
+    """Follows no redirect, which would carry the operator token to another server."""
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -146,7 +152,7 @@ def _document(content: bytes, url: str) -> Any:
         return json.loads(content)
     except ValueError:
         raise CommandError(
-            f"What answers at {url} is not Tollkeeper's meter API; look at --api, "
+            f"The server at {url} is not Tollkeeper's meter API; check --api, "
             "TOLLKEEPER_API_URL and TOLLKEEPER_API_PORT."
         ) from None
 
@@ -156,24 +162,12 @@ def _refused(error: urllib.error.HTTPError, url: str) -> CommandError:
         problem = _document(error.read(), url)
     if error.code == 401:
         return CommandError(
-            f"The meter API at {url} does not accept the operator token; look at "
+            f"The meter API at {url} does not accept the operator token; check "
             "TOLLKEEPER_OPERATOR_TOKEN and TOLLKEEPER_HOME."
         )
     detail = problem.get("detail") if isinstance(problem, dict) else None
-    # People typed options, and know of no body.
+    # The reader typed options, not a JSON body: cut the place of the fault off.
     sentence = _PLACE.sub("", str(detail or f"the meter API answered {error.code}"))
     if error.code >= FIRST_SERVER_ERROR:
         return NoAnswer(f"{sentence}; `tollkeeper status` shows what is down.")
     return CommandError(f"{sentence[:1].upper()}{sentence[1:]}.")
-
-
-def _unreachable(error: Exception, url: str) -> NoAnswer:
-    reason = getattr(error, "reason", error)
-    if isinstance(reason, ConnectionRefusedError):
-        return NoAnswer(
-            f"Tollkeeper does not run here (nothing listens at {url}); start it with `make up`."
-        )
-    return NoAnswer(
-        f"The meter API at {url} does not answer ({reason}); "
-        "`tollkeeper status` shows what is down."
-    )

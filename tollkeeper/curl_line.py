@@ -1,4 +1,4 @@
-"""A pasted line of curl, read as curl would send it. Nothing is run and nothing is sent."""
+"""Reads a line of curl as the request that curl would send. Runs and sends nothing."""
 
 import base64
 import os
@@ -65,23 +65,23 @@ class _Given:
 
 
 def read_curl_line(text: str) -> CurlRequest:
-    """The request of a line as a shell would read it, `curl` first or not.
+    """Return the request of a line, split into words as a shell does; `curl` may stand first.
 
-    Variables are taken from our environment, and lines may go on after a backslash. Raises
+    Variables come from our environment, and a backslash at its end continues a line. Raises
     CommandError.
     """
     if len(text) > MAX_LINE_CHARS:
-        raise CommandError("The line is too long to be one of curl.")
+        raise CommandError(f"The line is longer than {MAX_LINE_CHARS} characters.")
     try:
         # Put variables in, except between single quotes; join lines.
         words = shlex.split("".join(_expand_piece(piece) for piece in _SHELL_PIECE.findall(text)))
     except ValueError as error:
-        raise CommandError(f"The line does not end as a shell expects: {error}.") from None
+        raise CommandError(f"A shell could not read this line: {error}.") from None
     return read_curl_words(words)
 
 
 def read_curl_words(words: Sequence[str]) -> CurlRequest:
-    """The request of words that a shell has read already. Raises CommandError."""
+    """Return the request of words that a shell has already split. Raises CommandError."""
     given = _Given()
     left = list(words[1:] if words and Path(words[0]).name == "curl" else words)
     while left:
@@ -93,14 +93,24 @@ def read_curl_words(words: Sequence[str]) -> CurlRequest:
         else:
             given.urls.append(word)
     if len(given.urls) != 1:
-        raise CommandError(f"Exactly one URL is needed, and the line has {len(given.urls)}.")
+        raise CommandError(f"The line must have one URL, but has {len(given.urls)}.")
     url = given.urls[0] if "://" in given.urls[0] else f"http://{given.urls[0]}"
     parts = urlsplit(url)
     path, body = (parts.path or "/") + (f"?{parts.query}" if "?" in url else ""), given.body
     if given.is_get and body is not None:
         path, body = f"{path}{'&' if '?' in path else '?'}{body.decode('latin-1')}", None
     usual = "HEAD" if given.is_head else "GET" if body is None else "POST"
-    return CurlRequest(given.method or usual, path, _headers(given, body is not None), body)
+    named = [_split_header(header) for header in given.headers]
+    said = {name.lower() for name, _ in named}
+    headers = [(name, value) for name, value in named if value is not None]
+    # curl adds these two where the line does not name them.
+    if body is not None and "content-type" not in said:
+        headers.append(("content-type", _JSON if given.is_json else _FORM))
+    if "authorization" not in said and (given.bearer or given.user):
+        basic = base64.b64encode((given.user or "").encode()).decode()
+        scheme = f"Bearer {given.bearer}" if given.bearer else f"Basic {basic}"
+        headers.append(("authorization", scheme))
+    return CurlRequest(given.method or usual, path, headers, body)
 
 
 def _expand_piece(piece: str) -> str:
@@ -111,12 +121,12 @@ def _expand_piece(piece: str) -> str:
     if piece.startswith(("'", "\\")):
         return piece
     if piece.endswith("$"):
-        raise CommandError("Text between $'...' is not read here; write it between '...'.")
+        raise CommandError("Text in $'...' is not supported here; write it in '...'.")
     return _VARIABLE.sub(lambda found: shlex.quote(_value(found)), piece)
 
 
 def _value(found: "re.Match[str]") -> str:
-    """A variable's value; `${NAME%/v1}`, which the documents use, cuts an ending off."""
+    """Return a variable's value; `${NAME%/v1}`, which our documents use, removes an ending."""
     name, _, ending = (found["braced"] or found["plain"] or "").partition("%")
     value = os.environ.get(name)
     if value is None:
@@ -127,26 +137,26 @@ def _value(found: "re.Match[str]") -> str:
 def _read_long(given: _Given, word: str, left: list[str]) -> None:
     if word in _LONG_WITH_VALUE:
         if not left:
-            raise CommandError(f"--{word} stands at the end of the line without its value.")
+            raise CommandError(f"--{word} needs a value, but ends the line.")
         _apply(given, word, left.pop(0))
     elif word in _LONG_WITHOUT_VALUE:
         _apply(given, word, "")
     else:
-        raise CommandError(f"The option --{word} of curl is not understood here; leave it out.")
+        raise CommandError(f"curl's option --{word} is not supported here; leave it out.")
 
 
 def _read_short(given: _Given, word: str, left: list[str]) -> None:
-    """Letters may stand together, and a value right after its letter."""
+    """Read a group of letters such as `-sSd`; a value may follow its letter directly."""
     for at, letter in enumerate(word[1:], 1):
         option = f"-{letter}"
         if option in _WITHOUT_VALUE:
             _apply(given, _WITHOUT_VALUE[option], "")
             continue
         if option not in _WITH_VALUE:
-            raise CommandError(f"The option {option} of curl is not understood here; leave it out.")
+            raise CommandError(f"curl's option {option} is not supported here; leave it out.")
         rest = word[at + 1 :]
         if not rest and not left:
-            raise CommandError(f"{option} stands at the end of the line without its value.")
+            raise CommandError(f"{option} needs a value, but ends the line.")
         _apply(given, _WITH_VALUE[option], rest or left.pop(0))
         return
 
@@ -167,7 +177,7 @@ def _add_json(given: _Given, value: str) -> None:
 
 
 def _read_data(value: str, keeps_lines: bool) -> bytes:
-    """The text, or with `@` before it the file of that name, from which curl takes line ends."""
+    """Return the text, or for `@name` the content of that file, without line ends as in curl."""
     if not value.startswith("@"):
         return value.encode("utf-8", "surrogateescape")
     if value == "@-":
@@ -199,22 +209,8 @@ _ACTIONS: Final[Mapping[str, Callable[[_Given, str], None]]] = {
 }
 
 
-def _headers(given: _Given, has_body: bool) -> list[tuple[str, str]]:
-    """Return the headers of the line, and those that curl adds by default."""
-    named = [_split_header(header) for header in given.headers]
-    said = {name.lower() for name, _ in named}
-    headers = [(name, value) for name, value in named if value is not None]
-    if has_body and "content-type" not in said:
-        headers.append(("content-type", _JSON if given.is_json else _FORM))
-    if "authorization" not in said and (given.bearer or given.user):
-        basic = base64.b64encode((given.user or "").encode()).decode()
-        scheme = f"Bearer {given.bearer}" if given.bearer else f"Basic {basic}"
-        headers.append(("authorization", scheme))
-    return headers
-
-
 def _split_header(header: str) -> tuple[str, str | None]:
-    """`Name: value`; `Name;` is an empty one, and `Name:` takes away what curl would add."""
+    """Split `Name: value`. `Name;` has an empty value; for `Name:` curl sends no such header."""
     name, colon, value = header.partition(":")
     if not colon:
         return name.rstrip("; "), "" if header.rstrip().endswith(";") else None

@@ -159,7 +159,7 @@ def _address(text: str) -> Document:
     if address.path is not None:
         return {"pipe": {"path": str(address.path)}}
     if not address.host:
-        raise EnvoyConfigError(f"{text!r} is neither unix:/path nor host:port")
+        raise EnvoyConfigError(f"{text!r} must be unix:/path or host:port")
     return {"socket_address": {"address": address.host, "port_value": address.port}}
 
 
@@ -171,20 +171,24 @@ def _point_at_all(cluster: Document, texts: str, health_texts: str | None) -> No
     if "health_checks" in cluster and health_texts is not None:
         healths = [_address(text) for text in health_texts.split(",")]
         if len(healths) != len(endpoints):
-            raise EnvoyConfigError(f"{texts!r} and {health_texts!r} are not equally many")
+            raise EnvoyConfigError(
+                f"{texts!r} and {health_texts!r} must name equally many addresses"
+            )
         for endpoint, health in zip(endpoints, healths, strict=True):
-            endpoint["health_check_config"] = _health_check_config(cluster, health)
+            # A name stands for several instances: each is asked at its own address, on that port.
+            is_name = _is_name(health)
+            if is_name != (cluster["type"] != "STATIC"):
+                raise EnvoyConfigError(
+                    "the health address must be a name if the service's address is a name, "
+                    "and must not be one otherwise"
+                )
+            endpoint["health_check_config"] = (
+                {"port_value": health["socket_address"]["port_value"]}
+                if is_name
+                else {"address": health}
+            )
     (group,) = cluster["load_assignment"]["endpoints"]
     group["lb_endpoints"] = [{"endpoint": endpoint} for endpoint in endpoints]
-
-
-def _health_check_config(cluster: Document, health: Document) -> Document:
-    """Behind a name there are several: each is asked at its own address, on that port."""
-    if _is_name(health) != (cluster["type"] != "STATIC"):
-        raise EnvoyConfigError("health is asked at a name where the service has one, and only then")
-    if _is_name(health):
-        return {"port_value": health["socket_address"]["port_value"]}
-    return {"address": health}
 
 
 def _resolve(cluster: Document, addresses: Sequence[Document]) -> None:
@@ -229,7 +233,10 @@ def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> 
         return
     tls = cluster["transport_socket"]["typed_config"]
     validation = tls["common_tls_context"]["validation_context"]
-    validation["trusted_ca"]["filename"] = str(ca or _system_ca_file())
+    roots = ca or next((file for file in SYSTEM_CA_FILES if file.is_file()), None)
+    if roots is None:
+        raise EnvoyConfigError("no system CA roots found: install ca-certificates or name a file")
+    validation["trusted_ca"]["filename"] = str(roots)
     (san,) = validation["match_typed_subject_alt_names"]
     san["matcher"]["exact"] = host
     if _is_ip(host):
@@ -238,13 +245,6 @@ def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> 
         del tls["sni"]
     else:
         tls["sni"] = host
-
-
-def _system_ca_file() -> Path:
-    for candidate in SYSTEM_CA_FILES:
-        if candidate.is_file():
-            return candidate
-    raise EnvoyConfigError("no system CA roots found: install ca-certificates or name a file")
 
 
 def _is_ip(host: str) -> bool:

@@ -1,9 +1,9 @@
-"""`tollkeeper explain`: what would be decided about a request, and why, phase by phase."""
+"""`tollkeeper explain`: the decision that a request would get, and why, phase by phase."""
 
 import asyncio
 import base64
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -12,6 +12,7 @@ import typer
 from meter.errors import InvalidRequest
 from meter.listening import ListenAddress, parse_address
 from tollkeeper.commands.health import HealthSettings
+from tollkeeper.commands.identity.key_options import pairs
 from tollkeeper.curl_line import MAX_LINE_CHARS, CurlRequest, read_curl_line, read_curl_words
 from tollkeeper.errors import CommandError
 from tollkeeper.stack.home import locate
@@ -36,50 +37,52 @@ def register(app: typer.Typer) -> None:
 def explain(
     curl: Annotated[
         list[str] | None,
-        typer.Argument(help="A line of curl; or - to read it from standard input, which is safer."),
+        typer.Argument(help="A line of curl, or - to read the line from standard input (safer)."),
     ] = None,
     curl_file: Annotated[
-        Path | None, typer.Option("--curl-file", help="A file with a line of curl; - is stdin.")
+        Path | None,
+        typer.Option("--curl-file", help="File with a line of curl; - for standard input."),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="Without a line of curl.")] = "POST",
+    method: Annotated[str, typer.Option("--method", help="Method, if no curl is given.")] = "POST",
     path: Annotated[
-        str, typer.Option("--path", help="With the query, if any.")
+        str, typer.Option("--path", help="Path and query, if no curl is given.")
     ] = "/v1/chat/completions",
     header: Annotated[
         list[str] | None, typer.Option("--header", help="'Name: value'; may be repeated.")
     ] = None,
     body_file: Annotated[
-        Path | None, typer.Option("--body-file", help="The body, sent as JSON.")
+        Path | None, typer.Option("--body-file", help="File with the body, sent as JSON.")
     ] = None,
     key_file: Annotated[
-        Path | None, typer.Option("--key-file", help="The credential: a key or a JWT.")
+        Path | None, typer.Option("--key-file", help="File with the credential: a key or a JWT.")
     ] = None,
-    peer: Annotated[
-        str, typer.Option("--peer", help="The address that the request comes from.")
-    ] = "127.0.0.1",
+    peer: Annotated[str, typer.Option("--peer", help="IP address of the client.")] = "127.0.0.1",
     certificate: Annotated[
-        str, typer.Option("--certificate", help="The name in the client's certificate.")
+        str, typer.Option("--certificate", help="Name in the client's certificate.")
     ] = "",
     extension: Annotated[
         list[str] | None,
-        typer.Option("--extension", help="Of the route, such as scope=usage:read."),
+        typer.Option(
+            "--extension", help="Extension of the route, such as scope=usage:read; may be repeated."
+        ),
     ] = None,
     authz: Annotated[
         str | None,
         typer.Option(
             "--authz",
             envvar="TOLLKEEPER_AUTHZ_URL",
-            help="Where authz says how it is: http://host:port or unix:/path.",
+            help="Health address of authz: http://host:port or unix:/path.",
             show_default=False,
         ),
     ] = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Say what would be decided about a request and why: exit code 0 allow, 1 refuse, 3 no answer.
+    """Explain the decision about a request: exit code 0 allow, 1 refuse, 2 misused, 3 no answer.
 
-    Nothing is sent to a provider, held or counted. A credential in arguments can be seen by
-    others on this machine: paste the line into standard input instead.
+    The request is not sent to a provider, no money is held for it, and no limit counts it.
+    Other users of this machine can see a credential in the arguments of a program: paste the
+    line of curl into standard input instead.
     """
     try:
         if not (curl or curl_file or header or body_file or key_file or certificate):
@@ -87,8 +90,12 @@ def explain(
                 "There is nothing to explain: paste a line of curl into `tollkeeper explain -`, "
                 "or name --key-file and --body-file."
             )
+        headers = pairs(header or [], "--header", ":")
         request = _read(curl or [], curl_file) or CurlRequest(
-            method, path, _headers(header or []), None if body_file is None else _octets(body_file)
+            method,
+            path,
+            [(name.strip(), value.strip()) for name, value in headers],
+            None if body_file is None else _octets(body_file),
         )
         if key_file is not None:
             key = _octets(key_file).decode("utf-8", "replace").strip()
@@ -103,7 +110,7 @@ def explain(
             "body_base64": base64.b64encode(request.body or b"").decode(),
             "peer": peer,
             "certificate": certificate,
-            "extensions": _extensions(extension or []),
+            "extensions": dict(pairs(extension or [], "--extension")),
         }
         url, socket = find_authz(authz, home)
     except CommandError as error:
@@ -112,18 +119,31 @@ def explain(
         found = asyncio.run(_ask(url, socket, document))
     except CommandError as error:
         _leave(error, EXIT_NO_ANSWER)
-    _show(found, as_json)
+    if wants_json(as_json):
+        print_json(found)
+    else:
+        show_rows(found["phases"], COLUMNS, False, "")
+        answer = found["answer"]
+        lines = {
+            "verdict": found["verdict"],
+            "credential": found["credential"],
+            "status": answer["status"],
+            "code": answer["code"],
+            "message": answer["message"],
+            **answer["headers"],
+        }
+        show_one({name: value for name, value in lines.items() if value is not None}, False)
     raise typer.Exit({"allow": 0, "refuse": EXIT_REFUSED}.get(found["verdict"], EXIT_NO_ANSWER))
 
 
 def _leave(error: CommandError, code: int) -> NoReturn:
-    """1 would say that the request is refused."""
+    """Print the error and exit with `code`, since exit code 1 means a refused request."""
     typer.echo(f"tollkeeper: {error}", err=True)
     raise typer.Exit(code) from None
 
 
 def _read(words: Sequence[str], file: Path | None) -> CurlRequest | None:
-    """The request of a line of curl; None where there is no line."""
+    """Return the request of a line of curl, or None when no line was given."""
     if words and words != [_STDIN]:
         return read_curl_words(words)
     if words or file == Path(_STDIN):
@@ -136,20 +156,6 @@ def _octets(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _headers(given: Sequence[str]) -> list[tuple[str, str]]:
-    named = [header.partition(":") for header in given]
-    if any(not colon for _, colon, _ in named):
-        raise CommandError("Write headers as 'Name: value'.")
-    return [(name.strip(), value.strip()) for name, _, value in named]
-
-
-def _extensions(given: Sequence[str]) -> dict[str, str]:
-    named = [extension.partition("=") for extension in given]
-    if any(not sign for _, sign, _ in named):
-        raise CommandError("Write extensions as name=value.")
-    return {name: value for name, _, value in named}
 
 
 def find_authz(given: str | None, home: Path | None) -> tuple[str, Path | None]:
@@ -176,27 +182,10 @@ async def _ask(url: str, socket: Path | None, document: object) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise CommandError(
-            f"No authz explains at {where} ({reason}); is Tollkeeper running? Look at --authz, "
+            f"No authz answers at {where} ({reason}); is Tollkeeper running? Check --authz, "
             "TOLLKEEPER_AUTHZ_URL and TOLLKEEPER_HOME."
         ) from None
     if answer.status != 200 or not isinstance(found, dict):
         said = found.get("error") if isinstance(found, dict) else None
         raise CommandError(f"authz at {where} answers {answer.status}: {said or 'no explanation'}.")
     return found
-
-
-def _show(found: Mapping[str, Any], as_json: bool | None) -> None:
-    if wants_json(as_json):
-        print_json(found)
-        return
-    show_rows(found["phases"], COLUMNS, False, "")
-    answer = found["answer"]
-    lines = {
-        "verdict": found["verdict"],
-        "credential": found["credential"],
-        "status": answer["status"],
-        "code": answer["code"],
-        "message": answer["message"],
-        **answer["headers"],
-    }
-    show_one({name: value for name, value in lines.items() if value is not None}, False)

@@ -1,6 +1,4 @@
-"""`tollkeeper ledger`: whether the books agree with themselves, and what is kept of them."""
-
-from typing import Any
+"""`tollkeeper ledger`: verify the books, and list their months and conflicts."""
 
 import typer
 
@@ -14,7 +12,7 @@ from tollkeeper.tables import (
     show_verdict,
 )
 
-# A large ledger takes its time; this is the limit of the meter's own queries.
+# A large ledger takes minutes; the meter's own queries have the same limit.
 VERIFICATION_TIMEOUT_S = 600.0
 
 CONFLICT_COLUMNS = (
@@ -39,20 +37,34 @@ def register(root: typer.Typer) -> None:
 
 @app.callback()
 def group() -> None:
-    """The ledger: every amount, twice, for good."""
+    """Verify the double-entry ledger, and list its months and conflicts."""
 
 
 @app.command("verify")
 def verify_ledger(
     api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """Recompute every balance, hold, settlement and the chain; exit code 1 when one is wrong.
+    """Recompute all balances, holds, settlements and the hash chain; exit code 1 if one is wrong.
 
-    Nothing is stopped meanwhile. Write the head of the chain down elsewhere: it shows later
-    whether the ledger was made anew.
+    Requests go on meanwhile. Note the head of the chain outside this system: a later comparison
+    shows whether somebody rewrote the ledger.
     """
     found = connect(api, home).get("/ledger/verification", VERIFICATION_TIMEOUT_S)
-    show_verdict(found, _lines(found), as_json)
+    failures = {
+        f"failure: {one['invariant']}": f"{one['message']}: {', '.join(one['sample_ids'])}"
+        for one in found["failures"]
+    }
+    apart = ("ok", "failures", "head", "dropped_months", "took_ms")
+    head = found["head"]
+    lines = {
+        "ledger": "the books agree" if found["ok"] else "THE BOOKS ARE WRONG",
+        **failures,
+        **{name: found[name] for name in found if name not in apart},
+        "head of the chain": f"{head['number']} {head['hash']}" if head else "missing",
+        "dropped_months": [f"{one['kind']} {one['month']}" for one in found["dropped_months"]],
+        "took": f"{found['took_ms']} ms",
+    }
+    show_verdict(found, lines, as_json)
 
 
 @app.command("conflicts")
@@ -62,32 +74,13 @@ def list_conflicts(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """List arrivals that contradicted the books and were kept without being applied."""
+    """List usage records that contradict the books; they are kept but not applied."""
     rows = connect(api, home).rows("/settlement-conflicts", limit)
-    show_rows(rows, CONFLICT_COLUMNS, as_json, "Nothing contradicted the books.")
+    show_rows(rows, CONFLICT_COLUMNS, as_json, "There are no conflicts.")
 
 
 @app.command("months")
 def list_months(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
-    """List which months of history are kept, and which were dropped."""
+    """List the months of history, kept or dropped."""
     rows = connect(api, home).get("/ledger/months")["data"]
     show_rows(rows, MONTH_COLUMNS, as_json, "There are no months.")
-
-
-def _lines(found: dict[str, Any]) -> dict[str, Any]:
-    """The outcome first, then what was checked and what it adds up to."""
-    verdict = "the books agree" if found["ok"] else "THE BOOKS ARE WRONG"
-    failures = {
-        f"failure: {one['invariant']}": f"{one['message']}: {', '.join(one['sample_ids'])}"
-        for one in found["failures"]
-    }
-    apart = ("ok", "failures", "head", "dropped_months", "took_ms")
-    head = found["head"]
-    return {
-        "ledger": verdict,
-        **failures,
-        **{name: found[name] for name in found if name not in apart},
-        "head of the chain": f"{head['number']} {head['hash']}" if head else "missing",
-        "dropped_months": [f"{one['kind']} {one['month']}" for one in found["dropped_months"]],
-        "took": f"{found['took_ms']} ms",
-    }

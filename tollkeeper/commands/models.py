@@ -1,7 +1,7 @@
 """`tollkeeper models`: the catalogue with the prices in force."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,13 +29,9 @@ def list_models(
     listed = connect(api, home).get_public("/v1/models")["data"]
     wanted = (search or "").lower()
     found = [one for one in listed if wanted in f"{one['id']} {one['name']}".lower()]
-    rows = found if wants_json(as_json) else [_row(model) for model in found]
-    show_rows(rows, COLUMNS, as_json, "The catalogue has no such model.")
-
-
-def _row(model: dict[str, Any]) -> dict[str, Any]:
-    prices = {
-        f"{name}_usd_per_million": f"{Decimal(model['pricing'][name]) * TOKENS:f}"
-        for name in ("prompt", "completion")
-    }
-    return {**model, **prices}
+    if not wants_json(as_json):
+        for model in found:
+            for name in ("prompt", "completion"):
+                per_million = Decimal(model["pricing"][name]) * TOKENS
+                model[f"{name}_usd_per_million"] = f"{per_million:f}"
+    show_rows(found, COLUMNS, as_json, "The catalogue has no such model.")

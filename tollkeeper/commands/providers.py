@@ -1,6 +1,6 @@
-"""`tollkeeper providers`: who answers requests, and the key to call them with."""
+"""`tollkeeper providers`: the providers, and the keys that they are called with."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,8 +32,13 @@ def list_providers(
 ) -> None:
     """List the providers, and whether each has a key."""
     listed = connect(api, home).get("/providers")["data"]
-    rows = listed if wants_json(as_json) else [_row(one) for one in listed]
-    show_rows(rows, COLUMNS, as_json, "There are no providers.")
+    if not wants_json(as_json):
+        for one in listed:
+            key = one["key"] or {}
+            one["key_hint"] = key.get("hint", "not set")
+            one["key_version"] = key.get("key_version")
+            one["key_updated_at"] = key.get("updated_at")
+    show_rows(listed, COLUMNS, as_json, "There are no providers.")
 
 
 @app.command("set-key")
@@ -42,18 +47,7 @@ def set_key(
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Set a provider's key, read from standard input or asked for without showing it."""
+    """Set a provider's key; it is read from standard input, or typed without being shown."""
     client = connect(api, home)
     client.send("PUT", f"/providers/{segment(provider)}/key", {"key": read_secret("Key")})
     say(f"The key of {provider} is set.")
-
-
-def _row(provider: dict[str, Any]) -> dict[str, Any]:
-    key = provider["key"] or {}
-    return {
-        "name": provider["name"],
-        "base_url": provider["base_url"],
-        "key_hint": key.get("hint", "not set"),
-        "key_version": key.get("key_version"),
-        "key_updated_at": key.get("updated_at"),
-    }

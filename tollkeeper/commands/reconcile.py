@@ -1,4 +1,4 @@
-"""`tollkeeper reconcile`: compares the books with one another and with the provider."""
+"""`tollkeeper reconcile`: compare the books with one another and with the provider."""
 
 from typing import Annotated, Any
 
@@ -29,7 +29,10 @@ def register(root: typer.Typer) -> None:
 def reconcile(
     has_new_baseline: Annotated[
         bool,
-        typer.Option("--new-baseline", help="Take the provider's total as explained from here on."),
+        typer.Option(
+            "--new-baseline",
+            help="Accept the provider's total as it is now; compare only what changes later.",
+        ),
     ] = False,
     api: ApiOption = None,
     home: HomeOption = None,
@@ -37,11 +40,23 @@ def reconcile(
 ) -> None:
     """Compare ledger, usage, holds, credit and the provider's total; exit code 1 for drift.
 
-    Nothing is repaired: the report is kept, and says which books differ and by how much.
+    The command repairs nothing. It stores a report of the books that differ, and by how much.
     """
     path = "/reconciliations" + ("?new_baseline=true" if has_new_baseline else "")
     found = connect(api, home).send("POST", path, timeout_s=VERIFICATION_TIMEOUT_S)
-    show_verdict(found, _lines(found), as_json)
+    books = {
+        one["book"]: f"{one['found']} (expected {one['expected']}, drift {one['drift']})"
+        for one in found["books"]
+    }
+    lines = {
+        "reconciliation": "the books agree" if found["ok"] else "THE BOOKS DRIFT APART",
+        **{f"failure: {one['invariant']}": one["message"] for one in found["failures"]},
+        **books,
+        "provider": _provider(found),
+        **found["attention"],
+        "report": found["id"],
+    }
+    show_verdict(found, lines, as_json)
 
 
 def list_reconciliations(
@@ -50,41 +65,21 @@ def list_reconciliations(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """List past reconciliations, those of the daily task included."""
+    """List past reconciliations, including the daily ones."""
     rows = connect(api, home).rows("/reconciliations", limit)
     if wants_json(as_json):
         print_json(list(rows))
         return
-    # What people should look at, without what there is nothing of.
-    shown = [
-        {
-            **row,
-            "drift": _drifts(row) or "none",
-            "attention": {name: count for name, count in row["attention"].items() if count}
-            or "none",
-        }
-        for row in rows
-    ]
-    show_rows(shown, COLUMNS, as_json, "Nothing was reconciled yet.")
-
-
-def _lines(found: dict[str, Any]) -> dict[str, Any]:
-    """The outcome first, then a line a book."""
-    verdict = "the books agree" if found["ok"] else "THE BOOKS DRIFT APART"
-    books = {
-        one["book"]: f"{one['found']} (expected {one['expected']}, drift {one['drift']})"
-        for one in found["books"]
-    }
-    failures = {f"failure: {one['invariant']}": one["message"] for one in found["failures"]}
-    provider = _provider(found)
-    return {
-        "reconciliation": verdict,
-        **failures,
-        **books,
-        "provider": provider,
-        **found["attention"],
-        "report": found["id"],
-    }
+    shown = []
+    for row in rows:
+        books = [*row["books"]]
+        if row["provider"]:
+            books.append({**row["provider"], "book": "provider"})
+        drifts = {one["book"]: one["drift"] for one in books if one["drift"] != "0.00"}
+        drifts |= {one["invariant"]: str(one["count"]) for one in row["failures"]}
+        attention = {name: count for name, count in row["attention"].items() if count}
+        shown.append({**row, "drift": drifts or "none", "attention": attention or "none"})
+    show_rows(shown, COLUMNS, as_json, "There are no reconciliations yet.")
 
 
 def _provider(found: dict[str, Any]) -> str:
@@ -97,13 +92,3 @@ def _provider(found: dict[str, Any]) -> str:
         f"{provider['provider_total']} (ledger {provider['ledger_cost']}, "
         f"in flight {provider['in_flight']} at most, drift {provider['drift']})"
     )
-
-
-def _drifts(row: dict[str, Any]) -> dict[str, str]:
-    """Return the drift of each book, and broken invariants by name."""
-    compared = [
-        *row["books"],
-        *([{**row["provider"], "book": "provider"}] if row["provider"] else []),
-    ]
-    drifts = {one["book"]: one["drift"] for one in compared if one["drift"] != "0.00"}
-    return drifts | {one["invariant"]: str(one["count"]) for one in row["failures"]}

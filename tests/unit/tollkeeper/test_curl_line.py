@@ -64,17 +64,17 @@ def test_reads_bodies_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("curl", "Exactly one URL"),
-        ("curl a b", "Exactly one URL"),
-        ("curl h -F a=b", "The option -F of curl"),
-        ("curl h --form a=b", "The option --form of curl"),
-        ("curl h -H", "without its value"),
-        ("curl h --data", "without its value"),
-        ("curl h 'open", "does not end"),
+        ("curl", "must have one URL"),
+        ("curl a b", "must have one URL"),
+        ("curl h -F a=b", "option -F is not supported"),
+        ("curl h --form a=b", "option --form is not supported"),
+        ("curl h -H", "-H needs a value"),
+        ("curl h --data", "--data needs a value"),
+        ("curl h 'open", "A shell could not read"),
         ("curl h -d @-", "cannot come from standard input"),
         ("curl h -d @/no/such/file", "cannot be read"),
         ('curl h -H "K: $NO_SUCH_VARIABLE"', "'NO_SUCH_VARIABLE', which is not set"),
-        ("curl h -d $'a\\n'", "is not read here"),
+        ("curl h -d $'a\\n'", "is not supported here"),
     ],
 )
 def test_says_what_it_cannot_read(line: str, said: str) -> None:

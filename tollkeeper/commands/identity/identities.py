@@ -1,4 +1,4 @@
-"""`tollkeeper identities`: who may act for a user beside API keys."""
+"""`tollkeeper identities`: subjects of issuers and certificates that act for a user."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, 
 COLUMNS = ("id", "kind", "issuer", "subject", "created_at", "suspended_at", "revoked_at")
 
 app = typer.Typer(
-    name="identities", help="JWTs of issuers and certificates of users.", no_args_is_help=True
+    name="identities", help="Subjects and certificates of users.", no_args_is_help=True
 )
 IdentityArgument = Annotated[str, typer.Argument(help="The identity's id.", show_default=False)]
 
@@ -34,7 +34,7 @@ def register(root: typer.Typer) -> None:
 def list_identities(
     user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """List what may act for a user beside keys."""
+    """List a user's identities: subjects of issuers, and certificates."""
     rows = connect(api, home).get(f"/users/{segment(user)}/identities")["data"]
     show_rows(rows, COLUMNS, as_json, "The user has no identities.")
 
@@ -43,13 +43,16 @@ def list_identities(
 def link_identity(
     user: UserArgument,
     issuer: Annotated[str | None, typer.Option("--issuer", help="Id of an issuer.")] = None,
-    subject: Annotated[str | None, typer.Option("--subject", help="The `sub` there.")] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="The `sub` in the issuer's JWTs.")
+    ] = None,
     certificate: Annotated[
-        str | None, typer.Option("--certificate", help="Instead: a name in a client certificate.")
+        str | None,
+        typer.Option("--certificate", help="Name in a client certificate, in place of a subject."),
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="Of a certificate; may be repeated."),
+        typer.Option("--scope", help="Scope of a certificate; may be repeated."),
     ] = None,
     model: ModelOption = None,
     address: AddressOption = None,
@@ -60,7 +63,7 @@ def link_identity(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Let a subject of an issuer, or a certificate, act for a user; again: put its terms anew."""
+    """Let a subject or a certificate act for a user, or replace its terms if it already does."""
     said = {"issuer": issuer, "subject": subject, "certificate": certificate}
     body: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
@@ -77,7 +80,7 @@ def suspend_identity(
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Let it act no more until it is resumed."""
+    """Refuse all requests of an identity until it is resumed."""
     _tell(api, home, "POST", user, f"{segment(identity_id)}/suspend")
     say(f"The identity {identity_id} is suspended.")
 
@@ -101,7 +104,7 @@ def revoke_identity(
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:
-    """End it for good; the subject gets no other account either."""
+    """Revoke an identity; this cannot be undone, and its subject gets no new user."""
     _tell(api, home, "DELETE", user, segment(identity_id))
     say(f"The identity {identity_id} is revoked.")
 

@@ -1,4 +1,4 @@
-"""Terms to begin with, for the issuers that people use most: docs/jwts.md says why they are so."""
+"""Terms to start with for common issuers; docs/jwts.md gives the reasons."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from tollkeeper.errors import CommandError
 
 _DEFAULT_SCOPES: Final = ["inference", "models:read", "usage:read"]
 _ADMIN_SCOPES: Final = ["admin:read", "admin:write"]
-# Everybody signs in there, and its JWTs name the tenant that they are of, not this.
-_TENANTS_OF_NOBODY: Final = frozenset({"common", "organizations", "consumers"})
+# Accounts of every tenant sign in there, and their JWTs name the real tenant in `iss`.
+_SHARED_TENANTS: Final = frozenset({"common", "organizations", "consumers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Asked:
     domain: str | None
 
     def need(self, name: str) -> str:
-        """A member that the preset cannot do without. Raises CommandError."""
+        """Return an option that the preset needs; raises CommandError if it was not given."""
         value = getattr(self, name)
         if not value:
             raise CommandError(f"This preset needs --{name}.")
@@ -60,8 +60,8 @@ def _auth0(asked: Asked) -> dict[str, Any]:
 
 def _entra(asked: Asked) -> dict[str, Any]:
     tenant = asked.need("tenant")
-    if tenant.lower() in _TENANTS_OF_NOBODY:
-        raise CommandError(f"--tenant takes the id of one tenant; '{tenant}' is nobody's.")
+    if tenant.lower() in _SHARED_TENANTS:
+        raise CommandError(f"--tenant takes the id of one tenant; '{tenant}' stands for many.")
     return {
         "url": f"https://login.microsoftonline.com/{tenant}/v2.0",
         "terms": {

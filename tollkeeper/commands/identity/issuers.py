@@ -1,4 +1,4 @@
-"""`tollkeeper issuers`: whose JWTs are believed, and on which terms."""
+"""`tollkeeper issuers`: the issuers whose JWTs are accepted, and their terms."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, 
 
 COLUMNS = ("id", "url", "is_enabled", "identities", "keys_age_s")
 
-app = typer.Typer(name="issuers", help="Issuers of JWTs that are believed.", no_args_is_help=True)
+app = typer.Typer(name="issuers", help="Issuers of JWTs that are accepted.", no_args_is_help=True)
 IssuerArgument = Annotated[str, typer.Argument(help="The issuer's id.", show_default=False)]
 
 
@@ -26,27 +26,33 @@ def register(root: typer.Typer) -> None:
 def put_issuer(
     issuer_id: IssuerArgument,
     url: Annotated[
-        str | None, typer.Option("--url", help="The `iss` of its JWTs, or the host of a preset.")
+        str | None, typer.Option("--url", help="The `iss` of the JWTs, or the host for a preset.")
     ] = None,
     terms: Annotated[
-        Path | None, typer.Option("--terms", help="File with the terms in JSON: docs/jwts.md.")
+        Path | None, typer.Option("--terms", help="JSON file with the terms (docs/jwts.md).")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help=f"Instead: {', '.join(sorted(PRESETS))}.")
+        str | None,
+        typer.Option("--preset", help=f"Terms to start with: {', '.join(sorted(PRESETS))}."),
     ] = None,
     audience: Annotated[
-        str | None, typer.Option("--audience", help="Of a preset: what `aud` must hold.")
+        str | None, typer.Option("--audience", help="For a preset: the `aud` that JWTs must have.")
     ] = None,
-    realm: Annotated[str | None, typer.Option("--realm", help="Of Keycloak.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Id of Entra's.")] = None,
-    domain: Annotated[str | None, typer.Option("--domain", help="Hosted, of Google.")] = None,
+    realm: Annotated[str | None, typer.Option("--realm", help="For keycloak: the realm.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="For entra: the id of the tenant.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", help="For google: the hosted domain.")
+    ] = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Believe an issuer, or change its terms: by a file, or by a preset to begin with."""
+    """Accept the JWTs of an issuer, or replace its terms, from a file or a preset."""
     if (terms is None) == (preset is None):
-        raise CommandError("Give --terms FILE or --preset NAME.")
+        raise CommandError("Give either --terms FILE or --preset NAME.")
+    body: dict[str, Any] = {}
     if preset is not None:
         asked = Asked(url, audience, realm, tenant, domain)
         if preset not in PRESETS:
@@ -54,10 +60,15 @@ def put_issuer(
                 f"There is no preset {preset}; there are {', '.join(sorted(PRESETS))}."
             )
         body = PRESETS[preset](asked)
-    else:
-        body = {"url": url, "terms": _read_terms(terms)}
+    elif terms is not None:
+        try:
+            body = {"url": url, "terms": json.loads(terms.read_text(encoding="utf-8"))}
+        except OSError as error:
+            raise CommandError(f"{terms} cannot be read: {error.strerror}.") from None
+        except ValueError:
+            raise CommandError(f"{terms} is not JSON.") from None
     if not body["url"]:
-        raise CommandError("Give --url, the `iss` of its JWTs.")
+        raise CommandError("Give --url, the `iss` of the issuer's JWTs.")
     show_one(connect(api, home).send("PUT", f"/issuers/{segment(issuer_id)}", body), as_json)
 
 
@@ -65,9 +76,9 @@ def put_issuer(
 def list_issuers(
     api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """List the issuers that are known."""
+    """List issuers, enabled or not."""
     rows = connect(api, home).get("/issuers")["data"]
-    show_rows(rows, COLUMNS, as_json, "No issuer is believed.")
+    show_rows(rows, COLUMNS, as_json, "There are no issuers.")
 
 
 @app.command("show")
@@ -77,7 +88,7 @@ def show_issuer(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Show an issuer with its terms, and how old its keys are."""
+    """Show an issuer with its terms and the age of its keys."""
     show_one(connect(api, home).get(f"/issuers/{segment(issuer_id)}"), as_json)
 
 
@@ -88,9 +99,9 @@ def check_issuer(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Fetch its discovery document and keys now; exit code 1 where something is wrong."""
+    """Fetch the issuer's discovery document and keys; exit code 1 if a step fails."""
     checked = connect(api, home).send("POST", f"/issuers/{segment(issuer_id)}/check")
-    show_rows(checked["findings"], ("step", "is_good", "said"), as_json, "Nothing was looked at.")
+    show_rows(checked["findings"], ("step", "is_good", "said"), as_json, "There are no findings.")
     if not checked["is_good"]:
         raise typer.Exit(1)
 
@@ -99,7 +110,7 @@ def check_issuer(
 def enable_issuer(
     issuer_id: IssuerArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """Believe its JWTs again."""
+    """Accept the issuer's JWTs again."""
     connect(api, home).send("POST", f"/issuers/{segment(issuer_id)}/enable")
     say(f"The issuer {issuer_id} is enabled.")
 
@@ -108,7 +119,7 @@ def enable_issuer(
 def disable_issuer(
     issuer_id: IssuerArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """Believe none of its JWTs any more, within a second everywhere."""
+    """Refuse all JWTs of the issuer, everywhere within a second."""
     connect(api, home).send("POST", f"/issuers/{segment(issuer_id)}/disable")
     say(f"The issuer {issuer_id} is disabled.")
 
@@ -117,16 +128,6 @@ def disable_issuer(
 def remove_issuer(
     issuer_id: IssuerArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """Forget an issuer of which no subject is known; any other can only be disabled."""
+    """Remove an issuer that has no identities; one that has can only be disabled."""
     connect(api, home).send("DELETE", f"/issuers/{segment(issuer_id)}")
     say(f"The issuer {issuer_id} is removed.")
-
-
-def _read_terms(file: Path | None) -> Any:
-    assert file is not None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        raise CommandError(f"{file} is not JSON.") from None

@@ -7,36 +7,39 @@ import typer
 
 from tollkeeper.errors import CommandError
 
-# What takes a restriction away.
+# The word that removes a restriction.
 NONE: Final = "none"
 
 KeyArgument = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
 ScopeOption = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="Such as inference or usage:read; may be repeated."),
+    typer.Option("--scope", help="Scope such as inference or usage:read; may be repeated."),
 ]
 ExpiresInOption = Annotated[
-    int | None, typer.Option("--expires-in-days", min=1, max=3650, help="By default never.")
+    int | None,
+    typer.Option(
+        "--expires-in-days", min=1, max=3650, help="Days until the key expires; by default never."
+    ),
 ]
 ExpiresAtOption = Annotated[
     str | None,
-    typer.Option("--expires-at", help="Such as 2027-01-31T12:00:00Z; none: never."),
+    typer.Option("--expires-at", help="Time such as 2027-01-31T12:00:00Z, or none for never."),
 ]
 ModelOption = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Id or pattern with *; may be repeated; none: every model."),
+    typer.Option("--model", help="Model id or pattern with *; may be repeated; none: all models."),
 ]
 AddressOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--address", help="Network such as 10.0.0.0/8; may be repeated; none: every address."
+        "--address", help="Network such as 10.0.0.0/8; may be repeated; none: all networks."
     ),
 ]
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--budget",
-        help="day=, week=, month= or total= and US dollars: day=5.00; day=none: no limit.",
+        help="US dollars per day, week, month or in total: day=5.00; day=none removes it.",
     ),
 ]
 RequestsOption = Annotated[
@@ -48,7 +51,7 @@ ConcurrentOption = Annotated[
 ]
 TagOption = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="name=value, replaces all tags; may be repeated; none: no tags."),
+    typer.Option("--tag", help="name=value; may be repeated; replaces all tags; none: no tags."),
 ]
 
 
@@ -59,7 +62,7 @@ def key_members(
     limits: Mapping[str, int | None],
     tags: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """The members of a request's body that were said."""
+    """Return the members of a request's body for the options that were given."""
     members: dict[str, Any] = {}
     for name, items in (("allowed_models", models), ("allowed_addresses", addresses)):
         if items:
@@ -88,26 +91,21 @@ def end_members(expires_in_days: int | None, expires_at: str | None) -> dict[str
 def limit_members(
     requests: str | None, tokens: str | None, concurrent: str | None
 ) -> dict[str, int | None]:
-    """The limits that were said; `none` is null."""
-    said = {
+    """Return the limits that were given, null for `none`; raises CommandError for other words."""
+    given = {
         "requests_per_minute": requests,
         "tokens_per_minute": tokens,
         "concurrent_requests": concurrent,
     }
-    return {name: _count(value) for name, value in said.items() if value is not None}
-
-
-def pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:
-    """`name=value` each; raises CommandError for anything else."""
-    split = [text.partition("=") for text in texts]
-    if not all(sign and name for name, sign, _ in split):
-        raise CommandError(f"{option} takes name=value.")
-    return [(name, value) for name, _, value in split]
-
-
-def _count(text: str) -> int | None:
-    if text == NONE:
-        return None
-    if not text.isdecimal():
+    members = {name: text for name, text in given.items() if text is not None}
+    if not all(text == NONE or text.isdecimal() for text in members.values()):
         raise CommandError("A limit is a whole number, or none.")
-    return int(text)
+    return {name: None if text == NONE else int(text) for name, text in members.items()}
+
+
+def pairs(texts: Sequence[str], option: str, sign: str = "=") -> list[tuple[str, str]]:
+    """Split each text at its first `sign`; raises CommandError for a text without one."""
+    split = [text.partition(sign) for text in texts]
+    if not all(found and name for name, found, _ in split):
+        raise CommandError(f"{option} takes name{sign}value.")
+    return [(name, value) for name, _, value in split]
