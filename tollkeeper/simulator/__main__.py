@@ -23,7 +23,7 @@ ACCEPT_BACKLOG = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The command line, understood."""
+    """The arguments of the command line."""
 
     host: str
     port: int
@@ -33,12 +33,14 @@ class Arguments:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT. 0 after draining, 1 with one sentence when it cannot."""
+    """Serve until SIGTERM or SIGINT; return 0 after draining, 1 if the start fails."""
     parser = argparse.ArgumentParser(prog="python -m tollkeeper.simulator", description=__doc__)
     parser.add_argument("--listen", required=True, type=_address, metavar="HOST:PORT")
     parser.add_argument("--bill", required=True, type=Path, metavar="PATH")
-    parser.add_argument("--seed", type=int, default=0, help="what the answers depend on")
-    parser.add_argument("--delay-ms", type=int, default=0, help="before every answer's headers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the answers' words")
+    parser.add_argument(
+        "--delay-ms", type=int, default=0, help="wait before the headers of each answer"
+    )
     given = parser.parse_args()
     host, port = given.listen
     arguments = Arguments(host, port, given.bill, given.seed, given.delay_ms)
@@ -60,7 +62,9 @@ def main() -> int:
 
 async def _serve(arguments: Arguments, settings: SimulatorSettings) -> None:
     log = structlog.get_logger()
-    stopped = _stop_event()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     bill = Bill(arguments.bill)
     app = build_app(bill, settings, seed=arguments.seed, delay_ms=arguments.delay_ms)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.drain_seconds)
@@ -75,13 +79,6 @@ async def _serve(arguments: Arguments, settings: SimulatorSettings) -> None:
         await runner.cleanup()
         await bill.close()
     log.info("simulator_stopped", bill_rows=bill.row_count, bill_sum=bill.total_usd)
-
-
-def _stop_event() -> asyncio.Event:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    return stopped
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -88,21 +88,20 @@ def build_app(
         delay_ms=delay_ms,
     )
     app.add_routes(Control(behaviours, received, bill).routes())
-    app.add_routes(_routes(inference, Lookups(catalogue, generations, bill, keyring)))
+    lookups = Lookups(catalogue, generations, bill, keyring)
+    app.add_routes(
+        [
+            web.post(f"{BASE_PATH}/chat/completions", inference.chat_completions),
+            web.post(f"{BASE_PATH}/completions", inference.completions),
+            web.post(f"{BASE_PATH}/embeddings", inference.embeddings),
+            web.get(f"{BASE_PATH}/models", lookups.models),
+            web.get(f"{BASE_PATH}/generation", lookups.generation),
+            web.get(f"{BASE_PATH}/key", lookups.key),
+            # Last: the router takes the first route that matches.
+            web.route("*", f"{BASE_PATH}/{{rest:.*}}", inference.unknown),
+        ]
+    )
     return app
-
-
-def _routes(inference: Inference, lookups: Lookups) -> list[web.RouteDef]:
-    return [
-        web.post(f"{BASE_PATH}/chat/completions", inference.chat_completions),
-        web.post(f"{BASE_PATH}/completions", inference.completions),
-        web.post(f"{BASE_PATH}/embeddings", inference.embeddings),
-        web.get(f"{BASE_PATH}/models", lookups.models),
-        web.get(f"{BASE_PATH}/generation", lookups.generation),
-        web.get(f"{BASE_PATH}/key", lookups.key),
-        # Last: the router takes the first that fits.
-        web.route("*", f"{BASE_PATH}/{{rest:.*}}", inference.unknown),
-    ]
 
 
 def _json(body: bytes) -> web.Response:

@@ -37,7 +37,7 @@ class Endpoint(StrEnum):
 
 @dataclass(slots=True)
 class Prompt:
-    """A running count of what was read from the prompt."""
+    """Counts of the parts of a prompt, added up while the prompt is read."""
 
     text_bytes: int = 0
     token_ids: int = 0
@@ -61,7 +61,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One inference request, understood."""
+    """The members of one inference request that matter to the answer."""
 
     endpoint: Endpoint
     model_names: tuple[str, ...]
@@ -83,22 +83,45 @@ class Ask:
 
 
 def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
-    """Understand ``body``; Refusal(400) for what OpenRouter would not take either."""
-    asked = _parse(body)
-    prompt, inputs = _read_prompt(endpoint, asked)
-    names = _model_names(asked)
+    """Read a body; raises Refusal(400) for a body that OpenRouter would refuse too."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "The request body is not valid JSON") from None
+    if not isinstance(asked, dict):
+        raise Refusal(400, "The request body is not a JSON object")
+    prompt = Prompt()
+    inputs: tuple[bytes, ...] = ()
+    if endpoint is Endpoint.CHAT_COMPLETIONS:
+        _read_messages(asked, prompt)
+    else:
+        name = "prompt" if endpoint is Endpoint.COMPLETIONS else "input"
+        inputs = tuple(_read_inputs(asked.get(name), prompt))
+        if not inputs:
+            raise Refusal(400, f'Input required: specify "{name}"')
+    # The model asked for, then its fallbacks.
+    fallbacks = asked.get("models")
+    models = [asked.get("model"), *(fallbacks if isinstance(fallbacks, list) else [])]
+    names = tuple(name for name in models if isinstance(name, str) and name)
+    if not names:
+        raise Refusal(400, "No models provided")
+    limits = (_whole(asked, name, 1, 2**31, 0) for name in ("max_completion_tokens", "max_tokens"))
+    reasoning = asked.get("reasoning")
+    may_reason = asked.get("reasoning_effort") != "none"
+    if isinstance(reasoning, dict):
+        may_reason = reasoning.get("enabled") is not False and reasoning.get("effort") != "none"
     per_prompt = len(inputs) if endpoint is Endpoint.COMPLETIONS else 1
     return Ask(
         endpoint=endpoint,
         model_names=names,
         is_stream=asked.get("stream") is True and endpoint is not Endpoint.EMBEDDINGS,
         choice_count=_whole(asked, "n", 1, CHOICES_MAX, 1) * per_prompt,
-        completion_limit_tokens=_completion_limit(asked),
+        completion_limit_tokens=next(filter(None, limits), None),
         prompt=prompt,
         prompt_tokens=prompt.tokens(len(body)),
         search_results=_search_results(asked, names[0]),
         has_native_search=isinstance(asked.get("web_search_options"), dict),
-        may_reason=_may_reason(asked),
+        may_reason=may_reason,
         digest=zlib.crc32(body),
         forced_tool=_forced_tool(asked),
         json_schema=_json_schema(asked),
@@ -107,38 +130,6 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         is_base64=asked.get("encoding_format") == "base64",
         trace=read_trace(asked.get("trace")),
     )
-
-
-def _parse(body: bytes) -> Json:
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refusal(400, "The request body is not valid JSON") from None
-    if not isinstance(asked, dict):
-        raise Refusal(400, "The request body is not a JSON object")
-    return asked
-
-
-def _model_names(asked: Json) -> tuple[str, ...]:
-    """The model asked for and its fallbacks, in order."""
-    fallbacks = asked.get("models")
-    names = [asked.get("model"), *(fallbacks if isinstance(fallbacks, list) else [])]
-    found = tuple(name for name in names if isinstance(name, str) and name)
-    if not found:
-        raise Refusal(400, "No models provided")
-    return found
-
-
-def _read_prompt(endpoint: Endpoint, asked: Json) -> tuple[Prompt, tuple[bytes, ...]]:
-    prompt = Prompt()
-    if endpoint is Endpoint.CHAT_COMPLETIONS:
-        _read_messages(asked, prompt)
-        return prompt, ()
-    name = "prompt" if endpoint is Endpoint.COMPLETIONS else "input"
-    inputs = tuple(_read_inputs(asked.get(name), prompt))
-    if not inputs:
-        raise Refusal(400, f'Input required: specify "{name}"')
-    return prompt, inputs
 
 
 def _read_messages(asked: Json, prompt: Prompt) -> None:
@@ -150,7 +141,12 @@ def _read_messages(asked: Json, prompt: Prompt) -> None:
             raise Refusal(400, "A message is not an object")
         prompt.messages += 1
         prompt.add_text(message.get("name"))
-        for part in _parts(message.get("content")):
+        content = message.get("content")
+        if isinstance(content, str):
+            prompt.add_text(content)
+        for part in content if isinstance(content, list) else []:
+            if not isinstance(part, dict):
+                continue
             prompt.has_cache_control |= "cache_control" in part
             match part.get("type"):
                 case "image_url":
@@ -165,13 +161,6 @@ def _read_messages(asked: Json, prompt: Prompt) -> None:
     for name in ("tools", "functions"):
         if asked.get(name):
             prompt.add_text(json.dumps(asked[name], separators=(",", ":")))
-
-
-def _parts(content: object) -> Iterator[Json]:
-    if isinstance(content, str):
-        yield {"type": "text", "text": content}
-    elif isinstance(content, list):
-        yield from (part for part in content if isinstance(part, dict))
 
 
 def _image_tokens(image: object) -> int:
@@ -198,13 +187,6 @@ def _read_inputs(given: object, prompt: Prompt) -> Iterator[bytes]:
             yield from _read_inputs(item, prompt)
 
 
-def _completion_limit(asked: Json) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if asked.get(name) is not None:
-            return _whole(asked, name, 1, 2**31, 1)
-    return None
-
-
 def _search_results(asked: Json, model_name: str) -> int:
     """Results of the paid web plugin, which ``:online`` switches on too."""
     plugins = asked.get("plugins")
@@ -212,13 +194,6 @@ def _search_results(asked: Json, model_name: str) -> int:
         if isinstance(plugin, dict) and plugin.get("id") == "web":
             return _whole(plugin, "max_results", 1, 100, SEARCH_RESULTS_DEFAULT)
     return SEARCH_RESULTS_DEFAULT if model_name.endswith(":online") else 0
-
-
-def _may_reason(asked: Json) -> bool:
-    reasoning = asked.get("reasoning")
-    if isinstance(reasoning, dict):
-        return reasoning.get("enabled") is not False and reasoning.get("effort") != "none"
-    return asked.get("reasoning_effort") != "none"
 
 
 def _forced_tool(asked: Json) -> Json | None:

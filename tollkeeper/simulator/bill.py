@@ -128,16 +128,15 @@ class Bill:
             try:
                 await loop.run_in_executor(self._executor, self._write, lines)
             except OSError as error:
-                _fail(batch, error)
-            else:
-                self._admit(batch)
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for row, future in batch:
+                self._remember(row)
+                if not future.done():
+                    future.set_result(None)
         self._flushing = None
-
-    def _admit(self, batch: list[tuple[BillRow, asyncio.Future[None]]]) -> None:
-        for row, future in batch:
-            self._remember(row)
-            if not future.done():
-                future.set_result(None)
 
     def _write(self, lines: bytes) -> None:
         try:
@@ -166,25 +165,17 @@ class Bill:
             for number, line in enumerate(lines, start=1):
                 if not line.endswith(b"\n"):
                     break
-                self._remember(_from_line(line, self._path, number))
+                try:
+                    fields = cast(dict[str, object], json.loads(line))
+                    row = BillRow(**fields)  # type: ignore[arg-type]  # its cost is read below
+                    Decimal(row.cost)
+                except (ValueError, TypeError, ArithmeticError):
+                    # A bill with holes proves nothing.
+                    raise BillError(
+                        f"line {number} of {self._path} is not a row of the bill"
+                    ) from None
+                self._remember(row)
                 length_bytes += len(line)
         os.ftruncate(self._file, length_bytes)
         self._sync(self._file)
         return length_bytes
-
-
-def _fail(batch: list[tuple[BillRow, asyncio.Future[None]]], error: OSError) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
-
-
-def _from_line(line: bytes, path: Path, number: int) -> BillRow:
-    """Raises BillError for a line that is not a row: a bill with holes proves nothing."""
-    try:
-        fields = cast(dict[str, object], json.loads(line))
-        row = BillRow(**fields)  # type: ignore[arg-type]  # checked by the reading of its cost
-        Decimal(row.cost)
-    except (ValueError, TypeError, ArithmeticError):
-        raise BillError(f"line {number} of {path} is not a row of the bill") from None
-    return row

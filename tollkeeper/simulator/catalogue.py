@@ -93,7 +93,10 @@ class Catalogue:
 
     def find(self, model_id: str) -> Model | None:
         """The model that would serve ``model_id``, or None when there is no such model."""
-        model = self._models.get(model_id) or self._models.get(_without_suffix(model_id))
+        plain_id = model_id
+        for suffix in IGNORED_SUFFIXES:
+            plain_id = plain_id.removesuffix(suffix)
+        model = self._models.get(model_id) or self._models.get(plain_id)
         if model is not None and model.is_router:
             return self._models[ROUTED_MODEL]
         return model
@@ -104,6 +107,11 @@ def to_openrouter(model: Model) -> dict[str, object]:
     vendor, _, slug = model.id.partition("/")
     inputs = ["text", "image"] if model.may_see_images else ["text"]
     outputs = ["embeddings"] if model.is_embedding else ["text"]
+    parameters = ["dimensions", "encoding_format"]
+    if not model.is_embedding:
+        tools = _TOOL_PARAMETERS if "tools" in model.features else ()
+        reasoning = _REASONING_PARAMETERS if model.has_reasoning else ()
+        parameters = sorted([*_PARAMETERS, *tools, *reasoning])
     # The six prices that are always listed, and the cache prices of models that have them.
     listed = {
         "prompt": model.prices.prompt_picos,
@@ -137,22 +145,8 @@ def to_openrouter(model: Model) -> dict[str, object]:
             "is_moderated": "moderated" in model.features,
         },
         "per_request_limits": None,
-        "supported_parameters": _parameters(model),
+        "supported_parameters": parameters,
     }
-
-
-def _parameters(model: Model) -> list[str]:
-    if model.is_embedding:
-        return ["dimensions", "encoding_format"]
-    tools = _TOOL_PARAMETERS if "tools" in model.features else ()
-    reasoning = _REASONING_PARAMETERS if model.has_reasoning else ()
-    return sorted([*_PARAMETERS, *tools, *reasoning])
-
-
-def _without_suffix(model_id: str) -> str:
-    for suffix in IGNORED_SUFFIXES:
-        model_id = model_id.removesuffix(suffix)
-    return model_id
 
 
 def _read_table(name: str) -> list[dict[str, str]]:
@@ -163,6 +157,19 @@ def _read_table(name: str) -> list[dict[str, str]]:
 def _from_row(row: Mapping[str, str], vendors: Mapping[str, Mapping[str, str]]) -> Model:
     vendor = vendors[row["id"].partition("/")[0]]
     limit = row["max_completion_tokens"]
+    if row["prompt"] == "-1":
+        prices = Prices(prompt_picos=-PICOS_PER_USD, completion_picos=-PICOS_PER_USD)
+    else:
+        prices = Prices(
+            prompt_picos=_per_token(row["prompt"]) or 0,
+            completion_picos=_per_token(row["completion"]) or 0,
+            request_picos=_picos(row["request"], PICOS_PER_USD) or 0,
+            image_picos=_picos(row["image"], PICOS_PER_USD) or 0,
+            web_search_picos=_picos(row["web_search"], PICOS_PER_USD) or 0,
+            internal_reasoning_picos=_per_token(row["internal_reasoning"]) or 0,
+            cache_read_picos=_per_token(row["input_cache_read"]),
+            cache_write_picos=_per_token(row["input_cache_write"]),
+        )
     return Model(
         id=row["id"],
         display=vendor["display"],
@@ -171,22 +178,7 @@ def _from_row(row: Mapping[str, str], vendors: Mapping[str, Mapping[str, str]]) 
         max_completion_tokens=int(limit) if limit else None,
         kind=row["kind"],
         features=frozenset(row["features"].split()),
-        prices=_prices(row),
-    )
-
-
-def _prices(row: Mapping[str, str]) -> Prices:
-    if row["prompt"] == "-1":
-        return Prices(prompt_picos=-PICOS_PER_USD, completion_picos=-PICOS_PER_USD)
-    return Prices(
-        prompt_picos=_per_token(row["prompt"]) or 0,
-        completion_picos=_per_token(row["completion"]) or 0,
-        request_picos=_picos(row["request"], PICOS_PER_USD) or 0,
-        image_picos=_picos(row["image"], PICOS_PER_USD) or 0,
-        web_search_picos=_picos(row["web_search"], PICOS_PER_USD) or 0,
-        internal_reasoning_picos=_per_token(row["internal_reasoning"]) or 0,
-        cache_read_picos=_per_token(row["input_cache_read"]),
-        cache_write_picos=_per_token(row["input_cache_write"]),
+        prices=prices,
     )
 
 

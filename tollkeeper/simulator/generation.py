@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tollkeeper.simulator.answers.answering import Answer
-from tollkeeper.simulator.bill import Bill, BillRow
+from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.catalogue import Catalogue
 
 GENERATIONS_KEPT = 100_000
-"""Generations whose ending is remembered; of older ones only the bill tells."""
+"""Number of generations whose end is kept; for older ones there is only the bill."""
 
 
 @dataclass(slots=True)
@@ -43,24 +43,19 @@ class Generations:
         self._endings[answer.generation_id] = Ending(self._now(), is_cancelled)
 
     def find(self, generation_id: str) -> bytes | None:
-        """The record as JSON, or None while there is none to be had.
+        """Return the record as JSON, or None while OpenRouter would not know it yet.
 
-        Rows from before a restart have ended: they are answered at once, as not cancelled.
+        Generations of before a restart have ended: they are known at once, as not cancelled.
         """
         row = self._bill.find(generation_id)
         ending = self._endings.get(generation_id, Ending(datetime.min))
         if row is None or not row.has_record:
             return None
-        if ending.ended_at is None or self._is_early(ending.ended_at):
+        if ending.ended_at is None:
             return None
-        return self._to_json(row, ending)
-
-    def _is_early(self, ended_at: datetime) -> bool:
-        if ended_at == datetime.min:
-            return False
-        return self._now() < ended_at + self._delay
-
-    def _to_json(self, row: BillRow, ending: Ending) -> bytes:
+        is_early = ending.ended_at != datetime.min and self._now() < ending.ended_at + self._delay
+        if is_early:
+            return None
         model = self._catalogue.find(row.model)
         record = {
             "id": row.generation_id,

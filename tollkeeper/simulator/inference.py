@@ -1,9 +1,8 @@
-"""The three paid endpoints: understand, decide, bill, send. In that order, always."""
+"""The three paid endpoints: read, decide, bill, send, always in this order."""
 
 import asyncio
 import hmac
 import json
-from collections.abc import Mapping
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -14,7 +13,7 @@ from tollkeeper.simulator.answers.refusal import Refusal, error_response
 from tollkeeper.simulator.answers.replies import json_body, sse_events
 from tollkeeper.simulator.answers.sending import has_left, pieces, send
 from tollkeeper.simulator.answers.words import Vocabulary
-from tollkeeper.simulator.asking import Ask, Endpoint, read_ask
+from tollkeeper.simulator.asking import Endpoint, read_ask
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.generation import Generations
 from tollkeeper.simulator.received import ReceivedRequests
@@ -24,7 +23,7 @@ KEY_PREFIX = "sk-or-"
 
 
 class Keyring:
-    """Knows which provider keys are good. Without one given, every ``sk-or-`` key is."""
+    """Checks provider keys: the one that is set, or any ``sk-or-`` key if none is set."""
 
     def __init__(self, key: SecretStr | None) -> None:
         self._key = key
@@ -34,13 +33,12 @@ class Keyring:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Refusal(401, "No auth credentials found")
-        if not self._is_good(key):
-            raise Refusal(401, "User not found.")
-
-    def _is_good(self, key: str) -> bool:
         if self._key is None:
-            return key.startswith(KEY_PREFIX) and len(key) > len(KEY_PREFIX)
-        return hmac.compare_digest(key.encode(), self._key.get_secret_value().encode())
+            is_good = key.startswith(KEY_PREFIX) and len(key) > len(KEY_PREFIX)
+        else:
+            is_good = hmac.compare_digest(key.encode(), self._key.get_secret_value().encode())
+        if not is_good:
+            raise Refusal(401, "User not found.")
 
 
 class Inference:
@@ -79,7 +77,7 @@ class Inference:
         return await self._handle(request, Endpoint.EMBEDDINGS)
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
-        """Anything else under the base path: kept, so that a test can see what got here."""
+        """Answer 404 to any other path, and keep the request for tests to look at."""
         self._received.add(request, await request.read())
         return error_response(404, "Not Found")
 
@@ -89,7 +87,11 @@ class Inference:
         try:
             self._keyring.check(request)
             ask = read_ask(endpoint, body)
-            model_name, behaviour = self._route(ask, request.headers)
+            # Serve with the first model that is not told to refuse, else with the last.
+            for model_name in ask.model_names:
+                behaviour = self._behaviours.take(model_name, ask.is_stream, request.headers)
+                if behaviour.status is None:
+                    break
             delay_ms = self._delay_ms + behaviour.delay_ms
             if delay_ms:
                 await asyncio.sleep(delay_ms / 1000)
@@ -99,14 +101,6 @@ class Inference:
             return await self._charge_and_reply(request, answer, behaviour)
         except Refusal as refusal:
             return refusal.to_response()
-
-    def _route(self, ask: Ask, headers: Mapping[str, str]) -> tuple[str, Behaviour]:
-        """The first of the models asked for that is not told to refuse, else the last."""
-        for model_name in ask.model_names:
-            behaviour = self._behaviours.take(model_name, ask.is_stream, headers)
-            if behaviour.status is None:
-                break
-        return model_name, behaviour
 
     async def _charge_and_reply(
         self, request: web.Request, answer: Answer, behaviour: Behaviour
@@ -122,14 +116,14 @@ class Inference:
             response, is_sent = await self._reply(request, answer, behaviour)
             return response
         finally:
-            # Billed in full all the same, as Google and Bedrock do.
+            # A client that leaves is billed in full, as by Google and Bedrock.
             self._generations.end(answer, is_cancelled=not is_sent)
             self._broadcast.note(answer.generation_id)
 
     async def _reply(
         self, request: web.Request, answer: Answer, behaviour: Behaviour
     ) -> tuple[web.StreamResponse, bool]:
-        """Send it, or hand it on to be sent; with whether the client was there to the end."""
+        """Send the answer; return the response, and whether the client stayed to the end."""
         if answer.ask.is_stream:
             parts = pieces(sse_events(answer, behaviour), behaviour.chunk_sizes)
             response = web.StreamResponse(headers=_headers(answer, behaviour, "text/event-stream"))

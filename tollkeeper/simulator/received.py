@@ -52,7 +52,10 @@ class ReceivedRequests:
         )
         self._body_bytes += len(body)
         self.count += 1
-        while self._is_over():
+        # The newest request always stays.
+        while len(self._requests) > 1 and (
+            len(self._requests) > REQUESTS_KEPT or self._body_bytes > BODIES_KEPT_BYTES
+        ):
             self._body_bytes -= len(self._requests.popleft().body)
 
     def latest(self, limit: int) -> list[Received]:
@@ -63,8 +66,3 @@ class ReceivedRequests:
         self._requests.clear()
         self._body_bytes = 0
         self.count = 0
-
-    def _is_over(self) -> bool:
-        if len(self._requests) <= 1:
-            return False
-        return len(self._requests) > REQUESTS_KEPT or self._body_bytes > BODIES_KEPT_BYTES

@@ -43,7 +43,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A decided answer. Sending it is all that is left, and its bill row is known."""
+    """A decided answer, with all that its bill row needs; it only has to be sent."""
 
     generation_id: str
     at: datetime
@@ -77,7 +77,7 @@ class Answer:
 
 
 class Answerer:
-    """Turns requests into answers; the same request under the same seed says the same."""
+    """Turns requests into answers; the same request and seed give the same words."""
 
     def __init__(
         self, catalogue: Catalogue, vocabulary: Vocabulary, now: Callable[[], datetime]
@@ -90,8 +90,16 @@ class Answerer:
     def answer(self, ask: Ask, model_name: str, behaviour: Behaviour) -> Answer:
         """Raises Refusal when no model can serve the request."""
         model = self._find_model(ask, model_name)
-        choices = self._choices(ask, model, behaviour)
+        count = 0 if ask.endpoint is Endpoint.EMBEDDINGS else ask.choice_count
+        is_call = ask.endpoint is Endpoint.CHAT_COMPLETIONS and ask.forced_tool is not None
+        choices = tuple(
+            self._call(ask, index) if is_call else self._speak(ask, model, behaviour, index)
+            for index in range(count)
+        )
         usage = _usage(ask, model, choices, behaviour)
+        # Replies without a single token cost nothing, as OpenRouter promises.
+        is_free = ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens
+        cost = cost_picos(model.prices, usage) + WEB_RESULT_PICOS * ask.search_results
         at = self._now()
         return Answer(
             generation_id=f"gen-{int(at.timestamp())}-{self._random_id(ID_LENGTH)}",
@@ -100,7 +108,7 @@ class Answerer:
             model=model,
             choices=choices,
             usage=usage,
-            cost_picos=_cost(ask, model, usage),
+            cost_picos=0 if is_free else cost,
         )
 
     def _find_model(self, ask: Ask, name: str) -> Model:
@@ -113,23 +121,23 @@ class Answerer:
             raise Refusal(404, "No endpoints found that support image input")
         return model
 
-    def _choices(self, ask: Ask, model: Model, behaviour: Behaviour) -> tuple[Choice, ...]:
-        if ask.endpoint is Endpoint.EMBEDDINGS:
-            return ()
-        if ask.endpoint is Endpoint.CHAT_COMPLETIONS and ask.forced_tool is not None:
-            return tuple(self._call(ask, index) for index in range(ask.choice_count))
-        return tuple(self._speak(ask, model, behaviour, i) for i in range(ask.choice_count))
-
     def _speak(self, ask: Ask, model: Model, behaviour: Behaviour, index: int) -> Choice:
         draw = zlib.crc32(b"%d.%d" % (self._vocabulary.seed, index), ask.digest)
-        thought_tokens = _thought_tokens(ask, model, draw)
+        thought_tokens = 0
+        if model.has_reasoning and ask.may_reason:
+            thought_tokens = REASONING_TOKENS_MIN + (draw >> 16) % REASONING_TOKENS_SPAN
         tokens = thought_tokens + TEXT_TOKENS_MIN + draw % TEXT_TOKENS_SPAN
         text = behaviour.text
         if text is None and ask.json_schema is not None:
             text = json.dumps(example_of(ask.json_schema, self._vocabulary.text(draw, 1)))
         if text is not None:
             tokens = thought_tokens + len(text.encode("utf-8", "surrogatepass")) // 4 + 1
-        allowed = _allowed_tokens(ask, tokens, behaviour)
+        allowed = tokens
+        if behaviour.completion_tokens is not None:
+            # The simulator is told to ignore the limit of the request.
+            allowed = behaviour.completion_tokens
+        elif ask.completion_limit_tokens is not None:
+            allowed = min(tokens, ask.completion_limit_tokens)
         thought_tokens = min(thought_tokens, allowed)
         spoken_tokens = allowed - thought_tokens
         return Choice(
@@ -158,53 +166,24 @@ class Answerer:
         return "".join(self._ids.choices(ID_LETTERS, k=length))
 
 
-def _thought_tokens(ask: Ask, model: Model, draw: int) -> int:
-    if not (model.has_reasoning and ask.may_reason):
-        return 0
-    return REASONING_TOKENS_MIN + (draw >> 16) % REASONING_TOKENS_SPAN
-
-
-def _allowed_tokens(ask: Ask, wanted: int, behaviour: Behaviour) -> int:
-    """Return the tokens that the request allows, unless the simulator is told to ignore them."""
-    if behaviour.completion_tokens is not None:
-        return behaviour.completion_tokens
-    limit = ask.completion_limit_tokens
-    return wanted if limit is None else min(wanted, limit)
-
-
 def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behaviour) -> Usage:
     override = behaviour.prompt_tokens
     prompt_tokens = ask.prompt_tokens if override is None else override
-    cached_tokens = _cached_tokens(ask, model, prompt_tokens)
+    cached_tokens = written_tokens = 0
+    # Half of every second long prompt is found in the cache, where there is one.
+    is_hit = ask.digest % 2 == 1 and prompt_tokens >= CACHED_PROMPT_MIN_TOKENS
+    if is_hit and model.prices.cache_read_picos is not None:
+        cached_tokens = prompt_tokens // 2 // CACHE_BLOCK_TOKENS * CACHE_BLOCK_TOKENS
+    if ask.prompt.has_cache_control and model.prices.cache_write_picos is not None:
+        written_tokens = (prompt_tokens - cached_tokens) // 2
     reasoning_tokens = sum(choice.reasoning_tokens for choice in choices)
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=sum(choice.text_tokens for choice in choices) + reasoning_tokens,
         cached_tokens=cached_tokens,
-        cache_write_tokens=_written_tokens(ask, model, prompt_tokens - cached_tokens),
+        cache_write_tokens=written_tokens,
         audio_tokens=min(ask.prompt.audio_tokens, prompt_tokens),
         reasoning_tokens=reasoning_tokens,
         image_count=ask.prompt.image_count,
         search_count=1 if ask.has_native_search else 0,
     )
-
-
-def _cached_tokens(ask: Ask, model: Model, prompt_tokens: int) -> int:
-    """Half of every second long prompt is found in the cache, where there is one."""
-    is_hit = ask.digest % 2 == 1 and prompt_tokens >= CACHED_PROMPT_MIN_TOKENS
-    if not is_hit or model.prices.cache_read_picos is None:
-        return 0
-    return prompt_tokens // 2 // CACHE_BLOCK_TOKENS * CACHE_BLOCK_TOKENS
-
-
-def _written_tokens(ask: Ask, model: Model, uncached_tokens: int) -> int:
-    if not ask.prompt.has_cache_control or model.prices.cache_write_picos is None:
-        return 0
-    return uncached_tokens // 2
-
-
-def _cost(ask: Ask, model: Model, usage: Usage) -> int:
-    """Replies without a single token cost nothing, as OpenRouter promises."""
-    if ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens:
-        return 0
-    return cost_picos(model.prices, usage) + WEB_RESULT_PICOS * ask.search_results

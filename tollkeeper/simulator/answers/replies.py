@@ -32,7 +32,9 @@ _CHUNK_OBJECTS = {
 def usage_text(answer: Answer, behaviour: Behaviour) -> str:
     """The ``usage`` object as JSON text."""
     usage = answer.usage
-    cost = _cost_text(answer, behaviour)
+    cost = "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
+    if behaviour.wrong_cost is not None:
+        cost = behaviour.wrong_cost
     return (
         f'{{"prompt_tokens":{usage.prompt_tokens}'
         f',"completion_tokens":{usage.completion_tokens}'
@@ -46,22 +48,19 @@ def usage_text(answer: Answer, behaviour: Behaviour) -> str:
     )
 
 
-def _cost_text(answer: Answer, behaviour: Behaviour) -> str:
-    """Return the cost that the reply names, which may differ from the bill."""
-    if behaviour.wrong_cost is not None:
-        return behaviour.wrong_cost
-    return "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
-
-
 def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> bytes:
     """The reply to a request that did not ask for a stream."""
     usage = _usage_member(answer, behaviour)
     if answer.ask.endpoint is Endpoint.EMBEDDINGS:
         dimensions = answer.ask.dimensions or DIMENSIONS_DEFAULT
+        starts = map(zlib.crc32, answer.ask.inputs)
+        if answer.ask.is_base64:
+            texts = [f'"{vocabulary.vector_base64(start, dimensions)}"' for start in starts]
+        else:
+            texts = [vocabulary.vector_text(start, dimensions) for start in starts]
         vectors = ",".join(
-            f'{{"object":"embedding","index":{index},"embedding":'
-            f"{_vector(answer, vocabulary, given, dimensions)}}}"
-            for index, given in enumerate(answer.ask.inputs)
+            f'{{"object":"embedding","index":{index},"embedding":{text}}}'
+            for index, text in enumerate(texts)
         )
         return (
             f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
@@ -85,7 +84,7 @@ def sse_events(answer: Answer, behaviour: Behaviour) -> list[bytes]:
     usage = _usage_member(answer, behaviour)
     events = [PROCESSING, *_text_events(answer)]
     if behaviour.error_midstream:
-        # How OpenRouter tells of a failure after the status has been sent.
+        # OpenRouter reports a failure after the status has been sent in this way.
         chunk = _chunk(
             answer,
             [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
@@ -111,8 +110,27 @@ def _usage_member(answer: Answer, behaviour: Behaviour) -> str:
 
 
 def _completion_body(answer: Answer, choices: tuple[Choice, ...], usage: str) -> bytes:
-    is_chat = answer.ask.endpoint is Endpoint.CHAT_COMPLETIONS
-    spoken = [_message(c, i) if is_chat else _text(c, i) for i, c in enumerate(choices)]
+    spoken: list[dict[str, object]] = []
+    for index, choice in enumerate(choices):
+        reasoning = choice.reasoning or None
+        content: dict[str, object] = {"text": choice.text, "reasoning": reasoning}
+        if answer.ask.endpoint is Endpoint.CHAT_COMPLETIONS:
+            message: dict[str, object] = {
+                "role": "assistant",
+                "content": None if choice.tool_name is not None else choice.text,
+                "refusal": None,
+                "reasoning": reasoning,
+            }
+            if choice.tool_name is not None:
+                message["tool_calls"] = [_tool_call(choice, choice.text)]
+            content = {"message": message}
+        finish = {
+            "logprobs": None,
+            "finish_reason": choice.finish_reason,
+            "native_finish_reason": choice.finish_reason,
+            "index": index,
+        }
+        spoken.append({**finish, **content})
     body = json.dumps(
         {
             "id": answer.generation_id,
@@ -126,35 +144,6 @@ def _completion_body(answer: Answer, choices: tuple[Choice, ...], usage: str) ->
         separators=(",", ":"),
     )
     return f"{body[:-1]}{usage}}}".encode()
-
-
-def _message(choice: Choice, index: int) -> dict[str, object]:
-    message: dict[str, object] = {
-        "role": "assistant",
-        "content": None if choice.tool_name is not None else choice.text,
-        "refusal": None,
-        "reasoning": choice.reasoning or None,
-    }
-    if choice.tool_name is not None:
-        message["tool_calls"] = [_tool_call(choice, choice.text)]
-    return {
-        "logprobs": None,
-        "finish_reason": choice.finish_reason,
-        "native_finish_reason": choice.finish_reason,
-        "index": index,
-        "message": message,
-    }
-
-
-def _text(choice: Choice, index: int) -> dict[str, object]:
-    return {
-        "logprobs": None,
-        "finish_reason": choice.finish_reason,
-        "native_finish_reason": choice.finish_reason,
-        "index": index,
-        "text": choice.text,
-        "reasoning": choice.reasoning or None,
-    }
 
 
 def _tool_call(choice: Choice, arguments: str) -> dict[str, object]:
@@ -187,19 +176,17 @@ def _deltas(answer: Answer, choice: Choice) -> Iterator[dict[str, object]]:
         return
     for piece in _pieces(choice.reasoning):
         yield {"delta": {"role": "assistant", "content": "", "reasoning": piece}}
-    if choice.tool_name is not None:
-        yield from _tool_deltas(choice)
-    else:
-        for piece in _pieces(choice.text):
+    is_call = choice.tool_name is not None
+    if is_call:
+        call = _tool_call(choice, "")
+        yield {"delta": {"role": "assistant", "content": None, "tool_calls": [call]}}
+    for piece in _pieces(choice.text):
+        if is_call:
+            part = {"index": 0, "type": "function", "function": {"arguments": piece}}
+            yield {"delta": {"role": "assistant", "content": None, "tool_calls": [part]}}
+        else:
             yield {"delta": {"role": "assistant", "content": piece}}
     yield {"delta": {"role": "assistant", "content": ""}}
-
-
-def _tool_deltas(choice: Choice) -> Iterator[dict[str, object]]:
-    yield {"delta": {"role": "assistant", "content": None, "tool_calls": [_tool_call(choice, "")]}}
-    for piece in _pieces(choice.text):
-        part = {"index": 0, "type": "function", "function": {"arguments": piece}}
-        yield {"delta": {"role": "assistant", "content": None, "tool_calls": [part]}}
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -225,10 +212,3 @@ def _chunk(answer: Answer, choices: list[dict[str, object]]) -> dict[str, object
 def _data(chunk: dict[str, object], usage: str) -> bytes:
     text = json.dumps(chunk, separators=(",", ":"))
     return f"data: {text[:-1]}{usage}}}\n\n".encode()
-
-
-def _vector(answer: Answer, vocabulary: Vocabulary, given: bytes, dimensions: int) -> str:
-    start = zlib.crc32(given)
-    if answer.ask.is_base64:
-        return f'"{vocabulary.vector_base64(start, dimensions)}"'
-    return vocabulary.vector_text(start, dimensions)

@@ -1,4 +1,4 @@
-"""Puts the bytes of a reply on the wire, well or badly, as told."""
+"""Sends the bytes of a reply, slowly, cut in pieces or cut off as a behaviour says."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ CUT_PAUSE_SECONDS = 0.02
 
 
 def pieces(events: Iterable[bytes], sizes: tuple[int, ...]) -> Iterator[bytes]:
-    """The stream cut at the given sizes, over and over; at its events when none are given."""
+    """Cut the stream at the given sizes, over and over, or at its events without sizes."""
     if not sizes:
         yield from events
         return
@@ -33,11 +33,14 @@ async def send(
     parts: Iterable[bytes],
     behaviour: Behaviour,
 ) -> bool:
-    """Send the parts; True when all of them went out as far as can be known.
+    """Send the parts; return False if the client had left, True otherwise.
 
-    False means that the client had left. A cut on purpose counts as sent.
+    A reply that is cut off on purpose counts as sent.
     """
-    pause_seconds = _pause_ms(behaviour) / 1000
+    pause_ms = FORCED_CHUNK_PAUSE_MS if behaviour.chunk_sizes else 0
+    if behaviour.chunk_delay_ms is not None:
+        pause_ms = behaviour.chunk_delay_ms
+    pause_seconds = pause_ms / 1000
     left_bytes = behaviour.cut_after_bytes
     try:
         await response.prepare(request)
@@ -61,9 +64,3 @@ async def send(
 
 def has_left(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
-
-
-def _pause_ms(behaviour: Behaviour) -> int:
-    if behaviour.chunk_delay_ms is not None:
-        return behaviour.chunk_delay_ms
-    return FORCED_CHUNK_PAUSE_MS if behaviour.chunk_sizes else 0

@@ -1,8 +1,8 @@
 """Reports every billed generation to a webhook, some time after its end.
 
-At least once: what could not be delivered is tried again, and what a killed simulator had not
-delivered yet is reported by the next one, which reads it in the bill. The receiver must not
-mind reports that come twice.
+Delivery is at least once: a failed report is tried again, and a simulator that starts reports
+the last rows of its bill again, since the one before may have been killed. The receiver must
+accept a report twice.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tollkeeper.simulator.reports.spans import payload
 from tollkeeper.simulator.settings import SimulatorSettings
 
 WAITING_MAX = 200_000
-"""Reports that wait to be sent; beyond it the oldest are given up."""
+"""Reports that may wait; beyond this number the oldest are dropped."""
 BATCH_MAX_SPANS = 100
 POST_TIMEOUT_SECONDS = 10
 RETRY_FIRST_SECONDS = 0.5
@@ -37,19 +37,19 @@ class Broadcast(Protocol):
     """The receiver that is told when a generation has ended."""
 
     def note(self, generation_id: str) -> None:
-        """The generation has ended, and is billed if the bill has it. Never raises."""
+        """Report the generation later, if the bill has it. Never raises."""
         ...
 
 
 class NoBroadcast:
-    """Reports nothing to nobody."""
+    """Reports nothing."""
 
     def note(self, generation_id: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Broadcaster:
-    """A queue in the order of what is due, and the one task that sends from it."""
+    """A queue of reports ordered by their due time, and the task that sends them."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Broadcaster:
         self._has_more.set()
 
     async def running(self, app: web.Application) -> AsyncIterator[None]:
-        """For ``cleanup_ctx``: sends as long as the application lives."""
+        """Send reports as long as the application lives (a ``cleanup_ctx``)."""
         sending = asyncio.create_task(self._run())
         yield
         sending.cancel()
@@ -84,7 +84,10 @@ class Broadcaster:
         for row in self._bill.rows():
             if datetime.fromisoformat(row.at) >= since:
                 self.note(row.generation_id)
-        async with aiohttp.ClientSession(headers=self._headers()) as session:
+        headers = {"Content-Type": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        async with aiohttp.ClientSession(headers=headers) as session:
             while True:
                 while not self._waiting:
                     self._has_more.clear()
@@ -97,7 +100,7 @@ class Broadcaster:
                     await self._deliver(session, rows, first_due + GIVE_UP_AFTER_SECONDS)
 
     def _take_due(self) -> list[BillRow]:
-        """The next rows that are due, of those that are billed and may be reported."""
+        """Return the next rows that are due, without rows that are not billed or not reported."""
         now = asyncio.get_running_loop().time()
         rows: list[BillRow] = []
         while self._waiting and self._waiting[0][0] <= now and len(rows) < BATCH_MAX_SPANS:
@@ -126,12 +129,6 @@ class Broadcaster:
                 return 200 <= response.status < 300
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
-        return headers
 
 
 def make_broadcast(

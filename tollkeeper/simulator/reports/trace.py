@@ -23,15 +23,11 @@ def read_trace(given: object) -> Trace:
         return Trace()
     trace_id = given.get("trace_id")
     kept = [
-        (name, value)
+        (name, value if isinstance(value, str) else json.dumps(value))
         for name, value in given.items()
         if (name not in _SPECIAL and len(name) <= KEY_MAX_CHARS and value is not None)
     ]
     return Trace(
         trace_id=trace_id[:VALUE_MAX_CHARS] if isinstance(trace_id, str) and trace_id else None,
-        metadata={name: _text(value) for name, value in kept[:KEYS_MAX]},
+        metadata={name: text[:VALUE_MAX_CHARS] for name, text in kept[:KEYS_MAX]},
     )
-
-
-def _text(value: object) -> str:
-    return (value if isinstance(value, str) else json.dumps(value))[:VALUE_MAX_CHARS]
