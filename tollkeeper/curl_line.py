@@ -100,9 +100,16 @@ def read_curl_words(words: Sequence[str]) -> CurlRequest:
     if given.is_get and body is not None:
         path, body = f"{path}{'&' if '?' in path else '?'}{body.decode('latin-1')}", None
     usual = "HEAD" if given.is_head else "GET" if body is None else "POST"
-    named = [_split_header(header) for header in given.headers]
-    said = {name.lower() for name, _ in named}
-    headers = [(name, value) for name, value in named if value is not None]
+    said: set[str] = set()
+    headers: list[tuple[str, str]] = []
+    for header in given.headers:
+        # `Name;` has an empty value; for `Name:` curl leaves out a header of its own.
+        name, colon, value = header.partition(":")
+        is_empty = not colon and header.rstrip().endswith(";")
+        name, value = name.strip() if colon else name.rstrip("; "), value.strip()
+        said.add(name.lower())
+        if value or is_empty:
+            headers.append((name, value))
     # curl adds these two where the line does not name them.
     if body is not None and "content-type" not in said:
         headers.append(("content-type", _JSON if given.is_json else _FORM))
@@ -207,11 +214,3 @@ _ACTIONS: Final[Mapping[str, Callable[[_Given, str], None]]] = {
     "data-raw": lambda given, value: _add_data(given, value.encode("utf-8", "surrogateescape")),
     "json": _add_json,
 }
-
-
-def _split_header(header: str) -> tuple[str, str | None]:
-    """Split `Name: value`. `Name;` has an empty value; for `Name:` curl sends no such header."""
-    name, colon, value = header.partition(":")
-    if not colon:
-        return name.rstrip("; "), "" if header.rstrip().endswith(";") else None
-    return name.strip(), value.strip() or None

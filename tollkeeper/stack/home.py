@@ -1,4 +1,4 @@
-"""The state folder: what is kept between runs, and what makes it unfit."""
+"""The state folder: the files kept between runs, and the checks of the folder."""
 
 import contextlib
 import fcntl
@@ -30,7 +30,7 @@ _LONGEST_SOCKET = "authz-16-health.sock"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The state folder and the names of what lies in it.
+    """The state folder and the paths in it.
 
     Sockets live in `run`, which is outside when the path of the folder is too
     long for a Unix socket address.
@@ -143,12 +143,7 @@ def _claim(root: Path) -> None:
         raise StackError(
             f"The state folder {root} cannot be written; set TOLLKEEPER_HOME to one that can."
         )
-    _check_marker(root)
-    root.chmod(0o700)
-
-
-def _check_marker(root: Path) -> None:
-    """A folder with other things in it is left alone: its permissions are not ours to change."""
+    # Before the chmod: the permissions of a folder with other things in it must stay.
     marker = root / MARKER
     if not marker.exists():
         if {entry.name for entry in root.iterdir()} - FOREIGN_ENTRIES:
@@ -163,6 +158,7 @@ def _check_marker(root: Path) -> None:
             f"The state folder {root} has layout {version!r} and this Tollkeeper reads "
             f"{LAYOUT_VERSION!r}; use the version that wrote it."
         )
+    root.chmod(0o700)
 
 
 def _demand_ours(path: Path) -> None:
@@ -229,7 +225,7 @@ def sole_supervisor(home: Home) -> Iterator[None]:
             pid = os.read(descriptor, 32).decode().strip() or "unknown"
             raise StackError(
                 f"Tollkeeper already runs here (process {pid}); `tollkeeper status` shows it and "
-                "`tollkeeper down` (`make down`) ends it."
+                "`tollkeeper down` (`make down`) stops it."
             )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -239,7 +235,7 @@ def sole_supervisor(home: Home) -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock; try again when somebody only looked (`find_supervisor`)."""
+    """Take the lock; try again, since `find_supervisor` may hold it for a moment."""
     for _ in range(LOCK_ATTEMPTS):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -258,7 +254,10 @@ def unreadable(home: Home, error: OSError) -> StackError:
 
 
 def find_supervisor(home: Home) -> int | None:
-    """The process id of the living supervisor, or None. Raises StackError when nobody can tell."""
+    """The process id of the living supervisor, or None.
+
+    Raises StackError when the folder cannot be read.
+    """
     try:
         descriptor = os.open(home.pid, os.O_RDONLY)
     except FileNotFoundError:

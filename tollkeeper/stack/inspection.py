@@ -1,4 +1,4 @@
-"""`tollkeeper status`: what runs, whether it is healthy, and which holds wait."""
+"""`tollkeeper status`: the components, their health, and the number of live holds."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from tollkeeper.stack.home import Home, find_supervisor, locate, read_operator_token
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.probes import http
-from tollkeeper.stack.supervision.status import ComponentStatus, StackStatus, State, find_status
+from tollkeeper.stack.supervision.status import StackStatus, State, find_status
 
 EXIT_HEALTHY = 0
 EXIT_UNHEALTHY = 1
@@ -16,7 +16,7 @@ EXIT_NOT_RUNNING = 3
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The stack as seen from outside. `holds` is None when the meter API does not tell."""
+    """The stack as seen from outside. `holds` is None when the meter API does not answer."""
 
     status: StackStatus | None
     holds: dict[str, int] | None
@@ -32,48 +32,43 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints."""
         status = self.status
+        components = []
+        for one in status.components if status else ():
+            uptime_s = one.uptime_s(self.seen_at)
+            components.append(
+                {
+                    "component": one.component,
+                    "state": one.state,
+                    "pid": one.pid,
+                    "uptime_s": None if uptime_s is None else round(uptime_s, 1),
+                    "restarts": one.restarts,
+                    "last_exit": one.last_exit,
+                    "is_healthy": one.is_healthy,
+                }
+            )
         return {
             "state": status.state if status else State.STOPPED,
             "is_healthy": bool(status and status.is_healthy),
             "supervisor_pid": status.supervisor_pid if status else None,
             "endpoints": status.endpoints if status else {},
-            "components": [self._row(one) for one in status.components] if status else [],
+            "components": components,
             "holds": self.holds,
-        }
-
-    def _row(self, one: ComponentStatus) -> dict[str, Any]:
-        uptime_s = one.uptime_s(self.seen_at)
-        return {
-            "component": one.component,
-            "state": one.state,
-            "pid": one.pid,
-            "uptime_s": None if uptime_s is None else round(uptime_s, 1),
-            "restarts": one.restarts,
-            "last_exit": one.last_exit,
-            "is_healthy": one.is_healthy,
         }
 
 
 async def inspect(settings: StackSettings) -> Inspection:
-    """Look at the stack of this state folder; never raises because it is down.
+    """Inspect the stack of this state folder, running or not.
 
     Raises StackError when the folder cannot be read.
     """
     home = locate(settings.home)
-    status = _living_status(home)
+    pid = find_supervisor(home)
+    status = None if pid is None else find_status(home.status)
+    # A file that a dead supervisor left says nothing about the living one.
+    if pid is not None and (status is None or status.supervisor_pid != pid):
+        status = StackStatus(pid, State.STARTING, time.time())
     holds = await _find_holds(settings, home, status) if status else None
     return Inspection(status, holds, time.time())
-
-
-def _living_status(home: Home) -> StackStatus | None:
-    """Return the status that a running supervisor wrote; a file of a dead one is ignored."""
-    pid = find_supervisor(home)
-    if pid is None:
-        return None
-    status = find_status(home.status)
-    if status is None or status.supervisor_pid != pid:
-        return StackStatus(pid, State.STARTING, time.time())
-    return status
 
 
 async def _find_holds(

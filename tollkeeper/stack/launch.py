@@ -31,7 +31,7 @@ def run(settings: StackSettings, reporter: Reporter) -> None:
     open_home(home)
     with sole_supervisor(home):
         if end_leftovers(home):
-            reporter.line("ended what an earlier run had left behind")
+            reporter.line("stopped processes that an earlier run had left")
         demand_free(settings.address, settings.port, "TOLLKEEPER_PORT")
         demand_free(LOOPBACK, settings.api_port, "TOLLKEEPER_API_PORT")
         asyncio.run(_run(design(home, settings), reporter))
@@ -60,7 +60,13 @@ async def _run(topology: Topology, reporter: Reporter) -> None:
 async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) -> None:
     began = time.monotonic()
     reporter.line(f"state folder {topology.home.root}")
-    reporter.line(_upstream(topology))
+    if topology.simulator_port:
+        reporter.line(
+            "OPENROUTER_API_KEY is not set: answers come from the built-in SIMULATOR, "
+            "not from real models"
+        )
+    else:
+        reporter.line(f"upstream is {topology.provider_base_url}")
     await supervisor.start()
     token = read_operator_token(topology.settings.operator_token, topology.home)
     if token is None:
@@ -72,15 +78,6 @@ async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) 
     async with listening(topology.home, supervisor):
         reporter.ready(f"everything is up after {seconds_since(began)}\n\n{text}")
         await supervisor.watch()
-
-
-def _upstream(topology: Topology) -> str:
-    if topology.simulator_port:
-        return (
-            "OPENROUTER_API_KEY is not set: answers come from the built-in SIMULATOR, "
-            "not from real models"
-        )
-    return f"upstream is {topology.provider_base_url}"
 
 
 def _summary(topology: Topology, key: str, model: str | None, is_detached: bool) -> Iterable[str]:

@@ -36,7 +36,10 @@ class StackSettings(BaseSettings):
     api_port: int = Field(default=8081, ge=1, le=65535)
     authz_instances: int = Field(default=1, ge=1, le=MAX_INSTANCES)
     meter_instances: int = Field(default=1, ge=1, le=MAX_INSTANCES)
-    envoy_workers: int = Field(default_factory=lambda: _workers(), ge=1, le=256)
+    # A thread of Envoy for each core, up to a few.
+    envoy_workers: int = Field(
+        default_factory=lambda: max(1, min(MAX_ENVOY_WORKERS, os.cpu_count() or 1)), ge=1, le=256
+    )
     envoy_drain_s: float = Field(default=30.0, ge=0, le=3600)
     operator_token: SecretStr | None = None
     openrouter_api_key: SecretStr | None = Field(
@@ -94,11 +97,6 @@ def load_settings(**options: Any) -> StackSettings:
         subject = f"{variable} is wrong: " if name else ""
         sentence = first["msg"].removeprefix("Value error, ")
         raise StackError(f"{subject}{sentence}.") from None
-
-
-def _workers() -> int:
-    """A thread of Envoy for each core, up to a few."""
-    return max(1, min(MAX_ENVOY_WORKERS, os.cpu_count() or 1))
 
 
 def default_home() -> Path:

@@ -1,4 +1,4 @@
-"""The account that a new stack shows itself with: some credit and one key."""
+"""The demo user of a new stack, with some credit and one key."""
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -9,16 +9,16 @@ from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import write_private
 from tollkeeper.stack.supervision.probes import HttpAnswer, http
 
-ACCOUNT = "demo"
+USER_ID = "demo"
 CREDIT = "5.00"
 REQUEST_TIMEOUT_S = 10.0
-# Known to be cheap; the first that the catalogue holds is shown.
+# Known to be cheap; the banner shows the first of them that is in the catalogue.
 CHEAP_MODELS = ("openai/gpt-4o-mini", "openai/gpt-4.1-nano", "google/gemini-2.5-flash-lite")
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The meter API as its operator sees it."""
+    """The administrators' part of the meter API, and the operator token for it."""
 
     api_url: str
     token: str
@@ -35,27 +35,30 @@ class Operator:
 
 
 async def ensure_demo_key(operator: Operator, key_file: Path) -> str:
-    """The demo key of last time when it is still good, else a new one; kept in `key_file`.
+    """Return the demo key in `key_file` if it still works, else a new key that is stored there.
 
     Raises StackError when the meter API refuses.
     """
     kept = key_file.read_text().strip() if key_file.exists() else ""
-    if kept and await _is_good(operator.api_url, kept):
-        return kept
-    user = {"id": ACCOUNT, "email": "demo@example.com", "name": "Demo"}
-    _demand(await operator.post("/users", user), "make the demo account", {201, 409})
+    if kept:
+        headers = {"Authorization": f"Bearer {kept}"}
+        answer = await _ask("GET", f"{operator.api_url}/api/v1/credits", headers)
+        if answer.status != 401:
+            return kept
+    user = {"id": USER_ID, "email": "demo@example.com", "name": "Demo"}
+    _demand(await operator.post("/users", user), "create the demo user", {201, 409})
     credit = {"amount": CREDIT, "reason": "first credit of the demo account"}
     once = {"Idempotency-Key": "demo-first-credit"}
-    answer = await operator.post(f"/users/{ACCOUNT}/credits", credit, once)
-    _demand(answer, "give the demo account its credit", {200, 201})
-    answer = await operator.post(f"/users/{ACCOUNT}/api-keys", {"name": "demo"})
-    key = str(_demand(answer, "make the demo key", {201})["key"])
+    answer = await operator.post(f"/users/{USER_ID}/credits", credit, once)
+    _demand(answer, "give the demo user its credit", {200, 201})
+    answer = await operator.post(f"/users/{USER_ID}/api-keys", {"name": "demo"})
+    key = str(_demand(answer, "create the demo key", {201})["key"])
     write_private(key_file, key + "\n")
     return key
 
 
 async def find_models(base_url: str) -> list[dict[str, Any]]:
-    """The catalogue as everybody may see it; empty when there is no answer."""
+    """Return the public catalogue; an empty list when there is no answer."""
     try:
         listed = (await http("GET", f"{base_url}/v1/models")).json()
     except (OSError, ValueError):
@@ -65,7 +68,7 @@ async def find_models(base_url: str) -> list[dict[str, Any]]:
 
 
 async def cheap_model(gateway_url: str) -> str | None:
-    """The id of a model that costs little, or None when the catalogue is empty."""
+    """Return the id of a cheap model, or None when the catalogue is empty."""
     models = await find_models(gateway_url)
     ids = [str(model["id"]) for model in models]
     known = [model for model in CHEAP_MODELS if model in ids]
@@ -83,11 +86,6 @@ def _price(model: dict[str, Any]) -> Decimal | None:
         return None
 
 
-async def _is_good(api_url: str, key: str) -> bool:
-    answer = await _ask("GET", f"{api_url}/api/v1/credits", {"Authorization": f"Bearer {key}"})
-    return answer.status != 401
-
-
 async def _ask(method: str, url: str, headers: dict[str, str], body: object = None) -> HttpAnswer:
     try:
         return await http(method, url, headers=headers, body=body, timeout_s=REQUEST_TIMEOUT_S)
@@ -98,6 +96,6 @@ async def _ask(method: str, url: str, headers: dict[str, str], body: object = No
 def _demand(answer: HttpAnswer, what: str, statuses: set[int]) -> dict[str, Any]:
     if answer.status not in statuses:
         problem = answer.body[:300].decode(errors="replace")
-        raise StackError(f"The meter API would not {what}: {answer.status} {problem}")
+        raise StackError(f"The meter API refused to {what}: {answer.status} {problem}")
     document = answer.json()
     return document if isinstance(document, dict) else {}

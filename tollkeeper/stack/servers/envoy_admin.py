@@ -7,10 +7,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tollkeeper.envoy_config import LISTENER_DRAIN_S
 from tollkeeper.stack.supervision.probes import http
@@ -36,9 +34,9 @@ class EnvoyAdmin:
         return int(count or 0)
 
     async def drain(self, grace_s: float) -> bool:
-        """Take no more connections, and wait for the requests under way and for both logs.
+        """Stop accepting connections, and wait for requests under way and for both logs.
 
-        Clients are told with each answer to open another connection. Returns False when requests
+        Each answer asks its client to open another connection. Returns False when requests
         are still under way after `grace_s`.
         """
         deadline_s = time.monotonic() + grace_s
@@ -52,7 +50,7 @@ class EnvoyAdmin:
         return is_quiet
 
     async def drain_if_there(self, grace_s: float) -> None:
-        """The same for an Envoy that may be gone or hang: then there is nothing to wait for."""
+        """Drain as `drain` does; do nothing when Envoy has ended or does not answer."""
         with contextlib.suppress(OSError):
             await self.drain(grace_s)
 
@@ -62,10 +60,21 @@ class EnvoyAdmin:
             answer = await http("GET", "http://envoy/clusters?format=json", socket=self.socket)
         except OSError:
             return True
-        return address not in set(_unwell(json.loads(answer.body)))
+        for cluster in json.loads(answer.body).get("cluster_statuses", ()):
+            for host in cluster.get("host_statuses", ()):
+                place = host["address"]
+                if "pipe" in place:
+                    written = f"unix:{place['pipe']['path']}"
+                else:
+                    socket = place["socket_address"]
+                    written = f"{socket['address']}:{socket['port_value']}"
+                has_failed = host.get("health_status", {}).get("failed_active_health_check")
+                if has_failed and written == address:
+                    return False
+        return True
 
     async def _await_quiet(self, deadline_s: float) -> bool:
-        """Until no request was under way for a while, or the deadline."""
+        """Wait until no request was under way for QUIET_S; return False at the deadline."""
         quiet_since_s: float | None = None
         while (now_s := time.monotonic()) < deadline_s:
             if await self.active_requests():
@@ -79,18 +88,3 @@ class EnvoyAdmin:
 
     async def _post(self, path: str) -> None:
         await http("POST", f"http://envoy/{path}", socket=self.socket)
-
-
-def _unwell(document: dict[str, Any]) -> Iterator[str]:
-    """The addresses that failed the last checks of their health."""
-    for cluster in document.get("cluster_statuses", ()):
-        for host in cluster.get("host_statuses", ()):
-            if host.get("health_status", {}).get("failed_active_health_check"):
-                yield _written(host["address"])
-
-
-def _written(address: dict[str, Any]) -> str:
-    if "pipe" in address:
-        return f"unix:{address['pipe']['path']}"
-    socket = address["socket_address"]
-    return f"{socket['address']}:{socket['port_value']}"

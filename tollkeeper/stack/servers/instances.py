@@ -30,7 +30,7 @@ class MeterInstance:
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """All of them. The first of a kind has the plain name, the others a number."""
+    """All instances. The first of a kind has the plain name, the others a number."""
 
     authz: tuple[AuthzInstance, ...]
     meters: tuple[MeterInstance, ...]
@@ -46,24 +46,25 @@ class Instances:
 
 def instances(home: Home, authz: int, meters: int, api_port: int) -> Instances:
     """Name the instances, and find ports for the APIs beyond the first, kept between runs."""
+    apis = [f"{LOOPBACK}:{api_port}"]
+    for name in _names("meter", meters)[1:]:
+        apis.append(f"{LOOPBACK}:{kept_port(home.root / f'{name}.port')}")
     return Instances(
         tuple(
             AuthzInstance(name, home.run / f"{name}.sock", home.run / f"{name}-health.sock")
             for name in _names("authz", authz)
         ),
         tuple(
-            MeterInstance(name, home.run / socket, f"{LOOPBACK}:{_port(home, name, api_port)}")
-            for name, socket in zip(
-                _names("meter", meters),
-                [f"{one}.sock" for one in _names("ingest", meters)],
-                strict=True,
+            MeterInstance(name, home.run / f"{ingest}.sock", api)
+            for name, ingest, api in zip(
+                _names("meter", meters), _names("ingest", meters), apis, strict=True
             )
         ),
     )
 
 
 def kept_port(path: Path) -> int:
-    """The port of last time, so that bookmarks and scripts keep working."""
+    """Return the port of the last run if it is still free, so that bookmarks keep working."""
     try:
         kept = int(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -75,7 +76,3 @@ def kept_port(path: Path) -> int:
 
 def _names(kind: str, count: int) -> list[str]:
     return [kind, *(f"{kind}-{number}" for number in range(2, count + 1))]
-
-
-def _port(home: Home, name: str, first: int) -> int:
-    return first if name == "meter" else kept_port(home.root / f"{name}.port")

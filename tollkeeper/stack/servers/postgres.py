@@ -81,9 +81,10 @@ class PostgresServer:
             timeout=INITDB_TIMEOUT_S,
         )
         if outcome.returncode != 0:
-            raise StackError(
-                f"Postgres could not make its data folder {self.data}: {_last_line(outcome.stderr)}"
-            )
+            lines = [line.strip() for line in outcome.stderr.splitlines() if line.strip()]
+            errors = [line for line in lines if "error:" in line or "FATAL" in line]
+            reason = (errors or lines or ["no message"])[-1]
+            raise StackError(f"Postgres could not make its data folder {self.data}: {reason}")
         unfinished.rename(self.data)
 
     def command(self) -> list[str]:
@@ -171,9 +172,3 @@ async def create_roles_and_database(server: PostgresServer, database: str = DATA
             await connection.execute(f'CREATE DATABASE "{database}" OWNER "{OWNER_ROLE}"')
     finally:
         await connection.close()
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error:" in line or "FATAL" in line]
-    return (errors or lines or ["no message"])[-1]

@@ -53,7 +53,9 @@ def run_as(owned_directory: Path, death_signal: str) -> RunAs:
             "Postgres must not run as root and the program setpriv (package util-linux) is "
             "missing; install it or start as an ordinary user."
         )
-    uid, gid = _owner_of(owned_directory) or _system_user()
+    # The first start chooses the user; later ones keep to the owner of the folder.
+    owner = owned_directory.stat() if owned_directory.exists() else None
+    uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else _system_user()
     options = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     options.append(f"--pdeathsig={death_signal}")
     capability = _reading_capability()
@@ -75,20 +77,21 @@ def _reading_capability() -> str | None:
     return None
 
 
-def _owner_of(directory: Path) -> tuple[int, int] | None:
-    try:
-        stat = directory.stat()
-    except FileNotFoundError:
-        return None
-    return (stat.st_uid, stat.st_gid) if stat.st_uid != 0 else None
-
-
 def _system_user() -> tuple[int, int]:
     for name in SYSTEM_USERS:
         found = _find_user(name)
         if found:
             return found
-    _create_user(SYSTEM_USERS[0])
+    useradd = shutil.which("useradd")
+    # A machine without useradd falls back to nobody.
+    if useradd is not None:
+        options = ("--system", "--no-create-home", "--shell", "/usr/sbin/nologin")
+        subprocess.run(
+            [useradd, *options, SYSTEM_USERS[0]],
+            check=False,
+            capture_output=True,
+            timeout=USERADD_TIMEOUT_S,
+        )
     found = _find_user(SYSTEM_USERS[0]) or _find_user(LAST_RESORT_USER)
     if found is None:
         raise StackError(
@@ -96,15 +99,6 @@ def _system_user() -> tuple[int, int]:
             f"create one with `useradd --system {SYSTEM_USERS[0]}`."
         )
     return found
-
-
-def _create_user(name: str) -> None:
-    """Ask for a system user; a machine that has no useradd falls back to nobody."""
-    useradd = shutil.which("useradd")
-    if useradd is None:
-        return
-    command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
-    subprocess.run(command, check=False, capture_output=True, timeout=USERADD_TIMEOUT_S)
 
 
 def _find_user(name: str) -> tuple[int, int] | None:

@@ -36,7 +36,7 @@ POSTGRES_STOP_TIMEOUT_S = 30.0
 METER_STOP_TIMEOUT_S = 35.0
 # Checks under way get 5 s, and what they leave behind another 5 s.
 AUTHZ_STOP_TIMEOUT_S = 15.0
-# A long history is rewritten whole by some, and what is cut off begins anew.
+# Some migrations rewrite a long history, and a migration that is cut off starts again.
 MIGRATION_TIMEOUT_S = 3600.0
 CATALOGUE_TIMEOUT_S = 15.0
 CATALOGUE_POLL_S = 0.1
@@ -78,7 +78,7 @@ class Topology:
 
     @property
     def envoy(self) -> EnvoyServer:
-        """The door before all of it."""
+        """The Envoy in front of all instances."""
         return EnvoyServer(self.home, self.settings, self.instances, self.provider_base_url)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -123,7 +123,7 @@ class Topology:
             (Step("database", self._migrate),),
             (Step("provider", self._seal_provider_key),),
             tuple(self._meter(one) for one in self.instances.meters),
-            # The doorman takes the catalogue in when it starts; it has to be there.
+            # authz reads the catalogue when it starts, so the catalogue must exist before.
             (Step("catalogue", self._await_catalogue),),
             tuple(self._authz(one) for one in self.instances.authz),
             (self.envoy.component(),),
@@ -147,7 +147,7 @@ class Topology:
         await self._run_meter("set-provider-key", self._books(), openrouter.ID, stdin=text)
 
     async def _await_catalogue(self) -> None:
-        """Wait for models. Those of an earlier run do, so this fails at a first start only."""
+        """Wait for models. Models of an earlier run do: only a first start can fail here."""
         try:
             async with asyncio.timeout(CATALOGUE_TIMEOUT_S):
                 while not await demo.find_models(self.endpoints["api"]):  # noqa: ASYNC110
@@ -178,8 +178,12 @@ class Topology:
             "TOLLKEEPER_METER_LISTEN": meter.api,
             "TOLLKEEPER_INGEST_LISTEN": f"unix:{meter.ingest}",
             "TOLLKEEPER_PROVIDER_BASE_URL": self.provider_base_url,
-            **self._operator(),
         }
+        given = self.settings.operator_token
+        if given:
+            settings["TOLLKEEPER_OPERATOR_TOKEN"] = given.get_secret_value()
+        else:
+            settings["TOLLKEEPER_OPERATOR_TOKEN_FILE"] = str(self.home.operator_token)
         defaults = {
             "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.access_log),
             "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.envoy_admin}",
@@ -207,21 +211,20 @@ class Topology:
         is_ready: Probe,
         address: str,
     ) -> Component:
-        """An instance that Envoy finds at `address`."""
+        """Return the component of an instance that Envoy reaches at `address`."""
         kind, _, _ = name.partition("-")
-        # Which JWTs are believed: every service must know us by one name.
+        # All services must name the same issuer, or they would not accept one another's JWTs.
+        shared = {"TOLLKEEPER_ISSUER_URL": self.endpoints["gateway"]}
+        if self.simulator_port:
+            # The simulator reports each generation, as OpenRouter does when it is asked to.
+            _kept_secret(self.home.reports_token, "reports-")
+            shared["TOLLKEEPER_PROVIDER_REPORTS"] = "true"
+            shared["TOLLKEEPER_PROVIDER_REPORTS_TOKEN_FILE"] = str(self.home.reports_token)
         return Component(
             name,
             (*PYTHON_MODULE, kind),
             is_ready,
-            service_environment(
-                {**self._books(), **settings},
-                {
-                    **{"TOLLKEEPER_ISSUER_URL": self.endpoints["gateway"]},
-                    **self._reports(),
-                    **defaults,
-                },
-            ),
+            service_environment({**self._books(), **settings}, {**shared, **defaults}),
             stop_timeout_s=METER_STOP_TIMEOUT_S if kind == "meter" else AUTHZ_STOP_TIMEOUT_S,
             is_noticed=lambda: self.envoy.admin.routes_to(address),
         )
@@ -233,24 +236,8 @@ class Topology:
             "TOLLKEEPER_MASTER_KEY_FILE": str(self.home.master_key),
         }
 
-    def _operator(self) -> dict[str, str]:
-        given = self.settings.operator_token
-        if given:
-            return {"TOLLKEEPER_OPERATOR_TOKEN": given.get_secret_value()}
-        return {"TOLLKEEPER_OPERATOR_TOKEN_FILE": str(self.home.operator_token)}
-
     def _simulator_key(self) -> str:
         return _kept_secret(self.home.simulator_key, "sk-or-simulator-")
-
-    def _reports(self) -> dict[str, str]:
-        """The simulator tells of each generation, as OpenRouter does where it is asked to."""
-        if not self.simulator_port:
-            return {}
-        _kept_secret(self.home.reports_token, "reports-")
-        return {
-            "TOLLKEEPER_PROVIDER_REPORTS": "true",
-            "TOLLKEEPER_PROVIDER_REPORTS_TOKEN_FILE": str(self.home.reports_token),
-        }
 
 
 def design(home: Home, settings: StackSettings) -> Topology:
@@ -272,7 +259,7 @@ def design(home: Home, settings: StackSettings) -> Topology:
 
 
 def _kept_secret(path: Path, prefix: str) -> str:
-    """The secret in that file, made where there is none."""
+    """Return the secret in a file, which is made if it does not exist."""
     if not path.exists():
         write_private(path, f"{prefix}{secrets.token_hex(16)}\n")
     return path.read_text().strip()

@@ -1,7 +1,7 @@
 """The Unix socket by which `tollkeeper restart` reaches the supervisor.
 
 One request a connection: a line of JSON, answered with the messages of `report.py` until
-`ready` or `failed`. Whoever may open the folder may ask.
+`ready` or `failed`. Every user who may open the folder may send requests.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import TextIO
 
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import Home, find_supervisor
@@ -25,7 +24,7 @@ PRIVATE_UMASK = 0o177
 
 @contextlib.asynccontextmanager
 async def listening(home: Home, supervisor: Supervisor) -> AsyncIterator[None]:
-    """Answer requests as long as the block runs."""
+    """Serve requests as long as the block runs."""
     home.control.unlink(missing_ok=True)
     serving: set[asyncio.Task[None]] = set()
 
@@ -57,7 +56,10 @@ async def _serve(
         writer.write(json.dumps([kind, text]).encode() + b"\n")
 
     try:
-        name = _component(await reader.readline())
+        try:
+            name = str(json.loads(await reader.readline())["restart"])
+        except (ValueError, KeyError, TypeError):
+            raise StackError("The supervisor does not understand this request.") from None
         await supervisor.restart(name, lambda line: say("line", line))
         say("ready", f"{name} restarted")
     except StackError as error:
@@ -68,15 +70,8 @@ async def _serve(
         writer.close()
 
 
-def _component(request: bytes) -> str:
-    try:
-        return str(json.loads(request)["restart"])
-    except (ValueError, KeyError, TypeError):
-        raise StackError("The supervisor was asked something that it does not know.") from None
-
-
 def ask_restart(home: Home, component: str) -> Iterator[str]:
-    """Have the running supervisor restart a component; yields what it says until that is done.
+    """Ask the running supervisor to restart a component; yield its messages until the end.
 
     Raises StackError when none runs, or when the restart failed.
     """
@@ -88,7 +83,13 @@ def ask_restart(home: Home, component: str) -> Iterator[str]:
             asking.connect(str(home.control))
             asking.sendall(json.dumps({"restart": component}).encode() + b"\n")
             with asking.makefile() as stream:
-                yield from _answers(stream)
+                for message in received(stream):
+                    if message.kind == "failed":
+                        raise StackError(message.text)
+                    yield message.text
+                    if message.kind == "ready":
+                        return
+                raise StackError("The supervisor ended before the restart did.")
         except (FileNotFoundError, ConnectionRefusedError):
             raise StackError(
                 "Tollkeeper is still starting, or stopping already; try again when "
@@ -96,13 +97,3 @@ def ask_restart(home: Home, component: str) -> Iterator[str]:
             ) from None
         except OSError as error:
             raise StackError(f"The supervisor does not answer: {error}.") from error
-
-
-def _answers(stream: TextIO) -> Iterator[str]:
-    for message in received(stream):
-        if message.kind == "failed":
-            raise StackError(message.text)
-        yield message.text
-        if message.kind == "ready":
-            return
-    raise StackError("The supervisor ended before the restart did.")

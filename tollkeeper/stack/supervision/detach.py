@@ -6,8 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TextIO
 
 import psutil
 import typer
@@ -26,15 +24,16 @@ POLL_INTERVAL_S = 0.05
 
 
 def start_detached(settings: StackSettings, options: Sequence[str]) -> None:
-    """Start a supervisor that outlives us and return when everything is up.
+    """Start a supervisor that runs on after this command; return when everything is up.
 
-    Raises StackError with its reason when it does not come up.
+    Raises StackError, with the reason, when the stack does not come up.
     """
     home = locate(settings.home)
     open_home(home)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "tollkeeper", "up", *options, "--report-to", str(writer)]
-    log = open_log(home.logs / "supervisor.log")
+    log_file = home.logs / "supervisor.log"
+    log = open_log(log_file)
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -47,26 +46,22 @@ def start_detached(settings: StackSettings, options: Sequence[str]) -> None:
     os.close(log)
     try:
         with os.fdopen(reader) as stream:
-            _follow(stream, home.logs / "supervisor.log")
+            for message in received(stream):
+                if message.kind == "failed":
+                    raise StackError(message.text)
+                typer.echo(message.text)
+                if message.kind == "ready":
+                    return
+        end = last_line(log_file)
+        raise StackError(f"The supervisor ended without a message: {end} (see {log_file}).")
     except KeyboardInterrupt:
         child.terminate()
         child.wait()
         raise
 
 
-def _follow(stream: TextIO, log: Path) -> None:
-    """Show progress until the final word."""
-    for message in received(stream):
-        if message.kind == "failed":
-            raise StackError(message.text)
-        typer.echo(message.text)
-        if message.kind == "ready":
-            return
-    raise StackError(f"The supervisor ended without a word: {last_line(log)} (see {log}).")
-
-
 def bring_down(settings: StackSettings) -> bool:
-    """End the stack and wait until it is gone; False when none was running."""
+    """Stop the stack and wait until it has ended; return False when none was running."""
     home = locate(settings.home)
     pid = find_supervisor(home)
     if pid is None:

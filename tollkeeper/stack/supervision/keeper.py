@@ -1,4 +1,4 @@
-"""Keeping one component alive: start, watch, start again."""
+"""Keeps one component running: starts it, watches it, starts it again."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ MAX_BACKOFF_S = 5.0
 STEADY_AFTER_S = 10.0
 STARTING_PROBE_INTERVAL_S = 0.05
 HEALTH_PROBE_INTERVAL_S = 1.0
-# Those who have not noticed by then are not there to notice.
+# Senders that have not noticed the restart by then do not run.
 NOTICE_TIMEOUT_S = 5.0
 
 Report = Callable[[str], None]
@@ -42,7 +42,7 @@ class Keeper:
 
     @property
     def name(self) -> str:
-        """The component's."""
+        """The name of the component."""
         return self._component.name
 
     async def start(self) -> None:
@@ -58,8 +58,8 @@ class Keeper:
     async def restart(self) -> None:
         """End the process with grace and have another ready in its place.
 
-        Raises StackError when the new one does not get ready; it is tried again then, as after
-        any other death.
+        Raises StackError when the new process does not get ready; the keeper then starts it again,
+        as after any other end.
         """
         async with self._restarting:
             began = time.monotonic()
@@ -71,7 +71,14 @@ class Keeper:
                 else:
                     await self._end()
                     await self._bring_up()
-                await self._until_noticed()
+                # The senders of work must know that the component is ready again. They are other
+                # processes: nothing in this one could wake us.
+                is_noticed = self._component.is_noticed
+                deadline = time.monotonic() + NOTICE_TIMEOUT_S
+                while is_noticed and not await is_noticed():
+                    if time.monotonic() > deadline:
+                        break
+                    await asyncio.sleep(STARTING_PROBE_INTERVAL_S)
             finally:
                 self._begin_keeping()
             self._report(f"{self._component.name:<10} restarted in {seconds_since(began)}")
@@ -109,7 +116,13 @@ class Keeper:
                 {exit_, probing}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
             if not probing.done():
-                raise self._not_ready(process.returncode)
+                end = f"was not ready after {timeout_s:.0f} s"
+                if process.returncode is not None:
+                    end = children.describe_exit(process.returncode)
+                raise StackError(
+                    f"{self._component.name} {end}; its last log line: {last_line(self._log)} "
+                    f"(see {self._log})."
+                )
             probing.result()
         finally:
             await _cancel(exit_, probing)
@@ -139,13 +152,6 @@ class Keeper:
                 finally:
                     await self._stop_process(old)
 
-    async def _until_noticed(self) -> None:
-        is_noticed = self._component.is_noticed
-        deadline = time.monotonic() + NOTICE_TIMEOUT_S
-        # Another process notices; nothing in this one could wake us.
-        while is_noticed and time.monotonic() < deadline and not await is_noticed():  # noqa: ASYNC110
-            await asyncio.sleep(STARTING_PROBE_INTERVAL_S)
-
     async def _keep(self) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
@@ -153,7 +159,14 @@ class Keeper:
             end = await self._watch()
             if time.monotonic() - began > STEADY_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
-            self._note_death(end)
+            self._note(
+                state=State.RESTARTING,
+                pid=None,
+                started_at=None,
+                is_healthy=False,
+                restarts=self._status.get(self._component.name).restarts + 1,
+                last_exit=end,
+            )
             self._report(f"{self._component.name:<10} {end}; starting it again")
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
@@ -216,28 +229,6 @@ class Keeper:
             await asyncio.sleep(HEALTH_PROBE_INTERVAL_S)
             self._note(is_healthy=await self._answers())
             bound(self._log)
-
-    def _not_ready(self, returncode: int | None) -> StackError:
-        what = (
-            f"was not ready after {self._component.start_timeout_s:.0f} s"
-            if returncode is None
-            else children.describe_exit(returncode)
-        )
-        return StackError(
-            f"{self._component.name} {what}; its last words: {last_line(self._log)} "
-            f"(see {self._log})."
-        )
-
-    def _note_death(self, end: str) -> None:
-        restarts = self._status.get(self._component.name).restarts + 1
-        self._note(
-            state=State.RESTARTING,
-            pid=None,
-            started_at=None,
-            is_healthy=False,
-            restarts=restarts,
-            last_exit=end,
-        )
 
     def _note(self, **changes: object) -> None:
         self._status.update(self._component.name, **changes)

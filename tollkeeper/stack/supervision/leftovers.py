@@ -6,7 +6,7 @@ import time
 import psutil
 
 from tollkeeper.stack.home import Home
-from tollkeeper.stack.supervision.status import ComponentStatus, find_status, is_same_process
+from tollkeeper.stack.supervision.status import find_status, is_same_process
 
 # The kernel has told them to end already; Postgres writes a checkpoint first.
 GRACE_S = 15.0
@@ -14,12 +14,13 @@ POLL_INTERVAL_S = 0.1
 
 
 def end_leftovers(home: Home) -> int:
-    """Wait for what a dead supervisor left, then end it; returns how many there were.
+    """Wait for processes that a dead supervisor left, then kill them; return their number.
 
-    Only processes that the supervisor noted, and that are still the same ones.
-    Call it as the sole supervisor, so that nobody's living children are meant.
+    Only processes that the supervisor noted, and whose number was not given to another. Call this
+    as the sole supervisor, so that the processes cannot belong to a living one.
     """
-    left = _living(home)
+    status = find_status(home.status)
+    left = [one for one in status.components if is_same_process(one)] if status else []
     deadline = time.monotonic() + GRACE_S
     while any(is_same_process(one) for one in left) and time.monotonic() < deadline:
         time.sleep(POLL_INTERVAL_S)
@@ -28,9 +29,3 @@ def end_leftovers(home: Home) -> int:
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(one.pid).kill()
     return len(left)
-
-
-def _living(home: Home) -> list[ComponentStatus]:
-    status = find_status(home.status)
-    components = status.components if status else ()
-    return [one for one in components if is_same_process(one)]

@@ -33,7 +33,7 @@ async def http(
     body: object = None,
     timeout_s: float = PROBE_TIMEOUT_S,
 ) -> HttpAnswer:
-    """One exchange, over a Unix socket when `socket` is given.
+    """Send one request and return its reply, over a Unix socket when `socket` is given.
 
     Raises OSError (TimeoutError among them) when there is no answer.
     """
@@ -45,19 +45,14 @@ async def http(
             session,
             session.request(method, url, headers=headers, json=body) as reply,
         ):
-            return HttpAnswer(reply.status, await _read(reply.content))
+            content = bytearray()
+            async for chunk in reply.content.iter_any():
+                content += chunk
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise ConnectionError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+            return HttpAnswer(reply.status, bytes(content))
     except aiohttp.ClientError as error:
         raise ConnectionError(str(error)) from error
-
-
-async def _read(stream: aiohttp.StreamReader) -> bytes:
-    """The whole body, within the limit."""
-    chunks = bytearray()
-    async for chunk in stream.iter_any():
-        chunks += chunk
-        if len(chunks) > MAX_ANSWER_BYTES:
-            raise ConnectionError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-    return bytes(chunks)
 
 
 async def answers_ok(url: str, socket: Path | None = None) -> bool:

@@ -13,7 +13,7 @@ Kind = Literal["line", "ready", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing to show: progress, the final word, or why there is none."""
+    """One message: progress, success (`ready`), or the reason of a failure."""
 
     kind: Kind
     text: str
@@ -35,16 +35,16 @@ class Reporter:
         return self._pipe is not None
 
     def line(self, text: str) -> None:
-        """Progress."""
+        """Show progress."""
         self._say(Message("line", text))
 
     def ready(self, text: str) -> None:
-        """Everything is up."""
+        """Show that everything is up; the last message."""
         self._say(Message("ready", text))
         self._close()
 
     def failed(self, text: str) -> None:
-        """It could not be brought up."""
+        """Show why the stack could not start; the last message."""
         self._say(Message("failed", text))
         self._close()
 
@@ -52,14 +52,11 @@ class Reporter:
         if self._pipe is None:
             typer.echo(message.text, err=message.kind == "failed")
             return
-        # The final word holds the demo key, which has no place in a log.
+        # This output goes to a log, and the last message holds the demo key.
         if message.kind != "ready":
             typer.echo(message.text)
-        self._send(self._pipe, message)
-
-    def _send(self, pipe: int, message: Message) -> None:
         try:
-            os.write(pipe, (json.dumps([message.kind, message.text]) + "\n").encode())
+            os.write(self._pipe, (json.dumps([message.kind, message.text]) + "\n").encode())
         except BrokenPipeError:
             self._pipe = None
 

@@ -20,7 +20,7 @@ class Supervisor:
         self._status = status
         self._report = report
         self._started: list[list[Keeper]] = []
-        # Two restarts at once could take both instances of a kind away.
+        # Two restarts at the same time could stop both instances of a kind.
         self._restarting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -32,7 +32,14 @@ class Supervisor:
             [one.name for phase in self._phases for one in phase if isinstance(one, Component)]
         )
         for phase in self._phases:
-            await self._start_phase(phase)
+            keepers: list[Keeper] = []
+            self._started.append(keepers)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for one in phase:
+                        group.create_task(self._begin(one, keepers))
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
         self._status.enter(State.RUNNING)
 
     async def watch(self) -> None:
@@ -44,7 +51,12 @@ class Supervisor:
 
         Raises StackError when there is none of that name, and when one does not come back.
         """
-        chosen = [keeper for keeper in self._keepers if _is_called(keeper.name, name)]
+        # `authz` names every instance of authz, `authz-2` only that one.
+        chosen = []
+        for keeper in self._keepers:
+            kind, _, number = keeper.name.rpartition("-")
+            if name in (keeper.name, kind if number.isdigit() else keeper.name):
+                chosen.append(keeper)
         if not chosen:
             known = ", ".join(keeper.name for keeper in self._keepers)
             raise StackError(f"There is no component {name!r}; there are {known}.")
@@ -64,16 +76,6 @@ class Supervisor:
             await asyncio.gather(*(keeper.stop() for keeper in self._started.pop()))
         self._status.enter(State.STOPPED)
 
-    async def _start_phase(self, phase: Phase) -> None:
-        keepers: list[Keeper] = []
-        self._started.append(keepers)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for one in phase:
-                    group.create_task(self._begin(one, keepers))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-
     async def _begin(self, one: Component | Step, keepers: list[Keeper]) -> None:
         if isinstance(one, Component):
             keeper = Keeper(one, self._logs, self._status, self._report)
@@ -83,9 +85,3 @@ class Supervisor:
         began = time.monotonic()
         await one.run()
         self._report(f"{one.name:<10} done after {seconds_since(began)}")
-
-
-def _is_called(keeper_name: str, asked: str) -> bool:
-    """`authz` means every instance of it, `authz-2` that one."""
-    kind, _, number = keeper_name.rpartition("-")
-    return asked in (keeper_name, kind if number.isdigit() else keeper_name)
