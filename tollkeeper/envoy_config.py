@@ -159,7 +159,7 @@ def _address(text: str) -> Document:
     if address.path is not None:
         return {"pipe": {"path": str(address.path)}}
     if not address.host:
-        raise EnvoyConfigError(f"{text!r} must be unix:/path or host:port")
+        raise EnvoyConfigError(f"{text!r} is neither unix:/path nor host:port")
     return {"socket_address": {"address": address.host, "port_value": address.port}}
 
 

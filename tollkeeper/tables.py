@@ -14,7 +14,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-# Times of the API are UTC, said by a Z; to the minute is enough for people, JSON has the rest.
+# The API writes times in UTC, with a Z. People see minutes; JSON has all digits.
 _MOMENT: Final = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)T(?P<minute>\d\d:\d\d):[\d.]+Z")
 COLUMN_GAP: Final = 2
 _REORDERING: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
@@ -81,7 +81,7 @@ def show_rows(
 
 
 def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
-    """Print one thing: a line a member for people, an object as JSON."""
+    """Print one object: a line for each member for people, else JSON."""
     if wants_json(as_json):
         print_json(members)
         return
@@ -90,7 +90,7 @@ def show_one(members: Mapping[str, Any], as_json: bool | None) -> None:
 
 
 def show_secret(made: Mapping[str, Any], name: str, as_json: bool | None) -> None:
-    """Print one thing with a secret in it, which people get whole, in a line of its own."""
+    """Print an object with a secret; people get the secret first, whole, on a line of its own."""
     if wants_json(as_json):
         print_json(made)
         return
@@ -100,9 +100,9 @@ def show_secret(made: Mapping[str, Any], name: str, as_json: bool | None) -> Non
 
 
 def show_verdict(found: Mapping[str, Any], lines: Mapping[str, Any], as_json: bool | None) -> None:
-    """Print what a check found: these lines for people, all of it as JSON.
+    """Print the findings of a check: these lines for people, all members as JSON.
 
-    Raises typer.Exit with 1 where it is not `ok`.
+    Raises typer.Exit(1) if the findings are not `ok`.
     """
     if wants_json(as_json):
         print_json(found)
@@ -113,17 +113,17 @@ def show_verdict(found: Mapping[str, Any], lines: Mapping[str, Any], as_json: bo
 
 
 def print_json(document: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def say(text: str) -> None:
-    """A sentence for people, apart from what programs read."""
+    """Print a sentence for people on stderr, since programs read stdout."""
     Console(stderr=True).print(Text(printable(text)))
 
 
 def cell(value: object) -> Text:
-    """A value as people read it, never as markup or terminal commands."""
+    """Return a value as text for people, without markup and terminal commands."""
     if value is None:
         return Text("-", style="dim")
     if isinstance(value, bool):
@@ -138,7 +138,7 @@ def cell(value: object) -> Text:
 
 
 def printable(text: str) -> str:
-    """The text without characters that a terminal would act upon, or that reorder others."""
+    """Replace characters that control a terminal or reorder text."""
     return "".join(
         "\ufffd"
         if (unicodedata.category(char) == "Cc" or unicodedata.bidirectional(char) in _REORDERING)

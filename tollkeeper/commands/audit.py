@@ -1,4 +1,4 @@
-"""`tollkeeper audit`: who did what when."""
+"""`tollkeeper audit`: the actions of administrators and users."""
 
 from typing import Annotated
 
@@ -16,12 +16,15 @@ def register(root: typer.Typer) -> None:
 
 
 def list_audit(
-    user: Annotated[str | None, typer.Option("--user", help="About this user.")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Only entries about this user.")
+    ] = None,
     action: Annotated[
-        str | None, typer.Option("--action", help="How the action begins, as key. or user.")
+        str | None,
+        typer.Option("--action", help="Only actions that begin so, such as key. or user."),
     ] = None,
     actor: Annotated[
-        str | None, typer.Option("--actor", help="By this actor, as operator:operator.")
+        str | None, typer.Option("--actor", help="Only this actor, such as operator:operator.")
     ] = None,
     limit: LimitOption = 50,
     api: ApiOption = None,

@@ -1,4 +1,4 @@
-"""`tollkeeper credits`: what a user has, and giving or taking back credit."""
+"""`tollkeeper credits`: show, give and take back a user's credit."""
 
 import uuid
 from typing import Annotated
@@ -21,21 +21,21 @@ def register(root: typer.Typer) -> None:
 def show_credits(
     user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """Show balance, what is held, and what is available."""
+    """Show a user's balance, holds and available credit."""
     show_one(connect(api, home).get(f"/users/{segment(user)}/credits"), as_json)
 
 
-# Else a negative amount would be read as an option.
+# Without this setting a negative amount would be read as an option.
 @app.command("add", context_settings={"ignore_unknown_options": True})
 def add_credits(
     user: UserArgument,
     amount: Annotated[
-        str, typer.Argument(help="Such as 5.00, or -1.25 to take back.", show_default=False)
+        str, typer.Argument(help="Such as 5.00, or -1.25 to take credit back.", show_default=False)
     ],
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the ledger for good.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason; it is stored in the ledger.")],
     idempotency_key: Annotated[
         str | None,
-        typer.Option("--idempotency-key", help="Requests with the same key post once."),
+        typer.Option("--idempotency-key", help="Commands with the same key post only once."),
     ] = None,
     api: ApiOption = None,
     home: HomeOption = None,

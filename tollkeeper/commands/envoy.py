@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
 def run_envoy(
     validate: Annotated[
-        bool, typer.Option("--validate", help="Have Envoy check the configuration, and end.")
+        bool, typer.Option("--validate", help="Let Envoy check the configuration, and exit.")
     ] = False,
 ) -> None:
     """Write Envoy's configuration from TOLLKEEPER_ variables, run it, drain it on SIGTERM."""
@@ -75,12 +75,14 @@ def run_envoy(
 
 
 def load_envoy_settings() -> EnvoySettings:
-    """Settings from the environment. Raises CommandError with the names of those at fault."""
+    """Read the settings from the environment; raises CommandError with the names of wrong ones."""
     try:
         return EnvoySettings()  # type: ignore[call-arg]
     except ValidationError as error:
         names = {f"TOLLKEEPER_{fault['loc'][0]}".upper() for fault in error.errors()}
-        raise CommandError(f"missing or wrong: {', '.join(sorted(names))}.") from None
+        raise CommandError(
+            f"These settings are missing or wrong: {', '.join(sorted(names))}."
+        ) from None
 
 
 def write_config(settings: EnvoySettings) -> None:

@@ -48,9 +48,9 @@ def register(app: typer.Typer) -> None:
 
 
 def check_health(
-    component: Annotated[Checked, typer.Argument(help="The component.", show_default=False)],
+    component: Annotated[Checked, typer.Argument(help="The component to ask.", show_default=False)],
 ) -> None:
-    """Say whether a component beside us is ready: exit code 0 ready, 1 not."""
+    """Ask a component on this machine whether it is ready: exit code 0 ready, 1 not."""
     question = question_for(component, HealthSettings())
     if not asyncio.run(answers_ok(question.url, question.socket)):
         raise CommandError(f"{component} is not ready.")

@@ -19,7 +19,7 @@ LIVE_COLUMNS = (
     "created_at",
     "expires_at",
 )
-# What fits beside an id; JSON has the rest.
+# The columns that fit beside an id; JSON has all members.
 POLICY_COLUMNS = (
     "placed_at",
     "hold_id",
@@ -47,7 +47,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("summary")
 def summarise(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
-    """Count live holds, and the look-ups that find out what unknown ones used."""
+    """Count live holds, and look-ups of the usage of holds in state unknown."""
     client = connect(api, home)
     summary = client.get("/holds/summary")
     show_one({**summary, "lookups": client.get("/lookups")}, as_json)
@@ -75,6 +75,6 @@ def list_policy_decisions(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """List requests that a policy charged or let go, because nothing told what they used."""
+    """List requests whose usage never arrived and that a policy charged or released."""
     rows = connect(api, home).rows("/policy-decisions", limit)
     show_rows(rows, POLICY_COLUMNS, as_json, "No request was decided by policy.")

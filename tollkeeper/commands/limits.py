@@ -1,4 +1,4 @@
-"""`tollkeeper limits`: limits beside those of keys, users and plans."""
+"""`tollkeeper limits`: limit rules, in addition to the limits of keys, users and plans."""
 
 from typing import Annotated
 
@@ -68,18 +68,19 @@ def set_limit(
         typer.Option("--per", help="rule: all share the limit; user or key: each has its own."),
     ] = "rule",
     model: Annotated[
-        str | None, typer.Option("--model", help="Id or pattern with *; by default every model.")
+        str | None,
+        typer.Option("--model", help="Model id or pattern with *; by default all models."),
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option("--requests-per-minute")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option("--tokens-per-minute")] = None,
     is_shadow: Annotated[
-        bool, typer.Option("--shadow", help="Count and report, but refuse nobody.")
+        bool, typer.Option("--shadow", help="Count and report, but refuse no request.")
     ] = False,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Make a limit rule, or change one as a whole; for everyone unless it says for whom."""
+    """Create or replace a limit rule; without --plan, --user or --key it is for everyone."""
     applies = {"plan": plan, API_WORDS["user"]: user, "key": key}
     named = [(kind, value) for kind, value in applies.items() if value is not None]
     if len(named) > 1:

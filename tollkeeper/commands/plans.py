@@ -1,4 +1,4 @@
-"""`tollkeeper plans`: terms that many users share."""
+"""`tollkeeper plans`: terms that users share."""
 
 from typing import Annotated
 
@@ -37,9 +37,9 @@ def list_plans(api: ApiOption = None, home: HomeOption = None, as_json: JsonOpti
 @app.command("set")
 def set_plan(
     plan: Annotated[str, typer.Argument(help="The plan's id.", show_default=False)],
-    name: Annotated[str, typer.Option("--name", help="For people to read.")],
+    name: Annotated[str, typer.Option("--name", help="Name to show to people.")],
     markup_bps: Annotated[
-        int, typer.Option("--markup-bps", help="On the cost, in basis points: 500 is 5 %.")
+        int, typer.Option("--markup-bps", help="Markup on the cost, in basis points: 500 is 5 %.")
     ],
     requests_per_minute: LimitCount = None,
     tokens_per_minute: LimitCount = None,
@@ -48,17 +48,19 @@ def set_plan(
     key_tokens_per_minute: LimitCount = None,
     key_concurrent_requests: LimitCount = None,
     max_keys: Annotated[
-        int, typer.Option("--max-keys", help="How many live keys users may have to make more.")
+        int, typer.Option("--max-keys", help="Most live keys that a user may create.")
     ] = 100,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--self-service-scope", help="What users may give to keys; may be repeated."),
+        typer.Option(
+            "--self-service-scope", help="Scope that users may give to keys; may be repeated."
+        ),
     ] = None,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Make a plan, or change its terms as a whole; limits that are left out are none."""
+    """Create or replace a plan; a limit that is left out does not apply."""
     terms = {
         "name": name,
         "markup_bps": markup_bps,

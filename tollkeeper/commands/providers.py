@@ -43,7 +43,7 @@ def list_providers(
 
 @app.command("set-key")
 def set_key(
-    provider: Annotated[str, typer.Argument(help="Such as openrouter.", show_default=False)],
+    provider: Annotated[str, typer.Argument(help="Id such as openrouter.", show_default=False)],
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:

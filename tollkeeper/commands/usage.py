@@ -1,4 +1,4 @@
-"""`tollkeeper usage` and `tollkeeper transactions`: what a user's requests were and cost."""
+"""`tollkeeper usage` and `tollkeeper transactions`: a user's requests and their costs."""
 
 import enum
 from typing import Annotated
@@ -31,7 +31,7 @@ TRANSACTION_COLUMNS = (
 
 
 class Grouping(enum.StrEnum):
-    """By what usage is added up."""
+    """The ways to group usage."""
 
     DAY = "day"
     MODEL = "model"
@@ -46,11 +46,16 @@ def register(root: typer.Typer) -> None:
 
 def show_usage(
     user: UserArgument,
-    by: Annotated[Grouping, typer.Option("--by", help="What usage is added up by.")] = Grouping.DAY,
+    by: Annotated[
+        Grouping, typer.Option("--by", help="Make a row per day, model or key.")
+    ] = Grouping.DAY,
     first: Annotated[
-        str | None, typer.Option("--from", help="First day (UTC), 2026-01-31; 30 days by default.")
+        str | None,
+        typer.Option("--from", help="First day (UTC), as 2026-01-31; by default 30 days ago."),
     ] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last day, included; today.")] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", help="Last day, included; by default today.")
+    ] = None,
     limit: LimitOption = 1000,
     api: ApiOption = None,
     home: HomeOption = None,
@@ -69,6 +74,6 @@ def list_transactions(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """List what moved a user's balance, newest first."""
+    """List the transactions that changed a user's balance, newest first."""
     rows = connect(api, home).rows(f"/users/{segment(user)}/transactions", limit)
     show_rows(rows, TRANSACTION_COLUMNS, as_json, "The user has no transactions.")

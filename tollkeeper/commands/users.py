@@ -26,10 +26,10 @@ COLUMNS = (
     "created_at",
 )
 
-app = typer.Typer(name="users", help="Users: who pays.", no_args_is_help=True)
+app = typer.Typer(name="users", help="Users, who pay for requests.", no_args_is_help=True)
 UserArgument = Annotated[str, typer.Argument(help="The user's id.", show_default=False)]
-NameOption = Annotated[str | None, typer.Option("--name", help="For people to read.")]
-PlanOption = Annotated[str | None, typer.Option("--plan", help="Id of a plan.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name to show to people.")]
+PlanOption = Annotated[str | None, typer.Option("--plan", help="Id of the user's plan.")]
 MarkupOption = Annotated[
     int | None, typer.Option("--markup-bps", help="Markup in basis points, in place of the plan's.")
 ]
@@ -64,7 +64,7 @@ def list_users(
 
 @app.command("create")
 def create_user(
-    email: Annotated[str, typer.Argument(show_default=False)],
+    email: Annotated[str, typer.Argument(help="The user's address.", show_default=False)],
     name: NameOption = None,
     user_id: Annotated[str | None, typer.Option("--id", help="By default a random id.")] = None,
     plan: PlanOption = None,
@@ -130,7 +130,7 @@ def suspend_user(
 def resume_user(
     user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """End a suspension."""
+    """Accept requests of a suspended user again."""
     show_one(connect(api, home).send("POST", f"/users/{segment(user)}/resume"), as_json)
 
 

@@ -92,7 +92,7 @@ def resume_identity(
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:
-    """End a suspension."""
+    """Accept requests of a suspended identity again."""
     _tell(api, home, "POST", user, f"{segment(identity_id)}/resume")
     say(f"The identity {identity_id} is resumed.")
 

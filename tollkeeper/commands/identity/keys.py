@@ -73,7 +73,7 @@ def create_key(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Make a key and show it once."""
+    """Create a key and show its secret once."""
     limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
     body = {
         "name": name,
@@ -88,9 +88,12 @@ def create_key(
 def list_keys(
     user: UserArgument,
     status: Annotated[
-        str | None, typer.Option("--status", help="active, suspended, expired or revoked.")
+        str | None,
+        typer.Option("--status", help="Only keys that are active, suspended, expired or revoked."),
     ] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="name, or name=value.")] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", help="Only keys with this tag: name, or name=value.")
+    ] = None,
     limit: LimitOption = 200,
     api: ApiOption = None,
     home: HomeOption = None,
@@ -109,7 +112,7 @@ def show_key(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Show one key, and what it used of its budgets."""
+    """Show one key and what is left of its budgets."""
     key = connect(api, home).get(_path(user, key_id))
     if not wants_json(as_json):
         key["spending"] = [
@@ -162,7 +165,7 @@ def suspend_key(
 def resume_key(
     user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
 ) -> None:
-    """End a suspension."""
+    """Accept requests with a suspended key again."""
     connect(api, home).send("POST", _path(user, key_id) + "/resume")
     say(f"The key {key_id} works again.")
 
@@ -226,7 +229,7 @@ def _show_secret(made: dict[str, Any], as_json: bool | None) -> None:
 
 
 def _without_warnings(changed: dict[str, Any], as_json: bool | None) -> dict[str, Any]:
-    """Programs find the warnings in the answer; people are told each."""
+    """Print each warning for people and remove it; leave the reply unchanged for programs."""
     if wants_json(as_json):
         return changed
     for warning in changed["warnings"]:

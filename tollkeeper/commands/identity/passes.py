@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 PassArgument = Annotated[str, typer.Argument(help="The pass's jti.", show_default=False)]
 CredentialOption = Annotated[
-    str | None, typer.Option("--credential", help="Only those made with this key or identity.")
+    str | None, typer.Option("--credential", help="Only passes made with this key or identity.")
 ]
 
 
@@ -46,17 +46,18 @@ def register(root: typer.Typer) -> None:
 def issue_pass(
     user: UserArgument,
     expires_in_s: Annotated[
-        int, typer.Option("--expires-in-s", min=60, max=86_400, help="Seconds.")
+        int, typer.Option("--expires-in-s", min=60, max=86_400, help="Seconds until it expires.")
     ] = 900,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="What it may do; may be repeated.")
+        list[str] | None, typer.Option("--scope", help="Scope of the pass; may be repeated.")
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="Id or pattern with *; may be repeated."),
+        typer.Option("--model", help="Model id or pattern with *; may be repeated."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="The most that it may spend, in US dollars.")
+        str | None,
+        typer.Option("--budget", help="The most that the pass may spend, in US dollars."),
     ] = None,
     api: ApiOption = None,
     home: HomeOption = None,
@@ -85,7 +86,7 @@ def list_passes(
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """List a user's passes; those that ended stay for a day."""
+    """List a user's passes; a pass that has ended stays in the list for a day."""
     wanted = {} if credential is None else {"credential": credential}
     rows = connect(api, home).rows(f"/users/{segment(user)}/passes", limit, **wanted)
     show_rows(rows, COLUMNS, as_json, "The user has no passes.")
@@ -107,7 +108,7 @@ def revoke_passes(
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:
-    """End all passes of a user, or all that were made with one credential."""
+    """Revoke all passes of a user, or all that were made with one credential."""
     of_one = "" if credential is None else f"?credential={segment(credential)}"
     ended = connect(api, home).send("DELETE", f"/users/{segment(user)}/passes{of_one}")
     say(f"Passes revoked: {ended['revoked']}.")

@@ -1,4 +1,4 @@
-"""Secrets that commands take: never from the command line, which everybody here can read."""
+"""Reads secrets, but not from the command line, which all users of a machine can read."""
 
 import sys
 
@@ -8,7 +8,7 @@ from tollkeeper.errors import CommandError
 
 
 def read_secret(what: str) -> str:
-    """A line of standard input, or what somebody types unseen; raises CommandError for nothing."""
+    """Return a line of standard input, or text typed unseen; raises CommandError if it is empty."""
     if sys.stdin.isatty():
         secret = str(typer.prompt(what, hide_input=True, err=True))
     else:

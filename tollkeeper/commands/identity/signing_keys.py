@@ -1,4 +1,4 @@
-"""`tollkeeper signing-keys`: what signs passes; list, rotate and remove it."""
+"""`tollkeeper signing-keys`: list, rotate and remove the keys that sign passes."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ def register(root: typer.Typer) -> None:
 def list_signing_keys(
     api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
 ) -> None:
-    """List the keys that are published, and which of them signs."""
+    """List the published keys, and show which of them signs."""
     rows = connect(api, home).get("/signing-keys")["data"]
     show_rows(rows, COLUMNS, as_json, "There is no signing key yet.")
 
@@ -29,13 +29,13 @@ def list_signing_keys(
 @app.command("rotate")
 def rotate_signing_key(
     immediately: Annotated[
-        bool, typer.Option("--immediately", help="Sign with it now, not in two minutes.")
+        bool, typer.Option("--immediately", help="Sign with the new key now, not in two minutes.")
     ] = False,
     api: ApiOption = None,
     home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
-    """Make a new key. Passes that others signed stay good until they expire."""
+    """Create a signing key. Passes that older keys signed stay valid until they expire."""
     body = {"immediately": immediately}
     show_one(connect(api, home).send("POST", "/signing-keys/rotate", body), as_json)
 
@@ -46,6 +46,6 @@ def remove_signing_key(
     api: ApiOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Remove a key that somebody else may have: every pass that it signed is refused."""
+    """Remove a signing key that may have leaked; all passes that it signed are refused."""
     connect(api, home).send("DELETE", f"/signing-keys/{segment(kid)}")
     say(f"The signing key {kid} is removed.")

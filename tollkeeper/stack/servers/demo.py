@@ -47,6 +47,7 @@ async def ensure_demo_key(operator: Operator, key_file: Path) -> str:
             return kept
     user = {"id": USER_ID, "email": "demo@example.com", "name": "Demo"}
     _demand(await operator.post("/users", user), "create the demo user", {201, 409})
+    # The text must stay: a stack that exists has posted it under the idempotency key below.
     credit = {"amount": CREDIT, "reason": "first credit of the demo account"}
     once = {"Idempotency-Key": "demo-first-credit"}
     answer = await operator.post(f"/users/{USER_ID}/credits", credit, once)
