@@ -33,9 +33,9 @@ class Limit(NamedTuple):
 
 # The goal is 15 % and none. A change may only bring these figures down.
 LIMITS: Final = {
-    "authz": Limit(29.0, 55),
-    "meter": Limit(20.5, 166),
-    "tollkeeper": Limit(26.5, 0),
+    "authz": Limit(22.0, 7),
+    "meter": Limit(17.5, 58),
+    "tollkeeper": Limit(15.0, 0),
 }
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
