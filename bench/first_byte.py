@@ -22,9 +22,10 @@ import aiohttp
 
 from bench.access.campaign import BODY
 from bench.access.desk import AdminDesk
-from bench.processes import envoy_running, free_port
+from bench.processes import envoy_running
 from bench.static import write_proxy
 from chaos.stack import ChaosStack, chaos_environment
+from tollkeeper.stack.servers.ports import free_port
 
 PAIRS: Final = 200
 WARM_UP_PAIRS: Final = 20

@@ -14,8 +14,9 @@ import psutil
 from bench import static
 from bench.identity import measure_identity
 from bench.load import Slice, median, paced, run_slice, write_script
-from bench.processes import cpu_seconds, envoy_running, free_port
+from bench.processes import cpu_seconds, envoy_running
 from bench.stack import BenchStack, running_stack
+from tollkeeper.stack.servers.ports import free_port
 
 CONNECTIONS: Final = (1, 16, 64)
 CPU_CONNECTIONS: Final = 16

@@ -17,14 +17,6 @@ from tollkeeper.stack.servers.binaries import envoy_binary
 READY_TIMEOUT_S: Final = 60.0
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @contextlib.contextmanager
 def envoy_running(config: Path, port: int) -> Iterator[psutil.Process]:
     """A plain Envoy with as many workers as the stack's own."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import psutil
 
-from bench.processes import free_port
+from tollkeeper.stack.servers.ports import free_port
 
 ACCOUNT: Final = "bench"
 CREDIT_USD: Final = "100000.00"

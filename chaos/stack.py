@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from typing import Any, Final
 import psutil
 
 from tollkeeper.stack.home import find_supervisor, locate
+from tollkeeper.stack.servers.ports import free_port
 from tollkeeper.stack.servers.postgres import DATABASE, OWNER_ROLE, SERVICE_ROLE, SUPERUSER
 
 COMMAND_TIMEOUT_S: Final = 180.0
@@ -159,13 +159,7 @@ def chaos_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return kept | {
         "TOLLKEEPER_HOME": str(home),
-        "TOLLKEEPER_PORT": str(_free_port()),
-        "TOLLKEEPER_API_PORT": str(_free_port()),
+        "TOLLKEEPER_PORT": str(free_port()),
+        "TOLLKEEPER_API_PORT": str(free_port()),
         **settings,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ against the compose schema, against the code that they run, and on a real Postgr
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from tollkeeper import envoy_config
 from tollkeeper.commands.envoy import EnvoySettings
 from tollkeeper.commands.health import HealthSettings
 from tollkeeper.stack.servers import binaries
+from tollkeeper.stack.servers.ports import free_port
 from tollkeeper.stack.servers.postgres import SUPERUSER, PostgresServer
 from tollkeeper.stack.settings import StackSettings
 
@@ -362,7 +362,7 @@ async def test_the_init_script_makes_roles_that_migrate_and_serve(
 def envoy_environment(tmp_path: Path) -> dict[str, str]:
     """As in docker-compose.yml, with everything below a folder of this test."""
     return {
-        "TOLLKEEPER_ENVOY_LISTEN": f"127.0.0.1:{_free_port()}",
+        "TOLLKEEPER_ENVOY_LISTEN": f"127.0.0.1:{free_port()}",
         "TOLLKEEPER_AUTHZ_ADDRESS": "localhost:1",
         "TOLLKEEPER_AUTHZ_HEALTH_ADDRESS": "localhost:2",
         "TOLLKEEPER_INGEST_ADDRESS": "localhost:3",
@@ -465,13 +465,6 @@ def _variables(*settings: type[BaseSettings]) -> set[str]:
 
 def _interpolated(value: str) -> str:
     return INTERPOLATION.sub(lambda found: found[2].removeprefix(":-"), value)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_healthy(environment: Mapping[str, str]) -> None:

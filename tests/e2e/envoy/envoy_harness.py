@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -27,10 +26,12 @@ from authz.transports.transport import Answer
 from meter.protos import access_log_pb2 as log_pb
 from tests.patience import WAIT_S
 from tollkeeper import envoy_config
+from tollkeeper.stack.servers.ports import free_port
 
 NAMESPACE = "envoy.filters.http.ext_authz"
 PROVIDER_KEY = "sk-or-planted-provider-key"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+CHECK_TIMEOUT = "envoy_grpc: { cluster_name: authz }\n                        timeout: 2s\n"
 ENTRY_TIMEOUT_S = 5.0
 
 Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
@@ -218,13 +219,6 @@ class Gateway:
                 await asyncio.sleep(0.02)
 
 
-def free_port() -> int:
-    """A loopback TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def start_authz(decisions: Decisions, address: str) -> Http2Transport:
     """Serve Check on a Unix socket, with the transport that is used in production."""
     transport = Http2Transport()
@@ -283,9 +277,15 @@ class ProviderTls:
 
 
 @contextlib.asynccontextmanager
-async def _envoy(addresses: envoy_config.EnvoyAddresses, folder: Path) -> AsyncIterator[None]:
-    config = folder / "envoy.yaml"
-    envoy_config.write(addresses, config)
+async def _envoy(
+    addresses: envoy_config.EnvoyAddresses, folder: Path, check_timeout_s: int
+) -> AsyncIterator[None]:
+    config, template = folder / "envoy.yaml", folder / "template.yaml"
+    text = envoy_config.TEMPLATE.read_text()
+    assert text.count(CHECK_TIMEOUT) == 1
+    chosen = CHECK_TIMEOUT.replace(" 2s", f" {check_timeout_s}s")
+    template.write_text(text.replace(CHECK_TIMEOUT, chosen))
+    envoy_config.write(addresses, config, template)
     command = envoy_config.command(config, concurrency=2)
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
@@ -299,8 +299,14 @@ async def _envoy(addresses: envoy_config.EnvoyAddresses, folder: Path) -> AsyncI
 
 
 @contextlib.asynccontextmanager
-async def running_gateway(tls: ProviderTls | None = None) -> AsyncIterator[Gateway]:
-    """Start the stubs and Envoy, and end them all."""
+async def running_gateway(
+    tls: ProviderTls | None = None, check_timeout_s: int = 2
+) -> AsyncIterator[Gateway]:
+    """Start the stubs and Envoy, and end them all.
+
+    Tests that keep this process busy set `check_timeout_s` higher, because the stub of authz runs
+    in it.
+    """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
         decisions, entries = Decisions(_never), Entries()
@@ -323,7 +329,7 @@ async def running_gateway(tls: ProviderTls | None = None) -> AsyncIterator[Gatew
             access_log=folder / "access.jsonl",
             admin_socket=folder / "admin.sock",
         )
-        await stack.enter_async_context(_envoy(addresses, folder))
+        await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s))
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         gateway = Gateway(
             url=f"http://127.0.0.1:{port}",

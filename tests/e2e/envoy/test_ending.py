@@ -19,7 +19,6 @@ from tests.e2e.envoy.envoy_harness import (
     Entries,
     Provider,
     allow,
-    free_port,
     json_reply,
     start_authz,
     start_http,
@@ -27,6 +26,7 @@ from tests.e2e.envoy.envoy_harness import (
 )
 from tests.e2e.running_stack import fresh_environment
 from tests.patience import WAIT_S
+from tollkeeper.stack.servers.ports import free_port
 from tollkeeper.stack.supervision.probes import answers_ok
 
 HOLD_ID = "ab" * 16

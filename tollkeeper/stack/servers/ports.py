@@ -1,11 +1,13 @@
 """TCP ports: whether one is free, and finding one that is."""
 
 import errno
+import random
 import socket
 
 from tollkeeper.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
+CHOSEN_PORTS = (20_000, 32_768)
 
 
 def demand_free(address: str, port: int, variable: str) -> None:
@@ -18,11 +20,16 @@ def demand_free(address: str, port: int, variable: str) -> None:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that was free a moment ago.
+
+    A server may listen at it much later. So it is not one of those that the kernel gives to
+    outgoing connections (from 32768 on Linux, 49152 elsewhere), and two stacks that start
+    together hardly ever choose the same.
+    """
+    while True:
+        port = random.randrange(*CHOSEN_PORTS)
+        if _is_free(LOOPBACK, port):
+            return port
 
 
 def free_port_like(port: int | None) -> int:

@@ -18,6 +18,7 @@ MAX_BACKOFF_S = 5.0
 STEADY_AFTER_S = 10.0
 STARTING_PROBE_INTERVAL_S = 0.05
 HEALTH_PROBE_INTERVAL_S = 1.0
+CANCEL_AGAIN_AFTER_S = 0.2
 # Senders that have not noticed the restart by then do not run.
 NOTICE_TIMEOUT_S = 5.0
 
@@ -235,6 +236,19 @@ class Keeper:
 
 
 async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[int]) -> None:
-    for task in tasks:
-        task.cancel()
+    """Cancel tasks, and return or raise only when they have ended.
+
+    To cancel once is not enough: a library that is cancelled at the moment of its own timeout may
+    swallow the cancellation, and a probe would go on for ever.
+    """
+    was_cancelled = False
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        try:
+            await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER_S)
+        except asyncio.CancelledError:
+            was_cancelled = True
     await asyncio.gather(*tasks, return_exceptions=True)
+    if was_cancelled:
+        raise asyncio.CancelledError

@@ -20,12 +20,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.patience import WAIT_S
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+from tollkeeper.stack.servers.ports import free_port
 
 
 def ask(port: int) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def stand_in(folder: Path, name: str, *extra: str) -> Component:
         return mark.exists()
 
     command = (sys.executable, "-S", "-c", STAND_IN, str(mark), *extra)
-    return Component(name, command, is_ready, start_timeout_s=10, stop_timeout_s=0.3)
+    return Component(name, command, is_ready, start_timeout_s=WAIT_S, stop_timeout_s=WAIT_S)
 
 
 @pytest.fixture
@@ -162,6 +163,28 @@ async def test_what_never_gets_ready_is_explained(
         await supervise((missing,)).start()
 
 
+async def test_a_probe_that_swallows_its_cancellation_holds_up_no_end(
+    tmp_path: Path, supervise: Callable[..., Supervisor]
+) -> None:
+    is_asked = asyncio.Event()
+
+    async def is_ready() -> bool:
+        if not (tmp_path / "one").exists():
+            return False
+        with suppress(asyncio.CancelledError):
+            is_asked.set()
+            await asyncio.sleep(0.5)
+        return True
+
+    supervisor = supervise((replace(stand_in(tmp_path, "one"), is_ready=is_ready),))
+    await supervisor.start()
+    is_asked.clear()
+    await is_asked.wait()
+    async with asyncio.timeout(WAIT_S):
+        await supervisor.stop()
+    assert (tmp_path / "ends").read_text() == "one\n"
+
+
 async def test_a_program_that_takes_too_long_is_ended_with_a_sentence(tmp_path: Path) -> None:
     slow = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
     with pytest.raises(StackError, match=r"slow was not done after 0\.2 s \(see .*slow\.log\)"):
@@ -171,7 +194,8 @@ async def test_a_program_that_takes_too_long_is_ended_with_a_sentence(tmp_path: 
 async def test_what_does_not_listen_is_killed(
     tmp_path: Path, supervise: Callable[..., Supervisor]
 ) -> None:
-    supervisor = supervise((stand_in(tmp_path, "stubborn", "stubborn"),))
+    stubborn = replace(stand_in(tmp_path, "stubborn", "stubborn"), stop_timeout_s=0.3)
+    supervisor = supervise((stubborn,))
     await supervisor.start()
     status = find_status(tmp_path / "status.json")
     assert status is not None
