@@ -103,16 +103,17 @@ def test_without_the_meter_requests_are_answered_and_held(desk: Desk) -> None:
         models = desk.ask(customer, path="/v1/models")
         assert models.status in (404, 503)
     after = desk.ask(customer)
-    wait_until(lambda: len(desk.usage(customer)) >= 2, "the later request is settled")
+    answered = {before.headers["x-generation-id"], after.headers["x-generation-id"]}
+    # The file may settle the request of meanwhile before the stream settles the later one.
+    wait_until(lambda: answered <= set(desk.usage(customer)), "the later request is settled")
     usage = desk.usage(customer)
     costs = {row.generation_id: row.cost for row in desk.bill()}
-    assert {before.headers["x-generation-id"], after.headers["x-generation-id"]} <= set(usage)
     assert all(Decimal(cost) == Decimal(costs[one]) for one, cost in usage.items())
     states = desk.hold_states(customer)
     assert sum(states.values()) == 3
-    if meanwhile.headers["x-generation-id"] not in usage:
-        assert states == {"settled": 2, "open": 1}
-        assert desk.credits(customer)["held"] > 0
+    assert states in ({"settled": 2, "open": 1}, {"settled": 3})
+    if meanwhile.headers["x-generation-id"] in usage:
+        assert states == {"settled": 3}
     desk.check_ledger()
 
 
