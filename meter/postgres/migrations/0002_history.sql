@@ -19,7 +19,7 @@ CREATE TABLE ended_holds (
     max_tokens      bigint NOT NULL,
     request_id      uuid,
     state           text NOT NULL CHECK (state IN ('settled', 'released', 'expired')),
-    -- Why it ended so: see HoldEnding in meter/holds/hold.py.
+    -- Why it ended so: see HoldEnding in meter/holds.py.
     reason          text NOT NULL,
     ended_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (id, placed_at)

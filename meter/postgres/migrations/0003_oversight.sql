@@ -2,7 +2,7 @@
 -- are read by.
 
 -- What a key was billed that is not in these books lies between the two: what is in flight, or
--- was charged by policy, makes them differ (meter/reconciliation/drift.py).
+-- was charged by policy, makes them differ (meter/drift.py).
 ALTER TABLE provider_totals
     ADD COLUMN outside_least_picos numeric NOT NULL,
     ADD COLUMN outside_most_picos  numeric NOT NULL,

@@ -496,11 +496,3 @@ WHERE c.revoked_at IS NULL
   AND c.suspended_at IS NULL
   AND (c.expires_at IS NULL OR c.expires_at > clock_timestamp())
   AND (c.issuer_id IS NULL OR i.is_enabled);
-
--- Credentials as lists show them: with their last use, and the end of the secret before the present.
-CREATE VIEW listed_credentials AS
-SELECT c.*, u.last_used_at,
-       (SELECT max(s.ends_at) FROM credential_secrets s
-        WHERE s.credential_id = c.id AND s.ends_at > clock_timestamp()) AS previous_ends_at
-FROM credentials c
-LEFT JOIN credential_uses u ON u.credential_id = c.id;

@@ -178,3 +178,11 @@ BEGIN
           FROM unnest(held_positions, held_amounts) AS h (i, amount) GROUP BY 1) s
     WHERE a.id = s.account_id;
 END $$;
+
+-- Credentials as lists show them: with their last use, and the end of the secret before the present.
+CREATE VIEW listed_credentials AS
+SELECT c.*, u.last_used_at,
+       (SELECT max(s.ends_at) FROM credential_secrets s
+        WHERE s.credential_id = c.id AND s.ends_at > clock_timestamp()) AS previous_ends_at
+FROM credentials c
+LEFT JOIN credential_uses u ON u.credential_id = c.id;
