@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from authz.decision import LimitStatus
-from authz.limits.answer import LimitAnswer, Taking
+from authz.limits.answer import LimitAnswer, LimitUse
 from authz.protos.ext_authz_pb2 import (
     Address,
     AttributeContext,
@@ -202,28 +202,28 @@ class FakeLimiter:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._used: dict[tuple[str, str], list[float]] = {}
-        self.takings: list[Taking] = []
+        self.uses: list[LimitUse] = []
 
     def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
         """Never certain."""
         return None
 
-    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+    async def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """All or none."""
-        self.takings.extend(takings)
+        self.uses.extend(uses)
         now_s = self._clock.monotonic_s()
         statuses = []
-        for taking in takings:
-            limit = taking.limit
+        for use in uses:
+            limit = use.limit
             used = self._used.setdefault((limit.kind, limit.bucket), [])
             used[:] = [at_s for at_s in used if at_s > now_s - 60]
-            if len(used) + taking.amount > limit.per_minute:
+            if len(used) + use.amount > limit.per_minute:
                 status = LimitStatus(limit.kind, limit.per_minute, 0, 60.0)
                 return LimitAnswer((status,), limit, used[0] + 60 - now_s if used else 60.0, ())
-            left = limit.per_minute - len(used) - taking.amount
+            left = limit.per_minute - len(used) - use.amount
             statuses.append(LimitStatus(limit.kind, limit.per_minute, left, 60.0))
-        for taking in takings:
-            self._used[taking.limit.kind, taking.limit.bucket] += [now_s] * taking.amount
+        for use in uses:
+            self._used[use.limit.kind, use.limit.bucket] += [now_s] * use.amount
         return LimitAnswer(tuple(statuses), None, None, ())
 
 

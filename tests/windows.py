@@ -1,22 +1,22 @@
-"""What the tests of limits share: an oracle that remembers every admission, and short takings."""
+"""Shared by the tests of limits: an oracle that remembers admissions, and short uses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from authz.limits.answer import Taking
+from authz.limits.answer import LimitUse
 from meter.limits.limits import WINDOW_S, Limit, LimitKind
 
 
-def requests(per_minute: int, bucket: str = "account:a", is_shadow: bool = False) -> Taking:
+def requests(per_minute: int, bucket: str = "account:a", is_shadow: bool = False) -> LimitUse:
     """One request of a bucket."""
-    return Taking(Limit(bucket, LimitKind.REQUESTS, per_minute, is_shadow), 1)
+    return LimitUse(Limit(bucket, LimitKind.REQUESTS, per_minute, is_shadow), 1)
 
 
 def tokens(
     per_minute: int, amount: int, bucket: str = "account:a", local_amount: int | None = None
-) -> Taking:
+) -> LimitUse:
     """So many tokens of a bucket."""
-    return Taking(Limit(bucket, LimitKind.TOKENS, per_minute), amount, local_amount)
+    return LimitUse(Limit(bucket, LimitKind.TOKENS, per_minute), amount, local_amount)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from authz.limits.answer import ADMITTED, LimitAnswer, Taking
+from authz.limits.answer import ADMITTED, LimitAnswer, LimitUse
 from authz.limits.redis_limiter import RedisLimiter
 from authz.policy import RoutePolicy
 from authz.trace import Phase, Trace
@@ -61,23 +61,23 @@ class DecisionTrace(Trace):
 class DryRunLimiter:
     """Implements `authz.limits.answer.Limiter` without counting.
 
-    `takings` and `answer` are those of the last call of `take`; `answer` is None when Redis could
+    `uses` and `answer` are those of the last call of `take`; `answer` is None when Redis could
     not be asked.
     """
 
     def __init__(self, limiter: RedisLimiter) -> None:
         self._limiter = limiter
-        self.takings: Sequence[Taking] = ()
+        self.uses: Sequence[LimitUse] = ()
         self.answer: LimitAnswer | None = ADMITTED
 
     def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
         """Return the refusal that is certain, or None."""
         return self._limiter.find_refusal(limits)
 
-    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+    async def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Return the answer that counting would give; admitted when Redis cannot be asked."""
-        self.takings = takings
-        self.answer = await self._limiter.peek(takings)
+        self.uses = uses
+        self.answer = await self._limiter.peek(uses)
         return self.answer or ADMITTED
 
 

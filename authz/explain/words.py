@@ -110,13 +110,13 @@ def _cost(bound: Estimate, tokens: int) -> str:
 
 
 def _limit_words(explained: Explained) -> str:
-    takings, answer = explained.limiter.takings, explained.limiter.answer
-    if not takings:
+    uses, answer = explained.limiter.uses, explained.limiter.answer
+    if not uses:
         return "No limit covers it."
     counted = _join(
-        f"{taking.limit.bucket} ({taking.amount} of {taking.limit.per_minute} {taking.limit.kind} "
-        f"a minute{', shadow' if taking.limit.is_shadow else ''})"
-        for taking in takings
+        f"{use.limit.bucket} ({use.amount} of {use.limit.per_minute} {use.limit.kind} "
+        f"a minute{', shadow' if use.limit.is_shadow else ''})"
+        for use in uses
     )
     if answer is None:
         return f"Redis cannot be asked; each authz counts its share, unseen here: {counted}."

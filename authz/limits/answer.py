@@ -13,7 +13,7 @@ from meter.limits.limits import WINDOW_S, Limit, LimitKind
 _MICROS_PER_S: Final = 1_000_000
 
 
-class Taking(NamedTuple):
+class LimitUse(NamedTuple):
     """The amount that one check takes from one bucket: a request, or its prompt's tokens.
 
     `local_amount` counts while Redis is away, because then the tokens of the reply are never
@@ -40,7 +40,7 @@ class LimitAnswer:
     shadow_refusals: tuple[Limit, ...]
 
 
-class Standing(NamedTuple):
+class BucketState(NamedTuple):
     """The answer of a bucket to one amount; times are microseconds.
 
     `spare` is what the limit has left after the amount; below zero, the amount does not fit.
@@ -60,7 +60,7 @@ ADMITTED: Final = LimitAnswer((), None, None, ())
 class Limiter(Protocol):
     """Counts requests and tokens against limits."""
 
-    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+    async def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Count one check in all of these buckets, or in none. Never raises an outage."""
         ...
 
@@ -72,33 +72,33 @@ class Limiter(Protocol):
         ...
 
 
-def to_answer(takings: Sequence[Taking], standings: Sequence[Standing]) -> LimitAnswer:
+def to_answer(uses: Sequence[LimitUse], states: Sequence[BucketState]) -> LimitAnswer:
     """Return the answer of all buckets of a check together."""
     refused_by: Limit | None = None
     longest_us = 0
     shadow_refusals: tuple[Limit, ...] = ()
-    for taking, standing in zip(takings, standings, strict=True):
-        if standing.spare >= 0:
+    for use, state in zip(uses, states, strict=True):
+        if state.spare >= 0:
             continue
-        wait_us = WINDOW_S * _MICROS_PER_S if standing.wait_us == NEVER else standing.wait_us
-        if taking.limit.is_shadow:
-            shadow_refusals += (taking.limit,)
+        wait_us = WINDOW_S * _MICROS_PER_S if state.wait_us == NEVER else state.wait_us
+        if use.limit.is_shadow:
+            shadow_refusals += (use.limit,)
         elif refused_by is None or wait_us > longest_us:
-            refused_by, longest_us = taking.limit, wait_us
+            refused_by, longest_us = use.limit, wait_us
     # Only the tightest limit of each kind is shown to the client.
     tightest: dict[LimitKind, tuple[int, LimitStatus]] = {}
-    for taking, standing in zip(takings, standings, strict=True):
-        limit = taking.limit
+    for use, state in zip(uses, states, strict=True):
+        limit = use.limit
         if limit.is_shadow:
             continue
         # A refused check was not counted.
-        left = standing.spare if refused_by is None else standing.spare + taking.amount
+        left = state.spare if refused_by is None else state.spare + use.amount
         remaining = max(0, left)
         # The limit that refuses is the one to report, even where others have less left.
         rank = -1 if limit is refused_by else remaining
         before = tightest.get(limit.kind)
         if before is None or rank < before[0]:
-            reset_s = standing.reset_us / _MICROS_PER_S
+            reset_s = state.reset_us / _MICROS_PER_S
             status = LimitStatus(limit.kind, limit.per_minute, remaining, reset_s)
             tightest[limit.kind] = (rank, status)
     return LimitAnswer(

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 from cachetools import LRUCache
 
 from authz.decision import Deny, LimitStatus, Reason, deny
-from authz.limits.answer import LimitAnswer, Limiter, Taking
+from authz.limits.answer import LimitAnswer, Limiter, LimitUse
 from authz.metrics import Metrics
 from meter.holds.hold import CountedTokens
 from meter.identity.principal import Principal
@@ -22,7 +22,7 @@ MAX_REMEMBERED: Final = 10_000
 LOCAL_REPLY_TOKENS: Final = 1_024
 
 # The statuses for the headers, and the tokens that were counted.
-Taken = tuple[tuple[LimitStatus, ...], CountedTokens]
+Counted = tuple[tuple[LimitStatus, ...], CountedTokens]
 
 
 class Rules(Protocol):
@@ -58,7 +58,7 @@ class Limits:
 
     async def take(
         self, principal: Principal, models: Sequence[Model], demand: Demand
-    ) -> Taken | Deny:
+    ) -> Counted | Deny:
         """Count one request and its prompt; return the statuses of the limits, or the refusal."""
         # Search results and other texts that are fetched are bounded by the context alone.
         context = max(model.context_length for model in models) * demand.prompts
@@ -89,9 +89,9 @@ class Limits:
             return ()
         answer = await self._limiter.take(
             [
-                Taking(limit, 1)
+                LimitUse(limit, 1)
                 if limit.kind is LimitKind.REQUESTS
-                else Taking(limit, tokens, local_amount=local_tokens)
+                else LimitUse(limit, tokens, local_amount=local_tokens)
                 for limit in limits
             ]
         )

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from authz.limits.answer import NEVER, LimitAnswer, Standing, Taking, to_answer
+from authz.limits.answer import NEVER, BucketState, LimitAnswer, LimitUse, to_answer
 from authz.limits.local_window import LocalWindow
 from meter.clock import Clock
 from meter.limits.limits import Limit
@@ -28,48 +28,50 @@ class LocalLimiter:
         self._instances = expected_instances
         self._windows: OrderedDict[str, LocalWindow] = OrderedDict()
 
-    def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+    def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Admit one check in all of its buckets, or in none."""
         now_us = self._now_us()
-        judged = [self._judge(taking, now_us) for taking in takings]
-        pairs = list(zip(takings, judged, strict=True))
-        if all(spare >= 0 or taking.limit.is_shadow for taking, (spare, _) in pairs):
-            self.note(takings)
-        resets = [self._window(taking.limit).reset_us(now_us) for taking in takings]
-        return to_answer(
-            takings,
-            [Standing(*judgement, reset) for judgement, reset in zip(judged, resets, strict=True)],
-        )
+        judged = [self._judge(use, now_us) for use in uses]
+        if all(
+            spare >= 0 or use.limit.is_shadow for use, (spare, _) in zip(uses, judged, strict=True)
+        ):
+            self.note(uses)
+        # A reset counts from the last request, so it is read after this one was counted.
+        states = [
+            BucketState(spare, wait_us, self._window(use.limit).reset_us(now_us))
+            for use, (spare, wait_us) in zip(uses, judged, strict=True)
+        ]
+        return to_answer(uses, states)
 
-    def note(self, takings: Sequence[Taking]) -> None:
+    def note(self, uses: Sequence[LimitUse]) -> None:
         """Count a check that was admitted, here or by Redis."""
         now_us = self._now_us()
-        for taking in takings:
-            window = self._window(taking.limit)
+        for use in uses:
+            window = self._window(use.limit)
             window.forget(now_us)
-            window.add(now_us, _cost(taking))
+            window.add(now_us, _cost(use))
 
-    def learn(self, takings: Sequence[Taking], standings: Sequence[Standing]) -> None:
+    def learn(self, uses: Sequence[LimitUse], states: Sequence[BucketState]) -> None:
         """Remember the rest that Redis has left, for the time when Redis is away."""
         now_us = self._now_us()
-        for taking, standing in zip(takings, standings, strict=True):
-            left = standing.spare if standing.spare >= 0 else standing.spare + taking.amount
-            self._window(taking.limit).learn(now_us, max(0, left) // self._instances)
+        for use, state in zip(uses, states, strict=True):
+            left = state.spare if state.spare >= 0 else state.spare + use.amount
+            self._window(use.limit).learn(now_us, max(0, left) // self._instances)
 
-    def give_back(self, takings: Sequence[Taking]) -> None:
+    def give_back(self, uses: Sequence[LimitUse]) -> None:
         """Undo a `take` of a moment ago, because Redis has refused the check."""
-        for taking in takings:
-            self._window(taking.limit).give_back(_cost(taking))
+        for use in uses:
+            self._window(use.limit).give_back(_cost(use))
 
-    def _judge(self, taking: Taking, now_us: int) -> tuple[int, int]:
+    def _judge(self, use: LimitUse, now_us: int) -> tuple[int, int]:
         """Return what is left of the share, and the microseconds until the amount fits."""
-        window = self._window(taking.limit)
+        window = self._window(use.limit)
         total = window.forget(now_us)
-        limit = taking.limit.per_minute
+        limit = use.limit.per_minute
         ceiling = window.ceiling(now_us)
         share = max(1, limit // self._instances)
-        spare = (share if ceiling is None else min(share, ceiling)) - total - _cost(taking)
-        if taking.amount > limit:
+        spare = (share if ceiling is None else min(share, ceiling)) - total - _cost(use)
+        if use.amount > limit:
             return spare, NEVER
         if spare >= 0:
             return spare, 0
@@ -91,5 +93,5 @@ class LocalLimiter:
         return int(self._clock.monotonic_s() * _MICROS_PER_S)
 
 
-def _cost(taking: Taking) -> int:
-    return max(taking.amount, taking.local_amount or 0)
+def _cost(use: LimitUse) -> int:
+    return max(use.amount, use.local_amount or 0)

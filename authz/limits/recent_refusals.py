@@ -7,7 +7,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from authz.decision import LimitStatus
-from authz.limits.answer import LimitAnswer, Standing, Taking
+from authz.limits.answer import BucketState, LimitAnswer, LimitUse
 from meter.clock import Clock
 from meter.limits.limits import Limit, LimitKind
 
@@ -38,17 +38,17 @@ class RecentRefusals:
         self._refusals: LRUCache[Limit, _Refusal] = LRUCache(MAX_BUCKETS)
 
     def note(
-        self, takings: Sequence[Taking], standings: Sequence[Standing], asked_at_s: float
+        self, uses: Sequence[LimitUse], states: Sequence[BucketState], asked_at_s: float
     ) -> None:
         """Remember what refused. `asked_at_s` is no later than the answer was made."""
-        for taking, standing in zip(takings, standings, strict=True):
-            limit = taking.limit
-            is_full = standing.spare < 0 and standing.wait_us > 0 and taking.amount == 1
+        for use, state in zip(uses, states, strict=True):
+            limit = use.limit
+            is_full = state.spare < 0 and state.wait_us > 0 and use.amount == 1
             if is_full and limit.kind is LimitKind.REQUESTS and not limit.is_shadow:
                 self._refusals[limit] = _Refusal(
                     asked_at_s,
-                    asked_at_s + standing.wait_us / _MICROS_PER_S,
-                    asked_at_s + standing.reset_us / _MICROS_PER_S,
+                    asked_at_s + state.wait_us / _MICROS_PER_S,
+                    asked_at_s + state.reset_us / _MICROS_PER_S,
                 )
 
     def find(self, limits: Sequence[Limit]) -> LimitAnswer | None:

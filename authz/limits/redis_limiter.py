@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from authz.limits.answer import ADMITTED, LimitAnswer, Standing, Taking, to_answer
+from authz.limits.answer import ADMITTED, BucketState, LimitAnswer, LimitUse, to_answer
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.local_window import LocalWindow
 from authz.limits.recent_refusals import RecentRefusals
@@ -30,9 +30,9 @@ MAX_UNREPORTED: Final = 20_000
 PROBE_INTERVAL_S: Final = 1.0
 # Amounts that Redis does not know of have left every window by then.
 GUARDED_S: Final = WINDOW_S + 1.0
-_ANSWERS_PER_TAKING: Final = 3
+_ANSWERS_PER_USE: Final = 3
 _MICROS_PER_S: Final = 1_000_000
-_NEVER_FITS: Final = Taking(Limit("nobody", LimitKind.REQUESTS, 0), 1)
+_NEVER_FITS: Final = LimitUse(Limit("nobody", LimitKind.REQUESTS, 0), 1)
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 class _Waiting:
     """A check that waits; `reserved` is the answer of this instance, where it had to admit too."""
 
-    takings: Sequence[Taking]
+    uses: Sequence[LimitUse]
     reserved: LimitAnswer | None = None
     answer: asyncio.Future[LimitAnswer] = field(default_factory=asyncio.Future)
 
@@ -92,33 +92,34 @@ class RedisLimiter:
         """Return the refusal that Redis gave a moment ago and would give again."""
         return None if self.is_degraded else self._refusals.find(limits)
 
-    async def take(self, takings: Sequence[Taking]) -> LimitAnswer:
+    async def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Count one check in all of its buckets, or in none."""
-        if not takings:
+        if not uses:
             return ADMITTED
         if self.is_degraded or len(self._waiting) >= WAITING_LIMIT:
-            return self._take_locally(takings)
-        waiting = _Waiting(takings)
+            return self._take_locally(uses)
+        waiting = _Waiting(uses)
         self._waiting.append(waiting)
         if self._sender is None:
             self._sender = asyncio.ensure_future(self._send_batches())
         return await waiting.answer
 
-    async def peek(self, takings: Sequence[Taking]) -> LimitAnswer | None:
-        """Return the answer of `take` without counting; None while Redis is away.
+    async def peek(self, uses: Sequence[LimitUse]) -> LimitAnswer | None:
+        """Return the answer that `take` would give, and count nothing; None while Redis is away.
 
-        Beside a question that nothing ever fits into, the script counts in none.
+        The script counts a check in all of its buckets or in none. So a use that never fits is
+        added, and its state is left out of the answer.
         """
         if self.is_degraded:
             return None
-        keys, numbers = _to_questions([_Waiting([*takings, _NEVER_FITS])])
+        keys, numbers = _to_questions([_Waiting([*uses, _NEVER_FITS])])
         try:
             async with asyncio.timeout(self._timeout_s):
                 _, *found = await self._script.run(keys, numbers)
         except REDIS_OUTAGES:
             return None
-        standings = list(map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING))
-        return to_answer(takings, standings[: len(takings)])
+        states = list(map(BucketState, *[iter(found)] * _ANSWERS_PER_USE))
+        return to_answer(uses, states[: len(uses)])
 
     async def close(self) -> None:
         """Stop the background tasks and close the connections to Redis."""
@@ -146,7 +147,7 @@ class RedisLimiter:
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         if self.is_degraded:
             for waiting in batch:
-                waiting.tell(self._take_locally(waiting.takings))
+                waiting.tell(self._take_locally(waiting.uses))
             return
         if self._is_guarded:
             batch = self._reserve(batch)
@@ -161,36 +162,36 @@ class RedisLimiter:
             self._degrade(error)
             # Redis may have counted the batch, or may do so yet: it is not reported.
             for waiting in batch:
-                waiting.tell(waiting.reserved or self._local.take(waiting.takings))
+                waiting.tell(waiting.reserved or self._local.take(waiting.uses))
             return
         if self._born is not None and self._born != born:
             _log.warning("limits_forgotten")
             self._guard()
         self._born = born
-        # Three of the same iterator: each standing takes three numbers.
-        standings = map(Standing, *[iter(found)] * _ANSWERS_PER_TAKING)
+        # The same iterator three times: each state takes the next three numbers.
+        states = map(BucketState, *[iter(found)] * _ANSWERS_PER_USE)
         for waiting in batch:
-            own = [next(standings) for _ in waiting.takings]
-            answer = to_answer(waiting.takings, own)
+            own = [next(states) for _ in waiting.uses]
+            answer = to_answer(waiting.uses, own)
             if answer.refused_by is not None:
-                self._refusals.note(waiting.takings, own, asked_at_s)
+                self._refusals.note(waiting.uses, own, asked_at_s)
                 if waiting.reserved is not None:
-                    self._local.give_back(waiting.takings)
+                    self._local.give_back(waiting.uses)
             elif waiting.reserved is None:
                 if self._is_guarded:
                     # This answer shows that Redis lost its counts: it was given without them.
                     self._reserve([waiting])
                 else:
-                    self._local.note(waiting.takings)
+                    self._local.note(waiting.uses)
             if not self._is_guarded:
-                self._local.learn(waiting.takings, own)
+                self._local.learn(waiting.uses, own)
             waiting.tell(answer)
 
     def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
         """Have this instance admit the checks first; return those that it admits."""
         for waiting in batch:
             if waiting.reserved is None:
-                waiting.reserved = self._local.take(waiting.takings)
+                waiting.reserved = self._local.take(waiting.uses)
                 if waiting.reserved.refused_by is not None:
                     waiting.tell(waiting.reserved)
         return [
@@ -199,17 +200,17 @@ class RedisLimiter:
             if waiting.reserved is not None and waiting.reserved.refused_by is None
         ]
 
-    def _take_locally(self, takings: Sequence[Taking]) -> LimitAnswer:
+    def _take_locally(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Admit without Redis, and remember the amounts: Redis counts for other instances too."""
-        answer = self._local.take(takings)
+        answer = self._local.take(uses)
         if answer.refused_by is None:
             now_us = self._now_us()
-            for taking in takings:
-                key = redis_key(taking.limit.key)
+            for use in uses:
+                key = redis_key(use.limit.key)
                 if key in self._unreported or len(self._unreported) < MAX_UNREPORTED:
                     window = self._unreported.setdefault(key, LocalWindow())
                     window.forget(now_us)
-                    window.add(now_us, taking.amount)
+                    window.add(now_us, use.amount)
         return answer
 
     async def _report(self) -> None:
@@ -259,10 +260,10 @@ def _to_questions(batch: Sequence[_Waiting]) -> tuple[list[str], list[float]]:
     index: dict[str, int] = {}
     numbers: list[float] = []
     for waiting in batch:
-        numbers.append(len(waiting.takings))
-        for taking in waiting.takings:
-            limit = taking.limit
+        numbers.append(len(waiting.uses))
+        for use in waiting.uses:
+            limit = use.limit
             key = redis_key(limit.key)
             at = index.setdefault(key, len(index) + 1)
-            numbers += (at, limit.per_minute, taking.amount, limit.is_shadow)
+            numbers += (at, limit.per_minute, use.amount, limit.is_shadow)
     return [*index, BORN_KEY], numbers

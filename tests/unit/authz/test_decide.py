@@ -336,7 +336,7 @@ async def test_counts_the_likely_prompt_in_every_bucket_of_tokens(house: House) 
     )
     await house.snapshot.refresh()
     allow = await house.allow({**CHAT, "models": ["acme/two"]})
-    assert {(t.limit.bucket, t.limit.kind.value) for t in house.limiter.takings} == {
+    assert {(t.limit.bucket, t.limit.kind.value) for t in house.limiter.uses} == {
         ("key:credential", "requests"),
         ("key:credential", "tokens"),
         ("account:account", "requests"),
@@ -347,11 +347,11 @@ async def test_counts_the_likely_prompt_in_every_bucket_of_tokens(house: House) 
     }
     counted = house.holds.placed[allow.hold_id].counted
     assert set(counted.buckets) == {"key:credential", "account:account", "rule:all"}
-    taken = {t.amount for t in house.limiter.takings if t.limit.kind is LimitKind.TOKENS}
+    taken = {t.amount for t in house.limiter.uses if t.limit.kind is LimitKind.TOKENS}
     assert taken == {counted.tokens}
     assert all(
         t.local_amount is not None and t.local_amount > t.amount
-        for t in house.limiter.takings
+        for t in house.limiter.uses
         if t.limit.kind is LimitKind.TOKENS
     )
 
@@ -498,7 +498,7 @@ async def test_an_unmetered_answer_asks_again_after_a_pause(house: House) -> Non
     house.become(principal(requests_per_minute=5))
     gone = asyncio.Event()
 
-    async def sleep_while_limits_are_asked(takings: Any) -> Any:
+    async def sleep_while_limits_are_asked(uses: Any) -> Any:
         house.principals.known.clear()
         house.clock.advance(1)
         gone.set()

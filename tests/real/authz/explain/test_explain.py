@@ -16,7 +16,7 @@ from authz.decide import Decider, Terms
 from authz.decision import Deny
 from authz.explain.explainer import Explainer
 from authz.explain.explanation import Explanation, Outcome, Verdict
-from authz.limits.answer import LimitAnswer, Taking
+from authz.limits.answer import LimitAnswer, LimitUse
 from authz.limits.counting import Limits
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.redis_limiter import RedisLimiter
@@ -69,7 +69,7 @@ class AwayNow(RedisLimiter):
     def find_refusal(self, limits: Sequence[Limit]) -> LimitAnswer | None:
         return None
 
-    async def peek(self, takings: Sequence[Taking]) -> LimitAnswer | None:
+    async def peek(self, uses: Sequence[LimitUse]) -> LimitAnswer | None:
         return None
 
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from authz.limits.answer import LimitAnswer, Taking
+from authz.limits.answer import LimitAnswer, LimitUse
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.redis_limiter import GUARDED_S, RedisLimiter
 from authz.metrics import Metrics
@@ -306,6 +306,6 @@ async def test_a_long_queue_is_answered_here(
 
 
 async def test_keys_expire(limiter: RedisLimiter, redis_url: str) -> None:
-    await limiter.take([Taking(Limit("account:a", LimitKind.REQUESTS, 60), 1)])
+    await limiter.take([LimitUse(Limit("account:a", LimitKind.REQUESTS, 60), 1)])
     async with Redis.from_url(redis_url) as redis:
         assert 60_500 < await redis.pttl("tollkeeper:limit:requests:account:a") <= 61_000

@@ -33,7 +33,7 @@ async def test_a_prompt_counts_a_quarter_of_its_bytes_and_no_overhead(
     limits = Limits(limiter, FakeLimitRules(), Metrics(CollectorRegistry()))
     demand = Demand(BODY_BYTES + PROMPT_OVERHEAD_TOKENS, completion_tokens=5)
     answer = await limits.take(caller(room), [model()], demand)
-    assert [t.amount for t in limiter.takings if t.limit.kind is LimitKind.TOKENS] == [100]
+    assert [t.amount for t in limiter.uses if t.limit.kind is LimitKind.TOKENS] == [100]
     assert isinstance(answer, Deny) is not is_admitted
     if isinstance(answer, Deny):
         assert "less than this prompt, which counts as 100." in answer.message

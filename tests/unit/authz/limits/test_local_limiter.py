@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.limits.answer import Standing, Taking
+from authz.limits.answer import BucketState, LimitUse
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.local_window import SLOTS, LocalWindow
 from meter.clock import ManualClock
@@ -22,8 +22,8 @@ def make(instances: int = 1) -> tuple[LocalLimiter, ManualClock]:
     return LocalLimiter(clock, instances), clock
 
 
-def is_admitted(limiter: LocalLimiter, *takings: Taking) -> bool:
-    return limiter.take(takings).refused_by is None
+def is_admitted(limiter: LocalLimiter, *uses: LimitUse) -> bool:
+    return limiter.take(uses).refused_by is None
 
 
 @given(
@@ -162,24 +162,24 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_others_have_used_is_not_given_out_here() -> None:
     """As it was once: 1,824 of 3,000 by another instance, 1,176 here, then Redis was silent."""
     limiter, clock = make(instances=2)
-    taking = Taking(Limit("account:a", LimitKind.REQUESTS, 3_000), 1)
+    use = LimitUse(Limit("account:a", LimitKind.REQUESTS, 3_000), 1)
     for _ in range(1_176):
-        limiter.note([taking])
-    limiter.learn([taking], [Standing(0, 0, 0)])
-    assert not is_admitted(limiter, taking)
+        limiter.note([use])
+    limiter.learn([use], [BucketState(0, 0, 0)])
+    assert not is_admitted(limiter, use)
     # What left the own window may be used again: a limit in steady use does not stop.
     clock.advance(61)
-    assert sum(is_admitted(limiter, taking) for _ in range(2_000)) == 1_500
+    assert sum(is_admitted(limiter, use) for _ in range(2_000)) == 1_500
 
 
 def test_what_was_left_is_shared_out() -> None:
     limiter, clock = make(instances=2)
-    taking = Taking(Limit("account:a", LimitKind.REQUESTS, 100), 1)
-    limiter.learn([taking], [Standing(-1, 5, 5)])
-    assert not is_admitted(limiter, taking)
-    limiter.learn([taking], [Standing(7, 0, 5)])
-    assert sum(is_admitted(limiter, taking) for _ in range(50)) == 3
-    answer = limiter.take([taking])
+    use = LimitUse(Limit("account:a", LimitKind.REQUESTS, 100), 1)
+    limiter.learn([use], [BucketState(-1, 5, 5)])
+    assert not is_admitted(limiter, use)
+    limiter.learn([use], [BucketState(7, 0, 5)])
+    assert sum(is_admitted(limiter, use) for _ in range(50)) == 3
+    answer = limiter.take([use])
     assert answer.retry_after_s is not None and 59 <= answer.retry_after_s <= 61
     clock.advance(61)
-    assert sum(is_admitted(limiter, taking) for _ in range(80)) == 50
+    assert sum(is_admitted(limiter, use) for _ in range(80)) == 50
