@@ -31,7 +31,24 @@ class LocalLimiter:
     def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Admit one check in all of its buckets, or in none."""
         now_us = self._now_us()
-        judged = [self._judge(use, now_us) for use in uses]
+        judged: list[tuple[int, int]] = []
+        for use in uses:
+            window = self._window(use.limit)
+            total = window.forget(now_us)
+            limit = use.limit.per_minute
+            ceiling = window.ceiling(now_us)
+            share = max(1, limit // self._instances)
+            spare = (share if ceiling is None else min(share, ceiling)) - total - _cost(use)
+            if use.amount > limit:
+                wait_us = NEVER
+            elif spare >= 0:
+                wait_us = 0
+            elif total == 0 and (ceiling is None or ceiling > 0):
+                # An empty window admits one request, however small the share is.
+                spare = wait_us = 0
+            else:
+                wait_us = window.wait_us(now_us, -spare)
+            judged.append((spare, wait_us))
         if all(
             spare >= 0 or use.limit.is_shadow for use, (spare, _) in zip(uses, judged, strict=True)
         ):
@@ -62,22 +79,6 @@ class LocalLimiter:
         """Undo a `take` of a moment ago, because Redis has refused the check."""
         for use in uses:
             self._window(use.limit).give_back(_cost(use))
-
-    def _judge(self, use: LimitUse, now_us: int) -> tuple[int, int]:
-        """Return what is left of the share, and the microseconds until the amount fits."""
-        window = self._window(use.limit)
-        total = window.forget(now_us)
-        limit = use.limit.per_minute
-        ceiling = window.ceiling(now_us)
-        share = max(1, limit // self._instances)
-        spare = (share if ceiling is None else min(share, ceiling)) - total - _cost(use)
-        if use.amount > limit:
-            return spare, NEVER
-        if spare >= 0:
-            return spare, 0
-        if total == 0 and (ceiling is None or ceiling > 0):
-            return 0, 0
-        return spare, window.wait_us(now_us, -spare)
 
     def _window(self, limit: Limit) -> LocalWindow:
         window = self._windows.get(limit.key)
