@@ -11,7 +11,8 @@ from meter.holds.live_hold_store import LiveHoldStore
 from meter.identity.credential_resolver import CredentialResolver, Verifier
 from meter.identity.identity_store import IdentityStore
 from meter.identity.issuer_store import PostgresIssuers
-from meter.identity.keys.key_store import CredentialStore
+from meter.identity.keys.key_service import KeyService
+from meter.identity.keys.key_store import KeyStore
 from meter.identity.keys.key_text import Pepper
 from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_issuer import PassIssuer
@@ -73,7 +74,8 @@ class Services:
         self.principals = PostgresPrincipals(pool)
         self.identifier = CredentialResolver(pepper, self.principals, jwts)
         self.operators = OperatorStore(pool)
-        self.credentials = CredentialStore(pool, pepper)
+        self.key_store = KeyStore(pool)
+        self.keys = KeyService(self.key_store, pepper)
         self.identities = IdentityStore(pool)
         self.passes = PassStore(pool)
         self.pass_issuer = PassIssuer(issuing.own, issuing.keys, self.passes, clock)

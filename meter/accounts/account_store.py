@@ -1,6 +1,6 @@
 """Accounts in Postgres."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -22,8 +22,6 @@ _LIST_ACCOUNTS: Final = _QUERIES["list_accounts"]
 _LOCK_ACCOUNT_TERMS: Final = _QUERIES["lock_account_terms"]
 _SAVE_ACCOUNT: Final = _QUERIES["save_account"]
 
-Amend = Callable[[Account], Account]
-
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
@@ -36,6 +34,21 @@ class NewAccount:
     markup_bps: int | None
     rates: Rates = field(default_factory=Rates)
     may_manage_keys: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChanges:
+    """New values for some terms of an account, by the names of the fields of Account.
+
+    `rates` has the new limits by the names of the fields of Rates. All that is not named stays.
+    """
+
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    rates: Mapping[str, int | None] = field(default_factory=dict)
+
+    def applied_to(self, before: Account) -> Account:
+        """Return the account with the changes."""
+        return replace(before, rates=replace(before.rates, **self.rates), **self.terms)
 
 
 class AccountStore:
@@ -80,24 +93,25 @@ class AccountStore:
             rows = await connection.fetch(_LIST_ACCOUNTS, email, created_at, account_id, limit)
         return [_account(row) for row in rows]
 
-    async def amend(self, actor: Actor, account_id: str, amend: Amend) -> Account:
+    async def change(self, actor: Actor, account_id: str, changes: AccountChanges) -> Account:
         """Change an account's terms. Raises NotFound, and InvalidRequest for an unknown plan."""
-        return await self._change(actor, account_id, "user.changed", amend)
+        return await self._change(actor, account_id, "user.changed", changes)
 
     async def set_suspended(self, actor: Actor, account_id: str, is_suspended: bool) -> Account:
         """Suspend or resume an account; this applies to the next hold. Raises NotFound."""
         action = "user.suspended" if is_suspended else "user.resumed"
-        return await self._change(
-            actor, account_id, action, lambda before: replace(before, is_suspended=is_suspended)
-        )
+        changes = AccountChanges({"is_suspended": is_suspended})
+        return await self._change(actor, account_id, action, changes)
 
-    async def _change(self, actor: Actor, account_id: str, action: str, amend: Amend) -> Account:
-        """Apply `amend` under a lock. Writes nothing, also to the audit log, if nothing changes."""
+    async def _change(
+        self, actor: Actor, account_id: str, action: str, changes: AccountChanges
+    ) -> Account:
+        """Apply changes under a lock. Writes nothing, also to the audit log, if nothing changes."""
         async with acquire(self._pool) as connection, connection.transaction():
             before = _found(await connection.fetchrow(_LOCK_ACCOUNT_TERMS, account_id), account_id)
-            after = amend(before)
-            changes = changes_between(_told(before), _told(after))
-            if not changes:
+            after = changes.applied_to(before)
+            differences = changes_between(_told(before), _told(after))
+            if not differences:
                 return before
             try:
                 await connection.execute(
@@ -112,7 +126,7 @@ class AccountStore:
                 )
             except asyncpg.ForeignKeyViolationError:
                 raise _no_plan(after.plan_id) from None
-            await write_audit(connection, actor, _event(action, account_id, changes))
+            await write_audit(connection, actor, _event(action, account_id, differences))
         return after
 
 

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -169,10 +168,13 @@ class RatesBody(Body):
     tokens_per_minute: TokensPerMinute | None = None
     concurrent_requests: PerMinute | None = None
 
-    def to_rates(self, before: Rates | None = None) -> Rates:
-        """These limits; members that were left out stay as they were `before`."""
-        given = {name: getattr(self, name) for name in _RATES & self.model_fields_set}
-        return replace(before or Rates(), **given)
+    def given_rates(self) -> dict[str, int | None]:
+        """Return the limits that the body names; None removes a limit."""
+        return {name: getattr(self, name) for name in _RATES & self.model_fields_set}
+
+    def to_rates(self) -> Rates:
+        """Return the limits, where those that the body leaves out do not exist."""
+        return Rates(**self.given_rates())
 
 
 class LimitsBody(RatesBody):

@@ -18,7 +18,8 @@ from meter.holds.live_hold_store import LiveHoldStore
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.identity_store import IdentityStore
 from meter.identity.issuer_store import PostgresIssuers
-from meter.identity.keys.key_store import CredentialStore
+from meter.identity.keys.key_service import KeyService
+from meter.identity.keys.key_store import KeyStore
 from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_issuer import PassIssuer
 from meter.identity.pass_store import PassStore
@@ -119,13 +120,14 @@ FromCursors = Annotated[Cursors, Depends(_cursors)]
 FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accounts)]
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]
 FromClock = Annotated[Clock, _provide(lambda services: services.clock)]
-FromCredentials = Annotated[CredentialStore, _provide(lambda services: services.credentials)]
 FromHistory = Annotated[HistoryStore, _provide(lambda services: services.history)]
 FromHolds = Annotated[LiveHoldStore, _provide(lambda services: services.holds)]
 FromIdentifier = Annotated[CredentialResolver, _provide(lambda services: services.identifier)]
 FromIdentities = Annotated[IdentityStore, _provide(lambda services: services.identities)]
 FromIssuerDocuments = Annotated[DocumentSource, _provide(lambda one: one.issuer_documents)]
 FromIssuers = Annotated[PostgresIssuers, _provide(lambda services: services.issuers)]
+FromKeys = Annotated[KeyService, _provide(lambda services: services.keys)]
+FromKeyStore = Annotated[KeyStore, _provide(lambda services: services.key_store)]
 FromLedger = Annotated[LedgerStore, _provide(lambda services: services.ledger)]
 FromLimitRules = Annotated[LimitRuleStore, _provide(lambda services: services.limit_rules)]
 FromOperators = Annotated[OperatorStore, _provide(lambda services: services.operators)]

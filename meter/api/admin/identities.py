@@ -62,7 +62,7 @@ class IdentityBody(Body):
             scopes=DEFAULT_SCOPES if self.scopes is None else frozenset(self.scopes),
             allowed_models=None if models is None else tuple(models),
             allowed_addresses=None if addresses is None else tuple(addresses),
-            rates=Rates() if self.limits is None else self.limits.to_rates(Rates()),
+            rates=Rates() if self.limits is None else self.limits.to_rates(),
         )
 
 

@@ -1,14 +1,13 @@
 """Users: the accounts, as administrators see and change them."""
 
 import secrets
-from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from meter.accounts.account import Account
-from meter.accounts.account_store import NewAccount
+from meter.accounts.account_store import AccountChanges, NewAccount
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import (
     AccountId,
@@ -63,13 +62,13 @@ class UserChangesBody(RatesBody):
     markup_bps: MarkupBps | None = Field(default=None, description="null: the plan's applies")
     may_manage_keys: bool | None = None
 
-    def amend(self, account: Account) -> Account:
-        """The account with the changes."""
-        changes: dict[str, Any] = {}
-        for member, name in _MEMBERS.items():
-            if member in self.model_fields_set:
-                changes[name] = getattr(self, member)
-        return replace(account, rates=self.to_rates(account.rates), **changes)
+    def to_changes(self) -> AccountChanges:
+        """Return the changes that the body names."""
+        given = self.model_fields_set
+        terms = {
+            name: getattr(self, member) for member, name in _MEMBERS.items() if member in given
+        }
+        return AccountChanges(terms, self.given_rates())
 
 
 class UserReply(Reply):
@@ -173,7 +172,7 @@ async def change_user(
     for name in _REQUIRED:
         if name in body.model_fields_set and getattr(body, name) is None:
             raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
-    return UserReply.from_account(await accounts.amend(actor, user_id, body.amend))
+    return UserReply.from_account(await accounts.change(actor, user_id, body.to_changes()))
 
 
 @router.post("/{user_id}/suspend", summary="Suspend a user")

@@ -1,6 +1,6 @@
 """The terms of a key as requests give them."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv6Network, ip_network
 from typing import Annotated, Any, Final
@@ -19,7 +19,7 @@ from meter.api.fields import (
     like,
 )
 from meter.api.problems import FieldErrorReply, ProblemError
-from meter.identity.keys.key_terms import KeyTerms, Period, budget_of
+from meter.identity.keys.key_terms import KeyTerms, Period, TermChanges, budget_of
 from meter.identity.principal import Budgets, Credential
 from meter.limits.limits import Rates
 from meter.money import format_usd, parse_usd
@@ -109,16 +109,12 @@ class BudgetsBody(Body):
             }
         )
 
-    def to_budgets(self, before: Budgets) -> Budgets:
-        """These budgets; members that were left out stay as they were `before`."""
+    def given_budgets(self) -> dict[str, int | None]:
+        """Return the budgets that the body names, in pico-dollars; None removes a budget."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        return replace(
-            before,
-            **{
-                f"{name}_picos": None if usd is None else parse_usd(usd)
-                for name, usd in given.items()
-            },
-        )
+        return {
+            f"{name}_picos": None if usd is None else parse_usd(usd) for name, usd in given.items()
+        }
 
 
 class KeyTermsBody(Body):
@@ -132,25 +128,26 @@ class KeyTermsBody(Body):
     limits: LimitsBody | None = Field(default=None, description="Where null, the plan's apply")
     tags: Tags | None = None
 
-    def given(self, before: KeyTerms, now: datetime) -> dict[str, Any]:
-        """The terms that the request names; raises ProblemError for an end that makes no sense."""
-        said = self.model_fields_set
+    def to_changes(self, now: datetime) -> TermChanges:
+        """Return the changes that the body names. Raises ProblemError for an impossible expiry."""
+        named = self.model_fields_set
         terms: dict[str, Any] = {}
         for name in ("allowed_models", "allowed_addresses"):
-            if name in said:
+            if name in named:
                 items = getattr(self, name)
                 terms[name] = None if items is None else tuple(items)
-        if "budgets" in said:
-            terms["budgets"] = (
-                Budgets() if self.budgets is None else self.budgets.to_budgets(before.budgets)
-            )
-        if "limits" in said:
-            terms["rates"] = Rates() if self.limits is None else self.limits.to_rates(before.rates)
-        if "tags" in said:
+        if "tags" in named:
             terms["tags"] = self.tags or {}
-        if said & {"expires_at", "expires_in_days"}:
+        if named & {"expires_at", "expires_in_days"}:
             terms["expires_at"] = self._end(now)
-        return terms
+        # null for budgets or limits removes all of them.
+        budgets: dict[str, int | None] = {}
+        if "budgets" in named:
+            budgets = asdict(Budgets()) if self.budgets is None else self.budgets.given_budgets()
+        rates: dict[str, int | None] = {}
+        if "limits" in named:
+            rates = asdict(Rates()) if self.limits is None else self.limits.given_rates()
+        return TermChanges(terms, budgets, rates)
 
     def _end(self, now: datetime) -> datetime | None:
         if self.expires_in_days is not None:
@@ -177,7 +174,7 @@ class NewKeyBody(KeyTermsBody):
         """The terms, with what is left out as `inherited`, or else without restrictions."""
         base = inherited or KeyTerms(self.name)
         scopes = frozenset(self.scopes) if self.scopes is not None else base.scopes
-        return replace(base, name=self.name, scopes=scopes, **self.given(base, now))
+        return self.to_changes(now).applied_to(replace(base, name=self.name, scopes=scopes))
 
 
 class KeyChangesBody(KeyTermsBody):
@@ -186,17 +183,18 @@ class KeyChangesBody(KeyTermsBody):
     name: Name | None = None
     scopes: Scopes | None = None
 
-    def amend(self, before: KeyTerms, now: datetime) -> KeyTerms:
-        """The terms with the changes. Raises ProblemError for what must not be null."""
-        changes = self.given(before, now)
+    def to_changes(self, now: datetime) -> TermChanges:
+        """Return the changes. Raises ProblemError where a member is null that must not be."""
+        changes = super().to_changes(now)
         for name in _REQUIRED:
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise _invalid(name, "must not be null")
+        terms = dict(changes.terms)
         if self.name is not None:
-            changes["name"] = self.name
+            terms["name"] = self.name
         if self.scopes is not None:
-            changes["scopes"] = frozenset(self.scopes)
-        return replace(before, **changes)
+            terms["scopes"] = frozenset(self.scopes)
+        return replace(changes, terms=terms)
 
 
 def inherited_terms(name: str, caller: Credential, scopes: frozenset[Scope]) -> KeyTerms:

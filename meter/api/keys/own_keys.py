@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from meter.api.authentication import Caller, FromKeyKeeper, FromReader, WithKey
-from meter.api.keys.key_service import (
+from meter.api.keys.account_keys import (
+    AccountKeys,
     FromKeyTools,
     KeyId,
     KeyQuery,
-    KeyService,
     KeyTools,
     RotationBody,
 )
@@ -26,25 +26,25 @@ from meter.identity.keys.key_rights import SelfService
 router = APIRouter(prefix="/api/v1/keys", tags=["Your own keys"], dependencies=WithKey)
 
 
-async def _reader_keys(caller: FromReader, tools: FromKeyTools) -> KeyService:
-    return _key_service(caller, tools)
+async def _reader_keys(caller: FromReader, tools: FromKeyTools) -> AccountKeys:
+    return _account_keys(caller, tools)
 
 
-async def _keeper_keys(caller: FromKeyKeeper, tools: FromKeyTools) -> KeyService:
-    return _key_service(caller, tools)
+async def _keeper_keys(caller: FromKeyKeeper, tools: FromKeyTools) -> AccountKeys:
+    return _account_keys(caller, tools)
 
 
-def _key_service(caller: Caller, tools: KeyTools) -> KeyService:
+def _account_keys(caller: Caller, tools: KeyTools) -> AccountKeys:
     principal = caller.principal
-    guard = SelfService(
+    editor = SelfService(
         principal.credential_id, principal.scopes, principal.pass_id, principal.ends_at
     )
-    return KeyService(tools, caller.actor, principal.account_id, guard, is_own=True)
+    return AccountKeys(tools, caller.actor, principal.account_id, editor, is_own=True)
 
 
 # The same service; the first needs the scope usage:read, the second keys:write.
-ReaderKeys = Annotated[KeyService, Depends(_reader_keys)]
-KeeperKeys = Annotated[KeyService, Depends(_keeper_keys)]
+ReaderKeys = Annotated[AccountKeys, Depends(_reader_keys)]
+KeeperKeys = Annotated[AccountKeys, Depends(_keeper_keys)]
 
 
 @router.get("", summary="List your API keys")

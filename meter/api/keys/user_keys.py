@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import UserId
-from meter.api.keys.key_service import FromKeyTools, KeyId, KeyQuery, KeyService, RotationBody
+from meter.api.keys.account_keys import AccountKeys, FromKeyTools, KeyId, KeyQuery, RotationBody
 from meter.api.keys.key_terms import KeyChangesBody, NewKeyBody
 from meter.api.keys.replies import (
     ChangedKeyReply,
@@ -25,18 +25,18 @@ router = APIRouter(
 )
 
 
-async def _key_service(
+async def _account_keys(
     user_id: UserId, actor: FromAdministrator, tools: FromKeyTools
-) -> KeyService:
-    return KeyService(tools, actor, user_id, Administrator())
+) -> AccountKeys:
+    return AccountKeys(tools, actor, user_id, Administrator())
 
 
-FromKeyService = Annotated[KeyService, Depends(_key_service)]
+FromAccountKeys = Annotated[AccountKeys, Depends(_account_keys)]
 
 
 @router.post("", status_code=201, summary="Create an API key")
 async def create_key(
-    user_id: UserId, body: NewKeyBody, keys: FromKeyService, response: Response
+    user_id: UserId, body: NewKeyBody, keys: FromAccountKeys, response: Response
 ) -> IssuedKeyReply:
     """Make a key. The answer is the only place where the secret ever appears."""
     made = await keys.create(body)
@@ -48,7 +48,7 @@ async def create_key(
 async def list_keys(
     user_id: UserId,
     query: Annotated[KeyQuery, Query()],
-    keys: FromKeyService,
+    keys: FromAccountKeys,
     accounts: FromAccounts,
 ) -> KeyPageReply:
     """The user's keys without secrets, newest first; those of a status or with a tag."""
@@ -57,13 +57,13 @@ async def list_keys(
 
 
 @router.get("/{key_id}", summary="Get an API key")
-async def get_key(key_id: KeyId, keys: FromKeyService) -> KeyDetailsReply:
+async def get_key(key_id: KeyId, keys: FromAccountKeys) -> KeyDetailsReply:
     """One key, and what it used of its budgets in the present periods."""
     return await keys.get(key_id)
 
 
 @router.patch("/{key_id}", summary="Change an API key")
-async def change_key(key_id: KeyId, body: KeyChangesBody, keys: FromKeyService) -> ChangedKeyReply:
+async def change_key(key_id: KeyId, body: KeyChangesBody, keys: FromAccountKeys) -> ChangedKeyReply:
     """Change what is named; null takes a restriction away. 409 for a revoked key.
 
     A budget that is new counts what the key spent in the present period already.
@@ -72,20 +72,20 @@ async def change_key(key_id: KeyId, body: KeyChangesBody, keys: FromKeyService) 
 
 
 @router.post("/{key_id}/suspend", summary="Suspend an API key")
-async def suspend_key(key_id: KeyId, keys: FromKeyService) -> KeyReply:
+async def suspend_key(key_id: KeyId, keys: FromAccountKeys) -> KeyReply:
     """Let no request in with this key until it is resumed. Saying it twice changes nothing."""
     return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume an API key")
-async def resume_key(key_id: KeyId, keys: FromKeyService) -> KeyReply:
+async def resume_key(key_id: KeyId, keys: FromAccountKeys) -> KeyReply:
     """End a suspension. Saying it twice changes nothing."""
     return await keys.set_suspended(key_id, False)
 
 
 @router.post("/{key_id}/rotate", summary="Rotate an API key")
 async def rotate_key(
-    key_id: KeyId, keys: FromKeyService, body: RotationBody | None = None
+    key_id: KeyId, keys: FromAccountKeys, body: RotationBody | None = None
 ) -> IssuedKeyReply:
     """Give the key a new secret, shown this once. Its id stays.
 
@@ -97,12 +97,12 @@ async def rotate_key(
 @router.delete(
     "/{key_id}/previous-secret", status_code=204, summary="End the secret before the last rotation"
 )
-async def end_previous_secret(key_id: KeyId, keys: FromKeyService) -> None:
+async def end_previous_secret(key_id: KeyId, keys: FromAccountKeys) -> None:
     """End it before its overlap is over. Where there is none, nothing changes."""
     await keys.end_previous_secret(key_id)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke an API key")
-async def revoke_key(key_id: KeyId, keys: FromKeyService) -> None:
+async def revoke_key(key_id: KeyId, keys: FromAccountKeys) -> None:
     """End a key for good. No request is let in with it once this has answered."""
     await keys.revoke(key_id)

@@ -8,8 +8,8 @@ from pydantic import Field, SecretStr
 
 from meter.api.fields import Body, Reply
 from meter.api.problems import ProblemError
-from meter.api.services import FromCredentials
-from meter.identity.keys.key_store import CredentialStore
+from meter.api.services import FromKeys
+from meter.identity.keys.key_service import KeyService
 from meter.identity.keys.key_text import parse
 
 MAX_REPORTED_CHARS: Final = 512
@@ -50,7 +50,7 @@ FromRunningReports = Annotated[RunningReports, Depends(_running_reports)]
 
 @router.post("", status_code=202, summary="Report a leaked key")
 async def report_key(
-    body: KeyReportBody, running: FromRunningReports, credentials: FromCredentials
+    body: KeyReportBody, running: FromRunningReports, keys: FromKeys
 ) -> KeyReportedReply:
     """End the key with this value, if there is one. The answer never tells.
 
@@ -62,14 +62,14 @@ async def report_key(
     running.count += 1
     try:
         await asyncio.gather(
-            _revoke(credentials, body.key.get_secret_value()), asyncio.sleep(ANSWER_AFTER_S)
+            _revoke(keys, body.key.get_secret_value()), asyncio.sleep(ANSWER_AFTER_S)
         )
     finally:
         running.count -= 1
     return KeyReportedReply(status="received")
 
 
-async def _revoke(credentials: CredentialStore, text: str) -> None:
+async def _revoke(keys: KeyService, text: str) -> None:
     presented = parse(text.strip())
     if presented is not None:
-        await credentials.report_leak(presented.plain.reveal())
+        await keys.report_leak(presented.plain.reveal())

@@ -65,13 +65,9 @@ class KeyChange:
     was_suspended_by_administrator: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class Administrator:
     """An administrator, who may make every change to keys."""
-
-    caller_id = None
-
-    def check(self, change: KeyChange, rights: KeyRights) -> None:
-        """Allow every change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,79 +84,83 @@ class SelfService:
     pass_id: str | None
     ends_at: datetime | None = None
 
-    def check(self, change: KeyChange, rights: KeyRights) -> None:
-        """Raise NotPermitted with the reason if the change is not allowed."""
-        if rights.caller is None:
-            raise NotPermitted("the credential that was presented has ended")
-        is_own = change.before is not None and change.before.id == self.caller_id
-        if not rights.may_manage_keys and not (is_own and change.act in _ENDING):
-            raise NotPermitted("the administrator manages the keys of this account")
-        if change.act in _ENDING:
-            return
-        if self.pass_id is not None:
-            raise NotPermitted(
-                "a pass may suspend or revoke keys, but not create, change, resume or rotate them"
-            )
-        # A replaced secret must not get a way to outlive its end, or end the new secret.
-        is_key = rights.caller.kind is CredentialKind.KEY
-        if is_key and not _ends_by(rights.caller.expires_at, self.ends_at):
-            raise NotPermitted(
-                "a secret that a rotation replaced may only suspend or revoke keys; use the new "
-                "secret"
-            )
-        if rights.is_suspended:
-            raise NotPermitted("the account is suspended")
-        if change.act is KeyAct.ROTATE and is_own:
-            return
-        if change.act is KeyAct.CHANGE and is_within(change, rights):
-            return
-        if is_own:
-            raise NotPermitted("a key may narrow its own terms, but not widen them")
-        self._require_could_create(change, rights, rights.caller)
 
-    def _require_could_create(
-        self, change: KeyChange, rights: KeyRights, caller: Credential
-    ) -> None:
-        if change.was_suspended_by_administrator:
-            raise NotPermitted(
-                "an administrator suspended this key; only an administrator can resume it"
-            )
-        if caller.budgets != Budgets() or caller.rates != Rates():
-            raise NotPermitted(
-                "a key with a budget or limits of its own may not create or widen keys, because "
-                "their spending would not count against it"
-            )
-        is_counted = change.before is not None and not has_ended(change.before, rights.now)
-        if not is_counted and rights.live_keys >= rights.max_keys:
-            raise NotPermitted(
-                f"the plan allows {rights.max_keys} keys that are neither revoked nor expired"
-            )
-        after = change.after
-        # The claims of a JWT of another issuer set its scopes. A key may have lost scopes since
-        # the request was authenticated, so both sets count.
-        own = self.scopes & caller.scopes if caller.kind is CredentialKind.KEY else self.scopes
-        for allowed, whose in (
-            (rights.scopes, "the plan lets users give"),
-            (own, "the caller has"),
-        ):
-            beyond = sorted(after.scopes - allowed)
-            if beyond:
-                raise NotPermitted(
-                    f"the key would have more scopes than {whose}: {', '.join(beyond)}"
-                )
-        if not are_models_within(after.allowed_models, caller.allowed_models):
-            raise NotPermitted("the key would be allowed models that the caller is not")
-        if not are_addresses_within(after.allowed_addresses, caller.allowed_addresses):
-            raise NotPermitted("the key would work from addresses where the caller does not")
-        if not _ends_by(after.expires_at, caller.expires_at):
-            raise NotPermitted("the key would outlive the caller")
-        if not _are_rates_within(after.rates, Rates(), rights.key_rates):
-            raise NotPermitted("the limits of the key are above those of the plan")
+# The party that asks for a change to a key.
+KeyEditor = Administrator | SelfService
 
 
-# The party that asks for a change to a key. Its `caller_id` is the credential that is bound by its
-# own terms; its `check` raises NotPermitted.
-Guard = Administrator | SelfService
+def permit(change: KeyChange, rights: KeyRights, editor: KeyEditor) -> None:
+    """Raise NotPermitted with the reason if the editor may not make the change."""
+    if isinstance(editor, Administrator):
+        return
+    if rights.caller is None:
+        raise NotPermitted("the credential that was presented has ended")
+    is_own = change.before is not None and change.before.id == editor.caller_id
+    if not rights.may_manage_keys and not (is_own and change.act in _ENDING):
+        raise NotPermitted("the administrator manages the keys of this account")
+    if change.act in _ENDING:
+        return
+    if editor.pass_id is not None:
+        raise NotPermitted(
+            "a pass may suspend or revoke keys, but not create, change, resume or rotate them"
+        )
+    # A replaced secret must not get a way to outlive its end, or end the new secret.
+    is_key = rights.caller.kind is CredentialKind.KEY
+    if is_key and not _ends_by(rights.caller.expires_at, editor.ends_at):
+        raise NotPermitted(
+            "a secret that a rotation replaced may only suspend or revoke keys; use the new secret"
+        )
+    if rights.is_suspended:
+        raise NotPermitted("the account is suspended")
+    if change.act is KeyAct.ROTATE and is_own:
+        return
+    if change.act is KeyAct.CHANGE and is_within(change, rights):
+        return
+    if is_own:
+        raise NotPermitted("a key may narrow its own terms, but not widen them")
+    _require_could_create(change, rights, rights.caller, editor.scopes)
+
+
+def _require_could_create(
+    change: KeyChange, rights: KeyRights, caller: Credential, scopes: frozenset[Scope]
+) -> None:
+    """Raise NotPermitted unless the caller itself may create the key as it is afterwards.
+
+    `scopes` are those of the request.
+    """
+    if change.was_suspended_by_administrator:
+        raise NotPermitted(
+            "an administrator suspended this key; only an administrator can resume it"
+        )
+    if caller.budgets != Budgets() or caller.rates != Rates():
+        raise NotPermitted(
+            "a key with a budget or limits of its own may not create or widen keys, because "
+            "their spending would not count against it"
+        )
+    is_counted = change.before is not None and not has_ended(change.before, rights.now)
+    if not is_counted and rights.live_keys >= rights.max_keys:
+        raise NotPermitted(
+            f"the plan allows {rights.max_keys} keys that are neither revoked nor expired"
+        )
+    after = change.after
+    # The claims of a JWT of another issuer set its scopes. A key may have lost scopes since
+    # the request was authenticated, so both sets count.
+    own = scopes & caller.scopes if caller.kind is CredentialKind.KEY else scopes
+    for allowed, whose in (
+        (rights.scopes, "the plan lets users give"),
+        (own, "the caller has"),
+    ):
+        beyond = sorted(after.scopes - allowed)
+        if beyond:
+            raise NotPermitted(f"the key would have more scopes than {whose}: {', '.join(beyond)}")
+    if not are_models_within(after.allowed_models, caller.allowed_models):
+        raise NotPermitted("the key would be allowed models that the caller is not")
+    if not are_addresses_within(after.allowed_addresses, caller.allowed_addresses):
+        raise NotPermitted("the key would work from addresses where the caller does not")
+    if not _ends_by(after.expires_at, caller.expires_at):
+        raise NotPermitted("the key would outlive the caller")
+    if not _are_rates_within(after.rates, Rates(), rights.key_rates):
+        raise NotPermitted("the limits of the key are above those of the plan")
 
 
 def is_within(change: KeyChange, rights: KeyRights) -> bool:

@@ -1,29 +1,24 @@
 """API keys in Postgres: their terms and keyed digests of their secrets, but no secret.
 
-Every change to a key locks its account first. Holds are placed, budgets change and keys are counted
-under the same lock.
+Changes are written through `LockedKeys`, in a transaction that holds the lock of the account. Holds
+are placed, budgets change and keys are counted under the same lock. The store judges nothing:
+`meter.identity.keys.key_service` decides who may change a key.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from meter.accounts.account_store import user_not_found
 from meter.audit.audit_store import write_audit
-from meter.audit.events import Actor, AuditEvent, changes_between
+from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound
-from meter.identity.keys.key_rights import Administrator, Guard, KeyAct, KeyChange, KeyRights
+from meter.identity.keys.key_rights import KeyRights
 from meter.identity.keys.key_rows import new_columns, saved_columns, to_credential, to_rights
-from meter.identity.keys.key_terms import (
-    KeyFilter,
-    KeyTerms,
-    Period,
-    Spending,
-    budget_of,
-    has_ended,
-)
-from meter.identity.keys.key_text import MintedKey, Pepper
+from meter.identity.keys.key_terms import KeyFilter, KeyTerms, Period, Spending, budget_of
+from meter.identity.keys.key_text import MintedKey
 from meter.identity.principal import Credential, CredentialKind
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 
@@ -46,38 +41,115 @@ _REVOKE_CREDENTIAL: Final = _QUERIES["revoke_credential"]
 _ACCOUNT_QUERIES: Final = queries("meter.accounts")
 _LOCK_ACCOUNT_FUNDS: Final = _ACCOUNT_QUERIES["lock_account_funds"]
 
-Amend = Callable[[KeyTerms], KeyTerms]
 
-_ANYBODY: Final = Actor("anybody")
+@dataclass(frozen=True, slots=True)
+class SecretOwner:
+    """The key that a secret belongs to."""
+
+    account_id: str
+    key_id: str
 
 
-class CredentialStore:
-    """Creates, changes, rotates and revokes API keys. Raises StoreUnavailable in an outage.
+class LockedKeys:
+    """The keys of one account, in one transaction that holds the lock of the account.
 
-    Methods that take the id of a key raise NotFound where the account has no such key, Conflict
-    where the key is revoked, and NotPermitted where the guard does not allow the change.
+    The rights that are read here stay true until the transaction commits. An exception undoes every
+    write, including the lines of the audit log.
     """
 
-    def __init__(self, pool: PostgresPool, pepper: Pepper) -> None:
-        self._pool = pool
-        self._pepper = pepper
+    def __init__(self, connection: PostgresConnection, account_id: str) -> None:
+        self._connection = connection
+        self._account_id = account_id
 
-    async def issue(
-        self, actor: Actor, account_id: str, key: MintedKey, terms: KeyTerms, guard: Guard
-    ) -> Credential:
-        """Store a new key. Raises NotFound for an unknown account."""
-        async with self._locked(account_id) as connection:
-            await _check(connection, account_id, guard, KeyChange(KeyAct.CREATE, None, terms))
-            maker = actor.name if actor.account_id in (None, account_id) else "administrator"
-            await connection.execute(
-                _CREATE_CREDENTIAL, *new_columns(account_id, key, terms, maker)
-            )
-            await self._add_secret(connection, key)
-            event = _event("created", account_id, key.credential_id, terms.told())
-            await write_audit(connection, actor, event)
-            made = await _find(connection, account_id, key.credential_id)
-        assert made is not None
-        return made
+    async def get(self, key_id: str) -> Credential:
+        """Return a key, also a revoked one. Raises NotFound."""
+        return _require_key(await _find(self._connection, self._account_id, key_id), key_id)
+
+    async def get_live(self, key_id: str) -> Credential:
+        """Return a key. Raises NotFound, and Conflict where the key is revoked."""
+        key = await self.get(key_id)
+        if key.revoked_at is not None:
+            raise Conflict("the key is revoked, which cannot be undone")
+        return key
+
+    async def load_rights(self, caller_id: str | None) -> KeyRights:
+        """Return the rights that the account and the credential `caller_id` have now."""
+        row = await self._connection.fetchrow(_LOAD_KEY_RIGHTS, self._account_id, caller_id)
+        assert row is not None
+        caller = None
+        if caller_id is not None and row["is_caller_live"]:
+            caller = await _find(self._connection, self._account_id, caller_id)
+        return to_rights(row, caller)
+
+    async def is_suspended_by_administrator(self, key_id: str) -> bool:
+        """Return whether an administrator suspended the key last. The audit log knows."""
+        return bool(
+            await self._connection.fetchval(_FIND_KEY_SUSPENSION, self._account_id, f"key:{key_id}")
+        )
+
+    async def insert(self, key: MintedKey, terms: KeyTerms, maker: str) -> None:
+        """Store a new key, without its secret."""
+        columns = new_columns(self._account_id, key, terms, maker)
+        await self._connection.execute(_CREATE_CREDENTIAL, *columns)
+
+    async def insert_secret(self, key_id: str, digest: bytes) -> None:
+        """Store the keyed digest of a new secret of the key."""
+        await self._connection.execute(_INSERT_SECRET, digest, key_id)
+
+    async def save_terms(self, key_id: str, before: KeyTerms, after: KeyTerms) -> None:
+        """Store new terms; a new budget counts what the key spent in the period already."""
+        await self._connection.execute(_SAVE_CREDENTIAL, *saved_columns(key_id, after))
+        for period in Period:
+            has_budget = budget_of(after.budgets, period) is not None
+            if has_budget != (budget_of(before.budgets, period) is not None):
+                await self._connection.execute(_COUNT_SPENDING, key_id, period.value, has_budget)
+
+    async def set_suspended(self, key_id: str, is_suspended: bool) -> None:
+        """Suspend or resume a key."""
+        await self._connection.execute(_SUSPEND_CREDENTIAL, key_id, is_suspended)
+
+    async def end_secret(self, key_id: str, overlap_s: int) -> None:
+        """Let the present secret end after `overlap_s`, and an earlier one at once."""
+        await self._connection.execute(_FORGET_SECRETS, key_id, overlap_s == 0)
+        await self._connection.execute(_END_SECRET, key_id, overlap_s)
+
+    async def end_previous_secret(self, key_id: str) -> None:
+        """End the secret that a rotation replaced, if there is one."""
+        await self._connection.execute(_FORGET_SECRETS, key_id, False)
+
+    async def has_secret(self, digest: bytes) -> bool:
+        """Return whether a secret is still valid."""
+        return await self._connection.fetchrow(_FIND_SECRET_OWNER, digest) is not None
+
+    async def revoke(self, key_id: str) -> bool:
+        """Revoke a key for ever. Returns whether it was not revoked before."""
+        status = await self._connection.execute(_REVOKE_CREDENTIAL, key_id)
+        return not status.endswith(" 0")
+
+    async def audit(
+        self, actor: Actor, verb: str, key_id: str, detail: dict[str, Any] | None = None
+    ) -> None:
+        """Write a line about a key to the audit log, in the transaction of the change."""
+        event = AuditEvent(f"key.{verb}", f"key:{key_id}", self._account_id, detail or {})
+        await write_audit(self._connection, actor, event)
+
+
+class KeyStore:
+    """Finds API keys, and locks those of an account for changes.
+
+    Raises StoreUnavailable in an outage.
+    """
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def locked(self, account_id: str) -> AsyncIterator[LockedKeys]:
+        """Open a transaction with the account locked. Raises NotFound for an unknown account."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            if await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, account_id) is None:
+                raise user_not_found(account_id)
+            yield LockedKeys(connection, account_id)
 
     async def list_page(
         self,
@@ -101,15 +173,15 @@ class CredentialStore:
             )
         return [to_credential(row) for row in rows]
 
-    async def find_caller(self, account_id: str, credential_id: str) -> Credential | None:
+    async def find_credential(self, account_id: str, credential_id: str) -> Credential | None:
         """Return a credential of any kind; None where the account has none with this id."""
         async with acquire(self._pool) as connection:
             return await _find(connection, account_id, credential_id)
 
     async def get(self, account_id: str, key_id: str) -> tuple[Credential, list[Spending]]:
-        """Return a key and the use of its budgets."""
+        """Return a key and the use of its budgets. Raises NotFound."""
         async with acquire(self._pool) as connection:
-            key = _demand_key(await _find(connection, account_id, key_id), key_id)
+            key = _require_key(await _find(connection, account_id, key_id), key_id)
             rows = await connection.fetch(_LIST_SPENDING, key_id)
         by_period = {Period(row["period"]): row for row in rows}
         spending = []
@@ -121,126 +193,17 @@ class CredentialStore:
                 spending.append(Spending(period, limit, *used, row["starts_at"], row["ends_at"]))
         return key, spending
 
-    async def change(
-        self, actor: Actor, account_id: str, key_id: str, amend: Amend, guard: Guard
-    ) -> Credential:
-        """Store the terms that `amend` returns; a new budget counts what was spent before."""
-        async with self._locked(account_id) as connection:
-            before = await _live(connection, account_id, key_id)
-            had = KeyTerms.of(before)
-            terms = amend(had)
-            await _check(connection, account_id, guard, _change(KeyAct.CHANGE, before, terms))
-            changes = changes_between(had.told(), terms.told())
-            if changes:
-                await connection.execute(_SAVE_CREDENTIAL, *saved_columns(key_id, terms))
-                for period in Period:
-                    has_budget = budget_of(terms.budgets, period) is not None
-                    if has_budget != (budget_of(had.budgets, period) is not None):
-                        await connection.execute(_COUNT_SPENDING, key_id, period.value, has_budget)
-                event = _event("changed", account_id, key_id, changes)
-                await write_audit(connection, actor, event)
-            return await _reread(connection, account_id, key_id)
-
-    async def set_suspended(
-        self, actor: Actor, account_id: str, key_id: str, is_suspended: bool, guard: Guard
-    ) -> Credential:
-        """Suspend or resume a key; a repetition changes nothing."""
-        act = KeyAct.SUSPEND if is_suspended else KeyAct.RESUME
-        async with self._locked(account_id) as connection:
-            before = await _live(connection, account_id, key_id)
-            by_administrator = await connection.fetchval(
-                _FIND_KEY_SUSPENSION, account_id, f"key:{key_id}"
-            )
-            change = _change(act, before, KeyTerms.of(before), bool(by_administrator))
-            await _check(connection, account_id, guard, change)
-            # Where both suspend the key, the administrator's suspension takes precedence.
-            is_firmer = is_suspended and isinstance(guard, Administrator) and not by_administrator
-            if is_suspended == (before.suspended_at is not None) and not is_firmer:
-                return before
-            await connection.execute(_SUSPEND_CREDENTIAL, key_id, is_suspended)
-            detail = {"by_administrator": isinstance(guard, Administrator)} if is_suspended else {}
-            event = _event("suspended" if is_suspended else "resumed", account_id, key_id, detail)
-            await write_audit(connection, actor, event)
-            return await _reread(connection, account_id, key_id)
-
-    async def revoke(self, actor: Actor, account_id: str, key_id: str, guard: Guard) -> None:
-        """Revoke a key for ever; a repetition changes nothing."""
-        async with self._locked(account_id) as connection:
-            before = _demand_key(await _find(connection, account_id, key_id), key_id)
-            change = _change(KeyAct.REVOKE, before, KeyTerms.of(before))
-            await _check(connection, account_id, guard, change)
-            await _revoke(connection, actor, _event("revoked", account_id, key_id, {}))
-
-    async def rotate(
-        self, actor: Actor, account_id: str, key: MintedKey, overlap: timedelta, guard: Guard
-    ) -> Credential:
-        """Add a new secret to the key with the same id; the present secret ends after `overlap`.
-
-        A secret that an earlier rotation replaced ends at once, so at most two secrets are valid.
-        """
-        key_id = key.credential_id
-        async with self._locked(account_id) as connection:
-            before = await _live(connection, account_id, key_id)
-            change = _change(KeyAct.ROTATE, before, KeyTerms.of(before))
-            rights = await _check(connection, account_id, guard, change)
-            if has_ended(before, rights.now):
-                raise Conflict("the key has expired; set a later expiry first")
-            overlap_s = int(overlap.total_seconds())
-            await connection.execute(_FORGET_SECRETS, key_id, overlap_s == 0)
-            await connection.execute(_END_SECRET, key_id, overlap_s)
-            await self._add_secret(connection, key)
-            event = _event("rotated", account_id, key_id, {"overlap_s": overlap_s})
-            await write_audit(connection, actor, event)
-            return await _reread(connection, account_id, key_id)
-
-    async def end_previous_secret(
-        self, actor: Actor, account_id: str, key_id: str, guard: Guard
-    ) -> None:
-        """End the secret that a rotation replaced; without one, nothing changes."""
-        async with self._locked(account_id) as connection:
-            before = await _live(connection, account_id, key_id)
-            change = _change(KeyAct.END_PREVIOUS_SECRET, before, KeyTerms.of(before))
-            await _check(connection, account_id, guard, change)
-            await connection.execute(_FORGET_SECRETS, key_id, False)
-            if before.previous_ends_at is not None:
-                event = _event("previous_secret_ended", account_id, key_id, {})
-                await write_audit(connection, actor, event)
-
-    async def report_leak(self, plain: str) -> None:
-        """Revoke the key with this secret; for an unknown or ended secret, do nothing."""
-        digest = self._pepper.digest(plain)
+    async def find_secret_owner(self, digest: bytes) -> SecretOwner | None:
+        """Return the key with this secret; None for an unknown or ended secret."""
         async with acquire(self._pool) as connection:
-            found = await connection.fetchrow(_FIND_SECRET_OWNER, digest)
-        if found is None:
-            return
-        async with self._locked(found["account_id"]) as connection:
-            # The secret may have ended while this waited for the lock.
-            if await connection.fetchrow(_FIND_SECRET_OWNER, digest) is not None:
-                event = _event("leak_reported", found["account_id"], found["id"], {})
-                await _revoke(connection, _ANYBODY, event)
+            row = await connection.fetchrow(_FIND_SECRET_OWNER, digest)
+        return None if row is None else SecretOwner(row["account_id"], row["id"])
 
     async def list_unlisted_models(self, patterns: Sequence[str]) -> list[str]:
         """Return the ids among these that the catalogue does not list now."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_UNLISTED_MODELS, list(patterns))
         return [row["id"] for row in rows]
-
-    @asynccontextmanager
-    async def _locked(self, account_id: str) -> AsyncIterator[PostgresConnection]:
-        """Open a transaction with the account locked. Raises NotFound for an unknown account."""
-        async with acquire(self._pool) as connection, connection.transaction():
-            if await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, account_id) is None:
-                raise user_not_found(account_id)
-            yield connection
-
-    async def _add_secret(self, connection: PostgresConnection, key: MintedKey) -> None:
-        digest = self._pepper.digest(key.plain.reveal())
-        await connection.execute(_INSERT_SECRET, digest, key.credential_id)
-
-
-def key_not_found(key_id: str) -> NotFound:
-    """Return the one error for a key that does not exist or belongs to another account."""
-    return NotFound(f"the user has no key '{key_id}'")
 
 
 async def _find(
@@ -250,50 +213,8 @@ async def _find(
     return None if row is None else to_credential(row)
 
 
-def _demand_key(found: Credential | None, key_id: str) -> Credential:
+def _require_key(found: Credential | None, key_id: str) -> Credential:
+    """Return the key. Raises the one NotFound for an unknown key and one of another account."""
     if found is None or found.kind is not CredentialKind.KEY:
-        raise key_not_found(key_id)
+        raise NotFound(f"the user has no key '{key_id}'")
     return found
-
-
-async def _live(connection: PostgresConnection, account_id: str, key_id: str) -> Credential:
-    """Return the key. Raises Conflict where it is revoked: that cannot be undone."""
-    key = _demand_key(await _find(connection, account_id, key_id), key_id)
-    if key.revoked_at is not None:
-        raise Conflict("the key is revoked, which cannot be undone")
-    return key
-
-
-async def _reread(connection: PostgresConnection, account_id: str, key_id: str) -> Credential:
-    return _demand_key(await _find(connection, account_id, key_id), key_id)
-
-
-async def _check(
-    connection: PostgresConnection, account_id: str, guard: Guard, change: KeyChange
-) -> KeyRights:
-    """Let the guard judge the change, by the rights read under the lock of the account."""
-    row = await connection.fetchrow(_LOAD_KEY_RIGHTS, account_id, guard.caller_id)
-    assert row is not None
-    caller = None
-    if guard.caller_id is not None and row["is_caller_live"]:
-        caller = await _find(connection, account_id, guard.caller_id)
-    rights = to_rights(row, caller)
-    guard.check(change, rights)
-    return rights
-
-
-def _change(
-    act: KeyAct, before: Credential, after: KeyTerms, by_administrator: bool = False
-) -> KeyChange:
-    return KeyChange(act, before, after, by_administrator)
-
-
-async def _revoke(connection: PostgresConnection, actor: Actor, event: AuditEvent) -> None:
-    key_id = event.subject.removeprefix("key:")
-    status = await connection.execute(_REVOKE_CREDENTIAL, key_id)
-    if not status.endswith(" 0"):
-        await write_audit(connection, actor, event)
-
-
-def _event(verb: str, account_id: str, key_id: str, detail: dict[str, Any]) -> AuditEvent:
-    return AuditEvent(f"key.{verb}", f"key:{key_id}", account_id, detail)

@@ -1,7 +1,7 @@
 """The terms, the status and the spending of an API key. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -75,6 +75,28 @@ class KeyTerms:
             **{f"budget_{period}": _usd(self.budgets, period) for period in Period},
             "tags": dict(self.tags),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TermChanges:
+    """New values for some terms of a key, by the names of the fields of KeyTerms.
+
+    `budgets` and `rates` have the new values by the names of the fields of Budgets and Rates. All
+    that is not named stays.
+    """
+
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    budgets: Mapping[str, int | None] = field(default_factory=dict)
+    rates: Mapping[str, int | None] = field(default_factory=dict)
+
+    def applied_to(self, before: KeyTerms) -> KeyTerms:
+        """Return the terms with the changes."""
+        return replace(
+            before,
+            budgets=replace(before.budgets, **self.budgets),
+            rates=replace(before.rates, **self.rates),
+            **self.terms,
+        )
 
 
 @dataclass(frozen=True, slots=True)

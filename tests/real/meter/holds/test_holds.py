@@ -11,7 +11,8 @@ from meter.errors import StoreUnavailable
 from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
 from meter.holds.hold_store import PostgresHolds
 from meter.identity.keys.key_rights import Administrator
-from meter.identity.keys.key_store import CredentialStore
+from meter.identity.keys.key_service import KeyService
+from meter.identity.keys.key_store import KeyStore
 from meter.postgres.pool import open_pool
 from tests.books import LIFETIME, PEPPER, PROTECTED, USD, Books, refused_by_database
 from tests.patience import WAIT_S
@@ -208,12 +209,10 @@ async def test_the_credential_is_judged_with_the_money(
 async def test_a_revocation_waits_for_holds_that_are_being_placed(books: Books) -> None:
     """A revocation that has answered must not be followed by a hold that was judged before it."""
     payer = await books.payer("alice", 5 * USD)
-    credentials = CredentialStore(books.pool, PEPPER)
+    keys = KeyService(KeyStore(books.pool), PEPPER)
     async with books.pool.acquire() as placing, placing.transaction():
         await placing.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR NO KEY UPDATE")
-        ending = credentials.revoke(
-            Actor("operator:test"), "alice", payer.credential_id, Administrator()
-        )
+        ending = keys.revoke(Actor("operator:test"), "alice", payer.credential_id, Administrator())
         revoking = asyncio.ensure_future(ending)
         done, _ = await asyncio.wait({revoking}, timeout=0.3)
         assert not done

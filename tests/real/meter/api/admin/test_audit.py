@@ -9,7 +9,8 @@ import pytest
 from meter.accounts.account_store import AccountStore
 from meter.audit.events import Actor
 from meter.identity.keys.key_rights import Administrator
-from meter.identity.keys.key_store import CredentialStore
+from meter.identity.keys.key_service import KeyService
+from meter.identity.keys.key_store import KeyStore
 from meter.identity.keys.key_terms import KeyTerms
 from meter.identity.keys.key_text import mint
 from meter.ledger.credit_store import LedgerStore
@@ -177,13 +178,13 @@ async def test_a_change_without_its_line_is_no_change(
     await api.user("ada")
     key = await api.key("ada")
     await owner.execute("REVOKE INSERT ON audit_log FROM tollkeeper_service")
-    accounts, keys = AccountStore(api.pool), CredentialStore(api.pool, PEPPER)
-    somebody, guard = Actor("operator:x"), Administrator()
+    accounts, keys = AccountStore(api.pool), KeyService(KeyStore(api.pool), PEPPER)
+    somebody, editor = Actor("operator:x"), Administrator()
     for change in (
         accounts.set_suspended(somebody, "ada", True),
-        keys.issue(somebody, "ada", mint(), KeyTerms("x"), guard),
-        keys.revoke(somebody, "ada", key["id"], guard),
-        keys.rotate(somebody, "ada", mint(key["id"]), timedelta(), guard),
+        keys.create(somebody, "ada", mint(), KeyTerms("x"), editor),
+        keys.revoke(somebody, "ada", key["id"], editor),
+        keys.rotate(somebody, "ada", mint(key["id"]), timedelta(), editor),
         LedgerStore(api.pool).post_credit(credit("ada", "k", USD, "x"), somebody),
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

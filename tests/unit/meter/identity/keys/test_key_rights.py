@@ -14,6 +14,7 @@ from meter.identity.keys.key_rights import (
     SelfService,
     are_addresses_within,
     are_models_within,
+    permit,
 )
 from meter.identity.keys.key_terms import KeyTerms
 from meter.identity.principal import Budgets, Credential, CredentialKind
@@ -58,7 +59,7 @@ def refusal(change: KeyChange, held: KeyRights, pass_id: str | None = None) -> s
     """Why the caller may not; None when it may."""
     scopes = held.caller.scopes if held.caller else SCOPES
     try:
-        SelfService("caller", scopes, pass_id).check(change, held)
+        permit(change, held, SelfService("caller", scopes, pass_id))
     except NotPermitted as error:
         return str(error)
     return None

@@ -20,10 +20,10 @@ from meter.api.keys.replies import (
     shown_maker,
     shown_spending,
 )
-from meter.api.services import FromClock, FromCredentials, FromCursors
+from meter.api.services import FromClock, FromCursors, FromKeys, FromKeyStore
 from meter.audit.events import Actor
 from meter.errors import NotFound
-from meter.identity.keys.key_rights import Guard, SelfService
+from meter.identity.keys.key_rights import KeyEditor, SelfService
 from meter.identity.keys.key_terms import DEFAULT_OVERLAP, MAX_OVERLAP, KeyFilter, KeyStatus
 from meter.identity.keys.key_text import mint
 from meter.identity.principal import Credential
@@ -74,7 +74,8 @@ class RotationBody(Body):
 class KeyTools:
     """The services with which keys are managed."""
 
-    credentials: FromCredentials
+    keys: FromKeys
+    store: FromKeyStore
     cursors: FromCursors
     clock: FromClock
 
@@ -83,8 +84,8 @@ FromKeyTools = Annotated[KeyTools, Depends()]
 
 
 @dataclass(frozen=True, slots=True)
-class KeyService:
-    """The API keys of one account, changed by `actor` as far as `guard` allows.
+class AccountKeys:
+    """The API keys of one account, changed by `actor` as far as `editor` may.
 
     `is_own` hides which administrator made a key: the account itself asks.
     """
@@ -92,20 +93,20 @@ class KeyService:
     tools: KeyTools
     actor: Actor
     account_id: str
-    guard: Guard
+    editor: KeyEditor
     is_own: bool = False
 
     async def create(self, body: NewKeyBody) -> IssuedKeyReply:
         """Make a key; the answer is the only place where the secret ever appears."""
         now = self.tools.clock.now()
         inherited = None
-        if isinstance(self.guard, SelfService):
-            caller = await self.tools.credentials.find_caller(self.account_id, self.guard.caller_id)
+        if isinstance(self.editor, SelfService):
+            caller = await self.tools.store.find_credential(self.account_id, self.editor.caller_id)
             if caller is not None:
-                inherited = inherited_terms(body.name, caller, self.guard.scopes)
+                inherited = inherited_terms(body.name, caller, self.editor.scopes)
         minted = mint()
-        credential = await self.tools.credentials.issue(
-            self.actor, self.account_id, minted, body.to_terms(now, inherited), self.guard
+        credential = await self.tools.keys.create(
+            self.actor, self.account_id, minted, body.to_terms(now, inherited), self.editor
         )
         members = await self._changed(credential)
         return IssuedKeyReply(**members.model_dump(), key=minted.plain.reveal())
@@ -114,7 +115,7 @@ class KeyService:
         """One page of the keys."""
         scope = f"keys:{self.account_id}:{query.status}:{query.tag}"
         after = self.tools.cursors.open_instant(scope, query.cursor)
-        rows = await self.tools.credentials.list_page(
+        rows = await self.tools.store.list_page(
             self.account_id, query.to_filter(), after, query.limit + 1
         )
         page, cursor = self.tools.cursors.next_page(
@@ -126,22 +127,22 @@ class KeyService:
 
     async def get(self, key_id: str) -> KeyDetailsReply:
         """One key with what it used of its budgets."""
-        key, spending = await self.tools.credentials.get(self.account_id, key_id)
+        key, spending = await self.tools.store.get(self.account_id, key_id)
         members = shown(key, self.tools.clock.now(), self._maker(key))
         return KeyDetailsReply(**members, spending=[shown_spending(one) for one in spending])
 
     async def change(self, key_id: str, body: KeyChangesBody) -> ChangedKeyReply:
         """Change the terms that the body names."""
         now = self.tools.clock.now()
-        credential = await self.tools.credentials.change(
-            self.actor, self.account_id, key_id, lambda had: body.amend(had, now), self.guard
+        credential = await self.tools.keys.change(
+            self.actor, self.account_id, key_id, body.to_changes(now), self.editor
         )
         return await self._changed(credential)
 
     async def set_suspended(self, key_id: str, is_suspended: bool) -> KeyReply:
         """Suspend or resume."""
-        credential = await self.tools.credentials.set_suspended(
-            self.actor, self.account_id, key_id, is_suspended, self.guard
+        credential = await self.tools.keys.set_suspended(
+            self.actor, self.account_id, key_id, is_suspended, self.editor
         )
         return KeyReply(**shown(credential, self.tools.clock.now(), self._maker(credential)))
 
@@ -149,21 +150,19 @@ class KeyService:
         """Add a new secret, shown this once; the present one ends after the overlap."""
         minted = mint(key_id)
         overlap = timedelta(seconds=(body or RotationBody()).overlap_s)
-        credential = await self.tools.credentials.rotate(
-            self.actor, self.account_id, minted, overlap, self.guard
+        credential = await self.tools.keys.rotate(
+            self.actor, self.account_id, minted, overlap, self.editor
         )
         members = shown(credential, self.tools.clock.now(), self._maker(credential))
         return IssuedKeyReply(**members, warnings=[], key=minted.plain.reveal())
 
     async def end_previous_secret(self, key_id: str) -> None:
         """End what a rotation left alive."""
-        await self.tools.credentials.end_previous_secret(
-            self.actor, self.account_id, key_id, self.guard
-        )
+        await self.tools.keys.end_previous_secret(self.actor, self.account_id, key_id, self.editor)
 
     async def revoke(self, key_id: str) -> None:
         """End a key for good."""
-        await self.tools.credentials.revoke(self.actor, self.account_id, key_id, self.guard)
+        await self.tools.keys.revoke(self.actor, self.account_id, key_id, self.editor)
 
     async def _changed(self, credential: Credential) -> ChangedKeyReply:
         members = shown(credential, self.tools.clock.now(), self._maker(credential))
@@ -172,7 +171,7 @@ class KeyService:
     async def _warnings(self, credential: Credential) -> list[str]:
         """Models come and go, so one that is not listed is no error, but may be a mistake."""
         exact = [one for one in credential.allowed_models or () if _GLOB_CHARS.isdisjoint(one)]
-        unlisted = await self.tools.credentials.list_unlisted_models(exact) if exact else []
+        unlisted = await self.tools.store.list_unlisted_models(exact) if exact else []
         return [f"the catalogue does not list the model '{one}' now" for one in unlisted]
 
     def _maker(self, credential: Credential) -> str | None:
