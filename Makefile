@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench access chaos rounds shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -27,6 +27,7 @@ help:
 	@echo "  make lint       style, types and layers only"
 	@echo "  make format     put the style right"
 	@echo "  make bench      measure; rows go to bench/latest.json"
+	@echo "  make versus     compare the speed with another clone: make versus CLONE=../other"
 	@echo "  make access     measure how soon revocation shows and how exactly limits hold"
 	@echo "  make chaos      attack a whole stack, then look for a missing pico-dollar"
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
@@ -87,6 +88,9 @@ bench: $(STAMP)
 	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench.first_byte
 	@echo "The rows are in bench/latest.json. Next: compare them with docs/benchmarks.md"
+
+versus: $(STAMP)
+	@$(BIN)/python -m bench.versus $(CLONE)
 
 access: $(STAMP)
 	@$(BIN)/python -m bench.access

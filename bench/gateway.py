@@ -66,19 +66,20 @@ async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str
 
 @contextlib.asynccontextmanager
 async def _sides(say: Say) -> AsyncIterator[Sides]:
-    with tempfile.TemporaryDirectory(prefix="tkb-", dir="/tmp") as folder, _plain(folder) as ports:
+    with tempfile.TemporaryDirectory(prefix="tkb-", dir="/tmp") as folder, plain(folder) as ports:
         upstream_port, plain_port = ports
         say("starting the whole system")
         async with running_stack(Path(folder) / "home", upstream_port) as stack:
             script = Path(folder) / "ask.lua"
             write_script(script, stack.key)
             path = "/v1/chat/completions"
-            plain = f"http://127.0.0.1:{plain_port}{path}"
-            yield Sides(plain, stack.gateway + path, script, stack, Path(folder))
+            plain_url = f"http://127.0.0.1:{plain_port}{path}"
+            yield Sides(plain_url, stack.gateway + path, script, stack, Path(folder))
 
 
 @contextlib.contextmanager
-def _plain(folder: str) -> Iterator[tuple[int, int]]:
+def plain(folder: str) -> Iterator[tuple[int, int]]:
+    """Run the static upstream and a plain Envoy before it; yields the ports of both."""
     upstream_port, plain_port = free_port(), free_port()
     upstream, proxy = Path(folder) / "upstream.yaml", Path(folder) / "proxy.yaml"
     static.write_upstream(upstream, upstream_port)

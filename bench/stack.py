@@ -18,6 +18,7 @@ import psutil
 
 from tollkeeper.stack.servers.ports import free_port
 
+THIS_CLONE: Final = Path(__file__).resolve().parent.parent
 ACCOUNT: Final = "bench"
 CREDIT_USD: Final = "100000.00"
 SETTLE_TIMEOUT_S: Final = 5.0
@@ -71,8 +72,13 @@ class BenchStack:
 
 
 @contextlib.asynccontextmanager
-async def running_stack(home: Path, upstream_port: int) -> AsyncIterator[BenchStack]:
-    """Start the stack with the static upstream as its provider; end it afterwards."""
+async def running_stack(
+    home: Path, upstream_port: int, clone: Path = THIS_CLONE
+) -> AsyncIterator[BenchStack]:
+    """Start the stack of a clone with the static upstream as its provider; end it afterwards.
+
+    The clone is set up (`make setup`): its own interpreter runs its own code.
+    """
     gateway_port, api_port = free_port(), free_port()
     environment = os.environ | {
         "TOLLKEEPER_HOME": str(home),
@@ -81,7 +87,7 @@ async def running_stack(home: Path, upstream_port: int) -> AsyncIterator[BenchSt
         "OPENROUTER_API_KEY": "sk-or-bench",
         "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream_port}/api/v1",
     }
-    await _tollkeeper("up", "--detach", environment=environment)
+    await _tollkeeper(clone, "up", "--detach", environment=environment)
     try:
         token = (home / "operator.token").read_text().strip()
         stack = BenchStack(
@@ -89,7 +95,7 @@ async def running_stack(home: Path, upstream_port: int) -> AsyncIterator[BenchSt
         )
         yield await asyncio.to_thread(_with_payer, stack)
     finally:
-        await _tollkeeper("down", environment=environment)
+        await _tollkeeper(clone, "down", environment=environment)
 
 
 def _with_payer(stack: BenchStack) -> BenchStack:
@@ -101,8 +107,13 @@ def _with_payer(stack: BenchStack) -> BenchStack:
     return BenchStack(stack.gateway, stack.api, stack.home, stack.operator_token, key)
 
 
-async def _tollkeeper(*arguments: str, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "tollkeeper", *arguments]
+async def _tollkeeper(clone: Path, *arguments: str, environment: dict[str, str]) -> None:
+    python = sys.executable if clone == THIS_CLONE else str(clone / ".venv/bin/python")
     await asyncio.to_thread(
-        subprocess.run, command, env=environment, check=True, stdout=subprocess.DEVNULL
+        subprocess.run,
+        [python, "-m", "tollkeeper", *arguments],
+        cwd=clone,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
