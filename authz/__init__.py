@@ -1,1 +1,1 @@
-"""The doorman: decides one request. It may look in the books that `meter` keeps."""
+"""Decides each request: may it pass, and under which hold. Imports `meter`, never the reverse."""

@@ -44,7 +44,7 @@ from meter.sealing import MasterKey
 
 _MS_PER_S: Final = 1_000
 # Examining health must answer while Postgres hangs.
-EXAMINE_TIMEOUT_S: Final = 1.0
+POSTGRES_TIMEOUT_S: Final = 1.0
 FIRST_LOOK_TIMEOUT_S: Final = 2.0
 
 
@@ -127,9 +127,9 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         )
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
         service = CheckService(decider, clock, metrics, deadline_after_s, crash_points)
-        examination = Examination(pool, snapshot, limiter)
+        dependencies = DependencyHealth(pool, snapshot, limiter)
         explainer = Explainer(pool, pepper, jwts, snapshot, limiter, clock, terms)
-        health = HealthServer(examination.examine, metrics.registry, explainer.explain)
+        health = HealthServer(dependencies.read, metrics.registry, explainer.explain)
         closing.push_async_callback(health.stop)
         yield Application(service, health)
 
@@ -146,13 +146,13 @@ async def _written(uses: LastUses, store: CredentialUses) -> AsyncIterator[None]
 async def _close_pool(pool: PostgresPool) -> None:
     """Close connections, without waiting for one that hangs."""
     try:
-        async with asyncio.timeout(EXAMINE_TIMEOUT_S):
+        async with asyncio.timeout(POSTGRES_TIMEOUT_S):
             await pool.close()
     except TimeoutError:
         pool.terminate()
 
 
-class Examination:
+class DependencyHealth:
     """Looks at what checks depend on."""
 
     def __init__(
@@ -162,7 +162,7 @@ class Examination:
         self._snapshot = snapshot
         self._limiter = limiter
 
-    async def examine(self) -> Mapping[str, ComponentHealth]:
+    async def read(self) -> Mapping[str, ComponentHealth]:
         """The health of each, by name. Redis may be away, and a provider key not yet set."""
         has_postgres = await self._has_postgres()
         is_loaded = self._snapshot.is_loaded
@@ -179,7 +179,7 @@ class Examination:
 
     async def _has_postgres(self) -> bool:
         try:
-            async with asyncio.timeout(EXAMINE_TIMEOUT_S):
+            async with asyncio.timeout(POSTGRES_TIMEOUT_S):
                 return await is_reachable(self._pool)
         except TimeoutError:
             return False

@@ -39,9 +39,9 @@ class HealthServer:
     """Serves /healthz, /readyz, /metrics, and /explain where `explain` is given."""
 
     def __init__(
-        self, examine: HealthCheck, registry: CollectorRegistry, explain: Explain | None = None
+        self, read_health: HealthCheck, registry: CollectorRegistry, explain: Explain | None = None
     ) -> None:
-        self._examine = examine
+        self._read_health = read_health
         self._registry = registry
         self._explain = explain
         self._is_draining = False
@@ -77,7 +77,7 @@ class HealthServer:
         return web.json_response({"status": "alive"})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        components = await self._examine()
+        components = await self._read_health()
         is_ready = not self._is_draining and all(
             component.is_ok for component in components.values() if component.is_required
         )

@@ -76,7 +76,7 @@ class CheckService:
 
     def turn_away(self, error: Outage | TimeoutError) -> OutageKind:
         """The answer to a request that could not even be read; counted and logged here."""
-        return self._told_outage(None, OutageKind.UNAVAILABLE, error)
+        return self._record_outage(None, OutageKind.UNAVAILABLE, error)
 
     def undoing(self, decision: Decision) -> Callable[[], None] | None:
         """What takes a decision back that nobody got; None where nothing was promised."""
@@ -86,15 +86,15 @@ class CheckService:
 
     async def _decide(self, request: AuthRequest | None, began_s: float) -> Decision | OutageKind:
         if request is None:
-            return self._told(None, deny(Reason.INVALID_CHECK))
+            return self._record_decision(None, deny(Reason.INVALID_CHECK))
         try:
             async with asyncio.timeout(self._deadline_after_s):
                 decision = await self._decider.decide(request, began_s + self._deadline_after_s)
-            return self._told(request, decision)
+            return self._record_decision(request, decision)
         except ProviderUnavailable as error:
-            return self._told_outage(request, OutageKind.PROVIDER_UNAVAILABLE, error)
+            return self._record_outage(request, OutageKind.PROVIDER_UNAVAILABLE, error)
         except (Outage, TimeoutError) as error:
-            return self._told_outage(request, OutageKind.UNAVAILABLE, error)
+            return self._record_outage(request, OutageKind.UNAVAILABLE, error)
         except BrokenInvariant:
             # Without an answer the proxy refuses as well, and nobody takes this for an outage.
             raise
@@ -105,7 +105,7 @@ class CheckService:
             _log.exception("check_failed", request_id=_short_id(request))
             return OutageKind.UNAVAILABLE
 
-    def _told(self, request: AuthRequest | None, decision: Decision) -> Decision:
+    def _record_decision(self, request: AuthRequest | None, decision: Decision) -> Decision:
         if isinstance(decision, Allow):
             self._crash_points.reach("authz.before_answer")
             self._metrics.count_decision("allow", "ok")
@@ -117,7 +117,7 @@ class CheckService:
             self._denials.note(request, decision)
         return decision
 
-    def _told_outage(
+    def _record_outage(
         self, request: AuthRequest | None, kind: OutageKind, error: Exception
     ) -> OutageKind:
         self._metrics.count_decision("outage", kind.value.code)

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bench.access.administrator import Administrator
 from bench.access.campaign import BODY
-from bench.access.desk import AdminDesk
 from bench.processes import envoy_running
 from bench.static import write_proxy
 from chaos.stack import ChaosStack, chaos_environment
@@ -67,9 +67,9 @@ def measure(whole: str, key: str, plain: str, provider_key: str, pairs: int) -> 
 
 async def _customer_key(stack: ChaosStack) -> str:
     async with aiohttp.ClientSession() as session:
-        desk = AdminDesk(session, stack.endpoint("api"), stack.operator_token)
-        await desk.open_account("first-byte")
-        return (await desk.key("first-byte")).text
+        administrator = Administrator(session, stack.endpoint("api"), stack.operator_token)
+        await administrator.open_account("first-byte")
+        return (await administrator.key("first-byte")).text
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import aiohttp
 
 from chaos.checker import Verdict, Witnesses, check
 from chaos.controls import break_rule, control_faults, settings_without
-from chaos.customers import Desk
+from chaos.customers import Administrator
 from chaos.load import Crowd
 from chaos.nemesis import Nemesis
 from chaos.quiescence import wait_quiet
@@ -86,15 +86,17 @@ class _Running:
 
     async def run(self) -> Report:
         await break_rule(self.stack, self.plan.without)
-        desk = Desk(self.stack, self.session)
-        customers = await desk.open_accounts()
+        administrator = Administrator(self.stack, self.session)
+        customers = await administrator.open_accounts()
         upstream = Upstream(self.stack.endpoint("simulator"), self.session)
         await upstream.behave(behaviours())
         folder = self.plan.folder
         nemesis = Nemesis(self.stack, folder / CRASH_FOLDER, folder / KEPT_FOLDER)
         crowd = Crowd(self.stack.endpoint("gateway"), self.session, self.records)
         asking = requests(self.plan.seed, customers)
-        async with _meanwhile(upstream.watch(), desk.keep_poor_alive(customers, self.plan.seed)):
+        async with _meanwhile(
+            upstream.watch(), administrator.keep_poor_alive(customers, self.plan.seed)
+        ):
             await asyncio.gather(
                 nemesis.strike(self.plan.faults()),
                 crowd.press(asking, self.plan.per_second, self.plan.load_s),
@@ -103,7 +105,7 @@ class _Running:
         quiet_s = await wait_quiet(self.stack, CONTROL_QUIET_MOST_S if is_control else QUIET_MOST_S)
         await upstream.look()
         witnesses = Witnesses(
-            customers, desk.given, self.records.seen, upstream.arrivals, upstream.missed
+            customers, administrator.given, self.records.seen, upstream.arrivals, upstream.missed
         )
         verdict = await check(self.stack, witnesses, folder / KEPT_FOLDER)
         return self._report(nemesis, quiet_s, verdict)

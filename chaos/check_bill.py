@@ -78,13 +78,13 @@ def check_bill(books: Books, rows: list[BillRow], findings: Findings) -> Bill:
     costs = {row.generation_id: row.cost_picos for row in rows}
     settled = settled_holds(books)
     claims = Counter(one for hold in settled for one in hold.generation_ids)
-    lost = findings.demand_none("V3", "bill rows without a settlement", set(costs) - set(claims))
-    doubled = findings.demand_none("V3", "settled more than once", _doubled(settled, claims))
-    untagged = findings.demand_none(
+    lost = findings.require_none("V3", "bill rows without a settlement", set(costs) - set(claims))
+    doubled = findings.require_none("V3", "settled more than once", _doubled(settled, claims))
+    untagged = findings.require_none(
         "V7", "settlements without a bill row", _untagged(settled, costs)
     )
     wrong = [one.hold_id for one in settled if _is_wrong(one, costs)]
-    findings.demand_none("V4", "settled at another cost than billed", wrong)
+    findings.require_none("V4", "settled at another cost than billed", wrong)
     provisional = sum(hold.cost_picos for hold in settled if hold.is_by_policy)
     total = sum(hold.cost_picos for hold in settled) - provisional
     return Bill(sum(costs.values()), total, provisional, lost, doubled, untagged)
@@ -114,7 +114,7 @@ def check_charges(books: Books, findings: Findings) -> None:
     """Charges are cost and markup, rounded up once, and the ledger moved just these."""
     holds = {hold.id: hold for hold in books.holds}
     settled = settled_holds(books)
-    findings.demand_none(
+    findings.require_none(
         "V6", "settlements without a hold", {one.hold_id for one in settled} - set(holds)
     )
     known = [one for one in settled if one.hold_id in holds]
@@ -124,13 +124,13 @@ def check_charges(books: Books, findings: Findings) -> None:
         if one.charge_picos
         != ceil(Fraction(one.cost_picos * (BASIS + holds[one.hold_id].markup_bps), BASIS))
     ]
-    findings.demand_none("V4", "charges that are not cost and markup", wrong)
+    findings.require_none("V4", "charges that are not cost and markup", wrong)
     strangers = [
         one.hold_id
         for one in known
         if {record.account_id for record in one.records} != {holds[one.hold_id].account_id}
     ]
-    findings.demand_none("V3", "charged to somebody else", strangers)
+    findings.require_none("V3", "charged to somebody else", strangers)
     _check_moved(books, settled, findings)
 
 
@@ -149,18 +149,18 @@ def _check_moved(books: Books, settled: list[Settled], findings: Findings) -> No
         for hold_id in {*owed, *paid, *passed_on}
         if owed.get(hold_id, (0, 0)) != (paid[hold_id], passed_on[hold_id])
     ]
-    findings.demand_none("V4", "usage that the ledger tells otherwise", wrong)
+    findings.require_none("V4", "usage that the ledger tells otherwise", wrong)
 
 
 def check_holds(books: Books, findings: Findings) -> None:
     """A hold ends once, and with a settlement if and only if it says so."""
     counts = Counter(hold.id for hold in books.holds)
     twice = [hold_id for hold_id, count in counts.items() if count > 1]
-    findings.demand_none("V3", "holds that stand twice", twice)
+    findings.require_none("V3", "holds that stand twice", twice)
     first = {one.hold_id for one in books.usage if one.revision == 0 and one.kind != "late"}
     said = {hold.id for hold in books.ended if hold.state == "settled"}
-    findings.demand_none("V3", "settled holds without a usage record", said - first)
-    findings.demand_none("V3", "usage records of holds that ended otherwise", first - said)
+    findings.require_none("V3", "settled holds without a usage record", said - first)
+    findings.require_none("V3", "usage records of holds that ended otherwise", first - said)
 
 
 def check_arrivals(
@@ -169,13 +169,13 @@ def check_arrivals(
     """What reached the upstream had a hold, and was not refused to the client by us."""
     known = {str(hold.request_id) for hold in books.holds}
     without = [one.tag for one in arrivals if one.request_id not in known]
-    findings.demand_none("V6", "reached the upstream without a hold", without)
+    findings.require_none("V6", "reached the upstream without a hold", without)
     arrived = {one.tag for one in arrivals}
     refused = [one.tag for one in seen if one.refusal in OUR_REFUSALS and one.tag in arrived]
-    findings.demand_none("V6", "refused by us, yet reached the upstream", refused)
+    findings.require_none("V6", "refused by us, yet reached the upstream", refused)
     counts = Counter(hold.request_id for hold in books.holds)
     shared = [one for one, count in counts.items() if one is None or count > 1]
-    findings.demand_none("V6", "request ids of more than one hold, or of none", shared)
+    findings.require_none("V6", "request ids of more than one hold, or of none", shared)
 
 
 def check_clients(books: Books, rows: list[BillRow], seen: list[Seen], findings: Findings) -> None:
@@ -183,9 +183,9 @@ def check_clients(books: Books, rows: list[BillRow], seen: list[Seen], findings:
     billed = {row.generation_id for row in rows}
     answered = [(one, one.generation_id) for one in seen if one.status == 200 and one.generation_id]
     unbilled = [one.tag for one, generation_id in answered if generation_id not in billed]
-    findings.demand_none("V3", "answered with 200, but not on the bill", unbilled)
+    findings.require_none("V3", "answered with 200, but not on the bill", unbilled)
     payers = {one.generation_id: one.account_id for one in books.usage if one.generation_id}
     foreign = [one.tag for one, paid in answered if payers.get(paid, one.account) != one.account]
-    findings.demand_none("V3", "charged to somebody else than who asked", foreign)
+    findings.require_none("V3", "charged to somebody else than who asked", foreign)
     whole = [one.tag for one, paid in answered if one.is_complete and paid not in payers]
-    findings.demand_none("V3", "complete replies without a charge", whole)
+    findings.require_none("V3", "complete replies without a charge", whole)

@@ -14,10 +14,10 @@ _CREDITS: Final = frozenset({"grant", "adjustment"})
 
 def check_endings(books: Books, findings: Findings) -> int:
     """No hold is live and no look-up waits; returns how many do."""
-    unresolved = findings.demand_none("V5", "live holds", (hold.id for hold in books.live))
+    unresolved = findings.require_none("V5", "live holds", (hold.id for hold in books.live))
     live = {hold.id for hold in books.live}
     waiting = [one for one in books.waiting_lookups if one not in live]
-    return unresolved + findings.demand_none("V5", "look-ups that still wait", waiting)
+    return unresolved + findings.require_none("V5", "look-ups that still wait", waiting)
 
 
 def check_accounts(
@@ -30,12 +30,12 @@ def check_accounts(
         held[hold.account_id] += hold.amount_picos
     ours = [one for one in books.accounts if one.id in {customer.id for customer in customers}]
     wrong = [one.id for one in ours if one.balance_picos != booked[one.id]]
-    findings.demand_none("V1", "balances that are not the sum of their entries", wrong)
+    findings.require_none("V1", "balances that are not the sum of their entries", wrong)
     wrong = [one.id for one in ours if one.held_picos != held[one.id]]
-    findings.demand_none("V1", "held amounts that are not the sum of live holds", wrong)
+    findings.require_none("V1", "held amounts that are not the sum of live holds", wrong)
     wrong = [one.id for one in ours if credited[one.id] != given[one.id] * PICOS_PER_USD]
-    findings.demand_none("V8", "credit that is not what was given", wrong)
-    return findings.demand_none("V2", "overdrawn beyond measured excess", _overdrawn(books, ours))
+    findings.require_none("V8", "credit that is not what was given", wrong)
+    return findings.require_none("V2", "overdrawn beyond measured excess", _overdrawn(books, ours))
 
 
 def _booked(books: Books) -> tuple[Counter[str], Counter[str]]:

@@ -27,14 +27,14 @@ _HISTORY: Final = {
 def check_postings(books: Books, findings: Findings) -> None:
     """Every posting sums to zero, has entries, and stands once."""
     unbalanced = [one.id for one in books.postings if sum(e.amount_picos for e in one.entries)]
-    findings.demand_none("V1", "postings that do not sum to zero", unbalanced)
+    findings.require_none("V1", "postings that do not sum to zero", unbalanced)
     empty = [one.id for one in books.postings if not one.entries]
-    findings.demand_none("V1", "postings without entries", empty)
+    findings.require_none("V1", "postings without entries", empty)
     seen: set[UUID] = set()
     twice = [one.id for one in books.postings if one.id in seen or seen.add(one.id)]  # type: ignore[func-returns-value]  # add() says nothing
-    findings.demand_none("V3", "postings that stand twice", twice)
+    findings.require_none("V3", "postings that stand twice", twice)
     strays = ["entries"] * bool(books.stray_entries)
-    findings.demand_none("V1", f"{books.stray_entries} entries without a posting", strays)
+    findings.require_none("V1", f"{books.stray_entries} entries without a posting", strays)
 
 
 def check_chain(books: Books, findings: Findings) -> None:
@@ -42,9 +42,9 @@ def check_chain(books: Books, findings: Findings) -> None:
     by_batch: dict[int, list[Posting]] = defaultdict(list)
     for posting in books.postings:
         by_batch[posting.batch].append(posting)
-    findings.demand_none("V11", "broken links of the chain", _broken_links(books, by_batch))
+    findings.require_none("V11", "broken links of the chain", _broken_links(books, by_batch))
     unknown = set(by_batch) - {batch.number for batch in books.batches}
-    findings.demand_none("V11", "postings of batches that are not there", unknown)
+    findings.require_none("V11", "postings of batches that are not there", unknown)
 
 
 def _broken_links(books: Books, by_batch: dict[int, list[Posting]]) -> Iterator[str]:
@@ -94,12 +94,12 @@ async def check_immutable(stack: ChaosStack, findings: Findings) -> None:
     try:
         for table, change in _HISTORY.items():
             for statement in (f"UPDATE {table} SET {change}", f"DELETE FROM {table}"):
-                await _demand_refused(connection, statement, findings)
+                await _check_refused(connection, statement, findings)
     finally:
         await connection.close()
 
 
-async def _demand_refused(
+async def _check_refused(
     connection: "asyncpg.Connection[asyncpg.Record]", statement: str, findings: Findings
 ) -> None:
     attempt = connection.transaction()
@@ -110,4 +110,4 @@ async def _demand_refused(
         return
     finally:
         await attempt.rollback()
-    findings.demand_none("V11", "history that the service may change", [statement])
+    findings.require_none("V11", "history that the service may change", [statement])

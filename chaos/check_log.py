@@ -41,7 +41,7 @@ def check_log(books: Books, lines: Iterator[dict[str, Any]], findings: Findings)
             unknown.append(hold_id)
         elif line.get("account_id") not in (*_ABSENT, owners[UUID(hold_id)]):
             foreign.append(hold_id)
-    findings.demand_none("V6", "log lines whose hold is not in the books", unknown)
-    findings.demand_none("V6", "log lines of the upstream's answers without a hold", unheld)
-    findings.demand_none("V6", "log lines that name another account than the hold", foreign)
+    findings.require_none("V6", "log lines whose hold is not in the books", unknown)
+    findings.require_none("V6", "log lines of the upstream's answers without a hold", unheld)
+    findings.require_none("V6", "log lines that name another account than the hold", foreign)
     return count

@@ -82,7 +82,7 @@ def judge(
     check_clients(books, rows, witnesses.seen, findings)
     check_arrivals(books, witnesses.arrivals, witnesses.seen, findings)
     missed = ["arrivals"] * bool(witnesses.missed)
-    findings.demand_none("V6", f"{witnesses.missed} arrivals that nobody looked at", missed)
+    findings.require_none("V6", f"{witnesses.missed} arrivals that nobody looked at", missed)
     first = [one for one in books.usage if one.revision == 0]
     return Verdict(
         failures=tuple(findings.failures),

@@ -34,7 +34,7 @@ class Customer:
     key: str = field(repr=False)
 
 
-class Desk:
+class Administrator:
     """Opens accounts and gives credit, each exactly once, however often it has to be asked.
 
     `given` is the credit of each account in US dollars, as the administrator remembers it.
@@ -56,9 +56,9 @@ class Desk:
     async def open_account(self, name: str, balance_usd: str, markup_bps: int = 0) -> Customer:
         """One account with credit and a key, without a limit on its rate."""
         terms = {"plan": "unlimited", "markup_bps": markup_bps}
-        await self._demand("users", {"id": name, "email": f"{name}@example.com", **terms})
+        await self._post("users", {"id": name, "email": f"{name}@example.com", **terms})
         await self.give(name, balance_usd)
-        issued = await self._demand(f"users/{name}/api-keys", {"name": "first"})
+        issued = await self._post(f"users/{name}/api-keys", {"name": "first"})
         return Customer(name, markup_bps, Decimal(balance_usd) < 1, issued["key"])
 
     async def give(self, account: str, amount_usd: str) -> None:
@@ -68,7 +68,7 @@ class Desk:
         """
         self.given[account] = self.given.get(account, Decimal(0)) + Decimal(amount_usd)
         content = {"amount": amount_usd, "reason": "campaign"}
-        await self._demand(f"users/{account}/credits", content)
+        await self._post(f"users/{account}/credits", content)
 
     async def keep_poor_alive(self, customers: list[Customer], seed: int) -> None:
         """Top one of the poor up now and then; runs until it is cancelled."""
@@ -83,7 +83,7 @@ class Desk:
             # What was begun is brought to its end: half-given credit would be nobody's.
             await asyncio.gather(*asked)
 
-    async def _demand(self, path: str, content: dict[str, Any]) -> Any:
+    async def _post(self, path: str, content: dict[str, Any]) -> Any:
         headers = {"Authorization": self._authorization, "Idempotency-Key": uuid.uuid4().hex}
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:

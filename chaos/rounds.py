@@ -25,7 +25,7 @@ from chaos.books import read_books
 from chaos.campaign import SETTINGS
 from chaos.check_bill import check_bill, check_charges
 from chaos.check_funds import check_accounts, check_endings
-from chaos.customers import Customer, Desk
+from chaos.customers import Administrator, Customer
 from chaos.quiescence import wait_quiet
 from chaos.records import KIND_HEADER, TAG_HEADER
 from chaos.requests import PATH
@@ -75,7 +75,7 @@ class Rounds:
         self._url = stack.endpoint("gateway") + PATH
         self._session = session
         self._draw = random.Random(seed)
-        self.desk = Desk(stack, session)
+        self.administrator = Administrator(stack, session)
         self.upstream = Upstream(stack.endpoint("simulator"), session)
         self.customers: list[Customer] = []
 
@@ -104,7 +104,7 @@ class Rounds:
 
     async def _round(self, name: str, size: int, needed: Decimal) -> Round:
         may = self._draw.randrange(1, size)
-        payer = await self.desk.open_account(name, f"{needed * may:f}")
+        payer = await self.administrator.open_account(name, f"{needed * may:f}")
         self.customers.append(payer)
         ended = await asyncio.gather(
             *(self._ask(payer, f"{name} {number}", size) for number in range(size))
@@ -120,7 +120,7 @@ class Rounds:
 
     async def _needed(self) -> Decimal:
         """What one request may cost, as its refusal says."""
-        poor = await self.desk.open_account("nobody", "0.000000000001")
+        poor = await self.administrator.open_account("nobody", "0.000000000001")
         async with self._post(poor, "needed", 0) as reply:
             found = _NEEDED.search((await reply.json())["error"]["message"])
         if found is None:
@@ -188,7 +188,7 @@ async def _judge(stack: ChaosStack, rounds: Rounds) -> Findings:
     check_endings(books, findings)
     check_bill(books, read_bill(stack.bill), findings)
     check_charges(books, findings)
-    check_accounts(books, rounds.customers, rounds.desk.given, findings)
+    check_accounts(books, rounds.customers, rounds.administrator.given, findings)
     return findings
 
 

@@ -27,7 +27,7 @@ class Findings:
 
     failures: list[Failure] = field(default_factory=list)
 
-    def demand_none(self, invariant: str, what: str, ids: Iterable[object]) -> int:
+    def require_none(self, invariant: str, what: str, ids: Iterable[object]) -> int:
         """A failure unless there are no such ids; returns how many there are."""
         found = tuple(sorted(map(str, ids)))
         if found:

@@ -189,7 +189,7 @@ class FakePassKeys:
         return dict(self.jwks)
 
 
-class Desk:
+class VerifierSetup:
     """A verifier with one issuer whose keys were fetched a moment ago, and no network."""
 
     def __init__(self, *signers: Signer, family: Family = Family.ES, **members: Any) -> None:
@@ -203,8 +203,8 @@ class Desk:
 
     async def refusal(self, text: str) -> str:
         """Why it is refused; fails the test if it is not, or if anybody else was asked."""
-        examination = await self.verifier.examine(text)
-        assert examination.verified is None, "it was believed"
+        verification = await self.verifier.verify_with_reason(text)
+        assert verification.verified is None, "it was believed"
         assert await self.verifier.verify(text) is None
         assert self.documents.asked == []
-        return examination.reason
+        return verification.reason

@@ -10,7 +10,7 @@ from authz.callers.authenticate import read_credential
 from authz.decision import Deny
 from authz.explain.dry_run import DecisionTrace
 from authz.request import AuthRequest
-from meter.holds.trial import Trial
+from meter.holds.dry_run import DryRun
 from meter.identity.credential_state import CredentialState, find_fault
 from meter.identity.keys.key_text import KEY_CHARS, KEY_PREFIX, PUBLIC_ID_CHARS, parse
 from meter.identity.principal import ByAccount, ByCertificate, ByIdentity, ByKey, ByPass, Presented
@@ -48,7 +48,7 @@ def _show_part(part: str) -> str:
 
 
 async def diagnose(
-    trial: Trial, jwts: JwtVerifier, request: AuthRequest, trace: DecisionTrace
+    dry_run: DryRun, jwts: JwtVerifier, request: AuthRequest, trace: DecisionTrace
 ) -> str:
     """Return why the credential of a request is refused, as a sentence.
 
@@ -56,14 +56,14 @@ async def diagnose(
     """
     if trace.principal is not None:
         # It was live when it was found: the clock or the hold refused it afterwards.
-        state = await trial.find_state(trace.principal.credential_id)
+        state = await dry_run.find_state(trace.principal.credential_id)
         return _describe(state, "There is no such credential.")
     credential = read_credential(request)
     if trace.presented is None:
         if isinstance(credential, Deny):
             return credential.message
         if looks_like_jwt(credential):
-            return f"The JWT is refused: {(await jwts.examine(credential)).reason}."
+            return f"The JWT is refused: {(await jwts.verify_with_reason(credential)).reason}."
         if not credential.startswith(KEY_PREFIX):
             return f"It is no key of ours: those begin with {KEY_PREFIX} (a JWT has two dots)."
         if len(credential) != KEY_CHARS:
@@ -80,19 +80,19 @@ async def diagnose(
             credential_id = None if key is None else key.credential_id
         case ByPass(verified):
             pass_id = verified.pass_id
-            credential_id = await trial.find_owner(pass_id=pass_id)
+            credential_id = await dry_run.find_owner(pass_id=pass_id)
         case ByIdentity(verified):
             subjects = [verified.subject, f"{verified.subject}\n{verified.account_subject}"]
-            credential_id = await trial.find_owner(verified.issuer_id, subjects)
+            credential_id = await dry_run.find_owner(verified.issuer_id, subjects)
         case ByCertificate(name):
             # Names in certificates are subjects of the issuer without a name.
-            credential_id = await trial.find_owner("", [name])
+            credential_id = await dry_run.find_owner("", [name])
         case ByAccount(account_id):
-            credential_id = await trial.find_owner(account_id=account_id)
+            credential_id = await dry_run.find_owner(account_id=account_id)
     unknown = f"{_describe_unknown(trace.presented)}."
     if credential_id is None:
         return unknown
-    return _describe(await trial.find_state(credential_id, digest, pass_id), unknown)
+    return _describe(await dry_run.find_state(credential_id, digest, pass_id), unknown)
 
 
 def _describe_unknown(presented: Presented) -> str:

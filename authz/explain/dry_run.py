@@ -8,8 +8,8 @@ from authz.limits.answer import ADMITTED, LimitAnswer, LimitUse
 from authz.limits.redis_limiter import RedisLimiter
 from authz.policy import RoutePolicy
 from authz.trace import Phase, Trace
+from meter.holds.dry_run import DryRun
 from meter.holds.hold import HoldAnswer, HoldRequest
-from meter.holds.trial import Trial
 from meter.identity.credential_state import HoldFacts
 from meter.identity.principal import Presented, Principal
 from meter.limits.limits import Limit
@@ -87,8 +87,8 @@ class DryRunHolds:
     `request`, `facts` and `answer` are those of the last call of `place`.
     """
 
-    def __init__(self, trial: Trial) -> None:
-        self._trial = trial
+    def __init__(self, dry_run: DryRun) -> None:
+        self._dry_run = dry_run
         self.request: HoldRequest | None = None
         self.facts: HoldFacts | None = None
         self.answer: HoldAnswer | None = None
@@ -97,8 +97,8 @@ class DryRunHolds:
         """Return the answer that placing the hold would give."""
         self.request = request
         # The facts first: the hold, once placed, counts in them.
-        self.facts = await self._trial.find_hold_facts(request)
-        self.answer = await self._trial.place(request)
+        self.facts = await self._dry_run.find_hold_facts(request)
+        self.answer = await self._dry_run.place(request)
         return self.answer
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:

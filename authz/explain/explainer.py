@@ -24,7 +24,7 @@ from authz.metrics import Metrics
 from authz.request import AuthRequest
 from meter.clock import Clock
 from meter.errors import Outage, ProviderUnavailable
-from meter.holds.trial import open_trial
+from meter.holds.dry_run import open_dry_run
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper
 from meter.jwts.verifying import JwtVerifier
@@ -80,10 +80,10 @@ class Explainer:
 
     async def _try_out(self, explained: Explained) -> None:
         metrics = Metrics(CollectorRegistry())
-        async with open_trial(self._pool) as trial:
-            explained.holds = DryRunHolds(trial)
+        async with open_dry_run(self._pool) as dry_run:
+            explained.holds = DryRunHolds(dry_run)
             decider = Decider(
-                Authenticator(CredentialResolver(self._pepper, trial.principals, self._jwts)),
+                Authenticator(CredentialResolver(self._pepper, dry_run.principals, self._jwts)),
                 self._snapshot,
                 Limits(explained.limiter, self._snapshot, metrics),
                 explained.holds,
@@ -95,7 +95,7 @@ class Explainer:
             decision = await decider.decide(request, deadline_s, explained.trace)
             explained.decision = decision
             if isinstance(decision, Deny) and decision.reason is Reason.INVALID_API_KEY:
-                explained.diagnosis = await diagnose(trial, self._jwts, request, explained.trace)
+                explained.diagnosis = await diagnose(dry_run, self._jwts, request, explained.trace)
 
 
 def _verdict(decision: Decision | Exception) -> Verdict:

@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Left(Exception):
+class ClientLeft(Exception):
     """The proxy ended its connection: nobody waits for the answer."""
 
 
@@ -57,7 +57,7 @@ class HttpForm:
         body = bytearray()
         try:
             verdict = await self._verdict(scope, target, body, receive)
-        except Left:
+        except ClientLeft:
             return
         finally:
             self._room_bytes += len(body)
@@ -67,7 +67,7 @@ class HttpForm:
     async def _verdict(
         self, scope: Message, target: Target, body: bytearray, receive: Receive
     ) -> Decision | OutageKind:
-        """The decision, once the body has come. Raises Left."""
+        """The decision, once the body has come. Raises ClientLeft."""
         if target.form is Form.ENVOY:
             try:
                 async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -77,12 +77,12 @@ class HttpForm:
         return await self._decide(to_request(scope, target, bytes(body)), receive)
 
     async def _read_into(self, body: bytearray, receive: Receive) -> None:
-        """Of a body that is too long as much as shows that it is. Raises Left, NoRoom."""
+        """Of a body that is too long as much as shows that it is. Raises ClientLeft, NoRoom."""
         has_more = True
         while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Left
+                raise ClientLeft
             has_more = message.get("more_body", False)
             piece = message.get("body", b"")[: self._max_body_bytes + 1 - len(body)]
             if len(piece) > self._room_bytes:
@@ -91,7 +91,7 @@ class HttpForm:
             body += piece
 
     async def _decide(self, request: AuthRequest, receive: Receive) -> Decision | OutageKind:
-        """Decide while watching whether the proxy stays. Raises Left, and leaves no hold then."""
+        """Decide; raises ClientLeft, and leaves no hold, when the proxy disconnects."""
         deciding = asyncio.ensure_future(self._service.decide(request))
         leaving = asyncio.ensure_future(_wait_for_leaving(receive))
         try:
@@ -100,7 +100,7 @@ class HttpForm:
             await asyncio.sleep(0)
             if leaving.done():
                 self._take_back(deciding)
-                raise Left
+                raise ClientLeft
             return deciding.result()
         finally:
             leaving.cancel()

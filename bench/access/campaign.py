@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiohttp
 import grpc.aio
 
-from bench.access.desk import AdminDesk
+from bench.access.administrator import Administrator
 from bench.access.doors import Door, Gateway, Unmetered
 from bench.access.limit_load import LimitLoad, overload
 from bench.access.revocations import Windows, measure_windows
@@ -74,18 +74,18 @@ async def run_campaign(
     # Shorter than the 5 s after which the API closes a connection that nobody uses.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        desk = AdminDesk(session, target.api, target.operator_token)
+        administrator = Administrator(session, target.api, target.operator_token)
         gateway = Gateway(session, target.gateway, BODY)
         channels = [grpc.aio.insecure_channel(f"unix:{path}") for path in target.authz]
         doors: dict[str, Door] = {"gateway": gateway}
         for number, channel in enumerate(channels, 1):
             doors[f"authz {number}"] = Unmetered(channel)
-        await desk.open_account("limited")
-        await desk.ask("PATCH", "/users/limited", {"requests_per_minute": limit})
-        key = await desk.key("limited")
+        await administrator.open_account("limited")
+        await administrator.ask("PATCH", "/users/limited", {"requests_per_minute": limit})
+        key = await administrator.key("limited")
         say(f"{CONNECTIONS} connections against {limit} requests a minute")
         windows, load = await asyncio.gather(
-            measure_windows(desk, doors, revocations, REVOKED_AT_ONCE, seed, say),
+            measure_windows(administrator, doors, revocations, REVOKED_AT_ONCE, seed, say),
             overload(gateway, key.text, limit, CONNECTIONS, seconds, OVERLOADED * limit),
         )
         for channel in channels:

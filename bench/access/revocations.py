@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.access.desk import AdminDesk, Credential
+from bench.access.administrator import Administrator, Credential
 from bench.access.doors import Door
 
 ASK_EVERY_S: Final = 0.03
@@ -61,22 +61,27 @@ class Windows:
 
 
 async def measure_windows(
-    desk: AdminDesk, doors: dict[str, Door], count: int, at_once: int, seed: int, say: Say
+    administrator: Administrator,
+    doors: dict[str, Door],
+    count: int,
+    at_once: int,
+    seed: int,
+    say: Say,
 ) -> Windows:
     """Revoke `count` credentials, so many at a time, each watched at every door."""
     chosen = random.Random(seed)
     watches: list[Watch] = []
-    await desk.open_account("revoked")
+    await administrator.open_account("revoked")
     for begin in range(0, count, at_once):
         credentials = await asyncio.gather(
-            *(_make(desk, number) for number in range(begin, min(count, begin + at_once)))
+            *(_make(administrator, number) for number in range(begin, min(count, begin + at_once)))
         )
         batch = [Watch(credential, door) for credential in credentials for door in doors]
         asking = [asyncio.create_task(_ask(watch, doors[watch.door])) for watch in batch]
         while not all(watch.was_let_in for watch in batch):  # noqa: ASYNC110 - many tasks bring it about.
             await asyncio.sleep(ASK_EVERY_S)
         await asyncio.gather(
-            *(_end(desk, one, batch, chosen.uniform(0, SPREAD_S)) for one in credentials)
+            *(_end(administrator, one, batch, chosen.uniform(0, SPREAD_S)) for one in credentials)
         )
         while not all(watch.is_over for watch in batch):  # noqa: ASYNC110 - many tasks bring it about.
             await asyncio.sleep(ASK_EVERY_S)
@@ -88,17 +93,21 @@ async def measure_windows(
     return Windows(watches)
 
 
-def _make(desk: AdminDesk, number: int) -> Awaitable[Credential]:
+def _make(administrator: Administrator, number: int) -> Awaitable[Credential]:
     if number % 3 == 0:
-        return desk.key("revoked")
-    return desk.jwt("revoked") if number % 3 == 1 else desk.suspendable(f"suspended-{number}")
+        return administrator.key("revoked")
+    return (
+        administrator.jwt("revoked")
+        if number % 3 == 1
+        else administrator.suspendable(f"suspended-{number}")
+    )
 
 
 async def _end(
-    desk: AdminDesk, credential: Credential, batch: Sequence[Watch], after_s: float
+    administrator: Administrator, credential: Credential, batch: Sequence[Watch], after_s: float
 ) -> None:
     await asyncio.sleep(after_s)
-    await desk.ask(*credential.ending)
+    await administrator.ask(*credential.ending)
     ended_at_s = time.monotonic()
     for watch in batch:
         if watch.credential is credential:

@@ -13,7 +13,7 @@ import aiohttp
 from bench.outages.away import Away
 from bench.outages.books import Balance, Books
 from bench.outages.load import SLOW_BEHAVIOUR, Load
-from chaos.customers import Desk
+from chaos.customers import Administrator
 from chaos.stack import ChaosStack
 
 BEFORE_S: Final = 3.0
@@ -75,7 +75,7 @@ async def prepare(stack: ChaosStack, session: aiohttp.ClientSession) -> Payer:
     url = f"{stack.endpoint('simulator')}/control/behaviours"
     async with session.post(url, json=SLOW_BEHAVIOUR) as reply:
         reply.raise_for_status()
-    customer = await Desk(stack, session).open_account(ACCOUNT, "500")
+    customer = await Administrator(stack, session).open_account(ACCOUNT, "500")
     return Payer(customer.key, Books(stack, customer.id))
 
 

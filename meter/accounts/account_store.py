@@ -74,7 +74,7 @@ class AccountStore:
                 raise _no_plan(new.plan_id) from None
             assert row is not None
             account = _account(row)
-            detail = {"email": account.email, **_told(account)}
+            detail = {"email": account.email, **_audit_detail(account)}
             await write_audit(connection, actor, _event("user.created", account.id, detail))
         return account
 
@@ -110,7 +110,7 @@ class AccountStore:
         async with acquire(self._pool) as connection, connection.transaction():
             before = _found(await connection.fetchrow(_LOCK_ACCOUNT_TERMS, account_id), account_id)
             after = changes.applied_to(before)
-            differences = changes_between(_told(before), _told(after))
+            differences = changes_between(_audit_detail(before), _audit_detail(after))
             if not differences:
                 return before
             try:
@@ -164,7 +164,7 @@ def _event(action: str, account_id: str, detail: dict[str, Any]) -> AuditEvent:
     return AuditEvent(action, f"user:{account_id}", account_id, detail)
 
 
-def _told(account: Account) -> dict[str, Any]:
+def _audit_detail(account: Account) -> dict[str, Any]:
     return {
         "name": account.name,
         "plan": account.plan_id,

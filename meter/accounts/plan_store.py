@@ -33,7 +33,7 @@ class PlanStore:
         """Create a plan or change its terms. Returns whether it is new."""
         async with acquire(self._pool) as connection, connection.transaction():
             row = await connection.fetchrow(_LOCK_PLAN, plan.id)
-            before = {} if row is None else _told(_plan(row))
+            before = {} if row is None else _audit_detail(_plan(row))
             is_new = await connection.fetchval(
                 _PUT_PLAN,
                 plan.id,
@@ -44,7 +44,7 @@ class PlanStore:
                 plan.max_keys,
                 sorted(plan.self_service_scopes),
             )
-            changes = changes_between(before, _told(plan))
+            changes = changes_between(before, _audit_detail(plan))
             if is_new or changes:
                 event = AuditEvent("plan.set", f"plan:{plan.id}", None, changes)
                 await write_audit(connection, actor, event)
@@ -77,7 +77,7 @@ def _plan(row: asyncpg.Record) -> Plan:
     )
 
 
-def _told(plan: Plan) -> dict[str, Any]:
+def _audit_detail(plan: Plan) -> dict[str, Any]:
     return {
         "name": plan.name,
         "markup_bps": plan.markup_bps,

@@ -11,9 +11,9 @@ from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, InvalidRequest, NotFound
-from meter.identity.first_sight import shown_subject, stored_subject
 from meter.identity.keys.key_text import new_credential_id
 from meter.identity.principal import CredentialKind
+from meter.identity.provisioning import shown_subject, stored_subject
 from meter.limits.limits import Rates
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.scopes import DEFAULT_SCOPES, Scope, scopes_of
@@ -35,7 +35,7 @@ MAX_IDENTITIES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class IdentityLink:
     """A subject that shall act for an account, and its terms.
 
     `subject` belongs to `issuer_id`; where that is None, it is the subject alternative name of a
@@ -94,7 +94,7 @@ class IdentityStore:
             raise _not_found()
         return _identity(row)
 
-    async def link(self, account_id: str, link: Link, actor: Actor) -> Identity:
+    async def link(self, account_id: str, link: IdentityLink, actor: Actor) -> Identity:
         """Let a subject act for an account, or change its terms.
 
         Raises NotFound for an unknown account and InvalidRequest for an unknown issuer. Raises
@@ -136,7 +136,9 @@ class IdentityStore:
             await write_audit(connection, actor, event)
 
 
-async def _link(connection: PostgresConnection, account_id: str, link: Link, actor: Actor) -> str:
+async def _link(
+    connection: PostgresConnection, account_id: str, link: IdentityLink, actor: Actor
+) -> str:
     if await connection.fetchval(_LOCK_ACCOUNT, account_id) is None:
         raise user_not_found(account_id)
     found = await _find_own(connection, account_id, link)
@@ -168,7 +170,9 @@ async def _link(connection: PostgresConnection, account_id: str, link: Link, act
     return found
 
 
-async def _find_own(connection: PostgresConnection, account_id: str, link: Link) -> str | None:
+async def _find_own(
+    connection: PostgresConnection, account_id: str, link: IdentityLink
+) -> str | None:
     """Return the id of the subject's credential, None if it has none.
 
     Raises Conflict where the subject belongs to another account, or was revoked.

@@ -105,8 +105,10 @@ class PostgresIssuers:
             else:
                 terms = json.dumps(issuer.terms.to_json())
                 await connection.execute(_CHANGE_ISSUER, issuer.id, terms, is_enabled)
-            had = {} if before is None else _told(_issuer(before))
-            await _audit(connection, actor, "put", issuer.id, changes_between(had, _told(issuer)))
+            had = {} if before is None else _audit_detail(_issuer(before))
+            await _audit(
+                connection, actor, "put", issuer.id, changes_between(had, _audit_detail(issuer))
+            )
 
     async def set_enabled(self, issuer_id: str, is_enabled: bool, actor: Actor) -> None:
         """Enable or disable an issuer; every process follows within a second. Raises NotFound."""
@@ -152,7 +154,7 @@ async def _audit(
     await write_audit(connection, actor, event)
 
 
-def _told(issuer: Issuer) -> dict[str, Any]:
+def _audit_detail(issuer: Issuer) -> dict[str, Any]:
     return {"url": issuer.url, "is_enabled": issuer.is_enabled, "terms": issuer.terms.to_json()}
 
 

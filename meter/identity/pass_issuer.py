@@ -35,7 +35,7 @@ class PassIssuer:
         self._passes = passes
         self._clock = clock
 
-    async def issue(self, root: Principal, order: PassOrder, actor: Actor) -> IssuedPass:
+    async def issue(self, principal: Principal, order: PassOrder, actor: Actor) -> IssuedPass:
         """Issue a pass for a principal.
 
         Raises NotPermitted, InvalidRequest and Conflict where the principal may not have this
@@ -43,8 +43,8 @@ class PassIssuer:
         """
         now: datetime = self._clock.now()
         # Users need not know the administrator's credential; the audit log has it.
-        is_foreign = actor.account_id not in (None, root.account_id)
-        terms = draw_up(root, order, "administrator" if is_foreign else actor.name, now)
+        is_foreign = actor.account_id not in (None, principal.account_id)
+        terms = draw_up(principal, order, "administrator" if is_foreign else actor.name, now)
         key, private = await self._keys.current()
         await self._passes.add(terms, actor)
         claims = pass_claims(

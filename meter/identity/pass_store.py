@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 _QUERIES: Final = queries("meter.identity")
-_LOCK_ROOT: Final = _QUERIES["lock_root"]
+_LOCK_CREDENTIAL: Final = _QUERIES["lock_credential"]
 _COUNT_LIVE_PASSES: Final = _QUERIES["count_live_passes"]
 _CREATE_PASS: Final = _QUERIES["create_pass"]
 _LIST_PASSES: Final = _QUERIES["list_passes"]
@@ -43,12 +43,14 @@ class PassStore:
         where the credential has MAX_LIVE_PASSES already.
         """
         async with acquire(self._pool) as connection, connection.transaction():
-            root = await connection.fetchrow(_LOCK_ROOT, new.credential_id, new.account_id)
-            if root is None:
+            credential = await connection.fetchrow(
+                _LOCK_CREDENTIAL, new.credential_id, new.account_id
+            )
+            if credential is None:
                 raise NotPermitted(
                     "the credential is revoked, suspended or expired, or its issuer is disabled"
                 )
-            if root["is_suspended"]:
+            if credential["is_suspended"]:
                 raise NotPermitted("the user is suspended")
             live = await connection.fetchval(_COUNT_LIVE_PASSES, new.credential_id)
             if live >= self._most_live:

@@ -1,6 +1,6 @@
 """Passes: the short-lived JWTs that we issue, and their terms. Pure.
 
-A pass acts for a credential, its root, and may never do more than the root. Each pass is stored,
+A pass acts for a credential, and may never do more than it. Each pass is stored,
 so that it can be revoked before it expires.
 """
 
@@ -21,7 +21,7 @@ MAX_PASS_LIFETIME_S: Final = 86_400
 # For each credential: nobody needs more, and an attacker could fill the database with them.
 MAX_LIVE_PASSES: Final = 10_000
 # A pass has these scopes only if the order names them.
-ASKED_FOR_SCOPES: Final = ADMIN_SCOPES | {Scope.KEYS_WRITE}
+SCOPES_ON_REQUEST: Final = ADMIN_SCOPES | {Scope.KEYS_WRITE}
 PASS_ID_BYTES: Final = 16
 
 
@@ -57,37 +57,37 @@ def new_pass_id() -> str:
     return secrets.token_urlsafe(PASS_ID_BYTES)
 
 
-def draw_up(root: Principal, order: PassOrder, created_by: str, now: datetime) -> Pass:
+def draw_up(principal: Principal, order: PassOrder, created_by: str, now: datetime) -> Pass:
     """Return the pass that a principal gets for an order; it never exceeds the principal.
 
     Times are in whole seconds, as in a JWT. Raises NotPermitted where the principal is a pass, is
     suspended or lacks a scope, and InvalidRequest where the principal ends too soon for a pass.
     """
-    if root.pass_id is not None:
+    if principal.pass_id is not None:
         raise NotPermitted("a pass cannot be exchanged for another; use the key")
-    if root.is_suspended:
+    if principal.is_suspended:
         raise NotPermitted("the user is suspended")
     starts_at = now.replace(microsecond=0)
     return Pass(
         id=new_pass_id(),
-        credential_id=root.credential_id,
-        account_id=root.account_id,
-        scopes=_scopes(root, order.scopes),
+        credential_id=principal.credential_id,
+        account_id=principal.account_id,
+        scopes=_scopes(principal, order.scopes),
         allowed_models=order.allowed_models,
         budget_picos=order.budget_picos,
         created_by=created_by,
         created_at=starts_at,
-        expires_at=_end(root, order.lifetime_s, starts_at),
+        expires_at=_end(principal, order.lifetime_s, starts_at),
     )
 
 
-def _scopes(root: Principal, asked: frozenset[Scope] | None) -> frozenset[Scope]:
-    may = root.scopes
-    if root.kind is not CredentialKind.KEY:
+def _scopes(principal: Principal, asked: frozenset[Scope] | None) -> frozenset[Scope]:
+    may = principal.scopes
+    if principal.kind is not CredentialKind.KEY:
         # The scopes of a key are stored. Those of a foreign JWT end with it, so a pass that could
         # outlive the JWT gets default scopes at most.
         may &= DEFAULT_SCOPES
-    scopes = may - ASKED_FOR_SCOPES if asked is None else asked
+    scopes = may - SCOPES_ON_REQUEST if asked is None else asked
     beyond = sorted(scopes - may)
     if beyond:
         raise NotPermitted(f"the credential itself lacks the scope {beyond[0]}")
@@ -96,11 +96,11 @@ def _scopes(root: Principal, asked: frozenset[Scope] | None) -> frozenset[Scope]
     return scopes
 
 
-def _end(root: Principal, lifetime_s: int, starts_at: datetime) -> datetime:
+def _end(principal: Principal, lifetime_s: int, starts_at: datetime) -> datetime:
     asked = starts_at + timedelta(seconds=lifetime_s)
-    if root.ends_at is None or asked <= root.ends_at:
+    if principal.ends_at is None or asked <= principal.ends_at:
         return asked
-    last = root.ends_at.replace(microsecond=0)
+    last = principal.ends_at.replace(microsecond=0)
     if last <= starts_at:
         raise InvalidRequest("the credential ends too soon for a pass")
     return last

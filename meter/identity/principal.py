@@ -16,13 +16,13 @@ class CredentialKind(StrEnum):
     """The kind of a credential.
 
     `key`: an API key. `identity`: a subject of an issuer of JWTs. `certificate`: a client
-    certificate. `issued`: acts for an account on trusted routes, without a secret.
+    certificate. `account`: acts for an account on trusted routes, without a secret.
     """
 
     KEY = "key"
     IDENTITY = "identity"
     CERTIFICATE = "certificate"
-    ISSUED = "issued"
+    ACCOUNT = "issued"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from meter.jwts.fresh import Fresh
 from meter.jwts.issuers import Issuer, IssuerStore
 from meter.jwts.key_sets import KeySets
 from meter.jwts.keys import VerifyingKey
-from meter.jwts.memory import Remembered, sign_off
 from meter.jwts.reading import JwtHeader, UnverifiedJwt
 from meter.jwts.signature import check_signature
 from meter.jwts.terms import FAMILY_ALGORITHMS, IssuerTerms
 from meter.jwts.verified import VerifiedIdentity
+from meter.jwts.verified_cache import CachedJwt, sign_off
 
 _Issuers = Mapping[str, Issuer]
 
@@ -29,7 +29,7 @@ class ForeignJwts:
         self._before: dict[str, Issuer] = {}
         self._issuers: Fresh[_Issuers] = Fresh(self._load, clock)
 
-    async def judge(self, unverified: UnverifiedJwt) -> Remembered:
+    async def judge(self, unverified: UnverifiedJwt) -> CachedJwt:
         """Verify a JWT. Raises JwtRefused, StoreUnavailable, IssuerUnavailable.
 
         The cheap checks come before a key is fetched and the signature is checked.
@@ -44,13 +44,13 @@ class ForeignJwts:
             raise JwtRefused("its issuer was disabled or changed while its key was fetched")
         return sign_off(lambda: self._identify(unverified, issuer, key), kid, key, issuer)
 
-    async def still_stands(self, remembered: Remembered) -> bool:
+    async def still_stands(self, cached: CachedJwt) -> bool:
         """Return whether the issuer is enabled on the same terms, and still has the key."""
-        issuer = remembered.issuer
+        issuer = cached.issuer
         if issuer is None or not await self._is_current(issuer):
             return False
         keys = self._keys.current(issuer)
-        return keys is not None and keys.find(remembered.kid) == remembered.key
+        return keys is not None and keys.find(cached.kid) == cached.key
 
     async def close(self) -> None:
         """Cancel loads and fetches that are under way."""

@@ -11,11 +11,11 @@ from meter.errors import JwtRefused
 from meter.jwts import claims as claim
 from meter.jwts.fresh import Fresh
 from meter.jwts.keys import VerifyingKey, read_key
-from meter.jwts.memory import Remembered, sign_off
 from meter.jwts.reading import UnverifiedJwt
 from meter.jwts.signature import check_signature
 from meter.jwts.signing import PASS_TYPE
 from meter.jwts.verified import VerifiedPass
+from meter.jwts.verified_cache import CachedJwt, sign_off
 
 OWN_ALGORITHMS: Final = frozenset({"EdDSA", "RS256"})
 UNKNOWN_KEY_INTERVAL_S: Final = 1.0
@@ -54,7 +54,7 @@ class OwnPasses:
         """Return whether the JWT names Tollkeeper as its issuer."""
         return unverified.claims.get("iss") == self._own.url
 
-    async def judge(self, unverified: UnverifiedJwt) -> Remembered:
+    async def judge(self, unverified: UnverifiedJwt) -> CachedJwt:
         """Verify a pass. Raises JwtRefused, StoreUnavailable."""
         kid = unverified.header.kid
         if kid is None or unverified.header.typ != PASS_TYPE:
@@ -63,10 +63,10 @@ class OwnPasses:
         key = await self._find_key(kid)
         return sign_off(lambda: self._identify(unverified, key), kid, key, None)
 
-    async def still_stands(self, remembered: Remembered) -> bool:
+    async def still_stands(self, cached: CachedJwt) -> bool:
         """Return whether the key is still published. Raises StoreUnavailable."""
-        kid = remembered.kid
-        return kid is not None and (await self._keys.get()).get(kid) == remembered.key
+        kid = cached.kid
+        return kid is not None and (await self._keys.get()).get(kid) == cached.key
 
     async def close(self) -> None:
         """Cancel a load that is under way."""

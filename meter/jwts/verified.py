@@ -44,7 +44,7 @@ Verified = VerifiedPass | VerifiedIdentity
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class JwtVerification:
     """The result of a check; `reason` says why the JWT was refused, for operators only."""
 
     verified: Verified | None

@@ -5,13 +5,13 @@ from meter.errors import JwtRefused
 from meter.jwts.fetching import DocumentSource
 from meter.jwts.foreign import ForeignJwts
 from meter.jwts.issuers import IssuerStore
-from meter.jwts.memory import Memory, Remembered, digest_of
 from meter.jwts.passes import OwnIssuer, OwnPasses, PassKeys
 from meter.jwts.reading import MAX_JWT_CHARS, UnverifiedJwt, read_jwt
-from meter.jwts.verified import Examination, Verified, VerifiedIdentity, VerifiedPass
+from meter.jwts.verified import JwtVerification, Verified, VerifiedIdentity, VerifiedPass
+from meter.jwts.verified_cache import CachedJwt, VerifiedCache, digest_of
 
 __all__ = [
-    "Examination",
+    "JwtVerification",
     "JwtVerifier",
     "OwnIssuer",
     "PassKeys",
@@ -39,7 +39,7 @@ class JwtVerifier:
     ) -> None:
         self._foreign = ForeignJwts(issuers, documents, clock)
         self._own = OwnPasses(own, own_keys, clock) if own and own_keys else None
-        self._memory = Memory(clock)
+        self._cache = VerifiedCache(clock)
 
     async def verify(self, text: str) -> Verified | None:
         """Return the identity in a JWT; None for every JWT that is refused.
@@ -47,21 +47,21 @@ class JwtVerifier:
         Raises an Outage where the JWT cannot be judged: StoreUnavailable, or IssuerUnavailable
         where the issuer's keys are too old and it does not answer.
         """
-        return (await self.examine(text)).verified
+        return (await self.verify_with_reason(text)).verified
 
-    async def examine(self, text: str) -> Examination:
+    async def verify_with_reason(self, text: str) -> JwtVerification:
         """Verify a JWT and return the reason of a refusal, which never quotes the signature."""
         if len(text) > MAX_JWT_CHARS:
-            return Examination(None, f"it is longer than {MAX_JWT_CHARS} characters")
+            return JwtVerification(None, f"it is longer than {MAX_JWT_CHARS} characters")
         digest = digest_of(text)
-        remembered = self._memory.find(digest)
-        if remembered is None or not await self._still_stands(remembered):
+        cached = self._cache.find(digest)
+        if cached is None or not await self._still_stands(cached):
             try:
-                remembered = await self._judge(read_jwt(text))
+                cached = await self._judge(read_jwt(text))
             except JwtRefused as refusal:
-                return Examination(None, str(refusal))
-            self._memory.keep(digest, remembered)
-        return remembered.examination
+                return JwtVerification(None, str(refusal))
+            self._cache.keep(digest, cached)
+        return cached.verification
 
     async def close(self) -> None:
         """Cancel loads and fetches that are under way."""
@@ -69,12 +69,12 @@ class JwtVerifier:
         if self._own is not None:
             await self._own.close()
 
-    async def _judge(self, unverified: UnverifiedJwt) -> Remembered:
+    async def _judge(self, unverified: UnverifiedJwt) -> CachedJwt:
         if self._own is not None and self._own.is_ours(unverified):
             return await self._own.judge(unverified)
         return await self._foreign.judge(unverified)
 
-    async def _still_stands(self, remembered: Remembered) -> bool:
-        if self._own is not None and remembered.issuer is None:
-            return await self._own.still_stands(remembered)
-        return await self._foreign.still_stands(remembered)
+    async def _still_stands(self, cached: CachedJwt) -> bool:
+        if self._own is not None and cached.issuer is None:
+            return await self._own.still_stands(cached)
+        return await self._foreign.still_stands(cached)

@@ -256,10 +256,10 @@ def test_envoy_has_time_to_drain(compose: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_commands_exist(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
-    _demand_command(service["command"])
+    _assert_command_exists(service["command"])
     check = service["healthcheck"]
     if "test" in check:
-        _demand_command(check["test"][1:])
+        _assert_command_exists(check["test"][1:])
 
 
 def test_the_image_is_of_this_version(compose: dict[str, Any]) -> None:
@@ -426,7 +426,7 @@ def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
     return ended.stdout
 
 
-def _demand_command(command: list[str]) -> None:
+def _assert_command_exists(command: list[str]) -> None:
     """The program knows these words: it shows its help, or is a module that can be run."""
     program, *arguments = command
     if arguments[:2] == ["-m", "authz"]:

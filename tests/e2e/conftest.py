@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.desk import Desk
+from tests.e2e.admin import Admin
 from tests.e2e.running_stack import RunningStack, fresh_environment
 from tollkeeper.stack.home import find_supervisor, locate
 from tollkeeper.stack.servers.ports import free_port
@@ -38,9 +38,9 @@ def stack(make_stack: Callable[[], RunningStack]) -> RunningStack:
 
 
 @pytest.fixture
-def desk(stack: RunningStack) -> Iterator[Desk]:
-    """The desk of the shared stack, all of it well; its upstream behaves again afterwards."""
-    desk = Desk(stack)
-    desk.wait_well()
-    yield desk
-    desk.control("DELETE", "behaviours")
+def admin(stack: RunningStack) -> Iterator[Admin]:
+    """An administrator of the shared, healthy stack; resets the upstream afterwards."""
+    admin = Admin(stack)
+    admin.wait_well()
+    yield admin
+    admin.control("DELETE", "behaviours")

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.e2e.desk import Customer
+from tests.e2e.admin import Customer
 from tests.patience import WAIT_S
 
 

@@ -16,7 +16,7 @@ from meter.clock import SystemClock
 from meter.identity.keys.key_text import mint
 from meter.jwts.signing import new_signing_key, pass_claims, sign_pass
 from meter.scopes import Scope
-from tests.e2e.desk import Customer, Desk, chat
+from tests.e2e.admin import Admin, Customer, chat
 from tests.e2e.raw_http import JSON, send
 from tests.e2e.running_stack import wait_until
 from tests.patience import WAIT_S
@@ -34,25 +34,25 @@ OF_EACH_ANSWER = ("date", "x-request-id", "x-envoy-upstream-service-time")
 
 
 @pytest.fixture
-def customer(desk: Desk) -> Customer:
+def customer(admin: Admin) -> Customer:
     """Somebody whose credentials are good."""
-    return desk.open_account()
+    return admin.open_account()
 
 
 @pytest.fixture
-def bad(desk: Desk, customer: Customer) -> dict[str, Callable[[], str]]:
+def bad(admin: Admin, customer: Customer) -> dict[str, Callable[[], str]]:
     """Makers of credentials that are not good, by what is wrong with them."""
     issue = f"users/{customer.id}/api-keys"
-    revoked = desk.admin("POST", issue, {"name": "revoked"})
-    desk.admin("DELETE", f"{issue}/{revoked['id']}")
-    suspended = desk.admin("POST", issue, {"name": "suspended"})
-    desk.admin("POST", f"{issue}/{suspended['id']}/suspend")
-    expired = desk.admin("POST", issue, {"name": "expired", "expires_in_days": 1})
-    rotated = desk.admin("POST", issue, {"name": "rotated"})
-    desk.admin("POST", f"{issue}/{rotated['id']}/rotate", {"overlap_s": 0})
-    gone = desk.admin("POST", f"users/{customer.id}/passes", {})
-    desk.admin("DELETE", f"users/{customer.id}/passes/{gone['jti']}")
-    desk.rows("UPDATE credentials SET expires_at = now() WHERE id = $1 RETURNING 1", expired["id"])
+    revoked = admin.call("POST", issue, {"name": "revoked"})
+    admin.call("DELETE", f"{issue}/{revoked['id']}")
+    suspended = admin.call("POST", issue, {"name": "suspended"})
+    admin.call("POST", f"{issue}/{suspended['id']}/suspend")
+    expired = admin.call("POST", issue, {"name": "expired", "expires_in_days": 1})
+    rotated = admin.call("POST", issue, {"name": "rotated"})
+    admin.call("POST", f"{issue}/{rotated['id']}/rotate", {"overlap_s": 0})
+    gone = admin.call("POST", f"users/{customer.id}/passes", {})
+    admin.call("DELETE", f"users/{customer.id}/passes/{gone['jti']}")
+    admin.rows("UPDATE credentials SET expires_at = now() WHERE id = $1 RETURNING 1", expired["id"])
     return {
         "unknown": lambda: mint().plain.reveal(),
         "revoked": lambda: revoked["key"],
@@ -99,8 +99,8 @@ class Line:
 
 
 @pytest.fixture
-def line(desk: Desk) -> Iterator[Line]:
-    line = Line(desk.stack.gateway)
+def line(admin: Admin) -> Iterator[Line]:
+    line = Line(admin.stack.gateway)
     yield line
     line.close()
 
@@ -148,18 +148,18 @@ def test_the_pace_is_what_hides_it(line: Line, bad: dict[str, Callable[[], str]]
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key"])
-def test_every_byte_in_a_credential(desk: Desk, customer: Customer, name: str) -> None:
+def test_every_byte_in_a_credential(admin: Admin, customer: Customer, name: str) -> None:
     """No byte is a way in, a fault, or a longer wait."""
-    before = desk.received()["count"]
+    before = admin.received()["count"]
     prefix = "Bearer " if name == "authorization" else ""
-    where = urlsplit(desk.stack.gateway)
+    where = urlsplit(admin.stack.gateway)
     for byte in range(256):
         text = customer.key[:30].encode() + bytes([byte]) + customer.key[31:].encode()
         if text == customer.key.encode():
             continue
         status = raw_status(where.port or 0, name, prefix.encode() + text)
         assert status in (400, 401), (byte, status)
-    assert desk.received()["count"] == before
+    assert admin.received()["count"] == before
 
 
 def raw_status(port: int, name: str, value: bytes) -> int:
@@ -190,11 +190,11 @@ def raw_status(port: int, name: str, value: bytes) -> int:
     ],
 )
 def test_only_two_headers_carry_a_credential(
-    desk: Desk, customer: Customer, path: str, headers: list[tuple[str, str]], status: int
+    admin: Admin, customer: Customer, path: str, headers: list[tuple[str, str]], status: int
 ) -> None:
     sent = [(name, value.replace("{key}", customer.key)) for name, value in headers]
     target = path.replace("{key}", customer.key)
-    reply = send(desk.stack.gateway, "POST", target, [*sent, JSON], BODY)
+    reply = send(admin.stack.gateway, "POST", target, [*sent, JSON], BODY)
     # A query is refused before anybody asks who calls.
     expected = 400 if "?" in path else status
     assert reply.status == expected, reply.body

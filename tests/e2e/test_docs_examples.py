@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.desk import MODEL, Customer, Desk
+from tests.e2e.admin import MODEL, Admin, Customer
 from tests.e2e.raw_http import send_json
 from tests.paths import ROOT
 from tests.patience import WAIT_S
@@ -67,7 +67,7 @@ def examples(*languages: str) -> Iterator[Example]:
 class Reader:
     """Somebody who tries the examples of a page in a folder, with a key of their own."""
 
-    desk: Desk
+    admin: Admin
     customer: Customer
     folder: Path
 
@@ -76,16 +76,16 @@ class Reader:
         """What the first block of the quick start exports."""
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {
-            **self.desk.stack.environment,
+            **self.admin.stack.environment,
             "PATH": tools,
-            "OPENAI_BASE_URL": f"{self.desk.stack.gateway}/v1",
+            "OPENAI_BASE_URL": f"{self.admin.stack.gateway}/v1",
             "OPENAI_API_KEY": self.customer.key,
-            "TOLLKEEPER_URL": self.desk.stack.gateway,
+            "TOLLKEEPER_URL": self.admin.stack.gateway,
         }
 
     def put_in(self, text: str) -> str:
         """The text with the address and the key of this stack."""
-        return text.replace(ADDRESS, self.desk.stack.gateway).replace(KEY, self.customer.key)
+        return text.replace(ADDRESS, self.admin.stack.gateway).replace(KEY, self.customer.key)
 
     def run(self, *command: str, **variables: str) -> str:
         """What a program prints; it must succeed."""
@@ -104,10 +104,10 @@ class Reader:
 
 
 @pytest.fixture
-def reader(desk: Desk, tmp_path: Path) -> Reader:
-    customer = desk.open_account(key={"scopes": SCOPES})
-    desk.admin("PATCH", f"users/{customer.id}", LIMITS)
-    return Reader(desk, customer, tmp_path)
+def reader(admin: Admin, tmp_path: Path) -> Reader:
+    customer = admin.open_account(key={"scopes": SCOPES})
+    admin.call("PATCH", f"users/{customer.id}", LIMITS)
+    return Reader(admin, customer, tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -143,7 +143,7 @@ def test_python_examples_run(reader: Reader) -> None:
     assert "None requests" not in printed
     assert "404 model_not_found do not" in printed
     assert "('day', '0.50')" in printed
-    reader.desk.wait_settled(reader.customer)
+    reader.admin.wait_settled(reader.customer)
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -163,7 +163,7 @@ def exchange(reader: Reader) -> str:
     """A pass as the backend of the quick start makes it."""
     order = {"expires_in_s": PASS_LIFETIME_S, "scopes": ["inference"], "allowed_models": [MODEL]}
     path = "/api/v1/auth/token"
-    reply = send_json(reader.desk.stack.gateway, "POST", path, order, [reader.customer.bearer])
+    reply = send_json(reader.admin.stack.gateway, "POST", path, order, [reader.customer.bearer])
     assert reply.status in (200, 201), reply.body
     return str(json.loads(reply.body)["access_token"])
 

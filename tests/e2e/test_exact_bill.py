@@ -8,8 +8,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from tests.e2e.admin import Admin, BillRow, Customer
 from tests.e2e.crowd import Request, send_all
-from tests.e2e.desk import BillRow, Customer, Desk
 from tests.servers import run_in_thread
 
 REQUESTS = 1_000
@@ -94,34 +94,34 @@ def total(rows: list[BillRow]) -> Decimal:
     return sum((Decimal(row.cost) for row in rows), Decimal(0))
 
 
-def test_a_thousand_mixed_requests_are_billed_exactly(desk: Desk) -> None:
-    customers = [desk.open_account("5000", markup_bps=bps) for bps in MARKUPS_BPS]
-    before = len(desk.bill())
+def test_a_thousand_mixed_requests_are_billed_exactly(admin: Admin) -> None:
+    customers = [admin.open_account("5000", markup_bps=bps) for bps in MARKUPS_BPS]
+    before = len(admin.bill())
     asked = requests(customers)
     assert len({request.body["model"] for request in asked}) >= 20
-    outcomes = run_in_thread(lambda: send_all(desk.stack.gateway, asked, AT_ONCE))
+    outcomes = run_in_thread(lambda: send_all(admin.stack.gateway, asked, AT_ONCE))
     assert [one.body for one in outcomes if one.status != 200] == []
-    desk.wait_settled(*customers)
+    admin.wait_settled(*customers)
 
-    bill = desk.bill()[before:]
-    usage = desk.usage(*customers)
+    bill = admin.bill()[before:]
+    usage = admin.usage(*customers)
     assert len(bill) == len(usage) == REQUESTS
     assert set(usage) == {one.generation_id for one in outcomes}
     assert {row.generation_id: Decimal(row.cost) for row in bill} == {
         generation_id: Decimal(cost) for generation_id, cost in usage.items()
     }
     assert sum(map(Decimal, usage.values())) == total(bill) > 0
-    assert desk.hold_states(*customers) == {"settled": REQUESTS}
+    assert admin.hold_states(*customers) == {"settled": REQUESTS}
     for customer in customers:
-        check_account(desk, customer)
-    check_postings(desk, customers, total(bill))
-    verified = desk.stack.run("ledger", "verify")
+        check_account(admin, customer)
+    check_postings(admin, customers, total(bill))
+    verified = admin.stack.run("ledger", "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def check_account(desk: Desk, customer: Customer) -> None:
+def check_account(admin: Admin, customer: Customer) -> None:
     """Every charge is its cost with the markup, and together they are what is gone."""
-    rows = desk.rows(
+    rows = admin.rows(
         "SELECT u.*, coalesce(a.markup_bps, p.markup_bps) AS agreed_bps, a.balance_picos,"
         " a.held_picos, a.overdrawn_picos FROM usage_records u"
         " JOIN accounts a ON a.id = u.account_id JOIN plans p ON p.id = a.plan_id"
@@ -136,17 +136,17 @@ def check_account(desk: Desk, customer: Customer) -> None:
     charged = sum(row["charge_picos"] for row in rows)
     assert rows[0]["balance_picos"] == 5_000 * PICOS - charged
     assert (rows[0]["held_picos"], rows[0]["overdrawn_picos"]) == (0, 0)
-    assert desk.credits(customer)["available"] == 5_000 - Decimal(charged) / PICOS
+    assert admin.credits(customer)["available"] == 5_000 - Decimal(charged) / PICOS
 
 
-def check_postings(desk: Desk, customers: list[Customer], billed: Decimal) -> None:
+def check_postings(admin: Admin, customers: list[Customer], billed: Decimal) -> None:
     """Postings sum to zero; what customers paid went to the provider, the rest to us."""
     identities = [customer.id for customer in customers]
-    unbalanced = desk.rows(
+    unbalanced = admin.rows(
         "SELECT posting_id FROM entries GROUP BY posting_id HAVING sum(amount_picos) <> 0"
     )
     assert unbalanced == []
-    sums = desk.rows(
+    sums = admin.rows(
         "SELECT e.ledger_account, sum(e.amount_picos)::bigint AS picos FROM entries e"
         " JOIN postings p ON p.id = e.posting_id"
         " WHERE p.account_id = ANY ($1) AND p.template = 'settlement' GROUP BY 1",
@@ -157,16 +157,16 @@ def check_postings(desk: Desk, customers: list[Customer], billed: Decimal) -> No
     assert moved["customer"] == moved["provider"] + moved["revenue"]
 
 
-def test_a_limit_that_the_upstream_ignores_is_charged_beyond_the_hold(desk: Desk) -> None:
+def test_a_limit_that_the_upstream_ignores_is_charged_beyond_the_hold(admin: Admin) -> None:
     """Never clamped, never dropped: the excess is an entry of its own."""
-    customer = desk.open_account("1")
-    desk.misbehave(completion_tokens=5_000, times=1)
-    reply = desk.ask(customer, max_tokens=5)
-    desk.wait_settled(customer)
-    row = desk.bill_row(reply.headers["x-generation-id"])
-    assert Decimal(desk.usage(customer)[row.generation_id]) == Decimal(row.cost)
-    assert 1 - desk.credits(customer)["balance"] == Decimal(row.cost)
-    (excess,) = desk.rows(
+    customer = admin.open_account("1")
+    admin.misbehave(completion_tokens=5_000, times=1)
+    reply = admin.ask(customer, max_tokens=5)
+    admin.wait_settled(customer)
+    row = admin.bill_row(reply.headers["x-generation-id"])
+    assert Decimal(admin.usage(customer)[row.generation_id]) == Decimal(row.cost)
+    assert 1 - admin.credits(customer)["balance"] == Decimal(row.cost)
+    (excess,) = admin.rows(
         "SELECT excess_picos FROM usage_records WHERE account_id = $1", customer.id
     )
     assert excess["excess_picos"] > 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.desk import MODEL, Customer, Desk, chat
+from tests.e2e.admin import MODEL, Admin, Customer, chat
 from tests.e2e.raw_http import JSON, Headers, send, send_json
 from tollkeeper.stack.home import locate
 
@@ -59,9 +59,9 @@ CASES: dict[str, Case] = {
 }
 
 
-def explain(desk: Desk, document: dict[str, Any]) -> dict[str, Any]:
+def explain(admin: Admin, document: dict[str, Any]) -> dict[str, Any]:
     """What authz itself explains."""
-    socket = locate(desk.stack.home).run / "authz-health.sock"
+    socket = locate(admin.stack.home).run / "authz-health.sock"
     reply = send("http://authz", "POST", "/explain", [JSON], json.dumps(document).encode(), socket)
     assert reply.status == 200, reply.body
     found: dict[str, Any] = reply.json()
@@ -69,18 +69,18 @@ def explain(desk: Desk, document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_explanation_agrees_with_the_answer(desk: Desk, name: str) -> None:
+def test_the_explanation_agrees_with_the_answer(admin: Admin, name: str) -> None:
     case = CASES[name]
-    customer = desk.open_account(case.credit, case.key)
+    customer = admin.open_account(case.credit, case.key)
     headers = [*case.headers, *([customer.bearer] if case.has_key else [])]
     document = {
         "path": case.path,
         "headers": [list(header) for header in headers],
         "body_base64": base64.b64encode(case.body).decode(),
     }
-    found = explain(desk, document)
-    assert not desk.hold_states(customer)
-    reply = send(desk.stack.gateway, "POST", case.path, headers, case.body)
+    found = explain(admin, document)
+    assert not admin.hold_states(customer)
+    reply = send(admin.stack.gateway, "POST", case.path, headers, case.body)
     if case.code is None:
         assert (found["verdict"], reply.status) == ("allow", 200), found
         assert [one["outcome"] for one in found["phases"]] == ["ok"] * 9
@@ -98,40 +98,40 @@ def document_of(customer: Customer, credential: str | None = None) -> dict[str, 
     return {"headers": headers, "body_base64": base64.b64encode(GOOD).decode()}
 
 
-def test_a_limit_is_looked_at_and_not_used_up(desk: Desk) -> None:
-    customer = desk.open_account(key={"limits": {"requests_per_minute": 1}})
+def test_a_limit_is_looked_at_and_not_used_up(admin: Admin) -> None:
+    customer = admin.open_account(key={"limits": {"requests_per_minute": 1}})
     for _ in range(3):
-        assert explain(desk, document_of(customer))["verdict"] == "allow"
-    assert desk.ask(customer).status == 200
-    found = explain(desk, document_of(customer))
-    reply = desk.ask(customer)
+        assert explain(admin, document_of(customer))["verdict"] == "allow"
+    assert admin.ask(customer).status == 200
+    found = explain(admin, document_of(customer))
+    reply = admin.ask(customer)
     assert found["answer"]["code"] == reply.error["code"] == "rate_limit_exceeded"
     assert found["answer"]["message"] == reply.error["message"]
     assert found["answer"]["headers"]["x-ratelimit-remaining-requests"] == "0"
     assert 1 <= int(found["answer"]["headers"]["retry-after"]) <= 61
 
 
-def test_a_pass_is_explained_without_its_signature(desk: Desk) -> None:
-    customer = desk.open_account()
+def test_a_pass_is_explained_without_its_signature(admin: Admin) -> None:
+    customer = admin.open_account()
     order = {"expires_in_s": 300, "scopes": ["inference"]}
     made = send_json(
-        desk.stack.gateway, "POST", "/api/v1/auth/token", order, [customer.bearer]
+        admin.stack.gateway, "POST", "/api/v1/auth/token", order, [customer.bearer]
     ).json()
     jwt, signature = made["access_token"], made["access_token"].split(".")[2]
-    found = explain(desk, document_of(customer, jwt))
+    found = explain(admin, document_of(customer, jwt))
     assert found["verdict"] == "allow", found
     assert f"with the pass {made['jti']} of the account {customer.id}" in found["phases"][1]["says"]
     assert made["jti"] in found["credential"]
-    forged = explain(desk, document_of(customer, jwt[:-8] + "AAAAAAAA"))
+    forged = explain(admin, document_of(customer, jwt[:-8] + "AAAAAAAA"))
     assert "The JWT is refused: " in forged["phases"][1]["says"]
     assert signature not in json.dumps([found, forged])
-    desk.admin("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
-    found = explain(desk, document_of(customer, jwt))
+    admin.call("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
+    found = explain(admin, document_of(customer, jwt))
     assert "was revoked at" in found["phases"][1]["says"]
 
 
 def run(
-    desk: Desk, *arguments: str, stdin: str = "", **variables: str
+    admin: Admin, *arguments: str, stdin: str = "", **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     """`tollkeeper explain ARGUMENTS` as a person runs it."""
     return subprocess.run(
@@ -140,54 +140,54 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        env={**desk.stack.environment, **variables},
+        env={**admin.stack.environment, **variables},
         timeout=60,
     )
 
 
-def line(desk: Desk, key: str) -> str:
+def line(admin: Admin, key: str) -> str:
     """What a person copies from a document."""
     content = json.dumps(chat())
     return (
-        f"curl -sN {desk.stack.gateway}{CHAT} -H 'Authorization: Bearer {key}' \\\n"
+        f"curl -sN {admin.stack.gateway}{CHAT} -H 'Authorization: Bearer {key}' \\\n"
         f"  -H 'Content-Type: application/json' -d '{content}'"
     )
 
 
-def test_a_pasted_line_is_explained_to_people_and_programs(desk: Desk) -> None:
-    customer = desk.open_account()
-    done = run(desk, "--table", "-", stdin=line(desk, customer.key))
+def test_a_pasted_line_is_explained_to_people_and_programs(admin: Admin) -> None:
+    customer = admin.open_account()
+    done = run(admin, "--table", "-", stdin=line(admin, customer.key))
     assert done.returncode == 0, done.stderr
     assert "USD would be held" in " ".join(done.stdout.split())
     assert f"tk-{customer.key_id}" in done.stdout
     assert customer.key not in done.stdout + done.stderr
-    desk.admin("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
-    done = run(desk, "-", stdin=line(desk, customer.key))
+    admin.call("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
+    done = run(admin, "-", stdin=line(admin, customer.key))
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
     assert found["answer"]["code"] == "invalid_api_key"
     assert "was revoked at" in found["phases"][1]["says"]
 
 
-def test_a_request_is_told_by_options_and_words_as_well(desk: Desk, tmp_path: Path) -> None:
-    customer = desk.open_account(key={"allowed_models": [MODEL]})
+def test_a_request_is_told_by_options_and_words_as_well(admin: Admin, tmp_path: Path) -> None:
+    customer = admin.open_account(key={"allowed_models": [MODEL]})
     (tmp_path / "key").write_text(customer.key + "\n")
     (tmp_path / "body").write_bytes(GOOD)
     asked = ("--key-file", str(tmp_path / "key"), "--body-file", str(tmp_path / "body"))
-    assert run(desk, *asked).returncode == 0
-    words = ("--", "curl", f"{desk.stack.gateway}{CHAT}", "--json", "{}")
-    done = run(desk, *words)
+    assert run(admin, *asked).returncode == 0
+    words = ("--", "curl", f"{admin.stack.gateway}{CHAT}", "--json", "{}")
+    done = run(admin, *words)
     assert (done.returncode, json.loads(done.stdout)["answer"]["code"]) == (1, "missing_api_key")
 
 
-def test_nobody_to_ask_and_nothing_to_ask_are_told_apart(desk: Desk, tmp_path: Path) -> None:
-    done = run(desk, "--authz", f"unix:{tmp_path}/none.sock", "--", "curl", "http://h/")
+def test_nobody_to_ask_and_nothing_to_ask_are_told_apart(admin: Admin, tmp_path: Path) -> None:
+    done = run(admin, "--authz", f"unix:{tmp_path}/none.sock", "--", "curl", "http://h/")
     assert (done.returncode, "is Tollkeeper running?" in done.stderr) == (3, True)
-    done = run(desk, "--", "curl", "--form", "a=b", "http://h/")
+    done = run(admin, "--", "curl", "--form", "a=b", "http://h/")
     assert (done.returncode, "--form" in done.stderr) == (2, True)
 
 
-def test_nobody_reaches_it_through_envoy(desk: Desk) -> None:
-    customer: Customer = desk.open_account()
-    reply = send(desk.stack.gateway, "POST", "/explain", [customer.bearer, JSON], b"{}")
+def test_nobody_reaches_it_through_envoy(admin: Admin) -> None:
+    customer: Customer = admin.open_account()
+    reply = send(admin.stack.gateway, "POST", "/explain", [customer.bearer, JSON], b"{}")
     assert reply.status == 404

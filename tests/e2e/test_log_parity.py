@@ -76,7 +76,7 @@ async def meanings(gateway: Gateway, holding: bytes) -> list[Observation | Undec
             await asyncio.sleep(0.02)
 
 
-async def demand_same(gateway: Gateway, hold_id: str) -> Observation:
+async def require_same(gateway: Gateway, hold_id: str) -> Observation:
     """Both logs told the same, field by field, of the request with this hold."""
     stream, file = await streamed(gateway, hold_id), await in_file(gateway, hold_id)
     assert file == replace(stream, source=Source.FILE)
@@ -100,7 +100,7 @@ async def test_a_json_reply_and_a_stream_of_every_cost(gateway: Gateway, cost: s
     hold_id = gateway.reset()
     replies(gateway, f'{{"id":"gen-1","model":"m","usage":{usage}}}'.encode())
     await gateway.post()
-    observation = await demand_same(gateway, hold_id)
+    observation = await require_same(gateway, hold_id)
     assert observation.usage is not None and observation.usage.tokens.completion == 34
     assert observation.response_bytes > 0
 
@@ -108,7 +108,7 @@ async def test_a_json_reply_and_a_stream_of_every_cost(gateway: Gateway, cost: s
     is_streaming(gateway, hold_id)
     streams(gateway, event(id="gen-1"), f'data: {{"usage":{usage}}}\n\n'.encode())
     await gateway.post()
-    observation = await demand_same(gateway, hold_id)
+    observation = await require_same(gateway, hold_id)
     assert observation.is_streaming and observation.usage is not None
 
 
@@ -180,7 +180,7 @@ async def test_every_other_ending(gateway: Gateway, name: str) -> None:
     gateway.provider.answer, expected = ENDINGS[name]
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         await gateway.post(timeout=LEAVES_AFTER)
-    observation = await demand_same(gateway, hold_id)
+    observation = await require_same(gateway, hold_id)
     assert {field: getattr(observation, field) for field in expected} == expected
 
 
@@ -188,7 +188,7 @@ async def test_an_edit_that_cannot_be_made_reaches_nobody(gateway: Gateway) -> N
     hold_id = gateway.reset()
     gateway.edit_next(hold_id, [(50, 10, "x")])
     assert (await gateway.post())[0] == 503
-    assert not (await demand_same(gateway, hold_id)).reached_provider
+    assert not (await require_same(gateway, hold_id)).reached_provider
 
 
 async def test_a_client_that_leaves_during_the_check_is_undecided(gateway: Gateway) -> None:

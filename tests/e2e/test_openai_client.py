@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.e2e.desk import MODEL, Customer, Desk, untagged
+from tests.e2e.admin import MODEL, Admin, Customer, untagged
 from tests.e2e.running_stack import wait_until
 
 PREFIXES = ("/v1", "/api/v1/llm")
@@ -68,48 +68,48 @@ class Sent:
 
 
 def client(
-    desk: Desk, customer: Customer, prefix: str = "/v1", sent: Sent | None = None, **options: Any
+    admin: Admin, customer: Customer, prefix: str = "/v1", sent: Sent | None = None, **options: Any
 ) -> openai.OpenAI:
     """A client as users make it; `sent` only looks on."""
     hooks = {"request": [sent.keep]} if sent else {}
-    base_url = f"{desk.stack.gateway}{prefix}"
+    base_url = f"{admin.stack.gateway}{prefix}"
     watched = httpx2.Client(event_hooks=hooks)
     given = {"api_key": customer.key, "max_retries": 0, **options}
     return openai.OpenAI(base_url=base_url, http_client=watched, **given)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_chat_is_answered_and_paid_for(desk: Desk, prefix: str) -> None:
-    customer = desk.open_account()
-    answer = client(desk, customer, prefix).chat.completions.create(
+def test_a_chat_is_answered_and_paid_for(admin: Admin, prefix: str) -> None:
+    customer = admin.open_account()
+    answer = client(admin, customer, prefix).chat.completions.create(
         model=MODEL, max_tokens=20, messages=HELLO
     )
     assert answer.model == MODEL
     assert answer.choices[0].message.content
     assert answer.usage is not None
     assert answer.usage.completion_tokens <= 20
-    desk.wait_settled(customer)
-    assert desk.usage(customer) == {answer.id: desk.bill_row(answer.id).cost}
+    admin.wait_settled(customer)
+    assert admin.usage(customer) == {answer.id: admin.bill_row(answer.id).cost}
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_stream_ends_with_its_usage(desk: Desk, prefix: str) -> None:
-    customer = desk.open_account()
-    stream = client(desk, customer, prefix).chat.completions.create(
+def test_a_stream_ends_with_its_usage(admin: Admin, prefix: str) -> None:
+    customer = admin.open_account()
+    stream = client(admin, customer, prefix).chat.completions.create(
         model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens > 0
-    desk.wait_settled(customer)
-    assert desk.usage(customer) == {chunks[0].id: desk.bill_row(chunks[0].id).cost}
+    admin.wait_settled(customer)
+    assert admin.usage(customer) == {chunks[0].id: admin.bill_row(chunks[0].id).cost}
 
 
-async def test_the_asynchronous_client_is_served_as_well(desk: Desk) -> None:
-    customer = desk.open_account()
+async def test_the_asynchronous_client_is_served_as_well(admin: Admin) -> None:
+    customer = admin.open_account()
     async with openai.AsyncOpenAI(
-        api_key=customer.key, base_url=f"{desk.stack.gateway}/v1"
+        api_key=customer.key, base_url=f"{admin.stack.gateway}/v1"
     ) as client:
         answer = await client.chat.completions.create(model=MODEL, max_tokens=9, messages=HELLO)
         assert answer.choices[0].message.content
@@ -120,13 +120,13 @@ async def test_the_asynchronous_client_is_served_as_well(desk: Desk) -> None:
         assert chunks[-1].usage is not None
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.create(model="no/such", messages=HELLO)
-    desk.wait_settled(customer)
-    assert set(desk.usage(customer)) == {answer.id, chunks[0].id}
+    admin.wait_settled(customer)
+    assert set(admin.usage(customer)) == {answer.id, chunks[0].id}
 
 
-def test_a_tool_is_called(desk: Desk) -> None:
+def test_a_tool_is_called(admin: Admin) -> None:
     """Whole and in a stream; the arguments are whatever the schema asks for."""
-    speaker = client(desk, desk.open_account())
+    speaker = client(admin, admin.open_account())
     asked: dict[str, Any] = {
         "model": MODEL,
         "max_tokens": 100,
@@ -166,60 +166,60 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_with_a_limit_arrives_byte_for_byte(desk: Desk, name: str) -> None:
+def test_a_body_with_a_limit_arrives_byte_for_byte(admin: Admin, name: str) -> None:
     sent = Sent()
     asked: Any = BODIES[name]
-    answer = client(desk, desk.open_account(), sent=sent).chat.completions.create(
+    answer = client(admin, admin.open_account(), sent=sent).chat.completions.create(
         model=MODEL, max_tokens=20, **asked
     )
     if asked.get("stream"):
         list(answer)
-    assert untagged(desk.received()["body"]) == sent.bodies[0]
+    assert untagged(admin.received()["body"]) == sent.bodies[0]
     assert len(sent.bodies) == 1
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_without_a_limit_is_given_one_and_nothing_else(desk: Desk, name: str) -> None:
+def test_a_body_without_a_limit_is_given_one_and_nothing_else(admin: Admin, name: str) -> None:
     sent = Sent()
     asked: Any = BODIES[name]
-    answer = client(desk, desk.open_account("0.01"), sent=sent).chat.completions.create(
+    answer = client(admin, admin.open_account("0.01"), sent=sent).chat.completions.create(
         model=MODEL, **asked
     )
     if asked.get("stream"):
         list(answer)
-    arrived = untagged(desk.received()["body"])
+    arrived = untagged(admin.received()["body"])
     limit = json.loads(arrived)["max_tokens"]
     assert 1 <= limit <= 16_384
     assert arrived.count(b'"max_tokens"') == 1
     assert arrived.replace(b'"max_tokens":%d,' % limit, b"") == sent.bodies[0]
 
 
-def test_a_reply_keeps_to_its_format(desk: Desk) -> None:
-    answer = client(desk, desk.open_account()).chat.completions.create(
+def test_a_reply_keeps_to_its_format(admin: Admin) -> None:
+    answer = client(admin, admin.open_account()).chat.completions.create(
         model=MODEL, messages=HELLO, response_format=ANSWER_AS
     )
     assert "verdict" in json.loads(answer.choices[0].message.content or "")
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_embeddings_come_as_numbers(desk: Desk, prefix: str) -> None:
+def test_embeddings_come_as_numbers(admin: Admin, prefix: str) -> None:
     """The client asks for base64 unless told otherwise, and decodes it."""
-    customer, sent = desk.open_account(), Sent()
-    speaker = client(desk, customer, prefix, sent)
+    customer, sent = admin.open_account(), Sent()
+    speaker = client(admin, customer, prefix, sent)
     model = "openai/text-embedding-3-small"
     answer = speaker.embeddings.create(model=model, input=["one", "two"])
     assert json.loads(sent.bodies[0])["encoding_format"] == "base64"
-    assert untagged(desk.received()["body"]) == sent.bodies[0]
+    assert untagged(admin.received()["body"]) == sent.bodies[0]
     assert [len(one.embedding) for one in answer.data] == [1536, 1536]
     plain = speaker.embeddings.create(model=model, input=["one", "two"], encoding_format="float")
     assert plain.data[0].embedding == pytest.approx(answer.data[0].embedding, abs=1e-6)
-    desk.wait_settled(customer)
-    assert len(desk.usage(customer)) == 2
+    admin.wait_settled(customer)
+    assert len(admin.usage(customer)) == 2
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_completions_are_served(desk: Desk, prefix: str) -> None:
-    speaker = client(desk, desk.open_account(), prefix)
+def test_completions_are_served(admin: Admin, prefix: str) -> None:
+    speaker = client(admin, admin.open_account(), prefix)
     model = "openai/gpt-3.5-turbo-instruct"
     assert speaker.completions.create(model=model, prompt="Once", max_tokens=9).choices[0].text
     pieces = speaker.completions.create(model=model, prompt="Once", max_tokens=9, stream=True)
@@ -227,8 +227,8 @@ def test_completions_are_served(desk: Desk, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_models_are_listed_with_prices(desk: Desk, prefix: str) -> None:
-    speaker = client(desk, desk.open_account(), prefix, api_key="none-is-needed")
+def test_models_are_listed_with_prices(admin: Admin, prefix: str) -> None:
+    speaker = client(admin, admin.open_account(), prefix, api_key="none-is-needed")
     models = {model.id: model for model in speaker.models.list()}
     assert len(models) >= 100
     one = speaker.models.retrieve(MODEL)
@@ -240,55 +240,55 @@ def test_models_are_listed_with_prices(desk: Desk, prefix: str) -> None:
     assert caught.value.code == "model_not_found"
 
 
-def test_another_header_may_carry_the_key(desk: Desk) -> None:
+def test_another_header_may_carry_the_key(admin: Admin) -> None:
     """As clients of Anthropic send it; the key does not travel on."""
-    customer = desk.open_account()
+    customer = admin.open_account()
     headers: Any = {"Authorization": openai.omit, "x-api-key": customer.key}
-    answer = client(desk, customer).chat.completions.create(
+    answer = client(admin, customer).chat.completions.create(
         model=MODEL, max_tokens=9, messages=HELLO, extra_headers=headers
     )
     assert answer.choices
-    names = {name.lower() for name, _ in desk.received()["headers"]}
+    names = {name.lower() for name, _ in admin.received()["headers"]}
     assert "x-api-key" not in names
 
 
-def _suspended(desk: Desk) -> Customer:
-    customer = desk.open_account()
-    desk.admin("POST", f"users/{customer.id}/suspend")
+def _suspended(admin: Admin) -> Customer:
+    customer = admin.open_account()
+    admin.call("POST", f"users/{customer.id}/suspend")
     return customer
 
 
-def _revoked(desk: Desk) -> Customer:
-    customer = desk.open_account()
-    desk.admin("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
+def _revoked(admin: Admin) -> Customer:
+    customer = admin.open_account()
+    admin.call("DELETE", f"users/{customer.id}/api-keys/{customer.key_id}")
     return customer
 
 
-def _made_up(desk: Desk) -> Customer:
+def _made_up(admin: Admin) -> Customer:
     return Customer("nobody", "none", "tk-" + "a" * 66)
 
 
-def _foreign(desk: Desk) -> Customer:
+def _foreign(admin: Admin) -> Customer:
     return Customer("nobody", "none", "sk-or-v1-" + "0" * 64)
 
 
-def _open(desk: Desk) -> Customer:
-    return desk.open_account()
+def _open(admin: Admin) -> Customer:
+    return admin.open_account()
 
 
-def _poor(desk: Desk) -> Customer:
-    return desk.open_account("0.000001")
+def _poor(admin: Admin) -> Customer:
+    return admin.open_account("0.000001")
 
 
-def _penniless(desk: Desk) -> Customer:
-    return desk.open_account(None)
+def _penniless(admin: Admin) -> Customer:
+    return admin.open_account(None)
 
 
-def _bound(desk: Desk) -> Customer:
-    return desk.open_account(key={"allowed_models": ["anthropic/*"]})
+def _bound(admin: Admin) -> Customer:
+    return admin.open_account(key={"allowed_models": ["anthropic/*"]})
 
 
-REFUSALS: list[tuple[Callable[[Desk], Customer], dict[str, Any], type[openai.APIError], str]] = [
+REFUSALS: list[tuple[Callable[[Admin], Customer], dict[str, Any], type[openai.APIError], str]] = [
     (_made_up, {}, openai.AuthenticationError, "invalid_api_key"),
     (_foreign, {}, openai.AuthenticationError, "invalid_api_key"),
     (_revoked, {}, openai.AuthenticationError, "invalid_api_key"),
@@ -304,31 +304,31 @@ REFUSALS: list[tuple[Callable[[Desk], Customer], dict[str, Any], type[openai.API
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal[0].__name__ + refusal[3])
 def test_a_refusal_is_the_error_that_users_expect(
-    desk: Desk,
-    refusal: tuple[Callable[[Desk], Customer], dict[str, Any], type[openai.APIError], str],
+    admin: Admin,
+    refusal: tuple[Callable[[Admin], Customer], dict[str, Any], type[openai.APIError], str],
 ) -> None:
     """None of them is tried again, although the client would try twice more if it could help."""
     customer_of, members, expected, code = refusal
-    sent, before = Sent(), desk.received()["count"]
-    speaker = client(desk, customer_of(desk), sent=sent, max_retries=2)
+    sent, before = Sent(), admin.received()["count"]
+    speaker = client(admin, customer_of(admin), sent=sent, max_retries=2)
     with pytest.raises(expected) as caught:
         speaker.chat.completions.create(**{"model": MODEL, "messages": HELLO, **members})
     assert caught.value.code == code
     assert caught.value.type
     assert len(sent.bodies) == 1
-    assert desk.received()["count"] == before
+    assert admin.received()["count"] == before
 
 
-def test_a_missing_key_is_an_authentication_error(desk: Desk) -> None:
-    speaker = client(desk, desk.open_account())
+def test_a_missing_key_is_an_authentication_error(admin: Admin) -> None:
+    speaker = client(admin, admin.open_account())
     without: Any = {"Authorization": openai.omit}
     with pytest.raises(openai.AuthenticationError) as caught:
         speaker.chat.completions.create(model=MODEL, messages=HELLO, extra_headers=without)
     assert caught.value.code == "missing_api_key"
 
 
-def test_too_little_credit_is_402_and_says_how_much(desk: Desk) -> None:
-    speaker = client(desk, desk.open_account("0.000001"))
+def test_too_little_credit_is_402_and_says_how_much(admin: Admin) -> None:
+    speaker = client(admin, admin.open_account("0.000001"))
     with pytest.raises(openai.APIStatusError, match=r"0\.000001 USD is available") as caught:
         speaker.chat.completions.create(model=MODEL, max_tokens=100, messages=HELLO)
     assert caught.value.status_code == 402
@@ -336,14 +336,14 @@ def test_too_little_credit_is_402_and_says_how_much(desk: Desk) -> None:
     assert caught.value.type == "insufficient_quota"
 
 
-def test_a_limit_is_kept_and_its_waiting_time_told(desk: Desk) -> None:
+def test_a_limit_is_kept_and_its_waiting_time_told(admin: Admin) -> None:
     """30 in any minute: the 31st is refused until the first of them is a minute ago."""
-    desk.admin("PUT", "plans/slow", {"name": "Slow", "markup_bps": 0, "requests_per_minute": 30})
-    customer = desk.open_account(plan="slow")
+    admin.call("PUT", "plans/slow", {"name": "Slow", "markup_bps": 0, "requests_per_minute": 30})
+    customer = admin.open_account(plan="slow")
     for _ in range(30):
-        assert desk.ask(customer, max_tokens=1).status == 200
+        assert admin.ask(customer, max_tokens=1).status == 200
     with pytest.raises(openai.RateLimitError) as caught:
-        client(desk, customer).chat.completions.create(model=MODEL, messages=HELLO)
+        client(admin, customer).chat.completions.create(model=MODEL, messages=HELLO)
     assert caught.value.code == "rate_limit_exceeded"
     headers = caught.value.response.headers
     assert headers["x-ratelimit-limit-requests"] == "30"
@@ -352,39 +352,39 @@ def test_a_limit_is_kept_and_its_waiting_time_told(desk: Desk) -> None:
     assert 50 <= float(headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 61
 
 
-def test_the_client_waits_as_long_as_it_is_told(desk: Desk) -> None:
+def test_the_client_waits_as_long_as_it_is_told(admin: Admin) -> None:
     """One at a time: the second is told to come back in a second, and then there is room."""
-    customer, sent = desk.open_account(key={"limits": {"concurrent_requests": 1}}), Sent()
-    desk.misbehave(delay_ms=700, times=1)
+    customer, sent = admin.open_account(key={"limits": {"concurrent_requests": 1}}), Sent()
+    admin.misbehave(delay_ms=700, times=1)
     with ThreadPoolExecutor(1) as beside:
-        first = beside.submit(desk.ask, customer, max_tokens=1)
-        wait_until(lambda: desk.hold_states(customer) == {"open": 1}, "the first one runs")
-        impatient = client(desk, customer)
+        first = beside.submit(admin.ask, customer, max_tokens=1)
+        wait_until(lambda: admin.hold_states(customer) == {"open": 1}, "the first one runs")
+        impatient = client(admin, customer)
         with pytest.raises(openai.RateLimitError) as caught:
             impatient.chat.completions.create(model=MODEL, max_tokens=1, messages=HELLO)
         assert caught.value.code == "too_many_concurrent_requests"
         assert caught.value.response.headers["retry-after"] == "1"
         began = time.monotonic()
-        patient = client(desk, customer, sent=sent, max_retries=3)
+        patient = client(admin, customer, sent=sent, max_retries=3)
         assert patient.chat.completions.create(model=MODEL, max_tokens=1, messages=HELLO).choices
         assert len(sent.bodies) >= 2
         assert time.monotonic() - began >= 0.9
         assert first.result().status == 200
 
 
-def test_a_picture_of_many_megabytes_passes(desk: Desk) -> None:
+def test_a_picture_of_many_megabytes_passes(admin: Admin) -> None:
     """20 MiB of body, untouched; a picture costs what pictures cost, not what its bytes do."""
     picture = "data:image/png;base64," + base64.b64encode(b"p" * 15 * 2**20).decode()
     content = [{"type": "image_url", "image_url": {"url": picture}}]
-    customer, sent = desk.open_account("1"), Sent()
-    answer = client(desk, customer, sent=sent).chat.completions.create(
+    customer, sent = admin.open_account("1"), Sent()
+    answer = client(admin, customer, sent=sent).chat.completions.create(
         model=MODEL,
         max_tokens=9,
         messages=[{"role": "user", "content": content}],  # type: ignore[list-item, misc]
     )
     assert len(sent.bodies[0]) > 20 * 2**20
-    assert untagged(desk.received()["body"]) == sent.bodies[0]
-    desk.wait_settled(customer)
-    assert desk.usage(customer) == {answer.id: desk.bill_row(answer.id).cost}
+    assert untagged(admin.received()["body"]) == sent.bodies[0]
+    admin.wait_settled(customer)
+    assert admin.usage(customer) == {answer.id: admin.bill_row(answer.id).cost}
     # Others look at the last request that the upstream received: let it be a small one.
-    desk.ask(desk.open_account(), max_tokens=1)
+    admin.ask(admin.open_account(), max_tokens=1)

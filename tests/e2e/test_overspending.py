@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import asyncpg
 
+from tests.e2e.admin import Admin, Customer, chat
 from tests.e2e.crowd import Request, send_all
-from tests.e2e.desk import Customer, Desk, chat
 from tests.servers import run_in_thread
 
 AT_ONCE = 200
@@ -20,24 +20,24 @@ SLOW_ANSWER_MS = 300
 NEEDED = re.compile(r"may cost up to ([0-9.]+) USD")
 
 
-def open_for_exactly_one(desk: Desk) -> tuple[Customer, Decimal]:
+def open_for_exactly_one(admin: Admin) -> tuple[Customer, Decimal]:
     """An account with the credit that one request needs, as the refusal says it."""
-    customer = desk.open_account(None)
-    refused = desk.ask(customer)
+    customer = admin.open_account(None)
+    refused = admin.ask(customer)
     assert refused.status == 402
     needed = NEEDED.search(refused.error["message"])
     assert needed is not None
-    desk.give(customer.id, needed[1])
+    admin.give(customer.id, needed[1])
     return customer, Decimal(needed[1])
 
 
 @contextlib.contextmanager
-def watching(desk: Desk, customer: Customer) -> Iterator[list[int]]:
+def watching(admin: Admin, customer: Customer) -> Iterator[list[int]]:
     """What is available at every look while the block runs, in pico-dollars."""
     seen, is_over = list[int](), threading.Event()
 
     async def look() -> None:
-        connection = await asyncpg.connect(desk.dsn)
+        connection = await asyncpg.connect(admin.dsn)
         while not is_over.is_set():
             seen.append(
                 await connection.fetchval(
@@ -56,36 +56,36 @@ def watching(desk: Desk, customer: Customer) -> Iterator[list[int]]:
         looking.join()
 
 
-def test_of_two_hundred_only_the_one_that_is_covered_goes_up(desk: Desk) -> None:
-    customer, credit = open_for_exactly_one(desk)
-    billed, received = len(desk.bill()), desk.received()["count"]
-    desk.misbehave(delay_ms=SLOW_ANSWER_MS, times=1)
-    with watching(desk, customer) as available:
+def test_of_two_hundred_only_the_one_that_is_covered_goes_up(admin: Admin) -> None:
+    customer, credit = open_for_exactly_one(admin)
+    billed, received = len(admin.bill()), admin.received()["count"]
+    admin.misbehave(delay_ms=SLOW_ANSWER_MS, times=1)
+    with watching(admin, customer) as available:
         crowd = [Request(customer, "/v1/chat/completions", chat())] * AT_ONCE
-        outcomes = run_in_thread(lambda: send_all(desk.stack.gateway, crowd, AT_ONCE))
-        desk.wait_settled(customer)
+        outcomes = run_in_thread(lambda: send_all(admin.stack.gateway, crowd, AT_ONCE))
+        admin.wait_settled(customer)
 
     assert sorted(one.status for one in outcomes) == [200] + [402] * (AT_ONCE - 1)
     refused = [one.body for one in outcomes if one.status == 402]
     assert all(b'"insufficient_credits"' in body for body in refused)
-    assert desk.received()["count"] == received + 1
-    (row,) = desk.bill()[billed:]
+    assert admin.received()["count"] == received + 1
+    (row,) = admin.bill()[billed:]
     assert len(available) > 10
     assert min(available) == 0
-    assert desk.hold_states(customer) == {"settled": 1}
-    assert desk.usage(customer) == {row.generation_id: row.cost}
-    left = desk.credits(customer)
+    assert admin.hold_states(customer) == {"settled": 1}
+    assert admin.usage(customer) == {row.generation_id: row.cost}
+    left = admin.credits(customer)
     assert left["balance"] == left["available"] == credit - Decimal(row.cost)
     assert left["held"] == left["overdrawn"] == 0
-    desk.check_ledger()
+    admin.check_ledger()
 
 
-def test_a_request_for_less_than_the_rest_is_let_in_again(desk: Desk) -> None:
+def test_a_request_for_less_than_the_rest_is_let_in_again(admin: Admin) -> None:
     """The 402 was about the amount, not about the account."""
-    customer, _ = open_for_exactly_one(desk)
+    customer, _ = open_for_exactly_one(admin)
     # A short answer leaves most of what was held; a long one might leave less than any other needs.
-    desk.misbehave(completion_tokens=1, times=1)
-    assert desk.ask(customer).status == 200
-    desk.wait_settled(customer)
-    assert desk.ask(customer).status == 402
-    assert desk.ask(customer, max_tokens=1).status == 200
+    admin.misbehave(completion_tokens=1, times=1)
+    assert admin.ask(customer).status == 200
+    admin.wait_settled(customer)
+    assert admin.ask(customer).status == 402
+    assert admin.ask(customer, max_tokens=1).status == 200

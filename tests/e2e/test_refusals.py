@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.desk import Customer, Desk, chat
+from tests.e2e.admin import Admin, Customer, chat
 from tests.e2e.raw_http import JSON, Headers, send
 
 CHAT = "/v1/chat/completions"
@@ -162,23 +162,25 @@ CASES: dict[str, Case] = {
 
 
 @pytest.fixture
-def nothing_moves(desk: Desk) -> Iterator[Customer]:
+def nothing_moves(admin: Admin) -> Iterator[Customer]:
     """An account whose credit stays whole, and an upstream that hears and bills nothing."""
-    customer = desk.open_account()
-    billed, received = len(desk.bill()), desk.received()["count"]
+    customer = admin.open_account()
+    billed, received = len(admin.bill()), admin.received()["count"]
     yield customer
-    assert desk.received()["count"] == received
-    assert len(desk.bill()) == billed
-    assert desk.hold_states(customer) == {}
-    assert desk.credits(customer)["available"] == 5
+    assert admin.received()["count"] == received
+    assert len(admin.bill()) == billed
+    assert admin.hold_states(customer) == {}
+    assert admin.credits(customer)["available"] == 5
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_refused_and_goes_no_further(desk: Desk, nothing_moves: Customer, name: str) -> None:
+def test_it_is_refused_and_goes_no_further(
+    admin: Admin, nothing_moves: Customer, name: str
+) -> None:
     case = CASES[name]
     headers = [nothing_moves.bearer] if case.has_key else []
     headers += [JSON] if case.headers is None else case.headers
-    reply = send(desk.stack.gateway, case.method, case.path, headers, case.body)
+    reply = send(admin.stack.gateway, case.method, case.path, headers, case.body)
     assert (reply.status, reply.error["code"]) == (case.status, case.code)
     assert nothing_moves.key.encode() not in reply.body
 
@@ -197,10 +199,10 @@ def test_it_is_refused_and_goes_no_further(desk: Desk, nothing_moves: Customer, 
     ],
 )
 def test_the_meter_answers_for_itself(
-    desk: Desk, nothing_moves: Customer, method: str, path: str, status: int
+    admin: Admin, nothing_moves: Customer, method: str, path: str, status: int
 ) -> None:
     """Its interface has names in common with the provider's; the provider hears nothing of it."""
-    reply = send(desk.stack.gateway, method, path, [nothing_moves.bearer])
+    reply = send(admin.stack.gateway, method, path, [nothing_moves.bearer])
     assert reply.status == status
     if status >= 400:
         assert reply.headers["content-type"].startswith("application/problem+json")
@@ -209,25 +211,25 @@ def test_the_meter_answers_for_itself(
 @pytest.mark.parametrize(
     "path", ["//v1/chat/completions", "/v1/./chat//completions", "/v1%2fchat/completions"]
 )
-def test_another_spelling_of_a_path_is_that_path(desk: Desk, path: str) -> None:
+def test_another_spelling_of_a_path_is_that_path(admin: Admin, path: str) -> None:
     """Router and decision see one path; what is served is paid for."""
-    customer = desk.open_account()
-    reply = send(desk.stack.gateway, "POST", path, [customer.bearer, JSON], GOOD)
+    customer = admin.open_account()
+    reply = send(admin.stack.gateway, "POST", path, [customer.bearer, JSON], GOOD)
     assert reply.status == 200
-    desk.wait_settled(customer)
-    assert desk.hold_states(customer) == {"settled": 1}
+    admin.wait_settled(customer)
+    assert admin.hold_states(customer) == {"settled": 1}
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-def test_other_ways_to_say_json_are_understood(desk: Desk, content_type: str) -> None:
-    customer = desk.open_account()
+def test_other_ways_to_say_json_are_understood(admin: Admin, content_type: str) -> None:
+    customer = admin.open_account()
     headers = [customer.bearer, ("Content-Type", content_type)]
-    assert send(desk.stack.gateway, "POST", CHAT, headers, GOOD).status == 200
+    assert send(admin.stack.gateway, "POST", CHAT, headers, GOOD).status == 200
 
 
-def test_what_a_client_calls_itself_stays_here(desk: Desk) -> None:
+def test_what_a_client_calls_itself_stays_here(admin: Admin) -> None:
     """Nothing that a client sets identifies a request for billing, or the client upstream."""
-    customer = desk.open_account()
+    customer = admin.open_account()
     planted = {
         "cookie": "session=planted",
         "x-forwarded-for": "203.0.113.9",
@@ -237,9 +239,9 @@ def test_what_a_client_calls_itself_stays_here(desk: Desk) -> None:
         "proxy-authorization": "Basic cGxhbnRlZA==",
         "referer": "https://planted.example.com",
     }
-    assert desk.ask(customer, list(planted.items())).status == 200
-    received = desk.received()
-    ours = f"Bearer {(desk.stack.home / 'simulator' / 'provider.key').read_text().strip()}"
+    assert admin.ask(customer, list(planted.items())).status == 200
+    received = admin.received()
+    ours = f"Bearer {(admin.stack.home / 'simulator' / 'provider.key').read_text().strip()}"
     assert received["authorization_sha256"] == hashlib.sha256(ours.encode()).hexdigest()
     arrived = dict(received["headers"])
     assert not {name.lower() for name in arrived} & set(planted)

@@ -14,7 +14,7 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.e2e.desk import Customer, Desk, chat
+from tests.e2e.admin import Admin, Customer, chat
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.servers import run_in_thread
 from tollkeeper.stack.home import locate
@@ -81,7 +81,7 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def pair(make_stack: Callable[[], RunningStack]) -> Iterator[Desk]:
+def pair(make_stack: Callable[[], RunningStack]) -> Iterator[Admin]:
     """A stack with two authz and two meters."""
     stack = make_stack()
     stack.environment.update(
@@ -91,35 +91,35 @@ def pair(make_stack: Callable[[], RunningStack]) -> Iterator[Desk]:
         TOLLKEEPER_LOOKUP_FIRST_DELAY_S="0.5",
     )
     stack.up()
-    yield Desk(stack)
+    yield Admin(stack)
     # The machine is needed by other tests.
     stack.down()
 
 
-def roll(desk: Desk, component: str) -> Load:
+def roll(admin: Admin, component: str) -> Load:
     """Restart it under load; what the clients saw."""
-    load = Load(desk.stack.gateway, desk.open_account("1000"))
+    load = Load(admin.stack.gateway, admin.open_account("1000"))
 
     def restart() -> None:
-        outcome = desk.stack.run("restart", component)
+        outcome = admin.stack.run("restart", component)
         assert outcome.returncode == 0, outcome.stderr
 
     run_in_thread(lambda: load.run(restart))
     return load
 
 
-def demand_exact(desk: Desk, load: Load, billed_before: int) -> None:
+def require_exact(admin: Admin, load: Load, billed_before: int) -> None:
     """Each answer is one row of the bill and one settlement, and nothing else was held."""
-    desk.wait_settled(load.customer)
-    bill = {row.generation_id: Decimal(row.cost) for row in desk.bill()[billed_before:]}
-    usage = desk.usage(load.customer)
+    admin.wait_settled(load.customer)
+    bill = {row.generation_id: Decimal(row.cost) for row in admin.bill()[billed_before:]}
+    usage = admin.usage(load.customer)
     assert {name: Decimal(cost) for name, cost in usage.items()} == bill
     assert len(bill) == load.outcomes["paid"]
-    assert desk.hold_states(load.customer) == {"settled": len(bill)}
+    assert admin.hold_states(load.customer) == {"settled": len(bill)}
 
 
 @pytest.mark.parametrize("component", ["authz", "meter", "envoy"])
-def test_a_rolling_restart_refuses_and_loses_nothing(pair: Desk, component: str) -> None:
+def test_a_rolling_restart_refuses_and_loses_nothing(pair: Admin, component: str) -> None:
     before, pids = len(pair.bill()), pids_of(pair, component)
     load = roll(pair, component)
     assert not pids & pids_of(pair, component)
@@ -127,19 +127,19 @@ def test_a_rolling_restart_refuses_and_loses_nothing(pair: Desk, component: str)
     # The kernel resets the connections that the old Envoy had not accepted when it closed its
     # listener (decision record 8): at that moment a client has one at most.
     assert max(load.resets.values(), default=0) <= (component == "envoy")
-    demand_exact(pair, load, before)
+    require_exact(pair, load, before)
 
 
-def pids_of(desk: Desk, component: str) -> set[int]:
+def pids_of(admin: Admin, component: str) -> set[int]:
     """The processes of a component's instances."""
     names = [component] if component == "envoy" else [component, f"{component}-2"]
-    return {desk.stack.component(name)["pid"] for name in names}
+    return {admin.stack.component(name)["pid"] for name in names}
 
 
 @contextmanager
-def stopped(desk: Desk, *names: str) -> Iterator[None]:
+def stopped(admin: Admin, *names: str) -> Iterator[None]:
     """As by a machine that swaps, or a paused container."""
-    pids = [desk.stack.component(name)["pid"] for name in names]
+    pids = [admin.stack.component(name)["pid"] for name in names]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -149,7 +149,7 @@ def stopped(desk: Desk, *names: str) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_those_that_are_stopped_are_left_alone_and_do_no_harm_when_they_wake(pair: Desk) -> None:
+def test_those_that_are_stopped_are_left_alone_and_do_no_harm_when_they_wake(pair: Admin) -> None:
     before = len(pair.bill())
     load = Load(pair.stack.gateway, pair.open_account("1000"))
 
@@ -171,12 +171,12 @@ def test_those_that_are_stopped_are_left_alone_and_do_no_harm_when_they_wake(pai
     assert set(states) <= {"settled", "released"}
 
 
-def test_a_component_that_is_not_there_is_one_sentence(pair: Desk) -> None:
+def test_a_component_that_is_not_there_is_one_sentence(pair: Admin) -> None:
     outcome = pair.stack.run("restart", "postgrse")
     assert outcome.returncode == 1
     assert "There is no component 'postgrse'; there are postgres, redis" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
 
 
-def test_the_control_socket_is_its_owners(pair: Desk) -> None:
+def test_the_control_socket_is_its_owners(pair: Admin) -> None:
     assert locate(pair.stack.home).control.stat().st_mode & 0o777 == 0o600

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.desk import Customer, Desk, chat
+from tests.e2e.admin import Admin, Customer, chat
 from tests.e2e.raw_http import JSON, Reply, send, send_json
 from tests.e2e.running_stack import wait_until
 from tollkeeper.stack.home import locate
@@ -23,9 +23,9 @@ def secret_part(key: str) -> str:
     return key.split("-", 2)[2]
 
 
-def secrets_of(desk: Desk, *keys: str) -> dict[str, str]:
+def secrets_of(admin: Admin, *keys: str) -> dict[str, str]:
     """Every secret of the stack by name, and these keys."""
-    found = {name: (desk.stack.home / name).read_text().strip() for name in VAULTS}
+    found = {name: (admin.stack.home / name).read_text().strip() for name in VAULTS}
     found["demo.key"] = secret_part(found["demo.key"])
     return found | {f"key {number}": secret_part(key) for number, key in enumerate(keys)}
 
@@ -49,40 +49,40 @@ def found_in(content: bytes, secrets: dict[str, str]) -> list[str]:
     ]
 
 
-def mishaps(desk: Desk, customer: Customer, revoked: Customer) -> Iterator[Reply]:
+def mishaps(admin: Admin, customer: Customer, revoked: Customer) -> Iterator[Reply]:
     """Requests that go wrong with a secret in hand, everywhere a client can put one."""
-    gateway, key = desk.stack.gateway, customer.key
+    gateway, key = admin.stack.gateway, customer.key
     good = json.dumps(chat()).encode()
     bearer = [customer.bearer, JSON]
-    yield desk.ask(revoked)
-    yield desk.ask(customer, max_tokens=key)
-    yield desk.ask(customer, [("Authorization", f"Bearer {revoked.key}")])
-    yield desk.ask(customer, [("x-api-key", revoked.key)])
+    yield admin.ask(revoked)
+    yield admin.ask(customer, max_tokens=key)
+    yield admin.ask(customer, [("Authorization", f"Bearer {revoked.key}")])
+    yield admin.ask(customer, [("x-api-key", revoked.key)])
     yield send(gateway, "POST", f"{CHAT}?key={key}", bearer, good)
     yield send(gateway, "POST", CHAT, bearer, b'{"' + key.encode())
     yield send(gateway, "POST", CHAT, [("Authorization", key[:-1] + "!"), JSON], good)
     yield send(gateway, "POST", CHAT, [("Authorization", f"Basic {key}"), JSON], good)
     yield send(gateway, "GET", f"/api/v1/usage?from={key}", [customer.bearer])
     yield send(gateway, "GET", "/api/v1/admin/users", [customer.bearer])
-    operator = ("Authorization", f"Bearer {desk.stack.operator_token}")
+    operator = ("Authorization", f"Bearer {admin.stack.operator_token}")
     yield send(gateway, "POST", CHAT, [operator, JSON], good)
     yield send_json(gateway, "POST", "/api/v1/admin/users", {"email": key}, [operator])
     yield send_json(gateway, "GET", "/api/v1/admin/users/nobody", None, [operator])
     for status in (401, 402, 429, 500):
-        desk.misbehave(status=status, times=1)
-        yield desk.ask(customer)
+        admin.misbehave(status=status, times=1)
+        yield admin.ask(customer)
 
 
-def files_of(desk: Desk) -> list[Path]:
+def files_of(admin: Admin) -> list[Path]:
     """Everything that is kept, the vaults aside."""
-    home = desk.stack.home
+    home = admin.stack.home
     vaults = {home / name for name in VAULTS}
     return [path for path in home.rglob("*") if path.is_file() and path not in vaults]
 
 
-def dump(desk: Desk) -> bytes:
+def dump(admin: Admin) -> bytes:
     """All rows of all tables as text."""
-    tables = desk.rows(
+    tables = admin.rows(
         "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
         " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
     )
@@ -90,44 +90,44 @@ def dump(desk: Desk) -> bytes:
     lines = [
         row["line"]
         for table in tables
-        for row in desk.rows(f"SELECT t::text AS line FROM {table['name']} t")
+        for row in admin.rows(f"SELECT t::text AS line FROM {table['name']} t")
     ]
     return "\n".join(lines).encode()
 
 
-def metrics(desk: Desk) -> dict[str, bytes]:
+def metrics(admin: Admin) -> dict[str, bytes]:
     """What both services tell Prometheus."""
-    health = locate(desk.stack.home).run / "authz-health.sock"
+    health = locate(admin.stack.home).run / "authz-health.sock"
     return {
-        "meter": send(desk.stack.api, "GET", "/metrics").body,
+        "meter": send(admin.stack.api, "GET", "/metrics").body,
         "authz": send("http://authz", "GET", "/metrics", unix_socket=health).body,
     }
 
 
-def command_lines(desk: Desk) -> bytes:
+def command_lines(admin: Admin) -> bytes:
     """What `ps` shows of every process of the stack."""
-    supervisor = psutil.Process(desk.stack.supervisor_pid)
+    supervisor = psutil.Process(admin.stack.supervisor_pid)
     everybody = [supervisor, *supervisor.children(recursive=True)]
     return "\n".join(" ".join(process.cmdline()) for process in everybody).encode()
 
 
 @pytest.fixture
-def after_mishaps(desk: Desk) -> tuple[dict[str, str], list[Reply]]:
+def after_mishaps(admin: Admin) -> tuple[dict[str, str], list[Reply]]:
     """The secrets that were about, and every answer that was given meanwhile."""
-    customer, revoked = desk.open_account(), desk.open_account()
-    desk.admin("DELETE", f"users/{revoked.id}/api-keys/{revoked.key_id}")
-    answers = [desk.ask(customer), desk.ask(customer, stream=True)]
-    answers += mishaps(desk, customer, revoked)
+    customer, revoked = admin.open_account(), admin.open_account()
+    admin.call("DELETE", f"users/{revoked.id}/api-keys/{revoked.key_id}")
+    answers = [admin.ask(customer), admin.ask(customer, stream=True)]
+    answers += mishaps(admin, customer, revoked)
     # A client is told which model it asked for, whatever it was; nobody else is.
-    assert desk.ask(customer, model=customer.key).status == 404
-    desk.wait_settled(customer)
-    log = desk.stack.home / "envoy" / "access.jsonl"
+    assert admin.ask(customer, model=customer.key).status == 404
+    admin.wait_settled(customer)
+    log = admin.stack.home / "envoy" / "access.jsonl"
     wait_until(lambda: customer.id.encode() in log.read_bytes(), "the log is written")
-    return secrets_of(desk, customer.key, revoked.key), answers
+    return secrets_of(admin, customer.key, revoked.key), answers
 
 
 def test_no_secret_is_where_it_should_not_be(
-    desk: Desk, after_mishaps: tuple[dict[str, str], list[Reply]]
+    admin: Admin, after_mishaps: tuple[dict[str, str], list[Reply]]
 ) -> None:
     secrets, answers = after_mishaps
     assert len(secrets) == 6
@@ -135,23 +135,23 @@ def test_no_secret_is_where_it_should_not_be(
     for answer in answers:
         shown = answer.body + str(answer.headers).encode()
         assert found_in(shown, secrets) == [], shown
-    for path in files_of(desk):
+    for path in files_of(admin):
         assert found_in(path.read_bytes(), secrets) == [], path
-    for name, text in metrics(desk).items():
+    for name, text in metrics(admin).items():
         assert b"tollkeeper_" in text
         assert found_in(text, secrets) == [], name
-    assert found_in(command_lines(desk), secrets) == []
-    assert found_in(dump(desk), secrets) == []
+    assert found_in(command_lines(admin), secrets) == []
+    assert found_in(dump(admin), secrets) == []
 
 
-def test_the_search_would_find_them(desk: Desk) -> None:
+def test_the_search_would_find_them(admin: Admin) -> None:
     """A search that has never found anything proves nothing."""
-    customer = desk.open_account()
-    secrets = secrets_of(desk, customer.key)
+    customer = admin.open_account()
+    secrets = secrets_of(admin, customer.key)
     for name, secret in secrets.items():
         for disguise in disguises(secret):
             assert name in found_in(b"before " + disguise + b" after", secrets)
-    assert customer.key_id.encode() in dump(desk)
-    looked_at = {path.relative_to(desk.stack.home).parts[0] for path in files_of(desk)}
+    assert customer.key_id.encode() in dump(admin)
+    looked_at = {path.relative_to(admin.stack.home).parts[0] for path in files_of(admin)}
     assert {"logs", "envoy", "postgres", "simulator"} <= looked_at
-    assert {"authz.log", "meter.log", "envoy.log"} <= {path.name for path in files_of(desk)}
+    assert {"authz.log", "meter.log", "envoy.log"} <= {path.name for path in files_of(admin)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.desk import MODEL, Customer, Desk, chat
+from tests.e2e.admin import MODEL, Admin, Customer, chat
 from tests.e2e.first_bytes import Line
 from tests.e2e.raw_http import JSON, Reply, send
 from tests.e2e.running_stack import wait_until
@@ -64,30 +64,30 @@ def same_for_all(stream: bytes) -> bytes:
     return re.sub(rb'"created":[0-9]{10}', b'"created":0', stream)
 
 
-def provider_key(desk: Desk) -> str:
+def provider_key(admin: Admin) -> str:
     """The key that the upstream accepts."""
-    return (desk.stack.home / "simulator" / "provider.key").read_text().strip()
+    return (admin.stack.home / "simulator" / "provider.key").read_text().strip()
 
 
-def forwarded(desk: Desk) -> bytes:
+def forwarded(admin: Admin) -> bytes:
     """The body of the last question, as the upstream received it."""
-    found = desk.control("GET", "requests?limit=100")["requests"]
+    found = admin.control("GET", "requests?limit=100")["requests"]
     asked = [one for one in found if one["method"] == "POST"]
     return base64.b64decode(asked[-1]["body_base64"])
 
 
-def straight(desk: Desk, body: bytes) -> Reply:
+def straight(admin: Admin, body: bytes) -> Reply:
     """The same question, put to the upstream itself."""
-    headers = [("Authorization", f"Bearer {provider_key(desk)}"), JSON]
-    reply = send(desk.stack.simulator, "POST", "/api/v1/chat/completions", headers, body)
+    headers = [("Authorization", f"Bearer {provider_key(admin)}"), JSON]
+    reply = send(admin.stack.simulator, "POST", "/api/v1/chat/completions", headers, body)
     assert reply.status == 200
     return reply
 
 
-def hold_of(desk: Desk, customer: Customer) -> dict[str, Any]:
+def hold_of(admin: Admin, customer: Customer) -> dict[str, Any]:
     """The only hold of a customer, once it is not open any more; `generation_id` while live."""
-    desk.wait_settled(customer)
-    (row,) = desk.rows(
+    admin.wait_settled(customer)
+    (row,) = admin.rows(
         "SELECT id, state, generation_id FROM holds WHERE account_id = $1"
         " UNION ALL SELECT id, state, NULL FROM ended_holds WHERE account_id = $1",
         customer.id,
@@ -96,98 +96,100 @@ def hold_of(desk: Desk, customer: Customer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_stream_is_untouched_and_settled_or_unknown(desk: Desk, name: str) -> None:
+def test_a_stream_is_untouched_and_settled_or_unknown(admin: Admin, name: str) -> None:
     behaviour, expected = CASES[name]
-    customer, body = desk.open_account("50"), chat(stream=True, max_tokens=2_000_000)
-    desk.misbehave(**behaviour)
-    ours = desk.ask(customer, stream=True, max_tokens=2_000_000)
+    customer, body = admin.open_account("50"), chat(stream=True, max_tokens=2_000_000)
+    admin.misbehave(**behaviour)
+    ours = admin.ask(customer, stream=True, max_tokens=2_000_000)
     assert ours.headers["content-type"] == "text/event-stream"
-    sent = forwarded(desk)
+    sent = forwarded(admin)
     # All that we add to a question that names its own limit is the tag to report it by.
     assert {**json.loads(sent), "trace": None} == {**body, "trace": None}
-    assert same_for_all(ours.body) == same_for_all(straight(desk, sent).body)
+    assert same_for_all(ours.body) == same_for_all(straight(admin, sent).body)
     generation = re.search(rb'"id":"(gen-[^"]+)"', ours.body)
     assert generation is not None
     generation_id = generation[1].decode()
-    assert hold_of(desk, customer)["state"] == expected
-    check_money(desk, customer, generation_id, expected)
+    assert hold_of(admin, customer)["state"] == expected
+    check_money(admin, customer, generation_id, expected)
 
 
-def check_money(desk: Desk, customer: Customer, generation_id: str, state: str) -> None:
+def check_money(admin: Admin, customer: Customer, generation_id: str, state: str) -> None:
     """Settled is exact; unknown keeps the hold, knows where to ask, and has charged nothing."""
-    funds = desk.credits(customer)
+    funds = admin.credits(customer)
     if state == "settled":
-        cost = Decimal(desk.bill_row(generation_id).cost)
-        assert {name: Decimal(one) for name, one in desk.usage(customer).items()} == {
+        cost = Decimal(admin.bill_row(generation_id).cost)
+        assert {name: Decimal(one) for name, one in admin.usage(customer).items()} == {
             generation_id: cost
         }
         assert funds["balance"] == funds["available"] == 50 - cost
         return
-    assert desk.usage(customer) == {}
+    assert admin.usage(customer) == {}
     assert funds["balance"] == 50
-    assert funds["held"] > Decimal(desk.bill_row(generation_id).cost)
-    assert hold_of(desk, customer)["generation_id"] == generation_id
+    assert funds["held"] > Decimal(admin.bill_row(generation_id).cost)
+    assert hold_of(admin, customer)["generation_id"] == generation_id
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_that_breaks_off_is_unknown(desk: Desk, stream: bool) -> None:
-    customer = desk.open_account()
-    desk.misbehave(cut_after_bytes=300)
+def test_an_answer_that_breaks_off_is_unknown(admin: Admin, stream: bool) -> None:
+    customer = admin.open_account()
+    admin.misbehave(cut_after_bytes=300)
     if stream:
         with pytest.raises(http.client.IncompleteRead):
-            desk.ask(customer, stream=True)
+            admin.ask(customer, stream=True)
     else:
-        assert desk.ask(customer).error["code"] == "provider_unavailable"
-    hold = hold_of(desk, customer)
+        assert admin.ask(customer).error["code"] == "provider_unavailable"
+    hold = hold_of(admin, customer)
     assert hold["state"] == "unknown"
     # Envoy drops the headers of a JSON reply that breaks off, and the id with them.
-    assert hold["generation_id"] == (desk.bill()[-1].generation_id if stream else None)
-    funds = desk.credits(customer)
+    assert hold["generation_id"] == (admin.bill()[-1].generation_id if stream else None)
+    funds = admin.credits(customer)
     assert funds["balance"] == 5
     assert funds["held"] > 0
 
 
 @pytest.mark.parametrize(("mib", "status", "state"), [(30, 200, "settled"), (129, 500, "unknown")])
 def test_an_answer_without_a_stream_may_be_large(
-    desk: Desk, mib: int, status: int, state: str
+    admin: Admin, mib: int, status: int, state: str
 ) -> None:
     """One that is too large for us was billed all the same: its hold stays."""
-    customer = desk.open_account()
-    desk.misbehave(reply_bytes=mib * 2**20)
-    reply = desk.ask(customer)
+    customer = admin.open_account()
+    admin.misbehave(reply_bytes=mib * 2**20)
+    reply = admin.ask(customer)
     assert reply.status == status
-    assert hold_of(desk, customer)["state"] == state
-    cost = Decimal(desk.bill()[-1].cost)
-    assert desk.credits(customer)["balance"] == 5 - (cost if state == "settled" else 0)
+    assert hold_of(admin, customer)["state"] == state
+    cost = Decimal(admin.bill()[-1].cost)
+    assert admin.credits(customer)["balance"] == 5 - (cost if state == "settled" else 0)
 
 
-def test_the_first_event_does_not_wait_for_the_last(desk: Desk) -> None:
-    customer = desk.open_account()
-    desk.misbehave(chunk_delay_ms=CHUNK_DELAY_MS)
-    line = Line(desk.stack.gateway, "/v1/chat/completions", customer.key)
+def test_the_first_event_does_not_wait_for_the_last(admin: Admin) -> None:
+    customer = admin.open_account()
+    admin.misbehave(chunk_delay_ms=CHUNK_DELAY_MS)
+    line = Line(admin.stack.gateway, "/v1/chat/completions", customer.key)
     first_ms, last_ms = line.first_and_last_ms({**chat(), "model": MODEL, "stream": True})
     line.close()
     assert last_ms - first_ms > LEAST_CHUNKS * CHUNK_DELAY_MS
 
 
-def test_a_client_that_leaves_is_not_forgotten(desk: Desk) -> None:
+def test_a_client_that_leaves_is_not_forgotten(admin: Admin) -> None:
     """The provider bills it in full; the hold stays and knows the generation."""
-    customer = desk.open_account()
-    desk.misbehave(chunk_delay_ms=100)
-    line = Line(desk.stack.gateway, "/v1/chat/completions", customer.key)
+    customer = admin.open_account()
+    admin.misbehave(chunk_delay_ms=100)
+    line = Line(admin.stack.gateway, "/v1/chat/completions", customer.key)
     line.leave_after_first_byte({**chat(), "stream": True})
-    wait_until(lambda: "unknown" in desk.hold_states(customer), "the hold is known to be unknown")
-    assert hold_of(desk, customer)["generation_id"] == desk.bill()[-1].generation_id
-    assert desk.credits(customer)["balance"] == 5
+    wait_until(lambda: "unknown" in admin.hold_states(customer), "the hold is known to be unknown")
+    assert hold_of(admin, customer)["generation_id"] == admin.bill()[-1].generation_id
+    assert admin.credits(customer)["balance"] == 5
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_before_the_answer_is_not_forgotten(desk: Desk, stream: bool) -> None:
+def test_a_client_that_leaves_before_the_answer_is_not_forgotten(
+    admin: Admin, stream: bool
+) -> None:
     """The provider goes on and bills; nobody knows the generation yet, and the hold says so."""
-    customer, billed = desk.open_account(), len(desk.bill())
-    desk.misbehave(delay_ms=400)
-    line = Line(desk.stack.gateway, "/v1/chat/completions", customer.key)
+    customer, billed = admin.open_account(), len(admin.bill())
+    admin.misbehave(delay_ms=400)
+    line = Line(admin.stack.gateway, "/v1/chat/completions", customer.key)
     line.leave_unanswered({**chat(), "stream": stream}, after_s=0.2)
-    assert hold_of(desk, customer)["state"] == "unknown"
-    assert desk.credits(customer)["balance"] == 5
-    wait_until(lambda: len(desk.bill()) == billed + 1, "the provider has billed")
+    assert hold_of(admin, customer)["state"] == "unknown"
+    assert admin.credits(customer)["balance"] == 5
+    wait_until(lambda: len(admin.bill()) == billed + 1, "the provider has billed")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from chaos.customers import Customer, Desk
+from chaos.customers import Administrator, Customer
 from chaos.exchange import Exchange, ExchangeError, Head, open_exchange
 from chaos.stack import ChaosStack
 from tests.patience import WAIT_S
@@ -114,9 +114,9 @@ class Stage:
 
     async def open_accounts(self, cases: list[Departure]) -> dict[int, Customer]:
         """One for each case, with 5 US dollars."""
-        desk = Desk(self.stack, self.session)
+        administrator = Administrator(self.stack, self.session)
         opened = await asyncio.gather(
-            *(desk.open_account(f"leaver-{case.number}", "5") for case in cases)
+            *(administrator.open_account(f"leaver-{case.number}", "5") for case in cases)
         )
         return {case.number: one for case, one in zip(cases, opened, strict=True)}
 

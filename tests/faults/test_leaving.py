@@ -185,7 +185,7 @@ async def accounts_locked(stack: ChaosStack, accounts: list[str]) -> AsyncIterat
 
 @asynccontextmanager
 async def authz_stopped(stack: ChaosStack, _: list[str]) -> AsyncIterator[None]:
-    """The doorman stands still inside the block."""
+    """authz is stopped (SIGSTOP) inside the block."""
     (authz,) = stack.instances_of("authz")
     assert authz.pid is not None
     signal_family(authz.pid, signal.SIGSTOP)

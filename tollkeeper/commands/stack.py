@@ -61,7 +61,7 @@ def up(
     settings = load_settings(
         home=home, port=port, api_port=api_port, authz_instances=authz, meter_instances=meter
     )
-    settings.demand_upstream()
+    settings.require_upstream()
     if detach:
         # The supervisor gets the same choices; secrets stay in the environment.
         options = {

@@ -124,7 +124,7 @@ def open_home(home: Home) -> None:
         folders = (home.run, home.redis, home.envoy, home.logs, home.simulator)
         for folder in folders:
             folder.mkdir(mode=0o700, exist_ok=True)
-            _demand_ours(folder)
+            _require_ours(folder)
             folder.chmod(0o700)
         _make_secrets(home)
     except OSError as error:
@@ -138,7 +138,7 @@ def _claim(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise StackError(f"The state folder {root} is not a folder; set TOLLKEEPER_HOME to one.")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _demand_ours(root)
+    _require_ours(root)
     if not os.access(root, os.W_OK | os.X_OK):
         raise StackError(
             f"The state folder {root} cannot be written; set TOLLKEEPER_HOME to one that can."
@@ -161,7 +161,7 @@ def _claim(root: Path) -> None:
     root.chmod(0o700)
 
 
-def _demand_ours(path: Path) -> None:
+def _require_ours(path: Path) -> None:
     owner = path.stat().st_uid
     if owner == os.geteuid():
         return

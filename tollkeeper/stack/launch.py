@@ -9,7 +9,7 @@ from meter.process.stopping import stop_event
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import locate, open_home, read_operator_token, sole_supervisor
 from tollkeeper.stack.servers import demo
-from tollkeeper.stack.servers.ports import LOOPBACK, demand_free
+from tollkeeper.stack.servers.ports import LOOPBACK, require_free
 from tollkeeper.stack.servers.topology import Topology, design
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.control import listening
@@ -32,8 +32,8 @@ def run(settings: StackSettings, reporter: Reporter) -> None:
     with sole_supervisor(home):
         if end_leftovers(home):
             reporter.line("stopped processes that an earlier run had left")
-        demand_free(settings.address, settings.port, "TOLLKEEPER_PORT")
-        demand_free(LOOPBACK, settings.api_port, "TOLLKEEPER_API_PORT")
+        require_free(settings.address, settings.port, "TOLLKEEPER_PORT")
+        require_free(LOOPBACK, settings.api_port, "TOLLKEEPER_API_PORT")
         asyncio.run(_run(design(home, settings), reporter))
 
 

@@ -49,7 +49,7 @@ class StackSettings(BaseSettings):
 
     @field_validator("openrouter_base_url")
     @classmethod
-    def _demand_protected_url(cls, url: str | None) -> str | None:
+    def _require_protected_url(cls, url: str | None) -> str | None:
         """A provider key crosses a network under verified TLS or not at all."""
         if url is None:
             return None
@@ -62,12 +62,12 @@ class StackSettings(BaseSettings):
         return url.rstrip("/")
 
     @model_validator(mode="after")
-    def _demand_sense(self) -> "StackSettings":
+    def _require_consistency(self) -> "StackSettings":
         if self.port == self.api_port:
             raise ValueError("TOLLKEEPER_PORT and TOLLKEEPER_API_PORT must differ")
         return self
 
-    def demand_upstream(self) -> None:
+    def require_upstream(self) -> None:
         """Raise StackError unless it is clear which upstream a start would use."""
         if self.openrouter_base_url and not self.openrouter_api_key:
             raise StackError(

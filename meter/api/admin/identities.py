@@ -12,7 +12,7 @@ from meter.api.fields import Body, Instant, LimitsBody, PlainText, Reply, ShortI
 from meter.api.keys.key_terms import AllowedAddresses, AllowedModels, Scopes
 from meter.api.services import FromAccounts, FromIdentities
 from meter.errors import InvalidRequest, NotFound
-from meter.identity.identity_store import Identity, Link
+from meter.identity.identity_store import Identity, IdentityLink
 from meter.identity.principal import CredentialKind
 from meter.limits.limits import Rates
 from meter.scopes import DEFAULT_SCOPES, Scope
@@ -45,7 +45,7 @@ class IdentityBody(Body):
     allowed_addresses: AllowedAddresses | None = None
     limits: LimitsBody | None = Field(default=None, description="Where null, the plan's apply")
 
-    def to_link(self) -> Link:
+    def to_link(self) -> IdentityLink:
         """Raises InvalidRequest unless it names one subject, and scopes for a certificate only."""
         is_certificate = self.certificate is not None
         if is_certificate == (self.issuer is not None or self.subject is not None):
@@ -56,7 +56,7 @@ class IdentityBody(Body):
         if self.scopes is not None and not is_certificate:
             raise InvalidRequest("the scopes of a JWT are what its issuer's terms make of it")
         models, addresses = self.allowed_models, self.allowed_addresses
-        return Link(
+        return IdentityLink(
             issuer_id=self.issuer,
             subject=subject,
             scopes=DEFAULT_SCOPES if self.scopes is None else frozenset(self.scopes),

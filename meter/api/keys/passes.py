@@ -249,11 +249,11 @@ async def issue_pass(
     """Make a JWT that acts for the user, without any key of theirs."""
     response.headers.update(_NOT_KEPT)
     await accounts.get(user_id)
-    root = await principals.find(ByAccount(user_id))
-    if root is None:
+    principal = await principals.find(ByAccount(user_id))
+    if principal is None:
         raise NotPermitted("what passes of administrators stand for is revoked or suspended")
     order = (body or NewPassBody()).to_order()
-    return TokenReply.from_issued(await pass_issuer.issue(root, order, actor))
+    return TokenReply.from_issued(await pass_issuer.issue(principal, order, actor))
 
 
 @_of_users.get("", summary="List a user's passes")

@@ -47,7 +47,7 @@ class KeyService:
             maker = actor.name if actor.account_id in (None, account_id) else "administrator"
             await keys.insert(key, terms, maker)
             await keys.insert_secret(key.credential_id, self._digest(key))
-            await keys.audit(actor, "created", key.credential_id, terms.told())
+            await keys.audit(actor, "created", key.credential_id, terms.audit_detail())
             return await keys.get(key.credential_id)
 
     async def change(
@@ -59,7 +59,7 @@ class KeyService:
             before = KeyTerms.of(key)
             after = changes.applied_to(before)
             await _require_permitted(keys, KeyChange(KeyAct.CHANGE, key, after), editor)
-            differences = changes_between(before.told(), after.told())
+            differences = changes_between(before.audit_detail(), after.audit_detail())
             if not differences:
                 return key
             await keys.save_terms(key_id, before, after)

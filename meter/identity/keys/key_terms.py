@@ -63,7 +63,7 @@ class KeyTerms:
             tags=credential.tags,
         )
 
-    def told(self) -> dict[str, Any]:
+    def audit_detail(self) -> dict[str, Any]:
         """Return the terms in the form of the audit log."""
         return {
             "name": self.name,

@@ -47,7 +47,7 @@ def header(name: str, value: str) -> pb.HeaderValueOption:
 
 
 def allow(hold_id: str, edits: Iterable[tuple[int, int, str]] = ()) -> pb.CheckResponse:
-    """An Allow as the doorman writes it; edits are (offset, remove, insert)."""
+    """An Allow as the authz writes it; edits are (offset, remove, insert)."""
     response = pb.CheckResponse(status=pb.Status(code=0))
     response.ok_response.headers.append(header("authorization", f"Bearer {PROVIDER_KEY}"))
     response.ok_response.headers_to_remove.extend(["x-api-key", "cookie"])
@@ -72,7 +72,7 @@ def error_json(code: str, message: str = "No.") -> str:
 
 @dataclass
 class Decisions:
-    """The stub doorman: answers with `answer`, remembers what it was asked."""
+    """The stub authz: answers with `answer`, remembers what it was asked."""
 
     answer: Decide
     checks: list[pb.CheckRequest] = field(default_factory=list)

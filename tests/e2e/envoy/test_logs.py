@@ -70,7 +70,7 @@ def _optional_ms(common: log_pb.AccessLogCommon, field: str) -> int | None:
     return _ms(getattr(common, field)) if common.HasField(field) else None
 
 
-async def demand_same(gateway: Gateway, hold_id: str) -> dict[str, Any]:
+async def require_same(gateway: Gateway, hold_id: str) -> dict[str, Any]:
     """Compare both logs of one request, and return the line of the file."""
     facts = facts_of_entry(await gateway.entries.of(hold_id))
     line = await gateway.logged_of(hold_id)
@@ -96,7 +96,7 @@ async def test_a_json_reply(gateway: Gateway, cost: str) -> None:
     body = json.dumps({"id": "gen-1", "model": "m", "usage": {**USAGE, "cost": "?"}})
     replies(gateway, body.replace('"?"', cost).encode())
     await gateway.post(b'{"model": "m"}')
-    line = await demand_same(gateway, hold_id)
+    line = await require_same(gateway, hold_id)
     assert line["usage"]["cost"] == float(cost)
     assert line["first_upstream_byte_ms"] >= line["upstream_sent_ms"] >= 0
 
@@ -106,7 +106,7 @@ async def test_a_stream(gateway: Gateway) -> None:
     allow_streaming(gateway, hold_id)
     streams(gateway, STREAM)
     await gateway.post()
-    assert (await demand_same(gateway, hold_id))["is_streaming"] is True
+    assert (await require_same(gateway, hold_id))["is_streaming"] is True
 
 
 async def test_a_refusal_of_the_provider(gateway: Gateway) -> None:
@@ -117,7 +117,7 @@ async def test_a_refusal_of_the_provider(gateway: Gateway) -> None:
 
     gateway.provider.answer = refuse
     await gateway.post()
-    line = await demand_same(gateway, hold_id)
+    line = await require_same(gateway, hold_id)
     assert (line["code"], line["upstream_status"]) == (503, 402)
 
 
@@ -134,7 +134,7 @@ async def test_a_provider_that_cuts_the_stream(gateway: Gateway) -> None:
     gateway.provider.answer = cut
     with pytest.raises(aiohttp.ClientError):
         await gateway.post()
-    assert (await demand_same(gateway, hold_id))["flags"] != "-"
+    assert (await require_same(gateway, hold_id))["flags"] != "-"
 
 
 @pytest.mark.parametrize("has_headers", [True, False])
@@ -152,7 +152,7 @@ async def test_a_client_that_leaves(gateway: Gateway, has_headers: bool) -> None
     gateway.provider.answer = slow
     with pytest.raises(TimeoutError):
         await gateway.post(timeout=aiohttp.ClientTimeout(total=0.25))
-    line = await demand_same(gateway, hold_id)
+    line = await require_same(gateway, hold_id)
     assert (line["flags"], line["generation_id"]) == ("DC", "gen-1" if has_headers else None)
 
 

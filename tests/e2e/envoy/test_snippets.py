@@ -17,20 +17,20 @@ import pytest
 from cryptography import x509
 
 from meter.identity.keys.key_text import new_credential_id
-from tests.e2e.desk import Customer, Desk, chat
-from tests.e2e.envoy.certificates import Authority, client_context
-from tests.e2e.envoy.doorman import (
+from tests.e2e.admin import Admin, Customer, chat
+from tests.e2e.envoy.authz_process import (
     EXT_AUTHZ,
     TRUSTED_PROXY,
     Document,
+    authz_running,
     cluster_at,
-    doorman_running,
     envoy_running,
     manager_of,
     point,
     put_filter,
     snippet,
 )
+from tests.e2e.envoy.certificates import Authority, client_context
 from tests.e2e.raw_http import JSON, Headers, Reply
 from tests.e2e.running_stack import RunningStack
 from tests.patience import WAIT_S
@@ -47,7 +47,7 @@ DNS = x509.DNSName
 class Platform:
     """One Envoy with a listener for each snippet, the certificates for it, and the books."""
 
-    desk: Desk
+    admin: Admin
     ports: dict[str, int]
     folder: Path
     ours: Authority
@@ -180,9 +180,9 @@ def platform(stack: RunningStack) -> Iterator[Platform]:
         ours, foreign = Authority.named("ours"), Authority.named("foreign")
         ours.write_roots(folder / "roots.pem")
         ours.issue(folder / "server.pem", [DNS("localhost")])
-        doorman = closing.enter_context(doorman_running(Desk(stack), folder))
+        authz = closing.enter_context(authz_running(Admin(stack), folder))
         document = snippet("existing-envoy.yaml")
-        point(document, doorman, folder)
+        point(document, authz, folder)
         static = document["static_resources"]
         static["clusters"].append(
             cluster_at("tools", f"127.0.0.1:{closing.enter_context(echo_running())}")
@@ -200,12 +200,12 @@ def platform(stack: RunningStack) -> Iterator[Platform]:
             one["name"]: one["address"]["socket_address"]["port_value"]
             for one in static["listeners"]
         }
-        yield Platform(Desk(stack), ports, folder, ours, foreign)
+        yield Platform(Admin(stack), ports, folder, ours, foreign)
 
 
 @pytest.fixture
 def customer(platform: Platform) -> Customer:
-    return platform.desk.open_account(credit="1")
+    return platform.admin.open_account(credit="1")
 
 
 def test_an_envoy_of_ones_own_checks_holds_and_settles(
@@ -214,9 +214,9 @@ def test_an_envoy_of_ones_own_checks_holds_and_settles(
     assert platform.call("existing").error["code"] == "missing_api_key"
     assert platform.call("existing", path="/elsewhere").status == 404
     assert platform.call("existing", [customer.bearer]).status == 200
-    platform.desk.wait_settled(customer)
-    ((generation, cost),) = platform.desk.usage(customer).items()
-    assert cost == platform.desk.bill_row(generation).cost
+    platform.admin.wait_settled(customer)
+    ((generation, cost),) = platform.admin.usage(customer).items()
+    assert cost == platform.admin.bill_row(generation).cost
 
 
 def test_the_shared_parts_are_those_of_the_production_configuration() -> None:
@@ -245,13 +245,13 @@ def test_a_service_of_ones_own_learns_who_calls(platform: Platform, customer: Cu
         "inference models:read usage:read",
     ]
     assert not [name for name, _ in received if name in ("authorization", "x-api-key")]
-    assert not platform.desk.hold_states(customer)
+    assert not platform.admin.hold_states(customer)
 
 
 def test_a_service_of_ones_own_is_for_those_with_its_scope(platform: Platform) -> None:
     assert platform.call("existing", method="GET", path="/tools").status == 401
-    customer = platform.desk.open_account()
-    platform.desk.rows(
+    customer = platform.admin.open_account()
+    platform.admin.rows(
         "UPDATE credentials SET scopes = '{inference}' WHERE id = $1", customer.key_id
     )
     refused = platform.call("existing", [customer.bearer], method="GET", path="/tools")
@@ -272,14 +272,14 @@ POLICY_HEADERS = [
 def test_clients_cannot_set_the_policy(
     platform: Platform, customer: Customer, listener: str
 ) -> None:
-    victim = platform.desk.open_account(credit="1")
+    victim = platform.admin.open_account(credit="1")
     named = ("x-tollkeeper-account", victim.id)
     refused = platform.call(listener, [*POLICY_HEADERS, named])
     assert (refused.status, refused.error["code"]) == (401, "missing_api_key")
     assert platform.call(listener, [customer.bearer, *POLICY_HEADERS, named]).status == 200
-    platform.desk.wait_settled(customer)
-    assert platform.desk.hold_states(customer) == {"settled": 1}
-    assert not platform.desk.hold_states(victim)
+    platform.admin.wait_settled(customer)
+    assert platform.admin.hold_states(customer) == {"settled": 1}
+    assert not platform.admin.hold_states(victim)
 
 
 def test_a_path_cannot_reach_into_the_prefix_of_the_check(platform: Platform) -> None:
@@ -290,8 +290,8 @@ def test_a_path_cannot_reach_into_the_prefix_of_the_check(platform: Platform) ->
 def test_callers_of_our_own_name_the_account(platform: Platform, customer: Customer) -> None:
     named = ("x-tollkeeper-account", customer.id)
     assert platform.call("internal", [named]).status == 200
-    platform.desk.wait_settled(customer)
-    assert platform.desk.hold_states(customer) == {"settled": 1}
+    platform.admin.wait_settled(customer)
+    assert platform.admin.hold_states(customer) == {"settled": 1}
     for headers in ([], [named, named], [("x-tollkeeper-account", "nobody")], [customer.bearer]):
         refused = platform.call("internal", headers)
         assert (refused.status, refused.error["code"]) == (401, "invalid_api_key")
@@ -319,8 +319,8 @@ def forwarded(*hops: str) -> Sequence[tuple[str, str]]:
 def test_an_address_cannot_be_forged(
     platform: Platform, listener: str, source: str, hops: tuple[str, ...], is_let_in: bool
 ) -> None:
-    customer = platform.desk.open_account(credit="1")
-    platform.desk.rows(
+    customer = platform.admin.open_account(credit="1")
+    platform.admin.rows(
         "UPDATE credentials SET allowed_addresses = $2 WHERE id = $1",
         customer.key_id,
         [f"{HOME}/32"],
@@ -333,7 +333,7 @@ def test_an_address_cannot_be_forged(
 
 def known_by(platform: Platform, customer: Customer, name: str) -> None:
     """Have a certificate of that name act for an account."""
-    platform.desk.rows(
+    platform.admin.rows(
         "INSERT INTO credentials (id, account_id, name, kind, subject)"
         " VALUES ($1, $2, 'certificate', 'certificate', $3)",
         new_credential_id(),
@@ -358,16 +358,16 @@ def test_a_certificate_acts_for_the_account_that_its_name_is_mapped_to(
     made = [type(one)(one.value.format(customer.id)) for one in names]  # type: ignore[call-arg]
     known_by(platform, customer, name.format(customer.id))
     assert platform.call("mtls", certificate=platform.present(*made)).status == 200
-    platform.desk.wait_settled(customer)
-    assert platform.desk.hold_states(customer) == {"settled": 1}
+    platform.admin.wait_settled(customer)
+    assert platform.admin.hold_states(customer) == {"settled": 1}
 
 
 def test_a_key_goes_before_a_certificate(platform: Platform, customer: Customer) -> None:
-    other = platform.desk.open_account(credit="1")
+    other = platform.admin.open_account(credit="1")
     known_by(platform, other, f"spiffe://ours/{other.id}")
     certificate = platform.present(URI(f"spiffe://ours/{other.id}"))
     assert platform.call("mtls", [customer.bearer], certificate=certificate).status == 200
-    assert not platform.desk.hold_states(other)
+    assert not platform.admin.hold_states(other)
 
 
 def test_certificates_that_nobody_mapped_or_signed_let_nobody_in(

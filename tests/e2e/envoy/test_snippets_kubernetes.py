@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.desk import Desk, chat
-from tests.e2e.envoy.doorman import (
+from tests.e2e.admin import Admin, chat
+from tests.e2e.envoy.authz_process import (
     ENVOY_FOLDER,
     EXT_AUTHZ,
+    AuthzProcess,
     Document,
-    Doorman,
+    authz_running,
     cluster_at,
-    doorman_running,
     envoy_running,
     manager_of,
     point,
@@ -181,15 +181,15 @@ def test_the_patches_are_the_parts_of_the_production_configuration() -> None:
 class Platforms:
     """One Envoy with the listener of each control plane."""
 
-    doorman: Doorman
+    authz: AuthzProcess
     ports: dict[str, int]
 
 
-def sockets(doorman: Doorman) -> list[Document]:
+def sockets(authz: AuthzProcess) -> list[Document]:
     """The services of the cluster, as sockets of this machine."""
-    ingest = f"unix:{locate(doorman.desk.stack.home).run}/ingest.sock"
+    ingest = f"unix:{locate(authz.admin.stack.home).run}/ingest.sock"
     return [
-        cluster_at(mesh_name("authz", 8083), f"unix:{doorman.grpc}", is_http2=True),
+        cluster_at(mesh_name("authz", 8083), f"unix:{authz.grpc}", is_http2=True),
         cluster_at(mesh_name("meter", 8082), ingest, is_http2=True),
     ]
 
@@ -203,11 +203,11 @@ def mesh_name(service: str, port: int) -> str:
 def platforms(stack: RunningStack) -> Iterator[Platforms]:
     with contextlib.ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp")))
-        doorman = closing.enter_context(
-            doorman_running(Desk(stack), folder, TOLLKEEPER_PROVIDER_REPORTS="true")
+        authz = closing.enter_context(
+            authz_running(Admin(stack), folder, TOLLKEEPER_PROVIDER_REPORTS="true")
         )
         document = snippet("existing-envoy.yaml")
-        point(document, doorman, folder)
+        point(document, authz, folder)
         static = document["static_resources"]
         pointed = manager_of(static["listeners"][0])["route_config"]
         gateway, clusters = by_envoy_gateway()
@@ -219,13 +219,13 @@ def platforms(stack: RunningStack) -> Iterator[Platforms]:
         local = cluster_at("x", f"unix:{locate(stack.home).run}/ingest.sock")
         patched.update(type="STATIC", load_assignment=local["load_assignment"])
         patched["load_assignment"]["cluster_name"] = patched["name"]
-        static["clusters"] += [*sockets(doorman), patched]
+        static["clusters"] += [*sockets(authz), patched]
         closing.enter_context(envoy_running(document, folder))
         ports = {
             one["name"]: one["address"]["socket_address"]["port_value"]
             for one in static["listeners"]
         }
-        yield Platforms(doorman, ports)
+        yield Platforms(authz, ports)
 
 
 @pytest.mark.parametrize("name", ["gateway", "mesh"])
@@ -233,15 +233,15 @@ def platforms(stack: RunningStack) -> Iterator[Platforms]:
 def test_requests_are_checked_held_and_settled(
     platforms: Platforms, name: str, members: dict[str, Any]
 ) -> None:
-    desk, origin = platforms.doorman.desk, f"http://127.0.0.1:{platforms.ports[name]}"
-    customer = desk.open_account(credit="1")
+    admin, origin = platforms.authz.admin, f"http://127.0.0.1:{platforms.ports[name]}"
+    customer = admin.open_account(credit="1")
     path = "/v1/chat/completions"
     refused = send_json(origin, "POST", path, chat())
     assert (refused.status, refused.error["code"]) == (401, "missing_api_key")
     assert send_json(origin, "POST", path, chat(**members), [customer.bearer]).status == 200
-    assert b'"max_tokens":' in desk.received()["body"]
-    desk.wait_settled(customer)
-    ((generation, cost),) = desk.usage(customer).items()
-    assert cost == desk.bill_row(generation).cost
-    (row,) = desk.rows("SELECT source FROM usage_records WHERE account_id = $1", customer.id)
+    assert b'"max_tokens":' in admin.received()["body"]
+    admin.wait_settled(customer)
+    ((generation, cost),) = admin.usage(customer).items()
+    assert cost == admin.bill_row(generation).cost
+    (row,) = admin.rows("SELECT source FROM usage_records WHERE account_id = $1", customer.id)
     assert row["source"] == "stream"

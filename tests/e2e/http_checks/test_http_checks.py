@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.e2e.desk import Customer, Desk, chat, untagged
-from tests.e2e.envoy.doorman import (
+from tests.e2e.admin import Admin, Customer, chat, untagged
+from tests.e2e.envoy.authz_process import (
     EXT_AUTHZ,
+    AuthzProcess,
     Document,
-    Doorman,
-    doorman_running,
+    authz_running,
     envoy_running,
     manager_of,
     point,
@@ -44,13 +44,13 @@ PER_ROUTE = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtA
 class Doors:
     """Two Envoys that differ in how they ask."""
 
-    doorman: Doorman
+    authz: AuthzProcess
     grpc: str
     http: str
 
     @property
-    def desk(self) -> Desk:
-        return self.doorman.desk
+    def admin(self) -> Admin:
+        return self.authz.admin
 
     def both(self) -> tuple[str, str]:
         return self.grpc, self.http
@@ -90,24 +90,24 @@ def over_grpc(document: Document) -> Document:
 def doors(stack: RunningStack) -> Iterator[Doors]:
     with contextlib.ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp")))
-        desk = Desk(stack)
-        doorman = closing.enter_context(
-            doorman_running(desk, folder, TOLLKEEPER_PROVIDER_REPORTS="true")
+        admin = Admin(stack)
+        authz = closing.enter_context(
+            authz_running(admin, folder, TOLLKEEPER_PROVIDER_REPORTS="true")
         )
         urls = []
         for name, changed in (("g", over_grpc), ("h", over_http)):
             (folder / name).mkdir()
             document = changed(snippet("envoy.yaml"))
-            port = point(document, doorman, folder / name)
+            port = point(document, authz, folder / name)
             closing.enter_context(envoy_running(document, folder / name))
             urls.append(f"http://127.0.0.1:{port}")
-        yield Doors(doorman, *urls)
+        yield Doors(authz, *urls)
 
 
 @pytest.fixture(scope="module")
 def customers(doors: Doors) -> tuple[Customer, Customer]:
     """One account for each way, so that one's requests do not count for the other."""
-    return doors.desk.open_account(credit="1"), doors.desk.open_account(credit="1")
+    return doors.admin.open_account(credit="1"), doors.admin.open_account(credit="1")
 
 
 def told(reply: Reply) -> tuple[int, dict[str, str], bytes]:
@@ -132,7 +132,7 @@ def test_refusals_are_the_same(
     grpc, http = map(sent, doors.both(), (CASES[name],) * 2, customers)
     assert told(grpc) == told(http)
     assert (http.status, http.error["code"]) == (CASES[name].status, CASES[name].code)
-    assert not doors.desk.hold_states(*customers)
+    assert not doors.admin.hold_states(*customers)
 
 
 def ask(door: str, customer: Customer, **members: Any) -> Reply:
@@ -150,16 +150,16 @@ def ask(door: str, customer: Customer, **members: Any) -> Reply:
 def test_refusals_of_an_account_are_the_same(
     doors: Doors, code: str, terms: dict[str, Any]
 ) -> None:
-    replies = [ask(door, doors.desk.open_account(**terms)) for door in doors.both()]
+    replies = [ask(door, doors.admin.open_account(**terms)) for door in doors.both()]
     assert told(replies[0]) == told(replies[1])
     assert replies[1].error["code"] == code
 
 
 def test_limits_are_told_in_the_same_way(doors: Doors) -> None:
     plan = {"name": "Two", "markup_bps": 0, "requests_per_minute": 2}
-    doors.desk.admin("PUT", "plans/two-a-minute", plan)
+    doors.admin.call("PUT", "plans/two-a-minute", plan)
     for door in doors.both():
-        customer = doors.desk.open_account(plan="two-a-minute", credit="1")
+        customer = doors.admin.open_account(plan="two-a-minute", credit="1")
         first, _, refused = (ask(door, customer) for _ in range(3))
         assert (first.status, refused.status) == (200, 429)
         assert first.headers["x-ratelimit-limit-requests"] == "2"
@@ -177,11 +177,11 @@ FACTS = """SELECT account_id, credential_id, model_id, endpoint, prompt_tokens, 
     [{}, {"stream": True}, {"max_tokens": None}, {"messages": [{"role": "user", "content": "é€"}]}],
 )
 def test_what_is_paid_for_is_the_same(doors: Doors, members: dict[str, Any]) -> None:
-    customers = [doors.desk.open_account(credit="1") for _ in range(2)]
+    customers = [doors.admin.open_account(credit="1") for _ in range(2)]
     bodies = []
     for door, customer in zip(doors.both(), customers, strict=True):
         reply = ask(door, customer, **members)
-        received = doors.desk.received()
+        received = doors.admin.received()
         assert reply.status == 200
         names = [name.lower() for name, _ in received["headers"]]
         assert not [name for name in names if "_" in name or name.startswith("x-tollkeeper")]
@@ -190,15 +190,15 @@ def test_what_is_paid_for_is_the_same(doors: Doors, members: dict[str, Any]) -> 
     assert bodies[0] == bodies[1]
     if "max_tokens" in members:
         assert b'"max_tokens":' in bodies[1]
-    doors.desk.wait_settled(*customers)
+    doors.admin.wait_settled(*customers)
     found = []
     for customer in customers:
-        (row,) = doors.desk.rows(FACTS, customer.id)
+        (row,) = doors.admin.rows(FACTS, customer.id)
         assert (row["account_id"], row["credential_id"]) == (customer.id, customer.key_id)
         assert row["is_streaming"] is bool(members.get("stream"))
         found.append(tuple(row)[2:])
-        ((generation, cost),) = doors.desk.usage(customer).items()
-        assert Decimal(cost) == Decimal(doors.desk.bill_row(generation).cost)
+        ((generation, cost),) = doors.admin.usage(customer).items()
+        assert Decimal(cost) == Decimal(doors.admin.bill_row(generation).cost)
     assert found[0] == found[1]
 
 
@@ -214,10 +214,10 @@ def test_a_misspelt_policy_lets_nobody_through(
 def test_a_client_that_leaves_leaves_no_hold(doors: Doors) -> None:
     """The account is locked, so that each check is caught while it places its hold."""
     for door in doors.both():
-        customer = doors.desk.open_account(credit="1")
+        customer = doors.admin.open_account(credit="1")
 
         async def leave(door: str = door, customer: Customer = customer) -> None:
-            auditor = await asyncpg.connect(doors.desk.dsn)
+            auditor = await asyncpg.connect(doors.admin.dsn)
             lock = "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE"
             async with auditor.transaction():
                 await auditor.execute(lock, customer.id)
@@ -229,7 +229,7 @@ def test_a_client_that_leaves_leaves_no_hold(doors: Doors) -> None:
 
         run_in_thread(leave)
         wait_until(
-            lambda customer=customer: doors.desk.hold_states(customer) == {"released": 1},  # type: ignore[misc]
+            lambda customer=customer: doors.admin.hold_states(customer) == {"released": 1},  # type: ignore[misc]
             "the hold is released",
         )
 
@@ -247,15 +247,15 @@ def begun(door: str, customer: Customer) -> socket.socket:
 
 
 def test_an_authz_that_hangs_is_a_503(doors: Doors, customers: tuple[Customer, Customer]) -> None:
-    doors.doorman.process.send_signal(signal.SIGSTOP)
+    doors.authz.process.send_signal(signal.SIGSTOP)
     try:
         replies = run_in_thread(lambda: both_at_once(doors, customers))
     finally:
-        doors.doorman.process.send_signal(signal.SIGCONT)
+        doors.authz.process.send_signal(signal.SIGCONT)
     assert told(replies[0]) == told(replies[1])
     assert (replies[1].status, replies[1].error["code"]) == (503, "unavailable")
     # What was asked meanwhile is decided later, for nobody.
-    doors.desk.wait_settled(*customers)
+    doors.admin.wait_settled(*customers)
 
 
 async def both_at_once(doors: Doors, customers: tuple[Customer, Customer]) -> list[Reply]:
@@ -265,10 +265,10 @@ async def both_at_once(doors: Doors, customers: tuple[Customer, Customer]) -> li
 
 def test_no_secret_is_in_the_log(doors: Doors, customers: tuple[Customer, Customer]) -> None:
     ask(doors.http, customers[1])
-    provider_key = (doors.desk.stack.home / "simulator" / "provider.key").read_text().strip()
+    provider_key = (doors.admin.stack.home / "simulator" / "provider.key").read_text().strip()
     for secret in (provider_key, customers[1].key):
-        assert secret not in doors.doorman.log
-    assert "Traceback" not in doors.doorman.log
+        assert secret not in doors.authz.log
+    assert "Traceback" not in doors.authz.log
 
 
 DEPARTURES = 200
@@ -277,7 +277,7 @@ LONGEST_STAY_S = 0.02
 
 def test_every_hold_of_a_client_that_left_is_known_to_the_log(doors: Doors) -> None:
     """HTTP/1 cannot tell whether an answer was read: what stays open, the sweep can find."""
-    customer = doors.desk.open_account(credit="10")
+    customer = doors.admin.open_account(credit="10")
     seed = random.Random(11)
 
     def leave_early() -> None:
@@ -292,11 +292,11 @@ def test_every_hold_of_a_client_that_left_is_known_to_the_log(doors: Doors) -> N
 
     def unknown() -> set[str]:
         """Request ids of open holds that are in no line of a request without a decision."""
-        (log,) = (doors.doorman.folder / "h").glob("*.jsonl")
+        (log,) = (doors.authz.folder / "h").glob("*.jsonl")
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         undecided = {line["request_id"] for line in lines if line.get("hold_id") is None}
         return {
-            str(row["request_id"]) for row in doors.desk.rows(statement, customer.id)
+            str(row["request_id"]) for row in doors.admin.rows(statement, customer.id)
         } - undecided
 
     wait_until(lambda: not unknown(), "every open hold is known to the log")

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.desk import Customer, Desk
-from tests.e2e.envoy.doorman import ENVOY_FOLDER, Doorman, doorman_running
+from tests.e2e.admin import Admin, Customer
+from tests.e2e.envoy.authz_process import ENVOY_FOLDER, AuthzProcess, authz_running
 from tests.e2e.envoy.test_snippets import ELSEWHERE, HOME, IDENTITY, echo_running, send_from
 from tests.e2e.raw_http import Reply, send
 from tests.e2e.running_stack import RunningStack, wait_until
@@ -85,10 +85,10 @@ COMMANDS = {"nginx": nginx, "caddy": caddy, "traefik": traefik}
 
 
 @pytest.fixture(scope="module")
-def doorman(stack: RunningStack) -> Iterator[Doorman]:
+def authz(stack: RunningStack) -> Iterator[AuthzProcess]:
     with (
         tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp") as folder,
-        doorman_running(Desk(stack), Path(folder)) as running,
+        authz_running(Admin(stack), Path(folder)) as running,
     ):
         yield running
 
@@ -136,8 +136,8 @@ def proxy_running(name: str, authz_port: int) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
-def proxy(doorman: Doorman, request: pytest.FixtureRequest) -> Iterator[int]:
-    with proxy_running(request.param, doorman.http_port) as port:
+def proxy(authz: AuthzProcess, request: pytest.FixtureRequest) -> Iterator[int]:
+    with proxy_running(request.param, authz.http_port) as port:
         yield port
 
 
@@ -145,8 +145,8 @@ def ask(port: int, headers: Sequence[tuple[str, str]] = (), source: str = HOME) 
     return send_from(source, port, "GET", "/tools/a?b=c", headers)
 
 
-def test_the_service_learns_who_calls(doorman: Doorman, proxy: int) -> None:
-    customer = doorman.desk.open_account(credit="1")
+def test_the_service_learns_who_calls(authz: AuthzProcess, proxy: int) -> None:
+    customer = authz.admin.open_account(credit="1")
     # Services behind CGI and WSGI read an underscore and a hyphen as the same.
     spelt = [name.replace("-", "_") for name in IDENTITY] + ["x_tollkeeper-account"]
     names = [*IDENTITY, *spelt, "X-Tollkeeper_Scopes"]
@@ -159,12 +159,12 @@ def test_the_service_learns_who_calls(doorman: Doorman, proxy: int) -> None:
         )
         assert customer.key not in reply.body.decode()
         assert "forged" not in reply.body.decode()
-    assert not doorman.desk.hold_states(customer)
+    assert not authz.admin.hold_states(customer)
 
 
-def test_refusals_reach_the_client(doorman: Doorman, proxy: int) -> None:
-    suspended = doorman.desk.open_account(credit="1")
-    doorman.desk.admin("POST", f"users/{suspended.id}/suspend")
+def test_refusals_reach_the_client(authz: AuthzProcess, proxy: int) -> None:
+    suspended = authz.admin.open_account(credit="1")
+    authz.admin.call("POST", f"users/{suspended.id}/suspend")
     cases = [
         ([], 401, "missing_api_key"),
         ([("authorization", "Bearer tk-unknown")], 401, "invalid_api_key"),
@@ -176,19 +176,19 @@ def test_refusals_reach_the_client(doorman: Doorman, proxy: int) -> None:
         assert (refused.status, refused.error["code"]) == (status, code)
 
 
-def test_limits_reach_the_client(doorman: Doorman, proxy: int) -> None:
+def test_limits_reach_the_client(authz: AuthzProcess, proxy: int) -> None:
     plan = {"name": "One", "markup_bps": 0, "requests_per_minute": 1}
-    doorman.desk.admin("PUT", "plans/one-a-minute", plan)
-    customer = doorman.desk.open_account(plan="one-a-minute")
+    authz.admin.call("PUT", "plans/one-a-minute", plan)
+    customer = authz.admin.open_account(plan="one-a-minute")
     first, refused = ask(proxy, [customer.bearer]), ask(proxy, [customer.bearer])
     assert (first.status, refused.status) == (200, 429)
     assert refused.error["code"] == "rate_limit_exceeded"
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_an_address_cannot_be_forged(doorman: Doorman, proxy: int) -> None:
-    customer = doorman.desk.open_account()
-    doorman.desk.rows(
+def test_an_address_cannot_be_forged(authz: AuthzProcess, proxy: int) -> None:
+    customer = authz.admin.open_account()
+    authz.admin.rows(
         "UPDATE credentials SET allowed_addresses = $2 WHERE id = $1",
         customer.key_id,
         [f"{HOME}/32"],
@@ -200,26 +200,26 @@ def test_an_address_cannot_be_forged(doorman: Doorman, proxy: int) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_nobody_is_let_through_while_authz_is_away(doorman: Doorman, name: str) -> None:
-    customer = doorman.desk.open_account()
+def test_nobody_is_let_through_while_authz_is_away(authz: AuthzProcess, name: str) -> None:
+    customer = authz.admin.open_account()
     with proxy_running(name, free_port()) as port:
         assert ask(port, [customer.bearer]).status in (500, 502, 503)
 
 
-def forward(doorman: Doorman, path: str, customer: Customer) -> Reply:
-    return send(doorman.http, "GET", path, [customer.bearer])
+def forward(authz: AuthzProcess, path: str, customer: Customer) -> Reply:
+    return send(authz.http, "GET", path, [customer.bearer])
 
 
 @pytest.mark.parametrize("form", ["/forward", "/forward/nginx"])
-def test_what_would_cost_is_never_allowed_unseen(doorman: Doorman, form: str) -> None:
-    customer = doorman.desk.open_account(credit="1")
+def test_what_would_cost_is_never_allowed_unseen(authz: AuthzProcess, form: str) -> None:
+    customer = authz.admin.open_account(credit="1")
     for query in ("", "?metering=on", "?scope=inference"):
-        refused = forward(doorman, form + query, customer)
+        refused = forward(authz, form + query, customer)
         assert (refused.status, refused.error["code"]) == (403, "body_not_shown")
     for query in ("?metering=of", "?metering=off&client-certificates=verified", "?metering"):
-        assert forward(doorman, form + query, customer).status == 503
-    assert forward(doorman, f"{form}?metering=off", customer).status == 200
-    assert not doorman.desk.hold_states(customer)
+        assert forward(authz, form + query, customer).status == 503
+    assert forward(authz, f"{form}?metering=off", customer).status == 200
+    assert not authz.admin.hold_states(customer)
 
 
 def test_the_snippets_are_readable() -> None:

@@ -1,6 +1,7 @@
 """What must hold after every step, judged by other means than those that keep the books.
 
-The checker has its own belief of what each request costs by now: who has the better word, decides.
+The checker computes the expected charge of each request itself,
+from the message with the highest rank.
 """
 
 from collections import defaultdict
@@ -20,7 +21,7 @@ NOBODY, POLICY, LOG, PROVIDER = -1, 0, 1, 2
 
 
 @dataclass(slots=True)
-class Belief:
+class ExpectedCharge:
     """What a request costs, in pico-dollars, as far as anybody has said; and who has."""
 
     rank: int = NOBODY
@@ -38,7 +39,7 @@ class Checker:
         self._books = books
         self._bill = bill
         self._seen_arrivals = 0
-        self._beliefs: dict[UUID, Belief] = {}
+        self._expected: dict[UUID, ExpectedCharge] = {}
         self._endings: dict[UUID, EndedHold] = {}
         self._history: list[Posting] = []
         self._customer: defaultdict[str, int] = defaultdict(int)
@@ -57,7 +58,7 @@ class Checker:
 
     def check_all(self) -> None:
         """The rules, for everything there is, and that nothing of the past was changed (V11)."""
-        self.check(set(self._beliefs) | set(self._books.holds), set(self._books.accounts))
+        self.check(set(self._expected) | set(self._books.holds), set(self._books.accounts))
         assert len(self._history) == len(self._books.posted), "V11: a posting went away"
         for known, posting in zip(self._history, self._books.posted.values(), strict=True):
             assert known is posting, "V11: a posting was changed"
@@ -106,23 +107,23 @@ class Checker:
         self._seen_arrivals = len(arrived)
 
     def _believe(self, arrived: Observation | PolicyDecision) -> None:
-        belief = self._beliefs.setdefault(arrived.hold_id, Belief())
+        expected = self._expected.setdefault(arrived.hold_id, ExpectedCharge())
         if arrived.hold_id in self._books.ended:
-            has_ended, belief.has_ended = belief.has_ended, True
+            has_ended, expected.has_ended = expected.has_ended, True
         else:
             has_ended = False
         if isinstance(arrived, PolicyDecision):
             if not has_ended and arrived.verdict is PolicyVerdict.CHARGE:
                 first = self._books.records[arrived.hold_id][0]
                 assert first.charge_picos <= first.hold.amount_picos, "a guess beyond its hold"
-                belief.rank, belief.cost_picos = POLICY, first.cost_picos
+                expected.rank, expected.cost_picos = POLICY, first.cost_picos
             return
         said = _cost_said(arrived)
-        if said is None and belief.rank == POLICY and _was_never_billed(arrived):
+        if said is None and expected.rank == POLICY and _was_never_billed(arrived):
             said = 0
         rank = PROVIDER if arrived.source is Source.LOOKUP else LOG
-        if said is not None and rank > belief.rank:
-            belief.rank, belief.cost_picos = rank, said
+        if said is not None and rank > expected.rank:
+            expected.rank, expected.cost_picos = rank, said
 
     def _check_hold(self, hold_id: UUID) -> None:
         books = self._books
@@ -139,8 +140,8 @@ class Checker:
             assert is_live or ended is None or ended.hold.state != "settled", "V3: no usage record"
             return
         assert not is_live, "V3: charged while live"
-        belief = self._beliefs[hold_id]
-        assert cost == belief.cost_picos, "V4: charged other than the best word on it"
+        expected = self._expected[hold_id]
+        assert cost == expected.cost_picos, "V4: charged other than the best word on it"
         markup = bookings[0].hold.markup_bps
         assert charge == -(-cost * (10_000 + markup) // 10_000), "V4: another markup"
         is_guess = bookings[0].kind is BookingKind.PROVISIONAL

@@ -28,7 +28,7 @@ class Parts:
     def __init__(self) -> None:
         self.found: dict[str, ComponentHealth] = {"postgres": OK, "redis": OK}
 
-    async def examine(self) -> Mapping[str, ComponentHealth]:
+    async def read(self) -> Mapping[str, ComponentHealth]:
         return self.found
 
 
@@ -39,7 +39,7 @@ def parts() -> Parts:
 
 @pytest.fixture
 async def server(parts: Parts, tmp_path: Path) -> AsyncIterator[HealthServer]:
-    made = HealthServer(parts.examine, CollectorRegistry())
+    made = HealthServer(parts.read, CollectorRegistry())
     await made.start(f"unix:{tmp_path}/h.sock")
     yield made
     await made.stop()

@@ -24,7 +24,7 @@ from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, Source
 from tests.books import USD, Books, observed, without_protection
-from tests.real.meter.lookups.test_lookups import AT_ONCE, NO_PATIENCE, Desk, Provider
+from tests.real.meter.lookups.test_lookups import AT_ONCE, NO_PATIENCE, LookupSetup, Provider
 from tests.servers import Database
 
 _QUERIES: Final = queries("meter.ledger")
@@ -89,57 +89,57 @@ async def test_a_month_stays_while_one_of_its_holds_is_live(books: Books, owner:
 
 
 async def test_a_report_during_a_decision_is_not_forgotten(books: Books) -> None:
-    desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
+    setup = LookupSetup(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
     heard = await books.held(await books.payer("bob", USD), USD)
-    await desk.settlements.settle([observed(heard)])
-    await desk.lookups.note([ReportedGeneration(heard, "gen-1", None)])
+    await setup.settlements.settle([observed(heard)])
+    await setup.lookups.note([ReportedGeneration(heard, "gen-1", None)])
     hold_id = await books.held(await books.payer("alice", USD), USD)
-    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
-    claim = desk.lookups.claim
+    await setup.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    claim = setup.lookups.claim
 
     async def reported_after(limit: int) -> object:
         claimed = await claim(limit)
-        assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-9", None)]) == 1
+        assert await setup.lookups.note([ReportedGeneration(hold_id, "gen-9", None)]) == 1
         return claimed
 
-    desk.lookups.claim = reported_after  # type: ignore[method-assign, assignment]
-    await desk.worker.look_up(1)
+    setup.lookups.claim = reported_after  # type: ignore[method-assign, assignment]
+    await setup.worker.look_up(1)
     assert await books.state(hold_id) == "expired"
-    desk.lookups.claim = claim  # type: ignore[method-assign]
-    await desk.due_now()
-    await desk.worker.look_up(1)
+    setup.lookups.claim = claim  # type: ignore[method-assign]
+    await setup.due_now()
+    await setup.worker.look_up(1)
     assert await books.funds("alice") == (USD // 2, 0, 0)
-    await desk.check()
+    await setup.check()
 
 
 async def test_a_report_is_believed_about_which_generation_it_was(books: Books) -> None:
     """What a reply calls itself need not be what its record is found by."""
-    desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
+    setup = LookupSetup(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
     hold_id = await books.held(await books.payer("alice", USD), USD)
-    await desk.settlements.settle([observed(hold_id, usage=None, generation_id="chatcmpl-1")])
-    await desk.worker.look_up(1)
+    await setup.settlements.settle([observed(hold_id, usage=None, generation_id="chatcmpl-1")])
+    await setup.worker.look_up(1)
     assert [record[1] for record in await books.records(hold_id)] == ["provisional"]
     report = ReportedGeneration(hold_id, "gen-9", None)
-    assert [await desk.lookups.note([report]) for _ in range(2)] == [1, 0]
-    await desk.worker.look_up(1)
+    assert [await setup.lookups.note([report]) for _ in range(2)] == [1, 0]
+    await setup.worker.look_up(1)
     assert await books.funds("alice") == (USD // 2, 0, 0)
-    assert await desk.waiting() == 0
-    await desk.check()
+    assert await setup.waiting() == 0
+    await setup.check()
 
 
 async def test_a_record_that_fits_no_ledger_holds_up_no_other(books: Books) -> None:
     terms = LookupTerms(timedelta(0), timedelta(0))
-    desk = Desk(books, Provider({"gen-1": "9000000", "gen-2": "0.5"}), terms)
+    setup = LookupSetup(books, Provider({"gen-1": "9000000", "gen-2": "0.5"}), terms)
     payer = await books.payer("alice", 2 * USD)
     odd = await books.held(payer, USD, markup_bps=5_000)
     other = await books.held(payer, USD)
-    await desk.settlements.settle(
+    await setup.settlements.settle(
         [observed(odd, usage=None), observed(other, usage=None, generation_id="gen-2")]
     )
-    await desk.worker.look_up(10)
+    await setup.worker.look_up(10)
     assert (await books.state(odd), await books.state(other)) == ("settled", "settled")
     assert [record[1] for record in await books.records(odd)] == ["provisional"]
-    await desk.check()
+    await setup.check()
 
 
 async def test_what_the_provider_refuses_for_good_is_decided_in_the_end(books: Books) -> None:
@@ -149,11 +149,11 @@ async def test_what_the_provider_refuses_for_good_is_decided_in_the_end(books: B
         async def find_usage(self, generation_id: str) -> ReportedUsage | None:
             raise ProviderUnavailable(f"GET /generation answered 400 for {generation_id}")
 
-    desk = Desk(books, Refusing(), LookupTerms(timedelta(0), timedelta(minutes=15)))
+    setup = LookupSetup(books, Refusing(), LookupTerms(timedelta(0), timedelta(minutes=15)))
     hold_id = await books.held(await books.payer("alice", USD), USD)
-    await desk.settlements.settle([observed(hold_id, usage=None)])
+    await setup.settlements.settle([observed(hold_id, usage=None)])
     for hours in range(100):
-        await desk.worker.look_up(1)
+        await setup.worker.look_up(1)
         if hours == 23:
             assert await books.state(hold_id) == "unknown"
         # An hour later; as long as it is taken for an outage, the deadline moves with it.
@@ -163,8 +163,8 @@ async def test_what_the_provider_refuses_for_good_is_decided_in_the_end(books: B
             " ELSE deadline_at - interval '1 hour' END, created_at = created_at - interval '1 hour'"
         )
     assert await books.state(hold_id) == "settled"
-    assert await desk.waiting() == 0
-    await desk.check()
+    assert await setup.waiting() == 0
+    await setup.check()
 
 
 @pytest.mark.parametrize("cost", ["1E+30", "9000000"])
@@ -175,9 +175,9 @@ async def test_a_cost_that_fits_no_ledger_has_the_record_asked_for(books: Books,
     await batcher.put(observed(hold_id, cost))
     await batcher.drain()
     assert await books.state(hold_id) == "unknown"
-    desk = Desk(books, Provider({"gen-1": "0.5"}), AT_ONCE)
-    await desk.due_now()
-    await desk.worker.look_up(1)
+    setup = LookupSetup(books, Provider({"gen-1": "0.5"}), AT_ONCE)
+    await setup.due_now()
+    await setup.worker.look_up(1)
     assert await books.funds("alice") == (USD // 4, 0, 0)
 
 
@@ -203,14 +203,14 @@ async def test_a_meter_that_is_stopped_in_a_transaction_lets_the_others_settle(
 
 
 async def test_a_look_up_of_a_later_version_is_read(books: Books) -> None:
-    desk = Desk(books, Provider({"gen-1": "0.5"}))
+    setup = LookupSetup(books, Provider({"gen-1": "0.5"}))
     hold_id = await books.held(await books.payer("alice", USD), USD)
-    await desk.settlements.settle([observed(hold_id, "0")])
+    await setup.settlements.settle([observed(hold_id, "0")])
     await books.pool.execute(
         "UPDATE lookups SET observed = jsonb_set(observed, '{usage,tokens,thoughts}', '1')"
         ' || \'{"region": "eu"}\''
     )
-    await desk.worker.look_up(1)
+    await setup.worker.look_up(1)
     assert await books.state(hold_id) == "settled"
 
 

@@ -46,14 +46,14 @@ async def ensure_demo_key(operator: Operator, key_file: Path) -> str:
         if answer.status != 401:
             return kept
     user = {"id": USER_ID, "email": "demo@example.com", "name": "Demo"}
-    _demand(await operator.post("/users", user), "create the demo user", {201, 409})
+    _require(await operator.post("/users", user), "create the demo user", {201, 409})
     # The text must stay: a stack that exists has posted it under the idempotency key below.
     credit = {"amount": CREDIT, "reason": "first credit of the demo account"}
     once = {"Idempotency-Key": "demo-first-credit"}
     answer = await operator.post(f"/users/{USER_ID}/credits", credit, once)
-    _demand(answer, "give the demo user its credit", {200, 201})
+    _require(answer, "give the demo user its credit", {200, 201})
     answer = await operator.post(f"/users/{USER_ID}/api-keys", {"name": "demo"})
-    key = str(_demand(answer, "create the demo key", {201})["key"])
+    key = str(_require(answer, "create the demo key", {201})["key"])
     write_private(key_file, key + "\n")
     return key
 
@@ -94,7 +94,7 @@ async def _ask(method: str, url: str, headers: dict[str, str], body: object = No
         raise StackError(f"The meter API at {url} does not answer: {error}.") from error
 
 
-def _demand(answer: HttpAnswer, what: str, statuses: set[int]) -> dict[str, Any]:
+def _require(answer: HttpAnswer, what: str, statuses: set[int]) -> dict[str, Any]:
     if answer.status not in statuses:
         problem = answer.body[:300].decode(errors="replace")
         raise StackError(f"The meter API refused to {what}: {answer.status} {problem}")

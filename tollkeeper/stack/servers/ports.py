@@ -10,7 +10,7 @@ LOOPBACK = "127.0.0.1"
 CHOSEN_PORTS = (20_000, 32_768)
 
 
-def demand_free(address: str, port: int, variable: str) -> None:
+def require_free(address: str, port: int, variable: str) -> None:
     """Raise StackError, naming the variable that moves it, when the port is taken."""
     if not _is_free(address, port):
         raise StackError(

@@ -26,7 +26,7 @@ from meter.clock import SystemClock
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import mint
 from meter.identity.principal_store import PostgresPrincipals
-from meter.jwts.verified import Examination, Verified, VerifiedIdentity, VerifiedPass
+from meter.jwts.verified import JwtVerification, Verified, VerifiedIdentity, VerifiedPass
 from meter.jwts.verifying import JwtVerifier
 from meter.limits.limits import AppliesTo, CountedPer, Limit, LimitRule
 from meter.limits.redis_windows import connect
@@ -52,12 +52,12 @@ class KnownJwts(JwtVerifier):
     def __init__(self, **known: Verified) -> None:
         self.known = {f"{name}.{name}.x": verified for name, verified in known.items()}
 
-    async def examine(self, text: str) -> Examination:
+    async def verify_with_reason(self, text: str) -> JwtVerification:
         verified = self.known.get(text)
-        return Examination(verified, "" if verified else "its signature is not good")
+        return JwtVerification(verified, "" if verified else "its signature is not good")
 
     async def verify(self, text: str) -> Verified | None:
-        return (await self.examine(text)).verified
+        return (await self.verify_with_reason(text)).verified
 
 
 class AwayNow(RedisLimiter):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from meter.errors import IssuerUnavailable
-from meter.identity.first_sight import account_id_for, stored_subject
 from meter.identity.principal import ByCertificate, ByIdentity
 from meter.identity.principal_store import PostgresPrincipals
+from meter.identity.provisioning import account_id_for, stored_subject
 from meter.jwts.verifying import VerifiedIdentity
 from meter.scopes import Scope
 from tests.books import Books

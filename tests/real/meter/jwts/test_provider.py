@@ -72,8 +72,8 @@ async def test_its_jwts_are_believed(gate: Gate) -> None:
 async def test_its_id_token_is_not_an_access_token(gate: Gate) -> None:
     id_token = gate.provider.sign_in("ada", AUDIENCE)
     gate.store.change(issuer(Family.RS, url=gate.provider.url, may_omit_type=True))
-    examination = await gate.verifier.examine(id_token)
-    assert examination.reason == "it is an ID token, not an access token"
+    verification = await gate.verifier.verify_with_reason(id_token)
+    assert verification.reason == "it is an ID token, not an access token"
     url = gate.provider.url
     gate.store.change(issuer(Family.RS, url=url, may_omit_type=True, may_be_id_token=True))
     gate.clock.advance(1)

@@ -52,7 +52,7 @@ class Provider:
         return None if cost is None else usage(cost)
 
 
-class Desk:
+class LookupSetup:
     """A worker over real stores, and the books that it works for."""
 
     def __init__(
@@ -102,42 +102,42 @@ async def payer(books: Books) -> Payer:
 
 async def test_unknown_usage_is_settled_by_the_providers_record(books: Books, payer: Payer) -> None:
     provider = Provider()
-    desk = Desk(books, provider)
+    setup = LookupSetup(books, provider)
     hold_id = await books.held(payer, USD)
-    await desk.settlements.settle([observed(hold_id, usage=None)])
+    await setup.settlements.settle([observed(hold_id, usage=None)])
     assert await books.state(hold_id) == "unknown"
-    assert await desk.worker.look_up(10) == 1
+    assert await setup.worker.look_up(10) == 1
     assert await books.state(hold_id) == "unknown", "there is no record yet"
     provider.records["gen-1"] = "0.25"
-    await desk.due_now()
-    await desk.worker.look_up(10)
+    await setup.due_now()
+    await setup.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
     assert await books.funds("alice") == (10 * USD - USD // 4, 0, 0)
     booked = {"kind": "settlement", "source": "lookup"}
-    assert desk.registry.get_sample_value("tollkeeper_bookings_total", booked) == 1
-    assert await desk.waiting() == 0
-    await desk.check()
+    assert setup.registry.get_sample_value("tollkeeper_bookings_total", booked) == 1
+    assert await setup.waiting() == 0
+    await setup.check()
 
 
 async def test_a_zero_on_the_providers_record_is_believed(books: Books, payer: Payer) -> None:
-    desk = Desk(books, Provider({"gen-1": "0"}))
+    setup = LookupSetup(books, Provider({"gen-1": "0"}))
     hold_id = await books.held(payer, USD)
-    await desk.settlements.settle([observed(hold_id, "0")])
+    await setup.settlements.settle([observed(hold_id, "0")])
     assert await books.state(hold_id) == "unknown"
-    await desk.worker.look_up(10)
+    await setup.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
     assert await books.funds("alice") == (10 * USD, 0, 0)
-    await desk.check()
+    await setup.check()
 
 
 async def test_an_outage_of_the_provider_takes_nothing_from_the_patience(
     books: Books, payer: Payer
 ) -> None:
     provider = Provider(is_away=True)
-    desk = Desk(books, provider, LookupTerms(timedelta(0), timedelta(seconds=1)))
+    setup = LookupSetup(books, provider, LookupTerms(timedelta(0), timedelta(seconds=1)))
     hold_id = await books.held(payer, USD)
-    await desk.settlements.settle([observed(hold_id, usage=None)])
-    await desk.worker.look_up(10)
+    await setup.settlements.settle([observed(hold_id, usage=None)])
+    await setup.worker.look_up(10)
     left = await books.pool.fetchval("SELECT deadline_at - clock_timestamp() FROM lookups")
     assert left > timedelta(seconds=4), "it asked us to wait 5 s"
     assert await books.state(hold_id) == "unknown"
@@ -147,59 +147,59 @@ async def test_what_the_provider_has_no_record_of_is_charged_provisionally_and_c
     books: Books, payer: Payer
 ) -> None:
     provider = Provider()
-    desk = Desk(books, provider, NO_PATIENCE)
+    setup = LookupSetup(books, provider, NO_PATIENCE)
     hold_id = await books.held(payer, USD)
-    await desk.settlements.settle([observed(hold_id, usage=None)])
-    await desk.worker.look_up(10)
+    await setup.settlements.settle([observed(hold_id, usage=None)])
+    await setup.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
     kinds = await books.pool.fetch("SELECT kind, source, price_source FROM usage_records")
     assert [tuple(row) for row in kinds] == [("provisional", "policy", "estimate")]
     assert (await books.funds("alice"))[0] == 9 * USD, "nothing was seen, so the whole hold"
     provider.records["gen-1"] = "0.1"
-    await desk.due_now()
-    await desk.worker.look_up(10)
+    await setup.due_now()
+    await setup.worker.look_up(10)
     assert await books.funds("alice") == (10 * USD - USD // 10, 0, 0)
     templates = await books.pool.fetch("SELECT template FROM postings WHERE hold_id = $1", hold_id)
     assert sorted(row["template"] for row in templates) == ["correction", "reversal", "settlement"]
-    assert await desk.waiting() == 0
-    await desk.check()
+    assert await setup.waiting() == 0
+    await setup.check()
 
 
 async def test_without_an_id_a_report_tells_where_to_ask(books: Books, payer: Payer) -> None:
-    desk = Desk(books, Provider({"gen-9": "0.5"}), has_reports=True)
+    setup = LookupSetup(books, Provider({"gen-9": "0.5"}), has_reports=True)
     hold_id = await books.held(payer, USD)
-    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
-    assert await desk.worker.look_up(10) == 0, "nobody to ask yet"
+    await setup.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    assert await setup.worker.look_up(10) == 0, "nobody to ask yet"
     report = ReportedGeneration(hold_id, "gen-9", None)
-    assert await desk.lookups.note([report, report]) == 1
-    assert await desk.lookups.note([report]) == 0
-    await desk.worker.look_up(10)
+    assert await setup.lookups.note([report, report]) == 1
+    assert await setup.lookups.note([report]) == 0
+    await setup.worker.look_up(10)
     assert await books.funds("alice") == (10 * USD - USD // 2, 0, 0)
-    await desk.check()
+    await setup.check()
 
 
 async def test_silence_means_nothing_of_a_provider_that_was_not_heard(
     books: Books, payer: Payer
 ) -> None:
-    desk = Desk(books, Provider(), NO_PATIENCE, has_reports=True)
+    setup = LookupSetup(books, Provider(), NO_PATIENCE, has_reports=True)
     hold_id = await books.held(payer, USD)
-    await desk.lookups.note([ReportedGeneration(uuid4(), "gen-1", None)])
-    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
-    await desk.worker.look_up(10)
+    await setup.lookups.note([ReportedGeneration(uuid4(), "gen-1", None)])
+    await setup.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    await setup.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
     assert (await books.funds("alice"))[0] == 9 * USD
-    await desk.check()
+    await setup.check()
 
 
 async def test_an_entry_that_comes_after_the_limit_tells_how_much_was_seen(
     books: Books, payer: Payer
 ) -> None:
-    desk = Desk(books, Provider())
+    setup = LookupSetup(books, Provider())
     hold_id = await books.held(payer, USD)
     await books.pool.execute("UPDATE holds SET expires_at = clock_timestamp()")
-    assert await desk.sweeping.expire() == 1
+    assert await setup.sweeping.expire() == 1
     late = observed(hold_id, usage=None, generation_id=None, is_streaming=True)
-    await desk.settlements.settle([late, late])
+    await setup.settlements.settle([late, late])
     (row,) = await books.pool.fetch("SELECT reason, observed IS NOT NULL AS seen FROM lookups")
     assert row["seen"]
     reason = await books.pool.fetchval("SELECT unknown_reason FROM holds")
@@ -210,141 +210,141 @@ async def test_an_account_with_many_look_ups_leaves_room_for_others(
     books: Books, payer: Payer
 ) -> None:
     provider = Provider()
-    desk = Desk(books, provider)
+    setup = LookupSetup(books, provider)
     other = await books.payer("bob", USD)
     many = [
         observed(await books.held(payer, USD // 100), usage=None, generation_id=f"many-{number}")
         for number in range(30)
     ]
-    await desk.settlements.settle(many)
+    await setup.settlements.settle(many)
     one = observed(await books.held(other, USD // 100), usage=None, generation_id="one")
-    await desk.settlements.settle([one])
-    await desk.worker.look_up(2)
+    await setup.settlements.settle([one])
+    await setup.worker.look_up(2)
     assert "one" in provider.asked
 
 
 async def test_silence_of_a_provider_that_reports_voids(books: Books, payer: Payer) -> None:
-    desk = Desk(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
+    setup = LookupSetup(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
     hold_id, other = await books.held(payer, USD), await books.held(payer, USD)
-    await desk.lookups.note([ReportedGeneration(other, "gen-1", None)])
+    await setup.lookups.note([ReportedGeneration(other, "gen-1", None)])
     await books.holds.release([other])
-    await desk.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
-    await desk.worker.look_up(10)
+    await setup.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    await setup.worker.look_up(10)
     assert await books.state(hold_id) == "expired"
     assert await books.funds("alice") == (10 * USD, 0, 0)
     # The report comes after all: what was billed is posted, though nothing is held for it.
-    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-9", None)]) == 1
-    await desk.worker.look_up(10)
+    assert await setup.lookups.note([ReportedGeneration(hold_id, "gen-9", None)]) == 1
+    await setup.worker.look_up(10)
     assert await books.funds("alice") == (10 * USD - USD // 2, 0, 0)
     assert await books.pool.fetchval("SELECT kind FROM usage_records") == "late"
-    await desk.check()
+    await setup.check()
 
 
 async def test_a_report_of_another_cost_has_the_record_asked_for(
     books: Books, payer: Payer
 ) -> None:
-    desk = Desk(books, Provider({"gen-1": "0.3"}), has_reports=True)
+    setup = LookupSetup(books, Provider({"gen-1": "0.3"}), has_reports=True)
     hold_id = await books.held(payer, USD)
-    await desk.settlements.settle([observed(hold_id, "0.2")])
-    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", 2 * USD // 10)]) == 0
-    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", 3 * USD // 10)]) == 1
-    await desk.worker.look_up(10)
+    await setup.settlements.settle([observed(hold_id, "0.2")])
+    assert await setup.lookups.note([ReportedGeneration(hold_id, "gen-1", 2 * USD // 10)]) == 0
+    assert await setup.lookups.note([ReportedGeneration(hold_id, "gen-1", 3 * USD // 10)]) == 1
+    await setup.worker.look_up(10)
     assert await books.funds("alice") == (10 * USD - 3 * USD // 10, 0, 0)
     costs = await books.pool.fetch(
         "SELECT source, provider_cost_picos FROM usage_records ORDER BY revision"
     )
     assert [tuple(row) for row in costs] == [("stream", USD // 5), ("lookup", USD // 10)]
-    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", 9)]) == 0
-    await desk.check()
+    assert await setup.lookups.note([ReportedGeneration(hold_id, "gen-1", 9)]) == 0
+    await setup.check()
 
 
 async def test_a_report_that_comes_before_a_wrong_entry_is_not_forgotten(
     books: Books, payer: Payer
 ) -> None:
     provider = Provider({"gen-1": "0.3", "gen-2": "0.3"})
-    desk = Desk(books, provider)
+    setup = LookupSetup(books, provider)
     wrong, right = await books.held(payer, USD), await books.held(payer, USD)
     cost = 3 * USD // 10
     reports = [ReportedGeneration(wrong, "gen-1", cost), ReportedGeneration(right, "gen-2", cost)]
-    assert await desk.lookups.note(reports) == 2
-    await desk.settlements.settle([observed(wrong, "0.1"), observed(right, "0.3")])
-    await desk.worker.look_up(10)
+    assert await setup.lookups.note(reports) == 2
+    await setup.settlements.settle([observed(wrong, "0.1"), observed(right, "0.3")])
+    await setup.worker.look_up(10)
     assert provider.asked == ["gen-1"]
     assert await books.funds("alice") == (10 * USD - 2 * cost, 0, 0)
-    assert await desk.waiting() == 0
-    await desk.check()
+    assert await setup.waiting() == 0
+    await setup.check()
 
 
 async def test_a_look_up_of_what_was_settled_meanwhile_asks_nobody(
     books: Books, payer: Payer
 ) -> None:
     provider = Provider({"gen-1": "0.3"})
-    desk = Desk(books, provider)
+    setup = LookupSetup(books, provider)
     hold_id = await books.held(payer, USD)
-    assert await desk.lookups.note([ReportedGeneration(hold_id, "gen-1", None)]) == 1
-    await desk.settlements.settle([observed(hold_id, "0.3")])
-    await desk.worker.look_up(10)
+    assert await setup.lookups.note([ReportedGeneration(hold_id, "gen-1", None)]) == 1
+    await setup.settlements.settle([observed(hold_id, "0.3")])
+    await setup.worker.look_up(10)
     assert provider.asked == []
-    assert await desk.waiting() == 0
+    assert await setup.waiting() == 0
 
 
 async def test_two_workers_never_take_the_same_look_up(books: Books, payer: Payer) -> None:
     provider = Provider({f"gen-{number}": "0.001" for number in range(40)})
-    desk, other = Desk(books, provider), Desk(books, provider)
+    setup, other = LookupSetup(books, provider), LookupSetup(books, provider)
     endings = [
         observed(await books.held(payer, USD // 100), usage=None, generation_id=f"gen-{number}")
         for number in range(40)
     ]
-    await desk.settlements.settle(endings)
-    await asyncio.gather(*(one.worker.look_up(8) for one in (desk, other) * 4))
+    await setup.settlements.settle(endings)
+    await asyncio.gather(*(one.worker.look_up(8) for one in (setup, other) * 4))
     assert sorted(provider.asked) == sorted(provider.records)
     assert await books.funds("alice") == (10 * USD - 40 * USD // 1000, 0, 0)
-    await desk.check()
+    await setup.check()
 
 
 async def test_a_hold_past_its_limit_is_found_out_about(books: Books, payer: Payer) -> None:
-    desk = Desk(books, Provider(), NO_PATIENCE)
+    setup = LookupSetup(books, Provider(), NO_PATIENCE)
     hold_id, young = await books.held(payer, USD), await books.held(payer, USD)
     await books.pool.execute(
         "UPDATE holds SET expires_at = clock_timestamp() WHERE id = $1", hold_id
     )
-    assert await desk.sweeping.expire() == 1
+    assert await setup.sweeping.expire() == 1
     assert (await books.state(hold_id), await books.state(young)) == ("unknown", "open")
-    await desk.worker.look_up(10)
+    await setup.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
     # No log told of it: the truth that comes late replaces what the policy charged.
-    await desk.settlements.settle([observed(hold_id, "0.125")])
+    await setup.settlements.settle([observed(hold_id, "0.125")])
     assert await books.funds("alice") == (10 * USD - USD // 8, USD, 0)
-    await desk.check()
+    await setup.check()
 
 
 async def test_an_entry_that_says_it_never_ran_undoes_what_policy_charged(
     books: Books, payer: Payer
 ) -> None:
-    desk = Desk(books, Provider(), NO_PATIENCE)
+    setup = LookupSetup(books, Provider(), NO_PATIENCE)
     hold_id = await books.held(payer, USD)
     await books.pool.execute("UPDATE holds SET expires_at = clock_timestamp()")
-    await desk.sweeping.expire()
-    await desk.worker.look_up(10)
+    await setup.sweeping.expire()
+    await setup.worker.look_up(10)
     assert (await books.funds("alice"))[0] == 9 * USD
-    await desk.settlements.settle([observed(hold_id, usage=None, reached_provider=False)])
+    await setup.settlements.settle([observed(hold_id, usage=None, reached_provider=False)])
     assert await books.funds("alice") == (10 * USD, 0, 0)
-    await desk.check()
+    await setup.check()
 
 
 async def test_a_request_that_was_never_decided_frees_its_hold(books: Books, payer: Payer) -> None:
-    desk = Desk(books, Provider())
+    setup = LookupSetup(books, Provider())
     request_id = uuid4()
     hold_id = await _held_for(books, payer, request_id)
     other = await _held_for(books, payer, uuid4())
-    await desk.sweeping.note_undecided([request_id, uuid4(), request_id])
-    await desk.sweeping.note_undecided([request_id])
-    assert await desk.sweeping.release_undecided() == 1
+    await setup.sweeping.note_undecided([request_id, uuid4(), request_id])
+    await setup.sweeping.note_undecided([request_id])
+    assert await setup.sweeping.release_undecided() == 1
     assert (await books.state(hold_id), await books.state(other)) == ("released", "open")
     late = await _held_for(books, payer, request_id)
-    assert await desk.sweeping.release_undecided() == 1, "an authz that slept places it late"
+    assert await setup.sweeping.release_undecided() == 1, "an authz that slept places it late"
     assert await books.state(late) == "released"
-    await desk.check()
+    await setup.check()
 
 
 async def test_old_notes_of_undecided_requests_are_forgotten(books: Books) -> None:
@@ -353,7 +353,7 @@ async def test_old_notes_of_undecided_requests_are_forgotten(books: Books) -> No
         " (gen_random_uuid(), now() - interval '31 minutes'),"
         " (gen_random_uuid(), now() - interval '29 minutes')"
     )
-    await Desk(books, Provider()).sweeping.forget_undecided()
+    await LookupSetup(books, Provider()).sweeping.forget_undecided()
     assert await books.pool.fetchval("SELECT count(*) FROM undecided_requests") == 1
 
 

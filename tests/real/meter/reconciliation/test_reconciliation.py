@@ -40,7 +40,7 @@ class FakeTotals:
         return ProviderTotal("openrouter", self.key_version, self.total_picos)
 
 
-class Desk:
+class ReconcilerSetup:
     """Books, a provider, and somebody who reconciles them."""
 
     def __init__(self, books: Books, total_picos: int = 0) -> None:
@@ -78,7 +78,7 @@ async def lived(books: Books) -> None:
 
 async def test_books_that_agree_are_reported_so(books: Books) -> None:
     await lived(books)
-    report = await Desk(books).report()
+    report = await ReconcilerSetup(books).report()
     assert report.is_ok, report
     assert [one.book for one in report.books] == [
         "charges",
@@ -92,7 +92,7 @@ async def test_books_that_agree_are_reported_so(books: Books) -> None:
     assert (report.attention.policy_charges, report.attention.policy_voids) == (1, 1)
     assert report.attention.unknown_holds == 1
     assert report.attention.stuck_holds == 0
-    assert (await Desk(books).report()).attention.policy_charges == 0
+    assert (await ReconcilerSetup(books).report()).attention.policy_charges == 0
 
 
 _DRIFTS = {
@@ -111,16 +111,16 @@ async def test_each_drift_is_reported_and_left_alone(
     books: Books, database: Database, book: str
 ) -> None:
     await lived(books)
-    desk = Desk(books)
-    assert (await desk.report()).is_ok
-    assert desk.metric("reconciliation_drift_picos", book=book) == 0
+    setup = ReconcilerSetup(books)
+    assert (await setup.report()).is_ok
+    assert setup.metric("reconciliation_drift_picos", book=book) == 0
     await without_protection(database, _DRIFTS[book])
     for _ in range(2):
-        report = await desk.report()
+        report = await setup.report()
         assert not report.is_ok
         assert report.drifts()[book] == (20 * USD if book == "credits" else 7)
-    assert (desk.metric("reconciliation_drift_picos", book=book) or 0) > 0
-    kept = await desk.store.list_page(None, 10)
+    assert (setup.metric("reconciliation_drift_picos", book=book) or 0) > 0
+    kept = await setup.store.list_page(None, 10)
     assert [one.report.is_ok for one in kept] == [False, False, True]
     assert kept[0].report == report
 
@@ -134,7 +134,9 @@ async def test_opposite_differences_do_not_hide_each_other(
         database,
         "UPDATE accounts SET balance_picos = balance_picos + CASE id WHEN 'ada' THEN 5 ELSE -5 END",
     )
-    (balances,) = [one for one in (await Desk(books).report()).books if one.book == "balances"]
+    (balances,) = [
+        one for one in (await ReconcilerSetup(books).report()).books if one.book == "balances"
+    ]
     assert (balances.expected_picos, balances.found_picos) == (2 * USD, 2 * USD)
     assert (balances.drift_picos, balances.differing) == (10, 2)
 
@@ -143,85 +145,85 @@ async def test_the_providers_total_explains_the_ledger(books: Books) -> None:
     payer = await books.payer("ada", 20 * USD)
     settlements = PostgresSettlementStore(books.pool)
     # The key has a history of 100 USD, and one request is under way.
-    desk = Desk(books, 100 * USD)
+    setup = ReconcilerSetup(books, 100 * USD)
     first = await books.held(payer, USD)
-    assert (await desk.report()).provider is not None
-    desk.totals.total_picos += 30 * CENT
-    assert (await desk.report()).is_ok
+    assert (await setup.report()).provider is not None
+    setup.totals.total_picos += 30 * CENT
+    assert (await setup.report()).is_ok
     await settlements.settle([observed(first, "0.30")])
-    report = await desk.report()
+    report = await setup.report()
     assert report.is_ok
     assert report.provider is not None
     assert not report.provider.is_new_baseline
     # Billed by the provider, but never booked, and nothing is in flight.
-    desk.totals.total_picos += 2 * USD
+    setup.totals.total_picos += 2 * USD
     for _ in range(2):
-        report = await desk.report()
+        report = await setup.report()
         assert not report.is_ok
         assert report.drifts()["provider"] == 2 * USD
-    assert desk.metric("reconciliation_drift_picos", book="provider") == 2 * USD
-    explained = await desk.report(takes_new_baseline=True)
+    assert setup.metric("reconciliation_drift_picos", book="provider") == 2 * USD
+    explained = await setup.report(takes_new_baseline=True)
     assert explained.is_ok
-    assert (await desk.report()).is_ok
+    assert (await setup.report()).is_ok
 
 
 async def test_another_key_has_another_baseline(books: Books) -> None:
-    desk = Desk(books, 100 * USD)
-    assert (await desk.report()).is_ok
-    desk.totals.key_version, desk.totals.total_picos = 2, 0
-    report = await desk.report()
+    setup = ReconcilerSetup(books, 100 * USD)
+    assert (await setup.report()).is_ok
+    setup.totals.key_version, setup.totals.total_picos = 2, 0
+    report = await setup.report()
     assert report.is_ok
     assert report.provider is not None
     assert report.provider.is_new_baseline
 
 
 async def test_without_the_provider_the_books_are_compared_all_the_same(books: Books) -> None:
-    desk = Desk(books)
-    desk.totals.is_away = True
-    report = await desk.report()
+    setup = ReconcilerSetup(books)
+    setup.totals.is_away = True
+    report = await setup.report()
     assert report.is_ok
     assert (report.provider, report.provider_problem) == (None, "GET /key failed")
 
 
 async def test_one_meter_at_a_time_reconciles(books: Books) -> None:
-    desk = Desk(books)
-    async with desk.store.open():
+    setup = ReconcilerSetup(books)
+    async with setup.store.open():
         with pytest.raises(Conflict):
-            await Desk(books).report()
-    assert (await Desk(books).report()).is_ok
+            await ReconcilerSetup(books).report()
+    assert (await ReconcilerSetup(books).report()).is_ok
 
 
 async def test_a_run_that_was_cut_off_leaves_the_books_to_the_next(books: Books) -> None:
-    desk = Desk(books)
-    desk.totals.gate = asyncio.Event()
-    cut_off = asyncio.create_task(desk.report())
-    await asyncio.wait_for(desk.totals.asked.wait(), WAIT_S)
+    setup = ReconcilerSetup(books)
+    setup.totals.gate = asyncio.Event()
+    cut_off = asyncio.create_task(setup.report())
+    await asyncio.wait_for(setup.totals.asked.wait(), WAIT_S)
     cut_off.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cut_off
-    desk.totals.gate = None
-    assert (await desk.report()).is_ok
+    setup.totals.gate = None
+    assert (await setup.report()).is_ok
 
 
 async def test_two_meters_reconcile_once_a_day(books: Books) -> None:
     await books.payer("ada", USD)
-    desks = [Desk(books), Desk(books)]
-    waits = await asyncio.gather(*(desk.reconciler.step(DAY_S) for desk in desks))
+    setups = [ReconcilerSetup(books), ReconcilerSetup(books)]
+    waits = await asyncio.gather(*(setup.reconciler.step(DAY_S) for setup in setups))
     assert all(0 < wait_s <= DAY_S for wait_s in waits)
-    assert len(await desks[0].store.list_page(None, 10)) == 1
-    for desk in desks:
-        await desk.reconciler.step(DAY_S)
-    assert len(await desks[0].store.list_page(None, 10)) == 1
+    assert len(await setups[0].store.list_page(None, 10)) == 1
+    for setup in setups:
+        await setup.reconciler.step(DAY_S)
+    assert len(await setups[0].store.list_page(None, 10)) == 1
     # The other one shows it too.
-    assert {desk.metric("reconciliation_failures") for desk in desks} == {0}
-    assert all(desk.metric("reconciliation_drift_picos", book="charges") == 0 for desk in desks)
+    assert {setup.metric("reconciliation_failures") for setup in setups} == {0}
+    assert all(setup.metric("reconciliation_drift_picos", book="charges") == 0 for setup in setups)
 
 
 async def test_a_hold_that_nobody_sweeps_is_a_failure(books: Books) -> None:
     payer = await books.payer("ada", 20 * USD)
     await books.held(payer, USD)
     await books.pool.execute("UPDATE holds SET expires_at = now() - interval '2 minutes'")
-    report = await Desk(books).report()
+    report = await ReconcilerSetup(books).report()
     assert [failure.invariant for failure in report.failures] == ["limits"]
     assert report.attention.stale_holds == 1
 
@@ -233,6 +235,6 @@ async def test_unknown_holds_that_nothing_will_end_are_stuck(books: Books) -> No
     await books.pool.execute(
         "DELETE FROM lookups WHERE hold_id = (SELECT hold_id FROM lookups LIMIT 1)"
     )
-    assert (await Desk(books).report()).attention.stuck_holds == 1
+    assert (await ReconcilerSetup(books).report()).attention.stuck_holds == 1
     await books.pool.execute("UPDATE lookups SET deadline_at = now() - interval '1 hour'")
-    assert (await Desk(books).report()).attention.stuck_holds == 2
+    assert (await ReconcilerSetup(books).report()).attention.stuck_holds == 2

@@ -26,7 +26,7 @@ def test_a_key_gives_any_scope_that_it_has_by_name() -> None:
     assert draw_up(ROOT, PassOrder(scopes=asked), "test", NOW).scopes == asked
 
 
-@pytest.mark.parametrize("kind", [CredentialKind.IDENTITY, CredentialKind.ISSUED])
+@pytest.mark.parametrize("kind", [CredentialKind.IDENTITY, CredentialKind.ACCOUNT])
 def test_nothing_but_a_key_gives_more_than_the_usual(kind: CredentialKind) -> None:
     root = replace(ROOT, kind=kind)
     assert draw_up(root, PassOrder(), "test", NOW).scopes == DEFAULT_SCOPES

@@ -17,7 +17,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from meter.jwts.reading import MAX_JWT_CHARS
 from meter.jwts.terms import Family
 from meter.jwts.verifying import VerifiedIdentity
-from tests.jwts import AUDIENCE, ISSUER, NOW, NOW_S, Desk, b64, claims, issuer, signer, stored
+from tests.jwts import (
+    AUDIENCE,
+    ISSUER,
+    NOW,
+    NOW_S,
+    VerifierSetup,
+    b64,
+    claims,
+    issuer,
+    signer,
+    stored,
+)
 from tests.patience import slowness
 
 RSA = signer("RS256")
@@ -27,8 +38,8 @@ CPU_LIMIT_S = 0.005
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk(RSA, family=Family.RS)
+def setup() -> VerifierSetup:
+    return VerifierSetup(RSA, family=Family.RS)
 
 
 @pytest.fixture
@@ -41,8 +52,8 @@ def trap() -> Iterator[socket.socket]:
             listener.accept()
 
 
-async def test_a_good_one_is_believed(desk: Desk) -> None:
-    verified = await desk.verifier.verify(GOOD)
+async def test_a_good_one_is_believed(setup: VerifierSetup) -> None:
+    verified = await setup.verifier.verify(GOOD)
     assert isinstance(verified, VerifiedIdentity)
     assert (verified.issuer_id, verified.subject) == ("main", "ada")
 
@@ -51,11 +62,11 @@ NONES = ["none", "None", "NONE", "nOnE", "none ", " none", "n\u006fne", "", "nul
 
 
 @pytest.mark.parametrize("alg", [*NONES, None, 0, False, [], ["none"], {"alg": "none"}])
-async def test_no_algorithm(desk: Desk, alg: object) -> None:
+async def test_no_algorithm(setup: VerifierSetup, alg: object) -> None:
     signed = RSA.sign(claims(), {**HEADER, "alg": alg})
     first, second, signature = signed.split(".")
     for third in (signature, "", "AA", b64(b"\x00" * 256)):
-        assert await desk.refusal(f"{first}.{second}.{third}")
+        assert await setup.refusal(f"{first}.{second}.{third}")
 
 
 def public_forms() -> dict[str, bytes]:
@@ -82,28 +93,28 @@ def public_forms() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("secret", public_forms().values(), ids=public_forms().keys())
-async def test_the_public_key_as_a_shared_secret(desk: Desk, secret: bytes) -> None:
+async def test_the_public_key_as_a_shared_secret(setup: VerifierSetup, secret: bytes) -> None:
     for alg, digest in (("HS256", "sha256"), ("HS384", "sha384"), ("HS512", "sha512")):
         for said in (alg, alg.lower(), "RS256"):
             signed = f"{b64(json.dumps({**HEADER, 'alg': said}).encode())}."
             signed += b64(json.dumps(claims()).encode())
             mac = hmac.digest(secret, signed.encode(), digest)
-            assert await desk.refusal(f"{signed}.{b64(mac)}")
+            assert await setup.refusal(f"{signed}.{b64(mac)}")
 
 
 @pytest.mark.parametrize("alg", ["RS384", "RS512", "PS256", "PS384", "PS512"])
-async def test_another_algorithm_of_the_same_key(desk: Desk, alg: str) -> None:
-    assert await desk.refusal(RSA.sign(claims(), {**HEADER, "alg": alg}, alg))
-    assert await desk.refusal(RSA.sign(claims(), HEADER, alg))
-    assert await desk.refusal(RSA.sign(claims(), {**HEADER, "alg": alg}, "RS256"))
+async def test_another_algorithm_of_the_same_key(setup: VerifierSetup, alg: str) -> None:
+    assert await setup.refusal(RSA.sign(claims(), {**HEADER, "alg": alg}, alg))
+    assert await setup.refusal(RSA.sign(claims(), HEADER, alg))
+    assert await setup.refusal(RSA.sign(claims(), {**HEADER, "alg": alg}, "RS256"))
 
 
 @pytest.mark.parametrize("alg", ["ES256", "EdDSA", "HS256", "rs256", "RS256 ", "ES256K", "RSA1_5"])
-async def test_an_algorithm_of_another_family(desk: Desk, alg: str) -> None:
-    assert await desk.refusal(RSA.sign(claims(), {**HEADER, "alg": alg}))
+async def test_an_algorithm_of_another_family(setup: VerifierSetup, alg: str) -> None:
+    assert await setup.refusal(RSA.sign(claims(), {**HEADER, "alg": alg}))
 
 
-async def test_members_that_bring_or_fetch_a_key(desk: Desk, trap: socket.socket) -> None:
+async def test_members_that_bring_or_fetch_a_key(setup: VerifierSetup, trap: socket.socket) -> None:
     host, port = trap.getsockname()
     own = signer("RS256", number=1)
     address = f"https://{host}:{port}/keys"
@@ -129,9 +140,9 @@ async def test_members_that_bring_or_fetch_a_key(desk: Desk, trap: socket.socket
     ]
     for members in brought:
         for by in (own, RSA):
-            assert await desk.refusal(by.sign(claims(), {**HEADER, **members}))
+            assert await setup.refusal(by.sign(claims(), {**HEADER, **members}))
     iss = f"https://{host}:{port}"
-    assert await desk.refusal(own.sign(claims(iss=iss)))
+    assert await setup.refusal(own.sign(claims(iss=iss)))
 
 
 KIDS = [
@@ -158,10 +169,10 @@ KIDS = [
 
 @pytest.mark.parametrize("kid", [*KIDS, 1, None, True, ["key-1"], {"kid": "key-1"}, 1.5])
 async def test_a_strange_kid(kid: object) -> None:
-    desk = Desk(RSA, signer("RS256", "key-2", number=1), family=Family.RS)
-    assert await desk.refusal(RSA.sign(claims(), {**HEADER, "kid": kid}))
+    setup = VerifierSetup(RSA, signer("RS256", "key-2", number=1), family=Family.RS)
+    assert await setup.refusal(RSA.sign(claims(), {**HEADER, "kid": kid}))
     attacker = signer("RS256", number=2)
-    assert await desk.refusal(attacker.sign(claims(), {**HEADER, "kid": kid}))
+    assert await setup.refusal(attacker.sign(claims(), {**HEADER, "kid": kid}))
 
 
 NO_TIMES: list[object] = [
@@ -187,16 +198,16 @@ NO_TIMES: list[object] = [
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize("value", NO_TIMES, ids=lambda value: repr(value)[:24])
-async def test_times_that_are_none(desk: Desk, name: str, value: object) -> None:
+async def test_times_that_are_none(setup: VerifierSetup, name: str, value: object) -> None:
     members = claims(nbf=NOW_S - 10)
     members[name] = value
-    assert await desk.refusal(RSA.sign(members))
+    assert await setup.refusal(RSA.sign(members))
 
 
 @pytest.mark.parametrize("text", ["1e99", "Infinity", "-Infinity", "NaN", "1E10", "0x7fffffff"])
-async def test_times_that_json_writes_strangely(desk: Desk, text: str) -> None:
+async def test_times_that_json_writes_strangely(setup: VerifierSetup, text: str) -> None:
     payload = json.dumps(claims(exp="EXP")).replace('"EXP"', text).encode()
-    assert await desk.refusal(RSA.sign(payload))
+    assert await setup.refusal(RSA.sign(payload))
 
 
 @pytest.mark.parametrize(
@@ -218,24 +229,24 @@ async def test_times_that_json_writes_strangely(desk: Desk, text: str) -> None:
     ],
     ids=str,
 )
-async def test_over_or_not_yet_or_incomplete(desk: Desk, members: dict[str, Any]) -> None:
-    assert await desk.refusal(RSA.sign(claims(**members)))
+async def test_over_or_not_yet_or_incomplete(setup: VerifierSetup, members: dict[str, Any]) -> None:
+    assert await setup.refusal(RSA.sign(claims(**members)))
 
 
-async def test_the_leeway_is_thirty_seconds(desk: Desk) -> None:
+async def test_the_leeway_is_thirty_seconds(setup: VerifierSetup) -> None:
     for members in (
         {"exp": NOW_S - 29, "iat": NOW_S - 99},
         {"nbf": NOW_S + 30},
         {"iat": NOW_S + 30},
     ):
-        assert await desk.verifier.verify(RSA.sign(claims(**members))) is not None
+        assert await setup.verifier.verify(RSA.sign(claims(**members))) is not None
 
 
-async def test_a_remembered_one_ends_when_its_time_comes(desk: Desk) -> None:
+async def test_a_remembered_one_ends_when_its_time_comes(setup: VerifierSetup) -> None:
     text = RSA.sign(claims(exp=NOW_S + 5))
     for seconds, is_good in ((0, True), (34, True), (1, False)):
-        desk.clock.advance(seconds)
-        assert (await desk.verifier.verify(text) is not None) is is_good
+        setup.clock.advance(seconds)
+        assert (await setup.verifier.verify(text) is not None) is is_good
 
 
 NO_AUDIENCES: list[object] = [
@@ -259,12 +270,12 @@ NO_AUDIENCES: list[object] = [
 
 
 @pytest.mark.parametrize("audience", NO_AUDIENCES, ids=repr)
-async def test_audiences_that_are_not_ours(desk: Desk, audience: object) -> None:
-    assert await desk.refusal(RSA.sign({**claims(), "aud": audience}))
+async def test_audiences_that_are_not_ours(setup: VerifierSetup, audience: object) -> None:
+    assert await setup.refusal(RSA.sign({**claims(), "aud": audience}))
 
 
-async def test_one_audience_of_several_may_be_ours(desk: Desk) -> None:
-    assert await desk.verifier.verify(RSA.sign(claims(aud=["account", AUDIENCE]))) is not None
+async def test_one_audience_of_several_may_be_ours(setup: VerifierSetup) -> None:
+    assert await setup.verifier.verify(RSA.sign(claims(aud=["account", AUDIENCE]))) is not None
 
 
 NO_ISSUERS: list[object] = [
@@ -292,8 +303,8 @@ NO_ISSUERS: list[object] = [
 
 
 @pytest.mark.parametrize("iss", NO_ISSUERS, ids=repr)
-async def test_issuers_that_are_nearly_the_one(desk: Desk, iss: object) -> None:
-    assert await desk.refusal(RSA.sign({**claims(), "iss": iss}))
+async def test_issuers_that_are_nearly_the_one(setup: VerifierSetup, iss: object) -> None:
+    assert await setup.refusal(RSA.sign({**claims(), "iss": iss}))
 
 
 @pytest.mark.parametrize(
@@ -314,22 +325,22 @@ async def test_issuers_that_are_nearly_the_one(desk: Desk, iss: object) -> None:
     ],
     ids=str,
 )
-async def test_an_id_token_or_another_kind(desk: Desk, members: dict[str, Any]) -> None:
-    assert await desk.refusal(RSA.sign(claims(**members)))
+async def test_an_id_token_or_another_kind(setup: VerifierSetup, members: dict[str, Any]) -> None:
+    assert await setup.refusal(RSA.sign(claims(**members)))
 
 
 @pytest.mark.parametrize(
     "typ", ["", "id+jwt", "logout+jwt", "dpop+jwt", "JOSE", "at+jwt ", "JWE", 1, ["JWT"], None]
 )
-async def test_a_typ_that_no_access_token_has(desk: Desk, typ: object) -> None:
-    assert await desk.refusal(RSA.sign(claims(), {**HEADER, "typ": typ}))
+async def test_a_typ_that_no_access_token_has(setup: VerifierSetup, typ: object) -> None:
+    assert await setup.refusal(RSA.sign(claims(), {**HEADER, "typ": typ}))
     without = {name: value for name, value in HEADER.items() if name != "typ"}
-    assert await desk.refusal(RSA.sign(claims(), without))
+    assert await setup.refusal(RSA.sign(claims(), without))
 
 
 @pytest.mark.parametrize("typ", ["jwt", "JWT", "at+jwt", "AT+JWT", "application/at+jwt"])
-async def test_a_typ_that_access_tokens_have(desk: Desk, typ: str) -> None:
-    assert await desk.verifier.verify(RSA.sign(claims(), {**HEADER, "typ": typ})) is not None
+async def test_a_typ_that_access_tokens_have(setup: VerifierSetup, typ: str) -> None:
+    assert await setup.verifier.verify(RSA.sign(claims(), {**HEADER, "typ": typ})) is not None
 
 
 def next_char(text: str) -> str:
@@ -369,14 +380,14 @@ FORMS: dict[str, Callable[[str, str, str], str]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-async def test_other_forms_of_the_same_jwt(desk: Desk, form: Callable[..., str]) -> None:
-    assert await desk.verifier.verify(GOOD) is not None
-    assert await desk.refusal(form(*GOOD.split(".")))
+async def test_other_forms_of_the_same_jwt(setup: VerifierSetup, form: Callable[..., str]) -> None:
+    assert await setup.verifier.verify(GOOD) is not None
+    assert await setup.refusal(form(*GOOD.split(".")))
 
 
-async def test_an_encrypted_one(desk: Desk) -> None:
+async def test_an_encrypted_one(setup: VerifierSetup) -> None:
     header = b64(json.dumps({"alg": "RSA-OAEP", "enc": "A256GCM"}).encode())
-    assert await desk.refusal(f"{header}.{b64(b'key')}.{b64(b'iv')}.{b64(b'text')}.{b64(b'tag')}")
+    assert await setup.refusal(f"{header}.{b64(b'key')}.{b64(b'iv')}.{b64(b'text')}.{b64(b'tag')}")
 
 
 @pytest.mark.parametrize(
@@ -397,21 +408,23 @@ async def test_an_encrypted_one(desk: Desk) -> None:
         json.dumps(claims()).replace('"ada"', "NaN").encode(),
     ],
 )
-async def test_payloads_that_could_be_read_in_two_ways(desk: Desk, payload: bytes) -> None:
-    assert await desk.refusal(RSA.sign(payload))
+async def test_payloads_that_could_be_read_in_two_ways(
+    setup: VerifierSetup, payload: bytes
+) -> None:
+    assert await setup.refusal(RSA.sign(payload))
 
 
-async def test_headers_that_could_be_read_in_two_ways(desk: Desk) -> None:
+async def test_headers_that_could_be_read_in_two_ways(setup: VerifierSetup) -> None:
     header = json.dumps(HEADER).replace('"alg"', '"alg": "none", "alg"').encode()
-    assert await desk.refusal(RSA.sign(claims(), header))
-    assert await desk.refusal(RSA.sign(claims(), json.dumps(HEADER).encode("utf-16")))
+    assert await setup.refusal(RSA.sign(claims(), header))
+    assert await setup.refusal(RSA.sign(claims(), json.dumps(HEADER).encode("utf-16")))
 
 
 @pytest.mark.parametrize(
     "subject", ["", " ", "ada ", "a\x00b", "a\nb", "\ud800", "x" * 513, 1, True, ["ada"], None, {}]
 )
-async def test_subjects_that_name_nobody(desk: Desk, subject: object) -> None:
-    assert await desk.refusal(RSA.sign({**claims(), "sub": subject}))
+async def test_subjects_that_name_nobody(setup: VerifierSetup, subject: object) -> None:
+    assert await setup.refusal(RSA.sign({**claims(), "sub": subject}))
 
 
 def deep(opening: str, closing: str, depth: int) -> bytes:
@@ -437,13 +450,13 @@ HUGE: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("make", HUGE.values(), ids=HUGE.keys())
-async def test_big_ones_cost_little(desk: Desk, make: Callable[[], str]) -> None:
+async def test_big_ones_cost_little(setup: VerifierSetup, make: Callable[[], str]) -> None:
     text = make()
-    await desk.refusal(text)
+    await setup.refusal(text)
     costs_s = []
     for _ in range(9):
         began_s = time.process_time()
-        assert await desk.verifier.verify(text) is None
+        assert await setup.verifier.verify(text) is None
         costs_s.append(time.process_time() - began_s)
     assert statistics.median(costs_s) < CPU_LIMIT_S * slowness()
 
@@ -458,29 +471,29 @@ OTHER = "https://other.example.com"
 
 async def test_two_issuers_with_the_same_names_never_mix() -> None:
     mine, theirs = signer("ES256"), signer("ES256")
-    desk = Desk(mine)
+    setup = VerifierSetup(mine)
     other = issuer(issuer_id="other", url=OTHER)
-    desk.store.issuers["other"] = stored(other, [theirs.jwk], NOW)
+    setup.store.issuers["other"] = stored(other, [theirs.jwk], NOW)
     for by, iss, issuer_id in ((mine, ISSUER, "main"), (theirs, OTHER, "other")):
-        verified = await desk.verifier.verify(by.sign(claims(iss=iss)))
+        verified = await setup.verifier.verify(by.sign(claims(iss=iss)))
         assert isinstance(verified, VerifiedIdentity)
         assert (verified.issuer_id, verified.subject) == (issuer_id, "ada")
-    assert await desk.refusal(mine.sign(claims(iss=OTHER)))
-    assert await desk.refusal(theirs.sign(claims(iss=ISSUER)))
+    assert await setup.refusal(mine.sign(claims(iss=OTHER)))
+    assert await setup.refusal(theirs.sign(claims(iss=ISSUER)))
 
 
-async def test_a_foreign_issuer_cannot_speak_for_us(desk: Desk) -> None:
-    pass_like = claims(iss=desk.own.url, aud=desk.own.audience, jti="a" * 20)
-    assert await desk.refusal(RSA.sign(pass_like, {**HEADER, "typ": "at+jwt"}))
+async def test_a_foreign_issuer_cannot_speak_for_us(setup: VerifierSetup) -> None:
+    pass_like = claims(iss=setup.own.url, aud=setup.own.audience, jti="a" * 20)
+    assert await setup.refusal(RSA.sign(pass_like, {**HEADER, "typ": "at+jwt"}))
 
 
-async def test_a_small_key_signature_for_another_curve(desk: Desk) -> None:
+async def test_a_small_key_signature_for_another_curve(setup: VerifierSetup) -> None:
     """An Ed25519 signature of 64 bytes under an ES256 header, and the other way round."""
     curve = signer("ES256")
-    desk = Desk(curve)
+    setup = VerifierSetup(curve)
     edwards = ed25519.Ed25519PrivateKey.generate()
     header = {"alg": "ES256", "kid": "key-1", "typ": "JWT"}
     signed = curve.sign(claims(), header).rpartition(".")[0]
-    assert await desk.refusal(f"{signed}.{b64(edwards.sign(signed.encode()))}")
+    assert await setup.refusal(f"{signed}.{b64(edwards.sign(signed.encode()))}")
     for nothing in (b"\x00" * 64, b"\x00" * 63 + b"\x01", b"", hashlib.sha512(b"x").digest()):
-        assert await desk.refusal(f"{signed}.{b64(nothing)}")
+        assert await setup.refusal(f"{signed}.{b64(nothing)}")

@@ -20,7 +20,7 @@ from meter.jwts.signing import (
 )
 from meter.jwts.verifying import VerifiedPass
 from meter.scopes import Scope
-from tests.jwts import NOW, Desk, claims, signer
+from tests.jwts import NOW, VerifierSetup, claims, signer
 
 KEYS: dict[SigningAlgorithm, NewSigningKey] = {
     "EdDSA": new_signing_key("EdDSA"),
@@ -30,17 +30,17 @@ PASS_ID = "ps_0123456789abcdefghij"
 
 
 @pytest.fixture
-def desk() -> Desk:
-    desk = Desk(FOREIGN)
-    desk.own_keys.jwks = {key.kid: key.public_jwk for key in KEYS.values()}
-    return desk
+def setup() -> VerifierSetup:
+    setup = VerifierSetup(FOREIGN)
+    setup.own_keys.jwks = {key.kid: key.public_jwk for key in KEYS.values()}
+    return setup
 
 
-def our_claims(desk: Desk, **members: Any) -> dict[str, Any]:
+def our_claims(setup: VerifierSetup, **members: Any) -> dict[str, Any]:
     scopes = [Scope.INFERENCE, Scope.MODELS_READ]
     usual = pass_claims(
-        desk.own.url,
-        desk.own.audience,
+        setup.own.url,
+        setup.own.audience,
         "usr_1",
         "key_1",
         PASS_ID,
@@ -51,21 +51,21 @@ def our_claims(desk: Desk, **members: Any) -> dict[str, Any]:
     return {name: value for name, value in {**usual, **members}.items() if value is not None}
 
 
-def issue(desk: Desk, algorithm: SigningAlgorithm = "EdDSA", **members: Any) -> str:
+def issue(setup: VerifierSetup, algorithm: SigningAlgorithm = "EdDSA", **members: Any) -> str:
     key = KEYS[algorithm]
-    return sign_pass(key.private, key.kid, algorithm, our_claims(desk, **members)).reveal()
+    return sign_pass(key.private, key.kid, algorithm, our_claims(setup, **members)).reveal()
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "RS256"])
-async def test_a_pass_is_believed(desk: Desk, algorithm: SigningAlgorithm) -> None:
-    verified = await desk.verifier.verify(issue(desk, algorithm))
+async def test_a_pass_is_believed(setup: VerifierSetup, algorithm: SigningAlgorithm) -> None:
+    verified = await setup.verifier.verify(issue(setup, algorithm))
     assert verified == VerifiedPass(PASS_ID, NOW + timedelta(minutes=15, seconds=30))
-    header = jwt.get_unverified_header(issue(desk, algorithm))
+    header = jwt.get_unverified_header(issue(setup, algorithm))
     assert header == {"alg": algorithm, "kid": KEYS[algorithm].kid, "typ": "at+jwt"}
 
 
-def test_the_claims_are_those_of_rfc_9068(desk: Desk) -> None:
-    assert our_claims(desk) == {
+def test_the_claims_are_those_of_rfc_9068(setup: VerifierSetup) -> None:
+    assert our_claims(setup) == {
         "iss": "https://tollkeeper.example.com",
         "aud": "tollkeeper-api",
         "sub": "usr_1",
@@ -98,48 +98,54 @@ def test_the_claims_are_those_of_rfc_9068(desk: Desk) -> None:
     ],
     ids=str,
 )
-async def test_a_pass_that_is_not_in_order(desk: Desk, members: dict[str, Any]) -> None:
-    assert await desk.refusal(issue(desk, **members))
+async def test_a_pass_that_is_not_in_order(setup: VerifierSetup, members: dict[str, Any]) -> None:
+    assert await setup.refusal(issue(setup, **members))
 
 
-async def test_a_pass_of_another_kind(desk: Desk) -> None:
+async def test_a_pass_of_another_kind(setup: VerifierSetup) -> None:
     key = KEYS["EdDSA"]
     for headers in ({"typ": "JWT"}, {"typ": None}, {"kid": "unknown"}, {"kid": KEYS["RS256"].kid}):
         usual = {"kid": key.kid, "typ": "at+jwt", **headers}
-        text = jwt.encode(our_claims(desk), key.private.reveal(), "EdDSA", usual)
-        assert await desk.refusal(text)
+        text = jwt.encode(our_claims(setup), key.private.reveal(), "EdDSA", usual)
+        assert await setup.refusal(text)
 
 
-async def test_a_pass_signed_by_somebody_elses_key_of_the_same_id(desk: Desk) -> None:
+async def test_a_pass_signed_by_somebody_elses_key_of_the_same_id(setup: VerifierSetup) -> None:
     thief = new_signing_key("EdDSA")
     for kid in KEYS["EdDSA"].kid, thief.kid:
-        assert await desk.refusal(sign_pass(thief.private, kid, "EdDSA", our_claims(desk)).reveal())
-    assert await desk.refusal(signer("EdDSA", KEYS["EdDSA"].kid).sign(claims(iss=desk.own.url)))
+        assert await setup.refusal(
+            sign_pass(thief.private, kid, "EdDSA", our_claims(setup)).reveal()
+        )
+    assert await setup.refusal(signer("EdDSA", KEYS["EdDSA"].kid).sign(claims(iss=setup.own.url)))
 
 
-async def test_a_key_that_is_withdrawn_ends_its_passes_within_a_second(desk: Desk) -> None:
-    text = issue(desk)
-    assert await desk.verifier.verify(text) is not None
-    del desk.own_keys.jwks[KEYS["EdDSA"].kid]
-    desk.clock.advance(0.91)
-    assert await desk.refusal(text) == "no published key of ours has its kid"
+async def test_a_key_that_is_withdrawn_ends_its_passes_within_a_second(
+    setup: VerifierSetup,
+) -> None:
+    text = issue(setup)
+    assert await setup.verifier.verify(text) is not None
+    del setup.own_keys.jwks[KEYS["EdDSA"].kid]
+    setup.clock.advance(0.91)
+    assert await setup.refusal(text) == "no published key of ours has its kid"
 
 
-async def test_a_new_key_counts_at_once_and_unknown_ones_are_asked_for_seldom(desk: Desk) -> None:
-    assert await desk.verifier.verify(issue(desk)) is not None
+async def test_a_new_key_counts_at_once_and_unknown_ones_are_asked_for_seldom(
+    setup: VerifierSetup,
+) -> None:
+    assert await setup.verifier.verify(issue(setup)) is not None
     new = new_signing_key("EdDSA")
-    desk.own_keys.jwks[new.kid] = new.public_jwk
-    text = sign_pass(new.private, new.kid, "EdDSA", our_claims(desk)).reveal()
-    assert await desk.verifier.verify(text) is not None
-    loads = desk.own_keys.loads
+    setup.own_keys.jwks[new.kid] = new.public_jwk
+    text = sign_pass(new.private, new.kid, "EdDSA", our_claims(setup)).reveal()
+    assert await setup.verifier.verify(text) is not None
+    loads = setup.own_keys.loads
     stranger = new_signing_key("EdDSA")
     for number in range(200):
-        forged = sign_pass(stranger.private, f"kid-{number}", "EdDSA", our_claims(desk))
-        assert await desk.verifier.verify(forged.reveal()) is None
-    assert desk.own_keys.loads == loads
-    desk.clock.advance(UNKNOWN_KEY_INTERVAL_S)
-    await desk.verifier.verify(forged.reveal())
-    assert desk.own_keys.loads <= loads + 2
+        forged = sign_pass(stranger.private, f"kid-{number}", "EdDSA", our_claims(setup))
+        assert await setup.verifier.verify(forged.reveal()) is None
+    assert setup.own_keys.loads == loads
+    setup.clock.advance(UNKNOWN_KEY_INTERVAL_S)
+    await setup.verifier.verify(forged.reveal())
+    assert setup.own_keys.loads <= loads + 2
 
 
 def test_the_kid_is_the_thumbprint_of_rfc_7638() -> None:
@@ -158,12 +164,12 @@ def test_the_kid_is_the_thumbprint_of_rfc_7638() -> None:
         assert thumbprint(key.public_jwk) == key.kid
 
 
-def test_what_is_secret_does_not_show(desk: Desk) -> None:
+def test_what_is_secret_does_not_show(setup: VerifierSetup) -> None:
     for key in KEYS.values():
         assert "PRIVATE" not in repr(key) and "d" not in key.public_jwk
         assert "PRIVATE" not in json.dumps(key.public_jwk)
     key = KEYS["EdDSA"]
-    assert repr(sign_pass(key.private, key.kid, "EdDSA", our_claims(desk))) == "SecretText('***')"
+    assert repr(sign_pass(key.private, key.kid, "EdDSA", our_claims(setup))) == "SecretText('***')"
 
 
 FOREIGN = signer()
@@ -175,17 +181,17 @@ CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n
 
 @pytest.fixture(scope="module")
 def good_ones() -> list[str]:
-    desk = Desk()
-    return [issue(desk, "EdDSA"), issue(desk, "RS256"), FOREIGN.sign(claims())]
+    setup = VerifierSetup()
+    return [issue(setup, "EdDSA"), issue(setup, "RS256"), FOREIGN.sign(claims())]
 
 
 @given(kind=st.integers(0, 2), at=st.floats(0, 1), char=st.sampled_from(CHARS))
 @FUZZ
 async def test_no_changed_character_is_believed(
-    desk: Desk, good_ones: list[str], kind: int, at: float, char: str
+    setup: VerifierSetup, good_ones: list[str], kind: int, at: float, char: str
 ) -> None:
     good = good_ones[kind]
-    assert await desk.verifier.verify(good) is not None
+    assert await setup.verifier.verify(good) is not None
     where = min(int(at * len(good)), len(good) - 1)
     for changed in (
         good[:where] + char + good[where + 1 :],
@@ -194,11 +200,11 @@ async def test_no_changed_character_is_believed(
         good[:where],
     ):
         if changed != good:
-            assert await desk.verifier.verify(changed) is None
+            assert await setup.verifier.verify(changed) is None
 
 
 @given(st.text() | st.binary().map(lambda octets: octets.decode("latin-1")))
 @FUZZ
-async def test_no_text_breaks_it(desk: Desk, text: str) -> None:
+async def test_no_text_breaks_it(setup: VerifierSetup, text: str) -> None:
     for strange in (text, f"{text}.{text}.{text}", f"eyJ9.{text}.AAAA"):
-        assert await desk.verifier.verify(strange) is None
+        assert await setup.verifier.verify(strange) is None

@@ -11,7 +11,7 @@ from meter.jwts.claims import find_claim
 from meter.jwts.terms import Family, IssuerTerms
 from meter.jwts.verifying import VerifiedIdentity
 from meter.scopes import Scope
-from tests.jwts import Desk, claims, signer
+from tests.jwts import VerifierSetup, claims, signer
 from tests.paths import ROOT
 
 KEY = signer("RS256")
@@ -111,8 +111,8 @@ async def identity(terms: dict[str, Any], **members: Any) -> VerifiedIdentity:
     """What a JWT comes to under terms."""
     read = IssuerTerms.from_json({**LEAST, **terms})
     fields = {name: getattr(read, name) for name in IssuerTerms.__slots__}
-    desk = Desk(KEY, family=Family.RS, **{**fields, "algorithms": Family.RS})
-    verified = await desk.verifier.verify(KEY.sign(claims(**members)))
+    setup = VerifierSetup(KEY, family=Family.RS, **{**fields, "algorithms": Family.RS})
+    verified = await setup.verifier.verify(KEY.sign(claims(**members)))
     assert isinstance(verified, VerifiedIdentity)
     return verified
 

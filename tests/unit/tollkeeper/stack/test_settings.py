@@ -7,7 +7,7 @@ import pytest
 from tests.paths import ROOT
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.servers.environment import service_environment, simulator_environment
-from tollkeeper.stack.servers.ports import demand_free, free_port, free_port_like
+from tollkeeper.stack.servers.ports import free_port, free_port_like, require_free
 from tollkeeper.stack.settings import load_settings
 
 
@@ -82,21 +82,21 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(StackError, match=rf"Port {port} is in use.*TOLLKEEPER_API_PORT="):
-            demand_free("127.0.0.1", port, "TOLLKEEPER_API_PORT")
+            require_free("127.0.0.1", port, "TOLLKEEPER_API_PORT")
         assert free_port_like(port) != port
-    demand_free("127.0.0.1", free_port(), "TOLLKEEPER_PORT")
+    require_free("127.0.0.1", free_port(), "TOLLKEEPER_PORT")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "999.1.1.1"])
 def test_an_address_that_is_not_ours_is_no_port_in_use(address: str) -> None:
     with pytest.raises(StackError, match=rf"Nothing can listen at {address}.*TOLLKEEPER_ADDRESS"):
-        demand_free(address, free_port(), "TOLLKEEPER_PORT")
+        require_free(address, free_port(), "TOLLKEEPER_PORT")
 
 
 def test_a_base_url_needs_a_key_only_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:9/v1")
     settings = load_settings()
     with pytest.raises(StackError, match="OPENROUTER_API_KEY"):
-        settings.demand_upstream()
+        settings.require_upstream()
     monkeypatch.setenv("OPENROUTER_API_KEY", "any")
-    load_settings().demand_upstream()
+    load_settings().require_upstream()

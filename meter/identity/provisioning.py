@@ -30,7 +30,8 @@ _LOCK_ACCOUNT: Final = _QUERIES["lock_account"]
 _NOTE_IDENTITY_TOKEN: Final = _QUERIES["note_identity_token"]
 _MOVE_TO_PLAN: Final = _QUERIES["move_to_plan"]
 
-FIRST_SIGHT: Final = "first_sight"
+# The stored value of `created_by`.
+CREATED_BY_FIRST_USE: Final = "first_sight"
 ACCOUNT_PREFIX: Final = "oidc_"
 ACCOUNT_DIGEST_CHARS: Final = 20
 MAX_SUBJECT_CHARS: Final = 512
@@ -69,7 +70,7 @@ def shown_subject(stored: str) -> tuple[str, str]:
 
 
 async def ensure_identity(connection: PostgresConnection, identity: VerifiedIdentity) -> str | None:
-    """Return the id of an identity's credential; create it at first sight if that is allowed.
+    """Return the id of an identity's credential; create it at first use if that is allowed.
 
     Returns None where creating is not allowed, or where the id of the account is taken by another
     account. Moves the account to the plan that the JWT asks for, unless a newer JWT was seen
@@ -98,7 +99,7 @@ async def _find(
     """Find the credential; a link by an administrator takes precedence over one made here."""
     subjects = [subject, identity.subject]
     return await connection.fetchrow(
-        _FIND_IDENTITY, identity.issuer_id, subjects, subject, FIRST_SIGHT
+        _FIND_IDENTITY, identity.issuer_id, subjects, subject, CREATED_BY_FIRST_USE
     )
 
 
@@ -124,7 +125,7 @@ async def _create(connection: PostgresConnection, identity: VerifiedIdentity, su
             email,
             identity.issuer_id,
             subject,
-            FIRST_SIGHT,
+            CREATED_BY_FIRST_USE,
             # An account that existed before has not been moved to the plan of this JWT yet.
             None if plan_id is None else identity.issued_at,
         )

@@ -12,21 +12,21 @@ from meter.clock import Clock
 from meter.jwts.issuers import Issuer
 from meter.jwts.keys import VerifyingKey
 from meter.jwts.signature import BadSignature
-from meter.jwts.verified import Examination, Verified
+from meter.jwts.verified import JwtVerification, Verified
 
-MAX_REMEMBERED: Final = 100_000
-MAX_REMEMBERED_S: Final = 600
+MAX_CACHED: Final = 100_000
+MAX_CACHED_S: Final = 600
 MAX_REFUSED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class CachedJwt:
     """The result of checking a JWT; it holds as long as issuer and key do not change.
 
     `issuer` None means that the JWT is a pass. `ends_at` None means that the result never expires.
     """
 
-    examination: Examination
+    verification: JwtVerification
     issuer: Issuer | None
     kid: str | None
     key: VerifyingKey
@@ -35,7 +35,7 @@ class Remembered:
 
 def sign_off(
     identify: Callable[[], Verified], kid: str | None, key: VerifyingKey, issuer: Issuer | None
-) -> Remembered:
+) -> CachedJwt:
     """Run the check of a signature and return a result to cache: good, or a bad signature.
 
     Raises JwtRefused for a refusal that may change later, which is not cached.
@@ -43,11 +43,11 @@ def sign_off(
     try:
         verified = identify()
     except BadSignature as refusal:
-        return Remembered(Examination(None, str(refusal)), issuer, kid, key, None)
-    return Remembered(Examination(verified, "it is good"), issuer, kid, key, verified.ends_at)
+        return CachedJwt(JwtVerification(None, str(refusal)), issuer, kid, key, None)
+    return CachedJwt(JwtVerification(verified, "it is good"), issuer, kid, key, verified.ends_at)
 
 
-_Cache = TLRUCache[bytes, Remembered]
+_Cache = TLRUCache[bytes, CachedJwt]
 
 
 def digest_of(text: str) -> bytes:
@@ -55,33 +55,33 @@ def digest_of(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-class Memory:
+class VerifiedCache:
     """Caches good JWTs and, separately, JWTs with a bad signature, which must not displace them."""
 
-    def __init__(self, clock: Clock, max_remembered: int = MAX_REMEMBERED) -> None:
+    def __init__(self, clock: Clock, max_cached: int = MAX_CACHED) -> None:
         self._clock = clock
-        self._good = _cache(max_remembered, clock)
-        self._bad = _cache(min(MAX_REFUSED, max_remembered), clock)
+        self._good = _cache(max_cached, clock)
+        self._bad = _cache(min(MAX_REFUSED, max_cached), clock)
 
-    def find(self, digest: bytes) -> Remembered | None:
+    def find(self, digest: bytes) -> CachedJwt | None:
         """Return the result for a JWT; None if it is not cached or has expired."""
         found = self._good.get(digest) or self._bad.get(digest)
         if found is None or (found.ends_at is not None and found.ends_at <= self._clock.now()):
             return None
         return found
 
-    def keep(self, digest: bytes, remembered: Remembered) -> None:
-        """Cache a result for MAX_REMEMBERED_S at most."""
-        is_good = remembered.examination.verified is not None
-        (self._good if is_good else self._bad)[digest] = remembered
+    def keep(self, digest: bytes, cached: CachedJwt) -> None:
+        """Cache a result for MAX_CACHED_S at most."""
+        is_good = cached.verification.verified is not None
+        (self._good if is_good else self._bad)[digest] = cached
 
     def __len__(self) -> int:
         return len(self._good) + len(self._bad)
 
 
-def _cache(max_remembered: int, clock: Clock) -> _Cache:
+def _cache(max_cached: int, clock: Clock) -> _Cache:
     return TLRUCache(
-        max_remembered,
-        ttu=lambda _digest, _remembered, now_s: now_s + MAX_REMEMBERED_S,
+        max_cached,
+        ttu=lambda _digest, _remembered, now_s: now_s + MAX_CACHED_S,
         timer=clock.monotonic_s,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 
-class DeskRefused(Exception):
+class AdministratorRefused(Exception):
     """The meter API did not do what a campaign needs."""
 
 
@@ -19,7 +19,7 @@ class Credential:
     ending: tuple[str, str, object]
 
 
-class AdminDesk:
+class Administrator:
     """Calls the meter API as the operator."""
 
     def __init__(self, session: aiohttp.ClientSession, api: str, token: str) -> None:
@@ -28,13 +28,13 @@ class AdminDesk:
         self._headers = {"authorization": f"Bearer {token}"}
 
     async def ask(self, method: str, path: str, body: object = None) -> Any:
-        """One call that must succeed. Raises DeskRefused."""
+        """One call that must succeed. Raises AdministratorRefused."""
         headers = {**self._headers, "idempotency-key": path.replace("/", "-")}
         async with self._session.request(
             method, self._url + path, json=body, headers=headers
         ) as reply:
             if reply.status >= 400:
-                raise DeskRefused(f"{method} {path}: {reply.status} {await reply.text()}")
+                raise AdministratorRefused(f"{method} {path}: {reply.status} {await reply.text()}")
             return await reply.json() if reply.status != 204 else None
 
     async def open_account(self, account_id: str, plan: str = "unlimited") -> None:

@@ -1,4 +1,4 @@
-"""A doorman of a test's own on the books of the shared stack, and Envoys of any configuration."""
+"""A authz of a test's own on the books of the shared stack, and Envoys of any configuration."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tests.e2e.desk import Desk
+from tests.e2e.admin import Admin
 from tests.e2e.raw_http import send
 from tests.e2e.running_stack import wait_until
 from tollkeeper import envoy_config
@@ -30,11 +30,11 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Doorman:
+class AuthzProcess:
     """One running authz: checks over gRPC and HTTP, both over Unix sockets and HTTP over TCP."""
 
     folder: Path
-    desk: Desk
+    admin: Admin
     process: "subprocess.Popen[bytes]"
     http_port: int
 
@@ -67,9 +67,9 @@ class Doorman:
 
 
 def _environment(
-    desk: Desk, folder: Path, http_port: int, changes: dict[str, str]
+    admin: Admin, folder: Path, http_port: int, changes: dict[str, str]
 ) -> dict[str, str]:
-    home = locate(desk.stack.home)
+    home = locate(admin.stack.home)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TOLLKEEPER_")}
     return kept | {
         "TOLLKEEPER_DATABASE_URL": f"postgresql://{SERVICE_ROLE}@/{DATABASE}?host={home.run}/pg",
@@ -84,27 +84,27 @@ def _environment(
 
 
 @contextlib.contextmanager
-def doorman_running(desk: Desk, folder: Path, **changes: str) -> Iterator[Doorman]:
+def authz_running(admin: Admin, folder: Path, **changes: str) -> Iterator[AuthzProcess]:
     """An authz that is ready inside the block."""
     port = free_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "authz"],
-            env=_environment(desk, folder, port, changes),
+            env=_environment(admin, folder, port, changes),
             stderr=log,
         )
-    doorman = Doorman(folder, desk, process, port)
+    authz = AuthzProcess(folder, admin, process, port)
 
     def is_ready() -> bool:
         if process.poll() is not None:
-            raise RuntimeError(f"authz ended:\n{doorman.log}")
+            raise RuntimeError(f"authz ended:\n{authz.log}")
         with contextlib.suppress(OSError):
-            return send("http://a", "GET", "/readyz", unix_socket=doorman.health).status == 200
+            return send("http://a", "GET", "/readyz", unix_socket=authz.health).status == 200
         return False
 
     try:
-        wait_until(is_ready, "the doorman is ready")
-        yield doorman
+        wait_until(is_ready, "the authz is ready")
+        yield authz
     finally:
         process.terminate()
         process.wait(20)
@@ -191,19 +191,19 @@ def cluster_at(name: str, address: str, *, is_http2: bool = False) -> Document:
     return made
 
 
-def point(document: Document, doorman: Doorman, folder: Path) -> int:
+def point(document: Document, authz: AuthzProcess, folder: Path) -> int:
     """Put a test's addresses into a configuration of one listener; the port it listens on."""
     (listener,) = document["static_resources"]["listeners"]
     port = free_port()
     listener["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    simulator = urlsplit(doorman.desk.stack.simulator)
-    ingest = locate(doorman.desk.stack.home).run / "ingest.sock"
+    simulator = urlsplit(authz.admin.stack.simulator)
+    ingest = locate(authz.admin.stack.home).run / "ingest.sock"
     document["static_resources"]["clusters"] = [
-        cluster_at("authz", f"unix:{doorman.grpc}", is_http2=True),
+        cluster_at("authz", f"unix:{authz.grpc}", is_http2=True),
         cluster_at("ingest", f"unix:{ingest}", is_http2=True),
         cluster_at("provider", simulator.netloc),
-        cluster_at("meter_api", urlsplit(doorman.desk.stack.api).netloc),
-        cluster_at("authz_http", f"127.0.0.1:{doorman.http_port}"),
+        cluster_at("meter_api", urlsplit(authz.admin.stack.api).netloc),
+        cluster_at("authz_http", f"127.0.0.1:{authz.http_port}"),
     ]
     document.pop("admin", None)
     document.pop("overload_manager", None)

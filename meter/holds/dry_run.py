@@ -1,6 +1,6 @@
-"""A trial: all statements of a decision in one transaction that is always rolled back.
+"""A dry run: all statements of a decision in one transaction that is always rolled back.
 
-The statements are those of a real request. The first sight of an identity creates an account, and
+The statements are those of a real request. The first use of an identity creates an account, and
 a hold is placed; the rollback undoes both. Locks are held for as long as one explanation takes.
 """
 
@@ -39,18 +39,18 @@ LIFETIME: Final = timedelta(minutes=1)
 
 
 @contextlib.asynccontextmanager
-async def open_trial(pool: PostgresPool) -> AsyncIterator["Trial"]:
-    """Yield a trial, and roll it back however it ends. Raises StoreUnavailable."""
+async def open_dry_run(pool: PostgresPool) -> AsyncIterator["DryRun"]:
+    """Yield a dry run, and roll it back however it ends. Raises StoreUnavailable."""
     async with acquire(pool) as connection:
         transaction = connection.transaction()
         await transaction.start()
         try:
-            yield Trial(connection)
+            yield DryRun(connection)
         finally:
             await transaction.rollback()
 
 
-class Trial:
+class DryRun:
     """The stores of a decision within one transaction, and the facts behind their answers."""
 
     def __init__(self, connection: PostgresConnection) -> None:

@@ -1,4 +1,4 @@
-"""The operator's desk of a running stack: accounts and keys, the books, the upstream's bill."""
+"""The administrator of a running stack: accounts and keys, the books, the upstream's bill."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ class BillRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Admin:
     """What an administrator and an auditor may do and see."""
 
     stack: RunningStack
@@ -60,7 +60,7 @@ class Desk:
 
         wait_until(is_well, "every component is healthy")
 
-    def admin(self, method: str, path: str, content: object = None, **headers: str) -> Any:
+    def call(self, method: str, path: str, content: object = None, **headers: str) -> Any:
         """A call to the meter API that must succeed; its answer."""
         given = [("Authorization", f"Bearer {self.stack.operator_token}")]
         given += [(name.replace("_", "-"), value) for name, value in headers.items()]
@@ -73,21 +73,21 @@ class Desk:
     ) -> Customer:
         """A new account; `terms` may name plan and markup_bps, `key` the key's own terms."""
         name = f"e2e-{secrets.token_hex(6)}"
-        user = self.admin("POST", "users", {"id": name, "email": f"{name}@example.com", **terms})
+        user = self.call("POST", "users", {"id": name, "email": f"{name}@example.com", **terms})
         if credit is not None:
             self.give(user["id"], credit)
-        issued = self.admin("POST", f"users/{name}/api-keys", {"name": "first", **(key or {})})
+        issued = self.call("POST", f"users/{name}/api-keys", {"name": "first", **(key or {})})
         return Customer(name, issued["id"], issued["key"])
 
     def give(self, account_id: str, amount: str) -> None:
         """Credit in US dollars."""
         content = {"amount": amount, "reason": "test"}
         path = f"users/{account_id}/credits"
-        self.admin("POST", path, content, Idempotency_Key=secrets.token_hex(8))
+        self.call("POST", path, content, Idempotency_Key=secrets.token_hex(8))
 
     def credits(self, customer: Customer) -> dict[str, Decimal]:
         """Balance, held and available, in US dollars."""
-        found = self.admin("GET", f"users/{customer.id}/credits")
+        found = self.call("GET", f"users/{customer.id}/credits")
         return {name: Decimal(amount) for name, amount in found.items()}
 
     def ask(
@@ -175,7 +175,7 @@ class Desk:
 
     def check_ledger(self) -> None:
         """The books agree with themselves."""
-        found = self.admin("GET", "ledger/verification")
+        found = self.call("GET", "ledger/verification")
         assert found["ok"] is True, found["failures"]
 
 
