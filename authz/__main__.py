@@ -66,13 +66,9 @@ async def _listening_for_http(settings: Settings, application: Application) -> A
         yield
 
 
-def _transport(settings: Settings) -> Transport:
-    return Http2Transport() if settings.authz_transport == "http2" else GrpcAioTransport()
-
-
 async def _serve_until_signal(settings: Settings) -> None:
-    stopping = stop_event(signal.SIGTERM, signal.SIGINT)
-    await serve(settings, _transport(settings), stopping)
+    transport = Http2Transport() if settings.authz_transport == "http2" else GrpcAioTransport()
+    await serve(settings, transport, stop_event(signal.SIGTERM, signal.SIGINT))
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -145,18 +145,14 @@ async def serve(settings: MeterSettings) -> None:
 
         spare_long_lived_objects()
         _log.info("meter_started", api=settings.meter_listen, ingest=settings.ingest_listen)
-        await _until_stopped(stop, tasks)
+        # A part that ends on its own ends the process, and its error says why.
+        stopped = asyncio.ensure_future(stop.wait())
+        done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        for task in done - {stopped}:
+            task.result()
+            raise RuntimeError(f"{task.get_name()} ended on its own")
         _log.info("meter_stopping")
-
-
-async def _until_stopped(stop: asyncio.Event, vital: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the signal. A part that ends on its own ends the process, and its error says why."""
-    stopped = asyncio.ensure_future(stop.wait())
-    done, _ = await asyncio.wait({stopped, *vital}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    for task in done - {stopped}:
-        task.result()
-        raise RuntimeError(f"{task.get_name()} ended on its own")
 
 
 async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:

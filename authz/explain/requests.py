@@ -25,6 +25,11 @@ def read_request(document: object) -> AuthRequest:
     if unknown := document.keys() - _MEMBERS:
         raise NotARequest(f"unknown members: {', '.join(sorted(map(str, unknown)))}")
     texts = {name: _text(document.get(name, _DEFAULTS.get(name, "")), name) for name in _TEXTS}
+    extensions = document.get("extensions", {})
+    if not isinstance(extensions, dict) or not all(
+        isinstance(one, str) for one in extensions.values()
+    ):
+        raise NotARequest("extensions must be an object of texts")
     return AuthRequest(
         method=texts["method"],
         path=texts["path"],
@@ -32,7 +37,7 @@ def read_request(document: object) -> AuthRequest:
         body=_body(document.get("body_base64", "")),
         peer=texts["peer"],
         certificate=texts["certificate"],
-        extensions=_extensions(document.get("extensions", {})),
+        extensions=extensions,
     )
 
 
@@ -44,14 +49,13 @@ def _text(value: Any, name: str) -> str:
 
 def _headers(pairs: Any) -> tuple[tuple[str, str], ...]:
     """Names in small letters and values as their octets, as they come from Envoy."""
-    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
+        for pair in pairs
+    ):
         raise NotARequest("headers must be a list of [name, value]")
     named = ((name.lower(), value.encode("utf-8", "replace")) for name, value in pairs)
     return tuple((name, value.decode("latin-1")) for name, value in named if name in HEADERS_USED)
-
-
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
 
 
 def _body(text: Any) -> bytes:
@@ -59,9 +63,3 @@ def _body(text: Any) -> bytes:
         return base64.b64decode(_text(text, "body_base64"), validate=True)
     except (binascii.Error, ValueError):
         raise NotARequest("body_base64 must be base64") from None
-
-
-def _extensions(members: Any) -> dict[str, str]:
-    if not isinstance(members, dict) or not all(isinstance(one, str) for one in members.values()):
-        raise NotARequest("extensions must be an object of texts")
-    return members

@@ -7,7 +7,6 @@ from authz.decision import (
     Allow,
     AllowUnmetered,
     Decision,
-    Deny,
     Edit,
     ErrorKind,
     OutageKind,
@@ -53,7 +52,10 @@ def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
     if isinstance(verdict, OutageKind):
         retry = [("retry-after", str(RETRY_AFTER_OUTAGE_S))]
         return _refused(verdict.value, verdict.value.sentence, None, retry, form)
-    return _denied(verdict, form)
+    kind, headers = verdict.reason.value, refusal_headers(verdict)
+    if kind.status == UNAUTHORIZED and form is not Form.ENVOY:
+        headers.append(CHALLENGE)
+    return _refused(kind, verdict.message, verdict.param, headers, form)
 
 
 def encode_edits(edits: tuple[Edit, ...]) -> str:
@@ -88,13 +90,6 @@ def _allowed_unmetered(allow: AllowUnmetered, form: Form) -> HttpAnswer:
             ("credential_id", allow.credential_id),
         ]
     return HttpAnswer(200, tuple(headers))
-
-
-def _denied(denied: Deny, form: Form) -> HttpAnswer:
-    kind, headers = denied.reason.value, refusal_headers(denied)
-    if kind.status == UNAUTHORIZED and form is not Form.ENVOY:
-        headers.append(CHALLENGE)
-    return _refused(kind, denied.message, denied.param, headers, form)
 
 
 def _refused(

@@ -164,7 +164,12 @@ class PostgresHolds:
         for waiting in batch:
             row = found[waiting.request.hold_id]
             if row["verdict"] == BUSY:
-                self._wait_in_lane(waiting)
+                account_id = waiting.request.account_id
+                lane = self._lanes.get(account_id)
+                if lane is None:
+                    lane = self._lanes[account_id] = deque()
+                    self._start(self._commit_lane(account_id))
+                lane.append(waiting)
             elif not waiting.answer.done():
                 waiting.answer.set_result(to_answer(row))
 
@@ -177,14 +182,6 @@ class PostgresHolds:
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             await self._commit(half, acquire(self._pool), may_wait)
-
-    def _wait_in_lane(self, waiting: _Waiting) -> None:
-        account_id = waiting.request.account_id
-        lane = self._lanes.get(account_id)
-        if lane is None:
-            lane = self._lanes[account_id] = deque()
-            self._start(self._commit_lane(account_id))
-        lane.append(waiting)
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         for waiting in batch:

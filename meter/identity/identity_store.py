@@ -141,7 +141,13 @@ async def _link(
 ) -> str:
     if await connection.fetchval(_LOCK_ACCOUNT, account_id) is None:
         raise user_not_found(account_id)
-    found = await _find_own(connection, account_id, link)
+    begin = stored_subject(link.subject, "")
+    rows = await connection.fetch(_FIND_SUBJECT, link.issuer_id or "", link.subject, begin)
+    if any(row["account_id"] != account_id for row in rows):
+        raise Conflict("this subject acts or acted for another user")
+    if any(row["revoked_at"] is not None for row in rows):
+        raise Conflict("this subject was revoked, which cannot be undone")
+    found = None if not rows else str(rows[0]["id"])
     if found is None:
         if link.issuer_id is not None and await connection.fetchval(
             _COUNT_OTHER_ISSUERS, account_id, link.issuer_id
@@ -168,22 +174,6 @@ async def _link(
     event = AuditEvent("identity.linked", f"identity:{found}", account_id, detail)
     await write_audit(connection, actor, event)
     return found
-
-
-async def _find_own(
-    connection: PostgresConnection, account_id: str, link: IdentityLink
-) -> str | None:
-    """Return the id of the subject's credential, None if it has none.
-
-    Raises Conflict where the subject belongs to another account, or was revoked.
-    """
-    begin = stored_subject(link.subject, "")
-    rows = await connection.fetch(_FIND_SUBJECT, link.issuer_id or "", link.subject, begin)
-    if any(row["account_id"] != account_id for row in rows):
-        raise Conflict("this subject acts or acted for another user")
-    if any(row["revoked_at"] is not None for row in rows):
-        raise Conflict("this subject was revoked, which cannot be undone")
-    return None if not rows else str(rows[0]["id"])
 
 
 def _not_found() -> NotFound:

@@ -68,32 +68,28 @@ def draw_up(principal: Principal, order: PassOrder, created_by: str, now: dateti
     if principal.is_suspended:
         raise NotPermitted("the user is suspended")
     starts_at = now.replace(microsecond=0)
+    may = principal.scopes
+    if principal.kind is not CredentialKind.KEY:
+        # The scopes of a key are stored. Those of a foreign JWT end with it, so a pass that could
+        # outlive the JWT gets default scopes at most.
+        may &= DEFAULT_SCOPES
+    scopes = may - SCOPES_ON_REQUEST if order.scopes is None else order.scopes
+    beyond = sorted(scopes - may)
+    if beyond:
+        raise NotPermitted(f"the credential itself lacks the scope {beyond[0]}")
+    if not scopes:
+        raise NotPermitted("the credential has no scope that a pass could have")
     return Pass(
         id=new_pass_id(),
         credential_id=principal.credential_id,
         account_id=principal.account_id,
-        scopes=_scopes(principal, order.scopes),
+        scopes=scopes,
         allowed_models=order.allowed_models,
         budget_picos=order.budget_picos,
         created_by=created_by,
         created_at=starts_at,
         expires_at=_end(principal, order.lifetime_s, starts_at),
     )
-
-
-def _scopes(principal: Principal, asked: frozenset[Scope] | None) -> frozenset[Scope]:
-    may = principal.scopes
-    if principal.kind is not CredentialKind.KEY:
-        # The scopes of a key are stored. Those of a foreign JWT end with it, so a pass that could
-        # outlive the JWT gets default scopes at most.
-        may &= DEFAULT_SCOPES
-    scopes = may - SCOPES_ON_REQUEST if asked is None else asked
-    beyond = sorted(scopes - may)
-    if beyond:
-        raise NotPermitted(f"the credential itself lacks the scope {beyond[0]}")
-    if not scopes:
-        raise NotPermitted("the credential has no scope that a pass could have")
-    return scopes
 
 
 def _end(principal: Principal, lifetime_s: int, starts_at: datetime) -> datetime:

@@ -40,7 +40,10 @@ class LedgerStore:
         async with acquire(self._pool) as connection, connection.transaction():
             # The order of locks is the same everywhere: accounts, then the ledger's head. Everybody
             # who posts needs the head, so nobody may hold it while waiting for an account.
-            funds = await _lock_funds(connection, posting.account_id)
+            row = await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, posting.account_id)
+            if row is None:
+                raise user_not_found(posting.account_id)
+            funds = Funds(row["balance_picos"], row["held_picos"])
             posting = replace(posting, booked_at=await connection.fetchval(_LOCK_LEDGER))
             before = await connection.fetchrow(_FIND_POSTING, posting.id)
             if before is not None:
@@ -48,7 +51,15 @@ class LedgerStore:
                 return _credit_posted(posting, before, was_replayed=True)
             check_credit(posting, funds)
             posted = await _append(connection, posting)
-            await write_audit(connection, actor, _event(posting))
+            detail = {
+                "posting_id": str(posting.id),
+                "type": posting.template.value,
+                "amount": format_usd(posting.customer_picos),
+                "reason": posting.reason,
+            }
+            target = f"user:{posting.account_id}"
+            event = AuditEvent("credit.posted", target, posting.account_id, detail)
+            await write_audit(connection, actor, event)
             return posted
 
     async def list_transactions(
@@ -58,13 +69,6 @@ class LedgerStore:
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_TRANSACTIONS, account_id, before, limit)
         return [_transaction(row) for row in rows]
-
-
-async def _lock_funds(connection: PostgresConnection, account_id: str) -> Funds:
-    row = await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, account_id)
-    if row is None:
-        raise user_not_found(account_id)
-    return Funds(row["balance_picos"], row["held_picos"])
 
 
 async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
@@ -83,16 +87,6 @@ async def _append(connection: PostgresConnection, posting: Posting) -> CreditPos
     )
     assert row is not None
     return _credit_posted(posting, row, was_replayed=False)
-
-
-def _event(posting: Posting) -> AuditEvent:
-    detail = {
-        "posting_id": str(posting.id),
-        "type": posting.template.value,
-        "amount": format_usd(posting.customer_picos),
-        "reason": posting.reason,
-    }
-    return AuditEvent("credit.posted", f"user:{posting.account_id}", posting.account_id, detail)
 
 
 def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) -> CreditPosted:

@@ -124,13 +124,9 @@ class LookupWorker:
     async def _find_out(self, pending: PendingLookup) -> None:
         if pending.is_settled:
             await self._finish(pending, "settled_meanwhile")
-        elif pending.generation_id is None:
-            await self._without_id(pending)
-        else:
+        elif pending.generation_id is not None:
             await self._ask(pending, pending.generation_id)
-
-    async def _without_id(self, pending: PendingLookup) -> None:
-        if not pending.is_live:
+        elif not pending.is_live:
             await self._finish(pending, "settled_meanwhile")
         elif pending.is_overdue:
             await self._decide(pending)
@@ -150,7 +146,11 @@ class LookupWorker:
             await self._ask_again(pending)
             return
         self._crash_points.reach("meter.after_lookup")
-        await self._settle(pending, _found(pending, generation_id, usage))
+        # The observation of the log with the usage of the provider, or the usage alone.
+        seen = pending.seen or unseen(pending.hold_id, pending.placed_at, Source.LOOKUP)
+        await self._settle(
+            pending, replace(seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)
+        )
 
     async def _settle(self, pending: PendingLookup, found: Observation) -> None:
         try:
@@ -216,9 +216,3 @@ class LookupWorker:
 def _backoff(pending: PendingLookup) -> timedelta:
     doublings = min(max(pending.attempts - 1, 0), MOST_DOUBLINGS)
     return min(BACKOFF_MOST, BACKOFF_FIRST * (1 << doublings))
-
-
-def _found(pending: PendingLookup, generation_id: str, usage: ReportedUsage) -> Observation:
-    """Return the observation of the log with the usage of the provider, or the usage alone."""
-    seen = pending.seen or unseen(pending.hold_id, pending.placed_at, Source.LOOKUP)
-    return replace(seen, usage=usage, generation_id=generation_id, source=Source.LOOKUP)

@@ -75,10 +75,14 @@ class OpenBooks:
     async def read(self, total: ProviderTotal | None, settled_by: datetime) -> BooksRead:
         """One snapshot of everything; costs booked after `settled_by` count as recent."""
         async with snapshot(self._connection):
+            row = await self._connection.fetchrow(
+                _RECONCILE_ATTENTION, timeout=VERIFY_QUERY_TIMEOUT_S
+            )
+            assert row is not None
             return BooksRead(
                 comparisons=await self._comparisons(),
                 verification=await check_books(self._connection),
-                attention=await self._attention(),
+                attention=Attention(**dict(row)),
                 cost=await self._cost(settled_by),
                 baseline=None if total is None else await self._baseline(total),
             )
@@ -87,7 +91,15 @@ class OpenBooks:
         """Keep the report, and what the provider's total taught."""
         async with self._connection.transaction():
             if report.provider is not None and not report.provider.drift_picos:
-                await self._save_total(report.provider)
+                await self._connection.execute(
+                    _RECONCILE_SAVE_TOTAL,
+                    report.provider.total.provider,
+                    report.provider.total.key_version,
+                    report.provider.total.total_picos,
+                    report.provider.cost.ledger_picos,
+                    report.provider.outside.least_picos,
+                    report.provider.outside.most_picos,
+                )
             row = await self._connection.fetchrow(
                 _RECONCILE_SAVE, report.is_ok, json.dumps(asdict(report))
             )
@@ -107,11 +119,6 @@ class OpenBooks:
             for row in rows
         )
 
-    async def _attention(self) -> Attention:
-        row = await self._connection.fetchrow(_RECONCILE_ATTENTION, timeout=VERIFY_QUERY_TIMEOUT_S)
-        assert row is not None
-        return Attention(**dict(row))
-
     async def _cost(self, settled_by: datetime) -> LedgerCost:
         row = await self._connection.fetchrow(
             _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
@@ -124,17 +131,6 @@ class OpenBooks:
             _RECONCILE_BASELINE, total.provider, total.key_version
         )
         return None if row is None else Outside(int(row["least_picos"]), int(row["most_picos"]))
-
-    async def _save_total(self, provider: ProviderComparison) -> None:
-        await self._connection.execute(
-            _RECONCILE_SAVE_TOTAL,
-            provider.total.provider,
-            provider.total.key_version,
-            provider.total.total_picos,
-            provider.cost.ledger_picos,
-            provider.outside.least_picos,
-            provider.outside.most_picos,
-        )
 
 
 class ReconciliationStore:
@@ -186,16 +182,13 @@ def _report(fields: dict[str, Any]) -> ReconciliationReport:
             Failure(**{**one, "sample_ids": tuple(one["sample_ids"])}) for one in fields["failures"]
         ),
         attention=Attention(**fields["attention"]),
-        provider=None if provider is None else _provider(provider),
+        provider=provider
+        and ProviderComparison(
+            total=ProviderTotal(**provider["total"]),
+            cost=LedgerCost(**provider["cost"]),
+            outside=Outside(**provider["outside"]),
+            drift_picos=provider["drift_picos"],
+            is_new_baseline=provider["is_new_baseline"],
+        ),
         provider_problem=fields["provider_problem"],
-    )
-
-
-def _provider(fields: dict[str, Any]) -> ProviderComparison:
-    return ProviderComparison(
-        total=ProviderTotal(**fields["total"]),
-        cost=LedgerCost(**fields["cost"]),
-        outside=Outside(**fields["outside"]),
-        drift_picos=fields["drift_picos"],
-        is_new_baseline=fields["is_new_baseline"],
     )

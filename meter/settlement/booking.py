@@ -102,6 +102,15 @@ def _first(
     over_picos: int,
     reason: str | None = None,
 ) -> Booking:
+    cost_picos, charge_picos = settled.cost_picos, settled.charge_picos
+    # The excess carries cost first: what was held pays our markup last.
+    over_cost_picos = min(cost_picos, over_picos)
+    postings = []
+    if charge_picos > over_picos:
+        within = (cost_picos - over_cost_picos, charge_picos - over_picos)
+        postings.append(settlement(hold, *within, reason))
+    if over_picos > 0:
+        postings.append(excess(hold, over_cost_picos, over_picos))
     return Booking(
         observation=observation,
         hold=hold,
@@ -112,23 +121,8 @@ def _first(
         charge_picos=settled.charge_picos,
         excess_picos=over_picos,
         price_source=settled.price_source,
-        postings=_first_postings(hold, settled, over_picos, reason),
+        postings=tuple(postings),
     )
-
-
-def _first_postings(
-    hold: Hold, settled: Settled, over_picos: int, reason: str | None
-) -> tuple[Posting, ...]:
-    cost_picos, charge_picos = settled.cost_picos, settled.charge_picos
-    # The excess carries cost first: what was held pays our markup last.
-    over_cost_picos = min(cost_picos, over_picos)
-    postings = []
-    if charge_picos > over_picos:
-        within = (cost_picos - over_cost_picos, charge_picos - over_picos)
-        postings.append(settlement(hold, *within, reason))
-    if over_picos > 0:
-        postings.append(excess(hold, over_cost_picos, over_picos))
-    return tuple(postings)
 
 
 def _correction_postings(

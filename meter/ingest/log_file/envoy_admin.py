@@ -48,7 +48,7 @@ class EnvoyAdmin:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=self._connector(),
+                    connector=aiohttp.UnixConnector(str(self._socket)) if self._socket else None,
                     timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 ) as session,
                 session.request(method, self._url + path, params=query) as reply,
@@ -58,9 +58,6 @@ class EnvoyAdmin:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             name = type(error).__name__
             raise EnvoyUnavailable(f"Envoy's administration does not answer ({name})") from error
-
-    def _connector(self) -> aiohttp.BaseConnector | None:
-        return aiohttp.UnixConnector(str(self._socket)) if self._socket else None
 
 
 async def _bounded(reply: aiohttp.ClientResponse) -> bytes:

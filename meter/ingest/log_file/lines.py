@@ -46,7 +46,10 @@ def read_line(line: bytes) -> LogLine:
     """Understand one line; raises ValueError for what is no whole entry of the configured form."""
     fields, is_torn = _parse(line)
     try:
-        started_at = _instant(fields["start_time"])
+        started_at = datetime.fromisoformat(fields["start_time"])
+        if started_at.tzinfo is None:
+            raise ValueError("a time without a zone")
+        started_at = started_at.astimezone(UTC)
         ended_at = started_at + timedelta(milliseconds=_whole(fields["duration_ms"]))
         if fields["type"] not in FINAL_TYPES:
             return LogLine(ended_at, None, is_torn)
@@ -128,13 +131,6 @@ def _object(text: bytes) -> Fields:
     if not isinstance(fields, dict) or "start_time" not in fields:
         raise ValueError("not an access-log entry")
     return fields
-
-
-def _instant(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
-    if instant.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return instant.astimezone(UTC)
 
 
 def _whole(value: object) -> int:

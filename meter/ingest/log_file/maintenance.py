@@ -73,7 +73,15 @@ class FileMaintenance:
         unread = 0
         if position is not None:
             unread = await asyncio.to_thread(self._reader.unread_bytes, position)
-        self._watch_lag(unread, self._follower.lag_s)
+        self._metrics.unread_bytes.set(unread)
+        self._metrics.lag_seconds.set(self._follower.lag_s)
+        was_lagging, self.is_lagging = self.is_lagging, is_late(unread, self._follower.lag_s)
+        if self.is_lagging and not was_lagging:
+            _log.error(
+                "access_log_file_lags", unread_bytes=unread, lag_s=round(self._follower.lag_s, 1)
+            )
+        elif was_lagging and not self.is_lagging:
+            _log.info("access_log_file_caught_up")
         if position is None or self._admin is None:
             return
         # First: a log is not renamed while Envoy cannot be asked to open it anew.
@@ -91,15 +99,6 @@ class FileMaintenance:
         await self._rotate(self._admin, counters.get(UPTIME, 0))
         for path in await asyncio.to_thread(delete_read, self._log_path, self._bounds, position):
             _log.info("access_log_file_deleted", name=path.name)
-
-    def _watch_lag(self, unread: int, lag_s: float) -> None:
-        self._metrics.unread_bytes.set(unread)
-        self._metrics.lag_seconds.set(lag_s)
-        was_lagging, self.is_lagging = self.is_lagging, is_late(unread, lag_s)
-        if self.is_lagging and not was_lagging:
-            _log.error("access_log_file_lags", unread_bytes=unread, lag_s=round(lag_s, 1))
-        elif was_lagging and not self.is_lagging:
-            _log.info("access_log_file_caught_up")
 
     async def _rotate(self, admin: EnvoyAdmin, uptime_s: int) -> None:
         """Rename a log that is too large, and have Envoy open a log that is not there."""

@@ -43,9 +43,11 @@ def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
     namespaces = common.metadata.filter_metadata
     decision = _fields(namespaces, DECISION_NAMESPACE)
     has_first_byte = common.HasField("time_to_first_upstream_rx_byte")
+    start = common.start_time
     facts = EntryFacts(
         hold_id=decision.get("hold_id"),
-        started_at=_started_at(common),
+        started_at=datetime.fromtimestamp(start.seconds, UTC)
+        + timedelta(microseconds=start.nanos // 1000),
         duration_ms=_ms(common.duration),
         first_byte_ms=_ms(common.time_to_first_upstream_rx_byte) if has_first_byte else None,
         status_code=response.response_code.value,
@@ -76,11 +78,6 @@ def _fields(namespaces: Any, name: str) -> dict[str, Any]:
         if kind in ("string_value", "number_value", "bool_value"):
             scalars[key] = getattr(value, kind)
     return scalars
-
-
-def _started_at(common: pb.AccessLogCommon) -> datetime:
-    start = common.start_time
-    return datetime.fromtimestamp(start.seconds, UTC) + timedelta(microseconds=start.nanos // 1000)
 
 
 def _ms(duration: Duration) -> int:
