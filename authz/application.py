@@ -29,7 +29,6 @@ from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.jwt_setup import jwt_verifier
 from meter.identity.keys.key_text import Pepper
 from meter.identity.last_use_store import PostgresCredentialUses
-from meter.identity.principal import CredentialUses
 from meter.identity.principal_store import PostgresPrincipals
 from meter.limits.redis_windows import connect
 from meter.limits.rule_store import LimitRuleStore
@@ -135,7 +134,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
 
 
 @contextlib.asynccontextmanager
-async def _written(uses: LastUses, store: CredentialUses) -> AsyncIterator[None]:
+async def _written(uses: LastUses, store: PostgresCredentialUses) -> AsyncIterator[None]:
     """Write last uses from time to time, and the remaining ones at the end."""
     async with background("last uses", uses.keep_writing(store)):
         yield

@@ -12,11 +12,13 @@ import structlog
 
 from authz.metrics import Metrics
 from meter.errors import Outage, ProviderUnavailable, SealBroken, StoreUnavailable
-from meter.limits.limits import LimitRule, LimitRules
-from meter.pricing.prices import Catalogue, Model
+from meter.limits.limits import LimitRule
+from meter.limits.rule_store import LimitRuleStore
+from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.pricing.prices import Model
 from meter.process.periodic import periodic, until_done
 from meter.providers import openrouter
-from meter.providers.provider_keys import SYSTEM_OWNER, ProviderKeys
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.sealing import SecretText
 
 FIRST_LOAD_INTERVAL_S: Final = 0.1
@@ -37,7 +39,11 @@ class CatalogueSnapshot:
     """The models, the provider's key and the limit rules, as they were last loaded."""
 
     def __init__(
-        self, catalogue: Catalogue, keys: ProviderKeys, rules: LimitRules, metrics: Metrics
+        self,
+        catalogue: PostgresCatalogue,
+        keys: PostgresProviderKeys,
+        rules: LimitRuleStore,
+        metrics: Metrics,
     ) -> None:
         self._catalogue = catalogue
         self._keys = keys

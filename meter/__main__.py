@@ -13,8 +13,7 @@ from meter.postgres.migrate import migrate
 from meter.postgres.pool import open_pool
 from meter.process.telemetry import configure_logs
 from meter.providers import openrouter
-from meter.providers.key_store import PostgresProviderKeys
-from meter.providers.provider_keys import SYSTEM_OWNER
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.sealing import MasterKey, SecretText
 from meter.serve import serve
 from meter.settings import MeterSettings, MigrationSettings

@@ -27,8 +27,8 @@ from meter.lookups.worker import FindUsage, LookupMetrics, LookupWorker
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.background import background
 from meter.process.crash_points import CrashPoints
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.provider import Provider
-from meter.providers.provider_keys import SYSTEM_OWNER, ProviderKeys
 from meter.settings import MeterSettings
 from meter.settlement.port import SettlementStore
 from meter.settlement.settlement_store import PostgresSettlementStore
@@ -59,7 +59,7 @@ class RunningSettlement:
 async def run_settlement(
     settings: MeterSettings,
     pool: PostgresPool,
-    keys: ProviderKeys,
+    keys: PostgresProviderKeys,
     provider: Provider,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
@@ -141,7 +141,7 @@ async def run_settlement(
 
 
 def _usage_finder(
-    session: aiohttp.ClientSession, provider: Provider, keys: ProviderKeys
+    session: aiohttp.ClientSession, provider: Provider, keys: PostgresProviderKeys
 ) -> FindUsage:
     """Return the function that asks the provider for a generation, with the system's own key."""
 

@@ -19,7 +19,7 @@ from meter.identity.pass_issuer import PassIssuer
 from meter.identity.pass_store import PassStore
 from meter.identity.principal_store import PostgresPrincipals
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
@@ -38,7 +38,7 @@ class Issuing:
 
     own: OwnIssuer
     keys: SigningKeys
-    documents: DocumentSource
+    documents: IssuerDocuments
 
 
 class Services:

@@ -30,7 +30,10 @@ from meter.identity.principal import (
 )
 from meter.jwts.verified import Verified
 from meter.limits.limits import Limit, LimitRule, Rates
+from meter.limits.rule_store import LimitRuleStore
+from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model, Price
+from meter.providers.key_store import PostgresProviderKeys
 from meter.sealing import SecretText
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -157,32 +160,32 @@ class FakeJwts:
         return self.known.get(text)
 
 
-class FakeLimitRules:
+class FakeLimitRules(LimitRuleStore):
     """Limit rules."""
 
     def __init__(self, *rules: LimitRule) -> None:
         self.rules = rules
 
-    async def list_all(self) -> Sequence[LimitRule]:
+    async def list_all(self) -> list[LimitRule]:
         """All of them."""
-        return self.rules
+        return list(self.rules)
 
 
-class FakeCatalogue:
+class FakeCatalogue(PostgresCatalogue):
     """Models by id."""
 
     def __init__(self, *models: Model) -> None:
         self.models = {found.id: found for found in models}
         self.is_away = False
 
-    async def load_models(self) -> Mapping[str, Model]:
+    async def load_models(self) -> dict[str, Model]:
         """All of them."""
         if self.is_away:
             raise StoreUnavailable("away")
         return dict(self.models)
 
 
-class FakeProviderKeys:
+class FakeProviderKeys(PostgresProviderKeys):
     """One key for whoever asks; `failure` is raised instead."""
 
     def __init__(self, key: str | None = "sk-or-planted") -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from meter.clock import ManualClock
 from meter.errors import IssuerUnavailable, StoreUnavailable
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.issuers import Issuer, IssuerTerms, StoredIssuer
 from meter.jwts.terms import Family
 from meter.jwts.verifying import JwtVerifier, OwnIssuer
@@ -152,8 +153,8 @@ class FakeIssuers:
         self.issuers[issuer_id] = StoredIssuer(one, json.loads(json.dumps(keys)), fetched_at)
 
 
-class FakeDocuments:
-    """Implements `DocumentSource` in memory; what is not there does not answer."""
+class FakeDocuments(IssuerDocuments):
+    """Documents in memory; an address without one does not answer."""
 
     def __init__(self, documents: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.documents = dict(documents or {})

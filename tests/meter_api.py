@@ -15,7 +15,7 @@ from meter.clock import Clock, SystemClock
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.operator_store import OperatorStore
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
-from meter.jwts.fetching import DocumentSource, IssuerDocuments
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.verifying import JwtVerifier, OwnIssuer
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool
@@ -95,7 +95,7 @@ async def meter_api(
     clock: Clock | None = None,
     readiness: dict[str, ReadinessProbe] | None = None,
     trusted_proxies: str = "",
-    documents: DocumentSource | None = None,
+    documents: IssuerDocuments | None = None,
 ) -> AsyncIterator[MeterApi]:
     """The API of a meter whose operator is admitted; issuers publish `documents`."""
     master_key, clock = MasterKey(b"m" * 32), clock or SystemClock()

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from meter.errors import Outage
-from meter.identity.principal import CredentialUses
+from meter.identity.last_use_store import PostgresCredentialUses
 from meter.process.periodic import periodic
 
 WRITE_EVERY_S: Final = 10.0
@@ -23,7 +23,7 @@ class LastUses:
         if credential_id in self._latest or len(self._latest) < MAX_KEPT:
             self._latest[credential_id] = at
 
-    async def write(self, uses: CredentialUses) -> None:
+    async def write(self, uses: PostgresCredentialUses) -> None:
         """Write what was noted. After an outage, which it raises, the next call writes it too."""
         noted, self._latest = self._latest, {}
         if not noted:
@@ -34,7 +34,7 @@ class LastUses:
             self._latest = {**noted, **self._latest}
             raise
 
-    async def keep_writing(self, uses: CredentialUses) -> None:
+    async def keep_writing(self, uses: PostgresCredentialUses) -> None:
         """Write at intervals until cancelled."""
         await periodic(
             "last_uses",

@@ -25,7 +25,7 @@ from meter.identity.pass_issuer import PassIssuer
 from meter.identity.pass_store import PassStore
 from meter.identity.principal_store import PostgresPrincipals
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
@@ -124,7 +124,7 @@ FromHistory = Annotated[HistoryStore, _provide(lambda services: services.history
 FromHolds = Annotated[LiveHoldStore, _provide(lambda services: services.holds)]
 FromIdentifier = Annotated[CredentialResolver, _provide(lambda services: services.identifier)]
 FromIdentities = Annotated[IdentityStore, _provide(lambda services: services.identities)]
-FromIssuerDocuments = Annotated[DocumentSource, _provide(lambda one: one.issuer_documents)]
+FromIssuerDocuments = Annotated[IssuerDocuments, _provide(lambda one: one.issuer_documents)]
 FromIssuers = Annotated[PostgresIssuers, _provide(lambda services: services.issuers)]
 FromKeys = Annotated[KeyService, _provide(lambda services: services.keys)]
 FromKeyStore = Annotated[KeyStore, _provide(lambda services: services.key_store)]

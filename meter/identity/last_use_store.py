@@ -11,7 +11,7 @@ _NOTE_CREDENTIAL_USES: Final = _QUERIES["note_credential_uses"]
 
 
 class PostgresCredentialUses:
-    """Implements `meter.identity.principal.CredentialUses`."""
+    """Stores the time at which each credential was last used."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

@@ -139,11 +139,3 @@ class Principals(Protocol):
         Raises StoreUnavailable when Postgres does not answer.
         """
         ...
-
-
-class CredentialUses(Protocol):
-    """Stores the time at which each credential was last used."""
-
-    async def note(self, latest: Mapping[str, datetime]) -> None:
-        """Store the latest use of each credential; an older time changes nothing."""
-        ...

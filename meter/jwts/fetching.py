@@ -4,7 +4,7 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractCookieJar
@@ -22,16 +22,10 @@ _HEADERS: Final = {"accept": "application/json", "accept-encoding": "identity"}
 _AddressInfo = tuple[Any, ...]
 
 
-class DocumentSource(Protocol):
-    """The source of discovery documents and key sets."""
-
-    async def fetch_object(self, url: str) -> Mapping[str, Any]:
-        """Return the JSON object at an https address. Raises IssuerUnavailable."""
-        ...
-
-
 class IssuerDocuments:
-    """Implements `DocumentSource`: one GET, no redirects, no proxies, no cookies, no compression.
+    """Fetches discovery documents and key sets: one GET each, directly and over TLS.
+
+    Redirects, proxies, cookies and compression are off.
 
     The address is checked when the connection is made, not before: a name could resolve to another
     address between two look-ups. `extra_ca_file` is trusted in addition to the system's roots.

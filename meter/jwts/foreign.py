@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from meter.clock import Clock
 from meter.errors import JwtRefused
 from meter.jwts import claims as claim
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.fresh import Fresh
 from meter.jwts.issuers import Issuer, IssuerStore
 from meter.jwts.key_sets import KeySets
@@ -22,7 +22,7 @@ _Issuers = Mapping[str, Issuer]
 class ForeignJwts:
     """Verifies JWTs of trusted issuers; the list of issuers is at most 0.9 s old."""
 
-    def __init__(self, store: IssuerStore, documents: DocumentSource, clock: Clock) -> None:
+    def __init__(self, store: IssuerStore, documents: IssuerDocuments, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._keys = KeySets(store, documents, clock)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from meter.errors import IssuerUnavailable
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.issuers import Issuer
 from meter.jwts.published import fetch_keys, find_keys_url
 
@@ -17,7 +17,7 @@ class Finding:
     said: str
 
 
-async def check_issuer(issuer: Issuer, documents: DocumentSource) -> list[Finding]:
+async def check_issuer(issuer: Issuer, documents: IssuerDocuments) -> list[Finding]:
     """Fetch the discovery document and the keys of an issuer, and report each step.
 
     Stores nothing. A failure of the issuer is a finding, not an exception.

@@ -16,7 +16,7 @@ import structlog
 
 from meter.clock import Clock
 from meter.errors import IssuerUnavailable, JwtRefused, StoreUnavailable
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.issuers import Issuer, IssuerStore, StoredIssuer
 from meter.jwts.keys import KeySet, VerifyingKey, read_keys
 from meter.jwts.published import fetch_keys, find_keys_url
@@ -57,7 +57,7 @@ class _Held:
 class KeySets:
     """The key sets of all issuers: one for each."""
 
-    def __init__(self, store: IssuerStore, documents: DocumentSource, clock: Clock) -> None:
+    def __init__(self, store: IssuerStore, documents: IssuerDocuments, clock: Clock) -> None:
         self._store = store
         self._documents = documents
         self._clock = clock

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meter.errors import IssuerUnavailable
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.keys import KeySet, read_keys
 from meter.jwts.terms import Family
 
@@ -24,7 +24,7 @@ class FetchedKeys:
     total: int
 
 
-async def find_keys_url(issuer_url: str, documents: DocumentSource) -> str:
+async def find_keys_url(issuer_url: str, documents: IssuerDocuments) -> str:
     """Return the URL of the keys from the discovery document.
 
     Raises IssuerUnavailable, also where the document is of another issuer.
@@ -43,7 +43,7 @@ async def find_keys_url(issuer_url: str, documents: DocumentSource) -> str:
     return jwks_url
 
 
-async def fetch_keys(jwks_url: str, family: Family, documents: DocumentSource) -> FetchedKeys:
+async def fetch_keys(jwks_url: str, family: Family, documents: IssuerDocuments) -> FetchedKeys:
     """Fetch the keys that can check signatures of the family. Raises IssuerUnavailable."""
     published = (await documents.fetch_object(jwks_url)).get("keys")
     usable = read_keys(published, family)

@@ -2,7 +2,7 @@
 
 from meter.clock import Clock
 from meter.errors import JwtRefused
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.foreign import ForeignJwts
 from meter.jwts.issuers import IssuerStore
 from meter.jwts.passes import OwnIssuer, OwnPasses, PassKeys
@@ -32,7 +32,7 @@ class JwtVerifier:
     def __init__(
         self,
         issuers: IssuerStore,
-        documents: DocumentSource,
+        documents: IssuerDocuments,
         clock: Clock,
         own: OwnIssuer | None = None,
         own_keys: PassKeys | None = None,

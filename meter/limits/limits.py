@@ -4,12 +4,11 @@ All requests that count in one bucket share its limit. A bucket is `key:<id>`, `
 `rule:<id>`, which may be followed by `:account:<id>` or `:key:<id>`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Final, Protocol
+from typing import Final
 
 WINDOW_S: Final = 60
 
@@ -124,14 +123,6 @@ class LimitRule:
             CountedPer.KEY: f":key:{credential_id}",
         }
         return f"rule:{self.id}{sharer[self.counted_per]}"
-
-
-class LimitRules(Protocol):
-    """The store of limit rules."""
-
-    async def list_all(self) -> Sequence[LimitRule]:
-        """Return all rules, in order of their ids."""
-        ...
 
 
 def rates_to_json(rates: Rates) -> dict[str, int | None]:

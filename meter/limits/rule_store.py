@@ -23,7 +23,7 @@ MOST_LIMIT_RULES: Final = 100
 
 
 class LimitRuleStore:
-    """Implements `meter.limits.limits.LimitRules`, and lets administrators set rules."""
+    """Stores limit rules. Raises StoreUnavailable in an outage."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

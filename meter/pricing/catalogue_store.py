@@ -40,7 +40,7 @@ class ModelListing:
 
 
 class PostgresCatalogue:
-    """Implements `meter.pricing.prices.Catalogue`, and stores the models of a sync."""
+    """Loads the listed models with the prices in force, and stores the models of a sync."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

@@ -7,7 +7,7 @@ the charge that follows (R6), so each part of it assumes the highest price that 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from meter.money import MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
@@ -160,14 +160,6 @@ def _flat_cost(demand: Demand, price: Price) -> int:
         + demand.images * price.image_picos
         + demand.web_searches * price.web_search_picos
     )
-
-
-class Catalogue(Protocol):
-    """The models that may be called, with the prices in force."""
-
-    async def load_models(self) -> Mapping[str, Model]:
-        """Return all listed models by id."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.process.periodic import periodic
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.provider import Provider
-from meter.providers.provider_keys import SYSTEM_OWNER, ProviderKeys
 
 RETRY_FIRST_S: Final = 0.5
 RETRY_MOST_S: Final = 30.0
@@ -24,7 +24,7 @@ class CatalogueSync:
     def __init__(
         self,
         catalogue: PostgresCatalogue,
-        keys: ProviderKeys,
+        keys: PostgresProviderKeys,
         provider: Provider,
         every_s: float,
         registry: CollectorRegistry,

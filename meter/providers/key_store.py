@@ -20,6 +20,8 @@ _LOCK_PROVIDER_KEY: Final = _QUERIES["lock_provider_key"]
 _SAVE_PROVIDER_KEY: Final = _QUERIES["save_provider_key"]
 _LIST_PROVIDER_KEYS: Final = _QUERIES["list_provider_keys"]
 
+# The owner of the key that requests of all accounts go out with.
+SYSTEM_OWNER: Final = "system"
 MAX_KEY_CHARS: Final = 512
 HINT_CHARS: Final = 4
 # A hint of a short key would give too much of it away.
@@ -38,7 +40,7 @@ class ProviderKeyListing:
 
 
 class PostgresProviderKeys:
-    """Implements `meter.providers.provider_keys.ProviderKeys`, and lets administrators set keys."""
+    """Opens, sets and lists the sealed keys with which providers are called."""
 
     def __init__(self, pool: PostgresPool, master_key: MasterKey) -> None:
         self._pool = pool

@@ -4,9 +4,8 @@ import aiohttp
 
 from meter.errors import ProviderUnavailable
 from meter.money import picos_from_decimal
-from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.provider import Provider
-from meter.providers.provider_keys import SYSTEM_OWNER
 from meter.reconciliation.drift import ProviderTotal
 
 

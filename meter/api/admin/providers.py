@@ -11,8 +11,7 @@ from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Reply
 from meter.api.services import FromOutside, FromProviderKeys
 from meter.providers import openrouter
-from meter.providers.key_store import MAX_KEY_CHARS
-from meter.providers.provider_keys import SYSTEM_OWNER
+from meter.providers.key_store import MAX_KEY_CHARS, SYSTEM_OWNER
 from meter.sealing import SecretText
 
 router = APIRouter(

@@ -36,6 +36,7 @@ from meter.errors import ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.holds.hold import Refusal
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper, mint
+from meter.identity.last_use_store import PostgresCredentialUses
 from meter.identity.principal import Principal
 from meter.limits.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
 from meter.providers.report_tags import ReportTags
@@ -516,7 +517,10 @@ async def test_uses_are_noted_for_what_was_let_in(house: House) -> None:
     await house.deny()
     written: dict[str, datetime] = {}
 
-    class Kept:
+    class Kept(PostgresCredentialUses):
+        def __init__(self) -> None:
+            """Connect to nothing."""
+
         async def note(self, latest: Mapping[str, datetime]) -> None:
             if house.holds.is_away:
                 raise StoreUnavailable("away")

@@ -33,7 +33,7 @@ from meter.errors import InvalidRequest, ProviderUnavailable, StoreUnavailable
 from meter.holds.hold import new_hold_id
 from meter.identity.credential_resolver import Verifier
 from meter.identity.signing_key_store import SigningKeys
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
@@ -97,7 +97,7 @@ def meter_app(generations: NotedGenerations | None) -> FastAPI:
                 issuing=Issuing(
                     OwnIssuer("http://meter.test", "tollkeeper"),
                     cast(SigningKeys, None),
-                    cast(DocumentSource, None),
+                    cast(IssuerDocuments, None),
                 ),
                 jwts=cast(Verifier, None),
                 provider_keys=cast(PostgresProviderKeys, None),

@@ -1,38 +1,24 @@
 """Issuers and identities: believed on terms, one account for each subject, never two issuers."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from meter.errors import IssuerUnavailable
 from meter.identity.principal import ByCertificate, ByIdentity
 from meter.identity.principal_store import PostgresPrincipals
 from meter.identity.provisioning import account_id_for, stored_subject
 from meter.jwts.verifying import VerifiedIdentity
 from meter.scopes import Scope
 from tests.books import Books
-from tests.jwts import signer
+from tests.jwts import FakeDocuments, signer
 from tests.meter_api import ADMIN, MeterApi, meter_api
 
 URL = "https://id.example.com/realms/main"
 TERMS = {"audiences": ["tollkeeper"], "may_create_accounts": True}
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-class Documents:
-    """What issuers publish, by address."""
-
-    def __init__(self) -> None:
-        self.at: dict[str, Mapping[str, Any]] = {}
-
-    async def fetch_object(self, url: str) -> Mapping[str, Any]:
-        if url not in self.at:
-            raise IssuerUnavailable(f"{url!a}: it cannot be connected to")
-        return self.at[url]
 
 
 def seen(issuer_id: str = "id", subject: str = "alice", **changes: Any) -> VerifiedIdentity:
@@ -108,7 +94,7 @@ async def test_what_would_believe_too_much_is_refused(api: MeterApi) -> None:
 
 
 async def test_a_check_says_what_is_wrong(books: Books, api: MeterApi) -> None:
-    documents = Documents()
+    documents = FakeDocuments()
     async with meter_api(books.pool, documents=documents) as other:
         await believe(other, "id", terms={**TERMS, "algorithms": "ES"})
 
@@ -121,12 +107,12 @@ async def test_a_check_says_what_is_wrong(books: Books, api: MeterApi) -> None:
             f"'{URL}/.well-known/openid-configuration': it cannot be connected to",
         )
         found = {"issuer": URL + "/", "jwks_uri": "https://id.example.com/keys"}
-        documents.at[f"{URL}/.well-known/openid-configuration"] = found
+        documents.documents[f"{URL}/.well-known/openid-configuration"] = found
         assert "character by character" in (await check())[1]
         found["issuer"] = URL
-        documents.at["https://id.example.com/keys"] = {"keys": [signer("EdDSA").jwk]}
+        documents.documents["https://id.example.com/keys"] = {"keys": [signer("EdDSA").jwk]}
         assert "none of them can check ES" in (await check())[1]
-        documents.at["https://id.example.com/keys"] = {"keys": [signer("ES256").jwk]}
+        documents.documents["https://id.example.com/keys"] = {"keys": [signer("ES256").jwk]}
         assert await check() == (True, "1 of 1 keys can check ES signatures")
 
 

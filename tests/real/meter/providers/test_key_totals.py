@@ -9,10 +9,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from meter.errors import ProviderUnavailable
-from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.key_totals import KeyTotals
 from meter.providers.openrouter.provider import OPENROUTER
-from meter.providers.provider_keys import SYSTEM_OWNER
 from meter.reconciliation.drift import ProviderTotal
 from meter.sealing import MasterKey, SecretText
 from tests.books import Books

@@ -3,8 +3,7 @@
 import pytest
 
 from meter.errors import InvalidRequest, SealBroken
-from meter.providers.key_store import PostgresProviderKeys
-from meter.providers.provider_keys import SYSTEM_OWNER
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.sealing import MasterKey, SecretText
 from tests.books import Books
 

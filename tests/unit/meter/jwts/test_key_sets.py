@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meter.errors import IssuerUnavailable, StoreUnavailable
-from meter.jwts.fetching import DocumentSource
+from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.fresh import MAX_AGE_S, Fresh
 from meter.jwts.issuers import StoredIssuer
 from meter.jwts.key_sets import FETCH_INTERVAL_S, REFRESH_AFTER_S
@@ -235,7 +235,7 @@ async def test_without_the_store_nobody_is_let_in_for_longer_than_a_second() -> 
 class DisablingDocuments(FakeDocuments):
     """While the keys are being fetched, an administrator disables the issuer."""
 
-    def __init__(self, inner: DocumentSource, setup: VerifierSetup) -> None:
+    def __init__(self, inner: IssuerDocuments, setup: VerifierSetup) -> None:
         super().__init__()
         self.inner, self.setup = inner, setup
 
