@@ -33,8 +33,8 @@ class Limit(NamedTuple):
 
 # The goal is 15 % and none. A change may only bring these figures down.
 LIMITS: Final = {
-    "authz": Limit(22.0, 7),
-    "meter": Limit(17.5, 58),
+    "authz": Limit(15.0, 7),
+    "meter": Limit(15.0, 58),
     "tollkeeper": Limit(15.0, 0),
 }
 
@@ -129,7 +129,9 @@ def _docstrings(trees: dict[Path, ast.Module]) -> Iterator[tuple[str, str]]:
 
 
 def _bases(node: ast.ClassDef) -> set[str]:
-    return {ast.unparse(base).rsplit(".", 1)[-1].partition("[")[0] for base in node.bases}
+    # asyncio.Protocol is a base class with behaviour, and no protocol of types.
+    names = (ast.unparse(base).partition("[")[0] for base in node.bases)
+    return {name.rsplit(".", 1)[-1] for name in names if name != "asyncio.Protocol"}
 
 
 def _methods(node: ast.ClassDef) -> set[str]:

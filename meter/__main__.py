@@ -34,7 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parsed = parser.parse_args(arguments)
     try:
-        return _run(parsed)
+        if parsed.command == "migrate":
+            asyncio.run(_migrate(MigrationSettings()))  # type: ignore[call-arg]
+        elif parsed.command == "set-provider-key":
+            settings = MeterSettings()  # type: ignore[call-arg]
+            asyncio.run(_set_provider_key(settings, parsed.provider, parsed.replace))
+        else:
+            settings = MeterSettings()  # type: ignore[call-arg]
+            configure_logs(settings.log_format)
+            uvloop.run(serve(settings))
+        return 0
     except ValidationError as error:
         # Only names and reasons: the rejected input may be a secret.
         for problem in error.errors(include_input=False, include_url=False):
@@ -44,19 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MeterError, OSError) as error:
         print(f"meter: {error}", file=sys.stderr)
         return 1
-
-
-def _run(parsed: argparse.Namespace) -> int:
-    if parsed.command == "migrate":
-        asyncio.run(_migrate(MigrationSettings()))  # type: ignore[call-arg]
-    elif parsed.command == "set-provider-key":
-        settings = MeterSettings()  # type: ignore[call-arg]
-        asyncio.run(_set_provider_key(settings, parsed.provider, parsed.replace))
-    else:
-        settings = MeterSettings()  # type: ignore[call-arg]
-        configure_logs(settings.log_format)
-        uvloop.run(serve(settings))
-    return 0
 
 
 async def _migrate(settings: MigrationSettings) -> None:

@@ -15,8 +15,9 @@ from meter.clock import ManualClock
 from meter.errors import IssuerUnavailable, StoreUnavailable
 from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.issuers import Issuer, IssuerTerms, StoredIssuer
+from meter.jwts.passes import OwnIssuer
 from meter.jwts.terms import Family
-from meter.jwts.verifying import JwtVerifier, OwnIssuer
+from meter.jwts.verifying import JwtVerifier
 from meter.scopes import Scope
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -173,7 +174,7 @@ class FakeDocuments(IssuerDocuments):
         """What was published."""
         self.asked.append(url)
         if url not in self.documents:
-            raise IssuerUnavailable(f"{url} does not answer")
+            raise IssuerUnavailable(f"{url!a}: it cannot be connected to")
         return self.documents[url]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from authz.decision import Decision, OutageKind
-from authz.http_checks.answers import HttpAnswer, to_answer
+from authz.http_checks.answers import to_answer
 from authz.http_checks.targets import Form, Target, read_target
 from authz.request import HEADERS_USED, AuthRequest
 from authz.service import CheckService
@@ -62,7 +62,11 @@ class HttpForm:
         finally:
             self._room_bytes += len(body)
         # Nothing is awaited between seeing that the proxy is there and writing to it.
-        await _send(send, to_answer(verdict, target.form))
+        answer = to_answer(verdict, target.form)
+        headers = [*answer.headers, ("content-length", str(len(answer.body)))]
+        encoded = [(name.encode(), value.encode()) for name, value in headers]
+        await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": answer.body})
 
     async def _verdict(
         self, scope: Message, target: Target, body: bytearray, receive: Receive
@@ -138,10 +142,3 @@ async def _wait_for_leaving(receive: Receive) -> None:
     """Until the connection has ended; whatever else comes is a body that nobody asked for."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send(send: Send, answer: HttpAnswer) -> None:
-    headers = [*answer.headers, ("content-length", str(len(answer.body)))]
-    encoded = [(name.encode(), value.encode()) for name, value in headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": answer.body})

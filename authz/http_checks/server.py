@@ -34,16 +34,7 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
     listening = listening_socket(listen)
     # Whoever comes before uvicorn has begun waits for it.
     listening.listen(BACKLOG)
-    async with uvicorn_beside.serving(_configured(form, grace_s), listening, "http form"):
-        try:
-            yield
-        finally:
-            if path := parse_address(listen).path:
-                path.unlink(missing_ok=True)
-
-
-def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         form,
         http=_Protocol,
         ws="none",
@@ -59,3 +50,9 @@ def _configured(form: HttpForm, grace_s: float) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_s)),
     )
+    async with uvicorn_beside.serving(config, listening, "http form"):
+        try:
+            yield
+        finally:
+            if path := parse_address(listen).path:
+                path.unlink(missing_ok=True)

@@ -4,8 +4,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from meter.holds.hold import HoldState
 from meter.holds.live_hold import HoldsSummary, LiveHold
 from meter.postgres.pool import PostgresPool, acquire, queries
@@ -43,8 +41,4 @@ class LiveHoldStore:
             rows = await connection.fetch(
                 _LIST_LIVE_HOLDS, state, created_at, hold_id and UUID(hold_id), limit
             )
-        return [_hold(row) for row in rows]
-
-
-def _hold(row: asyncpg.Record) -> LiveHold:
-    return LiveHold(**{**row, "state": HoldState(row["state"])})
+        return [LiveHold(**{**row, "state": HoldState(row["state"])}) for row in rows]

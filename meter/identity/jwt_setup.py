@@ -8,7 +8,8 @@ from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.jwt_settings import JwtSettings
 from meter.identity.signing_key_store import PublishedKeys
 from meter.jwts.fetching import IssuerDocuments
-from meter.jwts.verifying import JwtVerifier, OwnIssuer
+from meter.jwts.passes import OwnIssuer
+from meter.jwts.verifying import JwtVerifier
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool
 

@@ -13,8 +13,8 @@ from meter.identity.pass_store import PassStore
 from meter.identity.passes import Pass, PassOrder, draw_up
 from meter.identity.principal import Principal
 from meter.identity.signing_key_store import SigningKeys
+from meter.jwts.passes import OwnIssuer
 from meter.jwts.signing import pass_claims, sign_pass
-from meter.jwts.verifying import OwnIssuer
 from meter.sealing import SecretText
 
 

@@ -16,7 +16,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.identity.keys.key_text import new_credential_id
 from meter.jwts.terms import is_plain
-from meter.jwts.verifying import VerifiedIdentity
+from meter.jwts.verified import VerifiedIdentity
 from meter.postgres.pool import PostgresConnection, queries
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from meter.ingest.usage_text import usage_from_fields, usage_from_json
 from meter.usage.response_flags import join_flags
-from meter.usage.usage import Observation, ReportedUsage, Source
+from meter.usage.usage import Observation, Source
 
 MAX_GENERATION_ID_CHARS: Final = 200
 # Envoy's word for a reply that is the upstream's own, from its first byte to its last.
@@ -48,6 +48,7 @@ def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | N
     hold_id = _hold_id(facts.hold_id)
     if hold_id is None:
         return None
+    usage = facts.usage.get("usage_json")
     return Observation(
         hold_id=hold_id,
         started_at=facts.started_at,
@@ -60,7 +61,7 @@ def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | N
         # A decision over HTTP can only say text.
         is_streaming=facts.is_streaming is True or facts.is_streaming == "true",
         generation_id=_generation_id(facts),
-        usage=_usage(facts.usage),
+        usage=usage_from_json(usage) if isinstance(usage, str) else usage_from_fields(facts.usage),
         source=source,
         response_bytes=facts.response_bytes,
     )
@@ -102,10 +103,3 @@ def _generation_id(facts: EntryFacts) -> str | None:
     # It comes from outside, and Postgres holds no NUL: one odd id must not stop a settlement.
     visible = "".join(filter(str.isprintable, generation_id[:MAX_GENERATION_ID_CHARS]))
     return visible or None
-
-
-def _usage(fields: Mapping[str, Any]) -> ReportedUsage | None:
-    text = fields.get("usage_json")
-    if isinstance(text, str):
-        return usage_from_json(text)
-    return usage_from_fields(fields)

@@ -7,18 +7,8 @@ from meter.jwts.foreign import ForeignJwts
 from meter.jwts.issuers import IssuerStore
 from meter.jwts.passes import OwnIssuer, OwnPasses, PassKeys
 from meter.jwts.reading import MAX_JWT_CHARS, UnverifiedJwt, read_jwt
-from meter.jwts.verified import JwtVerification, Verified, VerifiedIdentity, VerifiedPass
+from meter.jwts.verified import JwtVerification, Verified
 from meter.jwts.verified_cache import CachedJwt, VerifiedCache, digest_of
-
-__all__ = [
-    "JwtVerification",
-    "JwtVerifier",
-    "OwnIssuer",
-    "PassKeys",
-    "Verified",
-    "VerifiedIdentity",
-    "VerifiedPass",
-]
 
 
 class JwtVerifier:

@@ -1,5 +1,6 @@
 """Limit rules in Postgres."""
 
+from dataclasses import asdict
 from typing import Any, Final
 
 import asyncpg
@@ -92,25 +93,12 @@ def _no_rule(rule_id: str) -> NotFound:
 
 
 def _audited(rule: LimitRule) -> dict[str, Any]:
-    return {
-        "applies_to": rule.applies_to.value,
-        "applies_id": rule.applies_id,
-        "counted_per": rule.counted_per.value,
-        "model_pattern": rule.model_pattern,
-        "requests_per_minute": rule.requests_per_minute,
-        "tokens_per_minute": rule.tokens_per_minute,
-        "is_shadow": rule.is_shadow,
-    }
+    return {name: value for name, value in asdict(rule).items() if name != "id"}
 
 
 def _rule(row: asyncpg.Record) -> LimitRule:
-    return LimitRule(
-        id=row["id"],
-        applies_to=AppliesTo(row["applies_to"]),
-        applies_id=row["applies_id"],
-        counted_per=CountedPer(row["counted_per"]),
-        model_pattern=row["model_pattern"],
-        requests_per_minute=row["requests_per_minute"],
-        tokens_per_minute=row["tokens_per_minute"],
-        is_shadow=row["is_shadow"],
-    )
+    kinds = {
+        "applies_to": AppliesTo(row["applies_to"]),
+        "counted_per": CountedPer(row["counted_per"]),
+    }
+    return LimitRule(**{**row, **kinds})

@@ -71,7 +71,13 @@ async def _apply_missing(connection: "asyncpg.Connection[asyncpg.Record]") -> li
     new: list[str] = []
     for migration in _migrations():
         if migration.name not in applied:
-            await _apply(connection, migration)
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)",
+                    migration.name,
+                    migration.checksum,
+                )
             new.append(migration.name)
         elif applied[migration.name] != migration.checksum:
             raise BrokenInvariant(
@@ -80,16 +86,6 @@ async def _apply_missing(connection: "asyncpg.Connection[asyncpg.Record]") -> li
             )
     await connection.execute(_GRANTS)
     return new
-
-
-async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration) -> None:
-    async with connection.transaction():
-        await connection.execute(migration.sql)
-        await connection.execute(
-            "INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)",
-            migration.name,
-            migration.checksum,
-        )
 
 
 def _migrations() -> Iterator[_Migration]:

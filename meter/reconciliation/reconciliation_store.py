@@ -75,17 +75,39 @@ class OpenBooks:
     async def read(self, total: ProviderTotal | None, settled_by: datetime) -> BooksRead:
         """One snapshot of everything; costs booked after `settled_by` count as recent."""
         async with snapshot(self._connection):
-            row = await self._connection.fetchrow(
+            books = await self._connection.fetch(_RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S)
+            verification = await check_books(self._connection)
+            attention = await self._connection.fetchrow(
                 _RECONCILE_ATTENTION, timeout=VERIFY_QUERY_TIMEOUT_S
             )
-            assert row is not None
-            return BooksRead(
-                comparisons=await self._comparisons(),
-                verification=await check_books(self._connection),
-                attention=Attention(**dict(row)),
-                cost=await self._cost(settled_by),
-                baseline=None if total is None else await self._baseline(total),
+            cost = await self._connection.fetchrow(
+                _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
             )
+            baseline = None
+            if total is not None:
+                baseline = await self._connection.fetchrow(
+                    _RECONCILE_BASELINE, total.provider, total.key_version
+                )
+        assert attention is not None
+        assert cost is not None
+        return BooksRead(
+            comparisons=tuple(
+                BookComparison(
+                    book=row["book"],
+                    expected_picos=int(row["expected_picos"]),
+                    found_picos=int(row["found_picos"]),
+                    drift_picos=int(row["drift_picos"]),
+                    differing=row["differing"],
+                )
+                for row in books
+            ),
+            verification=verification,
+            attention=Attention(**dict(attention)),
+            cost=LedgerCost(**{name: int(picos) for name, picos in cost.items()}),
+            baseline=None
+            if baseline is None
+            else Outside(int(baseline["least_picos"]), int(baseline["most_picos"])),
+        )
 
     async def save(self, report: ReconciliationReport) -> Reconciled:
         """Keep the report, and what the provider's total taught."""
@@ -105,32 +127,6 @@ class OpenBooks:
             )
         assert row is not None
         return _reconciled(row)
-
-    async def _comparisons(self) -> tuple[BookComparison, ...]:
-        rows = await self._connection.fetch(_RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S)
-        return tuple(
-            BookComparison(
-                book=row["book"],
-                expected_picos=int(row["expected_picos"]),
-                found_picos=int(row["found_picos"]),
-                drift_picos=int(row["drift_picos"]),
-                differing=row["differing"],
-            )
-            for row in rows
-        )
-
-    async def _cost(self, settled_by: datetime) -> LedgerCost:
-        row = await self._connection.fetchrow(
-            _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
-        )
-        assert row is not None
-        return LedgerCost(**{name: int(picos) for name, picos in row.items()})
-
-    async def _baseline(self, total: ProviderTotal) -> Outside | None:
-        row = await self._connection.fetchrow(
-            _RECONCILE_BASELINE, total.provider, total.key_version
-        )
-        return None if row is None else Outside(int(row["least_picos"]), int(row["most_picos"]))
 
 
 class ReconciliationStore:

@@ -52,7 +52,7 @@ def list_log_files(log: Path) -> list[LogFile]:
             if file is not None:
                 # A file with two names is one file; the shorter name is the one in use.
                 found.setdefault(file.inode, file)
-    return sorted(found.values(), key=_age)
+    return sorted(found.values(), key=lambda file: (file.is_current, file.order_ns, file.path.name))
 
 
 def rotated_name(log: Path, now: datetime) -> Path:
@@ -71,10 +71,6 @@ def find_in(files: Sequence[LogFile], position: LogPosition) -> int | None:
         if file.inode == position.inode:
             return index
     return None
-
-
-def _age(file: LogFile) -> tuple[bool, int, str]:
-    return (file.is_current, file.order_ns, file.path.name)
 
 
 def _find_file(log: Path, path: Path) -> LogFile | None:

@@ -53,28 +53,23 @@ def read_line(line: bytes) -> LogLine:
         ended_at = started_at + timedelta(milliseconds=_whole(fields["duration_ms"]))
         if fields["type"] not in FINAL_TYPES:
             return LogLine(ended_at, None, is_torn)
-        return LogLine(ended_at, _meaning(fields, started_at, ended_at), is_torn)
+        meaning: Observation | UndecidedRequest | None = None
+        if fields["hold_id"] is not None:
+            meaning = observation_from_facts(_facts(fields, started_at), Source.FILE)
+        elif _is_undecided(fields):
+            meaning = UndecidedRequest(UUID(fields["request_id"]), ended_at)
+        return LogLine(ended_at, meaning, is_torn)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an access-log entry ({type(error).__name__})") from error
 
 
-def _meaning(
-    fields: Fields, started_at: datetime, ended_at: datetime
-) -> Observation | UndecidedRequest | None:
-    if fields["hold_id"] is not None:
-        return observation_from_facts(_facts(fields, started_at), Source.FILE)
-    if _is_undecided(fields):
-        return UndecidedRequest(UUID(fields["request_id"]), ended_at)
-    return None
-
-
 def _facts(fields: Fields, started_at: datetime) -> EntryFacts:
-    flags = fields["flags"]
+    flags, first_byte_ms = fields["flags"], fields["first_upstream_byte_ms"]
     return EntryFacts(
         hold_id=fields["hold_id"],
         started_at=started_at,
         duration_ms=_whole(fields["duration_ms"]),
-        first_byte_ms=_whole_or_none(fields["first_upstream_byte_ms"]),
+        first_byte_ms=None if first_byte_ms is None else _whole(first_byte_ms),
         status_code=_whole(fields["code"]),
         status_details=fields["details"],
         flags=() if flags == NO_FLAGS else flags.split(","),
@@ -137,10 +132,6 @@ def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a count")
     return value
-
-
-def _whole_or_none(value: object) -> int | None:
-    return None if value is None else _whole(value)
 
 
 def _scalars(usage: object) -> Fields:

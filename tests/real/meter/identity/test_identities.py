@@ -10,7 +10,7 @@ import pytest
 from meter.identity.principal import ByCertificate, ByIdentity
 from meter.identity.principal_store import PostgresPrincipals
 from meter.identity.provisioning import account_id_for, stored_subject
-from meter.jwts.verifying import VerifiedIdentity
+from meter.jwts.verified import VerifiedIdentity
 from meter.scopes import Scope
 from tests.books import Books
 from tests.jwts import FakeDocuments, signer

@@ -15,7 +15,8 @@ from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.issuers import StoredIssuer
 from meter.jwts.key_sets import FETCH_INTERVAL_S
 from meter.jwts.terms import Family
-from meter.jwts.verifying import JwtVerifier, VerifiedIdentity
+from meter.jwts.verified import VerifiedIdentity
+from meter.jwts.verifying import JwtVerifier
 from tests.jwts import AUDIENCE, FakeIssuers, issuer
 from tests.oidc_provider import Provider, provider_running
 from tests.tls import Authority, make_authority

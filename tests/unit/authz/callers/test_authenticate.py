@@ -19,7 +19,7 @@ from meter.errors import StoreUnavailable
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper, mint
 from meter.identity.principal import ByIdentity, ByKey, Principal
-from meter.jwts.verifying import VerifiedIdentity, VerifiedPass
+from meter.jwts.verified import VerifiedIdentity, VerifiedPass
 from meter.scopes import Scope
 from tests.fakes import EPOCH, FakeJwts, FakePrincipals, principal
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from meter.jwts.reading import MAX_JWT_CHARS
 from meter.jwts.terms import Family
-from meter.jwts.verifying import VerifiedIdentity
+from meter.jwts.verified import VerifiedIdentity
 from tests.jwts import (
     AUDIENCE,
     ISSUER,

@@ -18,7 +18,7 @@ from meter.jwts.signing import (
     sign_pass,
     thumbprint,
 )
-from meter.jwts.verifying import VerifiedPass
+from meter.jwts.verified import VerifiedPass
 from meter.scopes import Scope
 from tests.jwts import NOW, VerifierSetup, claims, signer
 

@@ -9,7 +9,7 @@ import pytest
 from meter.errors import InvalidRequest
 from meter.jwts.claims import find_claim
 from meter.jwts.terms import Family, IssuerTerms
-from meter.jwts.verifying import VerifiedIdentity
+from meter.jwts.verified import VerifiedIdentity
 from meter.scopes import Scope
 from tests.jwts import VerifierSetup, claims, signer
 from tests.paths import ROOT
