@@ -23,6 +23,7 @@ CRASH_POINTS: Final = (
     "meter.after_commit",
     "meter.before_position",
     "meter.after_lookup",
+    "meter.before_unpark",
     "sweep.before_commit",
 )
 # Each with how often it is drawn, and how long it lasts at least and at most, in seconds.

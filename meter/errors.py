@@ -13,6 +13,7 @@
     ├── JwtRefused             a JWT that is not accepted
     └── Outage                 something that we depend on does not answer
         ├── StoreUnavailable   Postgres
+        │   └── RowLocked      another transaction keeps a row locked
         ├── ProviderUnavailable  the upstream
         ├── IssuerUnavailable  an issuer of JWTs
         └── EnvoyUnavailable   Envoy's administration interface
@@ -63,6 +64,10 @@ class Outage(MeterError):
 
 class StoreUnavailable(Outage):
     """Postgres does not answer, or refuses writes."""
+
+
+class RowLocked(StoreUnavailable):
+    """Another transaction keeps a row locked that is needed; other rows are not affected."""
 
 
 class ProviderUnavailable(Outage):

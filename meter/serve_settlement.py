@@ -30,6 +30,8 @@ from meter.process.crash_points import CrashPoints
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.provider import Provider
 from meter.settings import MeterSettings
+from meter.settlement.parked import ParkedEndings
+from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.port import SettlementStore
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.settlement.token_counting import CountingSettlementStore, TokenCounter
@@ -98,7 +100,11 @@ async def run_settlement(
             return store if counter is None else CountingSettlementStore(store, counter)
 
         settlement_pool = await open_keyed_pool(SETTLEMENT_CONNECTIONS)
-        batcher = Batcher(settlements_through(settlement_pool), metrics)
+        settlements = settlements_through(settlement_pool)
+        batcher = Batcher(settlements, metrics)
+        parked = ParkedEndings(
+            ParkedEndingStore(settlement_pool), settlements, metrics.count, registry, crash_points
+        )
         worker = None
         if settings.lookups_per_second > 0:
             # Pools of their own, so that many look-ups never keep the logs from being settled.
@@ -132,6 +138,7 @@ async def run_settlement(
         tasks.append(
             await stack.enter_async_context(_run_ingest(settings.ingest_listen, batcher, metrics))
         )
+        await run("parked endings", parked.run())
         await run("sweep", Sweep(sweep_store, settings.sweep_every_s, registry).run())
         if worker is not None:
             await run("look-ups", worker.run())

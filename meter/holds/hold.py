@@ -147,7 +147,10 @@ class Holds(Protocol):
         ...
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:
-        """End holds without a charge; returns how many were still open. Idempotent."""
+        """End holds without a charge; returns how many were still open. Idempotent.
+
+        Raises StoreUnavailable when some of them may be left; a retry is right.
+        """
         ...
 
     def release_later(self, hold_ids: Sequence[UUID]) -> None:

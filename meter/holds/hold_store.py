@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from meter.errors import StoreUnavailable
+from meter.errors import RowLocked, StoreUnavailable
 from meter.holds.hold import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
 from meter.postgres.pool import KeptConnection, PostgresConnection, PostgresPool, acquire, queries
 from meter.process.crash_points import CrashPoints, NoCrashPoints
@@ -96,12 +96,18 @@ class PostgresHolds:
             raise
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:
-        """End holds without a charge; returns how many were still open. Idempotent."""
+        """End holds without a charge; returns how many were still open. Idempotent.
+
+        Raises RowLocked when another transaction keeps some of them locked; the others have ended.
+        """
         async with acquire(self._pool) as connection:
-            released: int = await connection.fetchval(
+            row = await connection.fetchrow(
                 _RELEASE_HOLDS, list(hold_ids), HoldEnding.TAKEN_BACK.value
             )
-        return released
+        assert row is not None
+        if row["locked"]:
+            raise RowLocked(f"another transaction keeps {row['locked']} holds locked")
+        return int(row["released"])
 
     def release_later(self, hold_ids: Sequence[UUID]) -> None:
         """End holds without a charge in the background, trying again through an outage."""

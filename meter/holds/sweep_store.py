@@ -35,16 +35,20 @@ class SweepStore:
             await connection.execute(_NOTE_UNDECIDED, list(request_ids))
 
     async def release_undecided(self) -> int:
-        """Release what is held for such requests; returns how many holds that ended."""
+        """Release what is held for such requests; returns how many holds that ended.
+
+        Holds that another transaction keeps locked are left to a later sweep.
+        """
         async with acquire(self._pool) as connection, connection.transaction():
             rows = await connection.fetch(_FIND_UNDECIDED_HOLDS, SWEEP_LIMIT)
             if not rows:
                 return 0
-            released: int = await connection.fetchval(
+            released = await connection.fetchrow(
                 _RELEASE_HOLDS, [row["id"] for row in rows], HoldEnding.UNDECIDED.value
             )
             self._crash_points.reach("sweep.before_commit")
-        return released
+        assert released is not None
+        return int(released["released"])
 
     async def expire(self) -> int:
         """Open holds past their limit become unknown; returns how many did."""

@@ -24,7 +24,8 @@ class IngestMetrics:
         )
         self.endings = Counter(
             "tollkeeper_hold_endings",
-            "What arrived for holds: settled, released, expired, unknown, duplicate, conflict.",
+            "What arrived for holds: settled, released, expired, unknown, duplicate, conflict, or"
+            " parked because a row is locked.",
             ["outcome"],
             registry=registry,
         )
@@ -76,6 +77,7 @@ class IngestMetrics:
             "unknown": len(changes.unknown),
             "conflict": len(changes.conflicts),
             "duplicate": changes.duplicates,
+            "parked": len(changes.parked),
         }
         for outcome, number in outcomes.items():
             self.endings.labels(outcome).inc(number)

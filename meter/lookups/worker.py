@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from meter.clock import Clock
-from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, SealBroken
+from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, RowLocked, SealBroken
 from meter.lookups.pending import PendingLookup
 from meter.lookups.queue import LookupQueue
 from meter.process.crash_points import CrashPoints
@@ -52,7 +52,7 @@ class LookupMetrics:
         self.outcomes = Counter(
             "tollkeeper_lookups",
             "Look-ups by outcome (found, no_record, unavailable, settled_meanwhile, decided,"
-            " failed).",
+            " locked, failed).",
             ["outcome"],
             registry=registry,
         )
@@ -114,7 +114,10 @@ class LookupWorker:
         pending = await self._queue.claim(limit)
         done = await asyncio.gather(*map(self._find_out, pending), return_exceptions=True)
         for one, outcome in zip(pending, done, strict=True):
-            if isinstance(outcome, Exception) and not isinstance(outcome, _NOT_OF_ONE):
+            if isinstance(outcome, RowLocked):
+                # Only this one needs the row. It comes again when its lease is over.
+                self._metrics.outcomes.labels("locked").inc()
+            elif isinstance(outcome, Exception) and not isinstance(outcome, _NOT_OF_ONE):
                 # It comes again when its lease is over, and holds up no other until then.
                 self._note_failure(one, outcome)
             elif isinstance(outcome, BaseException):

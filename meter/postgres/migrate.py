@@ -25,15 +25,16 @@ GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provide
     log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
     spending TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
-    signing_keys, limit_rules, spending, issuers TO {SERVICE_ROLE};
+    signing_keys, limit_rules, spending, issuers, parked_endings TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
-    credit_postings, provider_totals, reconciliations, audit_log TO {SERVICE_ROLE};
+    credit_postings, provider_totals, reconciliations, audit_log, parked_endings
+    TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
-    move_spending, move_money, count_spending, budget_left, hold_in_budgets, ledger_line,
-    prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
+    release_free_holds, lock_accounts, move_spending, move_money, count_spending, budget_left,
+    hold_in_budgets, ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
 """
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
-from meter.errors import StoreUnavailable
+from meter.errors import RowLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -40,7 +40,6 @@ _OUTAGES: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
     asyncpg.SerializationError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.CannotConnectNowError,
@@ -69,6 +68,8 @@ def store_errors() -> Iterator[None]:
     """Translate what asyncpg raises during an outage into StoreUnavailable."""
     try:
         yield
+    except asyncpg.LockNotAvailableError as error:
+        raise RowLocked("another transaction keeps a row locked; try again later") from error
     except _OUTAGES as error:
         raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__})") from error
 

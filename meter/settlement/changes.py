@@ -5,7 +5,7 @@ same transaction.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -95,13 +95,15 @@ class SettlementChanges:
     """All changes of a batch. `duplicates` counts arrivals that change nothing.
 
     `token_uses` are the tokens that were not yet counted against limits when the holds were
-    placed.
+    placed. `parked` are observations whose hold or account another transaction keeps locked: they
+    are stored, and settled later.
     """
 
     bookings: list[Booking] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     unknown: list[tuple[Observation, UnknownReason]] = field(default_factory=list)
     conflicts: list[tuple[Observation, ConflictKind]] = field(default_factory=list)
+    parked: list[Observation] = field(default_factory=list)
     duplicates: int = 0
     moves: dict[str, AccountMove] = field(default_factory=lambda: defaultdict(AccountMove))
     spending: dict[tuple[str, datetime], SpendingMove] = field(
@@ -112,7 +114,7 @@ class SettlementChanges:
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to write."""
-        return not (self.bookings or self.endings or self.unknown or self.conflicts)
+        return not (self.bookings or self.endings or self.unknown or self.conflicts or self.parked)
 
     def book(self, booking: Booking) -> None:
         """Add a usage record with its postings, and move the balance and the budgets by them."""
@@ -141,17 +143,22 @@ class SettlementChanges:
 
 
 def changes_from_observations(
-    observations: Sequence[Observation], records: Mapping[UUID, HoldOnRecord]
+    observations: Sequence[Observation],
+    records: Mapping[UUID, HoldOnRecord],
+    locked: Set[UUID] = frozenset(),
 ) -> SettlementChanges:
     """Decide a batch in which every hold appears at most once.
 
-    `records` are the holds of the batch that are in the books. An observation without one is a
-    conflict. Raises InvalidAmount for an amount in the provider's own record that fits no ledger.
+    `records` are the holds of the batch that are in the books, and `locked` those that another
+    transaction keeps locked. An observation without either is a conflict. Raises InvalidAmount for
+    an amount in the provider's own record that fits no ledger.
     """
     changes = SettlementChanges()
     for observation in observations:
         record = records.get(observation.hold_id)
-        if record is None:
+        if observation.hold_id in locked:
+            changes.parked.append(observation)
+        elif record is None:
             changes.conflicts.append((observation, ConflictKind.HOLD_NOT_FOUND))
         elif record.hold.is_live:
             _end_live(changes, observation, record)

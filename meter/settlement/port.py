@@ -24,7 +24,8 @@ class SettlementStore(Protocol):
 
         A batch may name a hold several times: later observations then see what the earlier ones
         did, and each transaction returns changes of its own. An observation whose hold is not in
-        the books is kept as a conflict; it raises nothing.
+        the books is kept as a conflict; it raises nothing. An observation whose hold or account
+        another transaction keeps locked is parked: it is stored, and settled once they are free.
         """
         ...
 
@@ -33,5 +34,6 @@ class SettlementStore(Protocol):
 
         A batch names a hold at most once. A decision about a hold that has ended meanwhile is
         counted as a duplicate and changes nothing: the truth takes precedence over a policy.
+        Raises RowLocked, and changes nothing, while another transaction keeps a hold locked.
         """
         ...

@@ -3,14 +3,21 @@
 Order of locks, here and everywhere: holds by id, then accounts by id, then the ledger's head.
 Under a hold's lock its state cannot change, so reading it and acting on it is safe. The head comes
 last: everybody who posts needs it, so nobody may hold it while waiting for an account.
+
+No batch waits long for one account. The first attempt waits for rows as long as an ordinary
+transaction takes. Then a second attempt passes over locked rows and parks their observations in a
+table, from where `meter.settlement.parked` settles them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from meter.errors import BrokenInvariant
+import structlog
+
+from meter.errors import BrokenInvariant, RowLocked
 from meter.holds.hold import CountedTokens, Hold, HoldState
 from meter.ledger.append import write_postings
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
@@ -33,7 +40,13 @@ if TYPE_CHECKING:
 
 _QUERIES: Final = queries("meter.settlement")
 _LOAD_HOLDS: Final = _QUERIES["load_holds"]
+# The query ends with its locking clause.
+_LOAD_FREE_HOLDS: Final = f"{_LOAD_HOLDS.rstrip()} SKIP LOCKED"
+_FIND_LIVE_HOLDS: Final = _QUERIES["find_live_holds"]
+_LOCK_ACCOUNTS: Final = _QUERIES["lock_accounts"]
 _LOCK_ENDED_HOLDS: Final = _QUERIES["lock_ended_holds"]
+_TRY_ENDED_HOLDS: Final = _QUERIES["try_ended_holds"]
+_PARK_ENDINGS: Final = _QUERIES["park_endings"]
 _LOAD_ENDED_HOLDS: Final = _QUERIES["load_ended_holds"]
 _INSERT_USAGE_RECORDS: Final = _QUERIES["insert_usage_records"]
 _MARK_HOLDS_UNKNOWN: Final = _QUERIES["mark_holds_unknown"]
@@ -41,7 +54,36 @@ _INSERT_SETTLEMENT_CONFLICTS: Final = _QUERIES["insert_settlement_conflicts"]
 _MOVE_MONEY: Final = _QUERIES["move_money"]
 _END_HOLDS: Final = _QUERIES["end_holds"]
 
+# An account that was locked a moment ago is not waited for during this time.
+DOUBT_S: Final = 5.0
+DOUBTED_ACCOUNTS: Final = 10_000
+
 HoldRecords = Mapping[UUID, HoldOnRecord]
+Decide = Callable[[HoldRecords, Set[UUID]], SettlementChanges]
+
+_log = structlog.get_logger(__name__)
+
+
+class _DoubtedAccounts:
+    """The accounts that another transaction kept locked a moment ago; a helper of speed alone."""
+
+    def __init__(self) -> None:
+        self._until_s: dict[str, float] = {}
+
+    def among(self, account_ids: Set[str]) -> set[str]:
+        if not self._until_s:
+            return set()
+        now_s = time.monotonic()
+        return {one for one in account_ids if self._until_s.get(one, now_s) > now_s}
+
+    def learn(self, free: Set[str], locked: Set[str]) -> None:
+        for account_id in free:
+            self._until_s.pop(account_id, None)
+        for account_id in locked:
+            if account_id not in self._until_s:
+                _log.warning("settlements_parked", account_id=account_id)
+            if account_id in self._until_s or len(self._until_s) < DOUBTED_ACCOUNTS:
+                self._until_s[account_id] = time.monotonic() + DOUBT_S
 
 
 class PostgresSettlementStore:
@@ -56,55 +98,119 @@ class PostgresSettlementStore:
         self._pool = pool
         self._terms = terms
         self._crash_points = crash_points
+        self._doubted = _DoubtedAccounts()
 
     async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:
         """Settle observations, each exactly once however often it arrives; return the changes.
 
-        Raises StoreUnavailable when Postgres is away. The whole call may be tried again.
+        Observations of rows that another transaction keeps locked are parked. Raises
+        StoreUnavailable when Postgres is away. The whole call may be tried again.
         """
-        return [
-            await self._apply(
-                [observation.hold_id for observation in batch],
-                partial(changes_from_observations, batch),
-            )
-            for batch in distinct_batches(observations)
-        ]
+        committed: list[SettlementChanges] = []
+        for batch in distinct_batches(observations):
+            committed += await self._settle_batch(batch)
+        return committed
 
     async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> SettlementChanges:
         """End holds by policy where they are still live; each hold at most once in a batch.
 
-        Raises StoreUnavailable as `settle` does.
+        Raises RowLocked while another transaction keeps one of the holds or accounts locked, and
+        StoreUnavailable as `settle` does.
         """
-        return await self._apply(
-            [decision.hold_id for decision in decisions],
-            partial(changes_from_policy, decisions),
-        )
 
-    async def _apply(
-        self, hold_ids: list[UUID], decide: Callable[[HoldRecords], SettlementChanges]
+        def decide(records: HoldRecords, locked: Set[UUID]) -> SettlementChanges:
+            if locked:
+                raise RowLocked("another transaction keeps a hold or its account locked")
+            return changes_from_policy(decisions, records)
+
+        return await self._apply([decision.hold_id for decision in decisions], decide)
+
+    async def _settle_batch(self, batch: list[Observation]) -> list[SettlementChanges]:
+        try:
+            return [
+                await self._apply(
+                    [observation.hold_id for observation in batch],
+                    partial(changes_from_observations, batch),
+                )
+            ]
+        except RowLocked:
+            # A row that nothing passes over is locked, such as one of the look-ups. Halve the
+            # batch until the observation that needs the row is alone.
+            if len(batch) == 1:
+                return [await self._park(batch[0])]
+        middle = len(batch) // 2
+        return [
+            *await self._settle_batch(batch[:middle]),
+            *await self._settle_batch(batch[middle:]),
+        ]
+
+    async def _apply(self, hold_ids: list[UUID], decide: Decide) -> SettlementChanges:
+        try:
+            return await self._attempt(hold_ids, decide, may_wait=True)
+        except RowLocked:
+            return await self._attempt(hold_ids, decide, may_wait=False)
+
+    async def _attempt(
+        self, hold_ids: list[UUID], decide: Decide, may_wait: bool
     ) -> SettlementChanges:
+        """Apply a batch in one transaction.
+
+        With `may_wait` it waits for rows, but not for accounts in doubt. Raises RowLocked when the
+        wait was too long.
+        """
         async with acquire(self._pool) as connection:
             async with connection.transaction():
-                changes = decide(await _load(connection, hold_ids))
+                records, locked = await _load(connection, hold_ids, may_wait)
+                accounts = {record.hold.account_id for record in records.values()}
+                doubted = self._doubted.among(accounts) if may_wait else accounts
+                if doubted:
+                    left_out = set(
+                        await connection.fetchval(_LOCK_ACCOUNTS, list(accounts), list(doubted))
+                    )
+                    self._doubted.learn(accounts - left_out, left_out)
+                    locked |= {
+                        hold_id
+                        for hold_id, record in records.items()
+                        if record.hold.account_id in left_out
+                    }
+                changes = decide(records, locked)
                 await _write(connection, changes, self._terms)
                 self._crash_points.reach("meter.before_commit")
             self._crash_points.reach("meter.after_commit")
         return changes
 
+    async def _park(self, observation: Observation) -> SettlementChanges:
+        changes = SettlementChanges(parked=[observation])
+        async with acquire(self._pool) as connection, connection.transaction():
+            await _write(connection, changes, self._terms)
+        return changes
 
-async def _load(connection: PostgresConnection, hold_ids: list[UUID]) -> HoldRecords:
-    """Lock the holds and return their records; a hold that is not in the books has none."""
-    rows = await connection.fetch(_LOAD_HOLDS, hold_ids)
+
+async def _load(
+    connection: PostgresConnection, hold_ids: list[UUID], may_wait: bool
+) -> tuple[HoldRecords, set[UUID]]:
+    """Lock the holds; return their records, and the ids of those that are locked already.
+
+    A hold that is not in the books is in neither.
+    """
+    rows = await connection.fetch(_LOAD_HOLDS if may_wait else _LOAD_FREE_HOLDS, hold_ids)
     records = {row["id"]: _to_record(row, None) for row in rows}
     missing = [hold_id for hold_id in hold_ids if hold_id not in records]
+    locked: set[UUID] = set()
+    if missing and not may_wait:
+        locked = {row["id"] for row in await connection.fetch(_FIND_LIVE_HOLDS, missing)}
+        missing = [hold_id for hold_id in missing if hold_id not in locked]
     if missing:
         # They ended before, perhaps a moment ago and in another meter. Ended holds are immutable
         # and their rows cannot be locked by the service role, so advisory locks keep two meters
         # from deciding about the same one at the same time.
-        await connection.execute(_LOCK_ENDED_HOLDS, missing)
+        if may_wait:
+            await connection.execute(_LOCK_ENDED_HOLDS, missing)
+        else:
+            locked |= {row["id"] for row in await connection.fetch(_TRY_ENDED_HOLDS, missing)}
         ended = await connection.fetch(_LOAD_ENDED_HOLDS, missing)
         records |= {row["id"]: _to_record(row, _to_recorded(row)) for row in ended}
-    return records
+    return records, locked
 
 
 def distinct_batches(observations: Sequence[Observation]) -> list[list[Observation]]:
@@ -160,6 +266,12 @@ async def _write(
             [observation.hold_id for observation, _ in changes.conflicts],
             [kind.value for _, kind in changes.conflicts],
             [observation_to_json(observation) for observation, _ in changes.conflicts],
+        )
+    if changes.parked:
+        await connection.execute(
+            _PARK_ENDINGS,
+            [observation.hold_id for observation in changes.parked],
+            [observation_to_json(observation) for observation in changes.parked],
         )
     if changes.moves:
         moves, spent = changes.moves.values(), changes.spending.values()

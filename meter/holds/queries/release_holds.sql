@@ -1,2 +1,3 @@
--- Ends holds without a charge, for one reason; returns how many were still live.
-SELECT release_holds($1, $2)
+-- Ends holds without a charge, for one reason; returns how many that ended, and how many another
+-- transaction keeps locked.
+SELECT released, locked FROM release_free_holds($1, $2)
