@@ -156,6 +156,57 @@ async def test_a_client_that_leaves(gateway: Gateway, has_headers: bool) -> None
     assert (line["flags"], line["generation_id"]) == ("DC", "gen-1" if has_headers else None)
 
 
+LEAVES_AFTER = aiohttp.ClientTimeout(total=0.25)
+
+
+@pytest.mark.parametrize("blanks", [b"", b" \n" * 50])
+async def test_the_generation_id_is_kept_though_the_client_left_while_envoy_buffered_the_reply(
+    gateway: Gateway, blanks: bytes
+) -> None:
+    hold_id = gateway.reset()
+    may_end = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        # As OpenRouter answers: headers at once, blanks while the model thinks, then the body.
+        headers = {"content-type": "application/json", "x-generation-id": "gen-1"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        if blanks:
+            await response.write(blanks)
+        await asyncio.wait_for(may_end.wait(), WAIT_S)
+        return response
+
+    gateway.provider.answer = slow
+    with pytest.raises(TimeoutError):
+        await gateway.post(timeout=LEAVES_AFTER)
+    line = await demand_same(gateway, hold_id)
+    may_end.set()
+    assert (line["flags"], line["generation_id"], line["usage"]) == ("DC", "gen-1", None)
+
+
+async def test_the_generation_id_is_kept_though_the_client_left_in_mid_stream(
+    gateway: Gateway,
+) -> None:
+    hold_id = gateway.reset()
+    allow_streaming(gateway, hold_id)
+    may_end = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        headers = {"content-type": "text/event-stream", "x-generation-id": "gen-1"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await response.write(b": OPENROUTER PROCESSING\n\n")
+        await asyncio.wait_for(may_end.wait(), WAIT_S)
+        return response
+
+    gateway.provider.answer = slow
+    with pytest.raises(TimeoutError):
+        await gateway.post(timeout=LEAVES_AFTER)
+    line = await demand_same(gateway, hold_id)
+    may_end.set()
+    assert (line["flags"], line["generation_id"]) == ("DC", "gen-1")
+
+
 async def logged_by_id(gateway: Gateway, request_id: str) -> dict[str, Any]:
     async with asyncio.timeout(WAIT_S):
         while True:
