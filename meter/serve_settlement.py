@@ -35,6 +35,7 @@ from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.port import SettlementStore
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.settlement.token_counting import CountingSettlementStore, TokenCounter
+from meter.settlement.usual_use_store import UsualUses
 from meter.usage.usage import ReportedUsage
 
 SETTLEMENT_CONNECTIONS: Final = 2
@@ -95,8 +96,11 @@ async def run_settlement(
             counter = TokenCounter(windows, registry)
             await run("token counting", counter.run())
 
+        uses = UsualUses(pool, registry)
+        await run("usual use", uses.run())
+
         def settlements_through(pool: PostgresPool) -> SettlementStore:
-            store = PostgresSettlementStore(pool, settings.lookup_terms, crash_points)
+            store = PostgresSettlementStore(pool, settings.lookup_terms, crash_points, uses)
             return store if counter is None else CountingSettlementStore(store, counter)
 
         settlement_pool = await open_keyed_pool(SETTLEMENT_CONNECTIONS)

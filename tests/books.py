@@ -16,7 +16,8 @@ from meter.ledger.verification import Verification
 from meter.ledger.verification_store import VerificationStore
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.prices import Estimate, OfferedModel
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Estimate, OfferedModel
+from meter.settlement.usual_use import ASSUMED_BYTES_PER_TOKEN
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.servers import Database
 
@@ -44,6 +45,15 @@ def offered(model_id: str = MODEL, prompt_picos: int = 150_000, **changes: objec
         listing={"created": 1_700_000_000},
     )
     return replace(model, **changes)  # type: ignore[arg-type]
+
+
+def assumed_charge(held_picos: int) -> int:
+    """What a policy charges for a hold by `Books.held`, as long as nothing of its model is known.
+
+    Such a hold allows a prompt and no reply.
+    """
+    prompt_picos = held_picos - PROMPT_OVERHEAD_TOKENS * offered().prompt_picos
+    return prompt_picos // ASSUMED_BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,13 @@ from meter.settlement.outcome import (
     UnknownReason,
     decide_outcome,
 )
-from meter.settlement.policy import PolicyDecision, PolicyVerdict, estimate_from_seen
+from meter.settlement.policy import PolicyDecision, PolicyVerdict
+from meter.settlement.usual_use import UsualUse, guess, use_of
 from meter.usage.usage import Observation, TokenCounts
+
+# The model, endpoint and account of a statistic; '' stands for all accounts together.
+UseKey = tuple[str, str, str]
+ALL_ACCOUNTS: Final = ""
 
 # The cost of a request that turns out never to have reached a provider.
 _NOTHING: Final = Settled(TokenCounts(0, 0), 0, 0, PriceSource.PROVIDER)
@@ -95,8 +100,9 @@ class SettlementChanges:
     """All changes of a batch. `duplicates` counts arrivals that change nothing.
 
     `token_uses` are the tokens that were not yet counted against limits when the holds were
-    placed. `parked` are observations whose hold or account another transaction keeps locked: they
-    are stored, and settled later.
+    placed. `uses` is what the settled requests add to the usual use of their models. `parked` are
+    observations whose hold or account another transaction keeps locked: they are stored, and
+    settled later.
     """
 
     bookings: list[Booking] = field(default_factory=list)
@@ -110,6 +116,7 @@ class SettlementChanges:
         default_factory=lambda: defaultdict(SpendingMove)
     )
     token_uses: list[TokenUse] = field(default_factory=list)
+    uses: dict[UseKey, UsualUse] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -124,6 +131,15 @@ class SettlementChanges:
         move.excess_picos += booking.excess_picos
         for spender in booking.hold.spenders:
             self.spending[spender, booking.hold.placed_at].charge_picos += booking.charge_picos
+
+    def learn(self, record: HoldOnRecord, settled: Settled) -> None:
+        """Add a request whose use is known to what its model usually uses."""
+        hold = record.hold
+        use = use_of(hold, record.price, settled)
+        for account_id in (hold.account_id, ALL_ACCOUNTS):
+            key = (hold.model_id, hold.endpoint, account_id)
+            known = self.uses.get(key)
+            self.uses[key] = use if known is None else known.plus(use)
 
     def end(
         self,
@@ -168,9 +184,15 @@ def changes_from_observations(
 
 
 def changes_from_policy(
-    decisions: Sequence[PolicyDecision], records: Mapping[UUID, HoldOnRecord]
+    decisions: Sequence[PolicyDecision],
+    records: Mapping[UUID, HoldOnRecord],
+    usual: Mapping[UUID, UsualUse],
 ) -> SettlementChanges:
-    """End by policy those holds that are still live; the truth may have arrived meanwhile."""
+    """End by policy those holds that are still live; the truth may have arrived meanwhile.
+
+    `usual` gives, by hold, what requests of its model usually use. A hold without one is charged
+    by assumption.
+    """
     changes = SettlementChanges()
     for decision in decisions:
         record = records.get(decision.hold_id)
@@ -179,7 +201,9 @@ def changes_from_policy(
         elif decision.verdict is PolicyVerdict.VOID:
             changes.end(record.hold, HoldState.EXPIRED, HoldEnding.NOT_BILLED)
         else:
-            estimate = estimate_from_seen(record.hold, record.price, decision.seen)
+            estimate = guess(
+                record.hold, record.price, usual.get(record.hold.id), decision.streamed_bytes
+            )
             observation = decision.observation(record.hold)
             rule = decision.rule.value
             changes.book(book_provisional(observation, record.hold, estimate, rule))
@@ -192,6 +216,7 @@ def _end_live(changes: SettlementChanges, observation: Observation, record: Hold
     outcome = decide_outcome(observation, hold, record.price)
     if isinstance(outcome, Settled):
         changes.book(book_settlement(observation, hold, outcome))
+        changes.learn(record, outcome)
         changes.end(hold, HoldState.SETTLED, HoldEnding.SETTLED, outcome.tokens)
         return
     if isinstance(outcome, Released):

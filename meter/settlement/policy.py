@@ -1,4 +1,4 @@
-"""The policy for requests whose usage neither a log nor the provider tells (rule R4).
+"""The policy for requests whose usage neither a log nor the provider tells (rules R4, R18).
 
 It decides only requests that may have been billed: those that never reached a provider are
 released when they end. Pure.
@@ -7,22 +7,14 @@ released when they end. Pure.
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 from uuid import UUID
 
 from meter.holds.hold import Hold
-from meter.money import BPS_PER_WHOLE, add_markup
-from meter.pricing.prices import Price
-from meter.settlement.outcome import PriceSource, Settled
-from meter.usage.usage import Observation, Source, TokenCounts
-
-# Every event of a stream carries at least this much around the text of its token: an id, a
-# choice, a delta. So many bytes seen are at most so many tokens seen.
-LEAST_BYTES_PER_EVENT: Final = 64
+from meter.usage.usage import Observation, Source
 
 
 class PolicyVerdict(StrEnum):
-    """The two decisions of the policy: charge an estimate, or end the hold without a charge."""
+    """The two decisions of the policy: charge a guess, or end the hold without a charge."""
 
     CHARGE = "charge"
     VOID = "void"
@@ -57,6 +49,12 @@ class PolicyDecision:
     verdict: PolicyVerdict
     rule: Rule
     seen: Observation | None
+
+    @property
+    def streamed_bytes(self) -> int:
+        """The bytes of a stream that a log saw the client being sent."""
+        is_stream = self.seen is not None and self.seen.is_streaming
+        return self.seen.response_bytes if self.seen is not None and is_stream else 0
 
     def observation(self, hold: Hold) -> Observation:
         """Return an observation of the request whose source is the policy."""
@@ -94,23 +92,3 @@ def choose_rule(seen: Observation | None, generation_id: str | None, has_reports
     if has_reports:
         return Rule.NOT_REPORTED
     return Rule.NO_ENTRY if seen is None else Rule.NO_GENERATION_ID
-
-
-def estimate_from_seen(hold: Hold, price: Price, seen: Observation | None) -> Settled:
-    """Return an estimated charge, never above the hold.
-
-    A stream of few bytes cannot have carried all tokens that the hold allows: the price of those
-    it cannot have carried is taken off. Other replies are charged the whole hold.
-    """
-    tokens = hold.max_tokens
-    if seen is not None and seen.is_streaming:
-        tokens = min(tokens, seen.response_bytes // LEAST_BYTES_PER_EVENT)
-    unseen_picos = (hold.max_tokens - tokens) * price.completion_picos
-    most_picos = max(0, hold.amount_picos - add_markup(unseen_picos, hold.markup_bps))
-    cost_picos = most_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
-    return Settled(
-        tokens=TokenCounts(prompt=0, completion=tokens),
-        cost_picos=cost_picos,
-        charge_picos=add_markup(cost_picos, hold.markup_bps),
-        price_source=PriceSource.ESTIMATE,
-    )

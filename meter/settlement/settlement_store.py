@@ -33,6 +33,8 @@ from meter.settlement.changes import (
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_to_json
 from meter.settlement.policy import PolicyDecision
+from meter.settlement.usual_use import UsualUse
+from meter.settlement.usual_use_store import UsualUses
 from meter.usage.usage import Observation, Source, TokenCounts
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ _MARK_HOLDS_UNKNOWN: Final = _QUERIES["mark_holds_unknown"]
 _INSERT_SETTLEMENT_CONFLICTS: Final = _QUERIES["insert_settlement_conflicts"]
 _MOVE_MONEY: Final = _QUERIES["move_money"]
 _END_HOLDS: Final = _QUERIES["end_holds"]
+_LOAD_USES: Final = _QUERIES["load_uses"]
+
+# The usual use of a model says something from so many requests on.
+FEWEST_REQUESTS: Final = 10
 
 # An account that was locked a moment ago is not waited for during this time.
 DOUBT_S: Final = 5.0
@@ -94,8 +100,10 @@ class PostgresSettlementStore:
         pool: PostgresPool,
         terms: LookupTerms = LookupTerms(),  # noqa: B008  # frozen, so sharing it is safe
         crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
+        uses: UsualUses | None = None,
     ) -> None:
         self._pool = pool
+        self._uses = uses
         self._terms = terms
         self._crash_points = crash_points
         self._doubted = _DoubtedAccounts()
@@ -117,13 +125,26 @@ class PostgresSettlementStore:
         Raises RowLocked while another transaction keeps one of the holds or accounts locked, and
         StoreUnavailable as `settle` does.
         """
+        hold_ids = [decision.hold_id for decision in decisions]
+        # Read before any lock is taken: a statistic may be a moment old.
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LOAD_USES, hold_ids, FEWEST_REQUESTS)
+        usual = {
+            row["id"]: UsualUse(
+                requests=row["requests"],
+                prompt_bound_picos=int(row["prompt_bound_picos"]),
+                prompt_picos=int(row["prompt_picos"]),
+                completion_tokens=int(row["completion_tokens"]),
+            )
+            for row in rows
+        }
 
         def decide(records: HoldRecords, locked: Set[UUID]) -> SettlementChanges:
             if locked:
                 raise RowLocked("another transaction keeps a hold or its account locked")
-            return changes_from_policy(decisions, records)
+            return changes_from_policy(decisions, records, usual)
 
-        return await self._apply([decision.hold_id for decision in decisions], decide)
+        return await self._apply(hold_ids, decide)
 
     async def _settle_batch(self, batch: list[Observation]) -> list[SettlementChanges]:
         try:
@@ -177,6 +198,8 @@ class PostgresSettlementStore:
                 await _write(connection, changes, self._terms)
                 self._crash_points.reach("meter.before_commit")
             self._crash_points.reach("meter.after_commit")
+        if self._uses is not None:
+            self._uses.note(changes)
         return changes
 
     async def _park(self, observation: Observation) -> SettlementChanges:

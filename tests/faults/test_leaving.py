@@ -164,8 +164,8 @@ async def test_without_reports_a_policy_decides_where_nobody_knows_the_generatio
             None,
         )
         (row,) = [row for row in auditor.bill() if row.prompt_tokens == case.prompt_tokens]
-        # The hold is an upper bound, and of nothing seen all of it is charged.
-        assert guess.charge_picos >= row.cost_picos
+        # Such requests usually cost about as much, whatever was held for this one.
+        assert row.cost_picos / 3 <= guess.charge_picos <= row.cost_picos * 3, case.name
         funds = await auditor.funds([account])
         assert funds[account] == (CREDIT_PICOS - guess.charge_picos, 0)
     assert guessed

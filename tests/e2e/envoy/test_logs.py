@@ -179,7 +179,7 @@ async def test_the_generation_id_is_kept_though_the_client_left_while_envoy_buff
     gateway.provider.answer = slow
     with pytest.raises(TimeoutError):
         await gateway.post(timeout=LEAVES_AFTER)
-    line = await demand_same(gateway, hold_id)
+    line = await require_same(gateway, hold_id)
     may_end.set()
     assert (line["flags"], line["generation_id"], line["usage"]) == ("DC", "gen-1", None)
 
@@ -202,7 +202,7 @@ async def test_the_generation_id_is_kept_though_the_client_left_in_mid_stream(
     gateway.provider.answer = slow
     with pytest.raises(TimeoutError):
         await gateway.post(timeout=LEAVES_AFTER)
-    line = await demand_same(gateway, hold_id)
+    line = await require_same(gateway, hold_id)
     may_end.set()
     assert (line["flags"], line["generation_id"]) == ("DC", "gen-1")
 

@@ -35,9 +35,8 @@ class MemoryBooks(HoldTables):
     def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> None:
         """As `PostgresSettlementStore.end_by_policy` does."""
         hold_ids = [decision.hold_id for decision in decisions]
-        self._transact(
-            partial(self._apply, decisions, hold_ids, partial(changes_from_policy, decisions))
-        )
+        decide = partial(changes_from_policy, decisions, usual={})
+        self._transact(partial(self._apply, decisions, hold_ids, decide))
 
     def _apply(
         self,

@@ -23,7 +23,7 @@ from meter.process.crash_points import NoCrashPoints
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, TokenCounts
-from tests.books import USD, Books, Payer, observed
+from tests.books import USD, Books, Payer, assumed_charge, observed
 
 AT_ONCE = LookupTerms(timedelta(0), timedelta(hours=1))
 NO_PATIENCE = LookupTerms(timedelta(0), timedelta(0))
@@ -154,7 +154,7 @@ async def test_what_the_provider_has_no_record_of_is_charged_provisionally_and_c
     assert await books.state(hold_id) == "settled"
     kinds = await books.pool.fetch("SELECT kind, source, price_source FROM usage_records")
     assert [tuple(row) for row in kinds] == [("provisional", "policy", "estimate")]
-    assert (await books.funds("alice"))[0] == 9 * USD, "nothing was seen, so the whole hold"
+    assert (await books.funds("alice"))[0] == 10 * USD - assumed_charge(USD)
     provider.records["gen-1"] = "0.1"
     await setup.due_now()
     await setup.worker.look_up(10)
@@ -187,7 +187,7 @@ async def test_silence_means_nothing_of_a_provider_that_was_not_heard(
     await setup.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
     await setup.worker.look_up(10)
     assert await books.state(hold_id) == "settled"
-    assert (await books.funds("alice"))[0] == 9 * USD
+    assert (await books.funds("alice"))[0] == 10 * USD - assumed_charge(USD)
     await setup.check()
 
 
@@ -326,7 +326,7 @@ async def test_an_entry_that_says_it_never_ran_undoes_what_policy_charged(
     await books.pool.execute("UPDATE holds SET expires_at = clock_timestamp()")
     await setup.sweeping.expire()
     await setup.worker.look_up(10)
-    assert (await books.funds("alice"))[0] == 9 * USD
+    assert (await books.funds("alice"))[0] == 10 * USD - assumed_charge(USD)
     await setup.settlements.settle([observed(hold_id, usage=None, reached_provider=False)])
     assert await books.funds("alice") == (10 * USD, 0, 0)
     await setup.check()

@@ -8,12 +8,14 @@ import pytest
 from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
+from meter.money import format_usd
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
-from tests.books import USD, Books, Payer, observed
+from tests.books import USD, Books, Payer, assumed_charge, observed
 
 CENT = USD // 100
+GUESS = assumed_charge(USD)
 WORKERS = 8
 ROUNDS = 12
 
@@ -98,22 +100,22 @@ async def test_the_same_rank_with_another_amount_is_a_conflict(books: Books) -> 
 
 
 @pytest.mark.parametrize("source", [Source.STREAM, Source.FILE, Source.LOOKUP])
-@pytest.mark.parametrize(("cost", "cents"), [("0.25", 25), ("1.50", 150), ("1", 100)])
+@pytest.mark.parametrize("charge", [10 * CENT, 150 * CENT, GUESS])
 async def test_the_truth_replaces_what_a_policy_charged(
-    books: Books, source: Source, cost: str, cents: int
+    books: Books, source: Source, charge: int
 ) -> None:
     payer = await books.payer("alice", 5 * USD)
     hold_id = await books.held(payer, USD)
     await PostgresSettlementStore(books.pool).end_by_policy([decision(hold_id)])
     assert await books.state(hold_id) == "settled"
-    assert await books.records(hold_id) == [(0, "provisional", "policy", USD, 0)]
+    assert await books.records(hold_id) == [(0, "provisional", "policy", GUESS, 0)]
     assert (await books.verified()).totals.provisional_records == 1
     for _ in range(2):
-        await settle(books, hold_id, cost, source)
-    assert await books.funds("alice") == (5 * USD - cents * CENT, 0, 0)
-    corrected = [("reversal", USD), ("correction", -cents * CENT)] if cents != 100 else []
-    assert await books.postings(hold_id) == [("settlement", -USD), *corrected]
-    more = (cents - 100) * CENT
+        await settle(books, hold_id, format_usd(charge), source)
+    assert await books.funds("alice") == (5 * USD - charge, 0, 0)
+    corrected = [("reversal", GUESS), ("correction", -charge)] if charge != GUESS else []
+    assert await books.postings(hold_id) == [("settlement", -GUESS), *corrected]
+    more = charge - GUESS
     assert (await books.records(hold_id))[1:] == [
         (1, "correction", source.value, more, max(0, more))
     ]
@@ -130,7 +132,7 @@ async def test_a_provisional_charge_is_given_back_when_nothing_was_billed(books:
     for _ in range(2):
         await settlements.settle([never])
     assert await books.funds("alice") == (5 * USD, 0, 0)
-    assert await books.postings(hold_id) == [("settlement", -USD), ("reversal", USD)]
+    assert await books.postings(hold_id) == [("settlement", -GUESS), ("reversal", GUESS)]
     assert (await books.verified()).is_ok
 
 
@@ -218,7 +220,7 @@ async def test_who_knows_whom_to_ask_is_heard_after_a_guess(books: Books) -> Non
         await settlements.settle([observed(hold_id, usage=None, generation_id="gen-9")])
     rows = await books.pool.fetch("SELECT hold_id, generation_id FROM lookups")
     assert {(row[0], row[1]) for row in rows} == {(void, "gen-9"), (charged, "gen-9")}
-    assert await books.funds("alice") == (5 * USD - USD - 10 * CENT, 0, 0)
+    assert await books.funds("alice") == (5 * USD - GUESS - 10 * CENT, 0, 0)
 
 
 async def test_two_meters_correct_and_post_late_once(books: Books) -> None:
