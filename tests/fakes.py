@@ -1,12 +1,11 @@
-"""In-memory stand-ins for what the work needs from the outside. They keep the ports' promises."""
+"""Ports in memory; `tests/real/test_ports.py` holds them to what the real ones promise."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from authz.decision import LimitStatus
-from authz.limits.answer import LimitAnswer, LimitUse
+from authz.limits.answer import BucketState, LimitAnswer, LimitUse, to_answer
 from authz.protos.ext_authz_pb2 import (
     Address,
     AttributeContext,
@@ -71,6 +70,8 @@ def principal(
 class FakeHolds:
     """One account's money in memory. `refusal` and `is_away` decide every answer.
 
+    `placed` are all holds that were ever placed, with their amounts in `open_picos` while open.
+
     `reached` is set by the first call of `place`, which then waits at the `gate`, if there is one.
     """
 
@@ -81,6 +82,7 @@ class FakeHolds:
         self.gate: asyncio.Event | None = None
         self.reached = asyncio.Event()
         self.placed: dict[UUID, HoldRequest] = {}
+        self.open_picos: dict[UUID, int] = {}
         self.released: list[UUID] = []
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
@@ -97,26 +99,30 @@ class FakeHolds:
             raise StoreUnavailable("away")
         bound = request.estimate
         needed = bound.fixed_picos + bound.per_token_picos * bound.min_tokens
+        available = self.available_picos - sum(self.open_picos.values())
         if self.refusal is not None:
-            return HoldRefused(self.refusal, needed, self.available_picos)
-        if needed > self.available_picos:
-            return HoldRefused(Refusal.INSUFFICIENT, needed, self.available_picos)
+            return HoldRefused(self.refusal, needed, available)
+        if needed > available:
+            return HoldRefused(Refusal.INSUFFICIENT, needed, available)
         tokens = bound.max_tokens
         if bound.per_token_picos:
-            spare = self.available_picos - bound.fixed_picos
-            tokens = min(tokens, spare // bound.per_token_picos)
+            tokens = min(tokens, (available - bound.fixed_picos) // bound.per_token_picos)
         self.placed[request.hold_id] = request
         amount = bound.fixed_picos + bound.per_token_picos * tokens
+        self.open_picos[request.hold_id] = amount
         return HoldPlaced(request.hold_id, amount, tokens)
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:
-        """End holds."""
+        """End holds; returns how many were open."""
+        still_open = self.open_picos.keys() & set(hold_ids)
         self.release_later(hold_ids)
-        return len(hold_ids)
+        return len(still_open)
 
     def release_later(self, hold_ids: Sequence[UUID]) -> None:
         """End holds at once."""
         self.released.extend(hold_ids)
+        for hold_id in hold_ids:
+            self.open_picos.pop(hold_id, None)
 
 
 class FakePrincipals:
@@ -167,8 +173,8 @@ class FakeLimitRules(LimitRuleStore):
         self.rules = rules
 
     async def list_all(self) -> list[LimitRule]:
-        """All of them."""
-        return list(self.rules)
+        """All of them, in order of their ids."""
+        return sorted(self.rules, key=lambda rule: rule.id)
 
 
 class FakeCatalogue(PostgresCatalogue):
@@ -215,19 +221,18 @@ class FakeLimiter:
         """All or none."""
         self.uses.extend(uses)
         now_s = self._clock.monotonic_s()
-        statuses = []
+        states = []
         for use in uses:
-            limit = use.limit
-            used = self._used.setdefault((limit.kind, limit.bucket), [])
+            limit, used = use.limit, self._used.setdefault((use.limit.kind, use.limit.bucket), [])
             used[:] = [at_s for at_s in used if at_s > now_s - 60]
-            if len(used) + use.amount > limit.per_minute:
-                status = LimitStatus(limit.kind, limit.per_minute, 0, 60.0)
-                return LimitAnswer((status,), limit, used[0] + 60 - now_s if used else 60.0, ())
-            left = limit.per_minute - len(used) - use.amount
-            statuses.append(LimitStatus(limit.kind, limit.per_minute, left, 60.0))
-        for use in uses:
-            self._used[use.limit.kind, use.limit.bucket] += [now_s] * use.amount
-        return LimitAnswer(tuple(statuses), None, None, ())
+            spare = limit.per_minute - len(used) - use.amount
+            wait_s = 0.0 if spare >= 0 else (used[0] + 60 - now_s if used else 60.0)
+            states.append(BucketState(spare, int(wait_s * 1_000_000), 60_000_000))
+        answer = to_answer(uses, states)
+        if answer.refused_by is None:
+            for use in uses:
+                self._used[use.limit.kind, use.limit.bucket] += [now_s] * use.amount
+        return answer
 
 
 def to_check(request: AuthRequest) -> bytes:

@@ -147,11 +147,14 @@ class FakeIssuers:
     async def save_keys(
         self, issuer_id: str, keys: Mapping[str, Any], fetched_at: datetime
     ) -> None:
-        """Keep a set as Postgres does: as JSON."""
+        """Keep a set as Postgres does: as JSON, and only where no newer one is kept."""
         if self.is_away:
             raise StoreUnavailable("away")
-        one = self.issuers[issuer_id].issuer
-        self.issuers[issuer_id] = StoredIssuer(one, json.loads(json.dumps(keys)), fetched_at)
+        before = self.issuers.get(issuer_id)
+        if before is None or (before.keys_fetched_at or fetched_at) > fetched_at:
+            return
+        kept = json.loads(json.dumps(keys))
+        self.issuers[issuer_id] = StoredIssuer(before.issuer, kept, fetched_at)
 
 
 class FakeDocuments(IssuerDocuments):

@@ -6,6 +6,7 @@ from uuid import UUID
 from meter.errors import StoreUnavailable
 from meter.settlement.changes import SettlementChanges
 from meter.settlement.policy import PolicyDecision
+from meter.settlement.settlement_store import distinct_batches
 from meter.usage.usage import Observation
 
 
@@ -16,6 +17,7 @@ class FakeSettlementStore:
         self.outages = outages
         self.poison = set() if poison is None else {poison}
         self.asked: list[Observation] = []
+        self.ended: set[UUID] = set()
 
     @property
     def settled(self) -> list[UUID]:
@@ -29,12 +31,20 @@ class FakeSettlementStore:
             raise StoreUnavailable("away")
         if self.poison & {observation.hold_id for observation in observations}:
             raise ValueError("poison")
+        committed = []
+        for batch in distinct_batches(observations):
+            again = {observation.hold_id for observation in batch} & self.ended
+            committed.append(SettlementChanges(duplicates=len(again)))
+            self.ended |= {observation.hold_id for observation in batch}
         self.asked += observations
-        return [SettlementChanges()]
+        return committed
 
     async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> SettlementChanges:
-        """Change nothing; raises StoreUnavailable during an outage."""
+        """End the holds that are live; raises StoreUnavailable during an outage."""
         if self.outages:
             self.outages -= 1
             raise StoreUnavailable("away")
-        return SettlementChanges(duplicates=len(decisions))
+        holds = {decision.hold_id for decision in decisions}
+        changes = SettlementChanges(duplicates=len(holds & self.ended))
+        self.ended |= holds
+        return changes

@@ -263,10 +263,12 @@ async def test_the_dearest_fallback_bounds_the_hold(house: House) -> None:
 async def test_writes_the_affordable_limit_into_a_body_that_names_none(house: House) -> None:
     first = await house.allow()
     bound = house.holds.placed[first.hold_id].estimate
+    await house.holds.release([first.hold_id])
     house.holds.available_picos = bound.fixed_picos + 100 * bound.per_token_picos + 1
     allow = await house.allow()
     edited = json.loads(apply_edits(request().body, allow.edits))
     assert edited == {**CHAT, "max_tokens": 100}
+    await house.holds.release([allow.hold_id])
     assert not (await house.allow({**CHAT, "max_tokens": 50})).edits
 
 
