@@ -5,7 +5,8 @@
 3. admit: the principal is live, has the route's scope and comes from an allowed address, and no
    limit that refused it a moment ago refuses it still (before the body is read, because reading
    a body is the most expensive work that a caller can cause);
-4. body: read strictly;
+4. body: read strictly. Where the check has only the beginning of a longer body, the account must
+   be able to pay for the cheapest request; then the whole body is asked for, and nothing is held;
 5. authorize: the models exist, and the principal may use them;
 6. estimate: the upper bound of the usage and of its cost, and the key of the provider;
 7. limits: the request is counted in every limit that covers it;
@@ -28,12 +29,12 @@ from authz.callers.authenticate import Authenticator
 from authz.callers.authorize import Candidates, admit, authorize
 from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
-from authz.decision import Allow, AllowUnmetered, Decision, Deny, Reason, deny
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason, deny
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
-from authz.policy import RoutePolicy, route_policy
+from authz.policy import RouteMisconfigured, RoutePolicy, route_policy
 from authz.request import AuthRequest
 from authz.trace import NO_TRACE, Phase, Trace
 from meter.clock import Clock
@@ -42,7 +43,7 @@ from meter.holds.hold import HoldRefused, HoldRequest, Holds, Refusal, new_hold_
 from meter.identity.principal import Principal
 from meter.money import format_usd
 from meter.network import Network, client_address
-from meter.pricing.prices import Demand, estimate
+from meter.pricing.prices import Demand, cheapest_charge, estimate
 
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
@@ -151,6 +152,12 @@ class Decider:
             return refused
 
         trace.begin(Phase.BODY)
+        if policy.partial_body_bytes:
+            # Envoy stops reading as soon as it has so much, and does not know whether more comes.
+            if len(request.body) >= policy.partial_body_bytes:
+                return await self._admit_whole_body(principal)
+        elif request.is_body_partial:
+            raise RouteMisconfigured("a check has only a part of the body, and no second check")
         body = endpoint.read(request, self._terms.max_body_bytes)
         if isinstance(body, Deny):
             return body
@@ -236,6 +243,17 @@ class Decider:
             limits=statuses,
             is_streaming=body.members.get("stream") is True,
         )
+
+    async def _admit_whole_body(self, principal: Principal) -> NeedsWholeBody | Deny:
+        """Decide whether Envoy may keep a large body in memory for this account."""
+        available_picos = await self._holds.find_available(principal.account_id)
+        if available_picos < cheapest_charge(self._snapshot.models.values(), principal.markup_bps):
+            return deny(
+                Reason.INSUFFICIENT_CREDITS,
+                f"{format_usd(available_picos)} USD is available, which is less than the cheapest "
+                "request costs. Add credit.",
+            )
+        return NeedsWholeBody()
 
     async def _decide_unmetered(
         self, request: AuthRequest, policy: RoutePolicy, trace: Trace

@@ -215,7 +215,15 @@ class Deny:
     retry_after_s: float | None = None
 
 
-Decision = Allow | AllowUnmetered | Deny
+@dataclass(frozen=True, slots=True)
+class NeedsWholeBody:
+    """A metered request may be read whole: nothing is held, and nothing may reach a provider yet.
+
+    The answer to a check that saw the beginning of a body. A second check sees all of it.
+    """
+
+
+Decision = Allow | AllowUnmetered | NeedsWholeBody | Deny
 
 
 class Refused(Exception):

@@ -18,7 +18,7 @@ class Metrics:
         self.registry = registry
         self._decisions = Counter(
             "tollkeeper_authz_decisions",
-            "Checks by outcome (allow, deny, outage) and code.",
+            "Checks by outcome (allow, continue, deny, outage) and code.",
             ("outcome", "code"),
             registry=registry,
         )

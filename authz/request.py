@@ -6,6 +6,8 @@ from typing import Final
 from uuid import UUID
 
 UUID_CHARS: Final = 36
+# Envoy's own word that the check has only the beginning of the body; it drops a client's.
+PARTIAL_BODY_HEADER: Final = "x-envoy-auth-partial-body"
 # Other headers that Envoy sends are not read.
 HEADERS_USED: Final = frozenset(
     {
@@ -16,6 +18,7 @@ HEADERS_USED: Final = frozenset(
         "x-request-id",
         "x-forwarded-for",
         "x-tollkeeper-account",
+        PARTIAL_BODY_HEADER,
     }
 )
 
@@ -43,6 +46,11 @@ class AuthRequest:
     def values(self, name: str) -> list[str]:
         """Return every value of a header, in the order of arrival."""
         return [value for key, value in self.headers if key == name]
+
+    @property
+    def is_body_partial(self) -> bool:
+        """Return whether Envoy says that the body is only the beginning of a longer one."""
+        return "true" in self.values(PARTIAL_BODY_HEADER)
 
     @property
     def request_id(self) -> str | None:

@@ -13,7 +13,16 @@ from typing import Final
 import structlog
 
 from authz.decide import Decider
-from authz.decision import Allow, AllowUnmetered, Decision, Deny, OutageKind, Reason, deny
+from authz.decision import (
+    Allow,
+    AllowUnmetered,
+    Decision,
+    Deny,
+    NeedsWholeBody,
+    OutageKind,
+    Reason,
+    deny,
+)
 from authz.metrics import Metrics
 from authz.request import AuthRequest
 from authz.transports import wire
@@ -112,6 +121,8 @@ class CheckService:
             _log.debug("check_allowed", request_id=_short_id(request), hold_id=decision.hold_id.hex)
         elif isinstance(decision, AllowUnmetered):
             self._metrics.count_decision("allow", "unmetered")
+        elif isinstance(decision, NeedsWholeBody):
+            self._metrics.count_decision("continue", "needs_whole_body")
         else:
             self._metrics.count_decision("deny", decision.reason.value.code)
             self._denials.note(request, decision)

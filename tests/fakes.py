@@ -112,6 +112,12 @@ class FakeHolds:
         self.open_picos[request.hold_id] = amount
         return HoldPlaced(request.hold_id, amount, tokens)
 
+    async def find_available(self, account_id: str) -> int:
+        """Return what is available."""
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return self.available_picos
+
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """End holds; returns how many were open."""
         still_open = self.open_picos.keys() & set(hold_ids)

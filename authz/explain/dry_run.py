@@ -101,6 +101,10 @@ class DryRunHolds:
         self.answer = await self._dry_run.place(request)
         return self.answer
 
+    async def find_available(self, account_id: str) -> int:
+        """Return what new holds of the account may use."""
+        return await self._dry_run.find_available(account_id)
+
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """Do nothing: the transaction is rolled back."""
         return 0

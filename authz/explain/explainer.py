@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from authz.callers.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot
 from authz.decide import Decider, Terms
-from authz.decision import AllowUnmetered, Decision, Deny, OutageKind, Reason
+from authz.decision import AllowUnmetered, Decision, Deny, NeedsWholeBody, OutageKind, Reason
 from authz.explain.diagnosis import diagnose, show_credential
 from authz.explain.dry_run import DecisionTrace, DryRunHolds, DryRunLimiter
 from authz.explain.explanation import ClientAnswer, Explanation, Verdict
@@ -113,5 +113,7 @@ def _answer(decision: Decision | Exception) -> ClientAnswer:
     if isinstance(decision, Deny):
         kind = decision.reason.value
         return ClientAnswer(kind.status, kind.code, decision.message, refusal_headers(decision))
+    if isinstance(decision, NeedsWholeBody):
+        return ClientAnswer(None, None, "What the second check, of the whole body, answers.", [])
     whose = "service behind the route" if isinstance(decision, AllowUnmetered) else "provider"
     return ClientAnswer(None, None, f"What the {whose} answers.", limit_headers(decision.limits))

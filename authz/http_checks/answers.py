@@ -9,6 +9,7 @@ from authz.decision import (
     Decision,
     Edit,
     ErrorKind,
+    NeedsWholeBody,
     OutageKind,
     error_body,
 )
@@ -49,6 +50,8 @@ def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
         return _allowed(verdict)
     if isinstance(verdict, AllowUnmetered):
         return _allowed_unmetered(verdict, form)
+    if isinstance(verdict, NeedsWholeBody):
+        return HttpAnswer(200, (("needs_whole_body", "true"),))
     if isinstance(verdict, OutageKind):
         retry = [("retry-after", str(RETRY_AFTER_OUTAGE_S))]
         return _refused(verdict.value, verdict.value.sentence, None, retry, form)

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct, Value
 
 from authz.decision import (
     Allow,
@@ -11,6 +12,7 @@ from authz.decision import (
     Decision,
     ErrorKind,
     LimitStatus,
+    NeedsWholeBody,
     OutageKind,
     error_body,
 )
@@ -38,6 +40,14 @@ GRPC_OK: Final = 0
 GRPC_PERMISSION_DENIED: Final = 7
 GRPC_UNAVAILABLE: Final = 14
 _OVERWRITE: Final = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+# This member switches the second check on. The splice passes nothing that has no account.
+_NEEDS_WHOLE_BODY: Final = CheckResponse(
+    status=Status(code=GRPC_OK),
+    ok_response=OkHttpResponse(),
+    dynamic_metadata=Struct(fields={"needs_whole_body": Value(bool_value=True)}),
+).SerializeToString()
 
 
 def from_check(payload: bytes) -> AuthRequest | None:
@@ -86,6 +96,8 @@ def from_decision(decision: Decision) -> bytes:
         fields["account_id"].string_value = decision.account_id
         fields["credential_id"].string_value = decision.credential_id
         return response.SerializeToString()
+    if isinstance(decision, NeedsWholeBody):
+        return _NEEDS_WHOLE_BODY
     kind = decision.reason.value
     if not decision.limits and decision.retry_after_s is None:
         return _constant_deny(kind, decision.message, decision.param)

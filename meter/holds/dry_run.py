@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 _QUERIES: Final = queries("meter.holds")
+_FIND_AVAILABLE: Final = _QUERIES["find_available"]
 _PLACE_HOLDS: Final = _QUERIES["place_holds"]
 _EXPLAIN_FUNDS: Final = _QUERIES["explain_funds"]
 _EXPLAIN_BUDGETS: Final = _QUERIES["explain_budgets"]
@@ -64,6 +65,15 @@ class DryRun:
                 _PLACE_HOLDS, *to_arguments([request], LIFETIME, may_wait=True)
             )
         return to_answer(row)
+
+    async def find_available(self, account_id: str) -> int:
+        """Return what new holds of the account may use; 0 for an unknown one.
+
+        Raises StoreUnavailable.
+        """
+        with store_errors():
+            available: int | None = await self._connection.fetchval(_FIND_AVAILABLE, account_id)
+        return available or 0
 
     async def find_hold_facts(self, request: HoldRequest) -> HoldFacts:
         """Return the facts that decide about a hold, before the hold is placed.

@@ -146,6 +146,10 @@ class Holds(Protocol):
         """
         ...
 
+    async def find_available(self, account_id: str) -> int:
+        """Return what new holds of the account may use, in pico-dollars; 0 for an unknown one."""
+        ...
+
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """End holds without a charge; returns how many were still open. Idempotent.
 

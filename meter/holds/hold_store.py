@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 _QUERIES: Final = queries("meter.holds")
+_FIND_AVAILABLE: Final = _QUERIES["find_available"]
 _RELEASE_HOLDS: Final = _QUERIES["release_holds"]
 _PLACE_HOLDS: Final = _QUERIES["place_holds"]
 
@@ -94,6 +95,15 @@ class PostgresHolds:
         except asyncio.CancelledError:
             self._abandon(waiting)
             raise
+
+    async def find_available(self, account_id: str) -> int:
+        """Return what new holds of the account may use, in pico-dollars; 0 for an unknown one.
+
+        Raises StoreUnavailable.
+        """
+        async with acquire(self._pool) as connection:
+            available: int | None = await connection.fetchval(_FIND_AVAILABLE, account_id)
+        return available or 0
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """End holds without a charge; returns how many were still open. Idempotent.

@@ -4,7 +4,7 @@ Prices are pico-dollars per unit and effective from an instant. An estimate must
 the charge that follows (R6), so each part of it assumes the highest price that may apply.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -136,6 +136,13 @@ def estimate(
         max_tokens=max_tokens,
         min_tokens=min(floor_tokens, max_tokens) if limit is None else max_tokens,
         flat_cost_picos=min(flat, MAX_PICOS),
+    )
+
+
+def cheapest_charge(models: Iterable[Model], markup_bps: int) -> int:
+    """Return the least that any request can cost, in pico-dollars: one token of the cheapest."""
+    return add_markup(
+        min(model.price.request_picos + model.price.prompt_picos for model in models), markup_bps
     )
 
 

@@ -23,6 +23,7 @@ from tollkeeper.stack.servers.postgres import DATABASE, SERVICE_ROLE
 
 ENVOY_FOLDER = envoy_config.TEMPLATE.parent
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
+WHOLE_BODY_CHECK = "tollkeeper.whole_body_check"
 # A proxy of ours, beside the Envoy that asks over HTTP from 127.0.0.1; clients come from others.
 TRUSTED_PROXY = "127.0.0.9"
 

@@ -17,10 +17,14 @@ from typing import Any
 
 import aiohttp
 import grpc
+import yaml
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 
+from authz.decision import NeedsWholeBody
+from authz.policy import PARTIAL_BODY
 from authz.protos import ext_authz_pb2 as pb
+from authz.transports import wire
 from authz.transports.http2 import Http2Transport
 from authz.transports.transport import Answer
 from meter.protos import access_log_pb2 as log_pb
@@ -35,6 +39,7 @@ CHECK_TIMEOUT = "envoy_grpc: { cluster_name: authz }\n                        ti
 ENTRY_TIMEOUT_S = 5.0
 
 Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
+Document = dict[str, Any]
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -72,15 +77,28 @@ def error_json(code: str, message: str = "No.") -> str:
 
 @dataclass
 class Decisions:
-    """The stub authz: answers with `answer`, remembers what it was asked."""
+    """The stub authz: answers with `answer`, remembers what it was asked.
+
+    A check that has a part of a body only is told to show the whole of it, as authz tells those
+    that may go on; `first_answer` replaces that.
+    """
 
     answer: Decide
+    first_answer: Decide | None = None
     checks: list[pb.CheckRequest] = field(default_factory=list)
+    first_checks: list[pb.CheckRequest] = field(default_factory=list)
     taken_back: list[str] = field(default_factory=list)
 
     async def check(self, asked: bytes) -> Answer:
         """Serve one Check call."""
         request = pb.CheckRequest.FromString(asked)
+        attributes = request.attributes
+        partial = int(attributes.context_extensions.get(PARTIAL_BODY, MAX_MESSAGE_BYTES))
+        if len(attributes.request.http.raw_body) >= partial:
+            self.first_checks.append(request)
+            if self.first_answer is None:
+                return Answer(wire.from_decision(NeedsWholeBody()))
+            return Answer((await self.first_answer(request)).SerializeToString())
         self.checks.append(request)
         response = await self.answer(request)
         payload = response.SerializeToString()
@@ -184,6 +202,8 @@ class Gateway:
             return allow(hold_id)
 
         self.decisions.answer, self.provider.answer = always, json_reply
+        self.decisions.first_answer = None
+        self.decisions.first_checks.clear()
         for seen in (self.decisions.checks, self.provider.requests, self.meter_api.requests):
             seen.clear()
         return hold_id
@@ -278,14 +298,22 @@ class ProviderTls:
 
 @contextlib.asynccontextmanager
 async def _envoy(
-    addresses: envoy_config.EnvoyAddresses, folder: Path, check_timeout_s: int
+    addresses: envoy_config.EnvoyAddresses,
+    folder: Path,
+    check_timeout_s: int,
+    change: Callable[[Document], None],
 ) -> AsyncIterator[None]:
     config, template = folder / "envoy.yaml", folder / "template.yaml"
     text = envoy_config.TEMPLATE.read_text()
     assert text.count(CHECK_TIMEOUT) == 1
     chosen = CHECK_TIMEOUT.replace(" 2s", f" {check_timeout_s}s")
-    template.write_text(text.replace(CHECK_TIMEOUT, chosen))
+    # The longest pause is also the time limit of each try.
+    pause = f"max_interval: {check_timeout_s}s }}"
+    template.write_text(text.replace(CHECK_TIMEOUT, chosen).replace("max_interval: 2s }", pause))
     envoy_config.write(addresses, config, template)
+    document = yaml.safe_load(config.read_text())
+    change(document)
+    config.write_text(yaml.safe_dump(document))
     command = envoy_config.command(config, concurrency=2)
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
@@ -300,9 +328,11 @@ async def _envoy(
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    tls: ProviderTls | None = None, check_timeout_s: int = 2
+    tls: ProviderTls | None = None,
+    check_timeout_s: int = 2,
+    change: Callable[[Document], None] = lambda _: None,
 ) -> AsyncIterator[Gateway]:
-    """Start the stubs and Envoy, and end them all.
+    """Start the stubs and Envoy, and end them all. `change` may alter Envoy's configuration.
 
     Tests that keep this process busy set `check_timeout_s` higher, because the stub of authz runs
     in it.
@@ -329,7 +359,7 @@ async def running_gateway(
             access_log=folder / "access.jsonl",
             admin_socket=folder / "admin.sock",
         )
-        await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s))
+        await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s, change))
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         gateway = Gateway(
             url=f"http://127.0.0.1:{port}",

@@ -300,9 +300,9 @@ async def test_the_decision_is_shown_the_headers_it_reads_and_no_others(gateway:
     sent = dict.fromkeys(HEADERS_USED - {"content-type", "x-request-id"}, "sent")
     await gateway.post(headers={**REMOVED, **sent})
     http = gateway.decisions.checks[0].attributes.request.http
-    # Envoy's own word about the body, after the filter; it says "false" always.
-    shown = {h.key for h in http.header_map.headers} - {"x-envoy-auth-partial-body"}
-    # Only listeners that callers of our own alone can reach show who they speak for.
+    shown = {h.key for h in http.header_map.headers}
+    # Envoy says whether the body is all there, not the client; and only listeners that callers of
+    # our own alone can reach show who they speak for.
     assert shown == HEADERS_USED - {ACCOUNT_HEADER}
     assert (http.method, http.path) == ("POST", "/v1/chat/completions")
 

@@ -21,6 +21,7 @@ from tests.e2e.admin import Admin, Customer, chat
 from tests.e2e.envoy.authz_process import (
     EXT_AUTHZ,
     TRUSTED_PROXY,
+    WHOLE_BODY_CHECK,
     Document,
     authz_running,
     cluster_at,
@@ -146,8 +147,9 @@ def internal(listener: Document) -> Document:
     """Callers of our own name the account."""
     made, policies = copied(listener, "internal"), snippet("policies.yaml")
     inference(made).update(policies["internal_route"])
-    check = next(f for f in manager_of(made)["http_filters"] if f["name"] == EXT_AUTHZ)
-    check["typed_config"]["allowed_headers"] = policies["internal_allowed_headers"]
+    for check in manager_of(made)["http_filters"]:
+        if check["name"] in (EXT_AUTHZ, WHOLE_BODY_CHECK):
+            check["typed_config"]["allowed_headers"] = policies["internal_allowed_headers"]
     return made
 
 
@@ -169,7 +171,8 @@ def over_tls(listener: Document, name: str, folder: Path, *, is_told: bool) -> D
 
 def over_http(listener: Document) -> Document:
     made = copied(listener, "http")
-    put_filter(manager_of(made), snippet("http-service.yaml")["http_filters"][0])
+    for check in snippet("http-service.yaml")["http_filters"]:
+        put_filter(manager_of(made), check)
     return made
 
 
@@ -227,7 +230,8 @@ def test_the_shared_parts_are_those_of_the_production_configuration() -> None:
 
     production, existing = parts("envoy.yaml"), parts("existing-envoy.yaml")
     service = existing[EXT_AUTHZ]["typed_config"]["grpc_service"]
-    production[EXT_AUTHZ]["typed_config"]["grpc_service"] = service
+    for check in (EXT_AUTHZ, WHOLE_BODY_CHECK):
+        production[check]["typed_config"]["grpc_service"] = service
     assert existing == {name: production[name] for name in existing}
 
 

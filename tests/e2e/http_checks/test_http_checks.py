@@ -69,10 +69,11 @@ def misconfigured(settings: Document) -> Document:
 
 def over_http(document: Document) -> Document:
     """The same Envoy, asking over HTTP."""
-    (made,) = snippet("http-service.yaml")["http_filters"]
+    checks = snippet("http-service.yaml")["http_filters"]
     manager = manager_of(document["static_resources"]["listeners"][0])
-    put_filter(manager, made)
-    service = json.loads(json.dumps(made["typed_config"]["http_service"]))
+    for check in checks:
+        put_filter(manager, check)
+    service = json.loads(json.dumps(checks[0]["typed_config"]["http_service"]))
     service["path_prefix"] = "/envoy;metring=off"
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
     routes.insert(0, misconfigured({"http_service": service}))

@@ -19,7 +19,7 @@ from authz.callers.last_uses import LastUses
 from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
 from authz.decide import DeadlinePassed, Decider, Terms
-from authz.decision import Allow, AllowUnmetered, Decision, Deny, Reason
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason
 from authz.endpoints.body import apply_edits
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
@@ -28,7 +28,7 @@ from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import RouteMisconfigured
 from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
-from authz.request import AuthRequest
+from authz.request import PARTIAL_BODY_HEADER, AuthRequest
 from authz.service import CheckService
 from authz.transports import wire
 from meter.clock import ManualClock
@@ -448,6 +448,10 @@ async def test_without_metering_nothing_is_held_and_no_key_given_out(house: Hous
         {"scope": "models:read"},
         {"account-from": "x-account"},
         {"metering": ""},
+        {"partial-body": "64k"},
+        {"partial-body": "-1"},
+        {"partial-body": "1023"},
+        {"partial-body": "1048577"},
     ],
 )
 async def test_a_misspelt_route_lets_nobody_through(
@@ -457,6 +461,80 @@ async def test_a_misspelt_route_lets_nobody_through(
         await house.decide(extensions=extensions)
     told = (await answer(house, to_check(replace(request(), extensions=extensions)))).error_response
     assert told.status.code == 503
+
+
+FIRST_CHECK = {"partial-body": "1024"}
+
+
+async def test_a_body_that_fits_the_first_check_is_decided_by_it(house: House) -> None:
+    body = json.dumps(CHAT).encode()
+    whole = body + b" " * (1023 - len(body))
+    assert (await house.allow(body=whole, extensions=FIRST_CHECK)).hold_id in house.holds.placed
+
+
+@pytest.mark.parametrize("size", [1024, 1025, 5000])
+@pytest.mark.parametrize("said", ["true", "false", None])
+async def test_a_longer_body_is_not_decided_by_a_part_of_it(
+    house: House, size: int, said: str | None
+) -> None:
+    """A part that is valid JSON is no more: Envoy may not know yet that more comes."""
+    body = json.dumps(CHAT).encode().ljust(size)
+    partial = [] if said is None else [(PARTIAL_BODY_HEADER, said)]
+    sent = replace(request(body), extensions=FIRST_CHECK)
+    sent = replace(sent, headers=(*sent.headers, *partial))
+    assert (
+        await house.decide(body, headers=sent.headers, extensions=FIRST_CHECK) == NeedsWholeBody()
+    )
+    assert not house.holds.placed
+    told = await answer(house, to_check(sent))
+    assert told.status.code == 0
+    assert not told.ok_response.headers
+    assert dict(told.dynamic_metadata) == {"needs_whole_body": True}
+
+
+async def test_a_part_of_a_body_is_judged_by_all_that_needs_no_body(house: House) -> None:
+    async def refused(**changes: Any) -> Reason:
+        return (await house.deny(b" " * 1024, extensions=FIRST_CHECK, **changes)).reason
+
+    assert await refused(path="/v1/keys") is Reason.ROUTE_NOT_FOUND
+    assert await refused(headers=()) is Reason.MISSING_API_KEY
+    assert await refused(headers=(("x-api-key", "nonsense"),)) is Reason.INVALID_API_KEY
+    house.become(principal(is_suspended=True))
+    assert await refused() is Reason.ACCOUNT_SUSPENDED
+
+
+async def test_whoever_cannot_pay_sends_no_large_body(house: House) -> None:
+    house.holds.available_picos = -1
+    denied = await house.deny(b" " * 1024, extensions=FIRST_CHECK)
+    assert denied.reason is Reason.INSUFFICIENT_CREDITS
+    assert "-0.000000000001 USD is available" in denied.message
+    # A free model costs nothing: the catalogue has one.
+    house.holds.available_picos = 0
+    assert await house.decide(b" " * 1024, extensions=FIRST_CHECK) == NeedsWholeBody()
+    house.catalogue.models = {"acme/one": house.catalogue.models["acme/one"]}
+    await house.snapshot.refresh()
+    assert isinstance(await house.decide(b" " * 1024, extensions=FIRST_CHECK), Deny)
+    house.holds.available_picos = 10**12
+    assert await house.decide(b" " * 1024, extensions=FIRST_CHECK) == NeedsWholeBody()
+
+
+async def test_credit_that_cannot_be_known_is_an_outage(house: House) -> None:
+    house.holds.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await house.decide(b" " * 1024, extensions=FIRST_CHECK)
+
+
+async def test_a_part_without_a_second_check_lets_nobody_through(house: House) -> None:
+    with pytest.raises(RouteMisconfigured, match="no second check"):
+        await house.decide(
+            headers=(*request().headers, (PARTIAL_BODY_HEADER, "true")),
+        )
+
+
+async def test_a_route_without_metering_needs_no_body(house: House) -> None:
+    extensions = {"metering": "off", **FIRST_CHECK}
+    decision = await house.decide(b" " * 1024, extensions=extensions)
+    assert isinstance(decision, AllowUnmetered)
 
 
 async def test_a_judgement_of_a_second_ago_is_none(house: House) -> None:
