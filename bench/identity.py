@@ -108,7 +108,7 @@ def _limited_keys(stack: BenchStack) -> dict[str, str]:
     rates = {"requests_per_minute": PLENTY, "tokens_per_minute": PLENTY}
     limited = _key(stack, "limited", rates, {"limits": rates})
     every = {"limits": {**rates, "concurrent_requests": MANY_AT_ONCE}}
-    rule = {"applies_to": "account", "applies_id": "everything", "counted_per": "rule"}
+    rule = {"applies_to": "user", "applies_id": "everything", "counted_per": "rule"}
     all_limits = _key(stack, "everything", rates, every)
     stack.ask("PUT", "/limits/bench", {**rule, "requests_per_minute": PLENTY})
     of_models = {**rule, "model_pattern": "openai/*", "tokens_per_minute": PLENTY}

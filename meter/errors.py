@@ -5,6 +5,7 @@
     MeterError
     ├── InvalidAmount          an amount that is not written as we write money
     ├── InvalidRequest         a command that cannot be carried out as it was given
+    │   └── UnknownReference   a command that names a plan, user, key or issuer that does not exist
     ├── NotFound               the named thing does not exist, or belongs to another account
     ├── Conflict               the command contradicts what is already recorded
     ├── NotPermitted           the caller may not do this, though others may
@@ -32,6 +33,10 @@ class InvalidAmount(MeterError):
 
 class InvalidRequest(MeterError):
     """A command that cannot be carried out as it was given; the message says why."""
+
+
+class UnknownReference(InvalidRequest):
+    """A command that names a plan, user, key or issuer that does not exist."""
 
 
 class NotFound(MeterError):

@@ -11,7 +11,7 @@ from meter.accounts.account import Account, Funds
 from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.errors import Conflict, InvalidRequest, NotFound
+from meter.errors import Conflict, NotFound, UnknownReference
 from meter.limits.limits import Rates, rates_to_json
 from meter.postgres.pool import PostgresPool, acquire, queries
 
@@ -60,7 +60,7 @@ class AccountStore:
     async def create(self, actor: Actor, new: NewAccount) -> Account:
         """Open an account.
 
-        Raises Conflict for an id or email that is taken, InvalidRequest for an unknown plan.
+        Raises Conflict for an id or email that is taken, UnknownReference for an unknown plan.
         """
         values = (new.id, new.email, new.name, new.plan_id, new.markup_bps)
         terms = (*rate_columns(new.rates), new.may_manage_keys)
@@ -94,7 +94,7 @@ class AccountStore:
         return [_account(row) for row in rows]
 
     async def change(self, actor: Actor, account_id: str, changes: AccountChanges) -> Account:
-        """Change an account's terms. Raises NotFound, and InvalidRequest for an unknown plan."""
+        """Change an account's terms. Raises NotFound, and UnknownReference for an unknown plan."""
         return await self._change(actor, account_id, "user.changed", changes)
 
     async def set_suspended(self, actor: Actor, account_id: str, is_suspended: bool) -> Account:
@@ -135,8 +135,8 @@ def user_not_found(account_id: str) -> NotFound:
     return NotFound(f"there is no user '{account_id}'")
 
 
-def _no_plan(plan_id: str) -> InvalidRequest:
-    return InvalidRequest(f"there is no plan '{plan_id}'")
+def _no_plan(plan_id: str) -> UnknownReference:
+    return UnknownReference(f"there is no plan '{plan_id}'")
 
 
 def _found(row: asyncpg.Record | None, account_id: str) -> Account:

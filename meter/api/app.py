@@ -76,7 +76,7 @@ _RESOURCES: Final = (
 
 
 def create_app(outside: ApiDependencies) -> FastAPI:
-    """Make the application that answers from these dependencies; one per process and registry."""
+    """Return the application with these dependencies; one for each process and registry."""
     app = _routes()
     services = outside.services
     app.state.dependencies = outside

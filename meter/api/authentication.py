@@ -1,7 +1,7 @@
-"""Who calls, and what they may: an operator with the operator token, or any credential of ours.
+"""Authentication of callers: an operator with the operator token, or any other credential.
 
-One answer for every credential that is not good, whatever is wrong with it (rule R12). A good one
-that lacks the scope of a route, or comes from an address that it may not come from, hears so.
+Every invalid credential gets the same reply, whatever its fault (rule R12). A valid credential that
+lacks the scope of a route, or is used from an address that it does not allow, gets the reason.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ _HEADERS: Final = ("authorization", "x-api-key")
 _READING: Final = frozenset({"GET", "HEAD"})
 _REALM: Final = 'Bearer realm="tollkeeper"'
 
-# These only describe the schemes in the OpenAPI document; the checks are below.
+# These only describe the schemes in the OpenAPI document. The checks are below.
 _administrator_scheme = HTTPBearer(
     scheme_name="administrator",
     description="The operator token (`operator.token` in the state folder), or an API key or JWT "
@@ -40,41 +40,42 @@ _key_scheme = HTTPBearer(
 _key_header_scheme = APIKeyHeader(
     name="x-api-key",
     scheme_name="apiKeyHeader",
-    description="The same in a header of its own.",
+    description="The same credential in a header of its own.",
     auto_error=False,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose credential was presented, and how the audit log names them."""
+    """The principal of a request, and its name in the audit log."""
 
     principal: Principal
     actor: Actor
 
     @property
     def account_id(self) -> str:
-        """The account that it acts for."""
+        """Return the id of the account that the caller acts for."""
         return self.principal.account_id
 
     @property
     def credential_id(self) -> str:
-        """The credential itself; of a pass, the one that it was made with."""
+        """Return the id of the credential; for a pass, of the credential it was made with."""
         return self.principal.credential_id
 
 
 async def identify_caller(
     request: Request, identifier: FromIdentifier, outside: FromOutside
 ) -> Caller:
-    """Who presents a key or JWT; raises ProblemError: 401 where it is not good, 403 elsewhere.
+    """Return the caller that presents a key or JWT.
 
-    A suspended account may still read what is its own.
+    A suspended account is a caller too: it may still read its own data.
+    Raises ProblemError: 401 for an invalid credential, 403 for an address that is not allowed.
     """
     text = _find_credential(request)
     principal = None if text is None else await identifier.identify(text)
     if principal is None:
         raise _unauthorized()
-    return _let_in(request, outside, principal)
+    return _admit(request, outside, principal)
 
 
 async def identify_administrator(
@@ -83,9 +84,9 @@ async def identify_administrator(
     identifier: FromIdentifier,
     outside: FromOutside,
 ) -> Actor:
-    """Which administrator calls; reading needs `admin:read`, everything else `admin:write`.
+    """Return the administrator that calls: reading needs `admin:read`, all else `admin:write`.
 
-    Raises ProblemError: 401 for a credential that is not good, 403 for one that may not.
+    Raises ProblemError: 401 for an invalid credential, 403 for one without the right.
     """
     text = _find_credential(request)
     if text is None:
@@ -98,31 +99,31 @@ async def identify_administrator(
     principal = await identifier.identify(text)
     if principal is None:
         raise _unauthorized()
-    caller = _let_in(request, outside, principal)
-    _demand_scope(caller, Scope.ADMIN_READ if request.method in _READING else Scope.ADMIN_WRITE)
+    caller = _admit(request, outside, principal)
+    _require_scope(caller, Scope.ADMIN_READ if request.method in _READING else Scope.ADMIN_WRITE)
     if principal.is_suspended:
         raise ProblemError(403, "account_suspended", "the account is suspended")
     return caller.actor
 
 
 def caller_with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
-    """A dependency that lets callers with this scope pass; 403 `insufficient_scope` for others."""
+    """Return a dependency for callers with this scope; others get 403 `insufficient_scope`."""
 
-    async def demand(caller: Annotated[Caller, Depends(identify_caller)]) -> Caller:
-        _demand_scope(caller, scope)
+    async def require(caller: Annotated[Caller, Depends(identify_caller)]) -> Caller:
+        _require_scope(caller, scope)
         return caller
 
-    return demand
+    return require
 
 
 def actor_of(principal: Principal) -> Actor:
-    """How the audit log names a credential: `key:<id>`, `identity:<id>`, `pass:<jti>`."""
+    """Return the audit log's name of a credential: `key:<id>`, `identity:<id>`, `pass:<jti>`."""
     if principal.pass_id is not None:
         return Actor(f"pass:{principal.pass_id}", principal.account_id)
     return Actor(f"{principal.kind}:{principal.credential_id}", principal.account_id)
 
 
-def _let_in(request: Request, outside: ApiDependencies, principal: Principal) -> Caller:
+def _admit(request: Request, outside: ApiDependencies, principal: Principal) -> Caller:
     peer = "" if request.client is None else request.client.host
     forwarded_for = request.headers.getlist("x-forwarded-for")
     address = client_address(peer, forwarded_for, outside.trusted_proxies)
@@ -133,14 +134,14 @@ def _let_in(request: Request, outside: ApiDependencies, principal: Principal) ->
     return Caller(principal, actor_of(principal))
 
 
-def _demand_scope(caller: Caller, scope: Scope) -> None:
+def _require_scope(caller: Caller, scope: Scope) -> None:
     if scope in caller.principal.scopes:
         return
     challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
     raise ProblemError(
         403,
         "insufficient_scope",
-        f"this needs the scope '{scope}', which the credential does not have",
+        f"this route needs the scope '{scope}', which the credential does not have",
         {"WWW-Authenticate": challenge},
     )
 
@@ -157,7 +158,7 @@ def _find_credential(request: Request) -> str | None:
         ) from None
     authorization = request.headers.get("authorization", "").strip()
     if authorization and without_scheme(authorization) == authorization:
-        # Stricter than authz, as ever: here a key in `authorization` needs the scheme Bearer.
+        # Stricter than authz: here a key in `authorization` needs the scheme Bearer.
         return None
     return credential if credential and len(credential) <= MAX_CREDENTIAL_CHARS else None
 

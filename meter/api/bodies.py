@@ -1,4 +1,4 @@
-"""Request bodies: JSON only, and not larger than a limit."""
+"""Request bodies: JSON only, up to a limit."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,7 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 
 
 class BodyGuard:
-    """ASGI middleware that refuses bodies which no route could read."""
+    """ASGI middleware that refuses bodies that no route could read."""
 
     def __init__(self, app: "ASGIApp") -> None:
         self._app = app
@@ -47,7 +47,7 @@ def _find_refusal(request: Request) -> ProblemError | None:
 
 
 def _counted(receive: "Receive") -> "Receive":
-    """The same messages, as long as they stay within the limit: chunked bodies say no length."""
+    """Return a `receive` that enforces the limit: a chunked body does not state its length."""
     received_bytes = 0
 
     async def receive_counted() -> "Message":

@@ -1,24 +1,25 @@
-"""Cursors: where the next page begins, opaque to callers.
+"""Cursors: opaque positions in lists, with which callers ask for the next page.
 
-A cursor is signed and bound to its list, so that one that was altered, or comes from another
-account's list, is refused instead of read.
+A cursor is signed and bound to its list, so that a cursor that was altered, or that comes from the
+list of another account, is refused instead of read.
 """
 
 import base64
 import binascii
 import hmac
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
+from meter.api.fields import PageQuery
 from meter.api.problems import ProblemError
 from meter.identity.keys.key_text import Pepper
 
-MAX_CURSOR_CHARS: Final = 512
 _SIGNATURE_BYTES: Final = 12
 
 T = TypeVar("T")
+K = TypeVar("K")
 Position = Sequence[str | int]
 
 
@@ -52,26 +53,35 @@ class Cursors:
             raise _invalid()
         return position
 
-    def open_instant(self, scope: str, cursor: str | None) -> tuple[datetime, str] | None:
-        """Read a cursor whose position is an instant and an id."""
-        position = self.open(scope, cursor)
-        if position is None:
-            return None
-        return datetime.fromisoformat(str(position[0])), str(position[1])
-
-    def next_page(
-        self, scope: str, rows: list[T], limit: int, position: Callable[[T], Position]
+    async def page(
+        self,
+        scope: str,
+        query: PageQuery,
+        fetch: Callable[[K | None, int], Awaitable[list[T]]],
+        position: Callable[[T], Position],
+        read: Callable[..., K],
     ) -> tuple[list[T], str | None]:
-        """Split what was found, one more than the limit, into a page and the cursor after it."""
-        page = rows[:limit]
-        if len(rows) <= limit:
-            return page, None
-        return page, self.seal(scope, position(page[-1]))
+        """Return the page that `query` asks for, and the cursor of the next page, None at the end.
+
+        `position` is the position of a row, and `read` turns it into the form that `fetch` takes.
+        `fetch` returns at most so many rows after a position. It is asked for one row more than
+        the page has, which shows whether there is a next page.
+        """
+        place = self.open(scope, query.cursor)
+        rows = await fetch(None if place is None else read(*place), query.limit + 1)
+        page = rows[: query.limit]
+        is_last = len(rows) <= query.limit
+        return page, None if is_last else self.seal(scope, position(page[-1]))
 
     def _sign(self, scope: str, body: bytes) -> bytes:
         # No API key begins like this, so a signature is never the digest of a key.
         text = f"cursor:{scope}:{body.decode('utf-8', 'surrogateescape')}"
         return self._pepper.digest(text)[:_SIGNATURE_BYTES]
+
+
+def instant_and_id(instant: str, row_id: str) -> tuple[datetime, str]:
+    """Read the position of a row in a list that is in the order of an instant and an id."""
+    return datetime.fromisoformat(instant), row_id
 
 
 def _invalid() -> ProblemError:

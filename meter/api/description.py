@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI derives from the routes, and what it cannot know."""
+"""The OpenAPI document: what FastAPI derives from the routes, and the parts it cannot derive."""
 
 from typing import Any, Final
 
@@ -48,7 +48,8 @@ _ROUTES_FOR_THIS_MACHINE: Final = ("/healthz", "/readyz", "/metrics")
 _OPENAI_PATHS: Final = ("/v1/", "/api/v1/llm/")
 # By operation: the codes with which it refuses a request that is well-formed.
 _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
-    "create_user": {409: ("conflict",)},
+    "create_user": {409: ("conflict",), 422: ("unknown_reference",)},
+    "change_user": {422: ("unknown_reference",)},
     "post_credit": {
         400: ("idempotency_key_required", "invalid_idempotency_key"),
         409: ("insufficient_available", "idempotency_key_reused", "balance_too_large"),
@@ -69,10 +70,10 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "exchange_for_pass": {403: ("not_permitted",), 409: ("conflict",)},
     "revoke_own_passes": {404: ("not_found",)},
     "issue_pass": {403: ("not_permitted",), 409: ("conflict",)},
-    "link_identity": {409: ("conflict",)},
+    "link_identity": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_issuer": {409: ("conflict",)},
     "remove_issuer": {409: ("conflict",)},
-    "put_limit": {409: ("conflict",)},
+    "put_limit": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_provider_key": {409: ("conflict", "other_master_key")},
     "reconcile": {409: ("conflict",)},
     "rotate_signing_key": {409: ("other_master_key",)},
@@ -110,7 +111,12 @@ def describe(app: FastAPI, version: str) -> dict[str, Any]:
                 # The route answers a missing header itself, so the header looks optional.
                 if parameter["name"] == "idempotency-key":
                     parameter.update(name="Idempotency-Key", required=True)
-                    parameter["schema"] = parameter["schema"]["anyOf"][0]
+                # A parameter that is left out is None in Python, but no URL can contain a null.
+                schema = parameter["schema"]
+                given = schema.pop("anyOf", ())
+                schema.update(
+                    one for kind in given if kind.get("type") != "null" for one in kind.items()
+                )
             _describe_errors(path, operation)
     document["paths"] = {**inference.paths(), **document["paths"]}
     return document
@@ -141,6 +147,8 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
         add(400, "invalid_cursor")
     if "requestBody" in operation or "query" in parameters.values():
         add(422, "invalid_request")
+    if "from" in parameters:
+        add(422, "invalid_period")
     if "path" in parameters.values() and not path.startswith(_OPENAI_PATHS):
         add(404, "not_found")
         if operation["operationId"].endswith("_limit") or operation["operationId"] == "put_plan":

@@ -1,69 +1,107 @@
-"""The types of members that several resources share, with their limits."""
+"""The types of members that several resources share, with their limits.
+
+Each type states its form twice from one source: as a check, which explains a fault in a sentence,
+and in the schema of the OpenAPI document, so that every request that fits the schema is accepted.
+"""
 
 import re
-import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Self
+from uuid import UUID
 
 from fastapi import Depends, Path, Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic_core import CoreSchema, core_schema
 
-from meter.api.cursors import MAX_CURSOR_CHARS
-from meter.errors import InvalidAmount, NotFound
-from meter.limits.limits import Rates, rates_to_json
-from meter.money import parse_usd
+from meter.errors import NotFound
+from meter.limits.limits import Rates
+from meter.money import format_usd
 from meter.scopes import Scope
 
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
+MAX_CURSOR_CHARS: Final = 512
 MAX_MARKUP_BPS: Final = 1_000_000
 MAX_PER_MINUTE: Final = 1_000_000
 MAX_TOKENS_PER_MINUTE: Final = 1_000_000_000
+MAX_REASON_CHARS: Final = 500
 _RATES: Final = frozenset({"requests_per_minute", "tokens_per_minute", "concurrent_requests"})
-_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
-_ACCOUNT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
-# Control characters, surrogates and line separators: Postgres cannot hold the first of them,
-# and the others could rewrite the terminal of whoever lists them.
-_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_INSTANT: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)"
+# Control characters and line separators: Postgres cannot hold the first of them, and the others
+# could rewrite the terminal of whoever lists them.
+_CONTROLS: Final = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+_SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
+PRINTABLE: Final = rf"[^{_CONTROLS}]"
+_NOT_BLANK: Final = rf"{PRINTABLE}*[^\s{_CONTROLS}]{PRINTABLE}*"
+_EMAIL_PART: Final = rf"[^@\s{_CONTROLS}]+"
+# Below 9,200,000 US dollars, so that every amount of this form fits a ledger entry.
+_USD: Final = r"(0|[1-9][0-9]{0,5}|[1-8][0-9]{6}|9[01][0-9]{5})(\.[0-9]{1,12})?"
+_USD_SENTENCE: Final = (
+    "a decimal string of US dollars below 9,200,000 with at most 12 decimals, such as '5.00'"
+)
 
 
-def _printable(text: str) -> str:
-    if any(unicodedata.category(char) in _UNPRINTABLE for char in text):
-        raise ValueError("control characters (such as NUL and line ends) are not allowed")
-    return text
+@dataclass(frozen=True, slots=True)
+class Like:
+    """The form of a text: the pattern of the whole text, and the sentence of a refusal.
+
+    The pattern also stands in the schema, so it may use only what Python, ECMAScript and Rust
+    read alike.
+    """
+
+    pattern: str
+    sentence: str
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        form = re.compile(self.pattern)
+
+        def check(text: str) -> str:
+            # JSON can escape half of a surrogate pair, which is no text that Postgres could hold.
+            if form.fullmatch(text) is None or _SURROGATES.search(text):
+                raise ValueError(self.sentence)
+            return text
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^{self.pattern}$"}
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be blank")
-    return text
+class NotNull:
+    """Marks a member that may be left out, but not be null."""
 
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        def check(value: object) -> object:
+            if value is None:
+                raise ValueError("must not be null; leave it out to keep the present value")
+            return value
 
-def like(pattern: str, sentence: str) -> AfterValidator:
-    """Refuse what does not match, with a sentence instead of the pattern."""
-    form = re.compile(pattern)
+        return core_schema.no_info_before_validator_function(check, handler(source))
 
-    def check(text: str) -> str:
-        if form.fullmatch(text) is None:
-            raise ValueError(sentence)
-        return text
-
-    return AfterValidator(check)
-
-
-def _budget(text: str) -> str:
-    try:
-        picos = parse_usd(text)
-    except InvalidAmount as error:
-        raise ValueError(str(error)) from None
-    if picos < 0:
-        raise ValueError("a budget must not be below zero")
-    return text
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return dict(handler(schema)["anyOf"][0])
 
 
 def _instant(value: object) -> datetime:
-    """Strict bodies take no text for an instant, although JSON has nothing else for it."""
-    if not isinstance(value, str) or _INSTANT.fullmatch(value) is None:
+    """Read an instant, which JSON can only write as text, where a strict body refuses text."""
+    if not isinstance(value, str) or re.fullmatch(_INSTANT, value) is None:
         raise ValueError("write an instant with its offset, as 2026-01-31T12:00:00Z")
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
@@ -71,98 +109,117 @@ def _instant(value: object) -> datetime:
         raise ValueError("there is no such instant") from None
 
 
-def _amount(text: str) -> str:
-    try:
-        picos = parse_usd(text)
-    except InvalidAmount as error:
-        raise ValueError(str(error)) from None
-    if picos == 0:
-        raise ValueError("an amount must not be zero")
-    return text
+def path_id(name: str, pattern: str, missing: str, example: str) -> Any:
+    """Return the dependency that reads the id called `name` from the path.
+
+    Text that cannot be an id gets the answer of an id that does not exist, so that nobody can tell
+    the ids of others by their form.
+    """
+    form = re.compile(pattern)
+
+    async def read(
+        text: Annotated[
+            str,
+            Path(alias=name, examples=[example], json_schema_extra={"pattern": f"^{pattern}$"}),
+        ],
+    ) -> str:
+        if form.fullmatch(text) is None:
+            raise NotFound(missing)
+        return text
+
+    return Depends(read)
 
 
-PlainText = Annotated[str, AfterValidator(_printable)]
-Name = Annotated[
-    PlainText, AfterValidator(_not_blank), Field(min_length=1, max_length=200, examples=["Ada"])
+PlainText = Annotated[
+    str, Like(rf"{PRINTABLE}*", "control characters (such as NUL and line ends) are not allowed")
+]
+NotBlankText = Annotated[
+    str, Like(_NOT_BLANK, "must not be blank, nor contain control characters such as line ends")
+]
+Name = Annotated[NotBlankText, Field(min_length=1, max_length=200, examples=["Ada"])]
+Reason = Annotated[
+    NotBlankText, Field(min_length=1, max_length=MAX_REASON_CHARS, examples=["paid invoice 17"])
 ]
 Email = Annotated[
-    PlainText,
-    like(r"[^@\s]+@[^@\s]+", "an email address has one @ and no spaces, as ada@example.com"),
+    str,
+    Like(
+        f"{_EMAIL_PART}@{_EMAIL_PART}",
+        "an email address has one @ and no spaces, as ada@example.com",
+    ),
     Field(min_length=3, max_length=320, examples=["ada@example.com"]),
 ]
+_ACCOUNT_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}"
 AccountId = Annotated[
     str,
-    like(
-        r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}",
+    Like(
+        _ACCOUNT_ID,
         "an id has up to 128 letters, digits and ._@- and begins with a letter or digit",
     ),
     Field(examples=["usr_4k2m7q3x"]),
 ]
+CREDENTIAL_ID: Final = r"[a-z2-7]{16}"
+SHORT_ID: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 ShortId = Annotated[
     str,
-    like(
-        r"[a-z0-9][a-z0-9_-]{0,63}",
-        "an id has up to 64 of a-z, 0-9, _ and - and begins with a letter or digit",
-    ),
+    Like(SHORT_ID, "an id has up to 64 of a-z, 0-9, _ and - and begins with a letter or digit"),
 ]
 PlanId = Annotated[ShortId, Field(examples=["standard"])]
 ModelPattern = Annotated[
     str,
-    like(r"[!-~]+", "a model's id or pattern has visible ASCII characters only"),
+    Like(r"[!-~]+", "a model's id or pattern has visible ASCII characters only"),
     Field(min_length=1, max_length=200, examples=["openai/*"]),
 ]
 Budget = Annotated[
     str,
-    AfterValidator(_budget),
-    Field(max_length=64, description="US dollars as a decimal string", examples=["25.00"]),
+    Like(_USD, f"a budget is {_USD_SENTENCE}"),
+    Field(description="US dollars as a decimal string", examples=["25.00"]),
 ]
 PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MINUTE)]
 TokensPerMinute = Annotated[int, Field(ge=1, le=MAX_TOKENS_PER_MINUTE)]
 # Strict bodies take no text for a scope either.
 ScopeName = Annotated[Scope, Field(strict=False)]
+SortedScopes = Annotated[list[Scope], BeforeValidator(sorted)]
 FutureInstant = Annotated[
-    datetime, BeforeValidator(_instant), Field(examples=["2026-01-31T12:00:00Z"])
+    datetime,
+    BeforeValidator(_instant),
+    Field(examples=["2026-01-31T12:00:00Z"], json_schema_extra={"pattern": f"^{_INSTANT}$"}),
 ]
 MarkupBps = Annotated[
     int, Field(ge=0, le=MAX_MARKUP_BPS, description="Basis points", examples=[2000])
 ]
 Amount = Annotated[
     str,
-    AfterValidator(_amount),
+    Like(rf"(?!-?0(\.0+)?$)-?{_USD}", f"an amount is {_USD_SENTENCE}, and not zero"),
     Field(
-        max_length=64,
         description="US dollars as a decimal string, at most 12 decimals, not zero",
         examples=["5.00", "-1.25"],
     ),
 ]
-Usd = Annotated[str, Field(description="US dollars as a decimal string", examples=["4.999709"])]
+# Replies are read from objects that have pico-dollars and UUIDs.
+Usd = Annotated[
+    str,
+    BeforeValidator(lambda money: format_usd(money) if isinstance(money, int) else money),
+    Field(description="US dollars as a decimal string", examples=["4.999709"]),
+]
+HexId = Annotated[str, BeforeValidator(lambda one: one.hex if isinstance(one, UUID) else one)]
 Instant = Annotated[datetime, Field(examples=["2026-01-31T12:00:00Z"])]
-
-
-def _user_id(user_id: Annotated[str, Path(examples=["usr_4k2m7q3x"])]) -> str:
-    """What cannot be an id is answered like an id that nobody has (rule R14)."""
-    if _ACCOUNT_ID.fullmatch(user_id) is None:
-        raise NotFound("there is no such user")
-    return user_id
-
-
-UserId = Annotated[str, Depends(_user_id)]
+UserId = Annotated[str, path_id("user_id", _ACCOUNT_ID, "there is no such user", "usr_4k2m7q3x")]
 
 
 class Body(BaseModel):
-    """A request body: unknown members are refused, and nothing is converted silently."""
+    """The body of a request. Unknown members are refused, and no value is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Reply(BaseModel):
-    """An answer's body; members may be added to it in later versions."""
+    """The body of a reply. Later versions may add members."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class RatesBody(Body):
-    """What may come in a minute and at once: members that several bodies share."""
+    """Limits of requests and tokens in a minute, and of requests at once."""
 
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: TokensPerMinute | None = None
@@ -178,15 +235,19 @@ class RatesBody(Body):
 
 
 class LimitsBody(RatesBody):
-    """What may come in a minute and at once; null is no limit of its own."""
+    """Limits of requests and tokens in a minute, and of requests at once; null sets none."""
 
-    @classmethod
-    def from_rates(cls, rates: Rates) -> "LimitsBody":
-        return cls(**rates_to_json(rates))
+
+class LimitsReply(Reply):
+    """Limits of requests and tokens in a minute, and of requests at once; null is no limit."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
 
 
 class PageQuery(BaseModel):
-    """Which part of a list to give."""
+    """The part of a list to return."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -201,3 +262,28 @@ class Page(Reply):
     """One page of a list; `next_cursor` is null on the last."""
 
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page")
+
+    @classmethod
+    def of(cls, rows: Sequence[object], next_cursor: str | None) -> Self:
+        """Return a page with these rows."""
+        return cls.model_validate({"data": rows, "next_cursor": next_cursor})
+
+
+def either(*alternatives: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema for objects whose members fit one of these alternatives.
+
+    An alternative names members with the types that they must have. A type "null" includes a
+    member that is left out; a member of every other type is required.
+    """
+    return {
+        "anyOf": [
+            {
+                "properties": {
+                    name: {"type": form} if isinstance(form, str) else form
+                    for name, form in members.items()
+                },
+                "required": [name for name, form in members.items() if form != "null"],
+            }
+            for members in alternatives
+        ]
+    }

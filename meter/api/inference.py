@@ -1,7 +1,8 @@
-"""The description of the inference routes, which Envoy serves from the provider's answer.
+"""The description of the inference routes, which Envoy serves from the provider's reply.
 
-This application does not answer them. They stand in its OpenAPI document, so that one document,
-and the page that shows it, has every route of the gateway. docs/errors.md explains the codes.
+This application does not answer these routes. Its OpenAPI document describes them, so that one
+document, and the page that shows it, has every route of the gateway. docs/errors.md explains the
+codes.
 """
 
 from typing import Any, Final

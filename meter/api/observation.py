@@ -1,4 +1,4 @@
-"""What every request leaves behind: one log line, figures, and never a traceback to the caller."""
+"""Observation of requests: one log line and metrics for each, and no traceback to callers."""
 
 import uuid
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meter.clock import Clock
 
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-# Asked every second by whoever watches over the process: no line for each.
+# Monitoring asks these every second: no log line for each request.
 _QUIET_ROUTES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 UNMATCHED: Final = "unmatched"
 STATUS_IF_CUT: Final = 499
@@ -25,7 +25,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class ApiMetrics:
-    """How many requests, and how long they took, by route template."""
+    """The number of requests and their durations, by route template."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -43,7 +43,7 @@ class ApiMetrics:
 
 
 class RequestObserver:
-    """ASGI middleware, the outermost: measures, logs, and answers 500 for what nobody caught."""
+    """The outermost ASGI middleware: measures, logs, and answers 500 for uncaught exceptions."""
 
     def __init__(self, app: "ASGIApp", clock: "Clock", metrics: ApiMetrics) -> None:
         self._app = app
@@ -83,7 +83,7 @@ class RequestObserver:
 
 
 class _Exchange:
-    """One request's answer, watched on its way out."""
+    """The reply to one request, observed while it is sent."""
 
     def __init__(self, send: "Send") -> None:
         self._send = send
@@ -96,6 +96,6 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
             headers["X-Content-Type-Options"] = "nosniff"
-            # Money and keys are in these answers; routes that may be remembered say so.
+            # Replies contain money and keys. A route whose replies may be cached sets the header.
             headers.setdefault("Cache-Control", "no-store")
         await self._send(message)

@@ -1,6 +1,6 @@
-"""Errors as answers: RFC 9457 problem details, or OpenAI's shape where OpenAI's clients ask.
+"""Errors as replies: RFC 9457 problem details, or OpenAI's shape where OpenAI's clients ask.
 
-Nothing that the caller sent is repeated, so that no secret comes back in an error.
+No reply repeats a value that the caller sent, so that no secret comes back in an error.
 """
 
 import json
@@ -25,6 +25,7 @@ from meter.errors import (
     NotPermitted,
     Outage,
     SealBroken,
+    UnknownReference,
 )
 from meter.ledger import credit as top_up
 
@@ -39,7 +40,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class FieldErrorReply(BaseModel):
-    """What is wrong with one member of a request."""
+    """A fault of one member of a request."""
 
     field: str = Field(examples=["body.amount"])
     message: str = Field(examples=["an amount is a decimal string of US dollars"])
@@ -47,7 +48,7 @@ class FieldErrorReply(BaseModel):
 
 
 class ProblemReply(BaseModel):
-    """An error, as RFC 9457 has it; `code` is stable and meant for programs."""
+    """An error in the form of RFC 9457; `code` is stable and for programs."""
 
     type: str = Field(examples=["urn:tollkeeper:problem:not_found"])
     title: str = Field(examples=["Not Found"])
@@ -59,7 +60,7 @@ class ProblemReply(BaseModel):
 
 @dataclass(eq=False)
 class ProblemError(Exception):
-    """A refusal of the API itself, raised anywhere while a request is answered."""
+    """A refusal by the API itself. Any code that answers a request may raise it."""
 
     status: int
     code: str
@@ -77,6 +78,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     NotPermitted: (403, "not_permitted"),
     SealBroken: (409, "other_master_key"),
     InvalidAmount: (422, "invalid_amount"),
+    UnknownReference: (422, "unknown_reference"),
     InvalidRequest: (422, "invalid_request"),
 }
 _HTTP_CODES: Final = {
@@ -87,7 +89,7 @@ _HTTP_CODES: Final = {
 
 
 def render(request: Request, problem: ProblemError) -> Response:
-    """The answer for a problem, in the shape that the path's clients expect."""
+    """Return the reply for a problem, in the shape that the clients of the path expect."""
     if request.url.path.startswith(_OPENAI_PATHS):
         return _openai_error(problem)
     body = ProblemReply(
@@ -121,13 +123,13 @@ def _openai_error(problem: ProblemError) -> Response:
 
 
 async def answer_problem(request: Request, error: Exception) -> Response:
-    """For ProblemError."""
+    """Answer a ProblemError."""
     assert isinstance(error, ProblemError)
     return render(request, error)
 
 
 async def answer_meter_error(request: Request, error: Exception) -> Response:
-    """For everything that the meter raises on purpose."""
+    """Answer an error that the meter raises on purpose; raise a broken invariant or seal again."""
     assert isinstance(error, MeterError)
     if isinstance(error, Outage):
         _log.warning("api_outage", reason=str(error))
@@ -136,12 +138,12 @@ async def answer_meter_error(request: Request, error: Exception) -> Response:
         if kind in _BY_EXCEPTION:
             status, code = _BY_EXCEPTION[kind]
             return render(request, ProblemError(status, code, str(error)))
-    # A broken invariant or seal is nobody's request's fault: it is logged where it surfaces.
+    # No request is at fault for a broken invariant or seal; the observer logs it and answers 500.
     raise error
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:
-    """For what the framework refuses: unknown routes, methods, bodies."""
+    """Answer a refusal of the framework: unknown routes, methods, bodies."""
     assert isinstance(error, HTTPException)
     code, detail = _HTTP_CODES.get(error.status_code, ("bad_request", str(error.detail)))
     headers = dict(error.headers or {})
@@ -151,7 +153,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def answer_invalid_request(request: Request, error: Exception) -> Response:
-    """For requests that are not as the route describes them."""
+    """Answer a request that does not fit the description of its route."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
@@ -162,7 +164,7 @@ async def answer_invalid_request(request: Request, error: Exception) -> Response
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of all routes at this path: the framework names those of the first only."""
+    """Return the methods of all routes at this path; the framework names those of one route."""
     matching = (
         route
         for route in request.app.state.all_routes
@@ -172,17 +174,17 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 def unavailable() -> ProblemError:
-    """Postgres is away: trying again soon may help."""
+    """Return the problem of an outage of Postgres, in which a retry may help."""
     return ProblemError(
         503,
         "unavailable",
-        "the books cannot be reached at the moment; try again",
+        "Postgres does not answer at the moment; try again",
         {"Retry-After": str(RETRY_AFTER_S)},
     )
 
 
 def internal_error() -> ProblemError:
-    """Something broke here; the log has it, the answer does not."""
+    """Return the problem of a fault in the meter. The log has the details, the reply has none."""
     return ProblemError(500, "internal_error", "the request failed because of a fault in the meter")
 
 
@@ -192,5 +194,5 @@ def _field_error(one: Mapping[str, Any]) -> FieldErrorReply:
     where = where.encode("utf-8", "replace").decode()[:MAX_FIELD_CHARS]
     message = str(one["msg"]).removeprefix("Value error, ")
     if one["type"] == "extra_forbidden":
-        message = "there is no such member here"
+        message = "there is no such member"
     return FieldErrorReply(field=where, message=message, code=str(one["type"]))

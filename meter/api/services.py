@@ -80,7 +80,7 @@ class ProviderReports:
 
 @dataclass(frozen=True, slots=True)
 class ApiDependencies:
-    """Everything that the API needs from outside.
+    """The dependencies of the API.
 
     The probe `postgres` is added where `readiness` has none. Without `provider_reports` the
     route that receives them answers 404.

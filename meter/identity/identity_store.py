@@ -10,7 +10,7 @@ from meter.accounts.account_store import user_not_found
 from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
-from meter.errors import Conflict, InvalidRequest, NotFound
+from meter.errors import Conflict, NotFound, UnknownReference
 from meter.identity.keys.key_text import new_credential_id
 from meter.identity.principal import CredentialKind
 from meter.identity.provisioning import shown_subject, stored_subject
@@ -97,7 +97,7 @@ class IdentityStore:
     async def link(self, account_id: str, link: IdentityLink, actor: Actor) -> Identity:
         """Let a subject act for an account, or change its terms.
 
-        Raises NotFound for an unknown account and InvalidRequest for an unknown issuer. Raises
+        Raises NotFound for an unknown account and UnknownReference for an unknown issuer. Raises
         Conflict where the subject acts or acted for another account, or was revoked, or where the
         account has identities of another issuer.
         """
@@ -110,7 +110,7 @@ class IdentityStore:
                     "the subject was stored by another request at the same moment; try again"
                 ) from None
             except asyncpg.ForeignKeyViolationError:
-                raise InvalidRequest(f"there is no issuer '{link.issuer_id}'") from None
+                raise UnknownReference(f"there is no issuer '{link.issuer_id}'") from None
         return await self.get(account_id, identity_id)
 
     async def set_suspended(

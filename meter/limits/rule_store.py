@@ -7,7 +7,7 @@ import asyncpg
 
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.errors import Conflict, InvalidRequest, NotFound
+from meter.errors import Conflict, NotFound, UnknownReference
 from meter.limits.limits import AppliesTo, CountedPer, LimitRule
 from meter.postgres.pool import PostgresPool, acquire, queries
 
@@ -46,16 +46,15 @@ class LimitRuleStore:
     async def put(self, actor: Actor, rule: LimitRule) -> bool:
         """Create a rule or change it. Returns whether it is new.
 
-        Raises InvalidRequest where the rule applies to a plan, account or key that does not
+        Raises UnknownReference where the rule applies to a plan, account or key that does not
         exist, Conflict where there are MOST_LIMIT_RULES already.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_LIMIT_RULES)
             target = (rule.applies_to.value, rule.applies_id)
             if not await connection.fetchval(_FIND_RULE_TARGET, *target):
-                raise InvalidRequest(
-                    f"there is no {rule.applies_to} with the id that the rule names"
-                )
+                word = "user" if rule.applies_to is AppliesTo.ACCOUNT else rule.applies_to.value
+                raise UnknownReference(f"there is no {word} with the id that the rule names")
             rules = [_rule(row) for row in await connection.fetch(_LIST_LIMIT_RULES)]
             before = next((one for one in rules if one.id == rule.id), None)
             if before is None and len(rules) >= MOST_LIMIT_RULES:

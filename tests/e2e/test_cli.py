@@ -208,7 +208,7 @@ def test_limits_of_users_and_rules_are_set(cli: Cli) -> None:
     assert (user["requests_per_minute"], user["may_manage_keys"]) == (9, False)
     rules = ("--user", "moe", "--model", "openai/*", "--tokens-per-minute", "5000", "--shadow")
     rule = cli.json("limits", "set", "moes", *rules)
-    assert (rule["applies_to"], rule["applies_id"], rule["is_shadow"]) == ("account", "moe", True)
+    assert (rule["applies_to"], rule["applies_id"], rule["is_shadow"]) == ("user", "moe", True)
     assert cli.json("limits") == [rule]
     assert cli.run("limits", "remove", "moes").returncode == 0
 

@@ -12,7 +12,6 @@ from tollkeeper.tables import (
     say,
     show_one,
     show_rows,
-    wants_json,
 )
 
 COLUMNS = (
@@ -25,10 +24,6 @@ COLUMNS = (
     "tokens_per_minute",
     "is_shadow",
 )
-
-# The API calls the user of a limit the account.
-API_WORDS = {"user": "account"}
-CLI_WORDS = {"account": "user"}
 
 app = typer.Typer(name="limits", help="Limit rules: for plans, models, everyone.")
 RuleArgument = Annotated[str, typer.Argument(help="The rule's id.", show_default=False)]
@@ -49,12 +44,9 @@ def group(context: typer.Context) -> None:
 @app.command("list")
 def list_limits(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
     """List limit rules."""
-    rules = connect(api, home).get("/limits")["data"]
-    if not wants_json(as_json):
-        rules = [
-            {name: CLI_WORDS.get(value, value) for name, value in one.items()} for one in rules
-        ]
-    show_rows(rules, COLUMNS, as_json, "There are no limit rules.")
+    show_rows(
+        connect(api, home).get("/limits")["data"], COLUMNS, as_json, "There are no limit rules."
+    )
 
 
 @app.command("set")
@@ -81,7 +73,7 @@ def set_limit(
     as_json: JsonOption = None,
 ) -> None:
     """Create or replace a limit rule; without --plan, --user or --key it is for everyone."""
-    applies = {"plan": plan, API_WORDS["user"]: user, "key": key}
+    applies = {"plan": plan, "user": user, "key": key}
     named = [(kind, value) for kind, value in applies.items() if value is not None]
     if len(named) > 1:
         raise typer.BadParameter("give one of --plan, --user and --key")
@@ -89,7 +81,7 @@ def set_limit(
     terms = {
         "applies_to": applies_to,
         "applies_id": applies_id,
-        "counted_per": API_WORDS.get(counted_per, counted_per),
+        "counted_per": counted_per,
         "model_pattern": model,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,

@@ -1,5 +1,9 @@
-"""The audit log: who did what when. Lines are added with what they tell of, and never changed."""
+"""The audit log: the actions of administrators and users. Lines are added and never changed.
 
+A line is written in the transaction of the action that it records.
+"""
+
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -14,7 +18,7 @@ router = APIRouter(tags=["Audit log"])
 
 
 class AuditLineReply(Reply):
-    """One thing that somebody did. `detail` names what changed, never a secret."""
+    """One action. `detail` has the old and new values of what changed, never a secret."""
 
     id: int
     at: Instant
@@ -32,20 +36,22 @@ class AuditPageReply(Page):
 
 
 class OwnAuditQuery(PageQuery):
-    """Which lines to list."""
+    """The lines of the caller's account to list."""
 
     action: Annotated[
         PlainText | None,
-        Query(max_length=64, description="How the action begins", examples=["key."]),
+        Query(max_length=64, description="Only actions that begin so", examples=["key."]),
     ] = None
 
 
 class AuditQuery(OwnAuditQuery):
-    """Which lines to list."""
+    """The lines to list."""
 
-    user: Annotated[PlainText | None, Query(max_length=128, description="About this user")] = None
+    user: Annotated[
+        PlainText | None, Query(max_length=128, description="Only lines about this user")
+    ] = None
     actor: Annotated[
-        PlainText | None, Query(max_length=200, description="By this actor, as lines name it")
+        PlainText | None, Query(max_length=200, description="Only lines of this actor")
     ] = None
 
 
@@ -55,16 +61,11 @@ class AuditQuery(OwnAuditQuery):
 async def list_audit_log(
     query: Annotated[AuditQuery, Query()], cursors: FromCursors, audit: FromAudit
 ) -> AuditPageReply:
-    """Who did what, newest first."""
+    """List the actions of administrators and users, newest first."""
     scope = f"audit:{query.user}:{query.action}:{query.actor}"
-    position = cursors.open(scope, query.cursor)
-    before = None if position is None else int(position[0])
-    wanted = AuditFilter(query.user, query.action, query.actor)
-    rows = await audit.list_page(wanted, before, query.limit + 1)
-    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
-    return AuditPageReply(
-        data=[AuditLineReply.model_validate(one) for one in page], next_cursor=cursor
-    )
+    fetch = partial(audit.list_page, AuditFilter(query.user, query.action, query.actor))
+    page, cursor = await cursors.page(scope, query, fetch, lambda last: (last.id,), int)
+    return AuditPageReply.of(page, cursor)
 
 
 @router.get("/api/v1/audit-log", summary="List your account's audit log", dependencies=WithKey)
@@ -74,12 +75,8 @@ async def list_own_audit_log(
     cursors: FromCursors,
     audit: FromAudit,
 ) -> AuditPageReply:
-    """What was done to your keys, passes and credit, newest first."""
+    """List the changes of your account, its keys, passes and credit, newest first."""
     scope = f"own-audit:{caller.account_id}:{query.action}"
-    position = cursors.open(scope, query.cursor)
-    before = None if position is None else int(position[0])
-    rows = await audit.list_own(caller.account_id, query.action, before, query.limit + 1)
-    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
-    return AuditPageReply(
-        data=[AuditLineReply.model_validate(one) for one in page], next_cursor=cursor
-    )
+    fetch = partial(audit.list_own, caller.account_id, query.action)
+    page, cursor = await cursors.page(scope, query, fetch, lambda last: (last.id,), int)
+    return AuditPageReply.of(page, cursor)

@@ -1,16 +1,16 @@
-"""Holds: the money set aside now, and the requests whose usage is unknown."""
+"""Holds: the money that is set aside now, also for requests whose usage is unknown."""
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
-from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
+from meter.api.cursors import instant_and_id
+from meter.api.fields import HexId, Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromCursors, FromHolds
-from meter.holds.live_hold import LiveHold
-from meter.money import format_usd
 
 router = APIRouter(prefix="/api/v1/admin/holds", tags=["Ledger"], dependencies=AdministratorsOnly)
 
@@ -23,13 +23,13 @@ class LiveState(StrEnum):
 
 
 class HoldQuery(PageQuery):
-    """Which holds to list."""
+    """The holds to list."""
 
-    state: Annotated[LiveState | None, Query(description="Both, when left out")] = None
+    state: Annotated[LiveState | None, Query(description="Left out: both states")] = None
 
 
 class HoldSummaryReply(Reply):
-    """How many holds have not ended."""
+    """The numbers of holds that have not ended."""
 
     open: int
     unknown: int
@@ -40,12 +40,12 @@ class HoldSummaryReply(Reply):
 class HoldReply(Reply):
     """Money set aside for one request that has not ended in the books."""
 
-    id: str = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
-    user_id: str
-    key_id: str
-    model: str
+    id: HexId = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
+    user_id: str = Field(validation_alias="account_id")
+    key_id: str = Field(validation_alias="credential_id")
+    model: str = Field(validation_alias="model_id")
     endpoint: str
-    amount: Usd
+    amount: Usd = Field(validation_alias="amount_picos")
     state: LiveState
     unknown_reason: str | None
     generation_id: str | None
@@ -53,24 +53,6 @@ class HoldReply(Reply):
     response_flags: str | None
     created_at: Instant
     expires_at: Instant
-
-    @classmethod
-    def from_live(cls, hold: LiveHold) -> "HoldReply":
-        return cls(
-            id=hold.id.hex,
-            user_id=hold.account_id,
-            key_id=hold.credential_id,
-            model=hold.model_id,
-            endpoint=hold.endpoint,
-            amount=format_usd(hold.amount_picos),
-            state=LiveState(hold.state),
-            unknown_reason=hold.unknown_reason,
-            generation_id=hold.generation_id,
-            status_code=hold.status_code,
-            response_flags=hold.response_flags,
-            created_at=hold.created_at,
-            expires_at=hold.expires_at,
-        )
 
 
 class HoldPageReply(Page):
@@ -81,7 +63,7 @@ class HoldPageReply(Page):
 
 @router.get("/summary", summary="Count live holds")
 async def summarise_holds(holds: FromHolds) -> HoldSummaryReply:
-    """How many holds are open, how many are unknown, and why."""
+    """Count the holds that are open or unknown; for unknown ones, by the reason."""
     return HoldSummaryReply.model_validate(await holds.summarise())
 
 
@@ -89,11 +71,12 @@ async def summarise_holds(holds: FromHolds) -> HoldSummaryReply:
 async def list_holds(
     query: Annotated[HoldQuery, Query()], cursors: FromCursors, holds: FromHolds
 ) -> HoldPageReply:
-    """Holds that have not ended, oldest first."""
-    scope = f"holds:{query.state}"
-    after = cursors.open_instant(scope, query.cursor)
-    rows = await holds.list_page(query.state, after, query.limit + 1)
-    page, cursor = cursors.next_page(
-        scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id.hex)
+    """List the holds that have not ended, oldest first."""
+    page, cursor = await cursors.page(
+        f"holds:{query.state}",
+        query,
+        partial(holds.list_page, query.state),
+        lambda last: (last.created_at.isoformat(), last.id.hex),
+        instant_and_id,
     )
-    return HoldPageReply(data=[HoldReply.from_live(hold) for hold in page], next_cursor=cursor)
+    return HoldPageReply.of(page, cursor)

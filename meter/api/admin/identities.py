@@ -1,24 +1,34 @@
-"""Identities: what acts for a user beside API keys, as administrators see and change it."""
+"""Identities: subjects of JWT issuers and client certificates that act for a user."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path
-from pydantic import Field
+from fastapi import APIRouter
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, Instant, LimitsBody, PlainText, Reply, ShortId, UserId
+from meter.api.fields import (
+    CREDENTIAL_ID,
+    Body,
+    Instant,
+    LimitsBody,
+    LimitsReply,
+    PlainText,
+    Reply,
+    ShortId,
+    UserId,
+    either,
+    path_id,
+)
 from meter.api.keys.key_terms import AllowedAddresses, AllowedModels, Scopes
 from meter.api.services import FromAccounts, FromIdentities
-from meter.errors import InvalidRequest, NotFound
-from meter.identity.identity_store import Identity, IdentityLink
+from meter.errors import InvalidRequest
+from meter.identity.identity_store import IdentityLink
 from meter.identity.principal import CredentialKind
 from meter.limits.limits import Rates
 from meter.scopes import DEFAULT_SCOPES, Scope
 
 MAX_SUBJECT_CHARS: Final = 255
-_IDENTITY_ID: Final = re.compile(r"[a-z2-7]{16}")
 
 router = APIRouter(
     prefix="/api/v1/admin/users/{user_id}/identities",
@@ -29,7 +39,14 @@ Subject = Annotated[PlainText, Field(min_length=1, max_length=MAX_SUBJECT_CHARS)
 
 
 class IdentityBody(Body):
-    """Who is to act for the user: `issuer` and `subject`, or `certificate`."""
+    """A subject to act for the user: either `issuer` and `subject`, or `certificate`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            {"issuer": "string", "subject": "string", "certificate": "null", "scopes": "null"},
+            {"issuer": "null", "subject": "null", "certificate": "string"},
+        )
+    )
 
     issuer: ShortId | None = Field(default=None, examples=["keycloak"])
     subject: Subject | None = Field(default=None, description="The `sub` of its JWTs")
@@ -39,22 +56,26 @@ class IdentityBody(Body):
         examples=["spiffe://example.org/job", "job.example.org"],
     )
     scopes: Scopes | None = Field(
-        default=None, description="Of a certificate; a JWT brings its own"
+        default=None, description="Only for a certificate; the scopes of a JWT come from its claims"
     )
     allowed_models: AllowedModels | None = None
     allowed_addresses: AllowedAddresses | None = None
-    limits: LimitsBody | None = Field(default=None, description="Where null, the plan's apply")
+    limits: LimitsBody | None = Field(default=None, description="null: the limits of the plan")
 
     def to_link(self) -> IdentityLink:
-        """Raises InvalidRequest unless it names one subject, and scopes for a certificate only."""
-        is_certificate = self.certificate is not None
-        if is_certificate == (self.issuer is not None or self.subject is not None):
-            raise InvalidRequest("give issuer and subject, or certificate")
-        subject = self.certificate if is_certificate else self.subject
-        if subject is None or (not is_certificate and self.issuer is None):
-            raise InvalidRequest("issuer and subject belong together")
-        if self.scopes is not None and not is_certificate:
-            raise InvalidRequest("the scopes of a JWT are what its issuer's terms make of it")
+        """Return the link that the body describes.
+
+        Raises InvalidRequest unless it names one subject, and scopes for a certificate only.
+        """
+        given = (self.issuer is not None, self.subject is not None, self.certificate is not None)
+        if given not in ((True, True, False), (False, False, True)):
+            raise InvalidRequest("give either issuer and subject, or certificate")
+        if self.scopes is not None and self.certificate is None:
+            raise InvalidRequest(
+                "the scopes of a JWT come from the terms of its issuer; leave scopes out"
+            )
+        subject = self.certificate or self.subject
+        assert subject is not None
         models, addresses = self.allowed_models, self.allowed_addresses
         return IdentityLink(
             issuer_id=self.issuer,
@@ -66,91 +87,77 @@ class IdentityBody(Body):
         )
 
 
+def _own_scopes(scopes: frozenset[Scope], members: ValidationInfo) -> list[Scope] | None:
+    return None if members.data["kind"] is CredentialKind.IDENTITY else sorted(scopes)
+
+
 class IdentityReply(Reply):
-    """What may act for the user."""
+    """An identity or certificate that may act for the user."""
 
     id: str = Field(examples=["k3vtq2m6zwxa4b7c"])
     kind: CredentialKind
-    issuer: str | None
-    subject: str | None = Field(description="Of the issuer's JWTs, or the name in the certificate")
-    account_subject: str | None = Field(
-        description="What the account was opened for, where another claim than `sub` says"
+    issuer: str | None = Field(validation_alias="issuer_id")
+    subject: str | None = Field(
+        description="The subject of the issuer's JWTs, or the name in the certificate"
     )
-    scopes: list[Scope] | None = Field(description="null: what its JWT says")
+    account_subject: str | None = Field(
+        description="The subject that the account was opened for, if it is not the `sub`"
+    )
+    scopes: Annotated[list[Scope] | None, BeforeValidator(_own_scopes)] = Field(
+        description="null: the scopes of its JWTs"
+    )
     allowed_models: list[str] | None
     allowed_addresses: list[str] | None
-    limits: LimitsBody
+    limits: LimitsReply = Field(validation_alias="rates")
     created_at: Instant
     created_by: str
     suspended_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None = Field(description="To within a minute or so")
-
-    @classmethod
-    def from_identity(cls, one: Identity) -> "IdentityReply":
-        is_jwt = one.kind is CredentialKind.IDENTITY
-        models, addresses = one.allowed_models, one.allowed_addresses
-        return cls(
-            id=one.id,
-            kind=one.kind,
-            issuer=one.issuer_id,
-            subject=one.subject,
-            account_subject=one.account_subject,
-            scopes=None if is_jwt else sorted(one.scopes),
-            allowed_models=None if models is None else list(models),
-            allowed_addresses=None if addresses is None else list(addresses),
-            limits=LimitsBody.from_rates(one.rates),
-            created_at=one.created_at,
-            created_by=one.created_by,
-            suspended_at=one.suspended_at,
-            revoked_at=one.revoked_at,
-            last_used_at=one.last_used_at,
-        )
+    last_used_at: datetime | None = Field(description="Accurate to about a minute")
 
 
 class IdentityListReply(Reply):
-    """All of a user's, oldest first."""
+    """All identities of a user, oldest first."""
 
     data: list[IdentityReply]
 
 
-def _identity_id(identity_id: Annotated[str, Path(examples=["k3vtq2m6zwxa4b7c"])]) -> str:
-    """What cannot be an id is answered like an id that nobody has (rule R14)."""
-    if _IDENTITY_ID.fullmatch(identity_id) is None:
-        raise NotFound("the user has no such identity")
-    return identity_id
-
-
-IdentityId = Annotated[str, Depends(_identity_id)]
+IdentityId = Annotated[
+    str,
+    path_id("identity_id", CREDENTIAL_ID, "the user has no such identity", "k3vtq2m6zwxa4b7c"),
+]
 
 
 @router.get("", summary="List a user's identities")
 async def list_identities(
     user_id: UserId, accounts: FromAccounts, identities: FromIdentities
 ) -> IdentityListReply:
-    """Subjects of issuers, certificates, and what passes of administrators stand for."""
+    """List the identities and certificates of a user, revoked ones too.
+
+    An identity of the kind `issued` is the one that passes of administrators act through.
+    """
     await accounts.get(user_id)
-    found = await identities.list_all(user_id)
-    return IdentityListReply(data=[IdentityReply.from_identity(one) for one in found])
+    return IdentityListReply.model_validate({"data": await identities.list_all(user_id)})
 
 
 @router.put("", summary="Link an identity to a user")
 async def link_identity(
     user_id: UserId, body: IdentityBody, identities: FromIdentities, actor: FromAdministrator
 ) -> IdentityReply:
-    """Let a subject or certificate act for the user, on these terms; again: change the terms.
+    """Let a subject or certificate act for the user, or replace its terms if it already does.
 
-    409 where it acts for another user, or the user has identities of another issuer.
+    409 if it acts or acted for another user, was revoked, or the user has identities of another
+    issuer.
     """
-    return IdentityReply.from_identity(await identities.link(user_id, body.to_link(), actor))
+    return IdentityReply.model_validate(await identities.link(user_id, body.to_link(), actor))
 
 
 @router.post("/{identity_id}/suspend", summary="Suspend an identity")
 async def suspend_identity(
     user_id: UserId, identity_id: IdentityId, identities: FromIdentities, actor: FromAdministrator
 ) -> IdentityReply:
-    """Let it act no more until it is resumed."""
-    return IdentityReply.from_identity(
+    """Refuse all requests of the identity until it is resumed. May be repeated."""
+    return IdentityReply.model_validate(
         await identities.set_suspended(user_id, identity_id, True, actor)
     )
 
@@ -159,8 +166,8 @@ async def suspend_identity(
 async def resume_identity(
     user_id: UserId, identity_id: IdentityId, identities: FromIdentities, actor: FromAdministrator
 ) -> IdentityReply:
-    """End a suspension."""
-    return IdentityReply.from_identity(
+    """End the suspension of the identity. May be repeated."""
+    return IdentityReply.model_validate(
         await identities.set_suspended(user_id, identity_id, False, actor)
     )
 
@@ -169,5 +176,5 @@ async def resume_identity(
 async def revoke_identity(
     user_id: UserId, identity_id: IdentityId, identities: FromIdentities, actor: FromAdministrator
 ) -> None:
-    """End it for good. The subject gets no other account either."""
+    """Revoke the identity for good. Its subject does not get another account either."""
     await identities.revoke(user_id, identity_id, actor)

@@ -1,16 +1,16 @@
-"""Issuers of JWTs that are believed, as administrators set them."""
+"""Issuers whose JWTs are accepted, as administrators set them."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, Instant, Reply
+from meter.api.fields import SHORT_ID, Body, Instant, Reply, ShortId, path_id
 from meter.api.services import FromClock, FromIssuerDocuments, FromIssuers, FromOwnIssuer
-from meter.errors import InvalidRequest, NotFound
-from meter.identity.issuer_store import ISSUER_ID, IssuerListing, NewIssuer
+from meter.errors import Conflict
+from meter.identity.issuer_store import IssuerListing, NewIssuer
 from meter.jwts.addresses import MAX_URL_CHARS, read_https_url
 from meter.jwts.issuer_check import check_issuer
 from meter.jwts.issuers import IssuerTerms
@@ -21,7 +21,7 @@ router = APIRouter(
 
 
 class IssuerBody(Body):
-    """Who is believed, and what their claims mean here: docs/jwts.md has the terms."""
+    """The URL of an issuer, and the terms for its JWTs, which docs/jwts.md describes."""
 
     url: str = Field(
         min_length=9,
@@ -31,18 +31,18 @@ class IssuerBody(Body):
     )
     terms: dict[str, Any] = Field(examples=[{"audiences": ["tollkeeper"]}])
     is_enabled: bool | None = Field(
-        default=None, description="Left out: as it was; a new one is enabled"
+        default=None, description="Left out: unchanged; a new issuer is enabled"
     )
 
 
 class IssuerReply(Reply):
-    """An issuer as it is."""
+    """An issuer with its terms and the state of its keys."""
 
     id: str
     url: str
     is_enabled: bool
     terms: dict[str, Any]
-    identities: int = Field(description="How many of its subjects are known")
+    identities: int = Field(description="Number of its subjects that are known")
     kids: list[str | None] = Field(description="Ids of the keys that were fetched last")
     keys_fetched_at: datetime | None
     keys_age_s: int | None
@@ -57,7 +57,7 @@ class IssuerListReply(Reply):
 
 
 class FindingReply(Reply):
-    """What one step of a check came to."""
+    """The result of one step of a check."""
 
     step: str = Field(examples=["discovery", "keys"])
     is_good: bool
@@ -65,52 +65,44 @@ class FindingReply(Reply):
 
 
 class IssuerCheckReply(Reply):
-    """What a check of an issuer came to."""
+    """The results of a check of an issuer."""
 
     is_good: bool
     findings: list[FindingReply]
 
 
-def _issuer_id(issuer_id: Annotated[str, Path(examples=["keycloak"])]) -> str:
-    """What cannot be an id is answered like an id that nobody has."""
-    if ISSUER_ID.fullmatch(issuer_id) is None:
-        raise NotFound("there is no such issuer")
-    return issuer_id
-
-
-IssuerId = Annotated[str, Depends(_issuer_id)]
+IssuerId = Annotated[str, path_id("issuer_id", SHORT_ID, "there is no such issuer", "keycloak")]
 
 
 @router.get("", summary="List issuers")
 async def list_issuers(clock: FromClock, issuers: FromIssuers) -> IssuerListReply:
-    """Everybody whose JWTs are believed, or were."""
+    """List all issuers, disabled ones too."""
     now = clock.now()
     return IssuerListReply(data=[_reply(one, now) for one in await issuers.list_all()])
 
 
 @router.get("/{issuer_id}", summary="Get an issuer")
 async def get_issuer(issuer_id: IssuerId, issuers: FromIssuers, clock: FromClock) -> IssuerReply:
-    """One issuer, and how old the keys are that were fetched from it."""
+    """Return one issuer, and the age of the keys that were fetched from it."""
     return _reply(await issuers.get(issuer_id), clock.now())
 
 
-@router.put("/{issuer_id}", summary="Believe an issuer, or change its terms")
+@router.put("/{issuer_id}", summary="Accept an issuer, or change its terms")
 async def put_issuer(
-    issuer_id: Annotated[str, Path()],
+    issuer_id: Annotated[ShortId, Path(examples=["keycloak"])],
     body: IssuerBody,
     own_issuer: FromOwnIssuer,
     issuers: FromIssuers,
     clock: FromClock,
     actor: FromAdministrator,
 ) -> IssuerReply:
-    """Within a second everywhere. The URL of an issuer stays as it is."""
-    if ISSUER_ID.fullmatch(issuer_id) is None:
-        raise InvalidRequest("an issuer's id has up to 64 of a-z, 0-9, _ and -")
+    """Accept the JWTs of an issuer, or change its terms; in effect everywhere within a second.
+
+    409 for the URL of another issuer or of this gateway, and for another URL of a known issuer.
+    """
     read_https_url(body.url)
-    if "?" in body.url:
-        raise InvalidRequest("an issuer's URL has no query; give it as `iss` has it")
     if body.url == own_issuer.url:
-        raise InvalidRequest("this is our own URL: passes need no issuer")
+        raise Conflict("this is the URL of this gateway, whose passes need no issuer")
     new = NewIssuer(issuer_id, body.url, IssuerTerms.from_json(body.terms), body.is_enabled)
     await issuers.put(new, actor)
     return _reply(await issuers.get(issuer_id), clock.now())
@@ -120,7 +112,7 @@ async def put_issuer(
 async def enable_issuer(
     issuer_id: IssuerId, issuers: FromIssuers, clock: FromClock, actor: FromAdministrator
 ) -> IssuerReply:
-    """Believe its JWTs again. Saying it twice changes nothing."""
+    """Accept the JWTs of the issuer again. May be repeated."""
     await issuers.set_enabled(issuer_id, True, actor)
     return _reply(await issuers.get(issuer_id), clock.now())
 
@@ -129,7 +121,7 @@ async def enable_issuer(
 async def disable_issuer(
     issuer_id: IssuerId, issuers: FromIssuers, clock: FromClock, actor: FromAdministrator
 ) -> IssuerReply:
-    """Believe none of its JWTs any more, within a second everywhere."""
+    """Refuse the JWTs of the issuer, everywhere within a second. May be repeated."""
     await issuers.set_enabled(issuer_id, False, actor)
     return _reply(await issuers.get(issuer_id), clock.now())
 
@@ -138,7 +130,7 @@ async def disable_issuer(
 async def check_one_issuer(
     issuer_id: IssuerId, issuers: FromIssuers, issuer_documents: FromIssuerDocuments
 ) -> IssuerCheckReply:
-    """Fetch its discovery document and keys now, and say what is wrong with them."""
+    """Fetch the discovery document and the keys of the issuer now, and report their faults."""
     issuer = (await issuers.get(issuer_id)).stored.issuer
     findings = await check_issuer(issuer, issuer_documents)
     return IssuerCheckReply(
@@ -151,7 +143,7 @@ async def check_one_issuer(
 async def remove_issuer(
     issuer_id: IssuerId, issuers: FromIssuers, actor: FromAdministrator
 ) -> None:
-    """Forget an issuer of which no subject is known; any other can only be disabled (409)."""
+    """Remove an issuer without known subjects; any other can only be disabled (409)."""
     await issuers.remove(issuer_id, actor)
 
 

@@ -1,25 +1,26 @@
-"""The ledger: whether the books agree with themselves."""
+"""The ledger: its verification, and its months of history."""
 
 from datetime import date
-from typing import Final
+from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Instant, Reply, Usd
 from meter.api.services import FromClock, FromHistory, FromVerification
-from meter.history.month_store import Month
-from meter.ledger.verification import Verification
 from meter.money import format_usd
 
-_MONTH: Final = "%Y-%m"
-
 router = APIRouter(prefix="/api/v1/admin/ledger", tags=["Ledger"], dependencies=AdministratorsOnly)
+MonthName = Annotated[
+    str,
+    BeforeValidator(lambda day: f"{day:%Y-%m}" if isinstance(day, date) else day),
+    Field(examples=["2026-01"]),
+]
 
 
 class CheckedReply(Reply):
-    """How much was checked."""
+    """The numbers of rows that were checked."""
 
     postings: int
     entries: int
@@ -38,25 +39,28 @@ class FailureReply(Reply):
 
 
 class ChainHeadReply(Reply):
-    """The youngest batch of the ledger's chain. Write it down where nobody who can reach the
-    database can: later it shows whether the chain was made anew."""
+    """The youngest batch of the ledger's chain.
+
+    Store it where nobody with access to the database can change it: a later comparison shows
+    whether the chain was rewritten.
+    """
 
     number: int
     hash: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])
 
 
 class DroppedMonthReply(Reply):
-    """A month of which only sealed totals are left; they are part of every sum."""
+    """A month of which only sealed totals are left; every sum includes them."""
 
     kind: str = Field(examples=["usage", "ledger"])
-    month: str = Field(examples=["2026-01"])
+    month: MonthName
 
 
 class VerificationReply(Reply):
-    """Whether the books agree with themselves, and what they add up to.
+    """The result of a verification, with the totals of the books.
 
-    `open_holds`, `unknown_holds`, `stale_open_holds` (open past their limit) and
-    `settlement_conflicts` are for people to look after; they do not make the books wrong.
+    An administrator should review `unknown_holds`, `stale_open_holds` (open past their limit) and
+    `settlement_conflicts`; they do not make the books wrong.
     """
 
     ok: bool
@@ -79,45 +83,29 @@ class MonthReply(Reply):
     """One month of usage (with ended holds) or of the ledger."""
 
     kind: str = Field(examples=["usage", "ledger"])
-    month: str = Field(examples=["2026-01"])
+    month: MonthName
     is_kept: bool
     dropped_at: Instant | None
     bytes_on_disk: int | None = Field(description="null once it is dropped")
 
-    @classmethod
-    def from_stored(cls, stored: Month) -> "MonthReply":
-        return cls(
-            kind=stored.kind,
-            month=_month(stored.month),
-            is_kept=stored.is_kept,
-            dropped_at=stored.dropped_at,
-            bytes_on_disk=stored.bytes_on_disk,
-        )
-
 
 class MonthListReply(Reply):
-    """Every month known, oldest first."""
+    """All known months, oldest first."""
 
     data: list[MonthReply]
 
 
 @router.get("/months", summary="List the months of history")
 async def list_months(history: FromHistory) -> MonthListReply:
-    """Which months are kept in detail, those made in advance included, and which were dropped."""
-    months = await history.list_months()
-    return MonthListReply(data=[MonthReply.from_stored(one) for one in months])
+    """List the months of history: kept in detail, prepared in advance, or dropped."""
+    return MonthListReply.model_validate({"data": await history.list_months()})
 
 
 @router.get("/verification", summary="Verify the ledger")
 async def verify_ledger(clock: FromClock, verification: FromVerification) -> VerificationReply:
-    """Recompute balances, holds and settlements from one snapshot; blocks nobody."""
+    """Recompute balances, holds and settlements from one snapshot, without blocking requests."""
     started_s = clock.monotonic_s()
     outcome = await verification.verify()
-    took_ms = round((clock.monotonic_s() - started_s) * 1000)
-    return _verification(outcome, took_ms)
-
-
-def _verification(outcome: Verification, took_ms: int) -> VerificationReply:
     totals, head = outcome.totals, outcome.head
     return VerificationReply(
         ok=outcome.is_ok,
@@ -132,13 +120,6 @@ def _verification(outcome: Verification, took_ms: int) -> VerificationReply:
         settlement_conflicts=totals.settlement_conflicts,
         provisional_records=totals.provisional_records,
         head=None if head is None else ChainHeadReply(number=head.number, hash=head.hash.hex()),
-        dropped_months=[
-            DroppedMonthReply(kind=one.kind, month=_month(one.month))
-            for one in outcome.dropped_months
-        ],
-        took_ms=took_ms,
+        dropped_months=[DroppedMonthReply.model_validate(one) for one in outcome.dropped_months],
+        took_ms=round((clock.monotonic_s() - started_s) * 1000),
     )
-
-
-def _month(first_day: date) -> str:
-    return first_day.strftime(_MONTH)

@@ -1,12 +1,22 @@
-"""Limit rules: limits beside those of keys, users and plans."""
+"""Limit rules: limits in addition to those of keys, users and plans."""
 
+from enum import StrEnum
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Response
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, ModelPattern, PerMinute, Reply, ShortId, TokensPerMinute
+from meter.api.fields import (
+    Body,
+    ModelPattern,
+    PerMinute,
+    PlainText,
+    Reply,
+    ShortId,
+    TokensPerMinute,
+    either,
+)
 from meter.api.problems import ProblemError
 from meter.api.services import FromLimitRules
 from meter.limits.limits import AppliesTo, CountedPer, LimitRule
@@ -18,40 +28,69 @@ router = APIRouter(prefix="/api/v1/admin/limits", tags=["Limits"], dependencies=
 RuleId = Annotated[ShortId, Path(examples=["gpt-5-for-all"])]
 
 
-class LimitRuleBody(Body):
-    """What a limit rule counts, and how much of it is let in."""
+# The members have the names of `AppliesTo` and `CountedPer`; their values are the API's words.
+class LimitedTo(StrEnum):
+    """The requests that a rule applies to."""
 
-    applies_to: Annotated[AppliesTo, Field(strict=False)]
-    applies_id: str | None = Field(
+    EVERYONE = "everyone"
+    PLAN = "plan"
+    ACCOUNT = "user"
+    KEY = "key"
+
+
+class SharedBy(StrEnum):
+    """The division of a rule: one limit for all requests, or one per user or key."""
+
+    RULE = "rule"
+    ACCOUNT = "user"
+    KEY = "key"
+
+
+class LimitRuleBody(Body):
+    """The requests that a limit rule counts, and the most that it allows of them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                either(
+                    {"applies_to": {"const": "everyone"}, "applies_id": "null"},
+                    {"applies_to": {"enum": ["plan", "user", "key"]}, "applies_id": "string"},
+                ),
+                either({"requests_per_minute": "integer"}, {"tokens_per_minute": "integer"}),
+            ]
+        }
+    )
+
+    applies_to: Annotated[LimitedTo, Field(strict=False)]
+    applies_id: PlainText | None = Field(
         default=None,
         max_length=MAX_APPLIES_ID_CHARS,
-        description="Id of the plan, user (`account`) or key; left out for everyone",
+        description="Id of the plan, user or key; null for everyone",
     )
-    counted_per: Annotated[CountedPer, Field(strict=False)] = Field(
-        default=CountedPer.RULE,
-        description="Who shares the limit: all that it applies to (`rule`), or each account or "
-        "key has it alone",
+    counted_per: Annotated[SharedBy, Field(strict=False)] = Field(
+        default=SharedBy.RULE,
+        description="`rule`: all requests share the limit. `user`, `key`: each has its own",
     )
     model_pattern: ModelPattern | None = Field(
         default=None, description="An id or a pattern; null: every model"
     )
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: TokensPerMinute | None = None
-    is_shadow: bool = Field(default=False, description="Counted and reported, refuses nobody")
+    is_shadow: bool = Field(default=False, description="Count and report, but refuse no request")
 
     def to_rule(self, rule_id: str) -> LimitRule:
-        """The same as the books have it; raises ProblemError for what makes no sense."""
-        if (self.applies_to is AppliesTo.EVERYONE) != (self.applies_id is None):
-            message = "body.applies_id: name one, unless the rule applies to everyone"
+        """Return the rule. Raises ProblemError for members that contradict each other."""
+        if (self.applies_to is LimitedTo.EVERYONE) != (self.applies_id is None):
+            message = "body.applies_id: needed, unless the rule applies to everyone"
             raise ProblemError(422, "invalid_request", message)
         if self.requests_per_minute is None and self.tokens_per_minute is None:
             message = "body: give requests_per_minute, tokens_per_minute or both"
             raise ProblemError(422, "invalid_request", message)
         return LimitRule(
             id=rule_id,
-            applies_to=self.applies_to,
+            applies_to=AppliesTo[self.applies_to.name],
             applies_id=self.applies_id,
-            counted_per=self.counted_per,
+            counted_per=CountedPer[self.counted_per.name],
             model_pattern=self.model_pattern,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
@@ -63,9 +102,9 @@ class LimitRuleReply(Reply):
     """A limit rule with its id."""
 
     id: str
-    applies_to: AppliesTo
+    applies_to: Annotated[LimitedTo, BeforeValidator(lambda one: LimitedTo[one.name])]
     applies_id: str | None
-    counted_per: CountedPer
+    counted_per: Annotated[SharedBy, BeforeValidator(lambda one: SharedBy[one.name])]
     model_pattern: str | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
@@ -80,14 +119,13 @@ class LimitRuleListReply(Reply):
 
 @router.get("", summary="List limit rules")
 async def list_limits(limit_rules: FromLimitRules) -> LimitRuleListReply:
-    """All limit rules, in order of their ids."""
-    rules = await limit_rules.list_all()
-    return LimitRuleListReply(data=[LimitRuleReply.model_validate(rule) for rule in rules])
+    """List all limit rules, in order of their ids."""
+    return LimitRuleListReply.model_validate({"data": await limit_rules.list_all()})
 
 
 @router.get("/{rule_id}", summary="Get a limit rule")
 async def get_limit(rule_id: RuleId, limit_rules: FromLimitRules) -> LimitRuleReply:
-    """One limit rule."""
+    """Return one limit rule."""
     return LimitRuleReply.model_validate(await limit_rules.get(rule_id))
 
 
@@ -103,7 +141,7 @@ async def put_limit(
     limit_rules: FromLimitRules,
     response: Response,
 ) -> LimitRuleReply:
-    """Make a limit rule (201) or change one as a whole (200). It holds within a few seconds."""
+    """Create a limit rule (201) or replace one (200); in effect within a few seconds."""
     rule = body.to_rule(rule_id)
     if await limit_rules.put(actor, rule):
         response.status_code = 201

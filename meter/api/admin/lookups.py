@@ -1,4 +1,4 @@
-"""Look-ups: requests whose usage is being found out."""
+"""Look-ups: requests whose usage is asked for at the provider."""
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -12,17 +12,17 @@ router = APIRouter(prefix="/api/v1/admin/lookups", tags=["Ledger"], dependencies
 
 
 class LookupSummaryReply(Reply):
-    """How many requests wait for the provider's record of them, and how patiently."""
+    """The numbers of requests that wait for the provider's record of them."""
 
     waiting: int
     without_generation_id: int = Field(description="Waiting for a report, or for the policy")
-    overdue: int = Field(description="Past their deadline; a policy is about to decide them")
-    decided: int = Field(description="Charged by policy meanwhile, and still asked about")
+    overdue: int = Field(description="Past their deadline; a policy decides them next")
+    decided: int = Field(description="Charged by policy, and still looked up")
     most_attempts: int
     oldest_seconds: int | None = Field(description="null when none waits")
 
 
 @router.get("", summary="Count look-ups")
 async def summarise_lookups(pool: FromPool) -> LookupSummaryReply:
-    """How many look-ups wait, how old the oldest is, and how often it was tried."""
+    """Count the look-ups that wait; show the age of the oldest and the most attempts."""
     return LookupSummaryReply.model_validate(await queue.summarise_lookups(pool))

@@ -3,13 +3,22 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasPath, Field, WithJsonSchema
 
 from meter.accounts.account import Plan
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import LimitsBody, MarkupBps, Name, RatesBody, Reply, ScopeName, ShortId
+from meter.api.fields import (
+    LimitsBody,
+    LimitsReply,
+    MarkupBps,
+    Name,
+    RatesBody,
+    Reply,
+    ScopeName,
+    ShortId,
+    SortedScopes,
+)
 from meter.api.services import FromPlans
-from meter.limits.limits import rates_to_json
 from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
 
 DEFAULT_MAX_KEYS: Final = 100
@@ -19,39 +28,48 @@ DEFAULT_SELF_SERVICE: Final = tuple(sorted(DEFAULT_SCOPES | {Scope.KEYS_WRITE}))
 router = APIRouter(prefix="/api/v1/admin/plans", tags=["Plans"], dependencies=AdministratorsOnly)
 
 
-def _no_admin_scopes(scopes: list[Scope]) -> list[Scope]:
-    if not ADMIN_SCOPES.isdisjoint(scopes):
+def _no_admin_scope(scope: Scope) -> Scope:
+    if scope in ADMIN_SCOPES:
         raise ValueError("users cannot give admin scopes to their keys")
-    return sorted(set(scopes))
+    return scope
 
 
 SelfServiceScopes = Annotated[
-    list[ScopeName],
-    AfterValidator(_no_admin_scopes),
-    Field(max_length=len(Scope), description="What users may give to their own keys"),
+    list[
+        Annotated[
+            ScopeName,
+            AfterValidator(_no_admin_scope),
+            WithJsonSchema({"type": "string", "enum": sorted(set(Scope) - ADMIN_SCOPES)}),
+        ]
+    ],
+    Field(
+        max_length=len(Scope),
+        description="The scopes that users may give to their own keys",
+        json_schema_extra={"uniqueItems": True},
+    ),
 ]
 
 
 class PlanBody(RatesBody):
-    """The terms of a plan. Its own limits are of each user; null is no limit."""
+    """The terms of a plan. Its limits apply to each user; null is no limit."""
 
     name: Name
     markup_bps: MarkupBps
     key_limits: LimitsBody = Field(
-        default=LimitsBody(), description="Of each API key; null: no limit"
+        default=LimitsBody(), description="The limits of each API key; null is no limit"
     )
     max_keys: int = Field(
         default=DEFAULT_MAX_KEYS,
         ge=0,
         le=MOST_MAX_KEYS,
-        description="Keys that a user may have made, without those revoked and expired",
+        description="The most keys that a user may make, not counting revoked and expired keys",
     )
     self_service_scopes: SelfServiceScopes = Field(
         default_factory=lambda: list(DEFAULT_SELF_SERVICE)
     )
 
     def to_plan(self, plan_id: str) -> Plan:
-        """The same as the books have it."""
+        """Return the plan."""
         return Plan(
             id=plan_id,
             name=self.name,
@@ -69,24 +87,16 @@ class PlanReply(Reply):
     id: str
     name: str
     markup_bps: int
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    concurrent_requests: int | None
-    key_limits: LimitsBody
+    requests_per_minute: int | None = Field(
+        validation_alias=AliasPath("rates", "requests_per_minute")
+    )
+    tokens_per_minute: int | None = Field(validation_alias=AliasPath("rates", "tokens_per_minute"))
+    concurrent_requests: int | None = Field(
+        validation_alias=AliasPath("rates", "concurrent_requests")
+    )
+    key_limits: LimitsReply = Field(validation_alias="key_rates")
     max_keys: int
-    self_service_scopes: list[Scope]
-
-    @classmethod
-    def from_terms(cls, plan: Plan) -> "PlanReply":
-        return cls(
-            id=plan.id,
-            name=plan.name,
-            markup_bps=plan.markup_bps,
-            **rates_to_json(plan.rates),
-            key_limits=LimitsBody.from_rates(plan.key_rates),
-            max_keys=plan.max_keys,
-            self_service_scopes=sorted(plan.self_service_scopes),
-        )
+    self_service_scopes: SortedScopes
 
 
 class PlanListReply(Reply):
@@ -97,8 +107,8 @@ class PlanListReply(Reply):
 
 @router.get("", summary="List plans")
 async def list_plans(plans: FromPlans) -> PlanListReply:
-    """All plans, in order of their ids."""
-    return PlanListReply(data=[PlanReply.from_terms(plan) for plan in await plans.list_all()])
+    """List all plans, in order of their ids."""
+    return PlanListReply.model_validate({"data": await plans.list_all()})
 
 
 @router.put(
@@ -111,11 +121,11 @@ async def put_plan(
     plans: FromPlans,
     response: Response,
 ) -> PlanReply:
-    """Make a plan (201) or change one as a whole (200): what is left out has its default.
+    """Create a plan (201) or replace one (200); members that are left out get their defaults.
 
-    Requests that run keep the markup of their hold.
+    Requests that are running keep the markup of their hold.
     """
     plan = body.to_plan(plan_id)
     if await plans.put(actor, plan):
         response.status_code = 201
-    return PlanReply.from_terms(plan)
+    return PlanReply.model_validate(plan)

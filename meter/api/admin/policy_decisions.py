@@ -1,16 +1,15 @@
-"""Policy decisions: requests that ended without anybody saying what they used."""
+"""Policy decisions: requests that ended by policy, because their usage never became known."""
 
 from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from meter.api.authentication import AdministratorsOnly
-from meter.api.fields import Instant, Page, PageQuery, Reply, Usd
+from meter.api.cursors import instant_and_id
+from meter.api.fields import HexId, Instant, Page, PageQuery, Reply, Usd
 from meter.api.services import FromCursors, FromReviews
-from meter.money import format_usd
-from meter.settlement.review import PastPolicyDecision
 
 router = APIRouter(
     prefix="/api/v1/admin/policy-decisions", tags=["Ledger"], dependencies=AdministratorsOnly
@@ -18,49 +17,37 @@ router = APIRouter(
 
 
 class Verdict(StrEnum):
-    """What was decided: an estimate was charged, or the hold was let go."""
+    """The decision: charge an estimate, or end the hold without a charge."""
 
     CHARGE = "charge"
     VOID = "void"
 
 
 class PolicyDecisionReply(Reply):
-    """One request. `charge` is what it comes to by now, other than `charged_by_policy` once the
-    truth turned up and corrected it."""
+    """One request that a policy ended.
 
-    hold_id: str = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
+    `charge` is the charge now. It differs from `charged_by_policy` if the usage became known later
+    and corrected the charge.
+    """
+
+    hold_id: HexId = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
     placed_at: Instant
     decided_at: Instant
-    user_id: str
-    model: str
-    verdict: Verdict
+    user_id: str = Field(validation_alias="account_id")
+    model: str = Field(validation_alias="model_id")
+    verdict: Annotated[
+        Verdict, BeforeValidator(lambda is_charge: Verdict.CHARGE if is_charge else Verdict.VOID)
+    ] = Field(validation_alias="is_charge")
     rule: str | None = Field(examples=["no_record", "not_reported"])
-    held: Usd
-    charged_by_policy: Usd
-    charge: Usd
+    held: Usd = Field(validation_alias="held_picos")
+    charged_by_policy: Usd = Field(validation_alias="charged_picos")
+    charge: Usd = Field(validation_alias="charge_picos")
     is_corrected: bool
     generation_id: str | None
 
-    @classmethod
-    def from_decided(cls, decided: PastPolicyDecision) -> "PolicyDecisionReply":
-        return cls(
-            hold_id=decided.hold_id.hex,
-            placed_at=decided.placed_at,
-            decided_at=decided.decided_at,
-            user_id=decided.account_id,
-            model=decided.model_id,
-            verdict=Verdict.CHARGE if decided.is_charge else Verdict.VOID,
-            rule=decided.rule,
-            held=format_usd(decided.held_picos),
-            charged_by_policy=format_usd(decided.charged_picos),
-            charge=format_usd(decided.charge_picos),
-            is_corrected=decided.is_corrected,
-            generation_id=decided.generation_id,
-        )
-
 
 class PolicyDecisionPageReply(Page):
-    """Policy decisions; the requests that were placed last come first."""
+    """Policy decisions, those on the youngest requests first."""
 
     data: list[PolicyDecisionReply]
 
@@ -69,13 +56,12 @@ class PolicyDecisionPageReply(Page):
 async def list_policy_decisions(
     query: Annotated[PageQuery, Query()], cursors: FromCursors, reviews: FromReviews
 ) -> PolicyDecisionPageReply:
-    """Every request that a policy charged an estimate for, or let go, corrected since or not."""
-    scope = "policy-decisions"
-    after = cursors.open_instant(scope, query.cursor)
-    rows = await reviews.list_policy_decisions(after, query.limit + 1)
-    page, cursor = cursors.next_page(
-        scope, rows, query.limit, lambda last: (last.placed_at.isoformat(), last.hold_id.hex)
+    """List the requests that a policy charged or ended without a charge, corrected or not."""
+    page, cursor = await cursors.page(
+        "policy-decisions",
+        query,
+        reviews.list_policy_decisions,
+        lambda last: (last.placed_at.isoformat(), last.hold_id.hex),
+        instant_and_id,
     )
-    return PolicyDecisionPageReply(
-        data=[PolicyDecisionReply.from_decided(one) for one in page], next_cursor=cursor
-    )
+    return PolicyDecisionPageReply.of(page, cursor)

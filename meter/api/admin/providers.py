@@ -1,4 +1,4 @@
-"""Providers: who answers the requests, and the key with which we call them."""
+"""Providers: the services that answer requests, and the keys with which they are called."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +20,7 @@ router = APIRouter(
 
 
 class ProviderName(StrEnum):
-    """The providers that we can call."""
+    """The providers that Tollkeeper can call."""
 
     OPENROUTER = openrouter.ID
 
@@ -29,7 +29,7 @@ PROVIDERS: Final = tuple(ProviderName)
 
 
 class ProviderKeyReply(Reply):
-    """What may be shown of a provider's key."""
+    """The facts about a provider's key that may be shown."""
 
     hint: str = Field(examples=["...c0de"])
     key_version: int
@@ -37,7 +37,7 @@ class ProviderKeyReply(Reply):
 
 
 class ProviderReply(Reply):
-    """A provider. `key` is null as long as none was set."""
+    """A provider. `key` is null until one is set."""
 
     name: str
     base_url: str | None
@@ -51,16 +51,24 @@ class ProviderListReply(Reply):
 
 
 class ProviderKeyBody(Body):
-    """A key to call the provider with; it is sealed at once and never shown again."""
+    """A key to call the provider with. It is sealed at once and never shown again."""
 
-    key: Annotated[SecretStr, Field(min_length=1, max_length=MAX_KEY_CHARS)]
+    key: Annotated[
+        SecretStr,
+        Field(
+            min_length=1,
+            max_length=MAX_KEY_CHARS,
+            description="Visible ASCII characters",
+            json_schema_extra={"pattern": "^[!-~]+$"},
+        ),
+    ]
 
 
 @router.get("", summary="List providers")
 async def list_providers(
     provider_keys: FromProviderKeys, outside: FromOutside
 ) -> ProviderListReply:
-    """The providers, and whether each has a key."""
+    """List the providers; those with a key show a hint of it."""
     listings = await provider_keys.list_keys()
     keys = {
         one.provider: ProviderKeyReply.model_validate(one)
@@ -80,6 +88,6 @@ async def put_provider_key(
     actor: FromAdministrator,
     provider_keys: FromProviderKeys,
 ) -> None:
-    """Seal and store the key that every request goes out with from now on."""
+    """Seal and store the key with which all later requests are sent to the provider."""
     plain = SecretText(body.key.get_secret_value())
     await provider_keys.set_key(provider.value, SYSTEM_OWNER, plain, actor=actor)

@@ -1,4 +1,4 @@
-"""Settlement conflicts: arrivals that said something else than the books, and changed nothing."""
+"""Settlement conflicts: reports of usage that contradict the books and were not applied."""
 
 from typing import Annotated
 
@@ -17,8 +17,11 @@ router = APIRouter(
 
 
 class SettlementConflictReply(Reply):
-    """One arrival beside what is recorded. `user_id` and `recorded_cost` are null where nothing
-    is; `arrived_cost` is the provider's own figure, null where it named none."""
+    """One report of usage beside the books.
+
+    `user_id` and `recorded_cost` are null if the books have no usage record of the request.
+    `arrived_cost` is the cost in the report, null if it has none.
+    """
 
     id: int
     at: Instant
@@ -61,12 +64,10 @@ class SettlementConflictPageReply(Page):
 async def list_settlement_conflicts(
     query: Annotated[PageQuery, Query()], cursors: FromCursors, reviews: FromReviews
 ) -> SettlementConflictPageReply:
-    """Arrivals that were kept and never applied; they stay listed for good."""
-    scope = "settlement-conflicts"
-    position = cursors.open(scope, query.cursor)
-    before = None if position is None else int(position[0])
-    rows = await reviews.list_conflicts(before, query.limit + 1)
-    page, cursor = cursors.next_page(scope, rows, query.limit, lambda last: (last.id,))
+    """List the reports that were stored but not applied; none ever leaves the list."""
+    page, cursor = await cursors.page(
+        "settlement-conflicts", query, reviews.list_conflicts, lambda last: (last.id,), int
+    )
     return SettlementConflictPageReply(
         data=[SettlementConflictReply.from_kept(one) for one in page], next_cursor=cursor
     )

@@ -1,27 +1,27 @@
-"""Signing keys: what signs passes, as administrators see, rotate and remove it."""
+"""Signing keys: the keys that sign passes, as administrators see, rotate and remove them."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, Instant, Reply
+from meter.api.fields import Body, Instant, Reply, path_id
 from meter.api.services import FromClock, FromPublishedKeys, FromSigningKeys
-from meter.errors import NotFound
 from meter.identity.signing_key_store import SigningKey
 from meter.jwts.signing import SigningAlgorithm
-
-MAX_KID_CHARS: Final = 64
 
 router = APIRouter(
     prefix="/api/v1/admin/signing-keys", tags=["Signing keys"], dependencies=AdministratorsOnly
 )
+Kid = Annotated[
+    str, path_id("kid", r"[!-~]{1,64}", "there is no such signing key", "NzbLsXh8uDCcd-6MNwXF4W")
+]
 
 
 class SigningKeyRotationBody(Body):
-    """How to rotate."""
+    """The manner of a rotation."""
 
     immediately: bool = Field(
         default=False,
@@ -36,12 +36,12 @@ class SigningKeyReply(Reply):
     algorithm: SigningAlgorithm
     created_at: Instant
     signs_from: Instant
-    published_until: datetime | None = Field(description="null: until another follows it")
+    published_until: datetime | None = Field(description="null until a later key replaces it")
     is_signing: bool
 
 
 class SigningKeyListReply(Reply):
-    """All that are published, youngest first."""
+    """All published keys, youngest first."""
 
     data: list[SigningKeyReply]
 
@@ -50,10 +50,12 @@ class SigningKeyListReply(Reply):
 async def list_signing_keys(
     published_keys: FromPublishedKeys, clock: FromClock
 ) -> SigningKeyListReply:
-    """The keys that are published, and which of them signs."""
+    """List the published keys; `is_signing` marks the one that signs now."""
     keys = await published_keys.list_keys()
     now = clock.now()
-    return SigningKeyListReply(data=[_listing(key, _signing(keys, now)) for key in keys])
+    # The list is youngest first: the first key whose time has come signs.
+    signing = next((key.kid for key in keys if key.signs_from <= now), None)
+    return SigningKeyListReply(data=[_listing(key, signing) for key in keys])
 
 
 @router.post("/rotate", status_code=201, summary="Rotate the signing key")
@@ -62,7 +64,10 @@ async def rotate_signing_key(
     actor: FromAdministrator,
     body: SigningKeyRotationBody | None = None,
 ) -> SigningKeyReply:
-    """Publish a new key, which signs two minutes from now or at once. Passes stay good."""
+    """Publish a new key, which signs in two minutes or at once.
+
+    Passes that older keys signed stay valid.
+    """
     immediately = body is not None and body.immediately
     made = await signing_keys.rotate(immediately, actor)
     return _listing(made, made.kid if immediately else None)
@@ -70,17 +75,10 @@ async def rotate_signing_key(
 
 @router.delete("/{kid}", status_code=204, summary="Remove a signing key")
 async def remove_signing_key(
-    kid: Annotated[str, Path()], signing_keys: FromSigningKeys, actor: FromAdministrator
+    kid: Kid, signing_keys: FromSigningKeys, actor: FromAdministrator
 ) -> None:
-    """For a key that somebody else may have: every pass that it signed is refused from now on."""
-    if len(kid) > MAX_KID_CHARS or not kid.isprintable():
-        raise NotFound("there is no such signing key")
+    """Remove a signing key that may have leaked. All passes that it signed are refused."""
     await signing_keys.remove(kid, actor)
-
-
-def _signing(keys: list[SigningKey], now: datetime) -> str | None:
-    """The list is youngest first: the first whose time has come."""
-    return next((key.kid for key in keys if key.signs_from <= now), None)
 
 
 def _listing(key: SigningKey, signing: str | None) -> SigningKeyReply:

@@ -1,6 +1,7 @@
 """Transactions: an account's ledger postings, newest first."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -21,7 +22,7 @@ router = APIRouter(
 
 
 class TransactionReply(Reply):
-    """One movement of a balance. Model, key and tokens are set where it paid for a request."""
+    """One change of a balance. Model, key and tokens are set if it paid for a request."""
 
     id: UUID
     at: Instant
@@ -67,11 +68,9 @@ class AccountTransactions:
     async def page(self, account_id: str, query: PageQuery) -> TransactionPageReply:
         """Return one page, newest first."""
         scope = f"transactions:{account_id}"
-        position = self.cursors.open(scope, query.cursor)
-        before = None if position is None else int(position[0])
-        rows = await self.ledger.list_transactions(account_id, before, query.limit + 1)
-        page, cursor = self.cursors.next_page(
-            scope, rows, query.limit, lambda last: (last.position,)
+        fetch = partial(self.ledger.list_transactions, account_id)
+        page, cursor = await self.cursors.page(
+            scope, query, fetch, lambda last: (last.position,), int
         )
         data = [TransactionReply.from_posted(one) for one in page]
         return TransactionPageReply(data=data, next_cursor=cursor)
@@ -87,6 +86,6 @@ async def list_transactions(
     accounts: FromAccounts,
     transactions: FromAccountTransactions,
 ) -> TransactionPageReply:
-    """Everything that moved the user's balance, newest first."""
+    """List the transactions that changed the user's balance, newest first."""
     await accounts.get(user_id)
     return await transactions.page(user_id, query)

@@ -1,8 +1,9 @@
 """Usage: an account's requests, added up by day, model or key."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Final, Self
+from functools import partial
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
@@ -11,14 +12,20 @@ from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Page, PageQuery, Reply, Usd, UserId
 from meter.api.problems import ProblemError
 from meter.api.services import FromAccounts, FromClock, FromCursors, FromUsage
-from meter.money import format_usd
 from meter.usage.usage_totals import Grouping, UsageTotals
 
 MAX_RANGE_DAYS: Final = 366
 DEFAULT_RANGE_DAYS: Final = 30
 
 # Far enough from the ends of the calendar that a day can be added or taken away.
-Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
+Day = Annotated[
+    date,
+    Field(
+        ge=date(2000, 1, 1),
+        le=date(2999, 12, 31),
+        json_schema_extra={"pattern": r"^2\d{3}-\d\d-\d\d$"},
+    ),
+]
 
 router = APIRouter(
     prefix="/api/v1/admin/users/{user_id}/usage",
@@ -28,14 +35,19 @@ router = APIRouter(
 
 
 class UsageQuery(PageQuery):
-    """What to add up. Days are those of UTC."""
+    """The requests to add up. Days are those of UTC."""
 
-    group_by: Annotated[Grouping, Query(description="What makes a row")] = Grouping.DAY
+    group_by: Annotated[Grouping, Query(description="One row for each day, model or key")] = (
+        Grouping.DAY
+    )
     first: Annotated[
-        Day | None, Query(alias="from", description="First day, `2026-01-01`; 30 days by default")
+        Day | None,
+        Query(
+            alias="from", description="First day, from 2000 to 2999; by default 29 days before `to`"
+        ),
     ] = None
     last: Annotated[
-        Day | None, Query(alias="to", description="Last day, included; today by default")
+        Day | None, Query(alias="to", description="Last day, included; by default today")
     ] = None
 
 
@@ -50,22 +62,13 @@ class UsageReply(Reply):
     completion_tokens: int
     cached_tokens: int
     reasoning_tokens: int
-    charge: Usd
-
-    @classmethod
-    def from_totals(cls, totals: UsageTotals) -> Self:
-        """Read totals; of the two amounts, those that this kind of row has."""
-        amounts = {
-            "charge": format_usd(totals.charge_picos),
-            "provider_cost": format_usd(totals.provider_cost_picos),
-        }
-        return cls.model_validate({**asdict(totals), **amounts})
+    charge: Usd = Field(validation_alias="charge_picos")
 
 
 class BilledUsageReply(UsageReply):
-    """The same with what the provider billed us, which only administrators see."""
+    """The same with the cost that the provider billed, which only administrators see."""
 
-    provider_cost: Usd
+    provider_cost: Usd = Field(validation_alias="provider_cost_picos")
 
 
 class UsagePageReply(Page):
@@ -95,26 +98,22 @@ class AccountUsage:
     ) -> tuple[list[UsageTotals], str | None]:
         """Return one page of totals, and the cursor of the next.
 
-        Raises ProblemError (422) for a range that ends before it begins, or is too long.
+        Raises ProblemError (422) for a period that ends before it begins, or is too long.
         """
         last = query.last or self.clock.now().astimezone(UTC).date()
         first = query.first or last - timedelta(days=DEFAULT_RANGE_DAYS - 1)
         if first > last:
-            raise ProblemError(422, "invalid_request", "query.from: must not be after `to`")
+            raise ProblemError(422, "invalid_period", "query.from: must not be after `to`")
         if (last - first).days >= MAX_RANGE_DAYS:
-            message = f"query.from: the range must be {MAX_RANGE_DAYS} days at most"
-            raise ProblemError(422, "invalid_request", message)
+            message = f"query.from: the period may have {MAX_RANGE_DAYS} days at most"
+            raise ProblemError(422, "invalid_period", message)
         scope = f"usage:{account_id}:{query.group_by}:{first}:{last}"
-        position = self.cursors.open(scope, query.cursor)
-        after = None if position is None else str(position[0])
         period = (
             datetime.combine(first, time.min, UTC),
             datetime.combine(last + timedelta(days=1), time.min, UTC),
         )
-        rows = await self.usage.list_totals(
-            account_id, query.group_by, period, after, query.limit + 1
-        )
-        return self.cursors.next_page(scope, rows, query.limit, lambda row: (row.group,))
+        fetch = partial(self.usage.list_totals, account_id, query.group_by, period)
+        return await self.cursors.page(scope, query, fetch, lambda row: (row.group,), str)
 
 
 FromAccountUsage = Annotated[AccountUsage, Depends()]
@@ -127,11 +126,11 @@ async def total_usage(
     accounts: FromAccounts,
     account_usage: FromAccountUsage,
 ) -> BilledUsagePageReply:
-    """Requests, tokens, provider cost and charge by day, model or key; at most 366 days."""
+    """Add up requests, tokens, provider cost and charge by day, model or key; 366 days at most."""
     await accounts.get(user_id)
     rows, cursor = await account_usage.page(user_id, query)
     return BilledUsagePageReply(
-        data=[BilledUsageReply.from_totals(row) for row in rows],
+        data=[BilledUsageReply.model_validate(row) for row in rows],
         next_cursor=cursor,
         group_by=query.group_by,
     )

@@ -1,38 +1,36 @@
-"""Users: the accounts, as administrators see and change them."""
+"""Users: accounts, as administrators see and change them."""
 
 import secrets
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
+from pydantic import AliasPath, Field
 
-from meter.accounts.account import Account
 from meter.accounts.account_store import AccountChanges, NewAccount
+from meter.api.admin.credits import CreditsReply
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
+from meter.api.cursors import instant_and_id
 from meter.api.fields import (
     AccountId,
     Email,
     Instant,
     MarkupBps,
     Name,
+    NotNull,
     Page,
     PageQuery,
     PlanId,
     RatesBody,
     Reply,
-    Usd,
     UserId,
 )
-from meter.api.problems import ProblemError
 from meter.api.services import FromAccounts, FromCursors
-from meter.limits.limits import rates_to_json
-from meter.money import format_usd
 
 DEFAULT_PLAN: Final = "standard"
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_CHARS: Final = 20
-_REQUIRED: Final = ("plan", "may_manage_keys")
-# Members of a change and what they are called in an account.
+# The members of a change, and their names in an account.
 _MEMBERS: Final = {
     "name": "name",
     "plan": "plan_id",
@@ -44,23 +42,25 @@ router = APIRouter(prefix="/api/v1/admin/users", tags=["Users"], dependencies=Ad
 
 
 class NewUserBody(RatesBody):
-    """A user to be made."""
+    """A new user."""
 
     email: Email
     name: Name | None = None
-    id: AccountId | None = Field(default=None, description="Ours to choose when left out")
+    id: AccountId | None = Field(default=None, description="Left out: a random id")
     plan: PlanId = DEFAULT_PLAN
-    markup_bps: MarkupBps | None = Field(default=None, description="Instead of the plan's")
-    may_manage_keys: bool = Field(default=True, description="Whether with keys of their own")
+    markup_bps: MarkupBps | None = Field(default=None, description="In place of the plan's")
+    may_manage_keys: bool = Field(
+        default=True, description="Whether the user may make and change API keys"
+    )
 
 
 class UserChangesBody(RatesBody):
-    """New terms; what is left out stays as it is."""
+    """New terms; members that are left out stay as they are."""
 
     name: Name | None = None
-    plan: PlanId | None = None
-    markup_bps: MarkupBps | None = Field(default=None, description="null: the plan's applies")
-    may_manage_keys: bool | None = None
+    plan: Annotated[PlanId | None, NotNull()] = None
+    markup_bps: MarkupBps | None = Field(default=None, description="null: that of the plan")
+    may_manage_keys: Annotated[bool | None, NotNull()] = None
 
     def to_changes(self) -> AccountChanges:
         """Return the changes that the body names."""
@@ -71,44 +71,30 @@ class UserChangesBody(RatesBody):
         return AccountChanges(terms, self.given_rates())
 
 
-class UserReply(Reply):
-    """A user, with credit in US dollars."""
+def _own_limit(name: str) -> Any:
+    return Field(validation_alias=AliasPath("rates", name), description="null: that of the plan")
+
+
+class UserTermsReply(Reply):
+    """A user."""
 
     id: AccountId
     email: str
     name: str | None
-    plan: str
-    markup_bps: int | None = Field(description="null: the plan's applies")
-    requests_per_minute: int | None = Field(description="null: the plan's applies")
-    tokens_per_minute: int | None = Field(description="null: the plan's applies")
-    concurrent_requests: int | None = Field(description="null: the plan's applies")
+    plan: str = Field(validation_alias="plan_id")
+    markup_bps: int | None = Field(description="null: that of the plan")
+    requests_per_minute: int | None = _own_limit("requests_per_minute")
+    tokens_per_minute: int | None = _own_limit("tokens_per_minute")
+    concurrent_requests: int | None = _own_limit("concurrent_requests")
     may_manage_keys: bool
     is_suspended: bool
-    balance: Usd
-    held: Usd
-    available: Usd
-    overdrawn: Usd = Field(description="How far charges above their holds went below zero")
-    is_blocked: bool = Field(description="Nothing is let in until available is back above zero")
-    created_at: Instant
 
-    @classmethod
-    def from_account(cls, account: Account) -> "UserReply":
-        return cls(
-            id=account.id,
-            email=account.email,
-            name=account.name,
-            plan=account.plan_id,
-            markup_bps=account.markup_bps,
-            **rates_to_json(account.rates),
-            may_manage_keys=account.may_manage_keys,
-            is_suspended=account.is_suspended,
-            balance=format_usd(account.funds.balance_picos),
-            held=format_usd(account.funds.held_picos),
-            available=format_usd(account.funds.available_picos),
-            overdrawn=format_usd(account.funds.overdrawn_picos),
-            is_blocked=account.funds.is_blocked,
-            created_at=account.created_at,
-        )
+
+# In this order of the bases, the members of the second come first.
+class UserReply(CreditsReply, UserTermsReply):
+    """A user, with credit in US dollars."""
+
+    created_at: Instant
 
 
 class UserPageReply(Page):
@@ -118,7 +104,7 @@ class UserPageReply(Page):
 
 
 class UserQuery(PageQuery):
-    """Which users to list."""
+    """The users to list."""
 
     email: Annotated[Email | None, Query(description="Only the user with this email")] = None
 
@@ -127,9 +113,9 @@ class UserQuery(PageQuery):
 async def create_user(
     body: NewUserBody, actor: FromAdministrator, accounts: FromAccounts, response: Response
 ) -> UserReply:
-    """Open an account without credit. 409 when the id or the email is taken."""
+    """Create a user without credit. 409 if the id or the email is taken."""
     new = NewAccount(
-        id=body.id or _new_id(),
+        id=body.id or "usr_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS)),
         email=body.email,
         name=body.name,
         plan_id=body.plan,
@@ -139,57 +125,50 @@ async def create_user(
     )
     account = await accounts.create(actor, new)
     response.headers["Location"] = f"{router.prefix}/{account.id}"
-    return UserReply.from_account(account)
+    return UserReply.model_validate(account)
 
 
 @router.get("", summary="List users")
 async def list_users(
     query: Annotated[UserQuery, Query()], cursors: FromCursors, accounts: FromAccounts
 ) -> UserPageReply:
-    """All users, newest first, or the one with a given email."""
+    """List all users, newest first, or the user with a given email."""
     scope = f"users:{query.email}"
-    after = cursors.open_instant(scope, query.cursor)
-    rows = await accounts.list_page(query.email, after, query.limit + 1)
-    page, cursor = cursors.next_page(
-        scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
+    page, cursor = await cursors.page(
+        scope,
+        query,
+        partial(accounts.list_page, query.email),
+        lambda last: (last.created_at.isoformat(), last.id),
+        instant_and_id,
     )
-    return UserPageReply(
-        data=[UserReply.from_account(account) for account in page], next_cursor=cursor
-    )
+    return UserPageReply.of(page, cursor)
 
 
 @router.get("/{user_id}", summary="Get a user")
 async def get_user(user_id: UserId, accounts: FromAccounts) -> UserReply:
-    """One user with their credit."""
-    return UserReply.from_account(await accounts.get(user_id))
+    """Return one user with terms and credit."""
+    return UserReply.model_validate(await accounts.get(user_id))
 
 
 @router.patch("/{user_id}", summary="Change a user's terms")
 async def change_user(
     user_id: UserId, body: UserChangesBody, actor: FromAdministrator, accounts: FromAccounts
 ) -> UserReply:
-    """Change terms. Holds that are open keep those they were placed under."""
-    for name in _REQUIRED:
-        if name in body.model_fields_set and getattr(body, name) is None:
-            raise ProblemError(422, "invalid_request", f"body.{name}: must not be null")
-    return UserReply.from_account(await accounts.change(actor, user_id, body.to_changes()))
+    """Change the terms that the body names. Requests that are running keep theirs."""
+    return UserReply.model_validate(await accounts.change(actor, user_id, body.to_changes()))
 
 
 @router.post("/{user_id}/suspend", summary="Suspend a user")
 async def suspend_user(
     user_id: UserId, actor: FromAdministrator, accounts: FromAccounts
 ) -> UserReply:
-    """No request of this user is let in from now on. Saying it twice changes nothing."""
-    return UserReply.from_account(await accounts.set_suspended(actor, user_id, True))
+    """Refuse all requests of the user until the user is resumed. May be repeated."""
+    return UserReply.model_validate(await accounts.set_suspended(actor, user_id, True))
 
 
 @router.post("/{user_id}/resume", summary="Resume a user")
 async def resume_user(
     user_id: UserId, actor: FromAdministrator, accounts: FromAccounts
 ) -> UserReply:
-    """End a suspension. Saying it twice changes nothing."""
-    return UserReply.from_account(await accounts.set_suspended(actor, user_id, False))
-
-
-def _new_id() -> str:
-    return "usr_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS))
+    """End the suspension of the user. May be repeated."""
+    return UserReply.model_validate(await accounts.set_suspended(actor, user_id, False))

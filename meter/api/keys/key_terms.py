@@ -5,24 +5,25 @@ from datetime import datetime, timedelta
 from ipaddress import IPv6Network, ip_network
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from meter.api.fields import (
     Body,
     Budget,
     FutureInstant,
+    Like,
     LimitsBody,
     ModelPattern,
     Name,
+    NotNull,
     PlainText,
     ScopeName,
-    like,
 )
 from meter.api.problems import FieldErrorReply, ProblemError
-from meter.identity.keys.key_terms import KeyTerms, Period, TermChanges, budget_of
+from meter.identity.keys.key_terms import KeyTerms, TermChanges
 from meter.identity.principal import Budgets, Credential
 from meter.limits.limits import Rates
-from meter.money import format_usd, parse_usd
+from meter.money import parse_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
 
 MAX_EXPIRY_DAYS: Final = 3650
@@ -30,7 +31,6 @@ MOST_ALLOWED_MODELS: Final = 100
 MOST_ALLOWED_ADDRESSES: Final = 64
 MOST_TAGS: Final = 20
 MAX_TAG_CHARS: Final = 64
-_REQUIRED: Final = ("name", "scopes")
 
 
 def _unique(items: list[str]) -> list[str]:
@@ -61,25 +61,36 @@ AllowedModels = Annotated[
         min_length=1,
         max_length=MOST_ALLOWED_MODELS,
         description="Ids of models, or patterns with `*`; null or left out: every model",
+        json_schema_extra={"uniqueItems": True},
         examples=[["openai/gpt-4o-mini", "anthropic/*"]],
     ),
 ]
 AllowedAddresses = Annotated[
-    list[Annotated[str, Field(max_length=64), AfterValidator(_network)]],
+    list[
+        Annotated[
+            str,
+            AfterValidator(_network),
+            Field(max_length=64, json_schema_extra={"format": "network"}),
+        ]
+    ],
     AfterValidator(_unique),
     Field(
         min_length=1,
         max_length=MOST_ALLOWED_ADDRESSES,
-        description="Networks from where requests may come; null or left out: from everywhere",
+        description="Networks that requests may come from; null or left out: every address",
+        json_schema_extra={"uniqueItems": True},
         examples=[["10.0.0.0/8", "2001:db8::/32"]],
     ),
 ]
-Scopes = Annotated[list[ScopeName], Field(min_length=1, max_length=len(Scope))]
+Scopes = Annotated[
+    list[ScopeName],
+    Field(min_length=1, max_length=len(Scope), json_schema_extra={"uniqueItems": True}),
+]
 Tags = Annotated[
     dict[
         Annotated[
             str,
-            like(
+            Like(
                 r"[a-z0-9][a-z0-9_.-]{0,31}",
                 "a tag's name has up to 32 of a-z, 0-9, _, . and - and begins with a letter "
                 "or digit",
@@ -87,27 +98,22 @@ Tags = Annotated[
         ],
         Annotated[PlainText, Field(max_length=MAX_TAG_CHARS)],
     ],
-    Field(max_length=MOST_TAGS, examples=[{"team": "search"}]),
+    # Pydantic states the names as a pattern, but not that it allows no other names.
+    Field(
+        max_length=MOST_TAGS,
+        examples=[{"team": "search"}],
+        json_schema_extra={"additionalProperties": False},
+    ),
 ]
 
 
 class BudgetsBody(Body):
-    """The most that a key may spend in a calendar period of UTC, and in all its life."""
+    """The most that a key may spend in each calendar period of UTC, and in its lifetime."""
 
     day: Budget | None = None
     week: Budget | None = Field(default=None, description="Weeks begin on Monday")
     month: Budget | None = None
     total: Budget | None = None
-
-    @classmethod
-    def from_budgets(cls, budgets: Budgets) -> "BudgetsBody":
-        limits = {period: budget_of(budgets, period) for period in Period}
-        return cls(
-            **{
-                period.value: None if picos is None else format_usd(picos)
-                for period, picos in limits.items()
-            }
-        )
 
     def given_budgets(self) -> dict[str, int | None]:
         """Return the budgets that the body names, in pico-dollars; None removes a budget."""
@@ -118,14 +124,26 @@ class BudgetsBody(Body):
 
 
 class KeyTermsBody(Body):
-    """What may be said of a key, new or changed."""
+    """The terms of a new or changed key. Give one of `expires_in_days` and `expires_at` at most."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {name: {"type": "null"}}}
+                for name in ("expires_in_days", "expires_at")
+            ]
+        }
+    )
 
     expires_in_days: int | None = Field(default=None, ge=1, le=MAX_EXPIRY_DAYS, examples=[90])
-    expires_at: FutureInstant | None = Field(default=None, description="null: never")
+    expires_at: FutureInstant | None = Field(
+        default=None,
+        description=f"In the future, by {MAX_EXPIRY_DAYS} days at most; null: never",
+    )
     allowed_models: AllowedModels | None = None
     allowed_addresses: AllowedAddresses | None = None
     budgets: BudgetsBody | None = None
-    limits: LimitsBody | None = Field(default=None, description="Where null, the plan's apply")
+    limits: LimitsBody | None = Field(default=None, description="null: the limits of the plan")
     tags: Tags | None = None
 
     def to_changes(self, now: datetime) -> TermChanges:
@@ -163,7 +181,7 @@ class KeyTermsBody(Body):
 
 
 class NewKeyBody(KeyTermsBody):
-    """A key to be made."""
+    """A new key."""
 
     name: Name
     scopes: Scopes | None = Field(
@@ -171,24 +189,21 @@ class NewKeyBody(KeyTermsBody):
     )
 
     def to_terms(self, now: datetime, inherited: KeyTerms | None = None) -> KeyTerms:
-        """The terms, with what is left out as `inherited`, or else without restrictions."""
+        """Return the terms; left out ones are those of `inherited`, or else no restriction."""
         base = inherited or KeyTerms(self.name)
         scopes = frozenset(self.scopes) if self.scopes is not None else base.scopes
         return self.to_changes(now).applied_to(replace(base, name=self.name, scopes=scopes))
 
 
 class KeyChangesBody(KeyTermsBody):
-    """New terms; what is left out stays as it is, null takes a restriction away."""
+    """New terms; members that are left out stay as they are, null removes a restriction."""
 
-    name: Name | None = None
-    scopes: Scopes | None = None
+    name: Annotated[Name | None, NotNull()] = None
+    scopes: Annotated[Scopes | None, NotNull()] = None
 
     def to_changes(self, now: datetime) -> TermChanges:
-        """Return the changes. Raises ProblemError where a member is null that must not be."""
+        """Return the changes that the body names. Raises ProblemError for an impossible expiry."""
         changes = super().to_changes(now)
-        for name in _REQUIRED:
-            if name in self.model_fields_set and getattr(self, name) is None:
-                raise _invalid(name, "must not be null")
         terms = dict(changes.terms)
         if self.name is not None:
             terms["name"] = self.name
@@ -198,7 +213,7 @@ class KeyChangesBody(KeyTermsBody):
 
 
 def inherited_terms(name: str, caller: Credential, scopes: frozenset[Scope]) -> KeyTerms:
-    """What a new key has where its maker says nothing: no more than the caller."""
+    """Return the terms of a new key that its maker leaves out: those of the caller at most."""
     return KeyTerms(
         name=name,
         scopes=DEFAULT_SCOPES & scopes,

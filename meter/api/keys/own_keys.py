@@ -1,16 +1,15 @@
-"""The caller's own keys: made, changed and ended within what an administrator allows."""
+"""The API keys of the caller's account, which it manages within the limits of its plan."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from meter.api.authentication import Caller, FromKeyKeeper, FromReader, WithKey
+from meter.api.authentication import Caller, WithKey, caller_with
 from meter.api.keys.account_keys import (
     AccountKeys,
     FromKeyTools,
     KeyId,
     KeyQuery,
-    KeyTools,
     RotationBody,
 )
 from meter.api.keys.key_terms import KeyChangesBody, NewKeyBody
@@ -22,48 +21,46 @@ from meter.api.keys.replies import (
     KeyReply,
 )
 from meter.identity.keys.key_rights import SelfService
+from meter.scopes import Scope
 
 router = APIRouter(prefix="/api/v1/keys", tags=["Your own keys"], dependencies=WithKey)
 
 
-async def _reader_keys(caller: FromReader, tools: FromKeyTools) -> AccountKeys:
-    return _account_keys(caller, tools)
+def _keys_with(scope: Scope) -> Any:
+    async def account_keys(
+        caller: Annotated[Caller, Depends(caller_with(scope))], tools: FromKeyTools
+    ) -> AccountKeys:
+        principal = caller.principal
+        editor = SelfService(
+            principal.credential_id, principal.scopes, principal.pass_id, principal.ends_at
+        )
+        return AccountKeys(tools, caller.actor, principal.account_id, editor, is_own=True)
+
+    return Depends(account_keys)
 
 
-async def _keeper_keys(caller: FromKeyKeeper, tools: FromKeyTools) -> AccountKeys:
-    return _account_keys(caller, tools)
-
-
-def _account_keys(caller: Caller, tools: KeyTools) -> AccountKeys:
-    principal = caller.principal
-    editor = SelfService(
-        principal.credential_id, principal.scopes, principal.pass_id, principal.ends_at
-    )
-    return AccountKeys(tools, caller.actor, principal.account_id, editor, is_own=True)
-
-
-# The same service; the first needs the scope usage:read, the second keys:write.
-ReaderKeys = Annotated[AccountKeys, Depends(_reader_keys)]
-KeeperKeys = Annotated[AccountKeys, Depends(_keeper_keys)]
+ReaderKeys = Annotated[AccountKeys, _keys_with(Scope.USAGE_READ)]
+KeeperKeys = Annotated[AccountKeys, _keys_with(Scope.KEYS_WRITE)]
 
 
 @router.get("", summary="List your API keys")
 async def list_own_keys(query: Annotated[KeyQuery, Query()], keys: ReaderKeys) -> KeyPageReply:
-    """Your account's keys without secrets."""
+    """List the keys of your account without their secrets, newest first."""
     return await keys.list_page(query)
 
 
 @router.get("/{key_id}", summary="Get one of your API keys")
 async def get_own_key(key_id: KeyId, keys: ReaderKeys) -> KeyDetailsReply:
-    """One key, and what it used of its budgets in the present periods."""
+    """Return one key, with the use of its budgets in the present periods."""
     return await keys.get(key_id)
 
 
 @router.post("", status_code=201, summary="Create an API key of your own")
 async def create_own_key(body: NewKeyBody, keys: KeeperKeys, response: Response) -> IssuedKeyReply:
-    """Make a key that may do no more than the credential that makes it.
+    """Create a key with no more rights than the credential that creates it.
 
-    Models, addresses and expiry that are left out are those of the caller.
+    Models, addresses and expiry that are left out are those of this credential. The secret is in
+    this reply only.
     """
     made = await keys.create(body)
     response.headers["Location"] = f"{router.prefix}/{made.id}"
@@ -72,19 +69,23 @@ async def create_own_key(body: NewKeyBody, keys: KeeperKeys, response: Response)
 
 @router.patch("/{key_id}", summary="Change one of your API keys")
 async def change_own_key(key_id: KeyId, body: KeyChangesBody, keys: KeeperKeys) -> ChangedKeyReply:
-    """Narrow any key; widen another one as far as you could have made it."""
+    """Change the terms that the body names.
+
+    You may restrict any key of the account, and extend a key other than your own as far as you
+    could create it.
+    """
     return await keys.change(key_id, body)
 
 
 @router.post("/{key_id}/suspend", summary="Suspend one of your API keys")
 async def suspend_own_key(key_id: KeyId, keys: KeeperKeys) -> KeyReply:
-    """Let no request in with this key until it is resumed."""
+    """Refuse all requests with this key until it is resumed. May be repeated."""
     return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume one of your API keys")
 async def resume_own_key(key_id: KeyId, keys: KeeperKeys) -> KeyReply:
-    """End a suspension that was not an administrator's."""
+    """End the suspension of a key, unless an administrator suspended it. May be repeated."""
     return await keys.set_suspended(key_id, False)
 
 
@@ -92,9 +93,10 @@ async def resume_own_key(key_id: KeyId, keys: KeeperKeys) -> KeyReply:
 async def rotate_own_key(
     key_id: KeyId, keys: KeeperKeys, body: RotationBody | None = None
 ) -> IssuedKeyReply:
-    """Give the key a new secret, shown this once; the present one works on for `overlap_s`.
+    """Give the key a new secret, which is in this reply only. Its id stays the same.
 
-    A key may rotate itself, and others that it could have made.
+    The present secret stays valid for `overlap_s`. A key may rotate itself, and keys that it could
+    have created.
     """
     return await keys.rotate(key_id, body)
 
@@ -102,14 +104,14 @@ async def rotate_own_key(
 @router.delete(
     "/{key_id}/previous-secret",
     status_code=204,
-    summary="End the secret before your key's last rotation",
+    summary="End the replaced secret of one of your API keys",
 )
 async def end_own_previous_secret(key_id: KeyId, keys: KeeperKeys) -> None:
-    """End it before its overlap is over. Where there is none, nothing changes."""
+    """End the replaced secret before its overlap is over; without one, nothing changes."""
     await keys.end_previous_secret(key_id)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke one of your API keys")
 async def revoke_own_key(key_id: KeyId, keys: KeeperKeys) -> None:
-    """End a key for good, also the one that says so."""
+    """Revoke a key for good; it may be the key of this request."""
     await keys.revoke(key_id)

@@ -1,13 +1,13 @@
-"""Passes: JWTs of ours that live shortly and may do less than the key they were made with."""
+"""Passes: short-lived JWTs of this gateway, with the rights of their key at most."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
 from meter.api.authentication import (
@@ -18,6 +18,7 @@ from meter.api.authentication import (
     FromReader,
     WithKey,
 )
+from meter.api.cursors import instant_and_id
 from meter.api.fields import (
     Body,
     Budget,
@@ -28,12 +29,13 @@ from meter.api.fields import (
     Reply,
     Usd,
     UserId,
+    path_id,
 )
 from meter.api.keys.key_terms import AllowedModels, Scopes
 from meter.api.keys.replies import shown_maker
 from meter.api.problems import ProblemError
 from meter.api.services import FromAccounts, FromCursors, FromPasses, FromPassIssuer, FromPrincipals
-from meter.errors import NotFound, NotPermitted
+from meter.errors import NotPermitted
 from meter.identity.pass_issuer import IssuedPass
 from meter.identity.passes import (
     DEFAULT_PASS_LIFETIME_S,
@@ -46,8 +48,7 @@ from meter.identity.principal import ByAccount
 from meter.money import format_usd, parse_usd
 from meter.scopes import Scope
 
-_PASS_ID: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
-# Whoever reads the answer can act by it.
+# Everybody who reads the reply can use the pass.
 _NOT_KEPT: Final[Mapping[str, str]] = MappingProxyType(
     {"Cache-Control": "no-store", "Pragma": "no-cache"}
 )
@@ -59,25 +60,26 @@ _of_users = APIRouter(
 
 
 class NewPassBody(Body):
-    """What a pass may do at most."""
+    """The most that a new pass may do."""
 
     expires_in_s: int = Field(
         default=DEFAULT_PASS_LIFETIME_S, ge=MIN_PASS_LIFETIME_S, le=MAX_PASS_LIFETIME_S
     )
     scopes: Scopes | None = Field(
         default=None,
-        description="Some of the credential's; left out: all but keys:write and those of "
-        "administrators",
+        description="A part of the credential's scopes; left out: all except keys:write and "
+        "admin scopes",
     )
     allowed_models: AllowedModels | None = Field(
-        default=None, description="Ids or patterns, of those that the credential may call"
+        default=None,
+        description="Ids or patterns of models, among those that the credential may call",
     )
     budget: Budget | None = Field(
-        default=None, description="The most that it may spend in all its life, in US dollars"
+        default=None, description="The most that the pass may spend, in US dollars"
     )
 
     def to_order(self) -> PassOrder:
-        """The order; whether the credential may have such a pass is not looked at here."""
+        """Return the order. The pass issuer checks whether the credential may have such a pass."""
         return PassOrder(
             lifetime_s=self.expires_in_s,
             scopes=None if self.scopes is None else frozenset(self.scopes),
@@ -87,13 +89,13 @@ class NewPassBody(Body):
 
 
 class TokenReply(Reply):
-    """A new pass with its JWT, this once; members as OAuth 2.0 names them."""
+    """A new pass with its JWT, which no later reply contains; members are named as in OAuth 2.0."""
 
-    access_token: str = Field(description="The JWT: present it as `Authorization: Bearer`")
+    access_token: str = Field(description="The JWT; send it as `Authorization: Bearer`")
     token_type: str = Field(examples=["Bearer"])
     expires_in: int = Field(description="Seconds", examples=[900])
-    jti: str = Field(description="The id of the pass, to list and to revoke it by")
-    scope: str = Field(description="Scopes with spaces between", examples=["inference"])
+    jti: str = Field(description="The id of the pass, with which it is listed and revoked")
+    scope: str = Field(description="Scopes, separated by spaces", examples=["inference"])
 
     @classmethod
     def from_issued(cls, issued: IssuedPass) -> "TokenReply":
@@ -108,14 +110,16 @@ class TokenReply(Reply):
 
 
 class PassReply(Reply):
-    """A pass without its JWT, which is not kept."""
+    """A pass without its JWT, which is not stored."""
 
     jti: str
-    credential_id: str = Field(description="What it was made with", examples=["k3vtq2m6zwxa4b7c"])
+    credential_id: str = Field(
+        description="The credential that it was made with", examples=["k3vtq2m6zwxa4b7c"]
+    )
     scopes: list[Scope]
     allowed_models: list[str] | None = Field(description="null: those of the credential")
     budget: Usd | None = Field(description="null: those of the credential")
-    spent: Usd | None = Field(description="Of the budget; null where there is none")
+    spent: Usd | None = Field(description="Spent of the budget; null without one")
     created_by: str
     created_at: Instant
     expires_at: Instant
@@ -131,7 +135,7 @@ class PassReply(Reply):
             allowed_models=None if one.allowed_models is None else list(one.allowed_models),
             budget=None if one.budget_picos is None else format_usd(one.budget_picos),
             spent=format_usd(one.spent_picos) if has_budget else None,
-            created_by=shown_maker(one.created_by) if is_own else one.created_by,
+            created_by=shown_maker(one.created_by, is_own),
             created_at=one.created_at,
             expires_at=one.expires_at,
             revoked_at=one.revoked_at,
@@ -139,36 +143,32 @@ class PassReply(Reply):
 
 
 class PassPageReply(Page):
-    """Passes, newest first; those that ended are listed for a day."""
+    """Passes, newest first; a pass that has ended stays in the list for a day."""
 
     data: list[PassReply]
 
 
 Credential = Annotated[
-    PlainText | None, Query(max_length=64, description="Only those made with this credential")
+    PlainText | None, Query(max_length=64, description="Only passes made with this credential")
 ]
 
 
 class PassQuery(PageQuery):
-    """Which passes to list."""
+    """The passes to list."""
 
     credential: Credential = None
 
 
 class RevokedPassesReply(Reply):
-    """How many passes could act before, and cannot any more."""
+    """The number of passes that were valid until now."""
 
     revoked: int
 
 
-def _pass_id(jti: Annotated[str, Path(examples=["Zk3vtq2m6zwxa4b7c_-0Qw"])]) -> str:
-    """What cannot be an id is answered like an id that nobody has (rule R14)."""
-    if _PASS_ID.fullmatch(jti) is None:
-        raise NotFound("the user has no such pass")
-    return jti
-
-
-PassId = Annotated[str, Depends(_pass_id)]
+PassId = Annotated[
+    str,
+    path_id("jti", r"[A-Za-z0-9_-]{16,64}", "the user has no such pass", "Zk3vtq2m6zwxa4b7c_-0Qw"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +179,14 @@ class PassPages:
     cursors: FromCursors
 
     async def get(self, account_id: str, query: PassQuery, is_own: bool = False) -> PassPageReply:
-        """Return one page, newest first; `is_own` hides which administrator made a pass."""
+        """Return one page, newest first; `is_own` hides the names of administrators."""
         scope = f"passes:{account_id}:{query.credential}"
-        after = self.cursors.open_instant(scope, query.cursor)
-        rows = await self.passes.list_page(account_id, query.credential, after, query.limit + 1)
-        page, cursor = self.cursors.next_page(
-            scope, rows, query.limit, lambda last: (last.created_at.isoformat(), last.id)
+        page, cursor = await self.cursors.page(
+            scope,
+            query,
+            partial(self.passes.list_page, account_id, query.credential),
+            lambda last: (last.created_at.isoformat(), last.id),
+            instant_and_id,
         )
         data = [PassReply.from_pass(one, is_own) for one in page]
         return PassPageReply(data=data, next_cursor=cursor)
@@ -200,9 +202,9 @@ async def exchange_for_pass(
     response: Response,
     body: NewPassBody | None = None,
 ) -> TokenReply:
-    """Make a JWT that acts for a while as the key does, or as far as you say.
+    """Create a JWT with the rights of the key, or with fewer rights, for a limited time.
 
-    A pass is not exchanged for another, and never lives longer than the key.
+    A pass cannot be exchanged for another pass, and never expires later than the key.
     """
     response.headers.update(_NOT_KEPT)
     order = (body or NewPassBody()).to_order()
@@ -213,7 +215,7 @@ async def exchange_for_pass(
 async def list_own_passes(
     caller: FromReader, query: Annotated[PassQuery, Query()], pages: FromPassPages
 ) -> PassPageReply:
-    """Your account's passes without their JWTs."""
+    """List the passes of your account without their JWTs, newest first."""
     return await pages.get(caller.account_id, query, is_own=True)
 
 
@@ -221,14 +223,14 @@ async def list_own_passes(
 async def revoke_own_passes(
     caller: FromKeyKeeper, passes: FromPasses, credential: Credential = None
 ) -> RevokedPassesReply:
-    """End all passes of your account, or all that were made with one credential."""
+    """Revoke all passes of your account, or all that were made with one credential."""
     revoked = await passes.revoke_all(caller.account_id, credential, caller.actor)
     return RevokedPassesReply(revoked=revoked)
 
 
 @_own.delete("/passes/{jti}", status_code=204, summary="Revoke one of your passes")
 async def revoke_own_pass(jti: PassId, caller: FromCaller, passes: FromPasses) -> None:
-    """End a pass for good. A pass may end itself; ending others needs `keys:write`."""
+    """Revoke a pass for good. A pass may revoke itself; other passes need `keys:write`."""
     principal = caller.principal
     if principal.pass_id != jti and Scope.KEYS_WRITE not in principal.scopes:
         message = "without the scope keys:write, a credential may revoke only itself"
@@ -246,12 +248,15 @@ async def issue_pass(
     response: Response,
     body: NewPassBody | None = None,
 ) -> TokenReply:
-    """Make a JWT that acts for the user, without any key of theirs."""
+    """Create a JWT that acts for the user, without a key of the user."""
     response.headers.update(_NOT_KEPT)
     await accounts.get(user_id)
     principal = await principals.find(ByAccount(user_id))
     if principal is None:
-        raise NotPermitted("what passes of administrators stand for is revoked or suspended")
+        raise NotPermitted(
+            "the identity through which administrators issue passes for this user is revoked or "
+            "suspended; resume it under the user's identities"
+        )
     order = (body or NewPassBody()).to_order()
     return TokenReply.from_issued(await pass_issuer.issue(principal, order, actor))
 
@@ -263,7 +268,7 @@ async def list_passes(
     accounts: FromAccounts,
     pages: FromPassPages,
 ) -> PassPageReply:
-    """The user's passes without their JWTs."""
+    """List the passes of a user without their JWTs, newest first."""
     await accounts.get(user_id)
     return await pages.get(user_id, query)
 
@@ -276,7 +281,7 @@ async def revoke_passes(
     actor: FromAdministrator,
     credential: Credential = None,
 ) -> RevokedPassesReply:
-    """End all passes of the user, or all that were made with one credential."""
+    """Revoke all passes of the user, or all that were made with one credential."""
     await accounts.get(user_id)
     return RevokedPassesReply(revoked=await passes.revoke_all(user_id, credential, actor))
 
@@ -285,7 +290,7 @@ async def revoke_passes(
 async def revoke_pass(
     user_id: UserId, jti: PassId, passes: FromPasses, actor: FromAdministrator
 ) -> None:
-    """End a pass for good. No request is let in with it once this has answered."""
+    """Revoke a pass for good. Every later request with it is refused."""
     await passes.revoke(user_id, jti, actor)
 
 

@@ -1,4 +1,4 @@
-"""API keys as administrators make, change and end them."""
+"""API keys of users, as administrators create, change and revoke them."""
 
 from typing import Annotated
 
@@ -38,7 +38,7 @@ FromAccountKeys = Annotated[AccountKeys, Depends(_account_keys)]
 async def create_key(
     user_id: UserId, body: NewKeyBody, keys: FromAccountKeys, response: Response
 ) -> IssuedKeyReply:
-    """Make a key. The answer is the only place where the secret ever appears."""
+    """Create a key. The secret is in this reply only."""
     made = await keys.create(body)
     response.headers["Location"] = f"/api/v1/admin/users/{user_id}/api-keys/{made.id}"
     return made
@@ -51,35 +51,35 @@ async def list_keys(
     keys: FromAccountKeys,
     accounts: FromAccounts,
 ) -> KeyPageReply:
-    """The user's keys without secrets, newest first; those of a status or with a tag."""
+    """List the user's keys without their secrets, newest first; all, or by status or tag."""
     await accounts.get(user_id)
     return await keys.list_page(query)
 
 
 @router.get("/{key_id}", summary="Get an API key")
 async def get_key(key_id: KeyId, keys: FromAccountKeys) -> KeyDetailsReply:
-    """One key, and what it used of its budgets in the present periods."""
+    """Return one key, with the use of its budgets in the present periods."""
     return await keys.get(key_id)
 
 
 @router.patch("/{key_id}", summary="Change an API key")
 async def change_key(key_id: KeyId, body: KeyChangesBody, keys: FromAccountKeys) -> ChangedKeyReply:
-    """Change what is named; null takes a restriction away. 409 for a revoked key.
+    """Change the terms that the body names; null removes a restriction. 409 for a revoked key.
 
-    A budget that is new counts what the key spent in the present period already.
+    A new budget includes the amount that the key already spent in the present period.
     """
     return await keys.change(key_id, body)
 
 
 @router.post("/{key_id}/suspend", summary="Suspend an API key")
 async def suspend_key(key_id: KeyId, keys: FromAccountKeys) -> KeyReply:
-    """Let no request in with this key until it is resumed. Saying it twice changes nothing."""
+    """Refuse all requests with this key until it is resumed. May be repeated."""
     return await keys.set_suspended(key_id, True)
 
 
 @router.post("/{key_id}/resume", summary="Resume an API key")
 async def resume_key(key_id: KeyId, keys: FromAccountKeys) -> KeyReply:
-    """End a suspension. Saying it twice changes nothing."""
+    """End the suspension of a key. May be repeated."""
     return await keys.set_suspended(key_id, False)
 
 
@@ -87,22 +87,23 @@ async def resume_key(key_id: KeyId, keys: FromAccountKeys) -> KeyReply:
 async def rotate_key(
     key_id: KeyId, keys: FromAccountKeys, body: RotationBody | None = None
 ) -> IssuedKeyReply:
-    """Give the key a new secret, shown this once. Its id stays.
+    """Give the key a new secret, which is in this reply only. Its id stays the same.
 
-    The present secret works on for `overlap_s`; one that was rotated away before ends at once.
+    The present secret stays valid for `overlap_s`. A secret that an earlier rotation replaced ends
+    at once.
     """
     return await keys.rotate(key_id, body)
 
 
 @router.delete(
-    "/{key_id}/previous-secret", status_code=204, summary="End the secret before the last rotation"
+    "/{key_id}/previous-secret", status_code=204, summary="End the replaced secret of an API key"
 )
 async def end_previous_secret(key_id: KeyId, keys: FromAccountKeys) -> None:
-    """End it before its overlap is over. Where there is none, nothing changes."""
+    """End the replaced secret before its overlap is over; without one, nothing changes."""
     await keys.end_previous_secret(key_id)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke an API key")
 async def revoke_key(key_id: KeyId, keys: FromAccountKeys) -> None:
-    """End a key for good. No request is let in with it once this has answered."""
+    """Revoke a key for good. Every later request with it is refused. May be repeated."""
     await keys.revoke(key_id)

@@ -1,4 +1,4 @@
-"""The caller's own: what an API key may read about the account that it belongs to."""
+"""The account of the caller: its credit, transactions and usage."""
 
 from typing import Annotated
 
@@ -16,16 +16,15 @@ router = APIRouter(prefix="/api/v1", tags=["Your own"], dependencies=WithKey)
 
 @router.get("/credits", summary="Get your credit")
 async def get_own_credits(caller: FromReader, accounts: FromAccounts) -> CreditsReply:
-    """Balance, what is held, and what is available."""
-    account = await accounts.get(caller.account_id)
-    return CreditsReply.from_funds(account.funds)
+    """Return the balance, the amount held for running requests, and the amount available."""
+    return CreditsReply.model_validate(await accounts.get(caller.account_id))
 
 
 @router.get("/transactions", summary="List your transactions")
 async def list_own_transactions(
     caller: FromReader, query: Annotated[PageQuery, Query()], transactions: FromAccountTransactions
 ) -> TransactionPageReply:
-    """Everything that moved your balance, newest first."""
+    """List the transactions that changed your balance, newest first."""
     return await transactions.page(caller.account_id, query)
 
 
@@ -33,10 +32,10 @@ async def list_own_transactions(
 async def total_own_usage(
     caller: FromReader, query: Annotated[UsageQuery, Query()], account_usage: FromAccountUsage
 ) -> UsagePageReply:
-    """Requests, tokens and charge by day, model or key; at most 366 days."""
+    """Add up requests, tokens and charge by day, model or key; 366 days at most."""
     rows, cursor = await account_usage.page(caller.account_id, query)
     return UsagePageReply(
-        data=[UsageReply.from_totals(row) for row in rows],
+        data=[UsageReply.model_validate(row) for row in rows],
         next_cursor=cursor,
         group_by=query.group_by,
     )

@@ -1,4 +1,4 @@
-"""Health: alive, ready, and figures for Prometheus. For this machine, not for clients."""
+"""Health: liveness, readiness and metrics. For this machine, not for clients."""
 
 import asyncio
 from typing import Final
@@ -18,13 +18,13 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class AliveReply(BaseModel):
-    """The process runs."""
+    """The state of the process."""
 
     status: str = Field(examples=["ok"])
 
 
 class ComponentReply(BaseModel):
-    """One thing that the meter depends on."""
+    """The state of a component that the meter depends on."""
 
     status: str = Field(examples=["ready", "unready"])
     reason: str | None
@@ -32,7 +32,7 @@ class ComponentReply(BaseModel):
 
 
 class ReadyReply(BaseModel):
-    """Whether the meter does its work, component by component."""
+    """The state of the meter, component by component."""
 
     status: str = Field(examples=["ready", "unready"])
     components: dict[str, ComponentReply]
@@ -40,17 +40,17 @@ class ReadyReply(BaseModel):
 
 @router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> AliveReply:
-    """Answers as long as the process does, whatever it depends on."""
+    """Answer while the process runs, also if a component is down."""
     return AliveReply(status="ok")
 
 
 @router.get(
     "/readyz",
-    summary="Does the meter do its work?",
+    summary="Is the meter ready?",
     responses={503: {"model": ReadyReply, "description": "A required component is down"}},
 )
 async def readyz(outside: FromOutside, response: Response) -> ReadyReply:
-    """Named components with the reason; 503 when a required one is down."""
+    """Name the components and why one is not ready; 503 if a required component is down."""
 
     async def postgres() -> Readiness:
         if await is_reachable(outside.services.pool):
@@ -74,9 +74,9 @@ async def readyz(outside: FromOutside, response: Response) -> ReadyReply:
     )
 
 
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def metrics(request: Request, outside: FromOutside) -> Response:
-    """The text format of Prometheus."""
+    """Return the metrics in the text format of Prometheus."""
     return Response(generate_latest(outside.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -86,7 +86,7 @@ async def _probe(name: str, probe: ReadinessProbe) -> Readiness:
             return await probe()
     except TimeoutError:
         return Readiness(is_ready=False, reason=f"no answer within {PROBE_TIMEOUT_S} s")
-    except Exception as error:  # A probe that breaks must not hide what the others say.
+    except Exception as error:  # A broken probe must not hide the results of the others.
         _log.exception("readiness_probe_failed", component=name)
         return Readiness(is_ready=False, reason=f"the probe failed ({type(error).__name__})")
 

@@ -1,4 +1,4 @@
-"""Keys that were found in public: whoever has the value may end the key, and learns nothing."""
+"""Leaked keys: everybody with the value of a key may revoke it, and learns nothing else."""
 
 import asyncio
 from typing import Annotated, Final
@@ -9,11 +9,10 @@ from pydantic import Field, SecretStr
 from meter.api.fields import Body, Reply
 from meter.api.problems import ProblemError
 from meter.api.services import FromKeys
-from meter.identity.keys.key_service import KeyService
 from meter.identity.keys.key_text import parse
 
 MAX_REPORTED_CHARS: Final = 512
-# Every report is answered so long after it came, whether there is such a key or not.
+# Every reply takes this long, so that its time does not tell whether the key exists.
 ANSWER_AFTER_S: Final = 0.25
 MOST_REPORTS_AT_ONCE: Final = 64
 RETRY_AFTER_S: Final = 1
@@ -22,19 +21,19 @@ router = APIRouter(prefix="/api/v1/key-reports", tags=["Leaked keys"])
 
 
 class KeyReportBody(Body):
-    """A key that somebody found where it should not be."""
+    """A key that became public."""
 
     key: Annotated[SecretStr, Field(min_length=1, max_length=MAX_REPORTED_CHARS, strict=False)]
 
 
 class KeyReportedReply(Reply):
-    """The one answer."""
+    """The reply, which is always the same."""
 
     status: str = Field(examples=["received"])
 
 
 class RunningReports:
-    """The count of reports that are being answered now: anybody may send them."""
+    """The number of reports that are being answered now, which is limited: anybody may report."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -52,24 +51,21 @@ FromRunningReports = Annotated[RunningReports, Depends(_running_reports)]
 async def report_key(
     body: KeyReportBody, running: FromRunningReports, keys: FromKeys
 ) -> KeyReportedReply:
-    """End the key with this value, if there is one. The answer never tells.
+    """Revoke the key with this value. The reply does not tell whether there is such a key.
 
-    No credential is needed: whoever knows the value could do more with it than end it.
+    No credential is needed: everybody who knows the value could do more with it than revoke it.
     """
     if running.count >= MOST_REPORTS_AT_ONCE:
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         raise ProblemError(429, "too_many_reports", "too many reports at once; try again", headers)
     running.count += 1
+    presented = parse(body.key.get_secret_value().strip())
     try:
-        await asyncio.gather(
-            _revoke(keys, body.key.get_secret_value()), asyncio.sleep(ANSWER_AFTER_S)
-        )
+        answer_time = asyncio.sleep(ANSWER_AFTER_S)
+        if presented is None:
+            await answer_time
+        else:
+            await asyncio.gather(keys.report_leak(presented.plain.reveal()), answer_time)
     finally:
         running.count -= 1
     return KeyReportedReply(status="received")
-
-
-async def _revoke(keys: KeyService, text: str) -> None:
-    presented = parse(text.strip())
-    if presented is not None:
-        await keys.report_leak(presented.plain.reveal())

@@ -1,4 +1,4 @@
-"""Models: the catalogue with prices, in the shape that OpenAI's clients read. No key needed."""
+"""Models: the catalogue with prices, in the shape that OpenAI's clients read; public."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from meter.money import format_usd
 from meter.pricing.catalogue_store import ModelListing, PostgresCatalogue
 from meter.pricing.prices import Price
 
-# Anybody may ask, without a key: the database is asked once in this time, whoever asks.
+# Anybody may ask without a key, so the database is asked at most once in this time.
 REMEMBERED_S: Final = 2.0
 MAX_AGE_S: Final = 60
 _PASSED_ON: Final = (
@@ -40,7 +40,7 @@ class PricingReply(BaseModel):
 
 
 class ModelReply(BaseModel):
-    """A model; members of the provider's own are passed on."""
+    """A model. Further members of the provider are passed on."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -68,7 +68,7 @@ class _Rendered:
 
 
 class RenderedCatalogue:
-    """The catalogue as bytes, remembered for a moment; one look-up at a time."""
+    """A cache of the catalogue as bytes, which reads the database in one request at a time."""
 
     def __init__(self, catalogue: PostgresCatalogue, clock: Clock) -> None:
         self._catalogue = catalogue
@@ -78,7 +78,7 @@ class RenderedCatalogue:
         self._read_at_s = 0.0
 
     async def get(self) -> _Rendered:
-        """The rendered catalogue, at most `REMEMBERED_S` old. Raises StoreUnavailable."""
+        """Return the rendered catalogue, at most `REMEMBERED_S` old. Raises StoreUnavailable."""
         async with self._lock:
             age_s = self._clock.monotonic_s() - self._read_at_s
             if self._rendered is None or age_s >= REMEMBERED_S:
@@ -100,7 +100,7 @@ class RenderedCatalogue:
     operation_id="list_models_at_former_path",
 )
 async def list_models(request: Request) -> Response:
-    """Every model that may be called, with the prices in force."""
+    """List all models that may be called, with the prices in force."""
     rendered = await _catalogue(request).get()
     return _answer(request, rendered.listing, rendered.etag)
 
@@ -118,7 +118,7 @@ async def list_models(request: Request) -> Response:
     operation_id="get_model_at_former_path",
 )
 async def get_model(model_id: str, request: Request) -> Response:
-    """One model; its id may contain slashes, written as they are or as `%2F`."""
+    """Return one model. Slashes in its id may be written as they are, or as `%2F`."""
     found = (await _catalogue(request).get()).by_id.get(model_id)
     if found is None:
         raise ProblemError(404, "model_not_found", "there is no such model; see GET /v1/models")
@@ -169,7 +169,7 @@ def _to_openai(listed: ModelListing) -> dict[str, Any]:
 
 
 def _unit_prices(price: Price) -> dict[str, str]:
-    """By the provider's names; caching has no price of its own where the provider lists none."""
+    """Return unit prices by the provider's names, without those that the provider does not list."""
     prices = {
         "prompt": price.prompt_picos,
         "completion": price.completion_picos,
@@ -184,5 +184,5 @@ def _unit_prices(price: Price) -> dict[str, str]:
 
 
 def _decimal(picos: int) -> str:
-    """As providers write unit prices: without trailing zeros."""
+    """Return a unit price as providers write it: without trailing zeros."""
     return format_usd(picos).rstrip("0").rstrip(".")

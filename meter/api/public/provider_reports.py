@@ -1,7 +1,7 @@
-"""Provider reports: a provider tells us of generations that ended (OpenRouter's Broadcast).
+"""Provider reports: a provider's reports of generations that ended (OpenRouter's Broadcast).
 
-A report teaches us one thing: the generation id of a request that may not be settled yet. What
-it cost is asked for there (docs/adr/0010-provider-reports.md).
+A report is used for one fact: the generation id of a request that may not be settled yet. The cost
+is then asked for at the provider (docs/adr/0010-provider-reports.md).
 """
 
 import hmac
@@ -21,9 +21,8 @@ from meter.lookups.pending import ReportedGeneration
 from meter.money import picos_from_decimal
 from meter.providers.openrouter.provider import OPENROUTER
 from meter.providers.provider import Report
-from meter.providers.report_tags import ReportTags
 
-# This only describes the scheme in the OpenAPI document; the check is below.
+# This only describes the scheme in the OpenAPI document. The check is below.
 _token_scheme = HTTPBearer(
     scheme_name="providerReportsToken",
     description="The token that the provider was given: `TOLLKEEPER_PROVIDER_REPORTS_TOKEN`.",
@@ -47,7 +46,7 @@ router = APIRouter(prefix="/api/v1/provider-reports", tags=["Provider reports"])
 
 
 class ReportMetrics:
-    """What became of the reports that arrived."""
+    """Counters of the reports that arrived, by outcome."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         counter = Counter(
@@ -61,15 +60,15 @@ class ReportMetrics:
 
 
 class ProviderReportsReply(Reply):
-    """How many of the reports told something that was not known yet."""
+    """The number of reports with a fact that was not known yet."""
 
     noted: int = Field(examples=[1])
 
 
 def find_reports(request: Request, outside: FromOutside) -> ProviderReports:
-    """The wiring, for a sender with the token.
+    """Return the services for provider reports.
 
-    Raises HTTPException (404) where reports are switched off, ProblemError (401) for others.
+    Raises HTTPException (404) if reports are switched off, ProblemError (401) without the token.
     """
     reports = outside.provider_reports
     if reports is None:
@@ -105,12 +104,16 @@ def find_reports(request: Request, outside: FromOutside) -> ProviderReports:
 async def take_openrouter_reports(
     request: Request, reports: Annotated[ProviderReports, Depends(find_reports)]
 ) -> ProviderReportsReply:
-    """For OpenRouter's Broadcast: remember which generations answered requests of ours.
+    """Store the ids of the generations that answered requests (OpenRouter's Broadcast).
 
-    May be said twice. 503 while the books are away, so that the sender tries again.
+    May be repeated. 503 while Postgres does not answer, so that the sender tries again.
     """
     found = OPENROUTER.read_reports(await request.body())
-    ours = [one for report in found if (one := _to_generation(report, reports.tags)) is not None]
+    ours = [
+        ReportedGeneration(hold_id, report.generation_id, _cost_picos(report))
+        for report in found
+        if (hold_id := reports.tags.hold_id(report.tag)) is not None
+    ]
     noted = await reports.generations.note(ours) if ours else 0
     metrics: ReportMetrics = request.app.state.report_metrics
     metrics.noted.inc(noted)
@@ -118,15 +121,8 @@ async def take_openrouter_reports(
     return ProviderReportsReply(noted=noted)
 
 
-def _to_generation(report: Report, tags: ReportTags) -> ReportedGeneration | None:
-    hold_id = tags.hold_id(report.tag)
-    if hold_id is None:
-        return None
-    return ReportedGeneration(hold_id, report.generation_id, _cost_picos(report))
-
-
 def _cost_picos(report: Report) -> int | None:
-    """None as well for a number that is no money: the provider's record will be."""
+    """Return the cost in the report; None for none, and for a number that is not an amount."""
     try:
         return None if report.cost_usd is None else picos_from_decimal(report.cost_usd)
     except InvalidAmount:

@@ -1,6 +1,6 @@
-"""What others need to check our passes: the public keys, and where everything is.
+"""Discovery for those who verify passes: the public keys, and their address.
 
-No more is said than is true: passes come from one route, by a key, and there are no ID tokens.
+Passes come from one route, for a key, and there are no ID tokens; the document promises no more.
 """
 
 from typing import Any, Final
@@ -19,19 +19,19 @@ TOKEN_PATH: Final = "/api/v1/auth/token"
 router = APIRouter(tags=["Passes"])
 
 
-@router.get(JWKS_PATH, summary="Get the keys that check passes")
+@router.get(JWKS_PATH, summary="Get the public keys of passes")
 async def get_keys(published_keys: FromPublishedKeys, response: Response) -> dict[str, Any]:
-    """Every signing key of ours that may have signed a pass which is not over (RFC 7517)."""
+    """Return the public keys of all passes that have not expired (RFC 7517)."""
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
     keys = await published_keys.list_keys()
     return {"keys": [dict(key.public_jwk) for key in keys]}
 
 
-@router.get(DISCOVERY_PATH, summary="Find what issues passes")
+@router.get(DISCOVERY_PATH, summary="Get the discovery document")
 async def get_discovery(
     own_issuer: FromOwnIssuer, signing_keys: FromSigningKeys, response: Response
 ) -> dict[str, Any]:
-    """Who issues passes and where (RFC 8414)."""
+    """Return the issuer of passes and the addresses of its routes (RFC 8414)."""
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
     issuer = own_issuer.url
     base = issuer.rstrip("/")
@@ -39,7 +39,7 @@ async def get_discovery(
         "issuer": issuer,
         "jwks_uri": base + JWKS_PATH,
         "token_endpoint": base + TOKEN_PATH,
-        # The route takes a key as bearer and JSON, which is none of OAuth's own ways.
+        # The route takes a key as bearer and JSON, which is no grant type of OAuth.
         "grant_types_supported": [],
         "response_types_supported": [],
         "subject_types_supported": ["public"],

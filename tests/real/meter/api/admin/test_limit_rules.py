@@ -10,7 +10,7 @@ LIMITS = f"{ADMIN}/limits"
 RULE: dict[str, Any] = {
     "applies_to": "plan",
     "applies_id": "standard",
-    "counted_per": "account",
+    "counted_per": "user",
     "model_pattern": "openai/*",
     "requests_per_minute": 60,
     "tokens_per_minute": None,
@@ -48,7 +48,7 @@ async def test_rules_that_make_no_sense_are_refused(api: MeterApi) -> None:
         {"applies_to": "planet"},
         {"applies_id": None},
         {"applies_id": "gold"},
-        {"applies_to": "account", "applies_id": "nobody"},
+        {"applies_to": "user", "applies_id": "nobody"},
         {"applies_to": "key", "applies_id": "standard"},
         {"applies_to": "everyone"},
         {"counted_per": "model"},
