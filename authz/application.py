@@ -74,6 +74,8 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         holds = PostgresHolds(pool, lifetime, crash_points)
         closing.push_async_callback(holds.close)
         metrics, clock = Metrics(CollectorRegistry()), SystemClock()
+        metrics.holds_waiting.set_function(lambda: holds.waiting)
+        metrics.hold_commit_seconds.set_function(lambda: holds.commit_s)
         redis_timeout_s = settings.authz_redis_timeout_ms / _MS_PER_S
         limiter = RedisLimiter(
             connect(settings.redis_url.get_secret_value(), redis_timeout_s),

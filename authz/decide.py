@@ -2,9 +2,10 @@
 
 1. route: the route's policy, and the endpoint that method and path name;
 2. authenticate: from the credential to the principal;
-3. admit: the principal is live, has the route's scope and comes from an allowed address, and no
-   limit that refused it a moment ago refuses it still (before the body is read, because reading
-   a body is the most expensive work that a caller can cause);
+3. admit: the principal is live, has the route's scope and comes from an allowed address, no
+   limit that refused it a moment ago refuses it still, and the load leaves room for its account
+   (before the body is read, because reading a body is the most expensive work that a caller can
+   cause);
 4. body: read strictly. Where the check has only the beginning of a longer body, the account must
    be able to pay for the cheapest request; then the whole body is asked for, and nothing is held;
 5. authorize: the models exist, and the principal may use them;
@@ -33,6 +34,7 @@ from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.counting import Limits
+from authz.load import Load
 from authz.metrics import Metrics
 from authz.policy import RouteMisconfigured, RoutePolicy, route_policy
 from authz.request import AuthRequest
@@ -107,6 +109,7 @@ class Decider:
         self._terms = terms
         self._tag = tag
         self._last_uses = last_uses or LastUses()
+        self._load = Load(holds, metrics)
 
     async def decide(
         self, request: AuthRequest, deadline_s: float, trace: Trace = NO_TRACE
@@ -150,7 +153,25 @@ class Decider:
             return principal
         if refused := self._limits.find_refusal(principal):
             return refused
+        self._load.enter(principal.account_id)
+        try:
+            return await self._decide_admitted(
+                request, policy, principal, admitted_at_s, endpoint, deadline_s, trace
+            )
+        finally:
+            self._load.leave(principal.account_id)
 
+    async def _decide_admitted(
+        self,
+        request: AuthRequest,
+        policy: RoutePolicy,
+        principal: Principal,
+        admitted_at_s: float,
+        endpoint: Endpoint,
+        deadline_s: float,
+        trace: Trace,
+    ) -> Decision:
+        """Run phases 4 to 9, for a principal that was admitted at `admitted_at_s`."""
         trace.begin(Phase.BODY)
         if policy.partial_body_bytes:
             # Envoy stops reading as soon as it has so much, and does not know whether more comes.
@@ -187,7 +208,7 @@ class Decider:
         statuses, counted = taken
 
         trace.begin(Phase.HOLD)
-        hold_id = new_hold_id()
+        hold_id = new_hold_id(self._clock.now())
         judged_after_s = self._clock.monotonic_s()
         try:
             placed = await self._holds.place(

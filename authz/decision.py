@@ -152,6 +152,13 @@ class OutageKind(Enum):
         "service_unavailable",
         "The service cannot decide about requests at the moment. Try again shortly.",
     )
+    OVERLOADED = ErrorKind(
+        "overloaded",
+        503,
+        "service_unavailable",
+        "More requests arrive than can be decided in time. Wait as long as 'retry-after' says, and "
+        "send fewer at once.",
+    )
     PROVIDER_UNAVAILABLE = ErrorKind(
         "provider_unavailable",
         503,

@@ -11,6 +11,10 @@ _CHECK_BUCKETS_S: Final = (
 )
 
 
+# Accounts that the counter of shed checks tells apart; all further ones are "other".
+MAX_SHED_ACCOUNTS: Final = 100
+
+
 class Metrics:
     """The counters, made in the registry that is passed in; labels are bound beforehand."""
 
@@ -64,6 +68,33 @@ class Metrics:
             "Holds given back because nobody could use them any more.",
             registry=registry,
         )
+
+        self._shed = Counter(
+            "tollkeeper_authz_shed",
+            "Checks that were refused unread because of load, by account and by what ran out.",
+            ("account", "cause"),
+            registry=registry,
+        )
+        self._shed_accounts: set[str] = set()
+        self.holds_waiting = Gauge(
+            "tollkeeper_authz_holds_waiting",
+            "Checks that wait for the commit of their hold.",
+            registry=registry,
+        )
+        self.hold_commit_seconds = Gauge(
+            "tollkeeper_authz_hold_commit_seconds",
+            "Running mean of how long a commit of holds takes.",
+            registry=registry,
+        )
+
+    def count_shed(self, account_id: str, cause: str) -> None:
+        """Count a check that was shed: `cause` is share or wait."""
+        if account_id not in self._shed_accounts:
+            if len(self._shed_accounts) >= MAX_SHED_ACCOUNTS:
+                account_id = "other"
+            else:
+                self._shed_accounts.add(account_id)
+        self._shed.labels(account_id, cause).inc()
 
     def count_shadow_refusal(self, limit: Limit) -> None:
         """Count a refusal that a limit in shadow mode would have made, by its rule."""

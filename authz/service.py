@@ -28,7 +28,7 @@ from authz.request import AuthRequest
 from authz.transports import wire
 from authz.transports.transport import Answer
 from meter.clock import Clock
-from meter.errors import BrokenInvariant, Outage, ProviderUnavailable
+from meter.errors import BrokenInvariant, Outage, Overloaded, ProviderUnavailable
 from meter.process.crash_points import CrashPoints, NoCrashPoints
 
 # A flood of refusals must not become a flood of log lines; the metrics count every one.
@@ -100,10 +100,8 @@ class CheckService:
             async with asyncio.timeout(self._deadline_after_s):
                 decision = await self._decider.decide(request, began_s + self._deadline_after_s)
             return self._record_decision(request, decision)
-        except ProviderUnavailable as error:
-            return self._record_outage(request, OutageKind.PROVIDER_UNAVAILABLE, error)
         except (Outage, TimeoutError) as error:
-            return self._record_outage(request, OutageKind.UNAVAILABLE, error)
+            return self._record_outage(request, outage_kind(error), error)
         except BrokenInvariant:
             # Without an answer the proxy refuses as well, and nobody takes this for an outage.
             raise
@@ -134,6 +132,13 @@ class CheckService:
         self._metrics.count_decision("outage", kind.value.code)
         self._denials.note_outage(request, kind, str(error) or type(error).__name__)
         return kind
+
+
+def outage_kind(error: Exception) -> OutageKind:
+    """Return what clients are told of an exception that ended a decision."""
+    if isinstance(error, ProviderUnavailable):
+        return OutageKind.PROVIDER_UNAVAILABLE
+    return OutageKind.OVERLOADED if isinstance(error, Overloaded) else OutageKind.UNAVAILABLE
 
 
 class _DenialLog:

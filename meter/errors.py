@@ -15,6 +15,7 @@
     └── Outage                 something that we depend on does not answer
         ├── StoreUnavailable   Postgres
         │   └── RowLocked      another transaction keeps a row locked
+        ├── Overloaded         ourselves: more work waits than can be done in time
         ├── ProviderUnavailable  the upstream
         ├── IssuerUnavailable  an issuer of JWTs
         └── EnvoyUnavailable   Envoy's administration interface
@@ -73,6 +74,10 @@ class StoreUnavailable(Outage):
 
 class RowLocked(StoreUnavailable):
     """Another transaction keeps a row locked that is needed; other rows are not affected."""
+
+
+class Overloaded(Outage):
+    """More work waits than can be done in time, so this piece is not begun."""
 
 
 class ProviderUnavailable(Outage):

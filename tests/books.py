@@ -121,7 +121,7 @@ class Books:
     ) -> HoldRequest:
         """A request for a hold of this size."""
         return HoldRequest(
-            hold_id=new_hold_id(),
+            hold_id=new_hold_id(datetime.now(UTC)),
             account_id=payer.account_id,
             credential_id=payer.credential_id,
             model_id=MODEL,

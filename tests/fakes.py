@@ -79,11 +79,16 @@ class FakeHolds:
         self.available_picos = available_picos
         self.refusal: Refusal | None = None
         self.is_away = False
+        self.wait_s = 0.0
         self.gate: asyncio.Event | None = None
         self.reached = asyncio.Event()
         self.placed: dict[UUID, HoldRequest] = {}
         self.open_picos: dict[UUID, int] = {}
         self.released: list[UUID] = []
+
+    def expected_wait_s(self, account_id: str) -> float:
+        """Return `wait_s`."""
+        return self.wait_s
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
         """Grant as many tokens as the money covers, as the real store does."""

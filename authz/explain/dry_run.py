@@ -105,6 +105,10 @@ class DryRunHolds:
         """Return what new holds of the account may use."""
         return await self._dry_run.find_available(account_id)
 
+    def expected_wait_s(self, account_id: str) -> float:
+        """Return 0: an explanation is not shed."""
+        return 0.0
+
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """Do nothing: the transaction is rolled back."""
         return 0

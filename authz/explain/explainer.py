@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from authz.callers.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot
 from authz.decide import Decider, Terms
-from authz.decision import AllowUnmetered, Decision, Deny, NeedsWholeBody, OutageKind, Reason
+from authz.decision import AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason
 from authz.explain.diagnosis import diagnose, show_credential
 from authz.explain.dry_run import DecisionTrace, DryRunHolds, DryRunLimiter
 from authz.explain.explanation import ClientAnswer, Explanation, Verdict
@@ -22,8 +22,9 @@ from authz.limits.counting import Limits
 from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
 from authz.request import AuthRequest
+from authz.service import outage_kind
 from meter.clock import Clock
-from meter.errors import Outage, ProviderUnavailable
+from meter.errors import Outage
 from meter.holds.dry_run import open_dry_run
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper
@@ -106,8 +107,7 @@ def _verdict(decision: Decision | Exception) -> Verdict:
 
 def _answer(decision: Decision | Exception) -> ClientAnswer:
     if isinstance(decision, Exception):
-        is_provider = isinstance(decision, ProviderUnavailable)
-        kind = (OutageKind.PROVIDER_UNAVAILABLE if is_provider else OutageKind.UNAVAILABLE).value
+        kind = outage_kind(decision).value
         headers = [("retry-after", str(RETRY_AFTER_OUTAGE_S))]
         return ClientAnswer(kind.status, kind.code, kind.sentence, headers)
     if isinstance(decision, Deny):

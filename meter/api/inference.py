@@ -39,7 +39,7 @@ ERRORS: Final[dict[int, tuple[str, ...]]] = {
     431: ("invalid_request",),
     500: ("provider_unavailable",),
     502: ("provider_unavailable",),
-    503: ("unavailable", "provider_unavailable"),
+    503: ("unavailable", "overloaded", "provider_unavailable"),
     504: ("provider_timeout",),
 }
 OPENAI_ERROR: Final[dict[str, Any]] = {

@@ -130,9 +130,21 @@ class Hold:
         return self.state in LIVE_STATES
 
 
-def new_hold_id() -> UUID:
-    """128 random bits: nobody can guess the id of somebody else's request."""
-    return UUID(bytes=secrets.token_bytes(16))
+def new_hold_id(placed_at: datetime) -> UUID:
+    """Return a UUID of version 7: milliseconds since 1970, then 74 random bits.
+
+    Nobody can guess the id of another request. Ids of one moment stand side by side in indexes,
+    so that placing and ending holds touches few pages.
+    """
+    milliseconds = int(placed_at.timestamp() * 1_000)
+    random_bits = secrets.randbits(74)
+    return UUID(
+        int=milliseconds << 80
+        | 0x7 << 76
+        | (random_bits >> 62) << 64
+        | 0b10 << 62
+        | random_bits & (1 << 62) - 1
+    )
 
 
 class Holds(Protocol):
@@ -148,6 +160,10 @@ class Holds(Protocol):
 
     async def find_available(self, account_id: str) -> int:
         """Return what new holds of the account may use, in pico-dollars; 0 for an unknown one."""
+        ...
+
+    def expected_wait_s(self, account_id: str) -> float:
+        """Return how long the next request of an account will wait for its hold, in seconds."""
         ...
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:

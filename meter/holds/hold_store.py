@@ -11,7 +11,8 @@ from uuid import UUID
 
 import structlog
 
-from meter.errors import RowLocked, StoreUnavailable
+from meter.errors import Overloaded, RowLocked, StoreUnavailable
+from meter.holds.fair_queue import FairQueue
 from meter.holds.hold import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
 from meter.postgres.pool import KeptConnection, PostgresConnection, PostgresPool, acquire, queries
 from meter.process.crash_points import CrashPoints, NoCrashPoints
@@ -30,6 +31,8 @@ WAITING_LIMIT: Final = 4_096
 LANE_LIMIT: Final = 256
 # Locked accounts that are waited for at once; each takes a connection for as long as it waits.
 LANE_CONNECTIONS: Final = 2
+# The weight of the latest commit in the running mean of how long one takes.
+COMMIT_WEIGHT: Final = 0.2
 BUSY: Final = "busy"
 RELEASE_RETRY_S: Final = 1.0
 RELEASE_ATTEMPTS: Final = 120
@@ -41,6 +44,7 @@ _log = structlog.get_logger(__name__)
 @dataclass(slots=True, eq=False)
 class _Waiting:
     request: HoldRequest
+    account_id: str
     answer: asyncio.Future[HoldAnswer] = field(default_factory=asyncio.Future)
 
 
@@ -49,6 +53,7 @@ class PostgresHolds:
 
     One commit is under way at a time, and while it waits for the disk the next batch forms: two
     would make batches half as large, wait for the same accounts, and take more of the processor.
+    A batch takes one request of each account in turn, so an account that floods waits for itself.
     `lifetime` is how long a hold stays before the sweep may end it.
 
     A batch never waits for an account that another transaction keeps locked. Requests of such an
@@ -65,7 +70,8 @@ class PostgresHolds:
         self._pool = pool
         self._crash_points = crash_points
         self._lifetime = lifetime
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: FairQueue[_Waiting] = FairQueue()
+        self._commit_s = 0.0
         self._lanes: dict[str, deque[_Waiting]] = {}
         self._lane_turns = asyncio.Semaphore(LANE_CONNECTIONS)
         self._kept = KeptConnection(pool)
@@ -76,20 +82,23 @@ class PostgresHolds:
         """Set the estimate aside, committed, or say why not.
 
         A cancelled call leaves no open hold: one that was placed meanwhile is released.
-        Raises StoreUnavailable when Postgres is away, when more calls wait than WAITING_LIMIT, or
-        more than LANE_LIMIT for an account that is locked.
+        Raises StoreUnavailable when Postgres is away, Overloaded when more calls wait than
+        WAITING_LIMIT, or more than LANE_LIMIT for an account that is locked.
         """
-        queue, limit = self._waiting, WAITING_LIMIT
-        if self._lanes and request.account_id in self._lanes:
+        waiting = _Waiting(request, request.account_id)
+        lane = self._lanes.get(request.account_id) if self._lanes else None
+        if lane is not None:
             # Behind the requests of this account that wait already: the order asked is kept.
-            queue, limit = self._lanes[request.account_id], LANE_LIMIT
-        if len(queue) >= limit:
-            raise StoreUnavailable("too many checks wait for Postgres")
-        waiting = _Waiting(request)
-        queue.append(waiting)
-        if not self._is_committing and queue is self._waiting:
-            self._is_committing = True
-            self._start(self._commit_batches())
+            if len(lane) >= LANE_LIMIT:
+                raise Overloaded("too many checks wait for an account that is locked")
+            lane.append(waiting)
+        else:
+            if len(self._waiting) >= WAITING_LIMIT:
+                raise Overloaded("too many checks wait for a hold")
+            self._waiting.add(waiting)
+            if not self._is_committing:
+                self._is_committing = True
+                self._start(self._commit_batches())
         try:
             return await asyncio.shield(waiting.answer)
         except asyncio.CancelledError:
@@ -104,6 +113,26 @@ class PostgresHolds:
         async with acquire(self._pool) as connection:
             available: int | None = await connection.fetchval(_FIND_AVAILABLE, account_id)
         return available or 0
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait for a commit, without those of locked accounts."""
+        return len(self._waiting)
+
+    @property
+    def commit_s(self) -> float:
+        """Return the running mean of how long a commit takes, in seconds."""
+        return self._commit_s
+
+    def expected_wait_s(self, account_id: str) -> float:
+        """Return how long the next request of an account will wait for its hold, in seconds.
+
+        0 where the next commit takes it along.
+        """
+        if len(self._waiting) < BATCH_LIMIT:
+            return 0.0
+        # One commit is under way, those ahead fill others, and then comes its own.
+        return (self._waiting.ahead_of(account_id) // BATCH_LIMIT + 2) * self._commit_s
 
     async def release(self, hold_ids: Sequence[UUID]) -> int:
         """End holds without a charge; returns how many were still open. Idempotent.
@@ -139,9 +168,12 @@ class PostgresHolds:
         task.add_done_callback(self._background.discard)
 
     async def _commit_batches(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                await self._commit(_take(self._waiting), self._kept.use())
+                began_s = loop.time()
+                await self._commit(self._waiting.take(BATCH_LIMIT), self._kept.use())
+                self._commit_s += COMMIT_WEIGHT * (loop.time() - began_s - self._commit_s)
         finally:
             self._is_committing = False
 
@@ -150,7 +182,8 @@ class PostgresHolds:
         try:
             while lane:
                 async with self._lane_turns:
-                    await self._commit(_take(lane), acquire(self._pool), may_wait=True)
+                    batch = [lane.popleft() for _ in range(min(BATCH_LIMIT, len(lane)))]
+                    await self._commit(batch, acquire(self._pool), may_wait=True)
         finally:
             del self._lanes[account_id]
 
@@ -199,6 +232,14 @@ class PostgresHolds:
         for half in (batch[:middle], batch[middle:]):
             await self._commit(half, acquire(self._pool), may_wait)
 
+    def _wait_in_lane(self, waiting: _Waiting) -> None:
+        account_id = waiting.account_id
+        lane = self._lanes.get(account_id)
+        if lane is None:
+            lane = self._lanes[account_id] = deque()
+            self._start(self._commit_lane(account_id))
+        lane.append(waiting)
+
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         for waiting in batch:
             if not waiting.answer.done():
@@ -208,10 +249,12 @@ class PostgresHolds:
 
     def _abandon(self, waiting: _Waiting) -> None:
         """Forget a request that was cancelled, or release the hold that it may still get."""
-        for queue in (self._waiting, self._lanes.get(waiting.request.account_id)):
-            if queue is not None and waiting in queue:
-                queue.remove(waiting)
-                return
+        if self._waiting.discard(waiting):
+            return
+        lane = self._lanes.get(waiting.account_id)
+        if lane is not None and waiting in lane:
+            lane.remove(waiting)
+            return
         waiting.answer.add_done_callback(self._release_abandoned)
 
     def _release_abandoned(self, answer: asyncio.Future[HoldAnswer]) -> None:
@@ -230,10 +273,6 @@ class PostgresHolds:
             else:
                 return
         _log.error("hold_release_given_up", holds=[hold_id.hex for hold_id in hold_ids])
-
-
-def _take(queue: deque[_Waiting]) -> list[_Waiting]:
-    return [queue.popleft() for _ in range(min(BATCH_LIMIT, len(queue)))]
 
 
 def to_arguments(

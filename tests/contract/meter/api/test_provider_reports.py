@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -148,7 +149,7 @@ def payload(*reports: tuple[str, str]) -> dict[str, Any]:
 async def test_reports_of_live_holds_are_noted(
     generations: NotedGenerations, client: httpx2.AsyncClient, method: str
 ) -> None:
-    hold_id, ended = new_hold_id(), new_hold_id()
+    hold_id, ended = new_hold_id(datetime.now(UTC)), new_hold_id(datetime.now(UTC))
     generations.holds = {hold_id}
     body = payload((TAGS.tag(hold_id), "gen-1"), (TAGS.tag(ended), "gen-2"), ("no tag", "gen-3"))
     for _ in range(2):
@@ -189,7 +190,7 @@ async def test_without_the_token_nothing_is_taken(
     generations: NotedGenerations, client: httpx2.AsyncClient, authorization: list[str]
 ) -> None:
     del client.headers["authorization"]
-    hold_id = new_hold_id()
+    hold_id = new_hold_id(datetime.now(UTC))
     generations.holds = {hold_id}
     headers = [(b"authorization", one.encode("latin-1")) for one in authorization]
     answer = await client.post(PATH, json=payload((TAGS.tag(hold_id), "gen-1")), headers=headers)
@@ -209,7 +210,9 @@ async def test_books_that_are_away_make_the_sender_try_again(
     generations: NotedGenerations, client: httpx2.AsyncClient
 ) -> None:
     generations.is_away = True
-    answer = await client.post(PATH, json=payload((TAGS.tag(new_hold_id()), "gen-1")))
+    answer = await client.post(
+        PATH, json=payload((TAGS.tag(new_hold_id(datetime.now(UTC))), "gen-1"))
+    )
     assert answer.status_code == 503
     assert "retry-after" in answer.headers
 
@@ -281,7 +284,7 @@ async def test_every_tagged_request_leads_to_its_record(
     generations: NotedGenerations, tmp_path: Path
 ) -> None:
     bill = Bill(tmp_path / "bill.jsonl")
-    holds = [new_hold_id() for _ in range(3)]
+    holds = [new_hold_id(datetime.now(UTC)) for _ in range(3)]
     generations.holds = set(holds)
     bodies = [
         tagged(HELLO, holds[0]),

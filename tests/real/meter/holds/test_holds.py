@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from meter.audit.events import Actor
-from meter.errors import StoreUnavailable
+from meter.errors import Overloaded, StoreUnavailable
 from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
-from meter.holds.hold_store import PostgresHolds
+from meter.holds.hold_store import BATCH_LIMIT, PostgresHolds
 from meter.identity.keys.key_rights import Administrator
 from meter.identity.keys.key_service import KeyService
 from meter.identity.keys.key_store import KeyStore
@@ -122,7 +122,7 @@ async def test_requests_of_a_locked_account_are_limited(
             asyncio.ensure_future(books.holds.place(books.request(payer, USD))) for _ in range(3)
         ]
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
-        assert all(isinstance(answer.exception(), StoreUnavailable) for answer in done)
+        assert all(isinstance(answer.exception(), Overloaded) for answer in done)
         assert done
         assert isinstance(await books.holds.place(books.request(other, USD)), HoldPlaced)
         for answer in waiting:
@@ -144,6 +144,39 @@ async def test_a_caller_that_leaves_a_locked_account_leaves_no_hold(books: Books
         await asyncio.gather(*waiting, return_exceptions=True)
     await books.holds.close()
     assert await books.funds("alice") == (10 * USD, 0, 0)
+
+
+async def test_a_flood_of_one_account_delays_another_by_two_commits_at_most(books: Books) -> None:
+    flooder = await books.payer("flood", 100_000 * USD)
+    payer = await books.payer("alice", 10 * USD)
+    flood = [
+        asyncio.ensure_future(books.holds.place(books.request(flooder, USD)))
+        for _ in range(20 * BATCH_LIMIT)
+    ]
+    await asyncio.sleep(0)  # each call comes as far as the queue
+    assert books.holds.waiting > 10 * BATCH_LIMIT
+    before = sum(answer.done() for answer in flood)
+    assert isinstance(await books.holds.place(books.request(payer, USD)), HoldPlaced)
+    # One commit was under way and its own one followed; answers of a third may already be there.
+    assert sum(answer.done() for answer in flood) - before <= 3 * BATCH_LIMIT
+    assert all(isinstance(answer, HoldPlaced) for answer in await asyncio.gather(*flood))
+
+
+async def test_the_expected_wait_grows_with_an_account_that_floods(books: Books) -> None:
+    flooder = await books.payer("flood", 100_000 * USD)
+    assert books.holds.expected_wait_s("flood") == 0.0
+    await asyncio.gather(*(books.holds.place(books.request(flooder, USD)) for _ in range(9)))
+    flood = [
+        asyncio.ensure_future(books.holds.place(books.request(flooder, USD)))
+        for _ in range(20 * BATCH_LIMIT)
+    ]
+    await asyncio.sleep(0)  # each call comes as far as the queue
+    assert books.holds.waiting > 10 * BATCH_LIMIT
+    for_flooder = books.holds.expected_wait_s("flood")
+    assert for_flooder >= 10 * books.holds.commit_s > 0
+    assert books.holds.expected_wait_s("alice") <= for_flooder / 3
+    await asyncio.gather(*flood)
+    assert books.holds.expected_wait_s("flood") == 0.0
 
 
 async def test_an_overdrawn_account_gets_nothing_not_even_what_is_free(books: Books) -> None:

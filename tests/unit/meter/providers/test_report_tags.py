@@ -1,5 +1,6 @@
 """Tags: every hold has its own, and only the master key leads back from it."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,7 @@ def test_a_tag_leads_back_to_its_hold(hold_id: UUID) -> None:
 
 
 def test_another_master_key_leads_elsewhere() -> None:
-    hold_id = new_hold_id()
+    hold_id = new_hold_id(datetime.now(UTC))
     assert ReportTags.from_master_key(b"x" * 32).hold_id(TAGS.tag(hold_id)) != hold_id
 
 
