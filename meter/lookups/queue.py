@@ -6,12 +6,13 @@ from typing import Final
 from uuid import UUID
 
 from meter.lookups.pending import LookupsSummary, PendingLookup, ReportedGeneration
-from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_from_json
 
 _QUERIES: Final = queries("meter.lookups")
 _NOTE_GENERATIONS: Final = _QUERIES["note_generations"]
+_NEXT_ACCOUNTS: Final = _QUERIES["next_accounts"]
 _CLAIM_LOOKUPS: Final = _QUERIES["claim_lookups"]
 _POSTPONE_LOOKUP: Final = _QUERIES["postpone_lookup"]
 _FORGET_LOOKUP: Final = _QUERIES["forget_lookup"]
@@ -19,6 +20,8 @@ _SUMMARISE_LOOKUPS: Final = _QUERIES["summarise_lookups"]
 
 # A look-up that a meter took and did not finish, because it died, is taken over after this time.
 LEASE: Final = timedelta(seconds=30)
+# Accounts with look-ups that one claim passes by. Those after them come with the next claims.
+ACCOUNTS_PASSED: Final = 256
 # A missing report counts as evidence only where the provider has reported something since this
 # long before the request.
 REPORTS_HEARD_WITHIN: Final = timedelta(minutes=15)
@@ -42,6 +45,8 @@ class LookupQueue:
         self._pool = pool
         self._terms = terms
         self._provider_id = provider_id
+        # Accounts take turns: the last one that this meter came to.
+        self._last_account_id = ""
 
     async def note(self, reports: Sequence[ReportedGeneration]) -> int:
         """Remember which generations answered which holds; return how many reports were new.
@@ -64,10 +69,17 @@ class LookupQueue:
         return noted
 
     async def claim(self, limit: int) -> list[PendingLookup]:
-        """Take look-ups that are due; no other meter takes the same ones during LEASE."""
+        """Take look-ups that are due; no other meter takes the same ones during LEASE.
+
+        Accounts take turns. What one account waits for does not depend on how many look-ups
+        another one has.
+        """
         async with acquire(self._pool) as connection:
+            accounts = await self._next_accounts(connection, limit)
+            if not accounts:
+                return []
             rows = await connection.fetch(
-                _CLAIM_LOOKUPS, limit, LEASE, self._provider_id, REPORTS_HEARD_WITHIN
+                _CLAIM_LOOKUPS, limit, LEASE, self._provider_id, REPORTS_HEARD_WITHIN, accounts
             )
         return [
             PendingLookup(
@@ -85,6 +97,20 @@ class LookupQueue:
             )
             for row in rows
         ]
+
+    async def _next_accounts(self, connection: PostgresConnection, limit: int) -> list[str]:
+        """Return up to `limit` accounts whose turn it is and that have a look-up that is due."""
+        first_after = self._last_account_id
+        passed = await connection.fetch(_NEXT_ACCOUNTS, first_after, limit, ACCOUNTS_PASSED)
+        due = [row["account_id"] for row in passed if row["is_due"]]
+        if len(due) < limit and len(passed) < ACCOUNTS_PASSED and first_after:
+            # Everybody after the last account had a turn: begin again, up to that account.
+            left = ACCOUNTS_PASSED - len(passed)
+            again = await connection.fetch(_NEXT_ACCOUNTS, "", limit - len(due), left)
+            passed = [row for row in again if row["account_id"] <= first_after]
+            due += [row["account_id"] for row in passed if row["is_due"]]
+        self._last_account_id = passed[-1]["account_id"] if passed else ""
+        return due
 
     async def postpone(
         self, hold_id: UUID, delay: timedelta, is_outage: bool = False, is_decided: bool = False

@@ -6,10 +6,10 @@ WITH overdue AS (
 ), marked AS (
     UPDATE holds h SET state = 'unknown', unknown_reason = 'no_entry'
     FROM overdue WHERE h.id = overdue.id
-    RETURNING h.id
+    RETURNING h.id, h.account_id
 ), queued AS (
-    INSERT INTO lookups (hold_id, reason, due_at, deadline_at)
-    SELECT id, 'no_entry', clock_timestamp() + $2::interval, clock_timestamp() + $2::interval
+    INSERT INTO lookups (hold_id, account_id, reason, due_at, deadline_at)
+    SELECT id, account_id, 'no_entry', clock_timestamp() + $2::interval, clock_timestamp() + $2::interval
     FROM marked
     ON CONFLICT (hold_id) DO NOTHING
 )

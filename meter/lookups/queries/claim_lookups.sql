@@ -1,18 +1,18 @@
--- Takes look-ups that are due, so that for a while nobody else takes them; accounts in turn, so that
--- one with many leaves room for the others. One that was settled meanwhile at the cost that was
+-- Takes look-ups of the accounts $5 that are due, so that for a while nobody else takes them: one of
+-- each account, then a second one, and so on. One that was settled meanwhile at the cost that was
 -- reported has nothing left to find out.
-WITH waiting AS (
-    SELECT l.hold_id, l.due_at, h.account_id
-    FROM lookups l LEFT JOIN holds h ON h.id = l.hold_id
-    WHERE l.due_at <= clock_timestamp()
-    ORDER BY l.due_at LIMIT 5000
-), in_turn AS (
-    SELECT hold_id, due_at, row_number() OVER (PARTITION BY account_id ORDER BY due_at) AS turn
-    FROM waiting
+WITH in_turn AS (
+    SELECT t.hold_id, row_number() OVER (PARTITION BY a.place ORDER BY t.due_at) AS turn, a.place
+    FROM unnest($5::text[]) WITH ORDINALITY AS a (account_id, place)
+    CROSS JOIN LATERAL (
+        SELECT l.hold_id, l.due_at FROM lookups l
+        WHERE l.account_id = a.account_id AND l.due_at <= statement_timestamp()
+        ORDER BY l.due_at LIMIT $1
+    ) t
 ), due AS (
     SELECT l.hold_id FROM lookups l JOIN in_turn t ON t.hold_id = l.hold_id
-    WHERE l.due_at <= clock_timestamp()
-    ORDER BY t.turn, t.due_at LIMIT $1
+    WHERE l.due_at <= statement_timestamp()
+    ORDER BY t.turn, t.place LIMIT $1
     FOR UPDATE OF l SKIP LOCKED
 ), claimed AS (
     UPDATE lookups l SET due_at = clock_timestamp() + $2::interval, attempts = l.attempts + 1

@@ -6,11 +6,11 @@ WITH told AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[])
         AS t (hold_id, generation_id, cost_picos)
 ), wanted AS (
-    SELECT t.hold_id, t.generation_id, t.cost_picos,
+    SELECT t.hold_id, h.account_id, t.generation_id, t.cost_picos,
            coalesce(h.unknown_reason, 'reported') AS reason
     FROM told t JOIN holds h ON h.id = t.hold_id
     UNION ALL
-    SELECT t.hold_id, t.generation_id, t.cost_picos, 'reported'
+    SELECT t.hold_id, h.account_id, t.generation_id, t.cost_picos, 'reported'
     FROM told t JOIN ended_holds h ON h.id = t.hold_id
     CROSS JOIN LATERAL (
         SELECT sum(u.provider_cost_picos) AS cost_picos,
@@ -21,9 +21,9 @@ WITH told AS (
       AND known.has_record IS NOT TRUE
       AND (h.reason <> 'settled' OR known.cost_picos <> t.cost_picos)
 ), noted AS (
-    INSERT INTO lookups AS l (hold_id, generation_id, reason, reported_cost_picos, due_at,
-                              deadline_at)
-    SELECT w.hold_id, w.generation_id, w.reason, w.cost_picos,
+    INSERT INTO lookups AS l (hold_id, account_id, generation_id, reason, reported_cost_picos,
+                              due_at, deadline_at)
+    SELECT w.hold_id, w.account_id, w.generation_id, w.reason, w.cost_picos,
            clock_timestamp() + $4::interval, clock_timestamp() + $5::interval
     FROM wanted w ORDER BY w.hold_id
     ON CONFLICT (hold_id) DO UPDATE SET

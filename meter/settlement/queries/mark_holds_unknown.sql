@@ -10,8 +10,11 @@ WITH known AS (
         status_code = k.status_code, response_flags = k.response_flags
     FROM known k WHERE h.id = k.id
 )
-INSERT INTO lookups AS l (hold_id, generation_id, reason, observed, due_at, deadline_at)
-SELECT k.id, k.generation_id, k.reason, k.observed,
+INSERT INTO lookups AS l (hold_id, account_id, generation_id, reason, observed, due_at, deadline_at)
+SELECT k.id,
+       coalesce((SELECT h.account_id FROM holds h WHERE h.id = k.id),
+                (SELECT e.account_id FROM ended_holds e WHERE e.id = k.id), '-'),
+       k.generation_id, k.reason, k.observed,
        clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN $8::interval ELSE $7::interval END,
        clock_timestamp() + $8::interval
 FROM known k ORDER BY k.id
