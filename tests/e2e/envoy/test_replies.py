@@ -218,6 +218,32 @@ async def test_a_provider_that_hangs_up_is_not_asked_twice(gateway: Gateway) -> 
     assert flags.upstream_connection_termination
 
 
+async def test_a_provider_that_closes_a_reused_connection_is_not_asked_twice(
+    gateway: Gateway,
+) -> None:
+    """The request may have been read: only one of which no byte was sent is sent again."""
+    gateway.reset()
+    assert (await gateway.post())[0] == 200
+    connections = []
+
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        connections.append(request.transport)
+        request.transport.abort()
+        return web.Response()
+
+    hold_id = gateway.reset()
+    gateway.provider.answer = hang_up
+    status, _, body = await gateway.post()
+    assert (status, code_of(body), len(connections)) == (503, "provider_unavailable", 1)
+    line = await gateway.logged_of(hold_id)
+    assert (line["flags"], line["upstream_attempts"], line["first_upstream_byte_ms"]) == (
+        "UC",
+        1,
+        None,
+    )
+
+
 @pytest.mark.parametrize(
     ("request_text", "status", "code"),
     [

@@ -318,6 +318,39 @@ async def test_an_old_client_is_told_what_to_send(gateway: Gateway) -> None:
     assert b"Send the request with HTTP/1.1 or HTTP/2." in reply
 
 
+# What aiohttp sends by itself: host, accept, accept-encoding, user-agent, and two of the body.
+USUAL_HEADERS = 6
+MOST_HEADERS = 100
+
+
+async def test_as_many_headers_as_the_limit_says_are_served(gateway: Gateway) -> None:
+    gateway.reset()
+    many = {f"x-{number}": "1" for number in range(MOST_HEADERS - USUAL_HEADERS)}
+    # The credential makes no difference: the provider's key may replace it or be one more.
+    assert (await gateway.post(headers=many))[0] == 200
+    assert len(gateway.provider.requests) == 1
+
+
+@pytest.mark.parametrize("more", [1, 20, 200])
+async def test_more_headers_are_refused_before_the_check(gateway: Gateway, more: int) -> None:
+    gateway.reset()
+    many = {f"x-{number}": "1" for number in range(MOST_HEADERS - USUAL_HEADERS + more)}
+    status, _, body = await gateway.post(headers=many)
+    assert (status, b'"code": "invalid_request"' in body) == (431, True)
+    assert b"headers" in body
+    assert not gateway.decisions.checks
+
+
+async def test_headers_of_nearly_the_largest_size_are_served_or_refused(gateway: Gateway) -> None:
+    """Never a 500, of which there would be one where our own additions found no room."""
+    full = {f"x-{number}": "1" * 1_000 for number in range(60)}
+    statuses = set()
+    for size in range(400, 900, 7):
+        gateway.reset()
+        statuses.add((await gateway.post(headers={**full, "x-last": "1" * size}))[0])
+    assert statuses == {200, 431}
+
+
 async def test_a_header_with_an_underscore_goes_no_further(gateway: Gateway) -> None:
     gateway.reset()
     status, _, _ = await gateway.post(headers={"session_id": "1", "x_api_key": "k"})
