@@ -45,7 +45,7 @@ from meter.holds.hold import HoldRefused, HoldRequest, Holds, Refusal, new_hold_
 from meter.identity.principal import Principal
 from meter.money import format_usd
 from meter.network import Network, client_address
-from meter.pricing.prices import Demand, cheapest_charge, estimate
+from meter.pricing.prices import Demand, Extra, cheapest_charge, estimate, price_ceiling
 
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
@@ -56,6 +56,14 @@ MAX_JUDGEMENT_AGE_S: Final = 0.9
 # of an entry of the principal cache this stays below the second that a revocation may take.
 READMIT_AFTER_S: Final = 0.08
 RETRY_AFTER_CONCURRENT_S: Final = 1.0
+# The member that asks for a part without a listed price, and how a message begins.
+UNPRICED: Final = {
+    Extra.WEB_SEARCH: ("plugins", "Web search has"),
+    Extra.SOUND: ("messages.content", "Sound in a prompt has"),
+    Extra.LONG_CACHE: ("cache_control", "A prompt cache of one hour has"),
+    Extra.SPOKEN_REPLY: ("modalities", "A spoken reply has"),
+    Extra.PICTURE_REPLY: ("modalities", "A picture as a reply has"),
+}
 _CHANCE: Final = random.SystemRandom()
 
 # Returns the tag by which the provider knows a hold, or None when it is told no tag.
@@ -192,10 +200,10 @@ class Decider:
 
         trace.begin(Phase.ESTIMATE)
         demand = endpoint.bound(body, candidates.is_online)
-        if isinstance(demand, Demand) and demand.web_searches:
-            demand = refuse_unpriced_search(demand, candidates)
         if isinstance(demand, Deny):
             return demand
+        if demand.extras and (refused := refuse_unpriced(demand, candidates)):
+            return refused
         bound = estimate(demand, models, principal.markup_bps, self._terms.floor_tokens)
         trace.note_estimate(demand, bound)
         # Before the limits: a request that no provider can serve is counted in none.
@@ -260,7 +268,7 @@ class Decider:
             model_id=candidates.asked.id,
             endpoint=endpoint.name,
             provider_key=provider_key,
-            edits=endpoint.edits(body, limit, self._tag(hold_id)),
+            edits=endpoint.edits(body, limit, self._tag(hold_id), price_ceiling(demand, models)),
             limits=statuses,
             is_streaming=body.members.get("stream") is True,
         )
@@ -327,12 +335,16 @@ def route(request: AuthRequest) -> Endpoint | Deny:
     return deny(Reason.QUERY_NOT_ALLOWED) if question_mark else endpoint
 
 
-def refuse_unpriced_search(demand: Demand, candidates: Candidates) -> Demand | Deny:
-    """Refuse a web search unless each model has a price for it: its cost cannot be bounded."""
-    if all(model.price.web_search_picos > 0 for model in candidates.models):
-        return demand
-    message = "Web search has no listed price with this model, so its cost cannot be bounded."
-    return deny(Reason.COST_UNBOUNDED, message, "model" if candidates.is_online else "plugins")
+def refuse_unpriced(demand: Demand, candidates: Candidates) -> Deny | None:
+    """Refuse a request for a part that some model lists no price for: its cost has no bound."""
+    for extra in sorted(demand.extras):
+        if not all(model.price.lists(extra) for model in candidates.models):
+            param, words = UNPRICED[extra]
+            if extra is Extra.WEB_SEARCH and candidates.is_online:
+                param = "model"
+            message = f"{words} no listed price with this model, so its cost cannot be bounded."
+            return deny(Reason.COST_UNBOUNDED, message, param)
+    return None
 
 
 def refusal_of_hold(refused: HoldRefused) -> Deny:

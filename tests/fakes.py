@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from authz.limits.answer import BucketState, LimitAnswer, LimitUse, to_answer
@@ -40,7 +41,7 @@ EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
 def price(model_id: str = "acme/one", **picos: int) -> Price:
     """A price: 1 USD a million prompt tokens, 2 USD a million completion tokens, unless said."""
-    terms = {"prompt_picos": 1_000_000, "completion_picos": 2_000_000, **picos}
+    terms: dict[str, Any] = {"prompt_picos": 1_000_000, "completion_picos": 2_000_000, **picos}
     return Price(id=1, model_id=model_id, effective_from=EPOCH, **terms)
 
 

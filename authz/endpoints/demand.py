@@ -12,9 +12,9 @@ from authz.decision import Deny, Refused
 from authz.endpoints import openrouter
 from authz.endpoints.body import Body
 from authz.endpoints.edits import LIMIT_MEMBERS
-from authz.endpoints.members import count, invalid, refuse_long_cache, refuse_misspelt, unbounded
-from authz.endpoints.prompt import measure_prompt
-from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand
+from authz.endpoints.members import asks_long_cache, count, invalid, refuse_misspelt, unbounded
+from authz.endpoints.prompt import Prompt, measure_prompt
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Extra
 
 MAX_TOKENS_NAMED: Final = 10_000_000
 MAX_CHOICES: Final = 128
@@ -22,6 +22,8 @@ MAX_CHOICES: Final = 128
 IMAGE_TOKENS: Final = 49_152
 # More than any context: an estimate takes the model's context length instead.
 WHOLE_CONTEXT_TOKENS: Final = 2**40
+# OpenRouter makes of an effort a budget of at least so many tokens, whatever the limit.
+LEAST_THOUGHT_TOKENS: Final = 1_024
 
 _REASONING_MEMBERS: Final = frozenset({"max_tokens"})
 _TOOL_MEMBERS: Final = frozenset({"type", "cache_control"})
@@ -29,15 +31,18 @@ _PLAIN_TIERS: Final = frozenset({"auto", "default", "flex", "standard"})
 # These are billed apart from tokens.
 _UNBOUNDED_MEMBERS: Final = (
     *openrouter.UNBOUNDED_MEMBERS,
-    *("web_search_options", "search_parameters", "audio"),
+    *("web_search_options", "search_parameters"),
 )
+# The kinds of a reply beside text, with the price that each needs.
+_REPLY_KINDS: Final = {"image": Extra.PICTURE_REPLY, "audio": Extra.SPOKEN_REPLY}
+_NO_EXTRAS: Final[frozenset[Extra]] = frozenset()
 _COST_MEMBERS: Final = frozenset(
     {
         *openrouter.COST_MEMBERS,
         *_UNBOUNDED_MEMBERS,
         *LIMIT_MEMBERS,
-        *("model", "n", "best_of", "prediction", "reasoning", "modalities", "tools"),
-        *("service_tier", "messages", "prompt", "input", "cache_control"),
+        *("model", "n", "best_of", "prediction", "reasoning", "modalities", "audio", "tools"),
+        *("reasoning_effort", "service_tier", "messages", "prompt", "input", "cache_control"),
     }
 )
 
@@ -47,12 +52,13 @@ class Replies:
     """The replies that a body asks for.
 
     `limit_tokens` bounds each; None where the body names no limit. `extra_tokens` may be billed
-    beside each, whatever the limit.
+    beside each, whatever the limit; `bounds_thought` says that thinking is among them.
     """
 
     limit_tokens: int | None
     choices: int
     extra_tokens: int
+    bounds_thought: bool = False
 
 
 def bound_demand(
@@ -66,11 +72,13 @@ def bound_demand(
     try:
         refuse_misspelt(members, _COST_MEMBERS)
         _refuse_unbounded(members)
+        openrouter.read_price_limits(members)
         replies = read_replies(body)
         searches = openrouter.count_web_searches(members)
         if is_online:
             searches = max(searches, openrouter.DEFAULT_WEB_RESULTS)
         prompt = measure_prompt(members)
+        extras = _read_extras(members, prompt, searches)
     except Refused as refused:
         return refused.deny
     # Search results and videos, which are fetched from elsewhere, can fill the whole context.
@@ -89,6 +97,9 @@ def bound_demand(
         images=times * prompt.images,
         web_searches=searches * times * prompt.prompts,
         prompts=times * prompt.prompts,
+        bounds_thought=replies.bounds_thought,
+        may_hear=prompt.may_hear,
+        extras=extras,
     )
 
 
@@ -111,30 +122,52 @@ def read_generated_replies(body: Body) -> Replies:
     members = body.members
     choices, limit = read_choices(members), read_limit(members)
     extra = 0
+    bounds_thought = False
     reasoning = members.get("reasoning")
     if reasoning is not None:
         # Some providers count a reasoning budget on top of the reply's limit.
         if not isinstance(reasoning, dict):
             raise invalid("reasoning", "an object")
         refuse_misspelt(reasoning, _REASONING_MEMBERS)
-        extra += count(reasoning, "max_tokens", MAX_TOKENS_NAMED, "reasoning.max_tokens") or 0
+        budget = count(reasoning, "max_tokens", MAX_TOKENS_NAMED, "reasoning.max_tokens")
+        bounds_thought = budget is not None
+        extra += budget or LEAST_THOUGHT_TOKENS
+    elif members.get("reasoning_effort") is not None:
+        extra += LEAST_THOUGHT_TOKENS
     if members.get("prediction") is not None:
         # Predicted tokens that the model rejects are billed as completion, beside the reply.
         extra += body.size_bytes
-    return Replies(limit, choices, extra)
+    return Replies(limit, choices, extra, bounds_thought)
+
+
+def _read_extras(members: dict[str, Any], prompt: Prompt, searches: int) -> frozenset[Extra]:
+    """Return the parts of the request that need a listed price of their own. Raises Refused."""
+    modalities, tools = members.get("modalities"), members.get("tools")
+    extras = set()
+    if searches:
+        extras.add(Extra.WEB_SEARCH)
+    if prompt.has_sound:
+        extras.add(Extra.SOUND)
+    if members.get("audio") is not None:
+        extras.add(Extra.SPOKEN_REPLY)
+    if modalities is not None:
+        for kind in modalities if isinstance(modalities, list) else [modalities]:
+            if not isinstance(kind, str) or kind not in ("text", *_REPLY_KINDS):
+                raise unbounded("modalities")
+            if kind != "text":
+                extras.add(_REPLY_KINDS[kind])
+    long_cache = prompt.has_long_cache or asks_long_cache(members, "cache_control")
+    for tool in tools or ():
+        long_cache |= asks_long_cache(tool, "tools")
+    if long_cache:
+        extras.add(Extra.LONG_CACHE)
+    return frozenset(extras) if extras else _NO_EXTRAS
 
 
 def _refuse_unbounded(members: dict[str, Any]) -> None:
     for name in _UNBOUNDED_MEMBERS:
         if members.get(name) is not None:
             raise unbounded(name)
-    refuse_long_cache(members, "cache_control")
-    # Audio and image output is billed at prices that the catalogue does not have.
-    modalities = members.get("modalities")
-    if modalities is not None and (
-        not isinstance(modalities, list) or any(kind != "text" for kind in modalities)
-    ):
-        raise unbounded("modalities")
     # Other tiers cost a multiple of the listed price.
     tier = members.get("service_tier")
     if tier is not None and (not isinstance(tier, str) or tier not in _PLAIN_TIERS):
@@ -149,4 +182,3 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
         if not isinstance(tool, dict) or tool.get("type") != "function":
             raise unbounded("tools")
         refuse_misspelt(tool, _TOOL_MEMBERS)
-        refuse_long_cache(tool, "tools")

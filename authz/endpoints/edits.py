@@ -4,21 +4,32 @@ from typing import Final
 
 from authz.decision import Edit
 from authz.endpoints.body import Body, member_spans, replace_value
-from authz.endpoints.openrouter import TRACE_MEMBER, tag_report
+from authz.endpoints.openrouter import (
+    PROVIDER_MEMBER,
+    TRACE_MEMBER,
+    limit_price,
+    tag_report,
+)
+from meter.pricing.prices import PriceCeiling
 
 # Providers read one name or the other.
 LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
 
 
-def edit_body(body: Body, max_tokens: int | None, report_tag: str | None) -> tuple[Edit, ...]:
-    """Return the edits that write a limit of the reply and a report tag, in ascending order.
+def edit_body(
+    body: Body, max_tokens: int | None, report_tag: str | None, ceiling: PriceCeiling | None = None
+) -> tuple[Edit, ...]:
+    """Return the edits that write what the decision adds to a body, in ascending order.
 
-    None writes nothing. The limit is for a body that names none. The tag stands where the
-    provider's report of the request will repeat it.
+    None writes nothing. The limit of the reply is for a body that names none. The tag stands where
+    the provider's report of the request will repeat it. The ceiling tells the provider the prices
+    that the estimate assumes.
     """
     wanted: tuple[str, ...] = () if max_tokens is None else LIMIT_MEMBERS
     if report_tag is not None:
         wanted += (TRACE_MEMBER,)
+    if ceiling is not None:
+        wanted += (PROVIDER_MEMBER,)
     spans: dict[str, tuple[int, int]] = {}
     if any(name in body.members for name in wanted):
         spans = {name: (start, end) for name, start, end in member_spans(body.text)}
@@ -38,6 +49,8 @@ def edit_body(body: Body, max_tokens: int | None, report_tag: str | None) -> tup
         )
     if report_tag is not None:
         changes.append(tag_report(body, spans.get(TRACE_MEMBER), report_tag))
+    if ceiling is not None:
+        changes.append(limit_price(body, spans.get(PROVIDER_MEMBER), ceiling))
     edits = sorted((one for one in changes if isinstance(one, Edit)), key=lambda one: one.offset)
     if new_members := [one for one in changes if isinstance(one, str)]:
         # New members stand before all others, so their edit is the first.

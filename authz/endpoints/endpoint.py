@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from authz.decision import Deny, Edit
 from authz.endpoints.body import Body
 from authz.request import AuthRequest
-from meter.pricing.prices import Demand
+from meter.pricing.prices import Demand, PriceCeiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,12 @@ class Endpoint:
     each of the prefixes in `table.py`.
 
     `read` takes the request and the most bytes of a body. `bound` takes the body, and whether a
-    model's name asks for web search. `edits` takes the body, the limit to write into it and the
-    tag for the provider's report; None writes nothing.
+    model's name asks for web search. `edits` takes the body, the limit to write into it, the tag
+    for the provider's report and the prices not to exceed; None writes nothing.
     """
 
     name: str
     paths: tuple[str, ...]
     read: Callable[[AuthRequest, int], Body | Deny]
     bound: Callable[[Body, bool], Demand | Deny]
-    edits: Callable[[Body, int | None, str | None], tuple[Edit, ...]]
+    edits: Callable[[Body, int | None, str | None, PriceCeiling | None], tuple[Edit, ...]]

@@ -1,8 +1,12 @@
 """Functions that all rules about a body's members use to read values and to refuse."""
 
-from typing import Any
+import re
+from decimal import Decimal
+from typing import Any, Final
 
 from authz.decision import Reason, Refused, deny, echo
+
+_USD: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,18})?", re.ASCII)
 
 
 def refuse_misspelt(members: dict[str, Any], names: frozenset[str]) -> None:
@@ -18,11 +22,17 @@ def refuse_misspelt(members: dict[str, Any], names: frozenset[str]) -> None:
             )
 
 
-def refuse_long_cache(owner: dict[str, Any], param: str) -> None:
-    """Refuse a long prompt cache: writing it costs more than the catalogue lists."""
+def asks_long_cache(owner: dict[str, Any], param: str) -> bool:
+    """Return whether a prompt is cached for an hour, which has a price of its own.
+
+    Raises Refused for any other duration than five minutes and one hour.
+    """
     control = owner.get("cache_control")
-    if isinstance(control, dict) and control.get("ttl") not in (None, "5m"):
-        raise unbounded(param, "Prompt caches longer than five minutes have no listed price.")
+    if not isinstance(control, dict) or control.get("ttl") in (None, "5m"):
+        return False
+    if control.get("ttl") != "1h":
+        raise unbounded(param, "Prompt caches are priced for five minutes and for one hour.")
+    return True
 
 
 def count(owner: dict[str, Any], name: str, most: int, param: str | None = None) -> int | None:
@@ -36,6 +46,17 @@ def count(owner: dict[str, Any], name: str, most: int, param: str | None = None)
     if type(value) is not int or not 1 <= value <= most:
         raise invalid(param or name, f"an integer from 1 to {most}")
     return value
+
+
+def read_usd(value: object, most: int, param: str) -> Decimal:
+    """Return an amount of US dollars, a number or the text of one. Raises Refused."""
+    text = value if isinstance(value, str) else ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # Digits without an exponent, and not millions of them.
+        text = f"{value:.18f}" if 0 <= value <= most else ""
+    if _USD.fullmatch(text) is None or Decimal(text) > most:
+        raise invalid(param, f"US dollars from 0 to {most}")
+    return Decimal(text).normalize()
 
 
 def invalid(param: str, expected: str) -> Refused:

@@ -6,17 +6,23 @@
 - `preset` stands for parameters that are stored at OpenRouter, where they cannot be read;
 - `trace` is repeated in OpenRouter's report of the request (Broadcast).
 
-`provider`, `transforms` and `route` pass as they are: they choose among the providers of a model,
-or shorten the prompt (docs/adr/0005-what-bounds-an-estimate.md says what that leaves unbounded).
+- `provider` chooses among the providers of a model; its `max_price` keeps away those that are
+  dearer than the estimate assumes.
+
+`transforms` and `route` pass as they are: they shorten the prompt, or choose among the models that
+are named.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
-from authz.decision import Edit, Reason, Refused, deny
+from authz.decision import Edit, Reason, Refused, deny, echo
 from authz.endpoints.body import Body, byte_offset, member_spans, replace_value
-from authz.endpoints.members import count, invalid, refuse_misspelt, unbounded
-from meter.pricing.prices import Model
+from authz.endpoints.members import count, invalid, read_usd, refuse_misspelt, unbounded
+from meter.money import format_usd
+from meter.pricing.prices import Model, PriceCeiling
 from meter.providers.openrouter.broadcast import TAG_MEMBER
 
 MAX_FALLBACKS: Final = 16
@@ -41,10 +47,20 @@ WEB_PLUGIN_MEMBERS: Final = frozenset(
     }
 )
 
+PROVIDER_MEMBER: Final = "provider"
+MAX_PRICE_MEMBER: Final = "max_price"
+MAX_PRICE_NAMED_USD: Final = 1_000_000
+# Price limits of tokens are US dollars for this many.
+TOKENS_PER_PRICE_LIMIT: Final = 1_000_000
+# The provider compares binary floating point: an equal price must not seem a little dearer.
+PRICE_LIMIT_SLACK_PARTS: Final = 1_000_000
+_PRICE_LIMITS: Final = frozenset({"prompt", "completion", "request", "image", "audio"})
+_PROVIDER_MEMBERS: Final = frozenset({MAX_PRICE_MEMBER})
+
 TRACE_MEMBER: Final = "trace"
 UNBOUNDED_MEMBERS: Final = ("preset",)
 # A member that may change the cost must not be written in another letter case.
-COST_MEMBERS: Final = (*UNBOUNDED_MEMBERS, "models", "route", "plugins")
+COST_MEMBERS: Final = (*UNBOUNDED_MEMBERS, "models", "route", "plugins", PROVIDER_MEMBER)
 
 
 def named_models(members: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -103,6 +119,79 @@ def count_web_searches(members: Mapping[str, Any]) -> int:
         results = count(plugin, "max_results", MAX_WEB_RESULTS, "plugins.max_results")
         searches += DEFAULT_WEB_RESULTS if results is None else results
     return searches
+
+
+def read_price_limits(members: Mapping[str, Any]) -> dict[str, Decimal]:
+    """Return the price limits that the body names itself, in US dollars. Raises Refused."""
+    provider = members.get(PROVIDER_MEMBER)
+    if provider is None:
+        return {}
+    if not isinstance(provider, dict):
+        raise invalid(PROVIDER_MEMBER, "an object")
+    refuse_misspelt(provider, _PROVIDER_MEMBERS)
+    limits = provider.get(MAX_PRICE_MEMBER)
+    param = f"{PROVIDER_MEMBER}.{MAX_PRICE_MEMBER}"
+    if limits is None:
+        return {}
+    if not isinstance(limits, dict):
+        raise invalid(param, "an object")
+    refuse_misspelt(limits, _PRICE_LIMITS)
+    found = {}
+    for name, value in limits.items():
+        if name not in _PRICE_LIMITS:
+            message = f"'{param}' has no member '{echo(name)}'."
+            raise Refused(deny(Reason.INVALID_VALUE, message, param))
+        if value is not None:
+            found[name] = read_usd(value, MAX_PRICE_NAMED_USD, f"{param}.{name}")
+    return found
+
+
+def limit_price(body: Body, span: tuple[int, int] | None, ceiling: PriceCeiling) -> Edit | str:
+    """Return how the dearest prices of the estimate get into the body: an edit, or a new member.
+
+    `span` is the place of the value of `provider`, in characters. Of a limit of the client's own
+    and of ours, the lower one is written; so no endpoint that is dearer than the hold can serve.
+    """
+    if span is None:
+        return f'"{PROVIDER_MEMBER}":{{"{MAX_PRICE_MEMBER}":{_price_limits_text(ceiling)}}}'
+    start, end = span
+    provider = body.members[PROVIDER_MEMBER]
+    if provider is None:
+        text = f'{{"{MAX_PRICE_MEMBER}":{_price_limits_text(ceiling)}}}'
+        return replace_value(body, start, end, text)
+    own = read_price_limits(body.members)
+    ours = _price_limits(ceiling)
+    lower = {name: min(own.get(name, limit), limit) for name, limit in ours.items()}
+    text = _write_limits({**own, **lower})
+    for name, own_start, own_end in member_spans(body.text[start:end]):
+        if name == MAX_PRICE_MEMBER:
+            return replace_value(body, start + own_start, start + own_end, text)
+    comma = "," if provider else ""
+    return Edit(byte_offset(body, start + 1), 0, f'"{MAX_PRICE_MEMBER}":{text}{comma}')
+
+
+def _price_limits(ceiling: PriceCeiling) -> dict[str, Decimal]:
+    """Return a ceiling in the units of OpenRouter's `max_price`, with the slack."""
+    limits = {
+        "prompt": ceiling.prompt_picos * TOKENS_PER_PRICE_LIMIT,
+        "completion": ceiling.completion_picos * TOKENS_PER_PRICE_LIMIT,
+        "request": ceiling.request_picos,
+    }
+    if ceiling.image_picos is not None:
+        limits["image"] = ceiling.image_picos
+    return {
+        name: Decimal(format_usd(picos + picos // PRICE_LIMIT_SLACK_PARTS))
+        for name, picos in limits.items()
+    }
+
+
+@lru_cache(maxsize=4_096)
+def _price_limits_text(ceiling: PriceCeiling) -> str:
+    return _write_limits(_price_limits(ceiling))
+
+
+def _write_limits(limits: Mapping[str, Decimal]) -> str:
+    return "{" + ",".join(f'"{name}":{limit:f}' for name, limit in limits.items()) + "}"
 
 
 def tag_report(body: Body, span: tuple[int, int] | None, tag: str) -> Edit | str:

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from authz.endpoints.members import invalid, refuse_long_cache, refuse_misspelt, unbounded
+from authz.endpoints.members import asks_long_cache, invalid, refuse_misspelt, unbounded
 
-_PART_MEMBERS: Final = frozenset({"type", "image_url", "cache_control"})
+_PART_MEMBERS: Final = frozenset({"type", "image_url", "input_audio", "cache_control"})
 _URL_MEMBER: Final = frozenset({"url"})
 _MESSAGE_MEMBERS: Final = frozenset({"content", "images", "audio", "cache_control"})
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
-# Files may be read by paid character recognition. Audio has prices that no catalogue lists.
-_REFUSED_PARTS: Final = frozenset({"file", "input_file", "input_audio", "audio_url"})
+# Files may be read by paid character recognition.
+_REFUSED_PARTS: Final = frozenset({"file", "input_file"})
+_SOUND_PARTS: Final = frozenset({"input_audio", "audio_url"})
 
 
 @dataclass(slots=True)
@@ -19,12 +20,21 @@ class Prompt:
 
     `inline_bytes` are bytes of the body that are images, not text. `is_opaque` is true when some
     part may hold as much as the model can read. `prompts` is the number of prompts in the body.
+    `has_sound` is true when a part is sound, which needs a price of its own; `may_hear` also when a
+    part may hold some, as a video does.
     """
 
     images: int = 0
     inline_bytes: int = 0
     is_opaque: bool = False
     prompts: int = 1
+    has_sound: bool = False
+    may_hear: bool = False
+    has_long_cache: bool = False
+
+    def add_sound(self) -> None:
+        """Count a sound: silence is packed so tightly that its bytes bound no tokens."""
+        self.has_sound = self.may_hear = self.is_opaque = True
 
 
 def measure_prompt(members: dict[str, Any]) -> Prompt:
@@ -35,8 +45,9 @@ def measure_prompt(members: dict[str, Any]) -> Prompt:
         if isinstance(message, dict):
             refuse_misspelt(message, _MESSAGE_MEMBERS)
             if message.get("audio") is not None:
-                raise unbounded("messages.audio")
-            refuse_long_cache(message, "messages")
+                # An earlier reply of the model, which is kept at the provider.
+                prompt.add_sound()
+            prompt.has_long_cache |= asks_long_cache(message, "messages")
             _measure_content(message.get("content"), prompt)
             # Replies with images come back in the next request under this name.
             _measure_content(message.get("images"), prompt)
@@ -73,16 +84,19 @@ def _measure_content(content: object, prompt: Prompt) -> None:
 
 def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
     refuse_misspelt(part, _PART_MEMBERS)
-    refuse_long_cache(part, "messages.content")
+    prompt.has_long_cache |= asks_long_cache(part, "messages.content")
     kind = part.get("type")
     if not isinstance(kind, str) or kind in _REFUSED_PARTS:
         raise unbounded("messages.content")
     if kind in _TEXT_PARTS:
         return
+    if kind in _SOUND_PARTS:
+        prompt.add_sound()
+        return
     prompt.images += 1
     if kind != "image_url":
         # A video, or a part that is not known: its size cannot be seen.
-        prompt.is_opaque = True
+        prompt.is_opaque = prompt.may_hear = True
         return
     image = part.get("image_url")
     if isinstance(image, dict):

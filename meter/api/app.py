@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from meter.api import description, problems
 from meter.api.admin import (
     audit_log,
+    catalogue,
     holds,
     identities,
     issuers,
@@ -52,6 +53,7 @@ _RESOURCES: Final = (
     usage,
     plans,
     providers,
+    catalogue,
     holds,
     lookups,
     policy_decisions,

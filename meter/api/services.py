@@ -33,6 +33,7 @@ from meter.limits.rule_store import LimitRuleStore
 from meter.lookups.queue import LookupQueue
 from meter.network import Network
 from meter.postgres.pool import PostgresPool
+from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
@@ -119,6 +120,7 @@ async def _cursors(request: Request) -> Cursors:
 FromCursors = Annotated[Cursors, Depends(_cursors)]
 FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accounts)]
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]
+FromCatalogue = Annotated[PostgresCatalogue, _provide(lambda services: services.catalogue)]
 FromClock = Annotated[Clock, _provide(lambda services: services.clock)]
 FromHistory = Annotated[HistoryStore, _provide(lambda services: services.history)]
 FromHolds = Annotated[LiveHoldStore, _provide(lambda services: services.holds)]

@@ -2,11 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.pricing.prices import Model, OfferedModel, Price
+from meter.pricing.prices import (
+    TIER_STARTS_AT,
+    Model,
+    OfferedModel,
+    Price,
+    PriceTier,
+    WithheldModel,
+)
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -17,6 +25,8 @@ _LOCK_CATALOGUE: Final = _QUERIES["lock_catalogue"]
 _SAVE_MODELS: Final = _QUERIES["save_models"]
 _SAVE_PRICES: Final = _QUERIES["save_prices"]
 _SAVE_CATALOGUE_SYNC: Final = _QUERIES["save_catalogue_sync"]
+_SAVE_WITHHELD: Final = _QUERIES["save_withheld"]
+_LIST_WITHHELD: Final = _QUERIES["list_withheld"]
 # In the order of the parameters of save_prices.sql.
 _PRICE_COLUMNS: Final = (
     "id",
@@ -28,6 +38,12 @@ _PRICE_COLUMNS: Final = (
     "reasoning_picos",
     "cache_read_picos",
     "cache_write_picos",
+    "cache_write_1h_picos",
+    "image_token_picos",
+    "image_output_picos",
+    "audio_picos",
+    "audio_output_picos",
+    "audio_cache_picos",
 )
 
 
@@ -37,6 +53,16 @@ class ModelListing:
 
     model: Model
     listing: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldListing:
+    """A model that is listed and not offered, with the reason, and since when it is."""
+
+    provider: str
+    model_id: str
+    reason: str
+    first_seen_at: datetime
 
 
 class PostgresCatalogue:
@@ -57,7 +83,18 @@ class PostgresCatalogue:
             rows = await connection.fetch(_LOAD_MODELS)
         return [ModelListing(_to_model(row), json.loads(row["listing"])) for row in rows]
 
-    async def save(self, provider: str, offered: Sequence[OfferedModel]) -> int:
+    async def list_withheld(self) -> list[WithheldListing]:
+        """Return the models that are listed and not offered, in the order of their ids."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_WITHHELD)
+        return [WithheldListing(**row) for row in rows]
+
+    async def save(
+        self,
+        provider: str,
+        offered: Sequence[OfferedModel],
+        withheld: Sequence[WithheldModel] = (),
+    ) -> int:
         """Make the catalogue equal to the models on offer; return how many prices are new.
 
         Models that are offered no more are unlisted, never deleted: their usage stays.
@@ -71,9 +108,17 @@ class PostgresCatalogue:
                 [model.context_length for model in offered],
                 [model.max_completion_tokens for model in offered],
                 [json.dumps(model.listing) for model in offered],
+                [model.unasked_searches for model in offered],
             )
             columns = [[getattr(model, name) for model in offered] for name in _PRICE_COLUMNS]
-            new_prices: int = await connection.fetchval(_SAVE_PRICES, *columns)
+            tiers = [json.dumps([dict(tier) for tier in model.tiers]) for model in offered]
+            new_prices: int = await connection.fetchval(_SAVE_PRICES, *columns, tiers)
+            await connection.execute(
+                _SAVE_WITHHELD,
+                provider,
+                [model.id for model in withheld],
+                [model.reason for model in withheld],
+            )
             await connection.execute(_SAVE_CATALOGUE_SYNC, provider, len(offered))
         return new_prices
 
@@ -85,21 +130,20 @@ def _to_model(row: "Record") -> Model:
         context_length=row["context_length"],
         max_completion_tokens=row["max_completion_tokens"],
         price=to_price(row, row["price_id"], row["id"]),
+        unasked_searches=row["unasked_searches"],
     )
 
 
 def to_price(row: "Record", price_id: int, model_id: str) -> Price:
     """Read the price columns of a row."""
-    return Price(
-        id=price_id,
-        model_id=model_id,
-        effective_from=row["effective_from"],
-        prompt_picos=row["prompt_picos"],
-        completion_picos=row["completion_picos"],
-        request_picos=row["request_picos"],
-        image_picos=row["image_picos"],
-        web_search_picos=row["web_search_picos"],
-        reasoning_picos=row["reasoning_picos"],
-        cache_read_picos=row["cache_read_picos"],
-        cache_write_picos=row["cache_write_picos"],
-    )
+    picos = {name: row[name] for name in _PRICE_COLUMNS[1:]}
+    price = Price(price_id, model_id, row["effective_from"], **picos)
+    tiers = json.loads(row["tiers"])
+    return replace(price, tiers=tuple(_to_tier(price, tier) for tier in tiers)) if tiers else price
+
+
+def _to_tier(price: Price, tier: dict[str, int]) -> PriceTier:
+    differing: dict[str, Any] = {
+        name: picos for name, picos in tier.items() if name != TIER_STARTS_AT
+    }
+    return PriceTier(tier[TIER_STARTS_AT], replace(price, **differing))

@@ -7,18 +7,38 @@ the charge that follows (R6), so each part of it assumes the highest price that 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
 
 from meter.money import MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
 
 # Tokens that providers add to a prompt themselves: chat templates, tool preambles.
 PROMPT_OVERHEAD_TOKENS: Final = 1_024
+# A reply that is a picture or sound is billed whole, although the limit of the reply is less. The
+# dearest picture that is documented has 6,240 tokens.
+MEDIA_REPLY_TOKENS: Final = 8_192
+# The member of a stored tier that says from which length of the prompt on it applies.
+TIER_STARTS_AT: Final = "min_prompt_tokens"
+
+
+class Extra(StrEnum):
+    """The parts of a request whose cost only a price of their own bounds."""
+
+    WEB_SEARCH = "web_search_picos"
+    SOUND = "audio_picos"
+    LONG_CACHE = "cache_write_1h_picos"
+    SPOKEN_REPLY = "audio_output_picos"
+    PICTURE_REPLY = "image_output_picos"
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The price of one unit of a model, in pico-dollars, from `effective_from` on."""
+    """The price of one unit of a model, in pico-dollars, from `effective_from` on.
+
+    None where the provider lists no such price. `tiers` hold the prices of long prompts, shortest
+    first. Text, sound and pictures of a reply count as completion tokens.
+    """
 
     id: int
     model_id: str
@@ -31,10 +51,17 @@ class Price:
     reasoning_picos: int = 0
     cache_read_picos: int | None = None
     cache_write_picos: int | None = None
+    cache_write_1h_picos: int | None = None
+    image_token_picos: int | None = None
+    image_output_picos: int | None = None
+    audio_picos: int | None = None
+    audio_output_picos: int | None = None
+    audio_cache_picos: int | None = None
+    tiers: "tuple[PriceTier, ...]" = ()
 
     @property
     def is_free(self) -> bool:
-        """Return whether every price of this model is zero."""
+        """Return whether every price of this model is zero, in every tier."""
         return not any(
             (
                 self.prompt_picos,
@@ -44,29 +71,72 @@ class Price:
                 self.web_search_picos,
                 self.reasoning_picos,
                 self.cache_write_picos,
+                self.cache_write_1h_picos,
+                self.image_token_picos,
+                self.image_output_picos,
+                self.audio_picos,
+                self.audio_output_picos,
             )
-        )
+        ) and all(tier.price.is_free for tier in self.tiers)
 
     @property
     def dearest_prompt_picos(self) -> int:
-        """Return the most that one prompt token can cost: plain, or of a cache."""
+        """Return the most that one prompt token of text can cost: plain, or of a cache."""
         return max(self.prompt_picos, self.cache_read_picos or 0, self.cache_write_picos or 0)
 
     @property
     def dearest_completion_picos(self) -> int:
-        """Return the most that one completion token can cost, reasoning included."""
-        return max(self.completion_picos, self.reasoning_picos)
+        """Return the most that one completion token can cost: text, thought, picture or sound."""
+        return max(
+            self.completion_picos,
+            self.reasoning_picos,
+            self.image_output_picos or 0,
+            self.audio_output_picos or 0,
+        )
+
+    @property
+    def bills_thought_apart(self) -> bool:
+        """Return whether thinking has a price of its own, so that the limit may not count it."""
+        return self.reasoning_picos not in (0, self.completion_picos)
+
+    def lists(self, extra: Extra) -> bool:
+        """Return whether there is a price for this part of a request."""
+        picos: int | None = getattr(self, extra.value)
+        return picos is not None and (picos > 0 or extra is not Extra.WEB_SEARCH)
+
+    def reachable(self, prompt_tokens: int) -> "tuple[Price, ...]":
+        """Return the prices that may apply to a prompt of at most so many tokens."""
+        if not self.tiers:
+            return (self,)
+        reached = (tier.price for tier in self.tiers if tier.min_prompt_tokens <= prompt_tokens)
+        return (self, *reached)
+
+    def at(self, prompt_tokens: int) -> "Price":
+        """Return the price that applies to a prompt of exactly so many tokens."""
+        return self.reachable(prompt_tokens)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTier:
+    """The price of a whole request whose prompt has at least `min_prompt_tokens`."""
+
+    min_prompt_tokens: int
+    price: Price
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that the catalogue offers, with its price in force and its own limits."""
+    """A model that the catalogue offers, with its price in force and its own limits.
+
+    `unasked_searches` is the most web searches that one request bills without asking for any.
+    """
 
     id: str
     name: str
     context_length: int
     max_completion_tokens: int
     price: Price
+    unasked_searches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +145,8 @@ class Demand:
 
     `completion_tokens` bounds one choice; None where the request names no limit, so that a limit
     must be written into it. `extra_completion_tokens` may be billed beside each choice, whatever
-    the limit.
+    the limit; `bounds_thought` says that thinking is among them. `extras` need a listed price.
+    `may_hear` is true where a part of the prompt may hold sound.
     """
 
     prompt_tokens: int
@@ -86,6 +157,44 @@ class Demand:
     web_searches: int = 0
     # The number of prompts that share `prompt_tokens`; each may fill the whole context.
     prompts: int = 1
+    bounds_thought: bool = False
+    may_hear: bool = False
+    extras: frozenset[Extra] = frozenset()
+
+    def dearest_prompt_picos(self, price: Price) -> int:
+        """Return the most that one token of the prompt can cost at a price."""
+        dearest = price.dearest_prompt_picos
+        if self.images:
+            dearest = max(dearest, price.image_token_picos or 0)
+        if self.may_hear:
+            dearest = max(dearest, price.audio_picos or 0, price.audio_cache_picos or 0)
+        if Extra.LONG_CACHE in self.extras:
+            dearest = max(dearest, price.cache_write_1h_picos or 0)
+        return dearest
+
+    def tokens_beyond_limit(self, model: Model, price: Price) -> int:
+        """Return the completion tokens of one choice that its limit does not count."""
+        tokens = self.extra_completion_tokens
+        if self.completion_tokens == 0:
+            # There is no reply that a limit could bound.
+            return tokens
+        if price.bills_thought_apart and not self.bounds_thought:
+            tokens += model.max_completion_tokens
+        if price.image_output_picos or price.audio_output_picos:
+            tokens += MEDIA_REPLY_TOKENS
+        return tokens
+
+
+class PriceCeiling(NamedTuple):
+    """The prices that an estimate assumes, in pico-dollars, which the provider must not exceed.
+
+    `image_picos` is None where the request has no image.
+    """
+
+    prompt_picos: int
+    completion_picos: int
+    request_picos: int
+    image_picos: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +224,34 @@ def estimate(
     `candidates` holds the asked model first, then the fallbacks; `floor_tokens` is the shortest
     reply worth starting when the request names no limit of its own.
     """
-    asked = candidates[0]
     limit = demand.completion_tokens
-    model_limit = max(model.max_completion_tokens for model in candidates)
-    per_choice = max(model.price.dearest_completion_picos for model in candidates)
-    flat = max(_flat_cost(demand, model.price) for model in candidates)
-    fixed = max(
-        _flat_cost(demand, model.price)
-        + min(demand.prompt_tokens, model.context_length * demand.prompts)
-        * model.price.dearest_prompt_picos
-        + demand.extra_completion_tokens * demand.choices * model.price.dearest_completion_picos
-        for model in candidates
-    )
+    fixed = per_choice = flat = model_limit = 0
+    for model in candidates:
+        model_limit = max(model_limit, model.max_completion_tokens)
+        searches = demand.web_searches
+        prompt_tokens = context = model.context_length * demand.prompts
+        if model.unasked_searches:
+            # Results are put into the prompt, so that they may fill the whole context.
+            searches += model.unasked_searches * demand.prompts
+        else:
+            prompt_tokens = min(demand.prompt_tokens, context)
+        for price in model.price.reachable(prompt_tokens):
+            completion_picos = price.dearest_completion_picos
+            other = price.request_picos + demand.images * price.image_picos
+            flat = max(
+                flat, other + min(searches, demand.web_searches or 1) * price.web_search_picos
+            )
+            fixed = max(
+                fixed,
+                other
+                + searches * price.web_search_picos
+                + prompt_tokens * demand.dearest_prompt_picos(price)
+                + demand.tokens_beyond_limit(model, price) * demand.choices * completion_picos,
+            )
+            per_choice = max(per_choice, completion_picos)
     max_tokens = model_limit if limit is None else limit
     return Estimate(
-        price_id=asked.price.id,
+        price_id=candidates[0].price.id,
         markup_bps=markup_bps,
         fixed_picos=min(add_markup(fixed, markup_bps), MAX_PICOS),
         per_token_picos=min(add_markup(per_choice * demand.choices, markup_bps), MAX_PICOS),
@@ -146,8 +268,28 @@ def cheapest_charge(models: Iterable[Model], markup_bps: int) -> int:
     )
 
 
+def price_ceiling(demand: Demand, candidates: list[Model]) -> PriceCeiling:
+    """Return the dearest listed prices that `estimate` assumes for these candidates."""
+    prices = [
+        price for model in candidates for price in model.price.reachable(demand.prompt_tokens)
+    ]
+    first = prices[0]
+    if len(prices) == 1:
+        image_picos = first.image_picos if demand.images else None
+        return PriceCeiling(
+            first.prompt_picos, first.completion_picos, first.request_picos, image_picos
+        )
+    return PriceCeiling(
+        max(price.prompt_picos for price in prices),
+        max(price.completion_picos for price in prices),
+        max(price.request_picos for price in prices),
+        max(price.image_picos for price in prices) if demand.images else None,
+    )
+
+
 def catalogue_cost(tokens: TokenCounts, price: Price, flat_cost_picos: int) -> int:
     """Return the cost in pico-dollars by the catalogue's price, for usage without a cost."""
+    price = price.at(tokens.prompt)
     plain_prompt = max(0, tokens.prompt - tokens.cached - tokens.cache_write)
     cache_read = price.prompt_picos if price.cache_read_picos is None else price.cache_read_picos
     cache_write = price.prompt_picos if price.cache_write_picos is None else price.cache_write_picos
@@ -157,21 +299,17 @@ def catalogue_cost(tokens: TokenCounts, price: Price, flat_cost_picos: int) -> i
         + tokens.cached * cache_read
         + tokens.cache_write * cache_write
         + max(0, tokens.completion - tokens.reasoning) * price.completion_picos
-        + tokens.reasoning * price.dearest_completion_picos
-    )
-
-
-def _flat_cost(demand: Demand, price: Price) -> int:
-    return (
-        price.request_picos
-        + demand.images * price.image_picos
-        + demand.web_searches * price.web_search_picos
+        + tokens.reasoning * max(price.completion_picos, price.reasoning_picos)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedModel:
-    """A model as a provider's catalogue offers it; prices in pico-dollars per unit."""
+    """A model as a provider's catalogue offers it; prices in pico-dollars per unit.
+
+    `tiers` name the least length of prompts as `TIER_STARTS_AT`, and the prices that differ from
+    that length on as the members here are named.
+    """
 
     id: str
     name: str
@@ -186,3 +324,19 @@ class OfferedModel:
     cache_read_picos: int | None
     cache_write_picos: int | None
     listing: Mapping[str, Any]
+    cache_write_1h_picos: int | None = None
+    image_token_picos: int | None = None
+    image_output_picos: int | None = None
+    audio_picos: int | None = None
+    audio_output_picos: int | None = None
+    audio_cache_picos: int | None = None
+    tiers: tuple[Mapping[str, int], ...] = ()
+    unasked_searches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldModel:
+    """A model that a provider lists and that is not offered, with the reason."""
+
+    id: str
+    reason: str

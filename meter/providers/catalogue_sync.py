@@ -1,5 +1,6 @@
 """Brings the catalogue up to date with the provider: at start, then on a schedule."""
 
+from itertools import islice
 from typing import Final
 
 import aiohttp
@@ -14,6 +15,8 @@ from meter.providers.provider import Provider
 
 RETRY_FIRST_S: Final = 0.5
 RETRY_MOST_S: Final = 30.0
+# All of them are listed by `tollkeeper catalogue withheld`.
+MAX_WITHHELD_LOGGED: Final = 50
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +40,12 @@ class CatalogueSync:
         self._models = Gauge(
             "tollkeeper_catalogue_models", "Models offered now.", registry=registry
         )
+        self._withheld = Gauge(
+            "tollkeeper_catalogue_withheld_models",
+            "Models that the provider lists and that are not offered.",
+            registry=registry,
+        )
+        self._reasons: dict[str, str] = {}
         self._failures = Counter(
             "tollkeeper_catalogue_sync_failures", "Syncs that failed.", registry=registry
         )
@@ -69,15 +78,25 @@ class CatalogueSync:
         offered = await provider.fetch_catalogue(session, provider.base_url, key)
         if not offered.models:
             raise ProviderUnavailable(
-                f"GET /models lists no model with a price ({offered.unpriced} without)"
+                f"GET /models lists no model with a price ({len(offered.withheld)} without)"
             )
-        new_prices = await self._catalogue.save(provider.id, offered.models)
+        new_prices = await self._catalogue.save(provider.id, offered.models, offered.withheld)
         self._models.set(len(offered.models))
+        self._note_withheld({model.id: model.reason for model in offered.withheld})
         self.is_synced = True
         _log.info(
             "catalogue_synced",
             models=len(offered.models),
-            unpriced=offered.unpriced,
+            withheld=len(offered.withheld),
             new_prices=new_prices,
         )
         return new_prices
+
+    def _note_withheld(self, reasons: dict[str, str]) -> None:
+        """Warn once for each model that is withheld newly, or for another reason."""
+        self._withheld.set(len(reasons))
+        new = {name: why for name, why in reasons.items() if self._reasons.get(name) != why}
+        if new:
+            shown = dict(islice(new.items(), MAX_WITHHELD_LOGGED))
+            _log.warning("catalogue_models_withheld", count=len(new), models=shown)
+        self._reasons = reasons

@@ -7,17 +7,17 @@ from decimal import Decimal
 
 import aiohttp
 
-from meter.pricing.prices import OfferedModel
+from meter.pricing.prices import OfferedModel, WithheldModel
 from meter.sealing import SecretText
 from meter.usage.usage import ReportedUsage
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedCatalogue:
-    """The models that a provider offers now. `unpriced` counts models without a fixed price."""
+    """The models that a provider offers now, and those that it lists but cannot be priced."""
 
     models: tuple[OfferedModel, ...]
-    unpriced: int
+    withheld: tuple[WithheldModel, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tollkeeper.stack.home import locate
 from tollkeeper.stack.servers.postgres import DATABASE, SUPERUSER
 
 MODEL = "openai/gpt-4o-mini"
-TAG = re.compile(rb'"trace":\{"trace_id":"[0-9a-f]{32}"\},')
+TAG = re.compile(rb'"trace":\{"trace_id":"[0-9a-f]{32}"\},"provider":\{"max_price":\{[^{}]*\}\},')
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def chat(**members: Any) -> dict[str, Any]:
 
 
 def untagged(body: bytes) -> bytes:
-    """A body as the client sent it, without the one tag that provider reports are known by."""
+    """A body as the client sent it, without the report tag and the price limits."""
     left, tags = TAG.subn(b"", body)
     assert tags == 1, body
     return left

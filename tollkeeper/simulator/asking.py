@@ -80,6 +80,7 @@ class Ask:
     dimensions: int | None = None
     is_base64: bool = field(default=False)
     trace: Trace = field(default_factory=Trace)
+    max_price_usd: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
@@ -129,6 +130,7 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         dimensions=_whole(asked, "dimensions", 8, 1536, 0) or None,
         is_base64=asked.get("encoding_format") == "base64",
         trace=read_trace(asked.get("trace")),
+        max_price_usd=_max_price(asked.get("provider")),
     )
 
 
@@ -194,6 +196,17 @@ def _search_results(asked: Json, model_name: str) -> int:
         if isinstance(plugin, dict) and plugin.get("id") == "web":
             return _whole(plugin, "max_results", 1, 100, SEARCH_RESULTS_DEFAULT)
     return SEARCH_RESULTS_DEFAULT if model_name.endswith(":online") else 0
+
+
+def _max_price(provider: object) -> dict[str, float]:
+    """``provider.max_price``: US dollars for a million tokens, for a request, for an image."""
+    limits = provider.get("max_price") if isinstance(provider, dict) else None
+    if limits is None:
+        return {}
+    try:
+        return {name: float(limit) for name, limit in limits.items() if limit is not None}
+    except (AttributeError, TypeError, ValueError):
+        raise Refusal(400, "provider.max_price must be an object of numbers") from None
 
 
 def _forced_tool(asked: Json) -> Json | None:

@@ -1,7 +1,8 @@
 """The models on offer, read from ``models.csv`` and ``vendors.csv``.
 
 Token prices in the table are US dollars per million tokens, the others US dollars per
-unit; an empty cell is zero, or not listed for the two cache prices. ``-1`` is what
+unit; an empty cell is zero, or not listed for the two cache prices. A tier of prices is
+written ``TOKENS:PROMPT:COMPLETION``. ``-1`` is what
 OpenRouter writes for a router whose price depends on the model it picks.
 """
 
@@ -61,6 +62,10 @@ class Model:
     @property
     def has_reasoning(self) -> bool:
         return "reasoning" in self.features
+
+    @property
+    def searches_unasked(self) -> bool:
+        return "searches" in self.features
 
     @property
     def may_see_images(self) -> bool:
@@ -123,6 +128,10 @@ def to_openrouter(model: Model) -> dict[str, object]:
         "input_cache_read": model.prices.cache_read_picos,
         "input_cache_write": model.prices.cache_write_picos,
     }
+    overrides = [
+        {"min_prompt_tokens": start, "prompt": to_usd(prompt), "completion": to_usd(completion)}
+        for start, prompt, completion in model.prices.tiers
+    ]
     return {
         "id": model.id,
         "canonical_slug": model.id.removesuffix(":free"),
@@ -138,7 +147,10 @@ def to_openrouter(model: Model) -> dict[str, object]:
             "tokenizer": model.display,
             "instruct_type": None,
         },
-        "pricing": {name: to_usd(picos) for name, picos in listed.items() if picos is not None},
+        "pricing": {
+            **{name: to_usd(picos) for name, picos in listed.items() if picos is not None},
+            **({"overrides": overrides} if overrides else {}),
+        },
         "top_provider": {
             "context_length": model.context_length,
             "max_completion_tokens": model.max_completion_tokens,
@@ -169,6 +181,10 @@ def _from_row(row: Mapping[str, str], vendors: Mapping[str, Mapping[str, str]]) 
             internal_reasoning_picos=_per_token(row["internal_reasoning"]) or 0,
             cache_read_picos=_per_token(row["input_cache_read"]),
             cache_write_picos=_per_token(row["input_cache_write"]),
+            tiers=tuple(
+                (int(start), _per_token(prompt) or 0, _per_token(completion) or 0)
+                for start, prompt, completion in (tier.split(":") for tier in row["tiers"].split())
+            ),
         )
     return Model(
         id=row["id"],

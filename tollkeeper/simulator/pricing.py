@@ -1,6 +1,7 @@
 """The cost of one answer: integer pico-dollars inside, decimal strings outside."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 PICOS_PER_USD = 10**12
 PICOS_PER_USD_PER_MILLION = 10**6
@@ -19,6 +20,36 @@ class Prices:
     internal_reasoning_picos: int = 0
     cache_read_picos: int | None = None
     cache_write_picos: int | None = None
+    # From a length of the prompt on, in tokens: other prices of prompt and completion.
+    tiers: tuple[tuple[int, int, int], ...] = ()
+
+    def at(self, prompt_tokens: int) -> "Prices":
+        """The prices of a request whose prompt has so many tokens."""
+        reached = [tier for tier in self.tiers if tier[0] <= prompt_tokens]
+        if not reached:
+            return self
+        _, prompt_picos, completion_picos = reached[-1]
+        return replace(self, prompt_picos=prompt_picos, completion_picos=completion_picos)
+
+    def times(self, factor: int) -> "Prices":
+        """The prices of an endpoint that is so many times dearer."""
+        picos = {
+            one.name: value * factor
+            for one in fields(self)
+            if isinstance(value := getattr(self, one.name), int)
+        }
+        tiers = tuple((start, factor * one, factor * two) for start, one, two in self.tiers)
+        return replace(self, **picos, tiers=tiers)
+
+    def exceed(self, limits_usd: Mapping[str, float]) -> bool:
+        """True when one is above its limit of ``provider.max_price``, in floating point."""
+        listed_usd = {
+            "prompt": float(to_usd(self.prompt_picos)) * 1_000_000,
+            "completion": float(to_usd(self.completion_picos)) * 1_000_000,
+            "request": float(to_usd(self.request_picos)),
+            "image": float(to_usd(self.image_picos)),
+        }
+        return any(usd > limits_usd.get(kind, usd) for kind, usd in listed_usd.items())
 
     @property
     def is_free(self) -> bool:
@@ -46,6 +77,7 @@ class Usage:
 
 def cost_picos(prices: Prices, usage: Usage) -> int:
     """The exact cost of ``usage``. A product of integers: nothing is ever rounded."""
+    prices = prices.at(usage.prompt_tokens)
     # Reasoning tokens cost as much as others unless the model lists a price for them.
     reasoning_picos = prices.internal_reasoning_picos or prices.completion_picos
     spoken_tokens = usage.completion_tokens - usage.reasoning_tokens

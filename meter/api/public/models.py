@@ -14,7 +14,7 @@ from meter.api.problems import ProblemError
 from meter.clock import Clock
 from meter.money import format_usd
 from meter.pricing.catalogue_store import ModelListing, PostgresCatalogue
-from meter.pricing.prices import Price
+from meter.pricing.prices import TIER_STARTS_AT, Price
 
 # Anybody may ask without a key, so the database is asked at most once in this time.
 REMEMBERED_S: Final = 2.0
@@ -158,7 +158,10 @@ def _to_openai(listed: ModelListing) -> dict[str, Any]:
         "owned_by": model.id.partition("/")[0].lstrip("~"),
         "name": model.name,
         "context_length": model.context_length,
-        "pricing": _unit_prices(model.price),
+        "pricing": {
+            **_unit_prices(model.price),
+            **({"overrides": _tiers(model.price)} if model.price.tiers else {}),
+        },
         "top_provider": {
             **(listing.get("top_provider") or {}),
             "context_length": model.context_length,
@@ -179,8 +182,21 @@ def _unit_prices(price: Price) -> dict[str, str]:
         "internal_reasoning": price.reasoning_picos,
         "input_cache_read": price.cache_read_picos,
         "input_cache_write": price.cache_write_picos,
+        "input_cache_write_1h": price.cache_write_1h_picos,
+        "image_token": price.image_token_picos,
+        "image_output": price.image_output_picos,
+        "audio": price.audio_picos,
+        "audio_output": price.audio_output_picos,
+        "input_audio_cache": price.audio_cache_picos,
     }
     return {name: _decimal(picos) for name, picos in prices.items() if picos is not None}
+
+
+def _tiers(price: Price) -> list[dict[str, str | int]]:
+    """By the provider's name `overrides`: all prices from a length of the prompt on."""
+    return [
+        {TIER_STARTS_AT: tier.min_prompt_tokens, **_unit_prices(tier.price)} for tier in price.tiers
+    ]
 
 
 def _decimal(picos: int) -> str:

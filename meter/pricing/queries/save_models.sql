@@ -1,17 +1,20 @@
 -- Upserts the offered models and unlists those that are offered no more.
 WITH offered AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::jsonb[])
-        AS o (id, name, context_length, max_completion_tokens, listing)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::jsonb[],
+                         $6::integer[])
+        AS o (id, name, context_length, max_completion_tokens, listing, unasked_searches)
 ), unlisted AS (
     UPDATE models SET is_listed = false, updated_at = clock_timestamp()
     WHERE is_listed AND id NOT IN (SELECT id FROM offered)
 )
-INSERT INTO models AS m (id, name, context_length, max_completion_tokens, listing)
-SELECT id, name, context_length, max_completion_tokens, listing FROM offered
+INSERT INTO models AS m (id, name, context_length, max_completion_tokens, listing,
+                         unasked_searches)
+SELECT id, name, context_length, max_completion_tokens, listing, unasked_searches FROM offered
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, context_length = excluded.context_length,
     max_completion_tokens = excluded.max_completion_tokens, listing = excluded.listing,
-    is_listed = true, updated_at = clock_timestamp()
-WHERE (m.name, m.context_length, m.max_completion_tokens, m.listing, m.is_listed)
+    unasked_searches = excluded.unasked_searches, is_listed = true, updated_at = clock_timestamp()
+WHERE (m.name, m.context_length, m.max_completion_tokens, m.listing, m.unasked_searches,
+       m.is_listed)
     IS DISTINCT FROM (excluded.name, excluded.context_length, excluded.max_completion_tokens,
-                      excluded.listing, true)
+                      excluded.listing, excluded.unasked_searches, true)

@@ -1,8 +1,13 @@
-"""Reads OpenRouter's catalogue, `GET /models`: decimal prices in, pico-dollars out."""
+"""Reads OpenRouter's catalogue, `GET /models`: decimal prices in, pico-dollars out.
+
+The price members that are understood are a closed list (R6). A model with another price is
+withheld: it is listed with a reason and not offered.
+"""
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -10,7 +15,7 @@ import aiohttp
 
 from meter.errors import InvalidAmount, ProviderUnavailable
 from meter.money import picos_from_decimal
-from meter.pricing.prices import OfferedModel
+from meter.pricing.prices import TIER_STARTS_AT, OfferedModel, WithheldModel
 from meter.providers.fetching import Bounds, fetch
 from meter.providers.provider import OfferedCatalogue
 from meter.sealing import SecretText
@@ -21,8 +26,16 @@ MAX_MODELS: Final = 20_000
 MAX_MODEL_ID_CHARS: Final = 200
 # No model reads more: a larger number is an error of the provider.
 MAX_TOKENS: Final = 2**40
+MAX_TIERS: Final = 16
+MAX_REASON_CHARS: Final = 300
 # What a model may read or write when the catalogue names no limit of its own.
 ASSUMED_CONTEXT_TOKENS: Final = 131_072
+# These models search the web although no request asks them to.
+SEARCHING_MODELS: Final = re.compile(r"^perplexity/sonar|-search-(preview|api)\b")
+# No provider documents more searches for one request of a model that searches unasked.
+UNASKED_SEARCHES: Final = 10
+# These search, and think, until they are content: no documented limit bounds their bill.
+UNLIMITED_MODELS: Final = re.compile(r"-deep-research\b")
 # Members of a model that `/v1/models` passes on to clients.
 _LISTED = (
     "canonical_slug",
@@ -32,6 +45,35 @@ _LISTED = (
     "top_provider",
     "supported_parameters",
 )
+# The price members that are understood, and the names that they have here.
+_PRICES: Final[Mapping[str, str]] = {
+    "prompt": "prompt_picos",
+    "completion": "completion_picos",
+    "request": "request_picos",
+    "image": "image_picos",
+    "web_search": "web_search_picos",
+    "internal_reasoning": "reasoning_picos",
+    "input_cache_read": "cache_read_picos",
+    "input_cache_write": "cache_write_picos",
+    "input_cache_write_1h": "cache_write_1h_picos",
+    "image_token": "image_token_picos",
+    "image_output": "image_output_picos",
+    "audio": "audio_picos",
+    "audio_output": "audio_output_picos",
+    "input_audio_cache": "audio_cache_picos",
+}
+_OVERRIDES: Final = ("overrides", "pricing_overrides")
+# The prices that the kinds of a reply need.
+_REPLIES: Final[Mapping[str, str | None]] = {
+    "text": None,
+    "embeddings": None,
+    "image": "image_output_picos",
+    "audio": "audio_output_picos",
+}
+
+
+class _NotUnderstoodError(Exception):
+    """A model cannot be priced; the message is the reason."""
 
 
 async def fetch_catalogue(
@@ -56,35 +98,55 @@ def read_catalogue(body: bytes) -> OfferedCatalogue:
         raise ProviderUnavailable("GET /models answered no catalogue") from error
     if not isinstance(listed, list) or len(listed) > MAX_MODELS:
         raise ProviderUnavailable("GET /models answered no catalogue")
-    offered = [_offered(model) for model in listed]
-    by_id = {model.id: model for model in offered if model is not None}
-    return OfferedCatalogue(tuple(by_id.values()), sum(model is None for model in offered))
+    offered: dict[str, OfferedModel] = {}
+    withheld: dict[str, WithheldModel] = {}
+    for place, entry in enumerate(listed):
+        model_id = entry.get("id") if isinstance(entry, dict) else None
+        if (
+            not isinstance(model_id, str)
+            or not 1 <= len(model_id) <= MAX_MODEL_ID_CHARS
+            or not model_id.isprintable()
+        ):
+            named = f"entry {place}"
+            withheld[named] = WithheldModel(named, "The entry has no id that can be used.")
+            continue
+        try:
+            offered[model_id] = _offered(model_id, entry)
+        except _NotUnderstoodError as error:
+            reason = _storable_text(str(error))[:MAX_REASON_CHARS]
+            withheld[model_id] = WithheldModel(model_id, reason)
+    # Of two entries for one model, the one that is not understood decides.
+    models = tuple(model for model in offered.values() if model.id not in withheld)
+    return OfferedCatalogue(models, tuple(withheld.values()))
 
 
-def _offered(model: object) -> OfferedModel | None:
-    """Return one model; None when it cannot be priced, so that it is not offered at all."""
-    if not isinstance(model, dict) or not isinstance(model.get("pricing"), dict):
-        return None
-    model_id = model.get("id")
-    if not isinstance(model_id, str) or not 1 <= len(model_id) <= MAX_MODEL_ID_CHARS:
-        return None
-    if not model_id.isprintable():
-        return None
-    try:
-        prices = {name: _picos(text) for name, text in model["pricing"].items()}
-    except (InvalidAmount, InvalidOperation):
-        return None
-    prompt, completion = prices.get("prompt"), prices.get("completion")
-    if prompt is None or completion is None:
-        return None
+def _offered(model_id: str, model: dict[str, Any]) -> OfferedModel:
+    """Return one model. Raises _NotUnderstoodError when it cannot be priced."""
+    pricing = model.get("pricing")
+    if not isinstance(pricing, dict):
+        raise _NotUnderstoodError("It lists no prices.")
+    prices = _read_prices(pricing)
+    if "prompt_picos" not in prices or "completion_picos" not in prices:
+        raise _NotUnderstoodError("It lists no price of 'prompt' or of 'completion'.")
+    overrides = [
+        entry
+        for owner in (pricing, model)
+        for name in _OVERRIDES
+        if owner.get(name) is not None
+        for entry in _list(owner[name], name)
+    ]
+    tiers = _read_tiers(overrides, prices)
+    _require_priced_replies(model, prices)
     top = model.get("top_provider")
     top_provider: Mapping[str, Any] = top if isinstance(top, dict) else {}
     context_length = _tokens(model.get("context_length")) or ASSUMED_CONTEXT_TOKENS
     try:
         listing = {name: _storable(model[name]) for name in _LISTED if name in model}
         name = _storable_text(str(model.get("name") or model_id))
-    except RecursionError:
-        return None
+    except RecursionError as error:
+        raise _NotUnderstoodError("Its description is nested too deeply.") from error
+    flat = ("request_picos", "image_picos", "web_search_picos", "reasoning_picos")
+    optional = [name for name in _PRICES.values() if name not in flat]
     return OfferedModel(
         id=model_id,
         name=name,
@@ -92,26 +154,139 @@ def _offered(model: object) -> OfferedModel | None:
         max_completion_tokens=(
             _tokens(top_provider.get("max_completion_tokens")) or context_length
         ),
-        prompt_picos=prompt,
-        completion_picos=completion,
-        request_picos=prices.get("request") or 0,
-        image_picos=prices.get("image") or 0,
-        web_search_picos=prices.get("web_search") or 0,
-        reasoning_picos=prices.get("internal_reasoning") or 0,
-        cache_read_picos=prices.get("input_cache_read"),
-        cache_write_picos=prices.get("input_cache_write"),
         listing=listing,
+        tiers=tiers,
+        unasked_searches=_count_unasked_searches(model_id, prices),
+        **{name: prices.get(name, 0) for name in flat},
+        **{name: prices.get(name) for name in optional},  # type: ignore[arg-type]
     )
 
 
-def _picos(price: object) -> int | None:
-    """Return a price per unit. Raises InvalidAmount for a negative one, which means «varies»."""
-    if price is None or isinstance(price, dict | list | bool):
-        return None
-    picos = picos_from_decimal(Decimal(str(price)))
-    if picos < 0:
-        raise InvalidAmount("the price varies")
-    return picos
+def _read_prices(owner: Mapping[str, Any]) -> dict[str, int]:
+    """Return the listed prices by the names that they have here. Raises _NotUnderstoodError."""
+    prices: dict[str, int] = {}
+    for name, value in owner.items():
+        if name in _OVERRIDES or value is None:
+            continue
+        if name == "discount":
+            # The provider takes it off: without it the bound stays a bound.
+            if not 0 <= _number(name, value) <= 1:
+                raise _NotUnderstoodError("Its 'discount' is not from 0 to 1.")
+        elif name in _PRICES:
+            prices[_PRICES[name]] = _picos(name, value)
+        elif not _is_zero(value):
+            raise _NotUnderstoodError(f"The price member '{name}' is not understood.")
+    return prices
+
+
+def _read_tiers(
+    overrides: Sequence[Any], prices: Mapping[str, int]
+) -> tuple[Mapping[str, int], ...]:
+    """Return the prices of long prompts, shortest first.
+
+    Of the overrides that apply, later ones replace earlier ones, price by price. An override under
+    a condition that is not understood is ignored where it only lowers prices.
+    """
+    steps: list[tuple[int, dict[str, int]]] = []
+    for entry in overrides:
+        if not isinstance(entry, dict):
+            raise _NotUnderstoodError("An override of its prices is no object.")
+        known = {name: value for name, value in entry.items() if name in _PRICES}
+        differing = _read_prices(known)
+        unknown = [
+            name
+            for name, value in entry.items()
+            if name not in _PRICES and name != TIER_STARTS_AT and not _is_zero(value)
+        ]
+        if unknown:
+            if any(picos > prices.get(name, 0) for name, picos in differing.items()):
+                raise _NotUnderstoodError(
+                    f"'{unknown[0]}' of an override of its prices is not understood."
+                )
+            continue
+        start = entry.get(TIER_STARTS_AT, 0)
+        if type(start) is not int or not 0 <= start <= MAX_TOKENS:
+            raise _NotUnderstoodError(f"'{TIER_STARTS_AT}' of an override is no number of tokens.")
+        steps.append((start, differing))
+    starts = sorted({start for start, _ in steps})
+    if len(starts) > MAX_TIERS:
+        raise _NotUnderstoodError(f"It has more than {MAX_TIERS} tiers of prices.")
+    tiers = []
+    for start in starts:
+        tier = {TIER_STARTS_AT: start}
+        for least, differing in steps:
+            if least <= start:
+                tier |= differing
+        tiers.append(tier)
+    return tuple(tiers)
+
+
+def _require_priced_replies(model: Mapping[str, Any], prices: Mapping[str, int]) -> None:
+    """Raise _NotUnderstoodError when the model replies with a kind that has no listed price."""
+    architecture = model.get("architecture")
+    kinds = architecture.get("output_modalities") if isinstance(architecture, dict) else None
+    if kinds is None or not any(prices.values()):
+        return
+    for kind in _list(kinds, "output_modalities"):
+        if not isinstance(kind, str) or kind not in _REPLIES:
+            raise _NotUnderstoodError(f"Its replies may be '{kind}', which has no price here.")
+        needed = _REPLIES[kind]
+        if needed is not None and needed not in prices:
+            raise _NotUnderstoodError(
+                f"Its replies may be '{kind}', and it lists no '{kind}_output'."
+            )
+
+
+def _count_unasked_searches(model_id: str, prices: Mapping[str, int]) -> int:
+    """Return the most searches that a request bills unasked. Raises _NotUnderstoodError."""
+    if UNLIMITED_MODELS.search(model_id):
+        raise _NotUnderstoodError("It searches and thinks without a limit that bounds its cost.")
+    if SEARCHING_MODELS.search(model_id) is None:
+        return 0
+    if prices.get("web_search_picos"):
+        return UNASKED_SEARCHES
+    if not prices.get("request_picos"):
+        raise _NotUnderstoodError("It searches unasked, and lists no price of a search.")
+    return 0
+
+
+def _list(value: object, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _NotUnderstoodError(f"'{name}' is no list.")
+    return value
+
+
+def _number(name: str, value: object) -> Decimal:
+    """Return a number, or the number that a text writes. Raises _NotUnderstoodError."""
+    try:
+        if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
+            number = Decimal(value)
+            if number.is_finite():
+                return number
+    except InvalidOperation:
+        pass
+    raise _NotUnderstoodError(f"The price of '{name}' is no number.")
+
+
+def _picos(name: str, value: object) -> int:
+    """Return a price per unit. Raises _NotUnderstoodError for a negative one: it varies."""
+    number = _number(name, value)
+    if number < 0:
+        raise _NotUnderstoodError(f"The price of '{name}' is {number}, so it varies.")
+    try:
+        return picos_from_decimal(number)
+    except InvalidAmount as error:
+        raise _NotUnderstoodError(f"The price of '{name}' is out of range.") from error
+
+
+def _is_zero(value: object) -> bool:
+    """Return whether a member that is not understood says that nothing is charged."""
+    if value is None or value == [] or value == {}:
+        return True
+    try:
+        return _number("", value) == 0
+    except _NotUnderstoodError:
+        return False
 
 
 def _tokens(value: object) -> int | None:

@@ -3,8 +3,11 @@ SELECT h.id, h.placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint,
        h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
        h.pass_id, 0 AS counted_tokens, NULL::text[] AS token_buckets,
        NULL::text AS generation_id, true AS has_entry, p.model_id AS priced_model_id,
-       p.effective_from, p.prompt_picos, p.completion_picos, p.request_picos, p.image_picos, p.web_search_picos, p.reasoning_picos,
-       p.cache_read_picos, p.cache_write_picos,
+       p.effective_from,
+       p.prompt_picos, p.completion_picos, p.request_picos, p.image_picos, p.web_search_picos,
+       p.reasoning_picos, p.cache_read_picos, p.cache_write_picos, p.cache_write_1h_picos,
+       p.image_token_picos, p.image_output_picos, p.audio_picos, p.audio_output_picos,
+       p.audio_cache_picos, p.tiers,
        u.last_revision, u.kind, u.source, u.prompt_tokens, u.completion_tokens, u.cached_tokens,
        u.cache_write_tokens, u.reasoning_tokens, u.provider_cost_picos, u.charge_picos
 FROM ended_holds h

@@ -39,6 +39,7 @@ from meter.identity.keys.key_text import Pepper, mint
 from meter.identity.last_use_store import PostgresCredentialUses
 from meter.identity.principal import Principal
 from meter.limits.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
+from meter.pricing.prices import PriceTier
 from meter.providers.report_tags import ReportTags
 from meter.scopes import Scope
 from tests.fakes import (
@@ -51,6 +52,7 @@ from tests.fakes import (
     FakePrincipals,
     FakeProviderKeys,
     model,
+    price,
     principal,
     to_check,
 )
@@ -267,9 +269,10 @@ async def test_writes_the_affordable_limit_into_a_body_that_names_none(house: Ho
     house.holds.available_picos = bound.fixed_picos + 100 * bound.per_token_picos + 1
     allow = await house.allow()
     edited = json.loads(apply_edits(request().body, allow.edits))
+    assert edited.pop("provider")
     assert edited == {**CHAT, "max_tokens": 100}
     await house.holds.release([allow.hold_id])
-    assert not (await house.allow({**CHAT, "max_tokens": 50})).edits
+    assert "max_tokens" not in (await house.allow({**CHAT, "max_tokens": 50})).edits[0].insert
 
 
 async def test_a_written_limit_leaves_room_for_the_prompt(house: House) -> None:
@@ -281,9 +284,100 @@ async def test_a_written_limit_leaves_room_for_the_prompt(house: House) -> None:
     assert 4_000 <= limit < 7_000
 
 
-async def test_free_replies_and_embeddings_are_not_edited(house: House) -> None:
-    assert not (await house.allow({"model": "acme/free"})).edits
-    assert not (await house.allow({"model": "acme/one"}, path="/v1/embeddings")).edits
+async def test_no_limit_is_written_for_free_replies_and_embeddings(house: House) -> None:
+    for members, path in (
+        ({"model": "acme/free"}, "/v1/chat/completions"),
+        ({"model": "acme/one"}, "/v1/embeddings"),
+    ):
+        allow = await house.allow(members, path=path)
+        edited = json.loads(apply_edits(request(members).body, allow.edits))
+        assert edited.keys() == {"model", "provider"}
+
+
+async def test_the_provider_is_told_the_prices_of_the_hold(house: House) -> None:
+    allow = await house.allow({**CHAT, "max_tokens": 9})
+    edited = json.loads(apply_edits(request({**CHAT, "max_tokens": 9}).body, allow.edits))
+    limits = edited["provider"]["max_price"]
+    assert limits.keys() == {"prompt", "completion", "request"}
+    assert 1 <= limits["prompt"] < 1.00001
+    assert 2 <= limits["completion"] < 2.00001
+    assert limits["request"] == 0
+
+
+async def test_the_provider_is_told_the_dearest_price_of_all_fallbacks(house: House) -> None:
+    members = {**CHAT, "models": ["acme/two"], "max_tokens": 9, "provider": {"sort": "price"}}
+    allow = await house.allow(members)
+    edited = json.loads(apply_edits(request(members).body, allow.edits))
+    assert edited["provider"]["sort"] == "price"
+    assert 9 <= edited["provider"]["max_price"]["completion"] < 9.0001
+
+
+async def test_the_dearest_reachable_tier_bounds_the_hold_and_the_provider(house: House) -> None:
+    base = price("acme/one")
+    tier = PriceTier(2_000, replace(base, prompt_picos=3_000_000, completion_picos=5_000_000))
+    house.catalogue.models["acme/one"] = replace(
+        model("acme/one"), price=replace(base, tiers=(tier,))
+    )
+    await house.snapshot.refresh()
+    for text, prompt_usd, completion_picos in (("x", 1, 2_000_000), ("x" * 2_000, 3, 5_000_000)):
+        members = {"model": "acme/one", "max_tokens": 9, "messages": [{"content": text}]}
+        allow = await house.allow(members)
+        bound = house.holds.placed[allow.hold_id].estimate
+        assert bound.per_token_picos == completion_picos
+        edited = json.loads(apply_edits(request(members).body, allow.edits))
+        assert int(edited["provider"]["max_price"]["prompt"]) == prompt_usd
+
+
+async def test_a_model_that_searches_unasked_is_held_with_its_searches(house: House) -> None:
+    listed = model("acme/sonar", web_search_picos=5 * 10**9)
+    house.catalogue.models["acme/sonar"] = replace(listed, unasked_searches=10)
+    await house.snapshot.refresh()
+    allow = await house.allow({"model": "acme/sonar", "max_tokens": 1, "n": 2})
+    bound = house.holds.placed[allow.hold_id].estimate
+    # Two replies, each with ten searches and a context full of what they found.
+    assert bound.fixed_picos == 2 * (10 * 5 * 10**9 + 128_000 * 1_000_000)
+
+
+async def test_thinking_with_a_price_of_its_own_is_held_beyond_the_limit(house: House) -> None:
+    house.catalogue.models["acme/one"] = model("acme/one", longest=4_000, reasoning_picos=10**6)
+    await house.snapshot.refresh()
+    fixed = {}
+    for budget in (None, 50):
+        members = {**CHAT, "max_tokens": 9, "x": 1}
+        if budget is not None:
+            members |= {"reasoning": {"max_tokens": budget}}
+        allow = await house.allow(members)
+        fixed[budget] = house.holds.placed[allow.hold_id].estimate.fixed_picos
+    assert fixed[None] > 4_000 * 2_000_000 > fixed[50]
+
+
+@pytest.mark.parametrize(
+    ("members", "param", "listed"),
+    [
+        ({"modalities": ["image", "text"]}, "modalities", "image_output_picos"),
+        ({"modalities": ["text", "audio"]}, "modalities", "audio_output_picos"),
+        (
+            {"messages": [{"content": [{"type": "input_audio", "input_audio": {"data": ""}}]}]},
+            "messages.content",
+            "audio_picos",
+        ),
+        ({"cache_control": {"ttl": "1h"}}, "cache_control", "cache_write_1h_picos"),
+    ],
+)
+async def test_what_has_a_price_of_its_own_is_refused_without_and_held_with_one(
+    house: House, members: dict[str, object], param: str, listed: str
+) -> None:
+    house.holds.available_picos = 10**14
+    asked = {**CHAT, "max_tokens": 9, **members}
+    refused = await house.deny(asked)
+    assert (refused.reason, refused.param) == (Reason.COST_UNBOUNDED, param)
+    plain = house.holds.placed[(await house.allow({**CHAT, "max_tokens": 9})).hold_id].estimate
+    house.catalogue.models["acme/one"] = model("acme/one", **{listed: 10**7})
+    await house.snapshot.refresh()
+    held = house.holds.placed[(await house.allow(asked)).hold_id].estimate
+    assert held.fixed_picos + 9 * held.per_token_picos > 5 * (
+        plain.fixed_picos + 9 * plain.per_token_picos
+    )
 
 
 async def test_says_what_is_needed_and_what_is_there(house: House) -> None:
@@ -692,7 +786,7 @@ async def test_an_allowance_on_the_wire(house: House) -> None:
     assert fields["is_streaming"].bool_value is False
     edit = fields["edits"].list_value.values[0].struct_value.fields
     assert (edit["offset"].number_value, edit["remove"].number_value) == (1, 0)
-    assert edit["insert"].string_value == '"max_tokens":4096,'
+    assert edit["insert"].string_value.startswith('"max_tokens":4096,"provider":{"max_price":{')
     assert told.status.code == 0
     (header,) = told.ok_response.headers
     assert (header.header.key, header.header.value) == ("authorization", "Bearer sk-or-planted")
@@ -848,8 +942,9 @@ def tagging(house: House) -> House:
     return replace(house, decider=decider)
 
 
-async def test_without_provider_reports_a_body_with_a_limit_is_not_touched(house: House) -> None:
-    assert (await house.allow({**CHAT, "max_tokens": 9})).edits == ()
+async def test_without_provider_reports_no_tag_is_written(house: House) -> None:
+    (edit,) = (await house.allow({**CHAT, "max_tokens": 9})).edits
+    assert "trace" not in edit.insert
 
 
 async def test_a_tag_leads_back_to_the_hold_and_does_not_name_it(house: House) -> None:
@@ -874,7 +969,7 @@ async def test_limit_and_tag_are_written_together(house: House) -> None:
         for edit in decision.fields["edits"].list_value.values
     ]
     assert offsets == sorted(offsets)
-    assert len(offsets) == 2
+    assert len(offsets) == 3
 
 
 @pytest.mark.parametrize(

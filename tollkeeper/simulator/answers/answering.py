@@ -90,6 +90,7 @@ class Answerer:
     def answer(self, ask: Ask, model_name: str, behaviour: Behaviour) -> Answer:
         """Raises Refusal when no model can serve the request."""
         model = self._find_model(ask, model_name)
+        prices = model.prices.times(behaviour.price_factor)
         count = 0 if ask.endpoint is Endpoint.EMBEDDINGS else ask.choice_count
         is_call = ask.endpoint is Endpoint.CHAT_COMPLETIONS and ask.forced_tool is not None
         choices = tuple(
@@ -99,7 +100,9 @@ class Answerer:
         usage = _usage(ask, model, choices, behaviour)
         # Replies without a single token cost nothing, as OpenRouter promises.
         is_free = ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens
-        cost = cost_picos(model.prices, usage) + WEB_RESULT_PICOS * ask.search_results
+        if prices.at(usage.prompt_tokens).exceed(ask.max_price_usd):
+            raise Refusal(404, f"No endpoints found for {model_name} within the maximum price")
+        cost = cost_picos(prices, usage) + WEB_RESULT_PICOS * ask.search_results
         at = self._now()
         return Answer(
             generation_id=f"gen-{int(at.timestamp())}-{self._random_id(ID_LENGTH)}",
@@ -176,6 +179,9 @@ def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behav
         cached_tokens = prompt_tokens // 2 // CACHE_BLOCK_TOKENS * CACHE_BLOCK_TOKENS
     if ask.prompt.has_cache_control and model.prices.cache_write_picos is not None:
         written_tokens = (prompt_tokens - cached_tokens) // 2
+    searches = int(ask.has_native_search or model.searches_unasked)
+    if behaviour.unasked_searches is not None:
+        searches = behaviour.unasked_searches
     reasoning_tokens = sum(choice.reasoning_tokens for choice in choices)
     return Usage(
         prompt_tokens=prompt_tokens,
@@ -185,5 +191,5 @@ def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behav
         audio_tokens=min(ask.prompt.audio_tokens, prompt_tokens),
         reasoning_tokens=reasoning_tokens,
         image_count=ask.prompt.image_count,
-        search_count=1 if ask.has_native_search else 0,
+        search_count=searches * max(1, ask.choice_count),
     )

@@ -18,6 +18,7 @@ from authz.endpoints.body import (
 )
 from authz.endpoints.edits import edit_body
 from authz.request import AuthRequest
+from meter.pricing.prices import PriceCeiling
 
 MAX_BYTES = 1_000
 
@@ -345,3 +346,48 @@ def test_an_edited_body_says_the_same_and_the_limit(
     assert edited[written[0]] == limit
     original = {**members, written[0]: limit}
     assert edited == original
+
+
+CEILING = PriceCeiling(150_000, 600_000, 0, None)
+OURS = '{"prompt":0.15000015,"completion":0.6000006,"request":0.00}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "edited"),
+    [
+        ("{}", '{"provider":{"max_price":OURS}}'),
+        ('{"a":1}', '{"provider":{"max_price":OURS},"a":1}'),
+        ('{"ä":1,"provider": null }', '{"ä":1,"provider": {"max_price":OURS} }'),
+        ('{"ä":1,"provider":{}}', '{"ä":1,"provider":{"max_price":OURS}}'),
+        (
+            '{"ä":1,"provider":{"only":["ü"]},"b":2}',
+            '{"ä":1,"provider":{"max_price":OURS,"only":["ü"]},"b":2}',
+        ),
+        (
+            '{"provider":{"only":["ü"], "max_price" : null ,"sort":"price"}}',
+            '{"provider":{"only":["ü"], "max_price" : OURS ,"sort":"price"}}',
+        ),
+        ('{"provider":{"max_\\u0070rice":{}}}', '{"provider":{"max_\\u0070rice":OURS}}'),
+    ],
+)
+def test_writes_the_price_limits(raw: str, edited: str) -> None:
+    edits = edit_body(parsed(raw.encode()), None, None, CEILING)
+    assert apply_edits(raw.encode(), edits).decode() == edited.replace("OURS", OURS)
+
+
+@pytest.mark.parametrize(
+    ("own", "written"),
+    [
+        ({"prompt": 0.1}, {"prompt": 0.1, "completion": 0.6000006}),
+        ({"prompt": "0.1", "completion": 9}, {"prompt": 0.1, "completion": 0.6000006}),
+        ({"prompt": 9.5, "completion": 0}, {"prompt": 0.15000015, "completion": 0}),
+        ({"completion": 1e-12}, {"prompt": 0.15000015, "completion": 1e-12}),
+        ({"audio": 3, "prompt": None}, {"prompt": 0.15000015, "audio": 3}),
+    ],
+)
+def test_the_lower_price_limit_is_written(own: dict[str, Any], written: dict[str, Any]) -> None:
+    raw = json.dumps({"provider": {"max_price": own}}).encode()
+    edited = json.loads(apply_edits(raw, edit_body(parsed(raw), None, None, CEILING)))
+    limits = edited["provider"]["max_price"]
+    assert limits["request"] == 0
+    assert {name: limits[name] for name in written} == written

@@ -12,7 +12,7 @@ from authz.endpoints.body import Body, parse
 from authz.endpoints.demand import IMAGE_TOKENS, MAX_TOKENS_NAMED, WHOLE_CONTEXT_TOKENS
 from authz.endpoints.table import ALL
 from meter.money import MAX_PICOS, add_markup
-from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, catalogue_cost, estimate
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Extra, catalogue_cost, estimate
 from meter.usage.usage import TokenCounts
 from tests.fakes import model
 
@@ -109,7 +109,8 @@ def test_embeddings_have_no_reply() -> None:
 
 def test_reasoning_and_rejected_predictions_come_on_top() -> None:
     assert demand({"reasoning": {"max_tokens": 30}}).extra_completion_tokens == 30
-    assert demand({"reasoning": {"effort": "high"}}).extra_completion_tokens == 0
+    assert demand({"reasoning": {"effort": "high"}}).extra_completion_tokens == 1_024
+    assert demand({"reasoning_effort": "high"}).extra_completion_tokens == 1_024
     assert demand({"reasoning": None}).extra_completion_tokens == 0
     members = {"prediction": {"type": "content", "content": "x" * 50}}
     assert demand(members).extra_completion_tokens == len(json.dumps(members))
@@ -154,6 +155,33 @@ def test_what_cannot_be_seen_may_fill_the_context(part: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("members", "extra"),
+    [
+        ({"modalities": ["text", "audio"], "audio": {"voice": "x"}}, Extra.SPOKEN_REPLY),
+        ({"audio": {"voice": "x"}}, Extra.SPOKEN_REPLY),
+        ({"modalities": ["image", "text"]}, Extra.PICTURE_REPLY),
+        (with_parts({"type": "input_audio", "input_audio": {}}), Extra.SOUND),
+        ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, Extra.SOUND),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, Extra.LONG_CACHE),
+        (
+            with_parts({"type": "text", "text": "", "cache_control": {"ttl": "1h"}}),
+            Extra.LONG_CACHE,
+        ),
+        ({"tools": [{"type": "function", "cache_control": {"ttl": "1h"}}]}, Extra.LONG_CACHE),
+        ({"plugins": [{"id": "web"}]}, Extra.WEB_SEARCH),
+    ],
+)
+def test_what_has_a_price_of_its_own_is_named(members: dict[str, Any], extra: Extra) -> None:
+    assert demand(members).extras == {extra}
+
+
+def test_a_sound_may_fill_the_context() -> None:
+    asked = demand(with_parts({"type": "input_audio", "input_audio": {"data": "AA"}}))
+    assert asked.prompt_tokens == WHOLE_CONTEXT_TOKENS
+    assert asked.may_hear
+
+
+@pytest.mark.parametrize(
     ("plugins", "searches"),
     [
         (None, 0),
@@ -184,16 +212,12 @@ def test_the_online_suffix_is_the_web_plugin() -> None:
     ("members", "param"),
     [
         (with_parts({"type": "file", "file": {}}), "messages.content"),
-        (with_parts({"type": "input_audio", "input_audio": {}}), "messages.content"),
         (with_parts({"text": "no type"}), "messages.content"),
         (with_parts({"type": ["text"]}), "messages.content"),
         (with_parts(image("data:application/pdf;base64,AA")), "messages.content.image_url"),
         (with_parts(image("DATA:text/html,AA")), "messages.content.image_url"),
-        ({"messages": [{"audio": {"id": "a"}}]}, "messages.audio"),
-        ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"modalities": ["image"]}, "modalities"),
-        ({"modalities": "audio"}, "modalities"),
-        ({"audio": {"voice": "x"}}, "audio"),
+        ({"modalities": ["text", "video"]}, "modalities"),
+        ({"modalities": {"image": 1}}, "modalities"),
         ({"preset": "mine"}, "preset"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"search_parameters": {}}, "search_parameters"),
@@ -206,12 +230,12 @@ def test_the_online_suffix_is_the_web_plugin() -> None:
         ({"plugins": [{"id": "web", "surprise": 1}]}, "plugins"),
         ({"plugins": [{}]}, "plugins"),
         ({"plugins": [{"id": ["web"]}]}, "plugins"),
-        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, "cache_control"),
+        ({"cache_control": {"type": "ephemeral", "ttl": "24h"}}, "cache_control"),
         (
-            with_parts({"type": "text", "text": "", "cache_control": {"ttl": "1h"}}),
+            with_parts({"type": "text", "text": "", "cache_control": {"ttl": "24h"}}),
             "messages.content",
         ),
-        ({"tools": [{"type": "function", "cache_control": {"ttl": "1h"}}]}, "tools"),
+        ({"tools": [{"type": "function", "cache_control": {"ttl": "24h"}}]}, "tools"),
     ],
 )
 def test_refuses_what_cannot_be_bounded(members: dict[str, Any], param: str) -> None:
@@ -231,6 +255,16 @@ def test_refuses_what_cannot_be_bounded(members: dict[str, Any], param: str) -> 
         ({"reasoning": "high"}, "reasoning"),
         ({"reasoning": {"max_tokens": 1.0}}, "reasoning.max_tokens"),
         (with_parts(image(None)), "messages.content.image_url.url"),
+        ({"provider": ["a"]}, "provider"),
+        ({"Provider": {}}, "Provider"),
+        ({"provider": {"Max_Price": {}}}, "Max_Price"),
+        ({"provider": {"max_price": 1}}, "provider.max_price"),
+        ({"provider": {"max_price": {"token": 1}}}, "provider.max_price"),
+        ({"provider": {"max_price": {"prompt": -1}}}, "provider.max_price.prompt"),
+        ({"provider": {"max_price": {"prompt": "1e3"}}}, "provider.max_price.prompt"),
+        ({"provider": {"max_price": {"prompt": True}}}, "provider.max_price.prompt"),
+        ({"provider": {"max_price": {"image": [1]}}}, "provider.max_price.image"),
+        ({"provider": {"max_price": {"request": 10**400}}}, "provider.max_price.request"),
         ({"Max_Tokens": 5}, "Max_Tokens"),
         ({"max_token\u017f": 5}, "max_token\u017f"),  # A long s, in lower case an s.
         ({"reasoning": {"MAX_TOKENS": 5}}, "MAX_TOKENS"),
@@ -253,6 +287,9 @@ def test_refuses_values_that_two_readers_might_read_differently(
         {"response_format": {"type": "json_schema", "json_schema": {"ID": 1, "id": 2}}},
         {"service_tier": "flex", "modalities": ["text"], "stream": True},
         {"modalities": None, "tools": None, "service_tier": None, "preset": None, "audio": None},
+        {"provider": {"order": ["x"], "max_price": {"prompt": 0.5, "image": None}}},
+        {"provider": {"max_price": {"completion": "2"}}},
+        {"provider": None},
         {"provider": {"order": ["x"]}, "transforms": ["middle-out"], "user": "u"},
         with_parts({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}),
         {"messages": "not a list"},
