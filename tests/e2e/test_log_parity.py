@@ -30,14 +30,13 @@ from meter.ingest.log_file.rotation import RotationBounds
 from meter.ingest.stream.wire import observations_from_message
 from meter.protos import access_log_pb2 as log_pb
 from meter.usage.usage import Observation, Source
-from tests.e2e.envoy.envoy_harness import Gateway, allow, error_json, running_gateway
+from tests.e2e.envoy.envoy_harness import Gateway, Pause, allow, error_json, running_gateway
 from tests.e2e.envoy.test_usage import USAGE, event, replies, streams
 from tests.file_log import Followed
 from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LEAVES_AFTER = aiohttp.ClientTimeout(total=0.25)
 # Digits that survive a double and digits that do not, small, large, whole and nothing.
 COSTS = ("0.000001234567", "1e-12", "123456.789012345", "0.12345678901234567", "25", "0", "5e-324")
 
@@ -129,7 +128,6 @@ async def cut_stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
     await response.write(event(id="gen-1"))
-    await asyncio.sleep(0.02)
     assert request.transport is not None
     request.transport.close()
     return response
@@ -139,20 +137,6 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
     return web.Response()
-
-
-async def slow_headers(_: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(0.4)
-    return web.Response(text="{}")
-
-
-async def slow_stream(request: web.Request) -> web.StreamResponse:
-    headers = {"content-type": "text/event-stream", "x-generation-id": "gen-1"}
-    response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
-    await response.write(event(id="gen-1", text="héllo"))
-    await asyncio.sleep(0.4)
-    return response
 
 
 ENDINGS: dict[str, tuple[Behaviour, dict[str, Any]]] = {
@@ -169,8 +153,6 @@ ENDINGS: dict[str, tuple[Behaviour, dict[str, Any]]] = {
     "an id in the body": (answering(200, '{"id":"gen-b"}'), {"generation_id": "gen-b"}),
     "a stream that is cut": (cut_stream, {"response_flags": "UPE", "generation_id": "gen-1"}),
     "a provider that hangs up": (hang_up, {"response_flags": "UC", "provider_status": None}),
-    "a client that leaves early": (slow_headers, {"status_code": 0, "response_flags": "DC"}),
-    "a client that leaves late": (slow_stream, {"generation_id": "gen-1", "response_flags": "DC"}),
 }
 
 
@@ -178,10 +160,42 @@ ENDINGS: dict[str, tuple[Behaviour, dict[str, Any]]] = {
 async def test_every_other_ending(gateway: Gateway, name: str) -> None:
     hold_id = gateway.reset()
     gateway.provider.answer, expected = ENDINGS[name]
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        await gateway.post(timeout=LEAVES_AFTER)
+    with contextlib.suppress(aiohttp.ClientError):
+        await gateway.post()
     observation = await require_same(gateway, hold_id)
     assert {field: getattr(observation, field) for field in expected} == expected
+
+
+async def test_a_client_that_leaves_before_the_reply(gateway: Gateway) -> None:
+    hold_id, pause = gateway.reset(), Pause()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        await pause.wait()
+        return web.Response(text="{}")
+
+    gateway.provider.answer = slow
+    await gateway.leave(pause.reached.wait())
+    observation = await require_same(gateway, hold_id)
+    pause.over.set()
+    assert (observation.status_code, observation.response_flags) == (0, "DC")
+
+
+async def test_a_client_that_leaves_in_mid_stream(gateway: Gateway) -> None:
+    hold_id, pause = gateway.reset(), Pause()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        headers = {"content-type": "text/event-stream", "x-generation-id": "gen-1"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await response.write(event(id="gen-1", text="héllo"))
+        await pause.wait()
+        return response
+
+    gateway.provider.answer = slow
+    await gateway.leave_in_reply()
+    observation = await require_same(gateway, hold_id)
+    pause.over.set()
+    assert (observation.generation_id, observation.response_flags) == ("gen-1", "DC")
 
 
 async def test_an_edit_that_cannot_be_made_reaches_nobody(gateway: Gateway) -> None:
@@ -192,27 +206,29 @@ async def test_an_edit_that_cannot_be_made_reaches_nobody(gateway: Gateway) -> N
 
 
 async def test_a_client_that_leaves_during_the_check_is_undecided(gateway: Gateway) -> None:
-    hold_id = gateway.reset()
+    hold_id, pause = gateway.reset(), Pause()
 
     async def late(_: pb.CheckRequest) -> pb.CheckResponse:
-        await asyncio.sleep(0.6)
+        await pause.wait()
         return allow(hold_id)
 
     gateway.decisions.answer = late
-    with pytest.raises(TimeoutError):
-        await gateway.post(timeout=LEAVES_AFTER)
+    await gateway.leave(pause.reached.wait())
     assert await is_undecided(gateway)
+    pause.over.set()
 
 
 async def test_a_check_that_takes_too_long_is_undecided(gateway: Gateway) -> None:
     gateway.reset()
+    pause = Pause()
 
     async def too_late(_: pb.CheckRequest) -> pb.CheckResponse:
-        await asyncio.sleep(2.3)
+        await pause.wait()
         return allow("f" * 32)
 
     gateway.decisions.answer = too_late
     assert (await gateway.post())[0] == 503
+    pause.over.set()
     assert await is_undecided(gateway)
 
 

@@ -61,10 +61,14 @@ class AuthzProcess:
 
     def counted(self, outcome: str, code: str) -> float:
         """How often it has decided so."""
+        return self.sample(f'decisions_total{{code="{code}",outcome="{outcome}"}}')
+
+    def sample(self, name: str) -> float:
+        """A sample of its metrics by name and labels, without the common prefix; 0 if absent."""
         metrics = send("http://authz", "GET", "/metrics", unix_socket=self.health).body.decode()
-        name = f'tollkeeper_authz_decisions_total{{code="{code}",outcome="{outcome}"}} '
-        found = [line for line in metrics.splitlines() if line.startswith(name)]
-        return float(found[0].removeprefix(name)) if found else 0.0
+        start = f"tollkeeper_authz_{name} "
+        found = [line for line in metrics.splitlines() if line.startswith(start)]
+        return float(found[0].removeprefix(start)) if found else 0.0
 
 
 def _environment(

@@ -27,6 +27,7 @@ from authz.protos import ext_authz_pb2 as pb
 from authz.transports import wire
 from authz.transports.http2 import Http2Transport
 from authz.transports.transport import Answer
+from meter.ingest.log_file.envoy_admin import EnvoyAdmin
 from meter.protos import access_log_pb2 as log_pb
 from tests.patience import WAIT_S
 from tollkeeper import envoy_config
@@ -36,7 +37,6 @@ NAMESPACE = "envoy.filters.http.ext_authz"
 PROVIDER_KEY = "sk-or-planted-provider-key"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 CHECK_TIMEOUT = "envoy_grpc: { cluster_name: authz }\n                        timeout: 2s\n"
-ENTRY_TIMEOUT_S = 5.0
 
 Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
 Document = dict[str, Any]
@@ -137,6 +137,19 @@ class Provider:
 
 
 @dataclass
+class Pause:
+    """A place where a stub waits: `reached` tells the test so, and `over` lets the stub go on."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self) -> None:
+        """Wait here until the pause is over."""
+        self.reached.set()
+        await asyncio.wait_for(self.over.wait(), WAIT_S)
+
+
+@dataclass
 class Entries:
     """The stub ingest: keeps every access-log entry."""
 
@@ -152,7 +165,7 @@ class Entries:
 
     async def of(self, hold_id: str) -> log_pb.HTTPAccessLogEntry:
         """The entry with that hold id, waited for."""
-        async with asyncio.timeout(ENTRY_TIMEOUT_S):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 for entry in self.seen:
                     if metadata(entry).get(NAMESPACE, {}).get("hold_id") == hold_id:
@@ -224,6 +237,27 @@ class Gateway:
         async with self.client.post(self.url + path, data=body, headers=headers, **kwargs) as reply:
             return reply.status, reply.headers, await reply.read()
 
+    async def leave(self, ready: Awaitable[object], **kwargs: Any) -> None:
+        """POST, and leave as soon as `ready` is done."""
+        asking = asyncio.create_task(self.post(**kwargs))
+        await asyncio.wait_for(ready, WAIT_S)
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+
+    async def leave_in_reply(self) -> None:
+        """POST, and leave after the first octets of the reply's body."""
+        headers = {"content-type": "application/json"}
+        url = f"{self.url}/v1/chat/completions"
+        async with self.client.post(url, data=b"{}", headers=headers) as reply:
+            await reply.content.readany()
+            reply.close()
+
+    async def counter(self, name: str) -> int:
+        """A counter or gauge of Envoy; 0 before it exists."""
+        found = await EnvoyAdmin(f"unix:{self.folder}/admin.sock").counters(f"^{name}$")
+        return found.get(name, 0)
+
     def logged(self) -> list[dict[str, Any]]:
         """The lines of Envoy's JSON file log so far."""
         lines = (self.folder / "access.jsonl").read_text().splitlines()
@@ -231,7 +265,7 @@ class Gateway:
 
     async def logged_of(self, hold_id: str) -> dict[str, Any]:
         """The file-log line with that hold id, waited for."""
-        async with asyncio.timeout(ENTRY_TIMEOUT_S):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 for line in self.logged():
                     if line.get("hold_id") == hold_id:

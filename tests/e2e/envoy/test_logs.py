@@ -19,6 +19,7 @@ from meter.usage.response_flags import join_flags
 from tests.e2e.envoy.envoy_harness import (
     NAMESPACE,
     Gateway,
+    Pause,
     allow,
     error_json,
     metadata,
@@ -28,6 +29,8 @@ from tests.e2e.envoy.test_usage import STREAM, USAGE, replies, streams
 from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FROM_PROVIDER = "cluster.provider.upstream_cx_rx_bytes_total"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -139,32 +142,32 @@ async def test_a_provider_that_cuts_the_stream(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("has_headers", [True, False])
 async def test_a_client_that_leaves(gateway: Gateway, has_headers: bool) -> None:
-    hold_id = gateway.reset()
+    hold_id, pause = gateway.reset(), Pause()
 
     async def slow(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"x-generation-id": "gen-1"})
         if has_headers:
             await response.prepare(request)
             await response.write(b"x")
-        await asyncio.sleep(0.6)
+        await pause.wait()
         return response
 
     gateway.provider.answer = slow
-    with pytest.raises(TimeoutError):
-        await gateway.post(timeout=aiohttp.ClientTimeout(total=0.25))
+    if has_headers:
+        await gateway.leave_in_reply()
+    else:
+        await gateway.leave(pause.reached.wait())
     line = await require_same(gateway, hold_id)
+    pause.over.set()
     assert (line["flags"], line["generation_id"]) == ("DC", "gen-1" if has_headers else None)
-
-
-LEAVES_AFTER = aiohttp.ClientTimeout(total=0.25)
 
 
 @pytest.mark.parametrize("blanks", [b"", b" \n" * 50])
 async def test_the_generation_id_is_kept_though_the_client_left_while_envoy_buffered_the_reply(
     gateway: Gateway, blanks: bytes
 ) -> None:
-    hold_id = gateway.reset()
-    may_end = asyncio.Event()
+    hold_id, pause = gateway.reset(), Pause()
+    before = await gateway.counter(FROM_PROVIDER)
 
     async def slow(request: web.Request) -> web.StreamResponse:
         # As OpenRouter answers: headers at once, blanks while the model thinks, then the body.
@@ -173,14 +176,17 @@ async def test_the_generation_id_is_kept_though_the_client_left_while_envoy_buff
         await response.prepare(request)
         if blanks:
             await response.write(blanks)
-        await asyncio.wait_for(may_end.wait(), WAIT_S)
+        await pause.wait()
         return response
 
+    async def envoy_has_headers() -> None:
+        while await gateway.counter(FROM_PROVIDER) == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
     gateway.provider.answer = slow
-    with pytest.raises(TimeoutError):
-        await gateway.post(timeout=LEAVES_AFTER)
+    await gateway.leave(envoy_has_headers())
     line = await require_same(gateway, hold_id)
-    may_end.set()
+    pause.over.set()
     assert (line["flags"], line["generation_id"], line["usage"]) == ("DC", "gen-1", None)
 
 
@@ -189,21 +195,20 @@ async def test_the_generation_id_is_kept_though_the_client_left_in_mid_stream(
 ) -> None:
     hold_id = gateway.reset()
     allow_streaming(gateway, hold_id)
-    may_end = asyncio.Event()
+    pause = Pause()
 
     async def slow(request: web.Request) -> web.StreamResponse:
         headers = {"content-type": "text/event-stream", "x-generation-id": "gen-1"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         await response.write(b": OPENROUTER PROCESSING\n\n")
-        await asyncio.wait_for(may_end.wait(), WAIT_S)
+        await pause.wait()
         return response
 
     gateway.provider.answer = slow
-    with pytest.raises(TimeoutError):
-        await gateway.post(timeout=LEAVES_AFTER)
+    await gateway.leave_in_reply()
     line = await require_same(gateway, hold_id)
-    may_end.set()
+    pause.over.set()
     assert (line["flags"], line["generation_id"]) == ("DC", "gen-1")
 
 
@@ -228,24 +233,24 @@ async def test_a_request_without_a_decision_is_named_as_authz_knew_it(
     gateway: Gateway, leaves: bool
 ) -> None:
     gateway.reset()
+    pause = Pause()
     given = "11111111-2222-3333-4444-555555555555"
 
     async def late(_: pb.CheckRequest) -> pb.CheckResponse:
-        await asyncio.sleep(2.2)
+        await pause.wait()
         return allow("f" * 32)
 
     gateway.decisions.answer = late
-    timeout = aiohttp.ClientTimeout(total=0.2 if leaves else 5)
     headers = {"x-request-id": given}
     if leaves:
-        with pytest.raises(TimeoutError):
-            await gateway.post(headers=headers, timeout=timeout)
+        await gateway.leave(pause.reached.wait(), headers=headers)
     else:
-        status, answered, _ = await gateway.post(headers=headers, timeout=timeout)
+        status, answered, _ = await gateway.post(headers=headers)
         assert (status, answered["x-request-id"]) == (503, asked_id(gateway))
     request_id = asked_id(gateway)
     assert request_id != given
     line = await logged_by_id(gateway, request_id)
+    pause.over.set()
     assert (line["hold_id"], line["upstream_sent_ms"], line["route"]) == (None, None, "inference")
     assert line["flags"] == ("DC" if leaves else "UAEX")
     assert line["code"] == (0 if leaves else 503)

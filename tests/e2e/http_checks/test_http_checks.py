@@ -8,10 +8,11 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,9 +35,11 @@ from tests.e2e.envoy.authz_process import (
 from tests.e2e.raw_http import JSON, Reply, send
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.e2e.test_refusals import CASES, Case
+from tests.patience import WAIT_S
 from tests.servers import run_in_thread
 
 CHAT = "/v1/chat/completions"
+IN_FLIGHT = "checks_in_flight"
 PER_ROUTE = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
 
 
@@ -217,15 +220,18 @@ def test_a_client_that_leaves_leaves_no_hold(doors: Doors) -> None:
     for door in doors.both():
         customer = doors.admin.open_account(credit="1")
 
+        async def is_given_up() -> bool:
+            return await asyncio.to_thread(doors.authz.sample, IN_FLIGHT) == 0
+
         async def leave(door: str = door, customer: Customer = customer) -> None:
             auditor = await asyncpg.connect(doors.admin.dsn)
             lock = "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE"
             async with auditor.transaction():
                 await auditor.execute(lock, customer.id)
                 connection = begun(door, customer)
-                await asyncio.sleep(0.3)
+                await until(partial(is_awaited, auditor), "the check waits for the account")
                 connection.close()
-                await asyncio.sleep(0.2)
+                await until(is_given_up, "authz has given the check up")
             await auditor.close()
 
         run_in_thread(leave)
@@ -233,6 +239,21 @@ def test_a_client_that_leaves_leaves_no_hold(doors: Doors) -> None:
             lambda customer=customer: doors.admin.hold_states(customer) == {"released": 1},  # type: ignore[misc]
             "the hold is released",
         )
+
+
+async def is_awaited(auditor: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    """Whether a connection waits for a lock."""
+    waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+    return bool(await auditor.fetchval(waiting))
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not await condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"waited {WAIT_S} s in vain until {what}") from None
 
 
 def begun(door: str, customer: Customer) -> socket.socket:
