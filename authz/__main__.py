@@ -57,7 +57,7 @@ async def _listening(
 
 @contextlib.asynccontextmanager
 async def _listening_for_http(settings: Settings, application: Application) -> AsyncIterator[None]:
-    """The same checks over HTTP, where an operator asks for them."""
+    """Serve checks over HTTP as well, where the settings ask for it."""
     if settings.authz_http_listen is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The parts of authz, put together with the real stores."""
+"""Assembles authz from its parts and the real stores."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ from meter.providers.report_tags import ReportTags
 from meter.sealing import MasterKey
 
 _MS_PER_S: Final = 1_000
-# Examining health must answer while Postgres hangs.
+# The readiness check must answer while Postgres hangs.
 POSTGRES_TIMEOUT_S: Final = 1.0
 FIRST_LOOK_TIMEOUT_S: Final = 2.0
 
@@ -154,7 +154,7 @@ async def _close_pool(pool: PostgresPool) -> None:
 
 
 class DependencyHealth:
-    """Looks at what checks depend on."""
+    """Reads the health of the services that checks depend on."""
 
     def __init__(
         self, pool: PostgresPool, snapshot: CatalogueSnapshot, limiter: RedisLimiter
@@ -164,7 +164,7 @@ class DependencyHealth:
         self._limiter = limiter
 
     async def read(self) -> Mapping[str, ComponentHealth]:
-        """The health of each, by name. Redis may be away, and a provider key not yet set."""
+        """Return the health of each, by name. Redis and the provider key are not required."""
         has_postgres = await self._has_postgres()
         is_loaded = self._snapshot.is_loaded
         key = self._snapshot.key_state

@@ -1,4 +1,4 @@
-"""Decisions: Allow, or Deny for a reason from a closed list. An outage is neither.
+"""Decisions: Allow, or Deny for a reason from a closed list. An outage is no decision.
 
 The list gives every reason its status and its public sentence. Clients see the error in OpenAI's
 shape, so that their SDKs raise the class that their users expect. SDKs try 408, 409, 429 and 5xx

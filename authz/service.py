@@ -1,8 +1,7 @@
-"""The check: decide within a deadline, count, log; on bytes, translate before and after.
+"""Answers checks: decides within a deadline, counts and logs; translates Envoy's messages.
 
 Nothing here knows of gRPC or HTTP; a `Transport` carries the bytes, and `http_form` decides on
-requests. What goes wrong here is answered with 503: a request that nobody could decide about
-never passes.
+requests. A failure is answered with 503: a request without a decision never passes.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class CheckService:
-    """Answers checks, whatever carries them."""
+    """Answers checks of every transport."""
 
     def __init__(
         self,
@@ -59,9 +58,9 @@ class CheckService:
     async def check(self, payload: bytes) -> Answer:
         """Answer one serialised CheckRequest with a serialised CheckResponse.
 
-        Taking the answer back releases its hold in the background.
+        `Answer.take_back` releases its hold in the background.
 
-        Cancellation passes through: it means that nobody waits for the answer. Raises nothing
+        Cancellation passes through: it means that no one waits for the answer. Raises nothing
         but BrokenInvariant.
         """
         verdict = await self.decide(wire.from_check(payload))
@@ -70,7 +69,7 @@ class CheckService:
         return Answer(wire.from_decision(verdict), self.undoing(verdict))
 
     async def decide(self, request: AuthRequest | None) -> Decision | OutageKind:
-        """Decide about one request within the deadline; None is one that could not be read.
+        """Decide about a request within the deadline; None is one that cannot be read.
 
         Counted and logged here, once. Cancellation passes through; raises nothing else but
         BrokenInvariant.
@@ -84,11 +83,11 @@ class CheckService:
             self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
 
     def turn_away(self, error: Outage | TimeoutError) -> OutageKind:
-        """The answer to a request that could not even be read; counted and logged here."""
+        """Count and log a request that could not be read; return the outage to answer with."""
         return self._record_outage(None, OutageKind.UNAVAILABLE, error)
 
     def undoing(self, decision: Decision) -> Callable[[], None] | None:
-        """What takes a decision back that nobody got; None where nothing was promised."""
+        """Return the function that releases the hold of a decision; None for one without a hold."""
         if not isinstance(decision, Allow):
             return None
         return partial(self._decider.take_back, decision.hold_id)
@@ -103,11 +102,11 @@ class CheckService:
         except (Outage, TimeoutError) as error:
             return self._record_outage(request, outage_kind(error), error)
         except BrokenInvariant:
-            # Without an answer the proxy refuses as well, and nobody takes this for an outage.
+            # Without an answer the proxy refuses too, and the fault does not look like an outage.
             raise
         except Exception:
-            # The border of the process: a fault in one check is not a reason to let it pass,
-            # and not a reason to stop deciding about the others.
+            # The outermost handler of a check: a fault in one check neither lets it pass nor stops
+            # the others.
             self._metrics.count_decision("outage", "fault")
             _log.exception("check_failed", request_id=_short_id(request))
             return OutageKind.UNAVAILABLE
@@ -135,14 +134,14 @@ class CheckService:
 
 
 def outage_kind(error: Exception) -> OutageKind:
-    """Return what clients are told of an exception that ended a decision."""
+    """Return the outage that clients are told for an exception that ended a decision."""
     if isinstance(error, ProviderUnavailable):
         return OutageKind.PROVIDER_UNAVAILABLE
     return OutageKind.OVERLOADED if isinstance(error, Overloaded) else OutageKind.UNAVAILABLE
 
 
 class _DenialLog:
-    """One line for each refusal or outage, up to a number of lines a second."""
+    """Logs a line for each refusal or outage, up to MAX_DENIALS_LOGGED_PER_S a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -161,7 +160,7 @@ class _DenialLog:
             )
 
     def note_outage(self, request: AuthRequest | None, kind: OutageKind, reason: str) -> None:
-        """Log an outage, with what our own code says of it."""
+        """Log an outage, with the message of the exception."""
         if self._has_room():
             code = kind.value.code
             _log.warning("check_undecided", request_id=_short_id(request), code=code, reason=reason)

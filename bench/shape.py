@@ -31,10 +31,10 @@ class Limit(NamedTuple):
     relative_docstrings: int
 
 
-# The goal is 15 % and none. A change may only bring these figures down.
+# A change may only bring these figures down.
 LIMITS: Final = {
-    "authz": Limit(15.0, 7),
-    "meter": Limit(15.0, 58),
+    "authz": Limit(15.0, 0),
+    "meter": Limit(15.0, 0),
     "tollkeeper": Limit(15.0, 0),
 }
 

@@ -1,1 +1,1 @@
-"""Who asks: from a credential to a principal, and what the principal may do."""
+"""Finds the principal that a credential belongs to, and judges what the principal may do."""

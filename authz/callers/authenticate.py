@@ -1,4 +1,4 @@
-"""From the credential that a request presents to its principal, or to a refusal."""
+"""Finds the principal of the credential that a request presents, or the reason to refuse it."""
 
 from typing import Final
 
@@ -40,7 +40,7 @@ class Authenticator:
         presented: Presented | None = None
         if policy.takes_account_header:
             named = request.values(ACCOUNT_HEADER)
-            # Postgres cannot even be asked for a name that is not plain.
+            # Postgres takes no text with a NUL, so a name that is not plain is not looked up.
             if len(named) == 1 and len(named[0]) <= MAX_ACCOUNT_CHARS and is_plain(named[0]):
                 presented = ByAccount(named[0])
         else:

@@ -1,4 +1,4 @@
-"""May this principal do this? Pure: it looks at nothing but its arguments."""
+"""Judges whether a principal may send a request. Pure: it uses nothing but its arguments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Candidates:
 
     @property
     def asked(self) -> Model:
-        """The model that the request names."""
+        """Return the model that the request names."""
         return self.models[0]
 
 
 def admit(
     principal: Principal, policy: RoutePolicy, address: Address | None, now: datetime
 ) -> Deny | None:
-    """Why this principal may not call this route from there now; None when it may."""
+    """Return why the principal may not call the route from this address now; None if it may."""
     if principal.ends_at is not None and principal.ends_at <= now:
         return deny(Reason.INVALID_API_KEY)
     if principal.is_suspended:
@@ -46,7 +46,7 @@ def admit(
 def authorize(
     principal: Principal, members: Mapping[str, Any], catalogue: Mapping[str, Model]
 ) -> Candidates | Deny:
-    """The models of a request that its principal may use, or why not."""
+    """Return the models that a request names, or the refusal of one that may not be used."""
     try:
         named = named_models(members)
         models = [_permitted(principal, name, param, catalogue) for name, param in named]

@@ -1,4 +1,4 @@
-"""When credentials were last used, kept here and written now and then for many at once."""
+"""Collects the times at which credentials were last used, and writes them in batches."""
 
 from datetime import datetime
 from functools import partial
@@ -19,12 +19,12 @@ class LastUses:
         self._latest: dict[str, datetime] = {}
 
     def note(self, credential_id: str, at: datetime) -> None:
-        """Remember a use. When too many are kept, because nobody takes them, new ones are not."""
+        """Note a use. It is dropped when too many wait, because Postgres has been away."""
         if credential_id in self._latest or len(self._latest) < MAX_KEPT:
             self._latest[credential_id] = at
 
     async def write(self, uses: PostgresCredentialUses) -> None:
-        """Write what was noted. After an outage, which it raises, the next call writes it too."""
+        """Write the noted times. Raises StoreUnavailable; the next call then writes them too."""
         noted, self._latest = self._latest, {}
         if not noted:
             return

@@ -1,1 +1,1 @@
-"""What a decision would be, and why, without any effect."""
+"""Explains the decision about a request, with its reasons and without effects."""

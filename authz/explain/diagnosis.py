@@ -18,7 +18,7 @@ from meter.jwts.reading import MAX_JWT_CHARS, looks_like_jwt
 from meter.jwts.verifying import JwtVerifier
 
 NONE_PRESENTED: Final = "none"
-# With its hyphen: without one, what follows the prefix may be a secret that was cut or mangled.
+# The hyphen is required: without it, the text after the prefix may be part of a damaged secret.
 _PUBLIC_PART: Final = re.compile(rf"({KEY_PREFIX}[a-z2-7]{{{PUBLIC_ID_CHARS}}})-")
 
 
@@ -55,7 +55,7 @@ async def diagnose(
     Raises StoreUnavailable.
     """
     if trace.principal is not None:
-        # It was live when it was found: the clock or the hold refused it afterwards.
+        # The credential was live when it was found. It expired, or was revoked, before the hold.
         state = await dry_run.find_state(trace.principal.credential_id)
         return _describe(state, "There is no such credential.")
     credential = read_credential(request)
@@ -85,7 +85,7 @@ async def diagnose(
             subjects = [verified.subject, f"{verified.subject}\n{verified.account_subject}"]
             credential_id = await dry_run.find_owner(verified.issuer_id, subjects)
         case ByCertificate(name):
-            # Names in certificates are subjects of the issuer without a name.
+            # Names in certificates are stored as subjects of the issuer with the empty id.
             credential_id = await dry_run.find_owner("", [name])
         case ByAccount(account_id):
             credential_id = await dry_run.find_owner(account_id=account_id)

@@ -1,4 +1,4 @@
-"""Trying a decision out: a trace that keeps what it is told, and services without effects."""
+"""The parts of a dry run: a trace that keeps each step, and services without effects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from meter.pricing.prices import Demand, Estimate, Model
 
 @dataclass(slots=True)
 class DecisionTrace(Trace):
-    """Keeps how far a decision came, and what was found on the way."""
+    """Keeps the last phase of a decision, and the results of the phases before."""
 
     phase: Phase = Phase.ROUTE
     policy: RoutePolicy | None = None

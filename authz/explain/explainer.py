@@ -54,7 +54,7 @@ class Explainer:
         self._snapshot = snapshot
         self._limiter = limiter
         self._clock = clock
-        # An explanation tells why a credential is refused anyway: its timing hides nothing.
+        # An explanation states why a credential is refused, so a delay would hide nothing.
         self._terms = replace(terms, refusal_step_s=0.0)
         self._turn = asyncio.Lock()
 

@@ -16,7 +16,7 @@ class NotARequest(ValueError):
 
 
 def read_request(document: object) -> AuthRequest:
-    """The request that a JSON document describes, as Envoy would pass it on.
+    """Return the request that a JSON document describes, as Envoy would send it to a check.
 
     Raises NotARequest.
     """
@@ -48,7 +48,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def _headers(pairs: Any) -> tuple[tuple[str, str], ...]:
-    """Names in small letters and values as their octets, as they come from Envoy."""
+    """Return headers as Envoy sends them: names in lower case, values decoded as latin-1."""
     if not isinstance(pairs, list) or not all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
         for pair in pairs

@@ -1,4 +1,4 @@
-"""The sentences about each phase, from the trace of a decision. Nothing here decides anything."""
+"""Writes a sentence about each phase from the trace of a decision; decides nothing itself."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _OF_METERING: Final = frozenset({Phase.BODY, Phase.AUTHORIZE, Phase.ESTIMATE, Ph
 
 @dataclass(slots=True)
 class Explained:
-    """A decision that was tried out, or the outage that it met, and all that is known of it.
+    """The result of a dry run: the decision or the outage, and the facts behind it.
 
     `holds` is None when Postgres did not answer, `diagnosis` unless a credential was refused.
     """
@@ -36,7 +36,7 @@ class Explained:
 
     @property
     def principal(self) -> Principal:
-        """The principal. Phase 2 must have found one."""
+        """Return the principal. Phase 2 must have found one."""
         assert self.trace.principal is not None
         return self.trace.principal
 
@@ -132,7 +132,7 @@ def _hold_words(explained: Explained) -> str:
 
 
 def _fact_words(holds: DryRunHolds | None) -> str:
-    """Say which money, budgets and running requests the hold was judged by."""
+    """Return the money, budgets and running requests that the hold was judged by."""
     if holds is None or holds.facts is None or holds.request is None:
         return ""
     facts, funds = holds.facts, holds.facts.funds

@@ -1,1 +1,1 @@
-"""The same decision over HTTP: for Envoy's `http_service`, and for nginx, Traefik and Caddy."""
+"""Serves checks over HTTP: for Envoy's `http_service`, and for nginx, Traefik and Caddy."""

@@ -1,4 +1,4 @@
-"""Decisions as HTTP answers, in the shape that each kind of proxy understands."""
+"""Writes decisions as HTTP responses, in the form that each kind of proxy understands."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,9 +24,10 @@ from authz.headers import (
 )
 from authz.http_checks.targets import Form
 
-# Envoy removes what this header of an answer names from the request that goes on.
+# Envoy removes the headers that this header names from the request before it sends it on.
 REMOVE_HEADER: Final = "x-envoy-auth-headers-to-remove"
-# nginx passes on nothing but 401 and 403: it learns the rest from these, and may say it itself.
+# nginx forwards only 401 and 403. These headers carry the real status and body, which an nginx
+# configuration can send to the client.
 STATUS_HEADER: Final = "x-tollkeeper-status"
 ERROR_HEADER: Final = "x-tollkeeper-error"
 CHALLENGE: Final = ("www-authenticate", 'Bearer realm="tollkeeper"')
@@ -45,7 +46,7 @@ class HttpAnswer:
 
 
 def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
-    """The answer that a proxy of this kind is given."""
+    """Return the HTTP response for a proxy of this kind."""
     if isinstance(verdict, Allow):
         return _allowed(verdict)
     if isinstance(verdict, AllowUnmetered):
@@ -62,12 +63,12 @@ def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
 
 
 def encode_edits(edits: tuple[Edit, ...]) -> str:
-    """Edits as `offset:remove:hex;...`, which a script reads without a JSON parser."""
+    """Return edits as `offset:remove:hex;...`, which a script can read without a JSON parser."""
     return "".join(f"{edit.offset}:{edit.remove}:{edit.insert.encode().hex()};" for edit in edits)
 
 
 def _allowed(allow: Allow) -> HttpAnswer:
-    """Envoy makes metadata of these headers, under the names that the gRPC form gives it."""
+    """Return the response to Envoy, which copies these headers into metadata of the same names."""
     headers = [
         ("authorization", f"Bearer {allow.provider_key.reveal()}"),
         (REMOVE_HEADER, ",".join(REMOVED_HEADERS)),
@@ -102,7 +103,7 @@ def _refused(
     said = [("content-type", "application/json"), *headers]
     if form is Form.NGINX:
         said += [(STATUS_HEADER, str(status)), (ERROR_HEADER, body)]
-        # Everything but 401, 403 and 5xx would be logged as a fault, and answered with 500.
+        # nginx logs any status but 401, 403 and 5xx as an error, and answers with 500.
         if status < _FIRST_SERVER_ERROR and status != UNAUTHORIZED:
             status = FORBIDDEN
     return HttpAnswer(status, tuple(said), body.encode())

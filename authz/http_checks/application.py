@@ -1,4 +1,4 @@
-"""The ASGI application: one request of a proxy, read, decided about, answered."""
+"""The ASGI application: reads one request of a proxy, has it decided, and answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -11,13 +11,13 @@ from authz.request import HEADERS_USED, AuthRequest
 from authz.service import CheckService
 from meter.errors import Outage
 
-# Whoever reaches a Unix socket of ours is on this machine.
+# A client of a Unix socket is on this machine.
 LOCAL_PEER: Final = "127.0.0.1"
-# The request target to the letter; `raw_path` and `query_string` lose a question mark at the end.
+# The request target unchanged: `raw_path` and `query_string` lose a question mark at the end.
 TARGET: Final = "tollkeeper.target"
 BODY_TIMEOUT_S: Final = 30.0
 ROOM_BYTES: Final = 512 * 2**20
-# Where a proxy that sends no body says what its client asked for.
+# The headers in which a proxy that sends no body states the method and URI of its client.
 _ORIGINALS: Final = {
     Form.NGINX: ("x-original-method", "x-original-uri"),
     Form.FORWARD: ("x-forwarded-method", "x-forwarded-uri"),
@@ -29,15 +29,15 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class ClientLeft(Exception):
-    """The proxy ended its connection: nobody waits for the answer."""
+    """Raised when the proxy has closed its connection, so that no one waits for the answer."""
 
 
 class NoRoom(Outage):
-    """The bodies that are here already leave no room for another."""
+    """Raised when buffered bodies leave no room for another."""
 
 
 class HttpForm:
-    """Answers checks that come as HTTP requests, with the decisions of a CheckService.
+    """Answers checks that arrive as HTTP requests, with the decisions of a CheckService.
 
     `room_bytes` bounds all bodies that arrive or are being decided about.
     """
@@ -61,7 +61,7 @@ class HttpForm:
             return
         finally:
             self._room_bytes += len(body)
-        # Nothing is awaited between seeing that the proxy is there and writing to it.
+        # No await stands between the check that the proxy is still connected and the response.
         answer = to_answer(verdict, target.form)
         headers = [*answer.headers, ("content-length", str(len(answer.body)))]
         encoded = [(name.encode(), value.encode()) for name, value in headers]
@@ -71,7 +71,7 @@ class HttpForm:
     async def _verdict(
         self, scope: Message, target: Target, body: bytearray, receive: Receive
     ) -> Decision | OutageKind:
-        """The decision, once the body has come. Raises ClientLeft."""
+        """Read the body and return the decision. Raises ClientLeft."""
         if target.form is Form.ENVOY:
             try:
                 async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -81,7 +81,7 @@ class HttpForm:
         return await self._decide(to_request(scope, target, bytes(body)), receive)
 
     async def _read_into(self, body: bytearray, receive: Receive) -> None:
-        """Of a body that is too long as much as shows that it is. Raises ClientLeft, NoRoom."""
+        """Read the body, up to one byte more than allowed. Raises ClientLeft, NoRoom."""
         has_more = True
         while has_more:
             message = await receive()
@@ -100,7 +100,7 @@ class HttpForm:
         leaving = asyncio.ensure_future(_wait_for_leaving(receive))
         try:
             await asyncio.wait({deciding, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            # A connection that has just ended is noticed one round of the loop later.
+            # The event loop reports a closed connection one iteration later.
             await asyncio.sleep(0)
             if leaving.done():
                 self._take_back(deciding)
@@ -108,7 +108,7 @@ class HttpForm:
             return deciding.result()
         finally:
             leaving.cancel()
-            # While it places a hold, the decision releases that when it is cancelled.
+            # A decision that is cancelled while it places a hold releases that hold itself.
             deciding.cancel()
 
     def _take_back(self, deciding: "asyncio.Future[Decision | OutageKind]") -> None:
@@ -121,7 +121,7 @@ class HttpForm:
 
 
 def to_request(scope: Message, target: Target, body: bytes) -> AuthRequest:
-    """The request of the proxy's client, as the proxy describes it."""
+    """Return the request of the proxy's client, as the proxy describes it."""
     every = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
     method, path = scope["method"], target.path
     if target.form is not Form.ENVOY:
@@ -139,6 +139,6 @@ def to_request(scope: Message, target: Target, body: bytes) -> AuthRequest:
 
 
 async def _wait_for_leaving(receive: Receive) -> None:
-    """Until the connection has ended; whatever else comes is a body that nobody asked for."""
+    """Wait for the end of the connection; ignore the body that a proxy may send unasked."""
     while (await receive())["type"] != "http.disconnect":
         pass

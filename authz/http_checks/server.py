@@ -1,4 +1,4 @@
-"""uvicorn with the HTTP form, beside the other servers of this process."""
+"""Runs uvicorn for checks over HTTP, beside the other servers of this process."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -12,13 +12,13 @@ from authz.transports.transport import MAX_CONCURRENT_CHECKS
 from meter.listening import BACKLOG, listening_socket, parse_address
 from meter.process import uvicorn_beside
 
-# Envoy's idle timeout is an hour unless its cluster says otherwise: who closes first must not be
-# the server, or a check that has just been sent would fail.
+# Envoy's idle timeout is one hour by default. Ours is longer, so that Envoy closes first: where the
+# server closes first, a check that Envoy has just sent fails.
 KEEP_ALIVE_S: Final = 7_200
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's own, which hands the request target on as it came."""
+    """uvicorn's HTTP protocol, which in addition passes on the request target unchanged."""
 
     def on_headers_complete(self) -> None:
         self.scope["extensions"] = {TARGET: {"raw": self.url}}
@@ -32,7 +32,7 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
     Raises OSError when it cannot listen there.
     """
     listening = listening_socket(listen)
-    # Whoever comes before uvicorn has begun waits for it.
+    # Connections that arrive before uvicorn has started wait in the backlog.
     listening.listen(BACKLOG)
     config = uvicorn.Config(
         form,
@@ -43,7 +43,7 @@ async def serving(form: HttpForm, listen: str, grace_s: float) -> AsyncIterator[
         log_config=None,
         server_header=False,
         date_header=False,
-        # The peer is who connected: what it forwards is judged by our own rule.
+        # The peer stays the address that connected; our own rule reads the forwarding headers.
         proxy_headers=False,
         backlog=BACKLOG,
         limit_concurrency=MAX_CONCURRENT_CHECKS,

@@ -1,12 +1,12 @@
-"""What a proxy asks about: its own URL says the form and the policy, what follows is the client's.
+"""Reads the target of a proxy's request: the form, the policy, and the path of the client.
 
 - `/envoy/<path>` and `/envoy;scope=tools;metering=off/<path>`: Envoy puts `path_prefix` before the
   path of its client. A client's path begins with a slash, so it cannot reach into the prefix.
 - `/forward?scope=tools&metering=off` and `/forward/nginx?...`: the original method and URI come in
   headers, and no body.
 
-Whatever cannot be read becomes an extension that nobody knows: such a route is misconfigured, and
-lets nobody through.
+A target that cannot be read becomes an unknown extension. The route then counts as misconfigured,
+and every request is refused.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _CERTIFICATES: Final = "client-certificates"
 
 
 class Form(Enum):
-    """Who asks, which is how it wants to be answered."""
+    """The kind of proxy, which decides the form of the answer."""
 
     ENVOY = "envoy"
     FORWARD = "forward"
@@ -38,7 +38,7 @@ class Target:
 
 
 def read_target(target: str) -> Target:
-    """Read the path and the query of what a proxy asks, as they came."""
+    """Read the request target of a proxy, unchanged."""
     path, question_mark, query = target.partition("?")
     if path == FORWARD:
         return Target(Form.FORWARD, _extensions(query.split("&") if query else []))
@@ -58,6 +58,6 @@ def _extensions(parts: list[str]) -> Mapping[str, str]:
     if len(found) < len(pairs):
         return {"given twice": ""}
     if _CERTIFICATES in found:
-        # The certificate of a client is in Envoy's gRPC check only.
+        # Only Envoy's gRPC check carries the certificate of a client.
         return {f"{_CERTIFICATES} over HTTP": ""}
     return found
