@@ -29,6 +29,7 @@ from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
 from meter.postgres.pool import PostgresPool, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.pricing.doubt_store import DoubtStore
 from meter.process.background import background
 from meter.process.crash_points import crash_points_in
 from meter.process.periodic import until_done
@@ -91,7 +92,9 @@ async def serve(settings: MeterSettings) -> None:
         keys = PostgresProviderKeys(pool, master_key)
         provider = OPENROUTER.at(settings.provider_base_url)
         sync_every_s = settings.catalogue_sync_every_s
-        sync = CatalogueSync(PostgresCatalogue(pool), keys, provider, sync_every_s, registry)
+        sync = CatalogueSync(
+            PostgresCatalogue(pool), DoubtStore(pool), keys, provider, sync_every_s, registry
+        )
         reconciler = Reconciler(ReconciliationStore(pool), KeyTotals(keys, provider), registry)
         history = History(HistoryStore(pool), retention, registry, clock)
         signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)

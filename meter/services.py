@@ -26,6 +26,7 @@ from meter.ledger.verification_store import VerificationStore
 from meter.limits.rule_store import LimitRuleStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.pricing.doubt_store import DoubtStore
 from meter.providers.key_store import PostgresProviderKeys
 from meter.reconciliation.reconciler import Reconciler
 from meter.settlement.review_store import SettlementReviewStore
@@ -69,6 +70,7 @@ class Services:
         self.reconciler = reconciler
         self.audit = AuditStore(pool)
         self.catalogue = PostgresCatalogue(pool)
+        self.doubts = DoubtStore(pool)
         self.provider_keys = provider_keys
         # Identity: who calls, and what may act for an account.
         self.principals = PostgresPrincipals(pool)

@@ -34,6 +34,7 @@ from meter.lookups.queue import LookupQueue
 from meter.network import Network
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.pricing.doubt_store import DoubtStore
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
@@ -121,6 +122,7 @@ FromCursors = Annotated[Cursors, Depends(_cursors)]
 FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accounts)]
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]
 FromCatalogue = Annotated[PostgresCatalogue, _provide(lambda services: services.catalogue)]
+FromDoubts = Annotated[DoubtStore, _provide(lambda services: services.doubts)]
 FromClock = Annotated[Clock, _provide(lambda services: services.clock)]
 FromHistory = Annotated[HistoryStore, _provide(lambda services: services.history)]
 FromHolds = Annotated[LiveHoldStore, _provide(lambda services: services.holds)]

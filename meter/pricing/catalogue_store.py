@@ -1,7 +1,7 @@
 """The catalogue of models and their effective-dated prices, in Postgres."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -94,10 +94,12 @@ class PostgresCatalogue:
         provider: str,
         offered: Sequence[OfferedModel],
         withheld: Sequence[WithheldModel] = (),
+        doubted: Collection[str] = (),
     ) -> int:
         """Make the catalogue equal to the models on offer; return how many prices are new.
 
-        Models that are offered no more are unlisted, never deleted: their usage stays.
+        Models whose prices are doubted keep those in force. Models that are offered no more are
+        unlisted, never deleted: their usage stays.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_CATALOGUE)
@@ -110,8 +112,9 @@ class PostgresCatalogue:
                 [json.dumps(model.listing) for model in offered],
                 [model.unasked_searches for model in offered],
             )
-            columns = [[getattr(model, name) for model in offered] for name in _PRICE_COLUMNS]
-            tiers = [json.dumps([dict(tier) for tier in model.tiers]) for model in offered]
+            priced = [model for model in offered if model.id not in doubted]
+            columns = [[getattr(model, name) for model in priced] for name in _PRICE_COLUMNS]
+            tiers = [json.dumps([dict(tier) for tier in model.tiers]) for model in priced]
             new_prices: int = await connection.fetchval(_SAVE_PRICES, *columns, tiers)
             await connection.execute(
                 _SAVE_WITHHELD,

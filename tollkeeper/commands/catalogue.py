@@ -1,13 +1,20 @@
-"""`tollkeeper catalogue`: the models of the provider that are not offered."""
+"""`tollkeeper catalogue`: models that are not offered, and findings that are not believed."""
+
+from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, show_rows
+from tollkeeper.api_client import connect, segment
+from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_rows, wants_json
 
 WITHHELD_COLUMNS = ("model", "reason", "since")
+DOUBT_COLUMNS = ("id", "model", "explanation", "since", "accepted_at")
 
-app = typer.Typer(name="catalogue", help="Models that are not offered.", no_args_is_help=True)
+app = typer.Typer(
+    name="catalogue",
+    help="Models that are not offered, and doubts about listings.",
+    no_args_is_help=True,
+)
 
 
 def register(root: typer.Typer) -> None:
@@ -22,3 +29,24 @@ def list_withheld(
     """List the models that the provider lists and that are not offered, with the reasons."""
     listed = connect(api, home).get("/catalogue/withheld")["data"]
     show_rows(listed, WITHHELD_COLUMNS, as_json, "Every model that is listed is offered.")
+
+
+@app.command("doubts")
+def list_doubts(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+    """List what the provider's listing says and is not believed yet."""
+    listed = connect(api, home).get("/catalogue/doubts")["data"]
+    if not wants_json(as_json):
+        for one in listed:
+            one["model"] = one["model"] or "(the listing)"
+    show_rows(listed, DOUBT_COLUMNS, as_json, "The last listing is believed.")
+
+
+@app.command("accept")
+def accept_doubt(
+    doubt_id: Annotated[str, typer.Argument(help="Id of a doubt.", show_default=False)],
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Believe a finding; it takes effect with the next listing that says the same."""
+    connect(api, home).send("PUT", f"/catalogue/doubts/{segment(doubt_id)}/acceptance")
+    say(f"The finding {doubt_id} is accepted.")

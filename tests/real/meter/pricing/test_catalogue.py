@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
+import aiohttp
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from meter.postgres.pool import PostgresConnection
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.prices import WithheldModel
+from meter.pricing.doubt_store import DoubtStore
+from meter.pricing.prices import Model, OfferedModel, WithheldModel
 from meter.providers.catalogue_sync import CatalogueSync
 from meter.providers.openrouter.provider import OPENROUTER
 from meter.providers.provider import OfferedCatalogue
@@ -75,25 +79,111 @@ async def test_withheld_models_are_those_of_the_last_listing(books: Books, api: 
     assert changed.first_seen_at > first[0].first_seen_at
 
 
+class Listing:
+    """A provider whose listing tests change, and the sync that fetches it."""
+
+    def __init__(self, books: Books, *models: OfferedModel) -> None:
+        self.models = models
+        self.withheld: tuple[WithheldModel, ...] = ()
+        self.registry = CollectorRegistry()
+        self.catalogue = PostgresCatalogue(books.pool)
+        self._sync = CatalogueSync(
+            self.catalogue,
+            DoubtStore(books.pool),
+            FakeProviderKeys(),
+            replace(OPENROUTER, fetch_catalogue=self._fetch),
+            60.0,
+            self.registry,
+        )
+
+    async def _fetch(self, *_: object) -> OfferedCatalogue:
+        return OfferedCatalogue(self.models, self.withheld)
+
+    async def sync(self) -> dict[str, Model]:
+        """Fetch once; return the models that are offered then."""
+        async with aiohttp.ClientSession() as session:
+            await self._sync.sync(session)
+        return await self.catalogue.load_models()
+
+    def metric(self, name: str) -> float | None:
+        """The value of a metric of the sync."""
+        return self.registry.get_sample_value(f"tollkeeper_catalogue_{name}")
+
+
 async def test_a_withheld_model_is_warned_of_once_a_change(books: Books) -> None:
-    listing = OfferedCatalogue((offered(),), (WithheldModel("a/a", "It has one fault."),))
+    listing = Listing(books, offered())
+    with capture_logs() as logs:
+        for reason in ("One fault.", "One fault.", "Another."):
+            listing.withheld = (WithheldModel("a/a", reason),)
+            await listing.sync()
+    warned = [one["models"] for one in logs if one["event"] == "catalogue_models_withheld"]
+    assert warned == [{"a/a": "One fault."}, {"a/a": "Another."}]
+    assert listing.metric("withheld_models") == 1
 
-    async def fetch(*_: object) -> OfferedCatalogue:
-        return listing
 
-    registry = CollectorRegistry()
-    sync = CatalogueSync(
-        PostgresCatalogue(books.pool),
-        FakeProviderKeys(),
-        replace(OPENROUTER, fetch_catalogue=fetch),
-        60.0,
-        registry,
-    )
+def many(count: int) -> tuple[OfferedModel, ...]:
+    """So many models on offer."""
+    return tuple(offered(f"acme/{place:03}") for place in range(count))
+
+
+async def test_a_listing_that_lost_most_models_needs_a_second_look(
+    books: Books, owner: PostgresConnection
+) -> None:
+    listing = Listing(books, *many(50))
+    assert len(await listing.sync()) == 50
+    listing.models = many(3)
     with capture_logs() as logs:
         for _ in range(3):
-            await sync.sync(None)  # type: ignore[arg-type]
-        listing = replace(listing, withheld=(WithheldModel("a/a", "It has another."),))
-        await sync.sync(None)  # type: ignore[arg-type]
-    warned = [one["models"] for one in logs if one["event"] == "catalogue_models_withheld"]
-    assert warned == [{"a/a": "It has one fault."}, {"a/a": "It has another."}]
-    assert registry.get_sample_value("tollkeeper_catalogue_withheld_models") == 1
+            assert len(await listing.sync()) == 50
+    assert [one["event"] for one in logs if one["log_level"] == "error"] == ["catalogue_doubted"]
+    assert listing.metric("doubts") == 1
+    # Another loss is another finding, whose time begins anew.
+    await owner.execute("UPDATE catalogue_doubts SET first_seen_at = now() - interval '61 minutes'")
+    listing.models = many(4)
+    assert len(await listing.sync()) == 50
+    await owner.execute("UPDATE catalogue_doubts SET first_seen_at = now() - interval '61 minutes'")
+    assert len(await listing.sync()) == 4
+    assert len(await listing.sync()) == 4
+    assert listing.metric("doubts") == 0
+    assert not await DoubtStore(books.pool).list_all()
+
+
+async def test_a_listing_that_comes_back_ends_the_doubt(books: Books) -> None:
+    listing = Listing(books, *many(50))
+    await listing.sync()
+    listing.models = many(3)
+    await listing.sync()
+    listing.models = many(51)
+    assert len(await listing.sync()) == 51
+    assert not await DoubtStore(books.pool).list_all()
+
+
+async def test_a_doubted_price_waits_and_the_rest_of_the_listing_does_not(
+    books: Books, api: MeterApi
+) -> None:
+    listing = Listing(books, offered("acme/a"), offered("acme/b"))
+    await listing.sync()
+    listing.models = (offered("acme/a", prompt_picos=15), offered("acme/b", prompt_picos=160_000))
+    models = await listing.sync()
+    assert models["acme/a"].price.prompt_picos == 150_000
+    assert models["acme/b"].price.prompt_picos == 160_000
+    (doubt,) = (await api.operator.get("/api/v1/admin/catalogue/doubts")).json()["data"]
+    assert (doubt["model"], doubt["accepted_at"]) == ("acme/a", None)
+    path = "/api/v1/admin/catalogue/doubts/{}/acceptance"
+    assert (await api.operator.put(path.format(doubt["id"]))).status_code == 204
+    assert (await api.operator.put(path.format(UUID(int=1)))).status_code == 404
+    # An acceptance is of what was shown, not of whatever comes next.
+    accepted, listing.models = (
+        listing.models,
+        (offered("acme/a", prompt_picos=1), offered("acme/b")),
+    )
+    assert (await listing.sync())["acme/a"].price.prompt_picos == 150_000
+    listing.models = accepted
+    assert (await listing.sync())["acme/a"].price.prompt_picos == 150_000
+    (doubt,) = (await api.operator.get("/api/v1/admin/catalogue/doubts")).json()["data"]
+    await api.operator.put(path.format(doubt["id"]))
+    assert (await listing.sync())["acme/a"].price.prompt_picos == 15
+    lines = (await api.operator.get("/api/v1/admin/audit-log")).json()["data"]
+    assert [one["subject"] for one in lines if one["action"] == "catalogue_doubt.accept"] == (
+        ["acme/a"] * 2
+    )
