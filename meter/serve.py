@@ -27,7 +27,7 @@ from meter.identity.signing_rotation import SigningRotation
 from meter.listening import listening_socket
 from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
-from meter.postgres.pool import PostgresPool, open_pool
+from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
 from meter.process.background import background
@@ -47,6 +47,7 @@ from meter.sealing import MasterKey, SecretText
 from meter.serve_settlement import RunningSettlement, run_settlement
 from meter.services import Issuing, Services
 from meter.settings import MeterSettings, read_secret
+from meter.settlement.settlement_store import PostgresSettlementStore
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -95,7 +96,14 @@ async def serve(settings: MeterSettings) -> None:
         sync = CatalogueSync(
             PostgresCatalogue(pool), DoubtStore(pool), keys, provider, sync_every_s, registry
         )
-        reconciler = Reconciler(ReconciliationStore(pool), KeyTotals(keys, provider), registry)
+        settlements = None
+        if settings.corrects_guesses:
+            keyed_pool = await open_pool(dsn, 1, KEYED_SESSION)
+            stack.push_async_callback(keyed_pool.close)
+            settlements = PostgresSettlementStore(keyed_pool, settings.lookup_terms, crash_points)
+        reconciler = Reconciler(
+            ReconciliationStore(pool), KeyTotals(keys, provider), registry, settlements
+        )
         history = History(HistoryStore(pool), retention, registry, clock)
         signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)
         rotation = SigningRotation(signing, PassStore(pool), rotate_after, clock)

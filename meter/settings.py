@@ -72,6 +72,9 @@ class MeterSettings(JwtSettings):
     usage_retention_months: int | None = Field(default=None, ge=2)
     ledger_retention_months: int | None = Field(default=None, ge=2)
     reconcile_every_s: float = Field(default=86_400.0, ge=60)
+    # Whether the provider's total corrects charges by policy: only where no other installation
+    # uses the provider's key.
+    corrects_guesses: bool = True
     # How passes are signed, and for how long with one key.
     jwt_algorithm: SigningAlgorithm = "EdDSA"
     signing_key_rotation_days: int = Field(default=30, ge=1, le=365)

@@ -1,6 +1,7 @@
 """Drift: the difference found between two books that should agree. Pure.
 
-It is told, never repaired: whoever repairs what he does not understand hides it.
+Drift is told, never repaired: a repair of what is not understood hides it. Charges by policy are no
+such thing: they are guesses, and the provider's total says what they come to together.
 """
 
 from dataclasses import dataclass
@@ -41,24 +42,33 @@ class LedgerCost:
     """The provider's bill by our books, read after the provider was asked.
 
     `recent_picos` of `ledger_picos` was booked too shortly before for the provider's total to
-    have it for certain. `in_flight_picos` bounds what live holds may have been billed and
-    `provisional_picos` was charged by policy, and perhaps never billed.
+    have it for certain. `in_flight_picos` bounds what live holds may have been billed.
+    `provisional_picos` is what a policy charged without another word since: these requests were
+    billed something between nothing and `provisional_most_picos`, which their holds cover.
     """
 
     ledger_picos: int
     recent_picos: int
     in_flight_picos: int
     provisional_picos: int
+    # Reports of before the guesses lack it.
+    provisional_most_picos: int = 0
+
+    @property
+    def settled_picos(self) -> int:
+        """Return the part of the ledger whose cost is known."""
+        return self.ledger_picos - self.provisional_picos
 
     @property
     def least_picos(self) -> int:
         """Return the part of the provider's total that is certainly ours."""
-        return self.ledger_picos - self.recent_picos - self.provisional_picos
+        return self.settled_picos - self.recent_picos
 
     @property
     def most_picos(self) -> int:
         """Return the most of the total that can be ours: requests are booked or held."""
-        return self.ledger_picos + self.in_flight_picos
+        guessed_picos = max(self.provisional_picos, self.provisional_most_picos)
+        return self.settled_picos + guessed_picos + self.in_flight_picos
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,36 @@ def compare_provider(
     return ProviderComparison(total, cost, outside, drift_picos, is_new_baseline=False)
 
 
+def guessed_total(comparison: ProviderComparison) -> int | None:
+    """Return what requests that a policy charged cost together; None where it is not known.
+
+    The provider's total, less what it billed outside our books and what is settled, is what they
+    cost. Requests in flight and recent ones leave a range of it: a sum of guesses within the range
+    contradicts nothing and stays, another one is moved to the nearer end. At a quiet moment the
+    range is one amount. A total that drifts for another reason says nothing about them.
+    """
+    cost, outside = comparison.cost, comparison.outside
+    if comparison.is_new_baseline or comparison.drift_picos or not cost.provisional_most_picos:
+        return None
+    billed_picos = comparison.total.total_picos - cost.settled_picos
+    least = billed_picos - outside.most_picos - cost.in_flight_picos
+    most = billed_picos - outside.least_picos + cost.recent_picos
+    guessed = min(max(cost.provisional_picos, least), max(least, most))
+    guessed = min(max(guessed, 0), cost.provisional_most_picos)
+    return None if guessed == cost.provisional_picos else guessed
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedGuesses:
+    """Charges by policy that the provider's total corrected.
+
+    `requests` counts them, and `moved_picos` is the difference of their cost, with its sign.
+    """
+
+    requests: int
+    moved_picos: int
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """Counts that people should look at; the first three are since the last run.
@@ -132,13 +172,17 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationReport:
-    """The result of one reconciliation. Without `provider`, `provider_problem` says why."""
+    """The result of one reconciliation. Without `provider`, `provider_problem` says why.
+
+    `guesses` are charges by policy that were corrected after the comparison.
+    """
 
     books: tuple[BookComparison, ...]
     failures: tuple[Failure, ...]
     attention: Attention
     provider: ProviderComparison | None
     provider_problem: str | None
+    guesses: CorrectedGuesses | None = None
 
     @property
     def is_ok(self) -> bool:

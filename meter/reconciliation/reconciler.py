@@ -1,8 +1,10 @@
 """Reconciliation: compares the books with one another and with the provider's own total.
 
-It tells of drift by a report, a metric and a log event, and changes no book.
+It tells of drift by a report, a metric and a log event, and repairs none. Only charges by policy,
+which are guesses, are moved to what the provider's total shows that they cost together.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -11,13 +13,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.errors import Conflict, ProviderUnavailable, SealBroken, StoreUnavailable
 from meter.process.periodic import periodic
-from meter.reconciliation.drift import ProviderTotal, ReconciliationReport, compare_provider
+from meter.reconciliation.drift import (
+    CorrectedGuesses,
+    ProviderTotal,
+    ReconciliationReport,
+    compare_provider,
+    guessed_total,
+)
 from meter.reconciliation.reconciliation_store import (
     BooksRead,
     OpenBooks,
     Reconciled,
     ReconciliationStore,
 )
+from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.settlement.spreading import spread
 
 # How long a provider may take until its total has a request that we settled already.
 PROVIDER_LAG: Final = timedelta(minutes=5)
@@ -25,6 +35,8 @@ FIRST_RUN_AFTER_S: Final = 30.0
 RETRY_S: Final = 60.0
 # Another meter may have run it: so often we look when the next one is due.
 LOOK_EVERY_S: Final = 300.0
+# Charges by policy that one transaction corrects.
+SHARES_A_BATCH: Final = 200
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +81,11 @@ class DriftMetrics:
             "When the last reconciliation ran, in seconds since 1970.",
             registry=registry,
         )
+        self.corrected_guesses = Counter(
+            "tollkeeper_corrected_guesses",
+            "Charges by policy that the provider's total corrected.",
+            registry=registry,
+        )
         self.failed_runs = Counter(
             "tollkeeper_reconciliation_failed_runs",
             "Reconciliations that could not be carried out.",
@@ -84,12 +101,20 @@ class DriftMetrics:
 
 
 class Reconciler:
-    """Runs one reconciliation. Make one a process: it has the metrics."""
+    """Runs one reconciliation. Make one a process: it has the metrics.
+
+    Charges by policy are corrected through `settlements`; None leaves them as they are.
+    """
 
     def __init__(
-        self, store: ReconciliationStore, totals: ProviderTotals, registry: CollectorRegistry
+        self,
+        store: ReconciliationStore,
+        totals: ProviderTotals,
+        registry: CollectorRegistry,
+        settlements: PostgresSettlementStore | None = None,
     ) -> None:
         self.store = store
+        self._settlements = settlements
         self._totals = totals
         self.metrics = DriftMetrics(registry)
 
@@ -114,10 +139,33 @@ class Reconciler:
         total, problem = await self._ask()
         read = await books.read(total, asked_at - PROVIDER_LAG)
         report = to_report(read, total, problem, takes_new_baseline)
+        if report.provider is not None and self._settlements is not None:
+            guessed_picos = guessed_total(report.provider)
+            if guessed_picos is not None:
+                corrected = await self._correct(read, self._settlements, guessed_picos)
+                report = replace(report, guesses=corrected)
         reconciled = await books.save(report)
         self.metrics.show(reconciled)
         _tell(reconciled)
         return reconciled
+
+    async def _correct(
+        self, read: BooksRead, settlements: PostgresSettlementStore, guessed_picos: int
+    ) -> CorrectedGuesses:
+        """Let the guesses that were read add up to the total that all of them have."""
+        # Of more guesses than one run corrects, the others stay.
+        listed_picos = sum(guess.cost_picos for guess in read.guesses)
+        others_picos = read.cost.provisional_picos - listed_picos
+        shares = spread(max(0, guessed_picos - others_picos), read.guesses)
+        requests = moved_picos = 0
+        for first in range(0, len(shares), SHARES_A_BATCH):
+            batch = shares[first : first + SHARES_A_BATCH]
+            changes = await settlements.correct_guesses(batch)
+            requests += len(changes.bookings)
+            moved_picos += sum(booking.cost_picos for booking in changes.bookings)
+        self.metrics.corrected_guesses.inc(requests)
+        _log.warning("guesses_corrected", requests=requests, moved_picos=moved_picos)
+        return CorrectedGuesses(requests, moved_picos)
 
     async def run(self, every_s: float) -> None:
         """Reconcile at this interval until cancelled. Every meter runs it; one does the work."""

@@ -16,12 +16,14 @@ from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queri
 from meter.reconciliation.drift import (
     Attention,
     BookComparison,
+    CorrectedGuesses,
     LedgerCost,
     Outside,
     ProviderComparison,
     ProviderTotal,
     ReconciliationReport,
 )
+from meter.settlement.spreading import Guess
 
 _QUERIES: Final = queries("meter.reconciliation")
 _RECONCILE_SAVE: Final = _QUERIES["reconcile_save"]
@@ -32,6 +34,10 @@ _RECONCILE_BASELINE: Final = _QUERIES["reconcile_baseline"]
 _RECONCILE_SAVE_TOTAL: Final = _QUERIES["reconcile_save_total"]
 _RECONCILE_LIST: Final = _QUERIES["reconcile_list"]
 _RECONCILE_DUE: Final = _QUERIES["reconcile_due"]
+_LIST_GUESSES: Final = _QUERIES["list_guesses"]
+
+# The youngest charges by policy that one run corrects.
+GUESSES_LIMIT: Final = 100_000
 
 # Any number will do, as long as every meter takes the same lock.
 _ADVISORY_LOCK: Final = 7_261_994_310_482_116
@@ -55,6 +61,7 @@ class BooksRead:
     attention: Attention
     cost: LedgerCost
     baseline: Outside | None
+    guesses: tuple[Guess, ...]
 
 
 class OpenBooks:
@@ -83,10 +90,13 @@ class OpenBooks:
             cost = await self._connection.fetchrow(
                 _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
             )
-            baseline = None
+            baseline, guesses = None, []
             if total is not None:
                 baseline = await self._connection.fetchrow(
                     _RECONCILE_BASELINE, total.provider, total.key_version
+                )
+                guesses = await self._connection.fetch(
+                    _LIST_GUESSES, GUESSES_LIMIT, timeout=VERIFY_QUERY_TIMEOUT_S
                 )
         assert attention is not None
         assert cost is not None
@@ -107,6 +117,15 @@ class OpenBooks:
             baseline=None
             if baseline is None
             else Outside(int(baseline["least_picos"]), int(baseline["most_picos"])),
+            guesses=tuple(
+                Guess(
+                    hold_id=row["hold_id"],
+                    revision=row["revision"],
+                    cost_picos=int(row["cost_picos"]),
+                    most_picos=int(row["most_picos"]),
+                )
+                for row in guesses
+            ),
         )
 
     async def save(self, report: ReconciliationReport) -> Reconciled:
@@ -187,4 +206,6 @@ def _report(fields: dict[str, Any]) -> ReconciliationReport:
             is_new_baseline=provider["is_new_baseline"],
         ),
         provider_problem=fields["provider_problem"],
+        # Reports of before the guesses lack it.
+        guesses=CorrectedGuesses(**fields["guesses"]) if fields.get("guesses") else None,
     )

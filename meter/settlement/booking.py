@@ -27,7 +27,10 @@ class BookingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The state of a request in the books so far: sums over its usage records."""
+    """The state of a request in the books so far: sums over its usage records.
+
+    `is_provisional` is True while its charge is a guess of the policy.
+    """
 
     tokens: TokenCounts
     cost_picos: int

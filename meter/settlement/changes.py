@@ -14,6 +14,7 @@ from uuid import UUID
 
 from meter.holds.hold import Hold, HoldEnding, HoldState
 from meter.limits.limits import TokenUse
+from meter.money import add_markup
 from meter.pricing.prices import Price
 from meter.settlement.booking import (
     Booking,
@@ -31,9 +32,10 @@ from meter.settlement.outcome import (
     UnknownReason,
     decide_outcome,
 )
-from meter.settlement.policy import PolicyDecision, PolicyVerdict
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, unseen
+from meter.settlement.spreading import Share
 from meter.settlement.usual_use import UsualUse, guess, use_of
-from meter.usage.usage import Observation, TokenCounts
+from meter.usage.usage import Observation, Source, TokenCounts
 
 # The model, endpoint and account of a statistic; '' stands for all accounts together.
 UseKey = tuple[str, str, str]
@@ -208,6 +210,36 @@ def changes_from_policy(
             rule = decision.rule.value
             changes.book(book_provisional(observation, record.hold, estimate, rule))
             changes.end(record.hold, HoldState.SETTLED, HoldEnding.PROVISIONAL, estimate.tokens)
+    return changes
+
+
+def changes_from_shares(
+    shares: Sequence[Share],
+    records: Mapping[UUID, HoldOnRecord],
+    locked: Set[UUID],
+) -> SettlementChanges:
+    """Correct guesses to their share of a total that is known.
+
+    A guess that was corrected meanwhile, by the truth or by another share, stays as it is.
+    """
+    changes = SettlementChanges()
+    for share in shares:
+        record = records.get(share.hold_id)
+        recorded = None if record is None else record.recorded
+        if (
+            record is None
+            or recorded is None
+            or share.hold_id in locked
+            or not recorded.is_provisional
+            or recorded.last_revision != share.revision
+        ):
+            changes.duplicates += 1
+            continue
+        hold = record.hold
+        charge_picos = add_markup(share.cost_picos, hold.markup_bps)
+        settled = Settled(recorded.tokens, share.cost_picos, charge_picos, PriceSource.ESTIMATE)
+        observation = unseen(hold.id, hold.placed_at, Source.POLICY)
+        changes.book(book_correction(observation, hold, settled, recorded))
     return changes
 
 

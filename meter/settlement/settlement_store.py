@@ -23,16 +23,18 @@ from meter.ledger.append import write_postings
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
-from meter.settlement.booking import Booking, BookingKind, Recorded
+from meter.settlement.booking import Booking, Recorded
 from meter.settlement.changes import (
     HoldOnRecord,
     SettlementChanges,
     changes_from_observations,
     changes_from_policy,
+    changes_from_shares,
 )
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_to_json
 from meter.settlement.policy import PolicyDecision
+from meter.settlement.spreading import Share
 from meter.settlement.usual_use import UsualUse
 from meter.settlement.usual_use_store import UsualUses
 from meter.usage.usage import Observation, Source, TokenCounts
@@ -145,6 +147,16 @@ class PostgresSettlementStore:
             return changes_from_policy(decisions, records, usual)
 
         return await self._apply(hold_ids, decide)
+
+    async def correct_guesses(self, shares: Sequence[Share]) -> SettlementChanges:
+        """Correct charges by policy to their share of a total that became known.
+
+        Each hold at most once in a batch. A charge that was corrected meanwhile, or whose row
+        another transaction keeps locked, stays as it is. Raises StoreUnavailable as `settle` does.
+        """
+        return await self._apply(
+            [share.hold_id for share in shares], partial(changes_from_shares, shares)
+        )
 
     async def _settle_batch(self, batch: list[Observation]) -> list[SettlementChanges]:
         try:
@@ -395,5 +407,5 @@ def _to_recorded(row: "Record") -> Recorded | None:
         charge_picos=row["charge_picos"],
         last_revision=row["last_revision"],
         source=Source(row["source"]),
-        is_provisional=row["kind"] == BookingKind.PROVISIONAL,
+        is_provisional=row["source"] == Source.POLICY,
     )

@@ -52,6 +52,16 @@ class ComparedProviderReply(Reply):
     is_new_baseline: bool
 
 
+class CorrectedGuessesReply(Reply):
+    """Charges by policy that were corrected, so that they add up to the provider's total."""
+
+    requests: int
+    moved: Usd = Field(
+        validation_alias="moved_picos",
+        description="Difference of their cost; negative where the guesses were too high",
+    )
+
+
 class AttentionReply(Reply):
     """Counts for an administrator to review; the first three since the last reconciliation."""
 
@@ -76,6 +86,10 @@ class ReconciliationReply(Reply):
     provider_problem: str | None = Field(
         validation_alias=AliasPath("report", "provider_problem"),
         description="The reason why the provider was not compared",
+    )
+    guesses: CorrectedGuessesReply | None = Field(
+        validation_alias=AliasPath("report", "guesses"),
+        description="Charges by policy that this run corrected; null where it corrected none",
     )
 
 

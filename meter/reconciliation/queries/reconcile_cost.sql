@@ -1,12 +1,7 @@
 -- What the books say that the provider billed: in all, booked after $1, in flight at most, and
--- charged by policy without a correction so far.
-SELECT ledger.*,
-       (SELECT coalesce(sum(amount_picos), 0) FROM holds) AS in_flight_picos,
-       (SELECT coalesce(sum(u.provider_cost_picos), 0) FROM usage_records u
-        WHERE u.kind = 'provisional'
-          AND NOT EXISTS (SELECT 1 FROM usage_records c
-                          WHERE c.hold_id = u.hold_id AND c.placed_at = u.placed_at
-                            AND c.revision > 0)) AS provisional_picos
+-- charged by policy without another word so far, with the cost that the holds of those cover.
+SELECT ledger.*, guessed.*,
+       (SELECT coalesce(sum(amount_picos), 0) FROM holds) AS in_flight_picos
 FROM (SELECT coalesce(sum(amount_picos), 0) AS ledger_picos,
              coalesce(sum(amount_picos) FILTER (WHERE recorded_at > $1 AND amount_picos > 0), 0)
                  AS recent_picos
@@ -15,4 +10,14 @@ FROM (SELECT coalesce(sum(amount_picos), 0) AS ledger_picos,
             WHERE e.ledger_account = 'provider'
             UNION ALL
             SELECT amount_picos, '-infinity' FROM sealed_entries
-            WHERE ledger_account = 'provider') billed) ledger
+            WHERE ledger_account = 'provider') billed) ledger,
+     (SELECT coalesce(sum(known.cost_picos), 0) AS provisional_picos,
+             coalesce(sum(div(h.amount_picos * 10000::numeric, 10000 + h.markup_bps)), 0)
+                 AS provisional_most_picos
+      FROM usage_records u
+      JOIN ended_holds h ON h.id = u.hold_id AND h.placed_at = u.placed_at
+      CROSS JOIN LATERAL (
+          SELECT sum(r.provider_cost_picos) AS cost_picos, bool_and(r.source = 'policy') AS is_guess
+          FROM usage_records r WHERE r.hold_id = u.hold_id AND r.placed_at = u.placed_at
+      ) known
+      WHERE u.kind = 'provisional' AND known.is_guess) guessed

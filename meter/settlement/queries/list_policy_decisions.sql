@@ -1,9 +1,9 @@
 -- Requests that a policy ended, those placed last first, after the one at ($1, $2), with what they
 -- come to now.
 SELECT d.hold_id, d.placed_at, d.decided_at, d.account_id, d.model_id, d.is_charge, d.held_picos,
-       d.charged_picos, d.charge_picos, d.rule, d.revisions > 0 AS is_corrected, d.generation_id
+       d.charged_picos, d.charge_picos, d.rule, d.truths > 0 AS is_corrected, d.generation_id
 FROM (
-    SELECT found.*, now_known.charge_picos, now_known.revisions
+    SELECT found.*, now_known.charge_picos, now_known.truths
     FROM (
         (SELECT u.hold_id, u.placed_at, u.recorded_at AS decided_at, u.account_id, u.model_id,
                 true AS is_charge, h.amount_picos AS held_picos,
@@ -25,7 +25,7 @@ FROM (
     ) found
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(r.charge_picos), 0)::bigint AS charge_picos,
-               count(*) FILTER (WHERE r.kind <> 'provisional') AS revisions
+               count(*) FILTER (WHERE r.source <> 'policy') AS truths
         FROM usage_records r
         WHERE r.hold_id = found.hold_id AND r.placed_at = found.placed_at
     ) now_known

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from meter.errors import BrokenInvariant
 from meter.holds.hold import HoldEnding, HoldState
-from meter.settlement.booking import Booking, BookingKind, Recorded
+from meter.settlement.booking import Booking, Recorded
 from meter.settlement.changes import (
     HoldOnRecord,
     SettlementChanges,
@@ -16,7 +16,7 @@ from meter.settlement.changes import (
 )
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.settlement_store import distinct_batches
-from meter.usage.usage import Observation, TokenCounts
+from meter.usage.usage import Observation, Source, TokenCounts
 from tests.laws.state_machine.placing import PATIENCE, HoldTables
 from tests.laws.state_machine.tables import Lookup
 
@@ -152,5 +152,5 @@ def recorded(bookings: Sequence[Booking]) -> Recorded | None:
         charge_picos=sum(booking.charge_picos for booking in bookings),
         last_revision=last.revision,
         source=last.observation.source,
-        is_provisional=last.kind is BookingKind.PROVISIONAL,
+        is_provisional=last.observation.source is Source.POLICY,
     )
