@@ -14,6 +14,7 @@ from authz.callers.last_uses import LastUses
 from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
 from authz.decide import Decider, Tagger, Terms, no_tag
+from authz.endpoints.body_work import BodyWork
 from authz.explain.explainer import Explainer
 from authz.health import ComponentHealth, HealthServer
 from authz.limits.counting import Limits
@@ -115,6 +116,8 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         tag: Tagger = no_tag
         if settings.provider_reports:
             tag = ReportTags.from_master_key(master_key.reveal()).tag
+        body_work = BodyWork(clock)
+        closing.callback(body_work.close)
         decider = Decider(
             Authenticator(CredentialResolver(pepper, principals, jwts)),
             snapshot,
@@ -125,6 +128,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
             terms,
             tag,
             uses,
+            body_work,
         )
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
         service = CheckService(decider, clock, metrics, deadline_after_s, crash_points)

@@ -23,6 +23,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -31,8 +32,11 @@ from authz.callers.authorize import Candidates, admit, authorize
 from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason, deny
+from authz.endpoints.body import Body
+from authz.endpoints.body_work import BodyWork
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
+from authz.endpoints.weight import SMALL_BODY_BYTES
 from authz.limits.counting import Limits
 from authz.load import Load
 from authz.metrics import Metrics
@@ -107,6 +111,7 @@ class Decider:
         terms: Terms,
         tag: Tagger = no_tag,
         last_uses: LastUses | None = None,
+        body_work: BodyWork | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._snapshot = snapshot
@@ -118,6 +123,7 @@ class Decider:
         self._tag = tag
         self._last_uses = last_uses or LastUses()
         self._load = Load(holds, metrics)
+        self._body_work = body_work or BodyWork(clock)
 
     async def decide(
         self, request: AuthRequest, deadline_s: float, trace: Trace = NO_TRACE
@@ -159,7 +165,9 @@ class Decider:
         principal = await self._admit(request, policy, trace)
         if isinstance(principal, Deny):
             return principal
-        if refused := self._limits.find_refusal(principal):
+        if refused := self._limits.find_refusal(principal) or self._body_work.find_refusal(
+            principal.account_id
+        ):
             return refused
         self._load.enter(principal.account_id)
         try:
@@ -187,7 +195,15 @@ class Decider:
                 return await self._admit_whole_body(principal)
         elif request.is_body_partial:
             raise RouteMisconfigured("a check has only a part of the body, and no second check")
-        body = endpoint.read(request, self._terms.max_body_bytes)
+        account_id, work = principal.account_id, self._body_work
+        is_large = len(request.body) > SMALL_BODY_BYTES
+        body: Body | Deny
+        if is_large:
+            body = await work.read(account_id, endpoint, request, self._terms.max_body_bytes)
+        else:
+            reading_at_s = self._clock.monotonic_s()
+            body = endpoint.read(request, self._terms.max_body_bytes)
+            work.charge(account_id, self._clock.monotonic_s() - reading_at_s)
         if isinstance(body, Deny):
             return body
 
@@ -199,7 +215,8 @@ class Decider:
         trace.note_models(models)
 
         trace.begin(Phase.ESTIMATE)
-        demand = endpoint.bound(body, candidates.is_online)
+        bind = partial(endpoint.bound, body, candidates.is_online)
+        demand = await work.run(account_id, bind) if is_large else bind()
         if isinstance(demand, Deny):
             return demand
         if demand.extras and (refused := refuse_unpriced(demand, candidates)):
@@ -244,23 +261,27 @@ class Decider:
 
         # From here on there is a hold: each way out either uses it or takes it back.
         trace.begin(Phase.DEADLINE)
-        if self._clock.monotonic_s() - admitted_at_s >= READMIT_AFTER_S:
-            # The hold judged the credential, but not the secret or the JWT that was presented.
-            try:
+        limit = None
+        if demand.completion_tokens is None and bound.per_token_picos > 0:
+            limit = reply_limit(placed.max_tokens, demand, candidates)
+        ceiling = price_ceiling(demand, models)
+        edit = partial(endpoint.edits, body, limit, self._tag(hold_id), ceiling)
+        again: Principal | Deny = principal
+        try:
+            edits = await work.run(account_id, edit) if is_large else edit()
+            if self._clock.monotonic_s() - admitted_at_s >= READMIT_AFTER_S:
+                # The hold judged the credential, but not the secret or the JWT that was presented.
                 again = await self._admit(request, policy, NO_TRACE)
-            except (asyncio.CancelledError, Outage):
-                self.take_back(hold_id)
-                raise
-            if isinstance(again, Deny):
-                self.take_back(hold_id)
-                return again
+        except (asyncio.CancelledError, Outage):
+            self.take_back(hold_id)
+            raise
+        if isinstance(again, Deny):
+            self.take_back(hold_id)
+            return again
         if self._clock.monotonic_s() > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S):
             self.take_back(hold_id)
             raise DeadlinePassed("the hold came after the deadline")
         self._last_uses.note(principal.credential_id, self._clock.now())
-        limit = None
-        if demand.completion_tokens is None and bound.per_token_picos > 0:
-            limit = reply_limit(placed.max_tokens, demand, candidates)
         return Allow(
             hold_id=hold_id,
             account_id=principal.account_id,
@@ -268,7 +289,7 @@ class Decider:
             model_id=candidates.asked.id,
             endpoint=endpoint.name,
             provider_key=provider_key,
-            edits=endpoint.edits(body, limit, self._tag(hold_id), price_ceiling(demand, models)),
+            edits=edits,
             limits=statuses,
             is_streaming=body.members.get("stream") is True,
         )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.bodies import measure_bodies
 from bench.gateway import measure_gateway
 from bench.load import LoadGeneratorMissing, median
 from bench.settling import settle_rates
@@ -28,6 +29,8 @@ def main() -> int:
         return 1
     _say(f"settling on ledgers of {' and '.join(f'{entries:,}' for entries in LEDGERS)} entries")
     rows.update(_settling_rows())
+    _say("reading bodies of five shapes")
+    rows["bodies"] = measure_bodies()
     LATEST.write_text(json.dumps(rows, indent=2) + "\n")
     _print(rows)
     print(f"\nThe rows are in {LATEST}; what they mean is in bench/README.md.")
@@ -65,6 +68,9 @@ def _print(rows: dict[str, Any]) -> None:
     for name, row in rows["identity"].items():
         print(f"  {name}: {row}")
     print("Settling, one process:", rows["settling"])
+    print("\nReading a body, CPU:")
+    for name, row in rows["bodies"].items():
+        print(f"  {name}: {row}")
     print("Books afterwards:", rows["books"])
 
 

@@ -62,13 +62,12 @@ def _permitted(
     if model is None:
         message = f"The model '{echo(name)}' does not exist."
         raise Refused(deny(Reason.MODEL_NOT_FOUND, message, param))
-    if not all(_is_allowed(allowed, (model.id, name)) for allowed in principal.model_lists):
+    names = (model.id, name)
+    if not all(
+        any(fnmatchcase(one, pattern) for pattern in patterns for one in names)
+        for patterns in principal.model_lists
+        if patterns.isdisjoint(names)
+    ):
         message = f"This API key may not use the model '{echo(name)}'."
         raise Refused(deny(Reason.MODEL_NOT_ALLOWED, message, param))
     return model
-
-
-def _is_allowed(patterns: frozenset[str], names: tuple[str, str]) -> bool:
-    if not patterns.isdisjoint(names):
-        return True
-    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)

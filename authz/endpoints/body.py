@@ -3,35 +3,43 @@
 A body that two parsers could read differently is refused: duplicate names at any depth, NaN,
 other encodings, text after the object. Edits are byte splices, because writing the body anew
 would change the order of members and the digits of large numbers.
+
+The cost of the parse is bounded before (`weight.py`). Inline images are taken out first, so the
+text that is parsed is shorter than what was sent; edits are placed in what was sent.
 """
 
+import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from authz.decision import Deny, Edit, Reason, Refused, deny
+from authz.endpoints.weight import SMALL_BODY_BYTES, Hollow, hollow_out, refuse_heavy
 from authz.request import AuthRequest
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _JSON_TYPE = re.compile(
     r'\s*application/json\s*(;\s*charset\s*=\s*("utf-8"|utf-8)\s*)?', re.ASCII | re.IGNORECASE
 )
-# A body has at least as many separators as values. All other checks wait while one body is
-# parsed, and eight million empty objects fit into 24 MiB. No model reads as much text as this.
-MAX_SEPARATORS: Final = 1_000_000
 # Members of the body itself: they are walked again to find the place of an edit.
 MAX_MEMBERS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A parsed body: its text, its size in bytes, its top-level members."""
+    """A parsed body: its text, its size in bytes, its top-level members.
+
+    The text has a stand-in for each long inline image: `cuts` says how many bytes are missing
+    behind which offset, `inline_chars` how long the URL is.
+    """
 
     text: str = field(repr=False)
     size_bytes: int
     members: dict[str, Any] = field(repr=False)
+    cuts: tuple[tuple[int, int], ...] = ()
+    inline_chars: Mapping[str, int] = field(default_factory=dict, repr=False)
 
 
 def read_body(request: AuthRequest, max_bytes: int) -> Body | Deny:
@@ -49,15 +57,16 @@ def read_body(request: AuthRequest, max_bytes: int) -> Body | Deny:
 
 def parse(raw: bytes) -> Body | Deny:
     """Parse bytes that claim to be a JSON object; return why they are refused otherwise."""
-    # Separators inside strings count as well: to tell them apart would mean to parse.
-    if (
-        len(raw) > MAX_SEPARATORS
-        and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_SEPARATORS
-    ):
-        message = f"The body has more than {MAX_SEPARATORS} commas and opening brackets."
-        return deny(Reason.REQUEST_TOO_LARGE, message)
+    if raw.startswith(codecs.BOM_UTF8):
+        return deny(
+            Reason.INVALID_JSON,
+            "The body begins with a byte order mark (BOM, EF BB BF). Send UTF-8 without it.",
+        )
+    hollow = hollow_out(raw) if len(raw) > SMALL_BODY_BYTES else Hollow(raw)
+    if heavy := refuse_heavy(hollow.text):
+        return heavy
     try:
-        text = raw.decode("utf-8")
+        text = hollow.text.decode("utf-8")
         members = _DECODER.decode(text)
     except Refused as refused:
         return refused.deny
@@ -65,13 +74,15 @@ def parse(raw: bytes) -> Body | Deny:
         return deny(Reason.INVALID_JSON, "The body is nested too deeply.")
     except json.JSONDecodeError as error:
         return deny(Reason.INVALID_JSON, f"The body is not valid JSON: {error.msg}.")
+    except UnicodeDecodeError:
+        return deny(Reason.INVALID_JSON, "The body is not valid UTF-8.")
     except ValueError:
         return deny(Reason.INVALID_JSON)
     if not isinstance(members, dict):
         return deny(Reason.INVALID_JSON, "The body must be a JSON object.")
     if len(members) > MAX_MEMBERS:
         return deny(Reason.REQUEST_TOO_LARGE, f"The body has more than {MAX_MEMBERS} members.")
-    return Body(text, len(raw), members)
+    return Body(text, len(raw), members, hollow.cuts, hollow.inline_chars)
 
 
 def member_spans(text: str) -> Iterator[tuple[str, int, int]]:
@@ -91,16 +102,17 @@ def member_spans(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def byte_offset(body: Body, at: int) -> int:
-    """Return the offset in bytes of the character at `at`."""
+    """Return the offset in the sent bytes of the character at `at`."""
     if len(body.text) == body.size_bytes:
         return at
-    return len(body.text[:at].encode("utf-8"))
+    offset = len(body.text[:at].encode("utf-8"))
+    return offset + sum(missing for cut_at, missing in body.cuts if cut_at <= offset)
 
 
 def replace_value(body: Body, start: int, end: int, text: str) -> Edit:
     """Return the edit that replaces the value from character `start` to `end` by `text`."""
-    removed = body.text[start:end].encode("utf-8")
-    return Edit(byte_offset(body, start), len(removed), text)
+    offset = byte_offset(body, start)
+    return Edit(offset, byte_offset(body, end) - offset, text)
 
 
 def apply_edits(raw: bytes, edits: tuple[Edit, ...]) -> bytes:

@@ -77,7 +77,7 @@ def bound_demand(
         searches = openrouter.count_web_searches(members)
         if is_online:
             searches = max(searches, openrouter.DEFAULT_WEB_RESULTS)
-        prompt = measure_prompt(members)
+        prompt = measure_prompt(body)
         extras = _read_extras(members, prompt, searches)
     except Refused as refused:
         return refused.deny

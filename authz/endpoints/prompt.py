@@ -1,8 +1,10 @@
 """Measures the parts of a prompt beside text: images, and parts of unknown size."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from authz.endpoints.body import Body
 from authz.endpoints.members import asks_long_cache, invalid, refuse_misspelt, unbounded
 
 _PART_MEMBERS: Final = frozenset({"type", "image_url", "input_audio", "cache_control"})
@@ -22,8 +24,10 @@ class Prompt:
     part may hold as much as the model can read. `prompts` is the number of prompts in the body.
     `has_sound` is true when a part is sound, which needs a price of its own; `may_hear` also when a
     part may hold some, as a video does.
+    `inline_chars` has the lengths of URLs that a stand-in replaces (`weight.py`).
     """
 
+    inline_chars: Mapping[str, int] = field(default_factory=dict)
     images: int = 0
     inline_bytes: int = 0
     is_opaque: bool = False
@@ -37,9 +41,10 @@ class Prompt:
         self.has_sound = self.may_hear = self.is_opaque = True
 
 
-def measure_prompt(members: dict[str, Any]) -> Prompt:
+def measure_prompt(body: Body) -> Prompt:
     """Measure `messages`, `prompt` and `input`, for a provider may read any. Raises Refused."""
-    prompt = Prompt()
+    members = body.members
+    prompt = Prompt(body.inline_chars)
     messages = members.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
@@ -107,6 +112,6 @@ def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
     start = url[:11].lower()
     if start == "data:image/":
         # These bytes of the body are the image itself; an image at another URL has none here.
-        prompt.inline_bytes += len(url)
+        prompt.inline_bytes += prompt.inline_chars.get(url, len(url))
     elif start.startswith("data:"):
         raise unbounded("messages.content.image_url")

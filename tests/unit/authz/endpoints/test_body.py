@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from authz.decision import Deny, Reason
 from authz.endpoints.body import (
     MAX_MEMBERS,
-    MAX_SEPARATORS,
     Body,
     apply_edits,
     parse,
     read_body,
 )
 from authz.endpoints.edits import edit_body
+from authz.endpoints.weight import MAX_MARKS
 from authz.request import AuthRequest
 from meter.pricing.prices import PriceCeiling
 
@@ -175,7 +175,7 @@ LIMITS = st.sampled_from(["max_tokens", "max_completion_tokens"])
 
 @pytest.mark.parametrize("value", [b"{}", b"[]", b"0", b'""'])
 def test_a_body_of_millions_of_values_is_refused_before_it_is_parsed(value: bytes) -> None:
-    raw = b'{"a":[' + b",".join([value] * MAX_SEPARATORS) + b"]}"
+    raw = b'{"a":[' + b",".join([value] * MAX_MARKS) + b"]}"
     assert reason(parse(raw)) is Reason.REQUEST_TOO_LARGE
 
 
@@ -186,8 +186,22 @@ def test_a_body_of_thousands_of_members_is_refused() -> None:
     assert reason(parse(raw)) is Reason.REQUEST_TOO_LARGE
 
 
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b'\xef\xbb\xbf{"a": 1}', "byte order mark"),
+        (b'{"a": "\xff"}', "not valid UTF-8"),
+        (b"[" * 129 + b"]" * 129, "128 levels"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(raw: bytes, said: str) -> None:
+    refused = parse(raw)
+    assert isinstance(refused, Deny)
+    assert said in refused.message
+
+
 def test_a_large_body_of_few_values_is_read() -> None:
-    parsed(b'{"a":"' + b"a" * (MAX_SEPARATORS + 1) + b'"}')
+    parsed(b'{"a":"' + b"a" * (MAX_MARKS + 1) + b'"}')
 
 
 TAG = "0123456789abcdef" * 2
