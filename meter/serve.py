@@ -1,4 +1,4 @@
-"""The running meter: puts its parts together, runs them, and stops them in order."""
+"""Assembles the parts of the meter, runs them, and stops them in order."""
 
 import asyncio
 import contextlib
@@ -116,7 +116,7 @@ async def serve(settings: MeterSettings) -> None:
         settlement = await stack.enter_async_context(
             run_settlement(settings, pool, keys, provider, registry, crash_points)
         )
-        # This one ends when it has succeeded, so it is not among those that must not end.
+        # This task ends once it has succeeded, so it is not among the tasks that must not end.
         admission = _admit_operator(pool, token)
         await stack.enter_async_context(background("operator admission", admission))
         tasks = list(settlement.tasks)
@@ -146,7 +146,7 @@ async def serve(settings: MeterSettings) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
-            # meter/network.py finds the address of the caller: it believes our proxies only.
+            # meter/network.py finds the address of the caller, and trusts our proxies only.
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=API_STOP_GRACE_S,

@@ -1,4 +1,4 @@
-"""The services and stores that the API, and everything else that faces people, is made of."""
+"""Makes the services and stores that the API and the console use."""
 
 from dataclasses import dataclass
 
@@ -72,7 +72,7 @@ class Services:
         self.catalogue = PostgresCatalogue(pool)
         self.doubts = DoubtStore(pool)
         self.provider_keys = provider_keys
-        # Identity: who calls, and what may act for an account.
+        # Identity: callers, and the credentials of accounts.
         self.principals = PostgresPrincipals(pool)
         self.identifier = CredentialResolver(pepper, self.principals, jwts)
         self.operators = OperatorStore(pool)

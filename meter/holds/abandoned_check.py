@@ -7,9 +7,9 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class UndecidedRequest:
-    """A request that Envoy asked about, or was about to, and that ended without an answer.
+    """A request that ended before Envoy had a decision about it.
 
-    Nothing of it reached a provider. A hold may have been placed for it all the same: authz gave
+    Nothing of it reached a provider. A hold may exist for it nevertheless: authz gave
     that hold the same `request_id`, which is Envoy's own.
     """
 

@@ -56,7 +56,7 @@ class CountedTokens:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """A request to set aside up to an estimate.
+    """A request to set aside money, up to an estimate.
 
     `account_concurrent` and `key_concurrent` are how many requests may run at once; None is no
     limit. The credential's budgets are known to the store.
@@ -68,7 +68,7 @@ class HoldRequest:
     model_id: str
     endpoint: str
     estimate: Estimate
-    # Envoy's own id of the request: it tells which holds nothing will ever come of.
+    # Envoy's id of the request. The sweep uses it to find holds whose request was never decided.
     request_id: UUID | None = None
     pass_id: str | None = None
     account_concurrent: int | None = None
@@ -78,7 +78,7 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class HoldPlaced:
-    """The hold is committed. `max_tokens` is how long one reply may be under it."""
+    """The hold is committed. `max_tokens` bounds one reply under it."""
 
     hold_id: UUID
     amount_picos: int
@@ -99,9 +99,9 @@ HoldAnswer = HoldPlaced | HoldRefused
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold as the books have it, with the terms under which it will be settled.
+    """A hold as it is stored, with the terms of its settlement.
 
-    `max_tokens` is how long one reply may be under it.
+    `max_tokens` bounds one reply under it.
     """
 
     id: UUID
@@ -151,10 +151,10 @@ class Holds(Protocol):
     """Places holds before requests run."""
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
-        """Set the estimate aside, committed, or say why not.
+        """Set the estimate aside in a commit, or return the refusal.
 
-        The credential is judged together with the money, so a revoked key gets no hold however
-        long somebody remembered it. Cancelling the call never leaves an open hold behind.
+        The credential is judged together with the money, so a revoked key gets no hold, even
+        where a cache still has its principal. Cancelling the call never leaves an open hold.
         """
         ...
 
@@ -174,5 +174,5 @@ class Holds(Protocol):
         ...
 
     def release_later(self, hold_ids: Sequence[UUID]) -> None:
-        """The same in the background, tried again through an outage; never raises."""
+        """End holds without a charge in the background; retry through an outage. Never raises."""
         ...

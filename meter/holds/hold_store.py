@@ -79,7 +79,7 @@ class PostgresHolds:
         self._background: set[asyncio.Task[None]] = set()
 
     async def place(self, request: HoldRequest) -> HoldAnswer:
-        """Set the estimate aside, committed, or say why not.
+        """Set the estimate aside in a commit, or return the refusal.
 
         A cancelled call leaves no open hold: one that was placed meanwhile is released.
         Raises StoreUnavailable when Postgres is away, Overloaded when more calls wait than
@@ -88,7 +88,7 @@ class PostgresHolds:
         waiting = _Waiting(request, request.account_id)
         lane = self._lanes.get(request.account_id) if self._lanes else None
         if lane is not None:
-            # Behind the requests of this account that wait already: the order asked is kept.
+            # The requests of an account keep their order, so this one goes behind those that wait.
             if len(lane) >= LANE_LIMIT:
                 raise Overloaded("too many checks wait for an account that is locked")
             lane.append(waiting)
@@ -201,7 +201,7 @@ class PostgresHolds:
                 arguments = to_arguments(requests, self._lifetime, may_wait)
                 rows = await connection.fetch(_PLACE_HOLDS, *arguments)
         except StoreUnavailable as error:
-            # Whether the commit happened is not known: whatever it left behind must end.
+            # It is unknown whether the commit happened, so any hold that it left must be released.
             self.release_later([waiting.request.hold_id for waiting in batch])
             self._fail(batch, error)
             return
@@ -244,11 +244,11 @@ class PostgresHolds:
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
-                # A caller that left no longer looks; without this the loop would complain.
+                # A cancelled caller reads no result, and asyncio would log the unread exception.
                 waiting.answer.exception()
 
     def _abandon(self, waiting: _Waiting) -> None:
-        """Forget a request that was cancelled, or release the hold that it may still get."""
+        """Drop a request that was cancelled, or release the hold that it may still get."""
         if self._waiting.discard(waiting):
             return
         lane = self._lanes.get(waiting.account_id)

@@ -9,7 +9,7 @@ from meter.holds.hold import HoldState
 
 @dataclass(frozen=True, slots=True)
 class LiveHold:
-    """A hold that still sets money aside, with what is known of its request."""
+    """A hold that still sets money aside, with the known facts about its request."""
 
     id: UUID
     account_id: str

@@ -1,4 +1,4 @@
-"""Live holds in Postgres, for people who look after them."""
+"""Reads live holds from Postgres for administrators."""
 
 from datetime import datetime
 from typing import Final
@@ -35,7 +35,7 @@ class LiveHoldStore:
     async def list_page(
         self, state: str | None, after: tuple[datetime, str] | None, limit: int
     ) -> list[LiveHold]:
-        """Live holds, oldest first, that follow the one at `after`."""
+        """Return live holds, oldest first, that follow the one at `after`."""
         created_at, hold_id = after or (None, None)
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(

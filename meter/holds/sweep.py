@@ -45,8 +45,8 @@ class Sweep:
         self._sweeps += 1
 
     async def sweep(self) -> None:
-        """End the holds that are to be ended now. Raises StoreUnavailable."""
-        # The undecided first: a hold that nothing was done with is released, not looked up.
+        """End all holds that are due. Raises StoreUnavailable."""
+        # The undecided come first: a hold whose request was never sent is released, not looked up.
         for outcome, end_holds in (
             ("undecided", self._store.release_undecided),
             ("no_entry", self._store.expire),

@@ -17,7 +17,7 @@ _EXPIRE_HOLDS: Final = _QUERIES["expire_holds"]
 _FORGET_UNDECIDED: Final = _QUERIES["forget_undecided"]
 
 SWEEP_LIMIT: Final = 500
-# Longer than a stopped authz can sleep and still have its hold refused by its own deadline.
+# Longer than an authz process may be stopped and still place a hold afterwards.
 UNDECIDED_KEPT: Final = timedelta(minutes=30)
 
 
@@ -30,12 +30,12 @@ class SweepStore:
         self._crash_points = crash_points
 
     async def note_undecided(self, request_ids: Sequence[UUID]) -> None:
-        """Remember requests that ended before a decision reached Envoy."""
+        """Store requests that ended before a decision reached Envoy."""
         async with acquire(self._pool) as connection:
             await connection.execute(_NOTE_UNDECIDED, list(request_ids))
 
     async def release_undecided(self) -> int:
-        """Release what is held for such requests; returns how many holds that ended.
+        """Release the holds of undecided requests; return the number of holds ended.
 
         Holds that another transaction keeps locked are left to a later sweep.
         """
@@ -51,13 +51,13 @@ class SweepStore:
         return int(released["released"])
 
     async def expire(self) -> int:
-        """Open holds past their limit become unknown; returns how many did."""
+        """Make open holds past their limit unknown; return their number."""
         async with acquire(self._pool) as connection, connection.transaction():
             expired: int = await connection.fetchval(_EXPIRE_HOLDS, SWEEP_LIMIT, self._patience)
             self._crash_points.reach("sweep.before_commit")
         return expired
 
     async def forget_undecided(self) -> None:
-        """Forget the oldest of the requests that were remembered."""
+        """Delete the oldest undecided requests."""
         async with acquire(self._pool) as connection:
             await connection.execute(_FORGET_UNDECIDED, UNDECIDED_KEPT)

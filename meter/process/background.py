@@ -1,4 +1,4 @@
-"""Work that goes on beside something else, and ends with it."""
+"""Runs work in the background of a block."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 async def background(
     name: str, work: Coroutine[None, None, None]
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Run it as long as the block does; its name is what an early end is told by."""
+    """Run a task until the block ends. An end before that is logged under its name."""
     task = asyncio.create_task(work, name=name)
     try:
         yield task

@@ -14,12 +14,12 @@ class CrashPoints(Protocol):
     """The points at which tests can kill a process."""
 
     def reach(self, name: str) -> None:
-        """Say that the point is reached; may not return."""
+        """Report that the point is reached; may not return."""
         ...
 
 
 class NoCrashPoints:
-    """No point is dangerous."""
+    """Crash points for production: none is armed."""
 
     def reach(self, name: str) -> None:
         """Return at once."""
@@ -32,7 +32,7 @@ class FolderOfCrashPoints:
         self._folder = folder
 
     def reach(self, name: str) -> None:
-        """Die here, without a last word, when the point is armed. It is disarmed by that."""
+        """Kill the process if the point is armed, and disarm the point."""
         try:
             (self._folder / name).unlink()
         except FileNotFoundError:
@@ -41,5 +41,5 @@ class FolderOfCrashPoints:
 
 
 def crash_points_in(folder: Path | None) -> CrashPoints:
-    """The points armed in a folder; none without one."""
+    """Return the crash points of a folder; NoCrashPoints where there is no folder."""
     return NoCrashPoints() if folder is None else FolderOfCrashPoints(folder)

@@ -1,4 +1,4 @@
-"""Work that goes on through outages: once until it succeeds, or again and again."""
+"""Runs work through outages: once until it succeeds, or at intervals."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Python's garbage collector, set for a service that makes many short-lived objects."""
+"""Tunes Python's garbage collector for a service that makes many short-lived objects."""
 
 import gc
 from typing import Final
@@ -10,7 +10,7 @@ COLLECTIONS_PER_OLDER: Final = 20
 
 
 def spare_long_lived_objects() -> None:
-    """Call it once everything is put together: what lives now is never looked at again."""
+    """Exclude all present objects from garbage collection; call it once at the end of start-up."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNGEST_OBJECTS, COLLECTIONS_PER_OLDER, COLLECTIONS_PER_OLDER)

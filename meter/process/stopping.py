@@ -5,7 +5,7 @@ import signal
 
 
 def stop_event(*numbers: signal.Signals) -> asyncio.Event:
-    """An event that is set by the first of these signals. They no longer end the process."""
+    """Return an event that the first of these signals sets; they no longer end the process."""
     event = asyncio.Event()
     for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, event.set)

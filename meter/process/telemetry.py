@@ -1,4 +1,4 @@
-"""Logs: one line per event, named, in JSON or for the eye."""
+"""Configures logs: one line for each event, as JSON or as text."""
 
 import logging
 import sys

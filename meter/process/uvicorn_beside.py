@@ -9,7 +9,7 @@ import uvicorn
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals alone: they belong to the process, not to it."""
+    """A server that installs no signal handlers: the process has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -20,9 +20,9 @@ class _Server(uvicorn.Server):
 async def serving(
     config: uvicorn.Config, listening: socket.socket, name: str
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Answer on a bound socket as long as the block runs, then let what is under way finish.
+    """Serve on a bound socket until the block ends, then let requests under way finish.
 
-    Bound before, because uvicorn ends the process when it cannot bind. The task has the name.
+    The caller binds the socket, because uvicorn ends the process when it cannot bind.
     """
     server = _Server(config)
     running = asyncio.create_task(server.serve([listening]), name=name)

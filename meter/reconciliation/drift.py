@@ -1,7 +1,7 @@
 """Drift: the difference found between two books that should agree. Pure.
 
-Drift is told, never repaired: a repair of what is not understood hides it. Charges by policy are no
-such thing: they are guesses, and the provider's total says what they come to together.
+Drift is reported and never repaired: a repair without an explanation would hide a fault. Charges by
+policy are no drift: they are guesses, and the provider's total shows what they cost together.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Final
 
 from meter.ledger.verification import Failure
 
-# A provider adds up floats and prints so many digits: a nano-dollar is nobody's request.
+# Providers add up floats and print a limited number of digits. No request costs a nano-dollar.
 ROUNDING_PICOS: Final = 1_000
 
 
@@ -39,12 +39,12 @@ class ProviderTotal:
 
 @dataclass(frozen=True, slots=True)
 class LedgerCost:
-    """The provider's bill by our books, read after the provider was asked.
+    """The provider's bill by our books, read after the provider's total was asked for.
 
-    `recent_picos` of `ledger_picos` was booked too shortly before for the provider's total to
-    have it for certain. `in_flight_picos` bounds what live holds may have been billed.
-    `provisional_picos` is what a policy charged without another word since: these requests were
-    billed something between nothing and `provisional_most_picos`, which their holds cover.
+    `recent_picos` is the part of `ledger_picos` that was booked so recently that the provider's
+    total may lack it. `in_flight_picos` bounds what live holds may have been billed.
+    `provisional_picos` is the sum of charges by policy without a later report: these requests
+    were billed between nothing and `provisional_most_picos`, which their holds cover.
     """
 
     ledger_picos: int
@@ -75,8 +75,8 @@ class LedgerCost:
 class Outside:
     """The amount billed to a key outside our books, mostly from before they began.
 
-    It never changes, so each look at it narrows it down; two looks that contradict each other are
-    drift. Requests in flight only widen a look, and so are never taken for drift.
+    The amount never changes, so each reading narrows its range; two readings that exclude each
+    other are drift. Requests in flight only widen a reading, and so are never taken for drift.
     """
 
     least_picos: int
@@ -84,12 +84,12 @@ class Outside:
 
     @classmethod
     def seen(cls, total: ProviderTotal, cost: LedgerCost) -> "Outside":
-        """As one look at both books shows it."""
+        """Return the range that one reading of both books gives."""
         return cls(total.total_picos - cost.most_picos, total.total_picos - cost.least_picos)
 
     def drift_picos(self, later: "Outside") -> int:
-        """By how much a later look contradicts: above zero, the provider billed more than our
-        books explain; below zero, our books have more than it billed."""
+        """Return how far a later reading lies outside of the range: above zero, the provider billed
+        more than our books explain; below zero, our books have more than the provider billed."""
         above = later.least_picos - self.most_picos
         below = later.most_picos - self.least_picos
         drift = above if above > 0 else min(0, below)
@@ -115,12 +115,12 @@ class ProviderComparison:
 def compare_provider(
     total: ProviderTotal, cost: LedgerCost, baseline: Outside | None
 ) -> ProviderComparison:
-    """Judge what was seen by what is known of the key; without a baseline this becomes it."""
+    """Compare a reading with the baseline of the key; the first reading becomes the baseline."""
     seen = Outside.seen(total, cost)
     if baseline is None:
         return ProviderComparison(total, cost, seen, 0, is_new_baseline=True)
     drift_picos = baseline.drift_picos(seen)
-    # What contradicts the baseline must not become a part of it.
+    # A reading that contradicts the baseline must not become a part of it.
     outside = baseline if drift_picos else baseline.narrowed(seen)
     return ProviderComparison(total, cost, outside, drift_picos, is_new_baseline=False)
 
@@ -157,9 +157,9 @@ class CorrectedGuesses:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Counts that people should look at; the first three are since the last run.
+    """Counts that need an administrator's attention; the first three are since the last run.
 
-    `stuck_holds` are unknown ones that no look-up is left for, or whose deadline is long over.
+    `stuck_holds` are unknown holds without a look-up, or long past the deadline of theirs.
     """
 
     settlement_conflicts: int
@@ -190,7 +190,7 @@ class ReconciliationReport:
         return not self.failures and not any(self.drifts().values())
 
     def drifts(self) -> dict[str, int]:
-        """Drift in pico-dollars by book; the provider's only where it was compared."""
+        """Return the drift of each book in pico-dollars; the provider's only if it was compared."""
         found = {one.book: one.drift_picos for one in self.books}
         if self.provider is not None:
             found["provider"] = self.provider.drift_picos

@@ -1,7 +1,7 @@
 """Reconciliation: compares the books with one another and with the provider's own total.
 
-It tells of drift by a report, a metric and a log event, and repairs none. Only charges by policy,
-which are guesses, are moved to what the provider's total shows that they cost together.
+It reports drift in a report, a metric and a log event, and repairs none. Only charges by policy,
+which are guesses, are corrected to the sum that the provider's total shows.
 """
 
 from dataclasses import replace
@@ -29,11 +29,11 @@ from meter.reconciliation.reconciliation_store import (
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.settlement.spreading import spread
 
-# How long a provider may take until its total has a request that we settled already.
+# The time that a provider may take until its total includes a request that we have settled.
 PROVIDER_LAG: Final = timedelta(minutes=5)
 FIRST_RUN_AFTER_S: Final = 30.0
 RETRY_S: Final = 60.0
-# Another meter may have run it: so often we look when the next one is due.
+# Another meter may have reconciled meanwhile, so the due time is read again this often.
 LOOK_EVERY_S: Final = 300.0
 # Charges by policy that one transaction corrects.
 SHARES_A_BATCH: Final = 200
@@ -45,7 +45,7 @@ class ProviderTotals(Protocol):
     """Asks a provider for the total that it billed to our key."""
 
     async def find_total(self) -> ProviderTotal | None:
-        """The total of the key in use; None where no key is set.
+        """Return the total of the key in use; None if no key is set.
 
         Raises ProviderUnavailable when it does not answer, SealBroken for a key that cannot be
         opened, StoreUnavailable during an outage.
@@ -57,7 +57,7 @@ class NoProviderTotals:
     """A provider that gives no totals."""
 
     async def find_total(self) -> ProviderTotal | None:
-        """None, always."""
+        """Return None."""
         return None
 
 
@@ -93,7 +93,7 @@ class DriftMetrics:
         )
 
     def show(self, reconciled: Reconciled) -> None:
-        """Take the figures of a report."""
+        """Show the figures of a report."""
         for book, picos in reconciled.report.drifts().items():
             self.drift.labels(book).set(picos)
         self.failures.set(len(reconciled.report.failures))
@@ -101,7 +101,7 @@ class DriftMetrics:
 
 
 class Reconciler:
-    """Runs one reconciliation. Make one a process: it has the metrics.
+    """Runs reconciliations. It owns the metrics, so a process has one.
 
     Charges by policy are corrected through `settlements`; None leaves them as they are.
     """
@@ -119,22 +119,22 @@ class Reconciler:
         self.metrics = DriftMetrics(registry)
 
     async def reconcile(self, takes_new_baseline: bool = False) -> Reconciled:
-        """Compare everything now, keep the report, and raise the alarm for drift.
+        """Compare all books now, store the report, and raise the alarm for drift.
 
-        With `takes_new_baseline` the provider's total counts as explained from here on. Raises
+        With `takes_new_baseline`, the present total of the provider counts as explained. Raises
         Conflict while another meter reconciles, StoreUnavailable during an outage.
         """
         async with self.store.open() as books:
             return await self._reconcile(books, takes_new_baseline)
 
     async def reconcile_if_due(self, every_s: float) -> None:
-        """Do so unless somebody did within the interval. Raises as `reconcile` does."""
+        """Reconcile unless a meter has done so within the interval. Raises as `reconcile` does."""
         async with self.store.open() as books:
             if await books.due_in_s(every_s) <= 0:
                 await self._reconcile(books, takes_new_baseline=False)
 
     async def _reconcile(self, books: OpenBooks, takes_new_baseline: bool) -> Reconciled:
-        # The provider first: whatever it had billed by then is booked or in flight after it.
+        # The provider is asked first: all that it had billed by then is booked or in flight now.
         asked_at = await books.now()
         total, problem = await self._ask()
         read = await books.read(total, asked_at - PROVIDER_LAG)
@@ -168,7 +168,7 @@ class Reconciler:
         return CorrectedGuesses(requests, moved_picos)
 
     async def run(self, every_s: float) -> None:
-        """Reconcile at this interval until cancelled. Every meter runs it; one does the work."""
+        """Reconcile at this interval until cancelled. All meters run this; one does the work."""
 
         async def step() -> float:
             return await self.step(every_s)
@@ -197,7 +197,7 @@ class Reconciler:
         return min(max(await self.store.due_in_s(every_s), 0.0), LOOK_EVERY_S)
 
     async def show_last(self) -> None:
-        """Let the metrics say what the last run found, here or in another meter."""
+        """Show the figures of the last run, in this meter or another, in the metrics."""
         for reconciled in await self.store.list_page(None, 1):
             self.metrics.show(reconciled)
 

@@ -1,4 +1,4 @@
-"""Reconciliation in Postgres: one run at a time, over one snapshot, and its reports for good."""
+"""Reconciliation in Postgres: one run at a time, over one snapshot; reports are kept for ever."""
 
 import json
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ _ADVISORY_LOCK: Final = 7_261_994_310_482_116
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """A report in the books."""
+    """A stored report."""
 
     id: int
     at: datetime
@@ -65,22 +65,22 @@ class BooksRead:
 
 
 class OpenBooks:
-    """The books in the hands of the one who reconciles."""
+    """The books while one meter reconciles them, under a lock that keeps other meters out."""
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
 
     async def now(self) -> datetime:
-        """The database's time, by which postings are recorded."""
+        """Return the time of the database, by which postings are recorded."""
         moment: datetime = await self._connection.fetchval("SELECT clock_timestamp()")
         return moment
 
     async def due_in_s(self, every_s: float) -> float:
-        """Seconds until the next one is due; below zero when late."""
+        """Return the seconds until the next run is due; below zero when it is late."""
         return await _due_in_s(self._connection, every_s)
 
     async def read(self, total: ProviderTotal | None, settled_by: datetime) -> BooksRead:
-        """One snapshot of everything; costs booked after `settled_by` count as recent."""
+        """Read all books in one snapshot; costs booked after `settled_by` count as recent."""
         async with snapshot(self._connection):
             books = await self._connection.fetch(_RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S)
             verification = await check_books(self._connection)
@@ -129,7 +129,7 @@ class OpenBooks:
         )
 
     async def save(self, report: ReconciliationReport) -> Reconciled:
-        """Keep the report, and what the provider's total taught."""
+        """Store the report, and the range that follows from the provider's total."""
         async with self._connection.transaction():
             if report.provider is not None and not report.provider.drift_picos:
                 await self._connection.execute(
@@ -156,25 +156,25 @@ class ReconciliationStore:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[OpenBooks]:
-        """Hold the books to reconcile them; raises Conflict while another meter does."""
+        """Lock the books for one run. Raises Conflict while another meter reconciles."""
         async with acquire(self._pool) as connection:
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ADVISORY_LOCK):
                 raise Conflict("a reconciliation is running already")
             try:
                 yield OpenBooks(connection)
             except BaseException:
-                # The lock goes with the connection, in whatever state that is.
+                # It is a lock of the session, so closing the connection releases it in any state.
                 connection.terminate()
                 raise
             await connection.execute("SELECT pg_advisory_unlock($1)", _ADVISORY_LOCK)
 
     async def due_in_s(self, every_s: float) -> float:
-        """Seconds until the next one is due, by the database's clock; below zero when late."""
+        """Return the seconds until the next run is due, negative when it is late."""
         async with acquire(self._pool) as connection:
             return await _due_in_s(connection, every_s)
 
     async def list_page(self, before: int | None, limit: int) -> list[Reconciled]:
-        """Past reconciliations, newest first, before the one with this id."""
+        """Return past reconciliations, newest first, before the one with this id."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_RECONCILE_LIST, before, limit)
         return [_reconciled(row) for row in rows]

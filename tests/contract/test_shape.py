@@ -2,7 +2,9 @@
 
 import pytest
 
-from bench.shape import FOLDER_MODULES_MAX, LIMITS, PACKAGES, RELATIVE_OPENING, Shape, measure
+from bench.shape import FOLDER_MODULES_MAX, LIMITS, PACKAGES, RELATIVE_OPENING, ROOT, Shape, measure
+
+QUERIES = sorted(ROOT.glob("meter/**/queries/*.sql"))
 
 
 @pytest.fixture(scope="module", params=PACKAGES)
@@ -23,6 +25,17 @@ def test_few_docstrings_open_with_a_relative_clause(measured: tuple[str, Shape])
     package, shape = measured
     most = LIMITS[package].relative_docstrings
     assert len(shape.relative_docstrings) <= most, shape.relative_docstrings
+
+
+def test_each_query_says_what_it_does() -> None:
+    openings = {file: file.read_text().partition("\n")[0] for file in QUERIES}
+    assert openings
+    odd = {
+        file.stem: line
+        for file, line in openings.items()
+        if not line.startswith("-- ") or RELATIVE_OPENING.match(line.removeprefix("-- "))
+    }
+    assert not odd, odd
 
 
 def test_no_folder_is_too_full(measured: tuple[str, Shape]) -> None:

@@ -1,4 +1,4 @@
--- Opens an account.
+-- Creates an account.
 INSERT INTO accounts (id, email, name, plan_id, markup_bps, requests_per_minute, tokens_per_minute,
                       concurrent_requests, may_manage_keys)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)

@@ -1,4 +1,4 @@
--- Makes a plan or changes its terms; tells whether it is new.
+-- Creates a plan or changes its terms; returns whether it is new.
 INSERT INTO plans (id, name, markup_bps, requests_per_minute, tokens_per_minute,
                    concurrent_requests, key_requests_per_minute, key_tokens_per_minute,
                    key_concurrent_requests, max_keys, self_service_scopes)

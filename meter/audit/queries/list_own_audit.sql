@@ -1,5 +1,5 @@
--- What an account may see of the audit log about itself, newest first: who acted is named only
--- where it was the account's own; our terms with it are not told.
+-- Lines of the audit log about an account, newest first, as the account may see them: an author is
+-- named only if it belongs to the account, and terms between us and the account are left out.
 SELECT l.id, l.at, l.action, l.subject, l.account_id, l.detail,
        CASE WHEN EXISTS (SELECT FROM credentials c WHERE c.id = split_part(l.actor, ':', 2)
                          AND c.account_id = l.account_id)

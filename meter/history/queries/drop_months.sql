@@ -1,2 +1,2 @@
--- Seals what months before $2 add up to and drops them; returns the months dropped.
+-- Seals the sums of the months before $2 and drops these months; returns them.
 SELECT drop_months($1, $2)

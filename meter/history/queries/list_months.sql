@@ -1,5 +1,5 @@
--- The months of history that are kept, with their size on disk, and those that were dropped, with
--- what was sealed of them.
+-- The months of history that are kept, with their size on disk, and the dropped months, with their
+-- sealed sums.
 SELECT kind, month, known.bytes, d.dropped_at, d.last_batch
 FROM (SELECT h.kind, to_date(right(c.relname, 7), 'YYYY_MM') AS month,
              sum(pg_total_relation_size(c.oid))::bigint AS bytes

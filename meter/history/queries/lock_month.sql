@@ -1,2 +1,2 @@
--- Lets nobody add to a month until the commit.
+-- Keeps others from adding to a month until the commit.
 SELECT lock_month($1, $2)

@@ -1,5 +1,5 @@
--- Open holds past their limit, by the clock of the database, become unknown: what became of their
--- requests is to be found out. Holds that somebody settles at this moment are left to them.
+-- Makes open holds past their limit unknown, by the clock of the database, so that their requests
+-- are looked up. Holds that are being settled now are skipped.
 WITH overdue AS (
     SELECT id FROM holds WHERE state = 'open' AND expires_at <= clock_timestamp()
     ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED

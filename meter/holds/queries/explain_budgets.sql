@@ -1,4 +1,5 @@
--- What the budgets of a credential ($1) and a pass ($2) have used in the present periods.
+-- The amounts that a credential ($1) and a pass ($2) have used of their budgets in the present
+-- periods.
 SELECT b.whose, b.period, b.most AS limit_picos,
        coalesce(s.spent_picos, 0) AS spent_picos, coalesce(s.held_picos, 0) AS held_picos
 FROM credentials c

@@ -1,4 +1,4 @@
--- What became of a credential ($1); of one secret ($2) and one pass ($3) of it.
+-- The state of a credential ($1), of one of its secrets ($2) and of one of its passes ($3).
 SELECT c.id, c.kind, c.account_id, c.name, c.revoked_at, c.suspended_at, c.expires_at, c.issuer_id,
        coalesce(i.is_enabled, true) AS is_issuer_enabled,
        s.digest IS NOT NULL AS has_secret, s.ends_at AS secret_ends_at,

@@ -1,4 +1,4 @@
--- The credential behind a pass ($1), a subject ($3) of an issuer ($2), or an account ($4) itself.
+-- The credential of a pass ($1), of a subject ($3) of an issuer ($2), or of an account ($4) itself.
 SELECT credential_id AS id FROM passes WHERE id = $1
 UNION ALL
 SELECT id FROM credentials WHERE coalesce(issuer_id, '') = $2 AND subject = ANY ($3::text[])

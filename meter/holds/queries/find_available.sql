@@ -1,2 +1,3 @@
--- What new holds of an account ($1) may use. Locks nothing: a hold judges the money again.
+-- The amount that new holds of an account ($1) may use. Takes no lock: placing a hold judges the
+-- money again.
 SELECT balance_picos - held_picos FROM accounts WHERE id = $1

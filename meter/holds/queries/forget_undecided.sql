@@ -1,2 +1,2 @@
--- Forgets requests whose hold, had there been one, would have been found long ago.
+-- Deletes undecided requests that are so old that their hold would have been found.
 DELETE FROM undecided_requests WHERE seen_at < clock_timestamp() - $1::interval

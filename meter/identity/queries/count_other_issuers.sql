@@ -1,2 +1,2 @@
--- How many identities of other issuers an account has, ended ones too.
+-- The number of identities that an account has of other issuers, ended ones included.
 SELECT count(*) FROM credentials WHERE account_id = $1 AND kind = 'identity' AND issuer_id <> $2

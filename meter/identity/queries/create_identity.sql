@@ -1,4 +1,5 @@
--- A subject of an issuer in the account that was opened for it, and in no other.
+-- Creates the credential of a subject, in the account that was opened for the subject and in no
+-- other.
 INSERT INTO credentials (id, account_id, name, kind, created_by, issuer_id, subject, token_issued_at)
 SELECT $1, a.id, 'First seen', 'identity', $6, i.id, $5, $7
 FROM accounts a CROSS JOIN issuers i

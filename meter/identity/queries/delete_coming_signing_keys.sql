@@ -1,2 +1,2 @@
--- Forgets keys that have not signed yet: another takes their place.
+-- Deletes keys that have not signed yet, because another key takes their place.
 DELETE FROM signing_keys WHERE signs_from > $1

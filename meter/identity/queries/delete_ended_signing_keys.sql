@@ -1,2 +1,2 @@
--- Forgets keys whose last pass is over.
+-- Deletes keys that no live pass was signed with.
 DELETE FROM signing_keys WHERE published_until <= $1 RETURNING id

@@ -1,2 +1,2 @@
--- Forgets an issuer that no subject is known of.
+-- Deletes an issuer that has no known subject.
 DELETE FROM issuers WHERE id = $1

@@ -1,4 +1,4 @@
--- The principal behind a live pass, with what the pass itself may do at most.
+-- The principal of a live pass, with the limits of the pass itself.
 SELECT p.*, x.scopes AS pass_scopes, x.allowed_models AS pass_models,
        least(p.expires_at, x.expires_at) AS ends_at
 FROM passes x

@@ -1,4 +1,4 @@
--- The principal behind a live secret; no row for unknown, revoked, suspended and expired alike.
+-- The principal of a live secret; no row for unknown, revoked, suspended and expired secrets alike.
 SELECT p.*, least(p.expires_at, s.ends_at) AS ends_at
 FROM credential_secrets s
 JOIN live_principals p ON p.credential_id = s.credential_id

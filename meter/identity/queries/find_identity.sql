@@ -1,4 +1,5 @@
--- The credential of a subject: as an administrator linked it, or as it was first seen for an account.
+-- The credential of a subject: the one that an administrator linked, else the one made at first
+-- use.
 SELECT c.id, c.account_id, c.token_issued_at, a.plan_id,
        c.revoked_at IS NULL AND c.suspended_at IS NULL AS is_live
 FROM credentials c JOIN accounts a ON a.id = c.account_id

@@ -1,5 +1,5 @@
--- Forgets passes that ended before an instant, with what their budgets used. What somebody has
--- locked is left for the next time.
+-- Deletes passes that ended before an instant, with the use of their budgets. Locked rows are left
+-- for the next run.
 WITH over AS (
     SELECT id FROM passes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2
     FOR UPDATE SKIP LOCKED

@@ -1,4 +1,4 @@
--- Forgets what budgets used in periods that are long over.
+-- Deletes the use of budgets in periods that ended long ago.
 DELETE FROM spending s USING (
     SELECT subject, period, starts_on FROM spending
     WHERE period <> 'total' AND starts_on < $1 LIMIT $2 FOR UPDATE SKIP LOCKED

@@ -1,4 +1,4 @@
--- What acts for an account beside its keys, oldest first.
+-- The identities and certificates of an account, oldest first.
 SELECT c.id, c.kind, c.issuer_id, c.subject, c.name, c.scopes, c.allowed_models,
        c.allowed_addresses, c.requests_per_minute, c.tokens_per_minute, c.concurrent_requests,
        c.suspended_at, c.revoked_at, c.created_at, c.created_by, c.last_used_at

@@ -1,4 +1,4 @@
--- An account's passes, newest first, those that ended lately included; all, or of one credential.
+-- An account's passes, newest first, recently ended ones included; all, or those of one credential.
 SELECT x.id, x.credential_id, x.account_id, x.scopes, x.allowed_models, x.budget_picos,
        x.created_by, x.created_at, x.expires_at, x.revoked_at,
        coalesce(s.spent_picos, 0) AS spent_picos

@@ -1,4 +1,4 @@
--- The credential that a pass stands for, locked, as long as both it and its account may act.
+-- Locks the credential of a pass; no row unless the credential and its account are live.
 SELECT c.id, a.is_suspended
 FROM credentials c
 JOIN accounts a ON a.id = c.account_id

@@ -1,2 +1,2 @@
--- An issuer, against every other change of it until the commit.
+-- An issuer, locked until the commit.
 SELECT id, url, terms, is_enabled FROM issuers WHERE id = $1 FOR UPDATE

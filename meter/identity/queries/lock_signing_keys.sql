@@ -1,2 +1,2 @@
--- One process at a time makes or removes signing keys; until the end of the transaction.
+-- Locks the signing keys until the commit: one process at a time creates or removes them.
 SELECT pg_advisory_xact_lock(5081340927716650211)

@@ -1,4 +1,4 @@
--- Puts an account on a plan that exists; returns the one that it was on.
+-- Moves an account to a plan that exists; returns the plan before.
 UPDATE accounts a SET plan_id = p.id
 FROM plans p, accounts before
 WHERE a.id = $1 AND before.id = a.id AND p.id = $2 AND a.plan_id <> p.id

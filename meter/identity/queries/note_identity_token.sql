@@ -1,5 +1,5 @@
--- Remembers that a younger JWT of an identity was seen, unless one as young was: of any identity of
--- the account, because the plan is the account's. The caller has the account locked.
+-- Stores the time of a newer JWT; no row where one as new was seen of any identity of the account,
+-- because the plan belongs to the account. The caller has locked the account.
 UPDATE credentials c SET token_issued_at = $2
 WHERE c.id = $1 AND NOT EXISTS (
     SELECT FROM credentials o

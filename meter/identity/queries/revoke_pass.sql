@@ -1,4 +1,4 @@
--- Ends a pass for good; twice changes nothing. No row where the account has no such pass.
+-- Revokes a pass for ever; a second call changes nothing. No row if the account has no such pass.
 WITH ended AS (
     UPDATE passes SET revoked_at = clock_timestamp()
     WHERE id = $2 AND account_id = $1 AND revoked_at IS NULL

@@ -1,5 +1,5 @@
--- V2: nothing is available below zero but what charges beyond a hold explain: excess, and
--- corrections upwards.
+-- V2: the available amount is below zero only by charges beyond a hold: excess, and corrections
+-- upwards.
 SELECT a.id
 FROM accounts a
 LEFT JOIN (SELECT account_id, -sum(amount_picos) AS amount_picos

@@ -1,6 +1,6 @@
 -- V11: every batch of the ledger has the entries that it signed, and signed the batch before; the
--- head is the youngest. Of a batch that lacks postings, because their month was dropped, only the
--- links are checked; and as many entries are missing in all as were sealed.
+-- head is the newest batch. A batch whose postings were dropped with their month is checked by its
+-- links only; the number of entries missing in all equals the number that were sealed.
 WITH signed AS (
     SELECT p.batch, count(DISTINCT p.id) AS postings, count(e.line) AS entries,
            string_agg(

@@ -1,5 +1,5 @@
--- V3: the usage records and the postings of a hold say the same account, cost, charge and excess.
--- Of months whose usage was dropped, verify_sealed looks at the totals.
+-- V3: the usage records and the postings of a hold agree on account, cost, charge and excess. The
+-- totals of months whose usage was dropped are checked by verify_sealed.
 SELECT coalesce(u.hold_id, s.hold_id)::text AS id
 FROM (SELECT hold_id, min(account_id) AS account_id, sum(charge_picos) AS charge_picos,
              sum(provider_cost_picos) AS provider_cost_picos,

@@ -1,5 +1,5 @@
--- V3: a hold is live or ended, never both; the settled ones are those with a settlement of the same
--- account; and a late charge belongs to one that ended without.
+-- V3: a hold is live or ended, never both; a hold is settled if and only if it has a settlement of
+-- the same account; a late charge belongs to a hold that ended without a charge.
 SELECT id::text FROM holds JOIN ended_holds USING (id)
 UNION ALL
 SELECT coalesce(h.id, u.hold_id)::text

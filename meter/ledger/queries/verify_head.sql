@@ -1,2 +1,2 @@
--- The youngest batch of the ledger's chain.
+-- The newest batch of the ledger's chain.
 SELECT number, hash FROM ledger_head

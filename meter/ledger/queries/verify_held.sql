@@ -1,4 +1,4 @@
--- V2: what an account has set aside is the sum of its live holds.
+-- V2: the held amount of an account is the sum of its live holds.
 SELECT a.id
 FROM accounts a
 LEFT JOIN (SELECT account_id, sum(amount_picos) AS amount_picos FROM holds

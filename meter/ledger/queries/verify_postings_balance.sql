@@ -1,4 +1,4 @@
--- V1: every posting sums to zero, and so does the ledger; those of dropped months by what was sealed.
+-- V1: every posting sums to zero, and so does the ledger; sealed sums stand for dropped months.
 SELECT posting_id::text AS id FROM entries
 GROUP BY posting_id HAVING sum(amount_picos) <> 0
 UNION ALL

@@ -1,4 +1,4 @@
--- V1, V3: the ledger of months whose usage was dropped still says what was sealed of it.
+-- V1, V3: the ledger of months whose usage was dropped agrees with the sealed totals.
 SELECT coalesce(u.account_id, s.account_id) || ' ' || coalesce(u.month, s.month)::text AS id
 FROM sealed_usage u
 FULL JOIN (

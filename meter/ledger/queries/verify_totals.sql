@@ -1,4 +1,4 @@
--- What there is in the books, and what it adds up to, dropped months included; V5 counts open
+-- The number of rows and the sums of the books, dropped months included; for V5, the number of open
 -- holds past their limit.
 SELECT ledger.*, held.*,
        (SELECT count(*) FROM ended_holds) + held.open_holds + held.unknown_holds AS holds,

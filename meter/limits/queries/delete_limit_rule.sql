@@ -1,2 +1,2 @@
--- Removes a limit rule; tells which it was.
+-- Removes a limit rule; returns its id.
 DELETE FROM limit_rules WHERE id = $1 RETURNING id

@@ -1,4 +1,4 @@
--- Whether there is the plan, account or key that a limit rule names.
+-- Returns whether the plan, account or key that a limit rule names exists.
 SELECT CASE $1
     WHEN 'plan' THEN EXISTS (SELECT FROM plans WHERE id = $2)
     WHEN 'account' THEN EXISTS (SELECT FROM accounts WHERE id = $2)

@@ -1,4 +1,4 @@
--- Makes a limit rule or changes it; tells whether it is new.
+-- Creates or changes a limit rule; returns whether it is new.
 INSERT INTO limit_rules (id, applies_to, applies_id, counted_per, model_pattern,
                          requests_per_minute, tokens_per_minute, is_shadow)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

@@ -1,2 +1,2 @@
--- Ends a look-up that has nothing left to find out, unless it was told meanwhile whom to ask.
+-- Deletes a look-up that is no longer needed, unless its generation id has been learnt meanwhile.
 DELETE FROM lookups WHERE hold_id = $1 AND generation_id IS NOT DISTINCT FROM $2

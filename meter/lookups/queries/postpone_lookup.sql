@@ -1,4 +1,4 @@
--- Asks again later; an outage of the provider takes nothing from the time there is to find out.
+-- Makes a look-up due later. An outage of the provider does not shorten the time for finding out.
 UPDATE lookups SET
     due_at = clock_timestamp() + $2::interval,
     deadline_at = CASE WHEN $3 THEN deadline_at + $2::interval ELSE deadline_at END,

@@ -1,4 +1,4 @@
--- How many requests wait until their usage is found out, and how many a policy decided meanwhile.
+-- Counts requests that wait for their usage, and requests that a policy decided meanwhile.
 SELECT count(*) FILTER (WHERE NOT is_decided) AS waiting,
        count(*) FILTER (WHERE NOT is_decided AND generation_id IS NULL) AS without_generation_id,
        count(*) FILTER (WHERE NOT is_decided AND deadline_at < clock_timestamp()) AS overdue,

@@ -1,3 +1,3 @@
--- Notes when the catalogue was last brought up to date.
+-- Stores the time of the last sync of the catalogue.
 INSERT INTO catalogue_syncs (provider, synced_at, models) VALUES ($1, clock_timestamp(), $2)
 ON CONFLICT (provider) DO UPDATE SET synced_at = excluded.synced_at, models = excluded.models

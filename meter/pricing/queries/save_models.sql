@@ -1,4 +1,4 @@
--- Upserts the offered models and unlists those that are offered no more.
+-- Inserts or updates the offered models, and unlists models that are no longer offered.
 WITH offered AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::jsonb[],
                          $6::integer[])

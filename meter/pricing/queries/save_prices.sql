@@ -1,4 +1,4 @@
--- Adds a price, effective now, for every model whose price in force is another; returns how many.
+-- Adds a price, effective now, for every model whose price has changed; returns the number added.
 WITH offered AS (
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],

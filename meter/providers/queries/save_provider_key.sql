@@ -1,4 +1,4 @@
--- Stores a sealed provider key in place of the one before.
+-- Stores a sealed provider key, and replaces the one before.
 INSERT INTO provider_keys (provider, owner, key_version, sealed, hint)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (provider, owner) DO UPDATE SET

@@ -1,5 +1,5 @@
--- What people should look at: conflicts and policy decisions since the run before, and holds that
--- wait, some of them too long.
+-- Counts for administrators: conflicts and policy decisions since the last run, and holds that
+-- wait, with those that wait too long.
 SELECT (SELECT count(*) FROM settlement_conflicts WHERE recorded_at > last.at)
            AS settlement_conflicts,
        (SELECT count(*) FROM usage_records

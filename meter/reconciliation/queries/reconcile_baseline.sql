@@ -1,5 +1,5 @@
--- What is known of what a key was billed outside these books. A drop of usage begins anew: which
--- charges in it were provisional is gone with it.
+-- The range of what was billed to a key outside these books. Dropping usage starts a new range,
+-- because the provisional charges in it are no longer known.
 SELECT outside_least_picos AS least_picos, outside_most_picos AS most_picos
 FROM provider_totals
 WHERE provider = $1 AND key_version = $2

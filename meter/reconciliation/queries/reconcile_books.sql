@@ -1,6 +1,6 @@
--- Book against book, account by account, dropped months included: usage and ledger (charges,
--- costs), live holds and what accounts have set aside, the ledger and the balances, and credit
--- less usage and the balances.
+-- Compares the books account by account, dropped months included: usage with ledger (charges and
+-- costs), live holds with held amounts, the ledger with balances, and credit less usage with
+-- balances.
 WITH moved AS (
     SELECT account_id,
            sum(amount_picos) FILTER (WHERE ledger_account = 'customer') AS customer,

@@ -1,5 +1,5 @@
--- What the books say that the provider billed: in all, booked after $1, in flight at most, and
--- charged by policy without another word so far, with the cost that the holds of those cover.
+-- The provider's bill by our books: in all, booked after $1, the most that is in flight, and charged
+-- by policy without a later report, with the cost that the holds of those cover.
 SELECT ledger.*, guessed.*,
        (SELECT coalesce(sum(amount_picos), 0) FROM holds) AS in_flight_picos
 FROM (SELECT coalesce(sum(amount_picos), 0) AS ledger_picos,

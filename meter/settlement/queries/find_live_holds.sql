@@ -1,2 +1,2 @@
--- Which of these holds are live, without a lock on them.
+-- The live ones among these holds, without a lock.
 SELECT id FROM holds WHERE id = ANY ($1::uuid[])

@@ -1,5 +1,5 @@
--- Requests that a policy ended, those placed last first, after the one at ($1, $2), with what they
--- come to now.
+-- Requests that a policy ended, newest hold first, after the one at ($1, $2), with their present
+-- charge.
 SELECT d.hold_id, d.placed_at, d.decided_at, d.account_id, d.model_id, d.is_charge, d.held_picos,
        d.charged_picos, d.charge_picos, d.rule, d.truths > 0 AS is_corrected, d.generation_id
 FROM (

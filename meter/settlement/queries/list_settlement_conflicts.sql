@@ -1,4 +1,4 @@
--- Arrivals that contradicted the books, newest first, before an id, with what is recorded.
+-- Arrivals that contradict the books, newest first, before an id, with the recorded usage.
 SELECT c.id, c.hold_id, c.kind, c.recorded_at, known.account_id, known.cost_picos, c.arrived
 FROM settlement_conflicts c
 LEFT JOIN LATERAL (

@@ -1,4 +1,4 @@
--- Ended holds with what the books say of them: sums over their usage records, and the youngest.
+-- Ended holds with their recorded usage: sums over their usage records, and the newest record.
 SELECT h.id, h.placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint, h.price_id,
        h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
        h.pass_id, 0 AS counted_tokens, NULL::text[] AS token_buckets,

@@ -1,4 +1,4 @@
--- Live holds with the price they were estimated by, locked in the one order in which all do it.
+-- Live holds with the price of their estimate, locked in the order that all transactions keep.
 SELECT h.id, h.created_at AS placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint,
        h.price_id, h.markup_bps, h.amount_picos, h.flat_cost_picos, h.max_tokens, h.state,
        h.pass_id, h.counted_tokens, h.token_buckets,

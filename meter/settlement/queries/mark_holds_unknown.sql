@@ -1,5 +1,5 @@
--- Notes that requests ended without usage: their holds, where still live, stay until it is known,
--- and a look-up is due. A second arrival may add where to ask.
+-- Marks live holds of requests that ended without usage as unknown, and makes a look-up due. A
+-- second arrival may add the generation id to ask for.
 WITH known AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::jsonb[])
         AS k (id, reason, generation_id, status_code, response_flags, observed)

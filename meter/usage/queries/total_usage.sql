@@ -1,5 +1,5 @@
--- An account's usage added up by day, model or credential, from one instant up to another. Holds
--- are placed moments before Envoy's start of the request; a day bounds how far clocks may differ.
+-- An account's usage by day, model or credential, between two instants. Holds are placed moments
+-- before Envoy's start of the request; a day bounds the difference of the clocks.
 SELECT grouped.key AS group_key, count(*) FILTER (WHERE u.revision = 0) AS requests,
        sum(u.prompt_tokens) AS prompt_tokens, sum(u.completion_tokens) AS completion_tokens,
        sum(u.cached_tokens) AS cached_tokens, sum(u.reasoning_tokens) AS reasoning_tokens,

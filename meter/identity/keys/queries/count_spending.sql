@@ -1,2 +1,2 @@
--- Begins or ceases to count a budget of a key whose account the caller has locked.
+-- Starts or stops counting a budget of a key. The caller holds the lock of the account.
 SELECT count_spending($1, $2, $3)

@@ -1,4 +1,4 @@
--- Makes a key; its secret is stored beside it.
+-- Creates a key; its secret is stored in a table of its own.
 INSERT INTO credentials (id, account_id, name, prefix, kind, scopes, allowed_models,
                          allowed_addresses, expires_at, requests_per_minute, tokens_per_minute,
                          concurrent_requests, budget_day_picos, budget_week_picos,

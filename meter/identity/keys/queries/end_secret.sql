@@ -1,3 +1,3 @@
--- Lets the present secret of a key end after some seconds.
+-- Makes the present secret of a key expire after some seconds.
 UPDATE credential_secrets SET ends_at = clock_timestamp() + make_interval(secs => $2)
 WHERE credential_id = $1 AND ends_at IS NULL

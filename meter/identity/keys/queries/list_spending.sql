@@ -1,4 +1,4 @@
--- What a key used of its budgets in the present periods.
+-- The amounts that a key used of its budgets in the present periods.
 SELECT p.period, coalesce(s.spent_picos, 0) AS spent_picos, coalesce(s.held_picos, 0) AS held_picos,
        CASE WHEN p.step IS NOT NULL
             THEN p.starts_on::timestamp AT TIME ZONE 'UTC' END AS starts_at,

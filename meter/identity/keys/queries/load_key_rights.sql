@@ -1,5 +1,5 @@
--- What an administrator allows the keys of an account, how many live ones there are, and whether
--- the credential that asks still lives.
+-- The rights that an administrator gave the keys of an account, the number of its live keys, and
+-- whether the asking credential is live.
 SELECT clock_timestamp() AS now, a.may_manage_keys, a.is_suspended, p.max_keys, p.self_service_scopes,
        p.key_requests_per_minute AS requests_per_minute,
        p.key_tokens_per_minute AS tokens_per_minute,

@@ -1,3 +1,3 @@
--- Ends a key whose account the caller has locked, for good. Holds are placed under the same lock,
--- so none that was judged before can be committed after this has answered.
+-- Revokes a key for ever. The caller holds the lock of the account. Holds are placed under the same
+-- lock, so no hold that was judged before is committed after this has returned.
 UPDATE credentials SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL

@@ -1,4 +1,4 @@
--- Writes the terms of a key whose account the caller has locked.
+-- Stores the terms of a key. The caller holds the lock of the account.
 UPDATE credentials SET
     name = $2, scopes = $3, allowed_models = $4, allowed_addresses = $5, expires_at = $6,
     requests_per_minute = $7, tokens_per_minute = $8, concurrent_requests = $9,
