@@ -140,6 +140,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
         add(500, "internal_error")
         add(503, "unavailable")
     if operation["security"] and "provider-reports" not in path:
+        add(400, "conflicting_credentials")
         add(401, "unauthorized")
         add(403, "insufficient_scope", "address_not_allowed", "account_suspended")
     if "requestBody" in operation:

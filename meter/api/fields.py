@@ -13,19 +13,22 @@ from uuid import UUID
 
 from fastapi import Depends, Path, Query
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
 from meter.errors import NotFound
 from meter.limits.limits import Rates
 from meter.money import format_usd
-from meter.scopes import Scope
+from meter.scopes import ADMIN_SCOPES, Scope
 
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
@@ -130,6 +133,12 @@ def path_id(name: str, pattern: str, missing: str, example: str) -> Any:
     return Depends(read)
 
 
+def _no_admin_scope(scope: Scope) -> Scope:
+    if scope in ADMIN_SCOPES:
+        raise ValueError("users cannot give admin scopes to their keys")
+    return scope
+
+
 PlainText = Annotated[
     str, Like(rf"{PRINTABLE}*", "control characters (such as NUL and line ends) are not allowed")
 ]
@@ -178,6 +187,11 @@ PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MINUTE)]
 TokensPerMinute = Annotated[int, Field(ge=1, le=MAX_TOKENS_PER_MINUTE)]
 # Strict bodies take no text for a scope either.
 ScopeName = Annotated[Scope, Field(strict=False)]
+UserScope = Annotated[
+    ScopeName,
+    AfterValidator(_no_admin_scope),
+    WithJsonSchema({"type": "string", "enum": sorted(set(Scope) - ADMIN_SCOPES)}),
+]
 SortedScopes = Annotated[list[Scope], BeforeValidator(sorted)]
 FutureInstant = Annotated[
     datetime,
@@ -210,6 +224,17 @@ class Body(BaseModel):
     """The body of a request. Unknown members are refused, and no value is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_whole_numbers(cls, body: object) -> object:
+        """Read 5.0 as 5, since JSON Schema counts it among the integers."""
+        if not isinstance(body, dict):
+            return body
+        return {
+            name: int(one) if isinstance(one, float) and one.is_integer() else one
+            for name, one in body.items()
+        }
 
 
 class Reply(BaseModel):

@@ -1,35 +1,121 @@
 """Issuers whose JWTs are accepted, as administrators set them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import SHORT_ID, Body, Instant, Reply, ShortId, path_id
+from meter.api.fields import (
+    SHORT_ID,
+    Body,
+    Instant,
+    PlanId,
+    Reply,
+    ScopeName,
+    ShortId,
+    UserScope,
+    either,
+    path_id,
+)
 from meter.api.services import FromClock, FromIssuerDocuments, FromIssuers, FromOwnIssuer
-from meter.errors import Conflict
+from meter.errors import Conflict, InvalidRequest
 from meter.identity.issuer_store import IssuerListing, NewIssuer
 from meter.jwts.addresses import MAX_URL_CHARS, read_https_url
 from meter.jwts.issuer_check import check_issuer
 from meter.jwts.issuers import IssuerTerms
+from meter.jwts.terms import (
+    DEFAULT_KEY_AGE_S,
+    DEFAULT_TYPES,
+    MAX_KEY_AGE_S,
+    MAX_LISTED,
+    MAX_TEXT_CHARS,
+    Family,
+)
 
 router = APIRouter(
     prefix="/api/v1/admin/issuers", tags=["Issuers"], dependencies=AdministratorsOnly
 )
 
 
-class IssuerBody(Body):
-    """The URL of an issuer, and the terms for its JWTs, which docs/jwts.md describes."""
-
-    url: str = Field(
+# The readers of `IssuerTerms` check the form of texts and URLs, which no pattern can say.
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_TEXT_CHARS, json_schema_extra={"format": "printable"}),
+]
+Texts = Annotated[list[Text], Field(max_length=MAX_LISTED)]
+HttpsUrl = Annotated[
+    str,
+    Field(
         min_length=9,
         max_length=MAX_URL_CHARS,
+        json_schema_extra={
+            "pattern": r"^https://[a-z0-9]+([.-][a-z0-9]+)*(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$"
+        },
+    ),
+]
+T = TypeVar("T")
+TextMap = Annotated[dict[Text, T], Field(max_length=MAX_LISTED)]
+
+
+class PlanRuleBody(Body):
+    """The plan of accounts whose plan claim has this value."""
+
+    value: Text
+    plan: PlanId
+
+
+class TermsBody(Body):
+    """The terms for the JWTs of an issuer; docs/jwts.md describes each, with examples.
+
+    `plans` needs `plan_claim`. `types` may be empty only with `may_omit_type`.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {
+                    "anyOf": [
+                        {"properties": {"plans": {"maxItems": 0}}},
+                        *either({"plan_claim": "string"})["anyOf"],
+                    ]
+                },
+                {
+                    "anyOf": [
+                        {"properties": {"types": {"minItems": 1}}},
+                        *either({"may_omit_type": {"const": True}})["anyOf"],
+                    ]
+                },
+            ]
+        }
+    )
+
+    audiences: Annotated[Texts, Field(min_length=1, examples=[["tollkeeper"]])]
+    algorithms: Annotated[Family, Field(strict=False)] = Family.RS
+    types: Texts = Field(default_factory=lambda: sorted(DEFAULT_TYPES))
+    may_omit_type: bool = False
+    jwks_url: HttpsUrl | None = Field(default=None, description="null: as discovered")
+    max_key_age_s: int = Field(default=DEFAULT_KEY_AGE_S, ge=1, le=MAX_KEY_AGE_S)
+    required_claims: TextMap[Texts] = Field(default={})
+    may_be_id_token: bool = False
+    account_claim: Text = "sub"
+    scopes: TextMap[TextMap[list[ScopeName]]] = Field(default={})
+    default_scopes: list[UserScope] = Field(default=[])
+    plan_claim: Text | None = None
+    plans: list[PlanRuleBody] = Field(default=[], max_length=MAX_LISTED)
+    default_plan: PlanId | None = None
+    may_create_accounts: bool = False
+
+
+class IssuerBody(Body):
+    """The URL of an issuer, and the terms for its JWTs."""
+
+    url: HttpsUrl = Field(
         description="The `iss` of its JWTs, character by character",
         examples=["https://id.example.com/realms/main"],
     )
-    terms: dict[str, Any] = Field(examples=[{"audiences": ["tollkeeper"]}])
+    terms: TermsBody
     is_enabled: bool | None = Field(
         default=None, description="Left out: unchanged; a new issuer is enabled"
     )
@@ -101,9 +187,12 @@ async def put_issuer(
     409 for the URL of another issuer or of this gateway, and for another URL of a known issuer.
     """
     read_https_url(body.url)
+    if "?" in body.url:
+        raise InvalidRequest("the URL of an issuer has no query; give it as `iss` has it")
     if body.url == own_issuer.url:
         raise Conflict("this is the URL of this gateway, whose passes need no issuer")
-    new = NewIssuer(issuer_id, body.url, IssuerTerms.from_json(body.terms), body.is_enabled)
+    terms = body.terms.model_dump(mode="json", exclude_unset=True)
+    new = NewIssuer(issuer_id, body.url, IssuerTerms.from_json(terms), body.is_enabled)
     await issuers.put(new, actor)
     return _reply(await issuers.get(issuer_id), clock.now())
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Response
-from pydantic import AfterValidator, AliasPath, Field, WithJsonSchema
+from pydantic import AliasPath, Field
 
 from meter.accounts.account import Plan
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
@@ -14,12 +14,12 @@ from meter.api.fields import (
     Name,
     RatesBody,
     Reply,
-    ScopeName,
     ShortId,
     SortedScopes,
+    UserScope,
 )
 from meter.api.services import FromPlans
-from meter.scopes import ADMIN_SCOPES, DEFAULT_SCOPES, Scope
+from meter.scopes import DEFAULT_SCOPES, Scope
 
 DEFAULT_MAX_KEYS: Final = 100
 MOST_MAX_KEYS: Final = 100_000
@@ -28,20 +28,8 @@ DEFAULT_SELF_SERVICE: Final = tuple(sorted(DEFAULT_SCOPES | {Scope.KEYS_WRITE}))
 router = APIRouter(prefix="/api/v1/admin/plans", tags=["Plans"], dependencies=AdministratorsOnly)
 
 
-def _no_admin_scope(scope: Scope) -> Scope:
-    if scope in ADMIN_SCOPES:
-        raise ValueError("users cannot give admin scopes to their keys")
-    return scope
-
-
 SelfServiceScopes = Annotated[
-    list[
-        Annotated[
-            ScopeName,
-            AfterValidator(_no_admin_scope),
-            WithJsonSchema({"type": "string", "enum": sorted(set(Scope) - ADMIN_SCOPES)}),
-        ]
-    ],
+    list[UserScope],
     Field(
         max_length=len(Scope),
         description="The scopes that users may give to their own keys",
