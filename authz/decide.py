@@ -49,7 +49,15 @@ from meter.holds.hold import HoldRefused, HoldRequest, Holds, Refusal, new_hold_
 from meter.identity.principal import Principal
 from meter.money import format_usd
 from meter.network import Network, client_address
-from meter.pricing.prices import Demand, Extra, cheapest_charge, estimate, price_ceiling
+from meter.pricing.prices import (
+    MAX_FACTOR_BPS,
+    Demand,
+    Extra,
+    cheapest_charge,
+    estimate,
+    price_ceiling,
+    raised_factor_bps,
+)
 
 # Text has four bytes a token in English and fewer elsewhere.
 LIKELY_BYTES_PER_TOKEN: Final = 2
@@ -68,6 +76,10 @@ UNPRICED: Final = {
     Extra.SPOKEN_REPLY: ("modalities", "A spoken reply has"),
     Extra.PICTURE_REPLY: ("modalities", "A picture as a reply has"),
 }
+EXCEEDED_TOO_FAR: Final = (
+    "Requests to this model cost far more than their estimates, so it is not served until an "
+    "administrator has looked after it. Choose another model, or ask the administrator."
+)
 _CHANCE: Final = random.SystemRandom()
 
 # Returns the tag by which the provider knows a hold, or None when it is told no tag.
@@ -221,7 +233,10 @@ class Decider:
             return demand
         if demand.extras and (refused := refuse_unpriced(demand, candidates)):
             return refused
-        bound = estimate(demand, models, principal.markup_bps, self._terms.floor_tokens)
+        factor_bps = raised_factor_bps(models, endpoint.name)
+        if factor_bps >= MAX_FACTOR_BPS:
+            return deny(Reason.COST_UNBOUNDED, EXCEEDED_TOO_FAR, "model")
+        bound = estimate(demand, models, principal.markup_bps, self._terms.floor_tokens, factor_bps)
         trace.note_estimate(demand, bound)
         # Before the limits: a request that no provider can serve is counted in none.
         provider_key = self._snapshot.provider_key

@@ -30,6 +30,7 @@ from meter.process.crash_points import CrashPoints
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.provider import Provider
 from meter.settings import MeterSettings
+from meter.settlement.measured_excess import MeasuredExcesses
 from meter.settlement.parked import ParkedEndings
 from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.port import SettlementStore
@@ -98,9 +99,13 @@ async def run_settlement(
 
         uses = UsualUses(pool, registry)
         await run("usual use", uses.run())
+        excesses = MeasuredExcesses(pool, registry)
+        await run("measured excess", excesses.run())
 
         def settlements_through(pool: PostgresPool) -> SettlementStore:
-            store = PostgresSettlementStore(pool, settings.lookup_terms, crash_points, uses)
+            store = PostgresSettlementStore(
+                pool, settings.lookup_terms, crash_points, uses, excesses
+            )
             return store if counter is None else CountingSettlementStore(store, counter)
 
         settlement_pool = await open_keyed_pool(SETTLEMENT_CONNECTIONS)

@@ -27,6 +27,7 @@ from meter.limits.rule_store import LimitRuleStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
+from meter.pricing.raised_estimates import RaisedEstimateStore
 from meter.providers.key_store import PostgresProviderKeys
 from meter.reconciliation.reconciler import Reconciler
 from meter.settlement.review_store import SettlementReviewStore
@@ -71,6 +72,7 @@ class Services:
         self.audit = AuditStore(pool)
         self.catalogue = PostgresCatalogue(pool)
         self.doubts = DoubtStore(pool)
+        self.raised_estimates = RaisedEstimateStore(pool)
         self.provider_keys = provider_keys
         # Identity: callers, and the credentials of accounts.
         self.principals = PostgresPrincipals(pool)

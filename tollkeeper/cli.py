@@ -37,7 +37,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("usage", "usage", "Add up a user's requests, tokens and costs."),
             ("transactions", "usage", "List what moved a user's balance."),
             ("models", "models", "List models with their prices."),
-            ("catalogue", "catalogue", "Models that are not offered, and doubts about listings."),
+            ("catalogue", "catalogue", "Models that are not offered, doubts, raised estimates."),
             ("plans", "plans", "Plans: markup and limits."),
             ("limits", "limits", "Limit rules for plans, users, keys and models."),
             ("providers", "providers", "Providers and their keys."),

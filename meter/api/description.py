@@ -37,7 +37,7 @@ _TAGS: Final = {
     "Transactions and usage": "The ledger postings and the usage of an account.",
     "Plans": "Terms that many users share.",
     "Limits": "Limits beside those of plans, users and keys.",
-    "Catalogue": "Models that are not offered, and findings of listings that are not believed.",
+    "Catalogue": "Models that are not offered, doubted findings, and raised estimates.",
     "Providers": "The services that answer requests, and the keys with which they are called.",
     "Ledger": "Holds, verification, reconciliation, and requests whose usage was not reported.",
     "Audit log": "The record of who changed what, and when.",

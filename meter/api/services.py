@@ -35,6 +35,7 @@ from meter.network import Network
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
+from meter.pricing.raised_estimates import RaisedEstimateStore
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
@@ -143,6 +144,9 @@ FromPool = Annotated[PostgresPool, _provide(lambda services: services.pool)]
 FromPrincipals = Annotated[PostgresPrincipals, _provide(lambda services: services.principals)]
 FromProviderKeys = Annotated[PostgresProviderKeys, _provide(lambda one: one.provider_keys)]
 FromPublishedKeys = Annotated[PublishedKeys, _provide(lambda services: services.published_keys)]
+FromRaisedEstimates = Annotated[
+    RaisedEstimateStore, _provide(lambda services: services.raised_estimates)
+]
 FromReconciler = Annotated[Reconciler, _provide(lambda services: services.reconciler)]
 FromReviews = Annotated[SettlementReviewStore, _provide(lambda services: services.reviews)]
 FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.signing_keys)]

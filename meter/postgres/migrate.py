@@ -31,7 +31,8 @@ GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, 
     TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};
-GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
+    TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
     release_free_holds, lock_accounts, move_spending, move_money, count_spending, budget_left,

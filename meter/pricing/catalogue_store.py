@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 _QUERIES: Final = queries("meter.pricing")
+_LOAD_FACTORS: Final = _QUERIES["load_factors"]
 _LOAD_MODELS: Final = _QUERIES["load_models"]
 _LOCK_CATALOGUE: Final = _QUERIES["lock_catalogue"]
 _SAVE_MODELS: Final = _QUERIES["save_models"]
@@ -72,10 +73,16 @@ class PostgresCatalogue:
         self._pool = pool
 
     async def load_models(self) -> dict[str, Model]:
-        """Return all listed models by id, with the price in force."""
+        """Return all listed models by id, with the price in force and raised estimates."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LOAD_MODELS)
-        return {row["id"]: _to_model(row) for row in rows}
+            factors = await connection.fetch(_LOAD_FACTORS)
+        models = {row["id"]: _to_model(row) for row in rows}
+        for model_id, endpoint, factor_bps in factors:
+            if model := models.get(model_id):
+                raised_bps = {**model.raised_bps, endpoint: factor_bps}
+                models[model_id] = replace(model, raised_bps=raised_bps)
+        return models
 
     async def load_listings(self) -> list[ModelListing]:
         """Return all listed models with their descriptions, in the order of their ids."""

@@ -66,5 +66,7 @@ class DoubtStore:
             if row is None:
                 raise NotFound("there is no such doubt")
             detail = {"provider": row["provider"], "explanation": row["explanation"]}
-            event = AuditEvent("catalogue_doubt.accept", row["subject"] or "listing", detail=detail)
+            event = AuditEvent(
+                "catalogue_doubt.accepted", row["subject"] or "listing", detail=detail
+            )
             await write_audit(connection, actor, event)

@@ -5,12 +5,12 @@ the charge that follows (R6), so each part of it assumes the highest price that 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from meter.money import MAX_PICOS, add_markup
+from meter.money import BPS_PER_WHOLE, MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
 
 # Tokens that providers add to a prompt themselves: chat templates, tool preambles.
@@ -18,6 +18,8 @@ PROMPT_OVERHEAD_TOKENS: Final = 1_024
 # A reply that is a picture or sound is billed whole, although the limit of the reply is less. The
 # dearest picture that is documented has 6,240 tokens.
 MEDIA_REPLY_TOKENS: Final = 8_192
+# A class of requests whose estimate would have to be raised further is refused.
+MAX_FACTOR_BPS: Final = 100 * BPS_PER_WHOLE
 # The member of a stored tier that says from which length of the prompt on it applies.
 TIER_STARTS_AT: Final = "min_prompt_tokens"
 
@@ -129,6 +131,8 @@ class Model:
     """A model that the catalogue offers, with its price in force and its own limits.
 
     `unasked_searches` is the most web searches that one request bills without asking for any.
+    `raised_bps` has the endpoints whose requests proved to cost more than their holds, with the
+    factor by which their estimates are raised.
     """
 
     id: str
@@ -137,6 +141,7 @@ class Model:
     max_completion_tokens: int
     price: Price
     unasked_searches: int = 0
+    raised_bps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +221,27 @@ class Estimate:
     flat_cost_picos: int
 
 
+def raised_factor_bps(candidates: Iterable[Model], endpoint: str) -> int:
+    """Return the factor, in basis points, by which measured excess raises an estimate."""
+    factor_bps = BPS_PER_WHOLE
+    for model in candidates:
+        if model.raised_bps:
+            factor_bps = max(factor_bps, model.raised_bps.get(endpoint, 0))
+    return factor_bps
+
+
 def estimate(
-    demand: Demand, candidates: list[Model], markup_bps: int, floor_tokens: int
+    demand: Demand,
+    candidates: list[Model],
+    markup_bps: int,
+    floor_tokens: int,
+    factor_bps: int = BPS_PER_WHOLE,
 ) -> Estimate:
     """Return an upper bound of the charge of a request over every model that may serve it.
 
     `candidates` holds the asked model first, then the fallbacks; `floor_tokens` is the shortest
-    reply worth starting when the request names no limit of its own.
+    reply worth starting when the request names no limit of its own. `factor_bps` raises the bound
+    of a class of requests that proved to exceed it.
     """
     limit = demand.completion_tokens
     fixed = per_choice = flat = model_limit = 0
@@ -249,6 +268,9 @@ def estimate(
                 + demand.tokens_beyond_limit(model, price) * demand.choices * completion_picos,
             )
             per_choice = max(per_choice, completion_picos)
+    if factor_bps != BPS_PER_WHOLE:
+        fixed = -(-fixed * factor_bps // BPS_PER_WHOLE)
+        per_choice = -(-per_choice * factor_bps // BPS_PER_WHOLE)
     max_tokens = model_limit if limit is None else limit
     return Estimate(
         price_id=candidates[0].price.id,

@@ -32,6 +32,7 @@ from meter.settlement.changes import (
     changes_from_shares,
 )
 from meter.settlement.look_up_terms import LookupTerms
+from meter.settlement.measured_excess import MeasuredExcesses
 from meter.settlement.observation_json import observation_to_json
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.spreading import Share
@@ -103,9 +104,11 @@ class PostgresSettlementStore:
         terms: LookupTerms = LookupTerms(),  # noqa: B008  # frozen, so sharing it is safe
         crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
         uses: UsualUses | None = None,
+        excesses: MeasuredExcesses | None = None,
     ) -> None:
         self._pool = pool
         self._uses = uses
+        self._excesses = excesses
         self._terms = terms
         self._crash_points = crash_points
         self._doubted = _DoubtedAccounts()
@@ -212,6 +215,8 @@ class PostgresSettlementStore:
             self._crash_points.reach("meter.after_commit")
         if self._uses is not None:
             self._uses.note(changes)
+        if self._excesses is not None:
+            self._excesses.note(changes)
         return changes
 
     async def _park(self, observation: Observation) -> SettlementChanges:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.e2e.admin import Admin, BillRow, Customer
 from tests.e2e.crowd import Request, send_all
+from tests.e2e.running_stack import wait_until
 from tests.servers import run_in_thread
 
 REQUESTS = 1_000
@@ -160,8 +161,10 @@ def check_postings(admin: Admin, customers: list[Customer], billed: Decimal) -> 
 def test_a_limit_that_the_upstream_ignores_is_charged_beyond_the_hold(admin: Admin) -> None:
     """Never clamped, never dropped: the excess is an entry of its own."""
     customer = admin.open_account("1")
-    admin.misbehave(completion_tokens=5_000, times=1)
-    reply = admin.ask(customer, max_tokens=5)
+    # A model that no other test asks: the excess raises its holds.
+    model = "openai/gpt-4o-2024-11-20"
+    admin.misbehave(match={"model": model}, completion_tokens=5_000, times=1)
+    reply = admin.ask(customer, model=model, max_tokens=5)
     admin.wait_settled(customer)
     row = admin.bill_row(reply.headers["x-generation-id"])
     assert Decimal(admin.usage(customer)[row.generation_id]) == Decimal(row.cost)
@@ -170,3 +173,12 @@ def test_a_limit_that_the_upstream_ignores_is_charged_beyond_the_hold(admin: Adm
         "SELECT excess_picos FROM usage_records WHERE account_id = $1", customer.id
     )
     assert excess["excess_picos"] > 0
+
+    def raised() -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = admin.call("GET", "catalogue/raised-estimates")["data"]
+        return [one for one in listed if one["model"] == model]
+
+    wait_until(lambda: bool(raised()), "the estimate to be raised")
+    assert raised()[0]["factor"] > 1
+    admin.call("DELETE", f"catalogue/raised-estimates?model={model}&endpoint=chat_completions")
+    assert not raised()

@@ -1,6 +1,7 @@
-"""`tollkeeper catalogue`: models that are not offered, and findings that are not believed."""
+"""`tollkeeper catalogue`: models that are not offered, doubted findings, raised estimates."""
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -8,6 +9,7 @@ from tollkeeper.api_client import connect, segment
 from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_rows, wants_json
 
 WITHHELD_COLUMNS = ("model", "reason", "since")
+RAISED_COLUMNS = ("model", "endpoint", "factor", "is_refused", "excesses", "last_excess_at")
 DOUBT_COLUMNS = ("id", "model", "explanation", "since", "accepted_at")
 
 app = typer.Typer(
@@ -50,3 +52,23 @@ def accept_doubt(
     """Believe a finding; it takes effect with the next listing that says the same."""
     connect(api, home).send("PUT", f"/catalogue/doubts/{segment(doubt_id)}/acceptance")
     say(f"The finding {doubt_id} is accepted.")
+
+
+@app.command("raised")
+def list_raised(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+    """List models whose requests proved to cost more than their holds."""
+    listed = connect(api, home).get("/catalogue/raised-estimates")["data"]
+    show_rows(listed, RAISED_COLUMNS, as_json, "No estimate is raised.")
+
+
+@app.command("clear")
+def clear_raised(
+    model: Annotated[str, typer.Argument(help="Id of a model.", show_default=False)],
+    endpoint: Annotated[str, typer.Argument(help="Name of an endpoint.")] = "chat_completions",
+    api: ApiOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Trust the estimates of a model again; the next excess raises them anew."""
+    query = urlencode({"model": model, "endpoint": endpoint})
+    connect(api, home).send("DELETE", f"/catalogue/raised-estimates?{query}")
+    say(f"The estimates of {model} are trusted again.")

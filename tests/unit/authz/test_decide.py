@@ -39,7 +39,7 @@ from meter.identity.keys.key_text import Pepper, mint
 from meter.identity.last_use_store import PostgresCredentialUses
 from meter.identity.principal import Principal
 from meter.limits.limits import AppliesTo, CountedPer, LimitKind, LimitRule, Rates
-from meter.pricing.prices import PriceTier
+from meter.pricing.prices import MAX_FACTOR_BPS, PriceTier
 from meter.providers.report_tags import ReportTags
 from meter.scopes import Scope
 from tests.fakes import (
@@ -336,6 +336,30 @@ async def test_a_model_that_searches_unasked_is_held_with_its_searches(house: Ho
     bound = house.holds.placed[allow.hold_id].estimate
     # Two replies, each with ten searches and a context full of what they found.
     assert bound.fixed_picos == 2 * (10 * 5 * 10**9 + 128_000 * 1_000_000)
+
+
+async def test_measured_excess_raises_the_hold_of_its_class_alone(house: House) -> None:
+    members = {**CHAT, "max_tokens": 9}
+    plain = house.holds.placed[(await house.allow(members)).hold_id].estimate
+    house.catalogue.models["acme/one"] = replace(
+        model("acme/one"), raised_bps={"chat_completions": 25_000}
+    )
+    await house.snapshot.refresh()
+    for asked in (members, {**members, "model": "acme/free", "models": ["acme/one"]}):
+        raised = house.holds.placed[(await house.allow(asked)).hold_id].estimate
+        assert raised.fixed_picos >= 2.5 * plain.fixed_picos
+        assert raised.per_token_picos == 2.5 * plain.per_token_picos
+    other = await house.allow({**members, "prompt": "x"}, path="/v1/completions")
+    assert house.holds.placed[other.hold_id].estimate.per_token_picos == plain.per_token_picos
+
+
+async def test_a_class_that_exceeds_its_holds_a_hundredfold_is_refused(house: House) -> None:
+    house.catalogue.models["acme/one"] = replace(
+        model("acme/one"), raised_bps={"chat_completions": MAX_FACTOR_BPS}
+    )
+    await house.snapshot.refresh()
+    refused = await house.deny({**CHAT, "max_tokens": 9})
+    assert (refused.reason, refused.param) == (Reason.COST_UNBOUNDED, "model")
 
 
 async def test_thinking_with_a_price_of_its_own_is_held_beyond_the_limit(house: House) -> None:

@@ -184,6 +184,6 @@ async def test_a_doubted_price_waits_and_the_rest_of_the_listing_does_not(
     await api.operator.put(path.format(doubt["id"]))
     assert (await listing.sync())["acme/a"].price.prompt_picos == 15
     lines = (await api.operator.get("/api/v1/admin/audit-log")).json()["data"]
-    assert [one["subject"] for one in lines if one["action"] == "catalogue_doubt.accept"] == (
+    assert [one["subject"] for one in lines if one["action"] == "catalogue_doubt.accepted"] == (
         ["acme/a"] * 2
     )
