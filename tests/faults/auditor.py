@@ -113,7 +113,7 @@ class Auditor:
                 left = await connection.fetch(
                     "SELECT h.account_id, h.state, h.unknown_reason, h.generation_id, l.due_at,"
                     " l.attempts FROM holds h LEFT JOIN lookups l ON l.hold_id = h.id"
-                    " WHERE account_id = ANY ($1)",
+                    " WHERE h.account_id = ANY ($1)",
                     wanted,
                 )
                 last_seen |= {row["account_id"]: time.monotonic() for row in left}
