@@ -17,6 +17,7 @@ from authz.decide import Decider, Tagger, Terms, no_tag
 from authz.endpoints.body_work import BodyWork
 from authz.explain.explainer import Explainer
 from authz.health import ComponentHealth, HealthServer
+from authz.limits.arriving_bodies import ArrivingBodies
 from authz.limits.counting import Limits
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.redis_limiter import RedisLimiter
@@ -88,6 +89,15 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         closing.push_async_callback(limiter.close)
         jwts = jwt_verifier(pool, settings)
         closing.push_async_callback(jwts.close)
+        bodies = ArrivingBodies(
+            connect(settings.redis_url.get_secret_value(), redis_timeout_s),
+            clock,
+            metrics,
+            redis_timeout_s,
+            settings.authz_arriving_bytes,
+            settings.authz_arriving_account_bytes,
+        )
+        closing.push_async_callback(bodies.close)
         keys = PostgresProviderKeys(pool, master_key)
         snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, LimitRuleStore(pool), metrics)
         # Load the prices before the first check arrives: until then Envoy asks another instance.
@@ -129,6 +139,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
             tag,
             uses,
             body_work,
+            bodies,
         )
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
         service = CheckService(decider, clock, metrics, deadline_after_s, crash_points)

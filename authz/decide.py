@@ -37,10 +37,16 @@ from authz.endpoints.body_work import BodyWork
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.endpoints.weight import SMALL_BODY_BYTES
+from authz.limits.arriving_bodies import ArrivingBodies, Room
 from authz.limits.counting import Limits
 from authz.load import Load
 from authz.metrics import Metrics
-from authz.policy import RouteMisconfigured, RoutePolicy, route_policy
+from authz.policy import (
+    MIN_PARTIAL_BODY_BYTES,
+    RouteMisconfigured,
+    RoutePolicy,
+    route_policy,
+)
 from authz.request import AuthRequest
 from authz.trace import NO_TRACE, Phase, Trace
 from meter.clock import Clock
@@ -80,6 +86,11 @@ EXCEEDED_TOO_FAR: Final = (
     "Requests to this model cost far more than their estimates, so it is not served until an "
     "administrator has looked after it. Choose another model, or ask the administrator."
 )
+NO_ROOM: Final = {
+    Room.NONE_FOR_ACCOUNT: "Too many large requests of this account are still being sent. "
+    "Try again when one has been received.",
+    Room.NONE_AT_ALL: "Too many large requests are still being sent. Try again shortly.",
+}
 _CHANCE: Final = random.SystemRandom()
 
 # Returns the tag by which the provider knows a hold, or None when it is told no tag.
@@ -124,6 +135,7 @@ class Decider:
         tag: Tagger = no_tag,
         last_uses: LastUses | None = None,
         body_work: BodyWork | None = None,
+        bodies: ArrivingBodies | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._snapshot = snapshot
@@ -134,6 +146,7 @@ class Decider:
         self._terms = terms
         self._tag = tag
         self._last_uses = last_uses or LastUses()
+        self._bodies = bodies
         self._load = Load(holds, metrics)
         self._body_work = body_work or BodyWork(clock)
 
@@ -204,9 +217,12 @@ class Decider:
         if policy.partial_body_bytes:
             # Envoy stops reading as soon as it has so much, and does not know whether more comes.
             if len(request.body) >= policy.partial_body_bytes:
-                return await self._admit_whole_body(principal)
+                return await self._admit_whole_body(request, principal)
         elif request.is_body_partial:
             raise RouteMisconfigured("a check has only a part of the body, and no second check")
+        elif self._bodies is not None and len(request.body) >= MIN_PARTIAL_BODY_BYTES:
+            size_bytes = request.announced_bytes(self._terms.max_body_bytes)
+            self._bodies.give_back(principal.account_id, str(request.request_uuid), size_bytes)
         account_id, work = principal.account_id, self._body_work
         is_large = len(request.body) > SMALL_BODY_BYTES
         body: Body | Deny
@@ -309,7 +325,9 @@ class Decider:
             is_streaming=body.members.get("stream") is True,
         )
 
-    async def _admit_whole_body(self, principal: Principal) -> NeedsWholeBody | Deny:
+    async def _admit_whole_body(
+        self, request: AuthRequest, principal: Principal
+    ) -> NeedsWholeBody | Deny:
         """Decide whether Envoy may keep a large body in memory for this account."""
         available_picos = await self._holds.find_available(principal.account_id)
         if available_picos < cheapest_charge(self._snapshot.models.values(), principal.markup_bps):
@@ -318,6 +336,17 @@ class Decider:
                 f"{format_usd(available_picos)} USD is available, which is less than the cheapest "
                 "request costs. Add credit.",
             )
+        # Envoy makes the id. Without it nothing could give the room back.
+        if self._bodies is not None and request.request_uuid is not None:
+            size_bytes = request.announced_bytes(self._terms.max_body_bytes)
+            body_id = str(request.request_uuid)
+            room = await self._bodies.take(principal.account_id, body_id, size_bytes)
+            if room is not Room.GIVEN:
+                return deny(
+                    Reason.TOO_MANY_CONCURRENT,
+                    NO_ROOM[room],
+                    retry_after_s=RETRY_AFTER_CONCURRENT_S,
+                )
         return NeedsWholeBody()
 
     async def _decide_unmetered(

@@ -52,6 +52,12 @@ class Metrics:
             ("bucket", "kind"),
             registry=registry,
         )
+        self._arriving_bodies = Counter(
+            "tollkeeper_authz_arriving_bodies",
+            "Large bodies that wanted room in Envoy's memory, by answer.",
+            ("room",),
+            registry=registry,
+        )
         self.models = Gauge(
             "tollkeeper_authz_catalogue_models", "Models in the catalogue.", registry=registry
         )
@@ -95,6 +101,10 @@ class Metrics:
             else:
                 self._shed_accounts.add(account_id)
         self._shed.labels(account_id, cause).inc()
+
+    def count_arriving_body(self, room: str) -> None:
+        """Count a large body by whether it was given room."""
+        self._arriving_bodies.labels(room).inc()
 
     def count_shadow_refusal(self, limit: Limit) -> None:
         """Count a refusal that a limit in shadow mode would have made, by its rule."""

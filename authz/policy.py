@@ -44,7 +44,7 @@ _MEANINGS: Final = {
     "client-certificates": {"ignored": False, "verified": True},
 }
 PARTIAL_BODY: Final = "partial-body"
-MIN_PARTIAL_BODY_BYTES: Final = 1_024
+MIN_PARTIAL_BODY_BYTES: Final = 16 * 2**10
 MAX_PARTIAL_BODY_BYTES: Final = 2**20
 _NAMES: Final = frozenset({"scope", PARTIAL_BODY, *_MEANINGS})
 

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 UUID_CHARS: Final = 36
+MAX_LENGTH_DIGITS: Final = 18
 # Envoy's own word that the check has only the beginning of the body; it drops a client's.
 PARTIAL_BODY_HEADER: Final = "x-envoy-auth-partial-body"
 # Other headers that Envoy sends are not read.
@@ -17,6 +18,7 @@ HEADERS_USED: Final = frozenset(
         "content-encoding",
         "x-request-id",
         "x-forwarded-for",
+        "content-length",
         "x-tollkeeper-account",
         PARTIAL_BODY_HEADER,
     }
@@ -51,6 +53,13 @@ class AuthRequest:
     def is_body_partial(self) -> bool:
         """Return whether Envoy says that the body is only the beginning of a longer one."""
         return "true" in self.values(PARTIAL_BODY_HEADER)
+
+    def announced_bytes(self, most_bytes: int) -> int:
+        """Return the length that the body is announced with; `most_bytes` where it is not."""
+        found = self.values("content-length")
+        if len(found) != 1 or not found[0].isascii() or not found[0].isdigit():
+            return most_bytes
+        return min(int(found[0][:MAX_LENGTH_DIGITS]), most_bytes)
 
     @property
     def request_id(self) -> str | None:

@@ -39,6 +39,10 @@ class Settings(JwtSettings):
     # The shortest reply worth starting when a request names no limit of its own.
     authz_floor_tokens: int = Field(default=16, ge=1, le=4_096)
     authz_max_body_bytes: int = Field(default=24 * 2**20, ge=1_024, le=31 * 2**20)
+    # Large bodies that arrive at the same time, by their announced lengths: of all accounts, which
+    # Envoy must have the memory for, and of one account.
+    authz_arriving_bytes: int = Field(default=1_280 * 2**20, ge=24 * 2**20, le=2**40)
+    authz_arriving_account_bytes: int = Field(default=320 * 2**20, ge=24 * 2**20, le=2**40)
     # Below one second: a revocation takes effect within one.
     authz_principal_max_age_ms: int = Field(default=900, ge=0, le=950)
     # Look-ups a second of credentials that were never seen alive.

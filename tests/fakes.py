@@ -1,7 +1,7 @@
 """Ports in memory; `tests/real/test_ports.py` holds them to what the real ones promise."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -267,3 +267,15 @@ def to_check(request: AuthRequest) -> bytes:
         context_extensions=dict(request.extensions),
     )
     return CheckRequest(attributes=attributes).SerializeToString()
+
+
+class FakeRedisOfBodies:
+    """A Redis that is away, so that large bodies are counted by the process alone."""
+
+    def register_script(self, _: str) -> Callable[..., Awaitable[int]]:
+        """Return a script that fails."""
+
+        async def fails(*_: object) -> int:
+            raise ConnectionError("away")
+
+        return fails

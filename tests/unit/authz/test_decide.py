@@ -24,9 +24,10 @@ from authz.endpoints.body import apply_edits
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.answer import LimitAnswer
+from authz.limits.arriving_bodies import ArrivingBodies
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
-from authz.policy import RouteMisconfigured
+from authz.policy import MIN_PARTIAL_BODY_BYTES, RouteMisconfigured
 from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from authz.request import PARTIAL_BODY_HEADER, AuthRequest
 from authz.service import CheckService
@@ -51,6 +52,7 @@ from tests.fakes import (
     FakeLimitRules,
     FakePrincipals,
     FakeProviderKeys,
+    FakeRedisOfBodies,
     model,
     price,
     principal,
@@ -131,6 +133,7 @@ async def house() -> House:
         metrics,
         Terms(floor_tokens=16, max_body_bytes=2**20),
         last_uses=uses,
+        bodies=ArrivingBodies(FakeRedisOfBodies(), clock, metrics, 1.0, 2**20, 2**20),  # type: ignore[arg-type]
     )
     service = CheckService(decider, clock, metrics, DEADLINE_S)
     return House(
@@ -568,7 +571,7 @@ async def test_without_metering_nothing_is_held_and_no_key_given_out(house: Hous
         {"metering": ""},
         {"partial-body": "64k"},
         {"partial-body": "-1"},
-        {"partial-body": "1023"},
+        {"partial-body": "16383"},
         {"partial-body": "1048577"},
     ],
 )
@@ -581,22 +584,24 @@ async def test_a_misspelt_route_lets_nobody_through(
     assert told.status.code == 503
 
 
-FIRST_CHECK = {"partial-body": "1024"}
+FIRST_CHECK_BYTES = MIN_PARTIAL_BODY_BYTES
+FIRST_CHECK = {"partial-body": str(FIRST_CHECK_BYTES)}
+PART = b" " * FIRST_CHECK_BYTES
 
 
 async def test_a_body_that_fits_the_first_check_is_decided_by_it(house: House) -> None:
     body = json.dumps(CHAT).encode()
-    whole = body + b" " * (1023 - len(body))
+    whole = body + b" " * (FIRST_CHECK_BYTES - 1 - len(body))
     assert (await house.allow(body=whole, extensions=FIRST_CHECK)).hold_id in house.holds.placed
 
 
-@pytest.mark.parametrize("size", [1024, 1025, 5000])
+@pytest.mark.parametrize("more", [0, 1, 5000])
 @pytest.mark.parametrize("said", ["true", "false", None])
 async def test_a_longer_body_is_not_decided_by_a_part_of_it(
-    house: House, size: int, said: str | None
+    house: House, more: int, said: str | None
 ) -> None:
     """A part that is valid JSON is no more: Envoy may not know yet that more comes."""
-    body = json.dumps(CHAT).encode().ljust(size)
+    body = json.dumps(CHAT).encode().ljust(FIRST_CHECK_BYTES + more)
     partial = [] if said is None else [(PARTIAL_BODY_HEADER, said)]
     sent = replace(request(body), extensions=FIRST_CHECK)
     sent = replace(sent, headers=(*sent.headers, *partial))
@@ -612,7 +617,7 @@ async def test_a_longer_body_is_not_decided_by_a_part_of_it(
 
 async def test_a_part_of_a_body_is_judged_by_all_that_needs_no_body(house: House) -> None:
     async def refused(**changes: Any) -> Reason:
-        return (await house.deny(b" " * 1024, extensions=FIRST_CHECK, **changes)).reason
+        return (await house.deny(PART, extensions=FIRST_CHECK, **changes)).reason
 
     assert await refused(path="/v1/keys") is Reason.ROUTE_NOT_FOUND
     assert await refused(headers=()) is Reason.MISSING_API_KEY
@@ -623,23 +628,42 @@ async def test_a_part_of_a_body_is_judged_by_all_that_needs_no_body(house: House
 
 async def test_whoever_cannot_pay_sends_no_large_body(house: House) -> None:
     house.holds.available_picos = -1
-    denied = await house.deny(b" " * 1024, extensions=FIRST_CHECK)
+    denied = await house.deny(PART, extensions=FIRST_CHECK)
     assert denied.reason is Reason.INSUFFICIENT_CREDITS
     assert "-0.000000000001 USD is available" in denied.message
     # A free model costs nothing: the catalogue has one.
     house.holds.available_picos = 0
-    assert await house.decide(b" " * 1024, extensions=FIRST_CHECK) == NeedsWholeBody()
+    assert await house.decide(PART, extensions=FIRST_CHECK) == NeedsWholeBody()
     house.catalogue.models = {"acme/one": house.catalogue.models["acme/one"]}
     await house.snapshot.refresh()
-    assert isinstance(await house.decide(b" " * 1024, extensions=FIRST_CHECK), Deny)
+    assert isinstance(await house.decide(PART, extensions=FIRST_CHECK), Deny)
     house.holds.available_picos = 10**12
-    assert await house.decide(b" " * 1024, extensions=FIRST_CHECK) == NeedsWholeBody()
+    assert await house.decide(PART, extensions=FIRST_CHECK) == NeedsWholeBody()
+
+
+REQUEST_ID = "00000000-0000-4000-8000-000000000001"
+
+
+async def test_large_bodies_have_room_until_the_second_check(house: House) -> None:
+    length = ("content-length", str(2**19 + 1))
+    headers = (*request().headers, length, ("x-request-id", REQUEST_ID))
+    other = (*request().headers, length, ("x-request-id", REQUEST_ID[:-1] + "2"))
+    first = {"members": PART, "extensions": FIRST_CHECK}
+    assert await house.decide(**first, headers=headers) == NeedsWholeBody()
+    denied = await house.deny(**first, headers=other)
+    assert (denied.reason, denied.retry_after_s) == (Reason.TOO_MANY_CONCURRENT, 1.0)
+    whole = json.dumps(CHAT).encode().ljust(FIRST_CHECK_BYTES)
+    await house.allow(whole, headers=headers)
+    assert await house.decide(**first, headers=other) == NeedsWholeBody()
+    # A length that is not announced counts as the most that a body may have.
+    refused = await house.deny(**first, headers=(*request().headers, headers[-1]))
+    assert refused.reason is Reason.TOO_MANY_CONCURRENT
 
 
 async def test_credit_that_cannot_be_known_is_an_outage(house: House) -> None:
     house.holds.is_away = True
     with pytest.raises(StoreUnavailable):
-        await house.decide(b" " * 1024, extensions=FIRST_CHECK)
+        await house.decide(PART, extensions=FIRST_CHECK)
 
 
 async def test_a_part_without_a_second_check_lets_nobody_through(house: House) -> None:
@@ -651,7 +675,7 @@ async def test_a_part_without_a_second_check_lets_nobody_through(house: House) -
 
 async def test_a_route_without_metering_needs_no_body(house: House) -> None:
     extensions = {"metering": "off", **FIRST_CHECK}
-    decision = await house.decide(b" " * 1024, extensions=extensions)
+    decision = await house.decide(PART, extensions=extensions)
     assert isinstance(decision, AllowUnmetered)
 
 
