@@ -91,6 +91,10 @@ class ProviderUnavailable(Outage):
         self.retry_after_s = retry_after_s
 
 
+class UnreadableRecord(ProviderUnavailable):
+    """The upstream's record names no amount that can be read: negative, text, null or absent."""
+
+
 class IssuerUnavailable(Outage):
     """An issuer of JWTs does not answer, or its answer is not acceptable; the message says why."""
 

@@ -104,7 +104,7 @@ async def run_settlement(
 
         def settlements_through(pool: PostgresPool) -> SettlementStore:
             store = PostgresSettlementStore(
-                pool, settings.lookup_terms, crash_points, uses, excesses
+                pool, settings.lookup_terms, crash_points, uses, excesses, provider.billing
             )
             return store if counter is None else CountingSettlementStore(store, counter)
 

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 
@@ -202,6 +203,17 @@ class Books:
         return await VerificationStore(self.pool).verify()
 
 
+# The observation of a request that was never sent to a provider.
+NEVER_REACHED: dict[str, Any] = {
+    "usage": None,
+    "reached_provider": False,
+    "provider_status": None,
+    "time_to_first_byte_ms": None,
+    "generation_id": None,
+    "upstream_ms": None,
+}
+
+
 def observed(hold_id: uuid.UUID, cost_usd: str | None = "0.001", **changes: object) -> Observation:
     """A finished request with usage, or without any when `usage=None` is given."""
     observation = Observation(
@@ -220,6 +232,8 @@ def observed(hold_id: uuid.UUID, cost_usd: str | None = "0.001", **changes: obje
             cost_usd=None if cost_usd is None else Decimal(cost_usd),
         ),
         source=Source.STREAM,
+        response_bytes=600,
+        upstream_ms=110,
     )
     return replace(observation, **changes)  # type: ignore[arg-type]
 

@@ -34,6 +34,7 @@ class HoldEnding(StrEnum):
     TAKEN_BACK = "taken_back"
     UNDECIDED = "undecided"
     NOT_BILLED = "not_billed"
+    FAILED = "failed"
 
 
 class Refusal(StrEnum):

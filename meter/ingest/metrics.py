@@ -29,6 +29,13 @@ class IngestMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.unknown = Counter(
+            "tollkeeper_unknown_endings",
+            "Requests whose log entry could not settle them, by the reason: no_usage, zero_cost,"
+            " no_cost (a cost is missing or malformed), contradiction, failed.",
+            ["reason"],
+            registry=registry,
+        )
         self.repeats = Counter(
             "tollkeeper_access_log_repeats",
             "Endings that came again unchanged and were passed over without asking Postgres.",
@@ -81,6 +88,8 @@ class IngestMetrics:
         }
         for outcome, number in outcomes.items():
             self.endings.labels(outcome).inc(number)
+        for _, reason in changes.unknown:
+            self.unknown.labels(reason.value).inc()
         for booking in changes.bookings:
             source = booking.observation.source.value
             self.bookings.labels(booking.kind.value, source).inc()

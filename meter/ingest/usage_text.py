@@ -73,6 +73,16 @@ def usage_from_fields(fields: Mapping[str, Any]) -> ReportedUsage | None:
     )
 
 
+def is_lesser(usage: ReportedUsage, other: ReportedUsage) -> bool:
+    """Return whether usage has fewer tokens of a kind, or a smaller cost, than other usage."""
+    mine, its = usage.tokens, other.tokens
+    return (
+        mine.prompt < its.prompt
+        or mine.completion < its.completion
+        or (usage.cost_usd or 0) < (other.cost_usd or 0)
+    )
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -96,5 +106,6 @@ def _count(value: object) -> int | None:
 
 
 def _cost(value: object) -> Decimal | None:
-    number = _decimal(value)
+    """A cost as a number of the reply; text and negative numbers are no cost."""
+    number = None if isinstance(value, str) else _decimal(value)
     return None if number is None or number < 0 else number

@@ -26,6 +26,7 @@ class PendingLookup:
     `seen` is what an access log told of it, None where none did; `placed_at` is that of its hold.
     `is_overdue` says that the time to find out is over, `is_decided` that a policy has decided
     and only the truth is waited for, `has_reports` that the provider was heard to report others.
+    `is_watched` is a request that was settled by a record of 0, which may not be priced yet.
     """
 
     hold_id: UUID
@@ -39,6 +40,7 @@ class PendingLookup:
     is_live: bool
     is_settled: bool
     has_reports: bool
+    is_watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _NOTE_GENERATIONS: Final = _QUERIES["note_generations"]
 _NEXT_ACCOUNTS: Final = _QUERIES["next_accounts"]
 _CLAIM_LOOKUPS: Final = _QUERIES["claim_lookups"]
 _POSTPONE_LOOKUP: Final = _QUERIES["postpone_lookup"]
+_WATCH_LOOKUP: Final = _QUERIES["watch_lookup"]
 _FORGET_LOOKUP: Final = _QUERIES["forget_lookup"]
 _SUMMARISE_LOOKUPS: Final = _QUERIES["summarise_lookups"]
 
@@ -93,6 +94,7 @@ class LookupQueue:
                 is_overdue=row["is_overdue"],
                 is_live=row["is_live"],
                 is_settled=row["is_settled"],
+                is_watched=row["is_watched"],
                 has_reports=row["has_reports"],
             )
             for row in rows
@@ -122,6 +124,11 @@ class LookupQueue:
         """
         async with acquire(self._pool) as connection:
             await connection.execute(_POSTPONE_LOOKUP, hold_id, delay, is_outage, is_decided)
+
+    async def watch(self, hold_id: UUID, delay: timedelta) -> None:
+        """Ask again after a delay, although a record of 0 has settled the request."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(_WATCH_LOOKUP, hold_id, delay)
 
     async def forget(self, hold_id: UUID, generation_id: str | None) -> None:
         """Delete a look-up that is done, unless a report gave it another generation meanwhile."""

@@ -14,7 +14,14 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from meter.clock import Clock
-from meter.errors import BrokenInvariant, Outage, ProviderUnavailable, RowLocked, SealBroken
+from meter.errors import (
+    BrokenInvariant,
+    Outage,
+    ProviderUnavailable,
+    RowLocked,
+    SealBroken,
+    UnreadableRecord,
+)
 from meter.lookups.pending import PendingLookup
 from meter.lookups.queue import LookupQueue
 from meter.process.crash_points import CrashPoints
@@ -30,8 +37,13 @@ BACKOFF_FIRST: Final = timedelta(seconds=1)
 BACKOFF_MOST: Final = timedelta(minutes=1)
 MOST_DOUBLINGS: Final = 10
 # A provider may still come up with a record after a policy has decided.
+ASK_AFTER_DECISION_FIRST: Final = timedelta(minutes=1)
 ASK_AFTER_DECISION_EVERY: Final = timedelta(hours=1)
 ASK_AFTER_DECISION_FOR: Final = timedelta(days=3)
+# A record of 0 may be a generation that is not priced yet. Each delay is as long as the time since
+# the request became unknown, so that some ten looks fit into the whole time.
+WATCH_FIRST: Final = timedelta(seconds=15)
+WATCH_FOR: Final = timedelta(hours=2)
 # Longer than any outage, and what is refused for so long is refused for good: a policy decides.
 OUTAGE_WAITED_FOR: Final = timedelta(days=1)
 
@@ -41,7 +53,7 @@ _log = structlog.get_logger(__name__)
 _NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
 
 # Asks the provider for the usage of a generation. None when it knows none by this id; raises
-# ProviderUnavailable, StoreUnavailable or SealBroken.
+# UnreadableRecord, ProviderUnavailable, StoreUnavailable or SealBroken.
 FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
 
 
@@ -51,8 +63,8 @@ class LookupMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.outcomes = Counter(
             "tollkeeper_lookups",
-            "Look-ups by outcome (found, no_record, unavailable, settled_meanwhile, decided,"
-            " locked, failed).",
+            "Look-ups by outcome (found, no_record, unreadable, unavailable, settled_meanwhile,"
+            " decided, locked, failed).",
             ["outcome"],
             registry=registry,
         )
@@ -140,6 +152,12 @@ class LookupWorker:
     async def _ask(self, pending: PendingLookup, generation_id: str) -> None:
         try:
             usage = await self._find_usage(generation_id)
+        except UnreadableRecord:
+            # A record without a cost that can be read is as good as none.
+            self._metrics.outcomes.labels("unreadable").inc()
+            _log.error("record_unreadable", hold_id=pending.hold_id.hex)
+            await self._ask_again(pending)
+            return
         except ProviderUnavailable as error:
             self._metrics.outcomes.labels("unavailable").inc()
             await self._outlast(pending, error)
@@ -167,7 +185,12 @@ class LookupWorker:
             return
         for changes in committed:
             self._count(changes)
-        await self._finish(pending, "found")
+        usage = found.usage
+        is_unpriced = usage is not None and not usage.cost_usd and not usage.is_byok
+        if is_unpriced and self._age(pending) < WATCH_FOR:
+            await self._queue.watch(pending.hold_id, max(WATCH_FIRST, self._age(pending)))
+        else:
+            await self._finish(pending, "found")
 
     async def _outlast(self, pending: PendingLookup, error: ProviderUnavailable) -> None:
         if self._age(pending) >= OUTAGE_WAITED_FOR:
@@ -182,11 +205,16 @@ class LookupWorker:
             await self._queue.postpone(pending.hold_id, _backoff(pending))
         elif not pending.is_decided:
             await self._decide(pending)
-            await self._queue.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY, is_decided=True)
+            await self._queue.postpone(pending.hold_id, self._pause(pending), is_decided=True)
         elif self._age(pending) < ASK_AFTER_DECISION_FOR:
-            await self._queue.postpone(pending.hold_id, ASK_AFTER_DECISION_EVERY)
+            await self._queue.postpone(pending.hold_id, self._pause(pending))
         else:
             await self._finish(pending, "decided")
+
+    def _pause(self, pending: PendingLookup) -> timedelta:
+        """Return the time until the next look after a decision: ever longer, up to a limit."""
+        pause = max(ASK_AFTER_DECISION_FIRST, self._age(pending))
+        return min(pause, ASK_AFTER_DECISION_EVERY)
 
     def _age(self, pending: PendingLookup) -> timedelta:
         return self._clock.now() - pending.created_at

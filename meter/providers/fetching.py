@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 import aiohttp
 
-from meter.errors import InvalidAmount, ProviderUnavailable
+from meter.errors import InvalidAmount, ProviderUnavailable, UnreadableRecord
 from meter.money import picos_from_decimal
 from meter.sealing import SecretText
 
@@ -91,7 +91,7 @@ def read_members(body: bytes, path: str) -> dict[str, Any]:
 
 
 def read_usd(number: object, path: str) -> Decimal:
-    """Return an amount in US dollars that fits the books. Raises ProviderUnavailable otherwise."""
+    """Return an amount in US dollars that fits the books. Raises UnreadableRecord otherwise."""
     if isinstance(number, int | Decimal) and not isinstance(number, bool) and number >= 0:
         usd = Decimal(number)
         try:
@@ -100,7 +100,7 @@ def read_usd(number: object, path: str) -> Decimal:
             pass
         else:
             return usd
-    raise ProviderUnavailable(f"GET {path} named no cost that can be read")
+    raise UnreadableRecord(f"GET {path} named no cost that can be read")
 
 
 def _refuse_constant(name: str) -> NoReturn:

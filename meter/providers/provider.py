@@ -9,6 +9,7 @@ import aiohttp
 
 from meter.pricing.prices import OfferedModel, WithheldModel
 from meter.sealing import SecretText
+from meter.settlement.billing_terms import BillingTerms
 from meter.usage.usage import ReportedUsage
 
 
@@ -52,6 +53,8 @@ class Report:
 class Provider:
     """A provider: its id in our books, its base URL without a slash at the end, and its dialect.
 
+    `billing` has the terms that its documentation states.
+
     The three functions that fetch take a session, the base URL and the key. They raise
     ProviderUnavailable when the provider does not answer, or answers something else than asked.
 
@@ -64,6 +67,7 @@ class Provider:
 
     id: str
     base_url: str
+    billing: BillingTerms
     fetch_catalogue: Callable[
         [aiohttp.ClientSession, str, SecretText | None], Awaitable[OfferedCatalogue]
     ]

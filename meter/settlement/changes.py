@@ -16,6 +16,7 @@ from meter.holds.hold import Hold, HoldEnding, HoldState
 from meter.limits.limits import TokenUse
 from meter.money import add_markup
 from meter.pricing.prices import Price
+from meter.settlement.billing_terms import BillingTerms
 from meter.settlement.booking import (
     Booking,
     Recorded,
@@ -164,6 +165,7 @@ def changes_from_observations(
     observations: Sequence[Observation],
     records: Mapping[UUID, HoldOnRecord],
     locked: Set[UUID] = frozenset(),
+    terms: BillingTerms = BillingTerms(),  # noqa: B008  # frozen, so sharing it is safe
 ) -> SettlementChanges:
     """Decide a batch in which every hold appears at most once.
 
@@ -179,9 +181,9 @@ def changes_from_observations(
         elif record is None:
             changes.conflicts.append((observation, ConflictKind.HOLD_NOT_FOUND))
         elif record.hold.is_live:
-            _end_live(changes, observation, record)
+            _end_live(changes, observation, record, terms)
         else:
-            _apply_after_ending(changes, observation, record)
+            _apply_after_ending(changes, observation, record, terms)
     return changes
 
 
@@ -201,7 +203,7 @@ def changes_from_policy(
         if record is None or not record.hold.is_live:
             changes.duplicates += 1
         elif decision.verdict is PolicyVerdict.VOID:
-            changes.end(record.hold, HoldState.EXPIRED, HoldEnding.NOT_BILLED)
+            changes.end(record.hold, HoldState.EXPIRED, decision.rule.void_ending)
         else:
             estimate = guess(
                 record.hold, record.price, usual.get(record.hold.id), decision.streamed_bytes
@@ -243,9 +245,14 @@ def changes_from_shares(
     return changes
 
 
-def _end_live(changes: SettlementChanges, observation: Observation, record: HoldOnRecord) -> None:
+def _end_live(
+    changes: SettlementChanges,
+    observation: Observation,
+    record: HoldOnRecord,
+    terms: BillingTerms,
+) -> None:
     hold = record.hold
-    outcome = decide_outcome(observation, hold, record.price)
+    outcome = decide_outcome(observation, hold, record.price, terms)
     if isinstance(outcome, Settled):
         changes.book(book_settlement(observation, hold, outcome))
         changes.learn(record, outcome)
@@ -263,7 +270,10 @@ def _end_live(changes: SettlementChanges, observation: Observation, record: Hold
 
 
 def _apply_after_ending(
-    changes: SettlementChanges, observation: Observation, record: HoldOnRecord
+    changes: SettlementChanges,
+    observation: Observation,
+    record: HoldOnRecord,
+    terms: BillingTerms,
 ) -> None:
     """Apply an observation of a hold that has ended.
 
@@ -271,7 +281,7 @@ def _apply_after_ending(
     brings the first charge.
     """
     recorded = record.recorded
-    outcome = decide_outcome(observation, record.hold, record.price)
+    outcome = decide_outcome(observation, record.hold, record.price, terms)
     if isinstance(outcome, Unknown):
         # Worth a look-up only where the books have no charge or a guess, and the arrival names
         # the generation to ask for.
@@ -293,7 +303,9 @@ def _apply_after_ending(
             return
         # The policy charged a request that never cost anything.
         outcome = _NOTHING
-    is_better = observation.source.rank > recorded.source.rank
+    # A record of 0 may be a generation that is not priced yet: its later price counts.
+    is_priced_now = recorded.cost_picos == 0 and observation.source is Source.LOOKUP
+    is_better = observation.source.rank > recorded.source.rank or is_priced_now
     says_the_same = outcome.cost_picos == recorded.cost_picos
     if says_the_same and not (recorded.is_provisional and is_better):
         changes.duplicates += 1

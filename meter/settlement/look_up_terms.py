@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from meter.settlement.outcome import UnknownReason
+
 FIRST_DELAY: Final = timedelta(seconds=3)
 PATIENCE: Final = timedelta(minutes=15)
+# An error is seldom billed: money is not kept aside for longer than an outage of the provider
+# would leave its customers without. Some six looks fit into the time.
+FAILED_PATIENCE: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +23,8 @@ class LookupTerms:
 
     first_delay: timedelta = FIRST_DELAY
     patience: timedelta = PATIENCE
+
+    def patience_for(self, reason: UnknownReason) -> timedelta:
+        """Return the time until a policy decides a request that is unknown for this reason."""
+        is_short = reason is UnknownReason.FAILED
+        return min(FAILED_PATIENCE, self.patience) if is_short else self.patience

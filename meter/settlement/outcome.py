@@ -1,5 +1,10 @@
 """Decides how an observed ending ends its hold: settled, released, or kept as unknown.
 
+A strong verdict needs strong evidence (rule R4). A log settles a hold only by a usage object that
+names a cost, in a reply that is no error; it releases a hold only where nothing can have been
+generated. Everything else is unknown: the provider's own record decides, else a policy. The table
+is in docs/operations.md, "How every hold ends".
+
 Pure: the same observation and hold always give the same outcome, so a batch may be tried again.
 """
 
@@ -11,14 +16,22 @@ from meter.errors import InvalidAmount
 from meter.holds.hold import Hold, HoldEnding
 from meter.money import MAX_PICOS, add_markup, picos_from_decimal
 from meter.pricing.prices import Price, catalogue_cost
+from meter.settlement.billing_terms import BillingTerms
 from meter.usage.endpoints import WITHOUT_COMPLETION
-from meter.usage.response_flags import has_never_reached
+from meter.usage.response_flags import has_been_cut_upstream, has_never_reached
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 
-FIRST_ERROR_STATUS: Final = 400
-# Statuses by which something between us and the provider gives up waiting (408, 504, and those
-# that Cloudflare adds): the provider itself may have gone on, and billed.
-GAVE_UP_WAITING: Final = frozenset({408, 504, *range(520, 528)})
+# Statuses by which something between us and the provider gives up waiting (408, 499, 504, and
+# those that Cloudflare adds): the provider itself may have gone on, and billed.
+GAVE_UP_WAITING: Final = frozenset({408, 499, 504, *range(520, 528)})
+# The body of a completion, or of an embedding, is longer than this; `data: [DONE]` is shorter.
+LEAST_REPLY_BYTES: Final = 16
+# An error is shorter than this, the provider's own words in it included. After more bytes, text
+# may have been generated before the error.
+MOST_ERROR_BYTES: Final = 16_384
+# A provider that closes an idle connection does so at once; after a longer time without a byte
+# it may have read the request, and may have begun.
+QUICK_CUT_MS: Final = 1_000
 
 
 class PriceSource(StrEnum):
@@ -34,6 +47,9 @@ class UnknownReason(StrEnum):
 
     NO_USAGE = "no_usage"
     ZERO_COST = "zero_cost"
+    NO_COST = "no_cost"
+    CONTRADICTION = "contradiction"
+    FAILED = "failed"
     NO_ENTRY = "no_entry"
 
 
@@ -63,35 +79,117 @@ class Unknown:
 
 Outcome = Settled | Released | Unknown
 
+_OPENROUTER: Final = BillingTerms()
 
-def decide_outcome(observation: Observation, hold: Hold, price: Price) -> Outcome:
+
+def decide_outcome(
+    seen: Observation, hold: Hold, price: Price, terms: BillingTerms = _OPENROUTER
+) -> Outcome:
     """Decide how a request that was observed to have ended ends its hold.
 
     Raises InvalidAmount when the provider's own record has an amount that fits no ledger. When a
     log has such an amount, the outcome is Unknown, so that the provider's record is looked up.
     """
-    if observation.usage is not None:
-        try:
-            return _outcome_of_usage(observation, observation.usage, hold, price)
-        except InvalidAmount:
-            if observation.source is Source.LOOKUP:
-                raise
-            return Unknown(UnknownReason.NO_USAGE)
-    if not observation.reached_provider or has_never_reached(observation.response_flags):
+    usage = seen.usage
+    if usage is not None and seen.source is Source.LOOKUP:
+        # No better source exists.
+        return _settle(usage, hold, price)
+    if usage is not None and not _says_nothing(usage):
+        return _judge_usage(seen, usage, hold, price, terms)
+    if _never_reached(seen):
         return Released(HoldEnding.NEVER_REACHED)
-    status = observation.provider_status
-    has_refused = (
-        status is not None and status >= FIRST_ERROR_STATUS and status not in GAVE_UP_WAITING
-    )
     # With a generation id, the provider had begun, and may have billed in spite of the error.
-    if has_refused and not observation.generation_id:
+    if terms.refusals_are_free and _is_only_refusal(seen) and seen.generation_id is None:
         return Released(HoldEnding.REFUSED_UPSTREAM)
-    return Unknown(UnknownReason.NO_USAGE)
+    return Unknown(UnknownReason.FAILED if has_failed(seen) else UnknownReason.NO_USAGE)
 
 
-def _outcome_of_usage(
-    observation: Observation, usage: ReportedUsage, hold: Hold, price: Price
+def has_failed(seen: Observation) -> bool:
+    """Return whether a request ended in an error that is seldom billed, though it may be.
+
+    The provider is asked about such a request for a short time. Without a record of it, the
+    policy then ends its hold without a charge.
+    """
+    if _is_only_refusal(seen):
+        return True
+    status = seen.provider_status
+    if status is not None:
+        return status >= 500 and status not in GAVE_UP_WAITING
+    # The connection was closed as the request arrived: nobody answered a byte.
+    is_quick = seen.upstream_ms is not None and seen.upstream_ms <= QUICK_CUT_MS
+    is_unanswered = seen.time_to_first_byte_ms is None and seen.generation_id is None
+    return is_quick and is_unanswered and has_been_cut_upstream(seen.response_flags)
+
+
+def _never_reached(seen: Observation) -> bool:
+    """Return whether no provider saw the request, and no sign of a reply says otherwise."""
+    is_unanswered = (
+        seen.provider_status is None
+        and seen.time_to_first_byte_ms is None
+        and seen.generation_id is None
+    )
+    is_unsent = not seen.reached_provider or has_never_reached(seen.response_flags)
+    return is_unsent and is_unanswered and seen.usage is None
+
+
+def _is_only_refusal(seen: Observation) -> bool:
+    """Return whether the provider answered nothing but a refusal, an error, or nothing at all."""
+    status = seen.provider_status
+    if seen.has_error and (status is None or status < 300):
+        # The status is None where the client left, or the connection broke, after the error.
+        return seen.response_bytes <= MOST_ERROR_BYTES
+    if status is None or status in GAVE_UP_WAITING:
+        return False
+    if status < 300:
+        is_whole = not seen.response_flags
+        return is_whole and seen.response_bytes < LEAST_REPLY_BYTES
+    return status < 500
+
+
+def _says_nothing(usage: ReportedUsage) -> bool:
+    """Return whether a usage object is a placeholder: every request has a prompt."""
+    return not (
+        usage.tokens.prompt
+        or usage.tokens.completion
+        or usage.cost_usd
+        or usage.upstream_cost_usd
+        or usage.is_byok
+    )
+
+
+def _judge_usage(
+    seen: Observation, usage: ReportedUsage, hold: Hold, price: Price, terms: BillingTerms
 ) -> Outcome:
+    """Decide by the usage object that a log has."""
+    if _is_contradicted(seen):
+        return Unknown(UnknownReason.CONTRADICTION)
+    if usage.cost_usd is None:
+        has_completion = hold.endpoint not in WITHOUT_COMPLETION
+        is_complete = usage.tokens.completion > 0 or not has_completion
+        if terms.names_costs or not is_complete:
+            return Unknown(UnknownReason.NO_COST)
+    try:
+        settled = _settle(usage, hold, price)
+    except InvalidAmount:
+        return Unknown(UnknownReason.NO_USAGE)
+    # Rule R8: only the price or an own key explains a cost of 0. That the reply was empty, or came
+    # from a cache, is for the provider's record to say.
+    is_free = (price.is_free and not hold.flat_cost_picos) or usage.is_byok
+    if settled.cost_picos == 0 and not is_free:
+        return Unknown(UnknownReason.ZERO_COST)
+    return settled
+
+
+def _is_contradicted(seen: Observation) -> bool:
+    """Return whether the log names usage of a request that failed or never ran."""
+    status = seen.provider_status
+    has_error_status = status is not None and not 200 <= status < 300
+    is_unsent = not seen.reached_provider or has_never_reached(seen.response_flags)
+    return has_error_status or seen.has_error or is_unsent
+
+
+def _settle(usage: ReportedUsage, hold: Hold, price: Price) -> Settled:
+    """Return the charge for usage. Raises InvalidAmount when an amount fits no ledger."""
     if usage.cost_usd is None:
         cost_picos = catalogue_cost(usage.tokens, price, hold.flat_cost_picos)
         price_source = PriceSource.CATALOGUE
@@ -101,20 +199,7 @@ def _outcome_of_usage(
             # With an own key the amounts are apart: the fee is in `cost`, the spend is upstream.
             cost_picos += picos_from_decimal(usage.upstream_cost_usd)
         price_source = PriceSource.PROVIDER
-        # The provider's own record is final: no better source exists.
-        is_doubtful = cost_picos == 0 and observation.source is not Source.LOOKUP
-        if is_doubtful and not _may_cost_nothing(usage, hold, price):
-            return Unknown(UnknownReason.ZERO_COST)
     charge_picos = add_markup(cost_picos, hold.markup_bps)
     if charge_picos > MAX_PICOS:
         raise InvalidAmount("the charge does not fit a ledger entry")
     return Settled(usage.tokens, cost_picos, charge_picos, price_source)
-
-
-def _may_cost_nothing(usage: ReportedUsage, hold: Hold, price: Price) -> bool:
-    """Return True when a cost of zero has a reason (rule R8); it is looked up otherwise."""
-    if price.is_free or usage.is_byok:
-        return True
-    # Providers bill no prompt whose reply came out empty; an embedding has no reply to be empty.
-    has_completion = hold.endpoint not in WITHOUT_COMPLETION
-    return (usage.tokens.completion if has_completion else usage.tokens.prompt) == 0

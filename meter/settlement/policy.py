@@ -7,9 +7,11 @@ released when they end. Pure.
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
-from meter.holds.hold import Hold
+from meter.holds.hold import Hold, HoldEnding
+from meter.settlement.outcome import has_failed
 from meter.usage.usage import Observation, Source
 
 
@@ -27,15 +29,28 @@ class Rule(StrEnum):
     NO_GENERATION_ID = "no_generation_id"
     NO_ENTRY = "no_entry"
     NOT_REPORTED = "not_reported"
+    FAILED = "failed"
 
     @property
     def verdict(self) -> PolicyVerdict:
         """The decision under this rule.
 
-        A request that may have been billed is charged. Only NOT_REPORTED ends without a charge,
-        because there the provider's own reports show that nothing was billed.
+        A request that may have been billed is charged. Two rules end it without a charge:
+        NOT_REPORTED, because the provider's own reports show that nothing was billed, and FAILED,
+        because an error without a record is seldom billed.
         """
-        return PolicyVerdict.VOID if self is Rule.NOT_REPORTED else PolicyVerdict.CHARGE
+        return PolicyVerdict.VOID if self in _VOID_ENDINGS else PolicyVerdict.CHARGE
+
+    @property
+    def void_ending(self) -> HoldEnding:
+        """The reason with which a hold ends that is not charged under this rule."""
+        return _VOID_ENDINGS.get(self, HoldEnding.NOT_BILLED)
+
+
+_VOID_ENDINGS: Final = {
+    Rule.NOT_REPORTED: HoldEnding.NOT_BILLED,
+    Rule.FAILED: HoldEnding.FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +100,13 @@ def choose_rule(seen: Observation | None, generation_id: str | None, has_reports
     """Return the rule that applies once the time for look-ups is over.
 
     A generation id proves that the provider began. Without one, and while the provider reports
-    every generation that it bills, a missing report means that nothing was billed.
+    every generation that it bills, a missing report means that nothing was billed. An error that
+    the provider has no record of is not charged.
     """
+    if generation_id is None and has_reports:
+        return Rule.NOT_REPORTED
+    if seen is not None and seen.usage is None and has_failed(seen):
+        return Rule.FAILED
     if generation_id is not None:
         return Rule.NO_RECORD
-    if has_reports:
-        return Rule.NOT_REPORTED
     return Rule.NO_ENTRY if seen is None else Rule.NO_GENERATION_ID

@@ -23,6 +23,7 @@ from meter.ledger.append import write_postings
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
+from meter.settlement.billing_terms import BillingTerms
 from meter.settlement.booking import Booking, Recorded
 from meter.settlement.changes import (
     HoldOnRecord,
@@ -105,11 +106,13 @@ class PostgresSettlementStore:
         crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
         uses: UsualUses | None = None,
         excesses: MeasuredExcesses | None = None,
+        billing: BillingTerms = BillingTerms(),  # noqa: B008  # frozen, so sharing it is safe
     ) -> None:
         self._pool = pool
         self._uses = uses
         self._excesses = excesses
         self._terms = terms
+        self._billing = billing
         self._crash_points = crash_points
         self._doubted = _DoubtedAccounts()
 
@@ -166,7 +169,7 @@ class PostgresSettlementStore:
             return [
                 await self._apply(
                     [observation.hold_id for observation in batch],
-                    partial(changes_from_observations, batch),
+                    partial(changes_from_observations, batch, terms=self._billing),
                 )
             ]
         except RowLocked:
@@ -298,7 +301,7 @@ async def _write(
             [observation.response_flags for observation in seen],
             [observation_to_json(observation) for observation in seen],
             terms.first_delay,
-            terms.patience,
+            [terms.patience_for(reason) for _, reason in changes.unknown],
         )
     if changes.conflicts:
         await connection.execute(

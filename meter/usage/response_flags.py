@@ -38,6 +38,9 @@ SHORT_NAMES: Final[Mapping[str, str]] = {
 # overflow, no route, no cluster, rate limited, not authorized.
 NEVER_REACHED: Final = frozenset({"UH", "UF", "UO", "NR", "NC", "RL", "UAEX"})
 
+# The connection to the provider ended or broke: termination, reset, protocol error.
+UPSTREAM_CUT: Final = frozenset({"UC", "UR", "UPE"})
+
 
 def join_flags(names: Iterable[str]) -> str:
     """Return the known flags among these short names, with commas between, always in one order."""
@@ -48,3 +51,8 @@ def join_flags(names: Iterable[str]) -> str:
 def has_never_reached(flags: str) -> bool:
     """Return whether joined flags say that no provider saw the request."""
     return not NEVER_REACHED.isdisjoint(flags.split(","))
+
+
+def has_been_cut_upstream(flags: str) -> bool:
+    """Return whether joined flags say that the connection to the provider broke off."""
+    return not UPSTREAM_CUT.isdisjoint(flags.split(","))

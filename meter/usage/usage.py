@@ -68,7 +68,9 @@ class Observation:
     `usage` is None when none was seen, which means unknown, never zero. Durations are
     milliseconds, `response_bytes` is what the client was sent of the body. `reached_provider` is
     False only when no byte was sent upstream. `provider_status` is the status that the provider
-    itself answered, if it answered.
+    itself answered, if it answered. `has_error` says that the reply had an `error` member, or a
+    stream an event with one. `upstream_ms` is the time from the first byte that was sent upstream
+    to the end; None where no byte was sent, or where nobody measured it.
     """
 
     hold_id: UUID
@@ -84,3 +86,5 @@ class Observation:
     usage: ReportedUsage | None
     source: Source
     response_bytes: int = 0
+    has_error: bool = False
+    upstream_ms: int | None = None

@@ -64,17 +64,17 @@ def read_line(line: bytes) -> LogLine:
 
 
 def _facts(fields: Fields, started_at: datetime) -> EntryFacts:
-    flags, first_byte_ms = fields["flags"], fields["first_upstream_byte_ms"]
+    flags = fields["flags"]
     return EntryFacts(
         hold_id=fields["hold_id"],
         started_at=started_at,
         duration_ms=_whole(fields["duration_ms"]),
-        first_byte_ms=None if first_byte_ms is None else _whole(first_byte_ms),
+        first_byte_ms=_whole_or_none(fields["first_upstream_byte_ms"]),
         status_code=_whole(fields["code"]),
         status_details=fields["details"],
         flags=() if flags == NO_FLAGS else flags.split(","),
         # The member must be there: a line of another form must not release a hold.
-        reached_provider=fields["upstream_sent_ms"] is not None,
+        upstream_sent_ms=_whole_or_none(fields["upstream_sent_ms"]),
         is_streaming=fields["is_streaming"],
         generation_id=fields["generation_id"],
         usage=_scalars(fields["usage"]),
@@ -132,6 +132,10 @@ def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a count")
     return value
+
+
+def _whole_or_none(value: object) -> int | None:
+    return None if value is None else _whole(value)
 
 
 def _scalars(usage: object) -> Fields:

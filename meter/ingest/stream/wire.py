@@ -44,6 +44,7 @@ def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
     decision = _fields(namespaces, DECISION_NAMESPACE)
     has_first_byte = common.HasField("time_to_first_upstream_rx_byte")
     start = common.start_time
+    was_sent = common.HasField("time_to_first_upstream_tx_byte")
     facts = EntryFacts(
         hold_id=decision.get("hold_id"),
         started_at=datetime.fromtimestamp(start.seconds, UTC)
@@ -53,7 +54,7 @@ def _observation(entry: pb.HTTPAccessLogEntry) -> Observation | None:
         status_code=response.response_code.value,
         status_details=response.response_code_details,
         flags=short_flags(common.response_flags),
-        reached_provider=common.HasField("time_to_first_upstream_tx_byte"),
+        upstream_sent_ms=_ms(common.time_to_first_upstream_tx_byte) if was_sent else None,
         is_streaming=decision.get("is_streaming"),
         generation_id=response.response_headers.get(GENERATION_ID_HEADER),
         usage=_fields(namespaces, USAGE_NAMESPACE),

@@ -23,7 +23,8 @@ SELECT l.hold_id, l.generation_id, l.observed, l.attempts, l.is_decided, l.creat
        coalesce(live.created_at, ended.placed_at, l.created_at) AS placed_at,
        l.deadline_at <= clock_timestamp() AS is_overdue,
        live.id IS NOT NULL AS is_live,
-       coalesce(ended.reason = 'settled' AND (
+       l.reason = 'zero_record' AS is_watched,
+       coalesce(ended.reason = 'settled' AND l.reason <> 'zero_record' AND (
            l.reported_cost_picos IS NULL OR l.reported_cost_picos = (
                SELECT sum(u.provider_cost_picos) FROM usage_records u
                WHERE u.hold_id = ended.id AND u.placed_at = ended.placed_at)), false) AS is_settled,

@@ -5,7 +5,7 @@ SELECT (SELECT count(*) FROM settlement_conflicts WHERE recorded_at > last.at)
        (SELECT count(*) FROM usage_records
         WHERE kind = 'provisional' AND recorded_at > last.at) AS policy_charges,
        (SELECT count(*) FROM ended_holds
-        WHERE reason = 'not_billed' AND ended_at > last.at) AS policy_voids,
+        WHERE reason IN ('not_billed', 'failed') AND ended_at > last.at) AS policy_voids,
        waiting.*
 FROM (SELECT coalesce(max(recorded_at), '-infinity') AS at FROM reconciliations) last,
      (SELECT count(*) FILTER (WHERE h.state = 'unknown') AS unknown_holds,

@@ -22,6 +22,13 @@ FROM (
          WHERE h.reason = 'not_billed'
            AND ($1::timestamptz IS NULL OR (h.placed_at, h.id) < ($1, $2::uuid))
          ORDER BY h.placed_at DESC, h.id DESC LIMIT $3)
+        UNION ALL
+        (SELECT h.id, h.placed_at, h.ended_at, h.account_id, h.model_id, false, h.amount_picos,
+                0, NULL, 'failed'
+         FROM ended_holds h
+         WHERE h.reason = 'failed'
+           AND ($1::timestamptz IS NULL OR (h.placed_at, h.id) < ($1, $2::uuid))
+         ORDER BY h.placed_at DESC, h.id DESC LIMIT $3)
     ) found
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(r.charge_picos), 0)::bigint AS charge_picos,

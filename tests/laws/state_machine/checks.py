@@ -122,7 +122,9 @@ class Checker:
         if said is None and expected.rank == POLICY and _was_never_billed(arrived):
             said = 0
         rank = PROVIDER if arrived.source is Source.LOOKUP else LOG
-        if said is not None and rank > expected.rank:
+        # A record of 0 may be priced later.
+        is_priced_now = rank == expected.rank == PROVIDER and expected.cost_picos == 0
+        if said is not None and (rank > expected.rank or is_priced_now):
             expected.rank, expected.cost_picos = rank, said
 
     def _check_hold(self, hold_id: UUID) -> None:

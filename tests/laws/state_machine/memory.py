@@ -14,10 +14,11 @@ from meter.settlement.changes import (
     changes_from_observations,
     changes_from_policy,
 )
+from meter.settlement.outcome import UnknownReason
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.settlement_store import distinct_batches
 from meter.usage.usage import Observation, Source, TokenCounts
-from tests.laws.state_machine.placing import PATIENCE, HoldTables
+from tests.laws.state_machine.placing import FAILED_PATIENCE, PATIENCE, HoldTables
 from tests.laws.state_machine.tables import Lookup
 
 
@@ -65,8 +66,8 @@ class MemoryBooks(HoldTables):
         for booking in plan.bookings:
             self._record(booking)
         self._end_holds(plan.endings)
-        for observation, _ in plan.unknown:
-            self._mark_unknown(observation)
+        for observation, reason in plan.unknown:
+            self._mark_unknown(observation, reason)
         for observation, kind in plan.conflicts:
             self._put(self.conflicts, len(self.conflicts), (observation.hold_id, kind.value))
         for booking in plan.bookings:
@@ -81,7 +82,7 @@ class MemoryBooks(HoldTables):
             raise BrokenInvariant("a second usage record with the same revision")
         self._put(self.records, booking.hold.id, (*before, booking))
 
-    def _mark_unknown(self, seen: Observation) -> None:
+    def _mark_unknown(self, seen: Observation, reason: UnknownReason) -> None:
         live = self.holds.get(seen.hold_id)
         if live is not None:
             hold = replace(live.hold, state=HoldState.UNKNOWN)
@@ -90,7 +91,8 @@ class MemoryBooks(HoldTables):
                 self.holds, seen.hold_id, replace(live, hold=hold, generation_id=generation_id)
             )
         before = self.lookups.get(seen.hold_id)
-        asked = Lookup(seen.generation_id, seen, self.now + PATIENCE)
+        patience = FAILED_PATIENCE if reason is UnknownReason.FAILED else PATIENCE
+        asked = Lookup(seen.generation_id, seen, self.now + patience)
         if before is not None:
             asked = replace(
                 before,
@@ -127,6 +129,11 @@ class MemoryBooks(HoldTables):
     def forget_lookup(self, hold_id: UUID) -> None:
         """There is nothing left to find out."""
         self._transact(partial(self._take, self.lookups, hold_id))
+
+    def watch(self, hold_id: UUID) -> None:
+        """The record said 0: it is asked for again."""
+        watched = replace(self.lookups[hold_id], is_watched=True, is_decided=True)
+        self._transact(partial(self._put, self.lookups, hold_id, watched))
 
     def mark_decided(self, hold_id: UUID) -> None:
         """The policy has decided; the provider may still come up with a record."""

@@ -26,6 +26,7 @@ from tests.laws.state_machine.tables import Account, EndedHold, LiveHold, Lookup
 
 LIFETIME: Final = timedelta(seconds=60)
 PATIENCE: Final = timedelta(seconds=15)
+FAILED_PATIENCE: Final = timedelta(seconds=4)
 
 
 class HoldTables(AccountTables):

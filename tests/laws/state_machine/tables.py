@@ -63,13 +63,14 @@ class EndedHold:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A request whose usage is to be found out."""
+    """A request whose usage is to be found out. `is_watched` is one whose record said 0."""
 
     generation_id: str | None
     seen: Observation | None
     deadline_at: datetime
     is_disputed: bool = False
     is_decided: bool = False
+    is_watched: bool = False
 
 
 class Tables:

@@ -31,6 +31,9 @@ TOLD: Final = 0.9
 STUCK: Final = 0.1
 STUCK_LEAST: Final = 40
 REPORTS_KEPT: Final = 50
+# As an administrator's reconciliation does: also for requests that nobody could ask about.
+ARE_RECORDS_ASKED_AT_THE_END: Final = True
+ASKED_AFTER_DECISION: Final = timedelta(days=1)
 CHECK_ALL_EVERY: Final = 2_000
 FIXED: Final = (0, 1, 10**6, 3 * 10**8, 10**9, 5 * 10**9)
 PER_TOKEN: Final = (0, 600_000, 840_000)
@@ -119,7 +122,8 @@ class World:
             for hold_id in list(self.books.lookups):
                 self._look_up_one(hold_id)
         for generation in self.provider.generations.values():
-            self.books.settle([record_of(generation)])
+            if ARE_RECORDS_ASKED_AT_THE_END:
+                self.books.settle([record_of(generation, self.books.now)])
         self.checker.check_settled()
 
     def _any(self, items: list[Observation]) -> int:
@@ -202,7 +206,8 @@ class World:
         self._touch(hold_id)
         lookup, ended = self.books.lookups[hold_id], self.books.ended.get(hold_id)
         is_overdue = lookup.deadline_at <= self.books.now
-        if ended is not None and ended.reason is HoldEnding.SETTLED and not lookup.is_disputed:
+        is_settled = ended is not None and ended.reason is HoldEnding.SETTLED
+        if is_settled and not lookup.is_disputed and not lookup.is_watched:
             self.books.forget_lookup(hold_id)
         elif lookup.generation_id is None:
             if hold_id not in self.books.holds:
@@ -214,13 +219,24 @@ class World:
             self._ask(hold_id, lookup.generation_id, is_overdue)
 
     def _ask(self, hold_id: UUID, generation_id: str, is_overdue: bool) -> None:
-        generation = self.provider.generations[generation_id]
-        if generation.recorded_at <= self.books.now:
-            self.books.settle([record_of(generation)])
-            self.books.forget_lookup(hold_id)
-        elif is_overdue and not self.books.lookups[hold_id].is_decided:
+        # An error may name a generation that the provider never bills.
+        generation = self.provider.generations.get(generation_id)
+        lookup = self.books.lookups[hold_id]
+        if generation is not None and generation.recorded_at <= self.books.now:
+            self.books.settle([record_of(generation, self.books.now)])
+            is_priced = generation.priced_at <= self.books.now
+            (self._forget if is_priced else self._watch)(hold_id)
+        elif is_overdue and not lookup.is_decided:
             self._decide(hold_id)
             self.books.mark_decided(hold_id)
+        elif lookup.deadline_at + ASKED_AFTER_DECISION <= self.books.now:
+            self._forget(hold_id)
+
+    def _forget(self, hold_id: UUID) -> None:
+        self.books.forget_lookup(hold_id)
+
+    def _watch(self, hold_id: UUID) -> None:
+        self.books.watch(hold_id)
 
     def _decide(self, hold_id: UUID) -> None:
         lookup = self.books.lookups[hold_id]

@@ -11,19 +11,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from meter.clock import ManualClock
-from meter.errors import ProviderUnavailable
+from meter.errors import ProviderUnavailable, UnreadableRecord
 from meter.holds.hold import HoldPlaced
 from meter.holds.sweep_store import SweepStore
 from meter.ingest.metrics import IngestMetrics
 from meter.ledger.verification_store import VerificationStore
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
-from meter.lookups.worker import LookupMetrics, LookupWorker
+from meter.lookups.worker import WATCH_FOR, LookupMetrics, LookupWorker
 from meter.process.crash_points import NoCrashPoints
 from meter.settlement.look_up_terms import LookupTerms
+from meter.settlement.review_store import SettlementReviewStore
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, TokenCounts
-from tests.books import USD, Books, Payer, assumed_charge, observed
+from tests.books import NEVER_REACHED, USD, Books, Payer, assumed_charge, observed
 
 AT_ONCE = LookupTerms(timedelta(0), timedelta(hours=1))
 NO_PATIENCE = LookupTerms(timedelta(0), timedelta(0))
@@ -327,7 +328,7 @@ async def test_an_entry_that_says_it_never_ran_undoes_what_policy_charged(
     await setup.sweeping.expire()
     await setup.worker.look_up(10)
     assert (await books.funds("alice"))[0] == 10 * USD - assumed_charge(USD)
-    await setup.settlements.settle([observed(hold_id, usage=None, reached_provider=False)])
+    await setup.settlements.settle([observed(hold_id, **NEVER_REACHED)])
     assert await books.funds("alice") == (10 * USD, 0, 0)
     await setup.check()
 
@@ -361,3 +362,77 @@ async def _held_for(books: Books, payer: Payer, request_id: UUID) -> UUID:
     answer = await books.holds.place(replace(books.request(payer, USD), request_id=request_id))
     assert isinstance(answer, HoldPlaced)
     return answer.hold_id
+
+
+async def test_a_record_of_nought_that_is_priced_later_is_corrected(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider({"gen-1": "0"})
+    setup = LookupSetup(books, provider)
+    hold_id = await books.held(payer, USD)
+    await setup.settlements.settle([observed(hold_id, "0")])
+    await setup.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+    for price, left in (("0", 10 * USD), ("0.25", 10 * USD - USD // 4)):
+        provider.records["gen-1"] = price
+        assert await setup.waiting() == 1
+        await setup.due_now()
+        await setup.worker.look_up(10)
+        assert await books.funds("alice") == (left, 0, 0)
+    assert await setup.waiting() == 0
+    await setup.check()
+
+
+async def test_a_record_of_nought_is_asked_for_during_a_stated_time(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider({"gen-1": "0"})
+    setup = LookupSetup(books, provider)
+    hold_id = await books.held(payer, USD)
+    await setup.settlements.settle([observed(hold_id, "0")])
+    await setup.worker.look_up(10)
+    setup.clock.advance(WATCH_FOR.total_seconds() + 60)
+    await setup.due_now()
+    await setup.worker.look_up(10)
+    assert (len(provider.asked), await setup.waiting()) == (2, 0)
+
+
+async def test_an_error_without_a_record_is_let_go_soon_and_can_be_corrected(
+    books: Books, payer: Payer
+) -> None:
+    provider = Provider()
+    setup = LookupSetup(books, provider, LookupTerms(timedelta(0)))
+    hold_id = await books.held(payer, USD)
+    failed = observed(hold_id, usage=None, provider_status=503, status_code=503)
+    await setup.settlements.settle([failed])
+    row = await books.pool.fetchrow(
+        "SELECT reason, deadline_at - created_at < interval '31 s' AS is_soon FROM lookups"
+    )
+    assert row is not None
+    assert tuple(row) == ("failed", True)
+    await books.pool.execute("UPDATE lookups SET deadline_at = clock_timestamp()")
+    await setup.worker.look_up(10)
+    assert await books.state(hold_id) == "expired"
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+    (decided,) = await SettlementReviewStore(books.pool).list_policy_decisions(None, 10)
+    assert (decided.rule, decided.is_charge) == ("failed", False)
+    provider.records["gen-1"] = "0.25"
+    await setup.due_now()
+    await setup.worker.look_up(10)
+    assert [kind for _, kind, *_ in await books.records(hold_id)] == ["late"]
+    assert await books.funds("alice") == (10 * USD - USD // 4, 0, 0)
+    await setup.check()
+
+
+async def test_a_record_that_cannot_be_read_is_as_good_as_none(books: Books, payer: Payer) -> None:
+    async def find_usage(generation_id: str) -> ReportedUsage | None:
+        raise UnreadableRecord(generation_id)
+
+    provider = Provider()
+    provider.find_usage = find_usage  # type: ignore[method-assign]
+    setup = LookupSetup(books, provider, NO_PATIENCE)
+    hold_id = await books.held(payer, USD)
+    await setup.settlements.settle([observed(hold_id, usage=None)])
+    await setup.worker.look_up(10)
+    assert await books.state(hold_id) == "settled", "the policy has decided"
+    assert [kind for _, kind, *_ in await books.records(hold_id)] == ["provisional"]

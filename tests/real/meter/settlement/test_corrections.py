@@ -19,7 +19,7 @@ from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
-from tests.books import USD, Books, Payer, assumed_charge, observed
+from tests.books import NEVER_REACHED, USD, Books, Payer, assumed_charge, observed
 
 CENT = USD // 100
 GUESS = assumed_charge(USD)
@@ -135,7 +135,7 @@ async def test_a_provisional_charge_is_given_back_when_nothing_was_billed(books:
     hold_id = await books.held(payer, USD)
     settlements = PostgresSettlementStore(books.pool)
     await settlements.end_by_policy([decision(hold_id)])
-    never = observed(hold_id, usage=None, reached_provider=False, source=Source.FILE)
+    never = observed(hold_id, source=Source.FILE, **NEVER_REACHED)
     for _ in range(2):
         await settlements.settle([never])
     assert await books.funds("alice") == (5 * USD, 0, 0)

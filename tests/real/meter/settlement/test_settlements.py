@@ -5,8 +5,9 @@ import uuid
 
 import pytest
 
+from meter.settlement.billing_terms import BillingTerms
 from meter.settlement.settlement_store import PostgresSettlementStore
-from tests.books import USD, Books, observed
+from tests.books import NEVER_REACHED, USD, Books, observed
 
 
 async def test_a_settlement_charges_cost_and_markup(books: Books) -> None:
@@ -94,8 +95,8 @@ async def test_without_usage_a_hold_becomes_unknown_and_stays(books: Books) -> N
 @pytest.mark.parametrize(
     "changes",
     [
-        {"reached_provider": False, "response_flags": "UF", "status_code": 503},
-        {"response_flags": "UH"},
+        {**NEVER_REACHED, "response_flags": "UF", "status_code": 503},
+        {**NEVER_REACHED, "reached_provider": True, "response_flags": "UH"},
         {"provider_status": 429, "status_code": 429, "generation_id": None},
         {"provider_status": 402, "status_code": 503, "generation_id": None},
     ],
@@ -104,7 +105,7 @@ async def test_what_was_never_billed_is_released(books: Books, changes: dict[str
     payer = await books.payer("alice", USD)
     hold_id = await books.held(payer, USD)
     await PostgresSettlementStore(books.pool).settle(
-        [observed(hold_id, None, usage=None, **changes)]
+        [observed(hold_id, None, **{"usage": None, **changes})]
     )
     assert await books.state(hold_id) == "released"
     assert await books.funds("alice") == (USD, 0, 0)
@@ -126,10 +127,20 @@ async def test_a_zero_cost_without_a_reason_is_not_believed(books: Books) -> Non
     assert await books.state(hold_id) == "unknown"
 
 
-async def test_usage_without_a_cost_is_priced_by_the_catalogue(books: Books) -> None:
+async def test_usage_without_the_cost_that_a_provider_names_is_looked_up(books: Books) -> None:
     payer = await books.payer("alice", USD)
     hold_id = await books.held(payer, USD)
     await PostgresSettlementStore(books.pool).settle([observed(hold_id, None)])
+    reason = await books.pool.fetchval("SELECT unknown_reason FROM holds WHERE id = $1", hold_id)
+    assert reason == "no_cost"
+
+
+async def test_usage_without_a_cost_is_priced_by_the_catalogue(books: Books) -> None:
+    payer = await books.payer("alice", USD)
+    hold_id = await books.held(payer, USD)
+    without_costs = BillingTerms(names_costs=False)
+    settlements = PostgresSettlementStore(books.pool, billing=without_costs)
+    await settlements.settle([observed(hold_id, None)])
     row = await books.pool.fetchrow("SELECT price_source, charge_picos FROM usage_records")
     assert row is not None
     assert tuple(row) == ("catalogue", 10 * 150_000 + 20 * 600_000)

@@ -25,7 +25,7 @@ from tests.books import MODEL, Books, Payer
 from tests.laws.state_machine.memory import MemoryBooks
 from tests.laws.state_machine.world import ACCOUNTS, World
 
-STEPS = 500
+STEPS = 800
 Row = tuple[Any, ...]
 Step = Callable[["OnPostgres"], Awaitable[None]]
 
@@ -73,6 +73,9 @@ class OnPostgres:
 
     async def mark_decided(self, hold_id: UUID) -> None:
         await self._lookups.postpone(hold_id, timedelta(hours=1), is_decided=True)
+
+    async def watch(self, hold_id: UUID) -> None:
+        await self._lookups.watch(hold_id, timedelta(hours=1))
 
     async def post(self, posting: Posting, expected: int | type[Conflict]) -> None:
         answer: int | type[Conflict]
@@ -133,6 +136,10 @@ class Noting(MemoryBooks):
     def mark_decided(self, hold_id: UUID) -> None:
         super().mark_decided(hold_id)
         self.script.append(lambda real: real.mark_decided(hold_id))
+
+    def watch(self, hold_id: UUID) -> None:
+        super().watch(hold_id)
+        self.script.append(lambda real: real.watch(hold_id))
 
     def post_credit(self, posting: Posting) -> int:
         answer: int | type[Conflict]

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from meter.errors import StoreUnavailable
 from meter.holds.hold import HoldPlaced
+from meter.settlement.billing_terms import BillingTerms
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import FEWEST_REQUESTS, PostgresSettlementStore
 from meter.settlement.usual_use_store import REQUESTS_REMEMBERED, UsualUses
@@ -24,7 +25,9 @@ class LearningSetup:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.uses = UsualUses(books.pool, CollectorRegistry())
-        self.settlements = PostgresSettlementStore(books.pool, uses=self.uses)
+        self.settlements = PostgresSettlementStore(
+            books.pool, uses=self.uses, billing=BillingTerms(names_costs=False)
+        )
 
     async def hold(self, payer: Payer, prompt_bytes: int = 200) -> HoldPlaced:
         """A hold of a request that may answer with thousands of tokens."""

@@ -105,6 +105,7 @@ def test_a_json_reply_is_read_whole() -> None:
             cost_usd=Decimal("0.000001234567"),
         ),
         source=Source.STREAM,
+        upstream_ms=1233,
     )
 
 
