@@ -2,7 +2,8 @@
 
 Trimmed to what is used: whatever is not here is a mistake or needs a look at the source first.
 - Envoy Gateway v1alpha1: envoyproxy/gateway, api/v1alpha1/{ext_auth,securitypolicy,
-  envoyextensionypolicy,lua,envoypatchpolicy}_types.go, and gateway.envoyproxy.io/docs/api.
+  clienttrafficpolicy,envoyextensionypolicy,lua,envoypatchpolicy}_types.go, and
+  gateway.envoyproxy.io/docs/api.
 - Istio: istio/api, security/v1/authorization_policy.proto, networking/v1/virtual_service.proto,
   networking/v1alpha3/envoy_filter.proto, mesh/v1alpha1/config.proto (ExtensionProvider).
 """
@@ -31,8 +32,12 @@ _JSON_PATCH = {
 }
 _FILTER_MATCH = {"name": TEXT, "subFilter": {"name": TEXT}}
 _CONFIG_PATCH = {
-    "applyTo": {"HTTP_FILTER", "NETWORK_FILTER"},
-    "match": {"context": {"GATEWAY"}, "listener": {"filterChain": {"filter": _FILTER_MATCH}}},
+    "applyTo": {"HTTP_FILTER", "NETWORK_FILTER", "CLUSTER"},
+    "match": {
+        "context": {"GATEWAY"},
+        "listener": {"filterChain": {"filter": _FILTER_MATCH}},
+        "cluster": {"service": TEXT},
+    },
     "patch": {"operation": {"MERGE", "INSERT_BEFORE"}, "value": ANY},
 }
 _HTTP_RULE = {
@@ -48,6 +53,10 @@ SPECS: dict[tuple[str, str], Any] = {
     ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy"): {
         "targetRefs": _TARGETS,
         "extAuth": _EXT_AUTH,
+    },
+    ("gateway.envoyproxy.io/v1alpha1", "ClientTrafficPolicy"): {
+        "targetRefs": _TARGETS,
+        "headers": {"withUnderscoresAction": {"Allow", "RejectRequest", "DropHeader"}},
     },
     ("gateway.envoyproxy.io/v1alpha1", "EnvoyExtensionPolicy"): {
         "targetRefs": _TARGETS,

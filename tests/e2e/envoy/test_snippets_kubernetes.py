@@ -85,6 +85,8 @@ def generated(name: str, check: Document) -> Document:
     manager = manager_of(listener)
     manager["http_filters"] = [check, manager["http_filters"][-1]]
     manager["access_log"] = [{"name": "control-plane", "typed_config": {"@type": LOG}}]
+    # What a control plane leaves as it is, until a patch says otherwise.
+    del manager["internal_address_config"], manager["common_http_protocol_options"]
     for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
         if route["name"] == "not_found":
             route["typed_per_filter_config"] = {
@@ -122,8 +124,11 @@ def by_envoy_gateway() -> tuple[Document, list[Document]]:
         if patch["type"].endswith(".Cluster"):
             clusters.append(operation["value"])
             continue
-        name, at = operation["path"].removeprefix(f"{MANAGER}/").split("/")
-        manager[name].insert(int(at), operation["value"])
+        name, _, at = operation["path"].removeprefix(f"{MANAGER}/").partition("/")
+        if at:
+            manager[name].insert(int(at), operation["value"])
+        else:
+            manager[name] = operation["value"]
     return listener, clusters
 
 
@@ -149,6 +154,8 @@ def by_istio() -> Document:
     listener = generated("mesh", check)
     network = listener["filter_chains"][0]["filters"][0]
     for one in spec("istio.yaml", "EnvoyFilter")["configPatches"]:
+        if one["applyTo"] == "CLUSTER":
+            continue
         wanted = one["match"]["listener"]["filterChain"]["filter"]
         assert wanted["name"] == network["name"]
         if one["applyTo"] == "NETWORK_FILTER":
@@ -175,6 +182,36 @@ def test_the_patches_are_the_parts_of_the_production_configuration() -> None:
     script = production("tollkeeper.splice")["typed_config"]["default_source_code"]
     (lua,) = spec("envoy-gateway.yaml", "EnvoyExtensionPolicy")["lua"]
     assert lua["inline"].strip() == script["inline_string"].strip()
+
+
+def test_the_front_is_set_as_in_the_production_configuration() -> None:
+    front = manager_of(snippet("envoy.yaml")["static_resources"]["listeners"][0])
+    for listener in (by_istio(), by_envoy_gateway()[0]):
+        name = "internal_address_config"
+        assert manager_of(listener)[name] == front[name]
+    action = "headers_with_underscores_action"
+    options = manager_of(by_istio())["common_http_protocol_options"]
+    assert options[action] == front["common_http_protocol_options"][action] == "DROP_HEADER"
+    headers = spec("envoy-gateway.yaml", "ClientTrafficPolicy")["headers"]
+    assert headers == {"withUnderscoresAction": "DropHeader"}
+
+
+def options_of(clusters: list[Document], name: str) -> Document:
+    """How a cluster speaks HTTP."""
+    (cluster,) = [one for one in clusters if one.get("name", name) == name]
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    return dict(options)
+
+
+def test_large_headers_of_replies_are_taken_as_in_the_production_configuration() -> None:
+    production_options = options_of(
+        snippet("envoy.yaml")["static_resources"]["clusters"], "provider"
+    )
+    existing = snippet("existing-envoy.yaml")["static_resources"]["clusters"]
+    patches = spec("istio.yaml", "EnvoyFilter")["configPatches"]
+    patched = [one["patch"]["value"] for one in patches if one["applyTo"] == "CLUSTER"]
+    assert options_of(existing, "provider") == production_options
+    assert options_of(patched, "provider") == production_options
 
 
 @dataclass(frozen=True, slots=True)
