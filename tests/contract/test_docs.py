@@ -1,5 +1,6 @@
 """The documents say what the code does: codes, settings, metrics, events, commands and links."""
 
+import ast
 import importlib
 import re
 from functools import cache
@@ -313,3 +314,26 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a document's headings, as its viewers make them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+RULE_NUMBER = re.compile(r"\b[RV]\d{1,2}\b")
+
+
+def test_users_read_no_rule_numbers() -> None:
+    """The numbers of rules are for docs/rules.md and for developers: users get the sentence."""
+    pages = ["README.md", "openapi.json", *(name for name in DOCUMENTS if name.count("/") == 1)]
+    pages = [name for name in pages if name.startswith(("docs/", "README", "openapi"))]
+    found = [name for name in pages if name != "docs/rules.md" and RULE_NUMBER.search(read(name))]
+    found += [str(file) for file, text in sources().items() if RULE_NUMBER.search(messages(text))]
+    assert not found
+
+
+def messages(source: str) -> str:
+    """All string constants of a module but its docstrings."""
+    nodes = list(ast.walk(ast.parse(source)))
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    first = [node.body[0] for node in nodes if isinstance(node, documented) and node.body]
+    docstrings = {id(node.value) for node in first if isinstance(node, ast.Expr)}
+    constants = (node for node in nodes if isinstance(node, ast.Constant))
+    texts = (node.value for node in constants if id(node) not in docstrings)
+    return "\n".join(text for text in texts if isinstance(text, str))
