@@ -14,6 +14,7 @@ from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, NotFound, UnknownReference
 from meter.limits.limits import Rates, rates_to_json
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 
 _QUERIES: Final = queries("meter.accounts")
 _CREATE_ACCOUNT: Final = _QUERIES["create_account"]
@@ -146,18 +147,8 @@ def _found(row: asyncpg.Record | None, account_id: str) -> Account:
 
 
 def _account(row: asyncpg.Record) -> Account:
-    return Account(
-        id=row["id"],
-        email=row["email"],
-        name=row["name"],
-        plan_id=row["plan_id"],
-        markup_bps=row["markup_bps"],
-        is_suspended=row["is_suspended"],
-        funds=Funds(row["balance_picos"], row["held_picos"]),
-        created_at=row["created_at"],
-        rates=rates_of(row),
-        may_manage_keys=row["may_manage_keys"],
-    )
+    funds = Funds(row["balance_picos"], row["held_picos"])
+    return from_row(Account, row, funds=funds, rates=rates_of(row))
 
 
 def _event(action: str, account_id: str, detail: dict[str, Any]) -> AuditEvent:

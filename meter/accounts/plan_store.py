@@ -9,6 +9,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.limits.limits import Rates, rates_to_json
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.scopes import scopes_of
 
 _QUERIES: Final = queries("meter.accounts")
@@ -66,13 +67,11 @@ def rate_columns(rates: Rates) -> tuple[int | None, int | None, int | None]:
 
 
 def _plan(row: asyncpg.Record) -> Plan:
-    return Plan(
-        id=row["id"],
-        name=row["name"],
-        markup_bps=row["markup_bps"],
+    return from_row(
+        Plan,
+        row,
         rates=rates_of(row),
         key_rates=rates_of(row, "key_"),
-        max_keys=row["max_keys"],
         self_service_scopes=scopes_of(row["self_service_scopes"]),
     )
 

@@ -8,6 +8,7 @@ import asyncpg
 
 from meter.audit.events import Actor, AuditEvent, AuditLine
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 
 _QUERIES: Final = queries("meter.audit")
 _INSERT_AUDIT: Final = _QUERIES["insert_audit"]
@@ -70,12 +71,4 @@ class AuditStore:
 
 
 def _line(row: asyncpg.Record) -> AuditLine:
-    return AuditLine(
-        id=row["id"],
-        at=row["at"],
-        actor=row["actor"],
-        action=row["action"],
-        subject=row["subject"],
-        account_id=row["account_id"],
-        detail=json.loads(row["detail"]),
-    )
+    return from_row(AuditLine, row, detail=json.loads(row["detail"]))

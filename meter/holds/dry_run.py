@@ -23,6 +23,7 @@ from meter.identity.credential_state import (
 from meter.identity.principal import CredentialKind
 from meter.identity.principal_store import PostgresPrincipals
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries, store_errors
+from meter.postgres.rows import from_row
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -141,19 +142,13 @@ class _OneConnectionPool:
 
 
 def _to_state(row: "Record") -> CredentialState:
-    return CredentialState(
-        id=row["id"],
+    has_pass, has_secret = row["has_pass"], row["has_secret"]
+    return from_row(
+        CredentialState,
+        row,
         kind=CredentialKind(row["kind"]),
-        account_id=row["account_id"],
-        name=row["name"],
-        revoked_at=row["revoked_at"],
-        suspended_at=row["suspended_at"],
-        expires_at=row["expires_at"],
-        issuer_id=row["issuer_id"],
-        is_issuer_enabled=row["is_issuer_enabled"],
-        secret=SecretState(row["secret_ends_at"]) if row["has_secret"] else None,
+        secret=SecretState(row["secret_ends_at"]) if has_secret else None,
         presented_pass=(
-            PassState(row["pass_expires_at"], row["pass_revoked_at"]) if row["has_pass"] else None
+            PassState(row["pass_expires_at"], row["pass_revoked_at"]) if has_pass else None
         ),
-        now=row["now"],
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 from meter.holds.hold import HoldState
 from meter.holds.live_hold import HoldsSummary, LiveHold
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 
 _QUERIES: Final = queries("meter.holds")
 _SUMMARISE_LIVE_HOLDS: Final = _QUERIES["summarise_live_holds"]
@@ -41,4 +42,4 @@ class LiveHoldStore:
             rows = await connection.fetch(
                 _LIST_LIVE_HOLDS, state, created_at, hold_id and UUID(hold_id), limit
             )
-        return [LiveHold(**{**row, "state": HoldState(row["state"])}) for row in rows]
+        return [from_row(LiveHold, row, state=HoldState(row["state"])) for row in rows]

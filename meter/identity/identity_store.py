@@ -16,6 +16,7 @@ from meter.identity.principal import CredentialKind
 from meter.identity.provisioning import shown_subject, stored_subject
 from meter.limits.limits import Rates
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.scopes import DEFAULT_SCOPES, Scope, scopes_of
 
 if TYPE_CHECKING:
@@ -185,20 +186,14 @@ def _identity(row: "Record") -> Identity:
     if row["issuer_id"] is not None:
         subject, account_subject = shown_subject(subject)
     models, addresses = row["allowed_models"], row["allowed_addresses"]
-    return Identity(
-        id=row["id"],
+    return from_row(
+        Identity,
+        row,
         kind=CredentialKind(row["kind"]),
-        issuer_id=row["issuer_id"],
         subject=subject,
         account_subject=None if account_subject == subject else account_subject,
-        name=row["name"],
         scopes=scopes_of(row["scopes"]),
         allowed_models=None if models is None else tuple(models),
         allowed_addresses=None if addresses is None else tuple(addresses),
         rates=rates_of(row),
-        created_at=row["created_at"],
-        created_by=row["created_by"],
-        suspended_at=row["suspended_at"],
-        revoked_at=row["revoked_at"],
-        last_used_at=row["last_used_at"],
     )

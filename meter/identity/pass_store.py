@@ -9,6 +9,7 @@ from meter.errors import Conflict, NotFound, NotPermitted
 from meter.identity.passes import MAX_LIVE_PASSES, Pass
 from meter.money import format_usd
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.scopes import scopes_of
 
 if TYPE_CHECKING:
@@ -138,17 +139,5 @@ class PassStore:
 
 
 def _pass(row: "Record") -> Pass:
-    models = row["allowed_models"]
-    return Pass(
-        id=row["id"],
-        credential_id=row["credential_id"],
-        account_id=row["account_id"],
-        scopes=scopes_of(row["scopes"]),
-        allowed_models=None if models is None else tuple(models),
-        budget_picos=row["budget_picos"],
-        created_by=row["created_by"],
-        created_at=row["created_at"],
-        expires_at=row["expires_at"],
-        revoked_at=row["revoked_at"],
-        spent_picos=row["spent_picos"],
-    )
+    models = None if row["allowed_models"] is None else tuple(row["allowed_models"])
+    return from_row(Pass, row, scopes=scopes_of(row["scopes"]), allowed_models=models)

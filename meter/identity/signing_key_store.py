@@ -19,6 +19,7 @@ from meter.identity.passes import MAX_PASS_LIFETIME_S
 from meter.jwts.signing import SigningAlgorithm, new_signing_key
 from meter.jwts.terms import LEEWAY_S
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.sealing import MasterKey, SecretText, SigningKeyContext
 
 if TYPE_CHECKING:
@@ -188,12 +189,4 @@ def _context(kid: str) -> SigningKeyContext:
 
 
 def _signing_key(row: "Record") -> SigningKey:
-    return SigningKey(
-        kid=row["id"],
-        algorithm=row["algorithm"],
-        public_jwk=json.loads(row["public_jwk"]),
-        sealed=row["sealed"],
-        created_at=row["created_at"],
-        signs_from=row["signs_from"],
-        published_until=row["published_until"],
-    )
+    return from_row(SigningKey, row, kid=row["id"], public_jwk=json.loads(row["public_jwk"]))

@@ -15,6 +15,7 @@ from meter.ledger.postings import Posting
 from meter.ledger.statement import CreditPosted, RequestFacts, Transaction
 from meter.money import format_usd
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 
 _QUERIES: Final = queries("meter.ledger")
 _LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
@@ -102,20 +103,8 @@ def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) ->
 
 
 def _transaction(row: asyncpg.Record) -> Transaction:
-    request = None
-    if row["model_id"] is not None:
-        request = RequestFacts(
-            model_id=row["model_id"],
-            credential_id=row["credential_id"],
-            prompt_tokens=row["prompt_tokens"],
-            completion_tokens=row["completion_tokens"],
-        )
-    return Transaction(
-        id=row["id"],
-        position=row["seq"],
-        template=row["template"],
-        amount_picos=int(row["amount_picos"]),
-        reason=row["reason"],
-        recorded_at=row["recorded_at"],
-        request=request,
+    request = None if row["model_id"] is None else from_row(RequestFacts, row)
+    amount_picos = int(row["amount_picos"])
+    return from_row(
+        Transaction, row, position=row["seq"], amount_picos=amount_picos, request=request
     )

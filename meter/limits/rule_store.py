@@ -10,6 +10,7 @@ from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, NotFound, UnknownReference
 from meter.limits.limits import AppliesTo, CountedPer, LimitRule
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 
 _QUERIES: Final = queries("meter.limits")
 _LIST_LIMIT_RULES: Final = _QUERIES["list_limit_rules"]
@@ -96,8 +97,9 @@ def _audited(rule: LimitRule) -> dict[str, Any]:
 
 
 def _rule(row: asyncpg.Record) -> LimitRule:
-    kinds = {
-        "applies_to": AppliesTo(row["applies_to"]),
-        "counted_per": CountedPer(row["counted_per"]),
-    }
-    return LimitRule(**{**row, **kinds})
+    return from_row(
+        LimitRule,
+        row,
+        applies_to=AppliesTo(row["applies_to"]),
+        counted_per=CountedPer(row["counted_per"]),
+    )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from meter.lookups.pending import LookupsSummary, PendingLookup, ReportedGeneration
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_from_json
 
@@ -83,19 +84,10 @@ class LookupQueue:
                 _CLAIM_LOOKUPS, limit, LEASE, self._provider_id, REPORTS_HEARD_WITHIN, accounts
             )
         return [
-            PendingLookup(
-                hold_id=row["hold_id"],
-                generation_id=row["generation_id"],
+            from_row(
+                PendingLookup,
+                row,
                 seen=None if row["observed"] is None else observation_from_json(row["observed"]),
-                attempts=row["attempts"],
-                created_at=row["created_at"],
-                placed_at=row["placed_at"],
-                is_decided=row["is_decided"],
-                is_overdue=row["is_overdue"],
-                is_live=row["is_live"],
-                is_settled=row["is_settled"],
-                is_watched=row["is_watched"],
-                has_reports=row["has_reports"],
             )
             for row in rows
         ]

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.pricing.prices import (
     TIER_STARTS_AT,
     Model,
@@ -134,14 +135,7 @@ class PostgresCatalogue:
 
 
 def _to_model(row: "Record") -> Model:
-    return Model(
-        id=row["id"],
-        name=row["name"],
-        context_length=row["context_length"],
-        max_completion_tokens=row["max_completion_tokens"],
-        price=to_price(row, row["price_id"], row["id"]),
-        unasked_searches=row["unasked_searches"],
-    )
+    return from_row(Model, row, price=to_price(row, row["price_id"], row["id"]))
 
 
 def to_price(row: "Record", price_id: int, model_id: str) -> Price:

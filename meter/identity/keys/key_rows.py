@@ -9,6 +9,7 @@ from meter.identity.keys.key_rights import KeyRights
 from meter.identity.keys.key_terms import KeyTerms
 from meter.identity.keys.key_text import MintedKey
 from meter.identity.principal import Budgets, Credential, CredentialKind
+from meter.postgres.rows import from_row
 from meter.scopes import scopes_of
 
 
@@ -26,12 +27,10 @@ def saved_columns(key_id: str, terms: KeyTerms) -> tuple[object, ...]:
 
 def to_credential(row: asyncpg.Record) -> Credential:
     """Return the credential of a row."""
-    return Credential(
-        id=row["id"],
+    return from_row(
+        Credential,
+        row,
         kind=CredentialKind(row["kind"]),
-        account_id=row["account_id"],
-        name=row["name"],
-        prefix=row["prefix"],
         scopes=scopes_of(row["scopes"]),
         allowed_models=_texts(row["allowed_models"]),
         allowed_addresses=_texts(row["allowed_addresses"]),
@@ -43,13 +42,6 @@ def to_credential(row: asyncpg.Record) -> Credential:
             row["budget_total_picos"],
         ),
         tags=json.loads(row["tags"]),
-        expires_at=row["expires_at"],
-        suspended_at=row["suspended_at"],
-        revoked_at=row["revoked_at"],
-        created_at=row["created_at"],
-        created_by=row["created_by"],
-        last_used_at=row["last_used_at"],
-        previous_ends_at=row["previous_ends_at"],
     )
 
 
