@@ -135,7 +135,8 @@ class PostgresCatalogue:
 
 
 def _to_model(row: "Record") -> Model:
-    return from_row(Model, row, price=to_price(row, row["price_id"], row["id"]))
+    price = to_price(row, row["price_id"], row["id"])
+    return from_row(Model, row, price=price, raised_bps={})
 
 
 def to_price(row: "Record", price_id: int, model_id: str) -> Price:

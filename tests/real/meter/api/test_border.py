@@ -65,6 +65,7 @@ ADMIN_ROUTES = (
     ("GET", "/audit-log"),
     ("GET", "/providers"),
     ("PUT", "/providers/openrouter/key"),
+    ("PUT", "/catalogue/doubts/1/acceptance"),
     ("GET", "/holds"),
     ("GET", "/holds/summary"),
     ("GET", "/lookups"),
