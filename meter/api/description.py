@@ -74,6 +74,7 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "link_identity": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_issuer": {409: ("conflict",)},
     "remove_issuer": {409: ("conflict",)},
+    "clear_raised_estimate": {404: ("not_found",)},
     "put_limit": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_provider_key": {409: ("conflict", "other_master_key")},
     "reconcile": {409: ("conflict",)},

@@ -4,18 +4,20 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_rows
+from tollkeeper.api_client import MeterApi
+from tollkeeper.commands.api_commands import with_client
+from tollkeeper.tables import JsonOption, LimitOption, show_rows
 
 COLUMNS = ("at", "actor", "action", "subject", "user_id", "detail")
 
 
 def register(root: typer.Typer) -> None:
     """Add the command to the application."""
-    root.command("audit")(list_audit)
+    root.command("audit")(with_client(list_audit))
 
 
 def list_audit(
+    client: MeterApi,
     user: Annotated[
         str | None, typer.Option("--user", help="Only entries about this user.")
     ] = None,
@@ -27,11 +29,9 @@ def list_audit(
         str | None, typer.Option("--actor", help="Only this actor, such as operator:operator.")
     ] = None,
     limit: LimitOption = 50,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Show the audit log, newest first."""
     wanted = {"user": user, "action": action, "actor": actor}
-    rows = connect(api, home).rows("/audit-log", limit, **wanted)
+    rows = client.rows("/audit-log", limit, **wanted)
     show_rows(rows, COLUMNS, as_json, "There are no audit entries.")

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import NoAnswer, connect, segment
+from tollkeeper.api_client import MeterApi, NoAnswer, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.users import UserArgument
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one
+from tollkeeper.tables import JsonOption, say, show_one
 
-app = typer.Typer(name="credits", help="Credit of users, in US dollars.", no_args_is_help=True)
+app = ApiCommands(name="credits", help="Credit of users, in US dollars.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
@@ -18,16 +19,15 @@ def register(root: typer.Typer) -> None:
 
 
 @app.command("show")
-def show_credits(
-    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def show_credits(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
     """Show a user's balance, holds and available credit."""
-    show_one(connect(api, home).get(f"/users/{segment(user)}/credits"), as_json)
+    show_one(client.get(f"/users/{segment(user)}/credits"), as_json)
 
 
 # Without this setting a negative amount would be read as an option.
 @app.command("add", context_settings={"ignore_unknown_options": True})
 def add_credits(
+    client: MeterApi,
     user: UserArgument,
     amount: Annotated[
         str, typer.Argument(help="Such as 5.00, or -1.25 to take credit back.", show_default=False)
@@ -37,14 +37,11 @@ def add_credits(
         str | None,
         typer.Option("--idempotency-key", help="Commands with the same key post only once."),
     ] = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Give credit, or take it back with a negative amount."""
     key = idempotency_key or uuid.uuid4().hex
     body = {"amount": amount, "reason": reason}
-    client = connect(api, home)
     path = f"/users/{segment(user)}/credits"
     try:
         posted = client.send("POST", path, body, {"Idempotency-Key": key})

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_one, show_rows
+from tollkeeper.api_client import MeterApi
+from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.tables import JsonOption, LimitOption, show_one, show_rows
 
 LIVE_COLUMNS = (
     "id",
@@ -30,7 +31,7 @@ POLICY_COLUMNS = (
     "charge",
 )
 
-app = typer.Typer(name="holds", help="Money set aside for requests.", no_args_is_help=True)
+app = ApiCommands(name="holds", help="Money set aside for requests.", no_args_is_help=True)
 
 
 class LiveState(enum.StrEnum):
@@ -46,35 +47,30 @@ def register(root: typer.Typer) -> None:
 
 
 @app.command("summary")
-def summarise(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+def summarise(client: MeterApi, as_json: JsonOption = None) -> None:
     """Count live holds, and look-ups of the usage of holds in state unknown."""
-    client = connect(api, home)
     summary = client.get("/holds/summary")
     show_one({**summary, "lookups": client.get("/lookups")}, as_json)
 
 
 @app.command("list")
 def list_holds(
+    client: MeterApi,
     state: Annotated[
         LiveState | None, typer.Option("--state", help="Only holds in this state.")
     ] = None,
     limit: LimitOption = 50,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """List holds that have not ended, oldest first."""
-    rows = connect(api, home).rows("/holds", limit, state=state and state.value)
+    rows = client.rows("/holds", limit, state=state and state.value)
     show_rows(rows, LIVE_COLUMNS, as_json, "No hold is live.")
 
 
 @app.command("policy")
 def list_policy_decisions(
-    limit: LimitOption = 50,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
+    client: MeterApi, limit: LimitOption = 50, as_json: JsonOption = None
 ) -> None:
     """List requests whose usage never arrived and that a policy charged or released."""
-    rows = connect(api, home).rows("/policy-decisions", limit)
+    rows = client.rows("/policy-decisions", limit)
     show_rows(rows, POLICY_COLUMNS, as_json, "No request was decided by policy.")

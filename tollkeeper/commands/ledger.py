@@ -2,10 +2,9 @@
 
 import typer
 
-from tollkeeper.api_client import connect
+from tollkeeper.api_client import MeterApi
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.tables import (
-    ApiOption,
-    HomeOption,
     JsonOption,
     LimitOption,
     show_rows,
@@ -27,7 +26,7 @@ CONFLICT_COLUMNS = (
 )
 MONTH_COLUMNS = ("month", "kind", "is_kept", "bytes_on_disk", "dropped_at")
 
-app = typer.Typer(name="ledger", help="The ledger.", no_args_is_help=True)
+app = ApiCommands(name="ledger", help="The ledger.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
@@ -41,15 +40,13 @@ def group() -> None:
 
 
 @app.command("verify")
-def verify_ledger(
-    api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def verify_ledger(client: MeterApi, as_json: JsonOption = None) -> None:
     """Recompute all balances, holds, settlements and the hash chain; exit code 1 if one is wrong.
 
     Requests go on meanwhile. Note the head of the chain outside this system: a later comparison
     shows whether somebody rewrote the ledger.
     """
-    found = connect(api, home).get("/ledger/verification", VERIFICATION_TIMEOUT_S)
+    found = client.get("/ledger/verification", VERIFICATION_TIMEOUT_S)
     failures = {
         f"failure: {one['invariant']}": f"{one['message']}: {', '.join(one['sample_ids'])}"
         for one in found["failures"]
@@ -68,19 +65,14 @@ def verify_ledger(
 
 
 @app.command("conflicts")
-def list_conflicts(
-    limit: LimitOption = 50,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
-) -> None:
+def list_conflicts(client: MeterApi, limit: LimitOption = 50, as_json: JsonOption = None) -> None:
     """List usage records that contradict the books; they are kept but not applied."""
-    rows = connect(api, home).rows("/settlement-conflicts", limit)
+    rows = client.rows("/settlement-conflicts", limit)
     show_rows(rows, CONFLICT_COLUMNS, as_json, "There are no conflicts.")
 
 
 @app.command("months")
-def list_months(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+def list_months(client: MeterApi, as_json: JsonOption = None) -> None:
     """List the months of history, kept or dropped."""
-    rows = connect(api, home).get("/ledger/months")["data"]
+    rows = client.get("/ledger/months")["data"]
     show_rows(rows, MONTH_COLUMNS, as_json, "There are no months.")

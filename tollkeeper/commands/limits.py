@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, connect, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.tables import (
-    ApiOption,
-    HomeOption,
     JsonOption,
     say,
     show_one,
@@ -25,7 +24,7 @@ COLUMNS = (
     "is_shadow",
 )
 
-app = typer.Typer(name="limits", help="Limit rules: for plans, models, everyone.")
+app = ApiCommands(name="limits", help="Limit rules: for plans, models, everyone.")
 RuleArgument = Annotated[str, typer.Argument(help="The rule's id.", show_default=False)]
 
 
@@ -38,19 +37,18 @@ def register(root: typer.Typer) -> None:
 def group(context: typer.Context) -> None:
     """Limit rules. Without a command: list them."""
     if context.invoked_subcommand is None:
-        list_limits()
+        list_limits(connect(None, None))
 
 
 @app.command("list")
-def list_limits(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+def list_limits(client: MeterApi, as_json: JsonOption = None) -> None:
     """List limit rules."""
-    show_rows(
-        connect(api, home).get("/limits")["data"], COLUMNS, as_json, "There are no limit rules."
-    )
+    show_rows(client.get("/limits")["data"], COLUMNS, as_json, "There are no limit rules.")
 
 
 @app.command("set")
 def set_limit(
+    client: MeterApi,
     rule: RuleArgument,
     plan: Annotated[str | None, typer.Option("--plan", help="For users of this plan.")] = None,
     user: Annotated[str | None, typer.Option("--user", help="For this user.")] = None,
@@ -68,8 +66,6 @@ def set_limit(
     is_shadow: Annotated[
         bool, typer.Option("--shadow", help="Count and report, but refuse no request.")
     ] = False,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create or replace a limit rule; without --plan, --user or --key it is for everyone."""
@@ -87,11 +83,11 @@ def set_limit(
         "tokens_per_minute": tokens_per_minute,
         "is_shadow": is_shadow,
     }
-    show_one(connect(api, home).send("PUT", f"/limits/{segment(rule)}", terms), as_json)
+    show_one(client.send("PUT", f"/limits/{segment(rule)}", terms), as_json)
 
 
 @app.command("remove")
-def remove_limit(rule: RuleArgument, api: ApiOption = None, home: HomeOption = None) -> None:
+def remove_limit(client: MeterApi, rule: RuleArgument) -> None:
     """Remove a limit rule."""
-    connect(api, home).send("DELETE", f"/limits/{segment(rule)}")
+    client.send("DELETE", f"/limits/{segment(rule)}")
     say(f"The limit rule {rule} is removed.")

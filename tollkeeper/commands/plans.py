@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect, segment
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, show_one, show_rows
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.tables import JsonOption, show_one, show_rows
 
 COLUMNS = (
     "id",
@@ -19,7 +20,7 @@ COLUMNS = (
 )
 LimitCount = Annotated[int | None, typer.Option(help="By default no limit.")]
 
-app = typer.Typer(name="plans", help="Plans: markup and limits.", no_args_is_help=True)
+app = ApiCommands(name="plans", help="Plans: markup and limits.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
@@ -28,14 +29,15 @@ def register(root: typer.Typer) -> None:
 
 
 @app.command("list")
-def list_plans(api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None) -> None:
+def list_plans(client: MeterApi, as_json: JsonOption = None) -> None:
     """List plans."""
-    rows = connect(api, home).get("/plans")["data"]
+    rows = client.get("/plans")["data"]
     show_rows(rows, COLUMNS, as_json, "There are no plans.")
 
 
 @app.command("set")
 def set_plan(
+    client: MeterApi,
     plan: Annotated[str, typer.Argument(help="The plan's id.", show_default=False)],
     name: Annotated[str, typer.Option("--name", help="Name to show to people.")],
     markup_bps: Annotated[
@@ -56,8 +58,6 @@ def set_plan(
             "--self-service-scope", help="Scope that users may give to keys; may be repeated."
         ),
     ] = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create or replace a plan; a limit that is left out does not apply."""
@@ -75,4 +75,4 @@ def set_plan(
         "max_keys": max_keys,
         **({"self_service_scopes": scope} if scope else {}),
     }
-    show_one(connect(api, home).send("PUT", f"/plans/{segment(plan)}", terms), as_json)
+    show_one(client.send("PUT", f"/plans/{segment(plan)}", terms), as_json)

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, connect, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.secret_input import read_secret
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_rows, wants_json
+from tollkeeper.tables import JsonOption, say, show_rows, wants_json
 
 COLUMNS = ("name", "base_url", "key_hint", "key_version", "key_updated_at")
 
-app = typer.Typer(name="providers", help="Providers and their keys.")
+app = ApiCommands(name="providers", help="Providers and their keys.")
 
 
 def register(root: typer.Typer) -> None:
@@ -22,16 +23,14 @@ def register(root: typer.Typer) -> None:
 def group(context: typer.Context) -> None:
     """Providers and their keys. Without a command: list them."""
     if context.invoked_subcommand is None:
-        list_providers()
+        list_providers(connect(None, None))
 
 
 @app.command("show", hidden=True)
 @app.command("list")
-def list_providers(
-    api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def list_providers(client: MeterApi, as_json: JsonOption = None) -> None:
     """List the providers, and whether each has a key."""
-    listed = connect(api, home).get("/providers")["data"]
+    listed = client.get("/providers")["data"]
     if not wants_json(as_json):
         for one in listed:
             key = one["key"] or {}
@@ -43,11 +42,9 @@ def list_providers(
 
 @app.command("set-key")
 def set_key(
+    client: MeterApi,
     provider: Annotated[str, typer.Argument(help="Id such as openrouter.", show_default=False)],
-    api: ApiOption = None,
-    home: HomeOption = None,
 ) -> None:
     """Set a provider's key; it is read from standard input, or typed without being shown."""
-    client = connect(api, home)
     client.send("PUT", f"/providers/{segment(provider)}/key", {"key": read_secret("Key")})
     say(f"The key of {provider} is set.")

@@ -4,11 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tollkeeper.api_client import connect
+from tollkeeper.api_client import MeterApi
+from tollkeeper.commands.api_commands import with_client
 from tollkeeper.commands.ledger import VERIFICATION_TIMEOUT_S
 from tollkeeper.tables import (
-    ApiOption,
-    HomeOption,
     JsonOption,
     LimitOption,
     print_json,
@@ -22,11 +21,12 @@ COLUMNS = ("at", "id", "ok", "drift", "attention")
 
 def register(root: typer.Typer) -> None:
     """Add the commands to the application."""
-    root.command("reconcile")(reconcile)
-    root.command("reconciliations")(list_reconciliations)
+    root.command("reconcile")(with_client(reconcile))
+    root.command("reconciliations")(with_client(list_reconciliations))
 
 
 def reconcile(
+    client: MeterApi,
     has_new_baseline: Annotated[
         bool,
         typer.Option(
@@ -34,8 +34,6 @@ def reconcile(
             help="Accept the provider's total as it is now; compare only what changes later.",
         ),
     ] = False,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Compare ledger, usage, holds, credit and the provider's total; exit code 1 for drift.
@@ -43,7 +41,7 @@ def reconcile(
     The command repairs nothing. It stores a report of the books that differ, and by how much.
     """
     path = "/reconciliations" + ("?new_baseline=true" if has_new_baseline else "")
-    found = connect(api, home).send("POST", path, timeout_s=VERIFICATION_TIMEOUT_S)
+    found = client.send("POST", path, timeout_s=VERIFICATION_TIMEOUT_S)
     books = {
         one["book"]: f"{one['found']} (expected {one['expected']}, drift {one['drift']})"
         for one in found["books"]
@@ -60,13 +58,10 @@ def reconcile(
 
 
 def list_reconciliations(
-    limit: LimitOption = 30,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
+    client: MeterApi, limit: LimitOption = 30, as_json: JsonOption = None
 ) -> None:
     """List past reconciliations, including the daily ones."""
-    rows = connect(api, home).rows("/reconciliations", limit)
+    rows = client.rows("/reconciliations", limit)
     if wants_json(as_json):
         print_json(list(rows))
         return

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import with_client
 from tollkeeper.commands.users import UserArgument
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_rows
+from tollkeeper.tables import JsonOption, LimitOption, show_rows
 
 USAGE_COLUMNS = (
     "group",
@@ -40,11 +41,12 @@ class Grouping(enum.StrEnum):
 
 def register(root: typer.Typer) -> None:
     """Add the commands to the application."""
-    root.command("usage")(show_usage)
-    root.command("transactions")(list_transactions)
+    root.command("usage")(with_client(show_usage))
+    root.command("transactions")(with_client(list_transactions))
 
 
 def show_usage(
+    client: MeterApi,
     user: UserArgument,
     by: Annotated[
         Grouping, typer.Option("--by", help="Make a row per day, model or key.")
@@ -57,23 +59,17 @@ def show_usage(
         str | None, typer.Option("--to", help="Last day, included; by default today.")
     ] = None,
     limit: LimitOption = 1000,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Add up a user's requests, tokens and costs by day, model or key."""
     period = {"group_by": by.value, "from": first, "to": last}
-    rows = connect(api, home).rows(f"/users/{segment(user)}/usage", limit, **period)
+    rows = client.rows(f"/users/{segment(user)}/usage", limit, **period)
     show_rows(rows, USAGE_COLUMNS, as_json, "There is no usage in this period.")
 
 
 def list_transactions(
-    user: UserArgument,
-    limit: LimitOption = 50,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
+    client: MeterApi, user: UserArgument, limit: LimitOption = 50, as_json: JsonOption = None
 ) -> None:
     """List the transactions that changed a user's balance, newest first."""
-    rows = connect(api, home).rows(f"/users/{segment(user)}/transactions", limit)
+    rows = client.rows(f"/users/{segment(user)}/transactions", limit)
     show_rows(rows, TRANSACTION_COLUMNS, as_json, "The user has no transactions.")

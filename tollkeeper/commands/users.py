@@ -4,14 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.key_options import (
     ConcurrentOption,
     RequestsOption,
     TokensOption,
     limit_members,
 )
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, LimitOption, show_one, show_rows
+from tollkeeper.tables import JsonOption, LimitOption, show_one, show_rows
 
 COLUMNS = (
     "id",
@@ -26,7 +27,7 @@ COLUMNS = (
     "created_at",
 )
 
-app = typer.Typer(name="users", help="Users, who pay for requests.", no_args_is_help=True)
+app = ApiCommands(name="users", help="Users, who pay for requests.", no_args_is_help=True)
 UserArgument = Annotated[str, typer.Argument(help="The user's id.", show_default=False)]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name to show to people.")]
 PlanOption = Annotated[str | None, typer.Option("--plan", help="Id of the user's plan.")]
@@ -49,21 +50,21 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_users(
+    client: MeterApi,
     email: Annotated[
         str | None, typer.Option("--email", help="Only the user with this address.")
     ] = None,
     limit: LimitOption = 200,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """List users, newest first."""
-    rows = connect(api, home).rows("/users", limit, email=email)
+    rows = client.rows("/users", limit, email=email)
     show_rows(rows, COLUMNS, as_json, "There are no users.")
 
 
 @app.command("create")
 def create_user(
+    client: MeterApi,
     email: Annotated[str, typer.Argument(help="The user's address.", show_default=False)],
     name: NameOption = None,
     user_id: Annotated[str | None, typer.Option("--id", help="By default a random id.")] = None,
@@ -73,27 +74,24 @@ def create_user(
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
     may_manage_keys: MayManageKeysOption = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create a user without credit; limits that are left out are the plan's."""
     terms = {"plan": plan, "markup_bps": markup_bps, "may_manage_keys": may_manage_keys}
     limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
     body = {"email": email, **_given({"name": name, "id": user_id, **terms})} | limits
-    show_one(connect(api, home).send("POST", "/users", body), as_json)
+    show_one(client.send("POST", "/users", body), as_json)
 
 
 @app.command("show")
-def show_user(
-    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def show_user(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
     """Show one user."""
-    show_one(connect(api, home).get(f"/users/{segment(user)}"), as_json)
+    show_one(client.get(f"/users/{segment(user)}"), as_json)
 
 
 @app.command("change")
 def change_user(
+    client: MeterApi,
     user: UserArgument,
     name: NameOption = None,
     plan: PlanOption = None,
@@ -105,8 +103,6 @@ def change_user(
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
     may_manage_keys: MayManageKeysOption = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Change a user's name and terms; `none` for a limit means the plan's."""
@@ -115,23 +111,19 @@ def change_user(
     body = _given({"name": name, **terms}) | limits
     if has_plan_markup:
         body["markup_bps"] = None
-    show_one(connect(api, home).send("PATCH", f"/users/{segment(user)}", body), as_json)
+    show_one(client.send("PATCH", f"/users/{segment(user)}", body), as_json)
 
 
 @app.command("suspend")
-def suspend_user(
-    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def suspend_user(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
     """Refuse all requests of a user until the user is resumed."""
-    show_one(connect(api, home).send("POST", f"/users/{segment(user)}/suspend"), as_json)
+    show_one(client.send("POST", f"/users/{segment(user)}/suspend"), as_json)
 
 
 @app.command("resume")
-def resume_user(
-    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def resume_user(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
     """Accept requests of a suspended user again."""
-    show_one(connect(api, home).send("POST", f"/users/{segment(user)}/resume"), as_json)
+    show_one(client.send("POST", f"/users/{segment(user)}/resume"), as_json)
 
 
 def _given(members: dict[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Instant, Reply
+from meter.api.fields import Instant, PlainText, Reply
 from meter.api.services import FromCatalogue, FromDoubts, FromRaisedEstimates
 from meter.money import BPS_PER_WHOLE
 from meter.pricing.prices import MAX_FACTOR_BPS
@@ -21,9 +21,9 @@ class WithheldModelReply(Reply):
     """A model that the provider lists and that is not offered, with the reason."""
 
     provider: str = Field(examples=["openrouter"])
-    model: str = Field(examples=["acme/painter"])
+    model: str = Field(validation_alias="model_id", examples=["acme/painter"])
     reason: str = Field(examples=["The price member 'video_output' is not understood."])
-    since: Instant
+    since: Instant = Field(validation_alias="first_seen_at")
 
 
 class WithheldModelListReply(Reply):
@@ -34,18 +34,8 @@ class WithheldModelListReply(Reply):
 
 @router.get("/withheld", summary="List models that are not offered")
 async def list_withheld_models(catalogue: FromCatalogue) -> WithheldModelListReply:
-    """The models of the provider's last listing whose cost cannot be bounded."""
-    return WithheldModelListReply(
-        data=[
-            WithheldModelReply(
-                provider=one.provider,
-                model=one.model_id,
-                reason=one.reason,
-                since=one.first_seen_at,
-            )
-            for one in await catalogue.list_withheld()
-        ]
-    )
+    """List the models of the provider's last listing whose cost cannot be bounded."""
+    return WithheldModelListReply.model_validate({"data": await catalogue.list_withheld()})
 
 
 class DoubtReply(Reply):
@@ -57,9 +47,11 @@ class DoubtReply(Reply):
 
     id: UUID
     provider: str = Field(examples=["openrouter"])
-    model: str | None = Field(examples=["acme/one"])
+    model: Annotated[str | None, BeforeValidator(lambda subject: subject or None)] = Field(
+        validation_alias="subject", examples=["acme/one"]
+    )
     explanation: str = Field(examples=["prompt: from 150000 to 15 pico-dollars"])
-    since: Instant
+    since: Instant = Field(validation_alias="first_seen_at")
     accepted_at: Instant | None
 
 
@@ -71,20 +63,8 @@ class DoubtListReply(Reply):
 
 @router.get("/doubts", summary="List findings that are not believed")
 async def list_doubts(doubts: FromDoubts) -> DoubtListReply:
-    """The losses of many models, and the large changes of prices, in the last listing."""
-    return DoubtListReply(
-        data=[
-            DoubtReply(
-                id=one.id,
-                provider=one.provider,
-                model=one.subject or None,
-                explanation=one.explanation,
-                since=one.first_seen_at,
-                accepted_at=one.accepted_at,
-            )
-            for one in await doubts.list_all()
-        ]
-    )
+    """List the losses of many models and the large changes of prices in the last listing."""
+    return DoubtListReply.model_validate({"data": await doubts.list_all()})
 
 
 @router.put("/doubts/{doubt_id}/acceptance", status_code=204, summary="Accept a finding")
@@ -99,10 +79,14 @@ class RaisedEstimateReply(Reply):
     Holds are multiplied by `factor`. Requests are refused where `is_refused` is true.
     """
 
-    model: str = Field(examples=["acme/one"])
+    model: str = Field(validation_alias="model_id", examples=["acme/one"])
     endpoint: str = Field(examples=["chat_completions"])
-    factor: float = Field(examples=[1.7])
-    is_refused: bool
+    factor: Annotated[float, BeforeValidator(lambda bps: bps / BPS_PER_WHOLE)] = Field(
+        validation_alias="factor_bps", examples=[1.7]
+    )
+    is_refused: Annotated[bool, BeforeValidator(lambda bps: bps >= MAX_FACTOR_BPS)] = Field(
+        validation_alias="factor_bps"
+    )
     excesses: int = Field(description="Settlements above their holds")
     raised_at: Instant
     last_excess_at: Instant
@@ -117,27 +101,16 @@ class RaisedEstimateListReply(Reply):
 class ClassQuery(BaseModel):
     """The requests of one model to one endpoint."""
 
-    model: str = Field(min_length=1, max_length=200)
-    endpoint: str = Field(min_length=1, max_length=64)
+    model_config = ConfigDict(extra="forbid")
+
+    model: PlainText = Field(min_length=1, max_length=200)
+    endpoint: PlainText = Field(min_length=1, max_length=64)
 
 
 @router.get("/raised-estimates", summary="List raised estimates")
 async def list_raised_estimates(raised: FromRaisedEstimates) -> RaisedEstimateListReply:
-    """The models and endpoints whose measured excess raises their holds."""
-    return RaisedEstimateListReply(
-        data=[
-            RaisedEstimateReply(
-                model=one.model_id,
-                endpoint=one.endpoint,
-                factor=one.factor_bps / BPS_PER_WHOLE,
-                is_refused=one.factor_bps >= MAX_FACTOR_BPS,
-                excesses=one.excesses,
-                raised_at=one.raised_at,
-                last_excess_at=one.last_excess_at,
-            )
-            for one in await raised.list_all()
-        ]
-    )
+    """List the models and endpoints whose measured excess raises their holds."""
+    return RaisedEstimateListReply.model_validate({"data": await raised.list_all()})
 
 
 @router.delete("/raised-estimates", status_code=204, summary="Clear a raised estimate")

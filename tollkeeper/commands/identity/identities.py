@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.key_options import (
     AddressOption,
     ConcurrentOption,
@@ -15,11 +16,11 @@ from tollkeeper.commands.identity.key_options import (
     limit_members,
 )
 from tollkeeper.commands.users import UserArgument
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
+from tollkeeper.tables import JsonOption, say, show_one, show_rows
 
 COLUMNS = ("id", "kind", "issuer", "subject", "created_at", "suspended_at", "revoked_at")
 
-app = typer.Typer(
+app = ApiCommands(
     name="identities", help="Subjects and certificates of users.", no_args_is_help=True
 )
 IdentityArgument = Annotated[str, typer.Argument(help="The identity's id.", show_default=False)]
@@ -31,16 +32,15 @@ def register(root: typer.Typer) -> None:
 
 
 @app.command("list")
-def list_identities(
-    user: UserArgument, api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def list_identities(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
     """List a user's identities: subjects of issuers, and certificates."""
-    rows = connect(api, home).get(f"/users/{segment(user)}/identities")["data"]
+    rows = client.get(f"/users/{segment(user)}/identities")["data"]
     show_rows(rows, COLUMNS, as_json, "The user has no identities.")
 
 
 @app.command("link")
 def link_identity(
+    client: MeterApi,
     user: UserArgument,
     issuer: Annotated[str | None, typer.Option("--issuer", help="Id of an issuer.")] = None,
     subject: Annotated[
@@ -59,8 +59,6 @@ def link_identity(
     requests_per_minute: RequestsOption = None,
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Let a subject or a certificate act for a user, or replace its terms if it already does."""
@@ -70,44 +68,29 @@ def link_identity(
     body |= key_members(model, address, None, limits, None)
     if scope:
         body["scopes"] = scope
-    show_one(connect(api, home).send("PUT", f"/users/{segment(user)}/identities", body), as_json)
+    show_one(client.send("PUT", f"/users/{segment(user)}/identities", body), as_json)
 
 
 @app.command("suspend")
-def suspend_identity(
-    user: UserArgument,
-    identity_id: IdentityArgument,
-    api: ApiOption = None,
-    home: HomeOption = None,
-) -> None:
+def suspend_identity(client: MeterApi, user: UserArgument, identity_id: IdentityArgument) -> None:
     """Refuse all requests of an identity until it is resumed."""
-    _tell(api, home, "POST", user, f"{segment(identity_id)}/suspend")
+    _tell(client, "POST", user, f"{segment(identity_id)}/suspend")
     say(f"The identity {identity_id} is suspended.")
 
 
 @app.command("resume")
-def resume_identity(
-    user: UserArgument,
-    identity_id: IdentityArgument,
-    api: ApiOption = None,
-    home: HomeOption = None,
-) -> None:
+def resume_identity(client: MeterApi, user: UserArgument, identity_id: IdentityArgument) -> None:
     """Accept requests of a suspended identity again."""
-    _tell(api, home, "POST", user, f"{segment(identity_id)}/resume")
+    _tell(client, "POST", user, f"{segment(identity_id)}/resume")
     say(f"The identity {identity_id} is resumed.")
 
 
 @app.command("revoke")
-def revoke_identity(
-    user: UserArgument,
-    identity_id: IdentityArgument,
-    api: ApiOption = None,
-    home: HomeOption = None,
-) -> None:
+def revoke_identity(client: MeterApi, user: UserArgument, identity_id: IdentityArgument) -> None:
     """Revoke an identity; this cannot be undone, and its subject gets no new user."""
-    _tell(api, home, "DELETE", user, segment(identity_id))
+    _tell(client, "DELETE", user, segment(identity_id))
     say(f"The identity {identity_id} is revoked.")
 
 
-def _tell(api: Any, home: Any, method: str, user: str, what: str) -> None:
-    connect(api, home).send(method, f"/users/{segment(user)}/identities/{what}")
+def _tell(client: MeterApi, method: str, user: str, what: str) -> None:
+    client.send(method, f"/users/{segment(user)}/identities/{what}")

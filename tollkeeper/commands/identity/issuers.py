@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.issuer_presets import PRESETS, Asked
 from tollkeeper.errors import CommandError
-from tollkeeper.tables import ApiOption, HomeOption, JsonOption, say, show_one, show_rows
+from tollkeeper.tables import JsonOption, say, show_one, show_rows
 
 COLUMNS = ("id", "url", "is_enabled", "identities", "keys_age_s")
 
-app = typer.Typer(name="issuers", help="Issuers of JWTs that are accepted.", no_args_is_help=True)
+app = ApiCommands(name="issuers", help="Issuers of JWTs that are accepted.", no_args_is_help=True)
 IssuerArgument = Annotated[str, typer.Argument(help="The issuer's id.", show_default=False)]
 
 
@@ -24,6 +25,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("put")
 def put_issuer(
+    client: MeterApi,
     issuer_id: IssuerArgument,
     url: Annotated[
         str | None, typer.Option("--url", help="The `iss` of the JWTs, or the host for a preset.")
@@ -45,8 +47,6 @@ def put_issuer(
     domain: Annotated[
         str | None, typer.Option("--domain", help="For google: the hosted domain.")
     ] = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Accept the JWTs of an issuer, or replace its terms, from a file or a preset."""
@@ -69,65 +69,47 @@ def put_issuer(
             raise CommandError(f"{terms} is not JSON.") from None
     if not body["url"]:
         raise CommandError("Give --url, the `iss` of the issuer's JWTs.")
-    show_one(connect(api, home).send("PUT", f"/issuers/{segment(issuer_id)}", body), as_json)
+    show_one(client.send("PUT", f"/issuers/{segment(issuer_id)}", body), as_json)
 
 
 @app.command("list")
-def list_issuers(
-    api: ApiOption = None, home: HomeOption = None, as_json: JsonOption = None
-) -> None:
+def list_issuers(client: MeterApi, as_json: JsonOption = None) -> None:
     """List issuers, enabled or not."""
-    rows = connect(api, home).get("/issuers")["data"]
+    rows = client.get("/issuers")["data"]
     show_rows(rows, COLUMNS, as_json, "There are no issuers.")
 
 
 @app.command("show")
-def show_issuer(
-    issuer_id: IssuerArgument,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
-) -> None:
+def show_issuer(client: MeterApi, issuer_id: IssuerArgument, as_json: JsonOption = None) -> None:
     """Show an issuer with its terms and the age of its keys."""
-    show_one(connect(api, home).get(f"/issuers/{segment(issuer_id)}"), as_json)
+    show_one(client.get(f"/issuers/{segment(issuer_id)}"), as_json)
 
 
 @app.command("check")
-def check_issuer(
-    issuer_id: IssuerArgument,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
-) -> None:
+def check_issuer(client: MeterApi, issuer_id: IssuerArgument, as_json: JsonOption = None) -> None:
     """Fetch the issuer's discovery document and keys; exit code 1 if a step fails."""
-    checked = connect(api, home).send("POST", f"/issuers/{segment(issuer_id)}/check")
+    checked = client.send("POST", f"/issuers/{segment(issuer_id)}/check")
     show_rows(checked["findings"], ("step", "is_good", "said"), as_json, "There are no findings.")
     if not checked["is_good"]:
         raise typer.Exit(1)
 
 
 @app.command("enable")
-def enable_issuer(
-    issuer_id: IssuerArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def enable_issuer(client: MeterApi, issuer_id: IssuerArgument) -> None:
     """Accept the issuer's JWTs again."""
-    connect(api, home).send("POST", f"/issuers/{segment(issuer_id)}/enable")
+    client.send("POST", f"/issuers/{segment(issuer_id)}/enable")
     say(f"The issuer {issuer_id} is enabled.")
 
 
 @app.command("disable")
-def disable_issuer(
-    issuer_id: IssuerArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def disable_issuer(client: MeterApi, issuer_id: IssuerArgument) -> None:
     """Refuse all JWTs of the issuer, everywhere within a second."""
-    connect(api, home).send("POST", f"/issuers/{segment(issuer_id)}/disable")
+    client.send("POST", f"/issuers/{segment(issuer_id)}/disable")
     say(f"The issuer {issuer_id} is disabled.")
 
 
 @app.command("remove")
-def remove_issuer(
-    issuer_id: IssuerArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def remove_issuer(client: MeterApi, issuer_id: IssuerArgument) -> None:
     """Remove an issuer that has no identities; one that has can only be disabled."""
-    connect(api, home).send("DELETE", f"/issuers/{segment(issuer_id)}")
+    client.send("DELETE", f"/issuers/{segment(issuer_id)}")
     say(f"The issuer {issuer_id} is removed.")

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.key_options import (
     AddressOption,
     BudgetOption,
@@ -24,8 +25,6 @@ from tollkeeper.commands.identity.key_options import (
 from tollkeeper.commands.identity.secret_input import read_secret
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import (
-    ApiOption,
-    HomeOption,
     JsonOption,
     LimitOption,
     say,
@@ -47,7 +46,7 @@ COLUMNS = (
     "last_used_at",
 )
 
-app = typer.Typer(name="keys", help="API keys of users.", no_args_is_help=True)
+app = ApiCommands(name="keys", help="API keys of users.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
@@ -57,6 +56,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("create")
 def create_key(
+    client: MeterApi,
     user: UserArgument,
     name: Annotated[str, typer.Option("--name", help="What the key is for.")] = "key",
     scope: ScopeOption = None,
@@ -69,8 +69,6 @@ def create_key(
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
     tag: TagOption = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create a key and show its secret once."""
@@ -81,11 +79,12 @@ def create_key(
         **key_members(model, address, budget, limits, tag),
         **({"scopes": scope} if scope else {}),
     }
-    _show_secret(connect(api, home).send("POST", _path(user), body), as_json)
+    _show_secret(client.send("POST", _path(user), body), as_json)
 
 
 @app.command("list")
 def list_keys(
+    client: MeterApi,
     user: UserArgument,
     status: Annotated[
         str | None,
@@ -95,25 +94,19 @@ def list_keys(
         str | None, typer.Option("--tag", help="Only keys with this tag: name, or name=value.")
     ] = None,
     limit: LimitOption = 200,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """List a user's keys without their secrets."""
-    rows = connect(api, home).rows(_path(user), limit, status=status, tag=tag)
+    rows = client.rows(_path(user), limit, status=status, tag=tag)
     show_rows(rows, COLUMNS, as_json, "There are no such keys.")
 
 
 @app.command("show")
 def show_key(
-    user: UserArgument,
-    key_id: KeyArgument,
-    api: ApiOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = None,
+    client: MeterApi, user: UserArgument, key_id: KeyArgument, as_json: JsonOption = None
 ) -> None:
     """Show one key and what is left of its budgets."""
-    key = connect(api, home).get(_path(user, key_id))
+    key = client.get(_path(user, key_id))
     if not wants_json(as_json):
         key["spending"] = [
             f"{one['period']}: {one['left']} left of {one['limit']}" for one in key["spending"]
@@ -123,6 +116,7 @@ def show_key(
 
 @app.command("change")
 def change_key(
+    client: MeterApi,
     user: UserArgument,
     key_id: KeyArgument,
     name: Annotated[str | None, typer.Option("--name", help="What the key is for.")] = None,
@@ -136,8 +130,6 @@ def change_key(
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
     tag: TagOption = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Change the terms that are given; `none` removes a restriction."""
@@ -148,30 +140,27 @@ def change_key(
         **key_members(model, address, budget, limits, tag),
         **({"scopes": scope} if scope else {}),
     }
-    changed = connect(api, home).send("PATCH", _path(user, key_id), body)
+    changed = client.send("PATCH", _path(user, key_id), body)
     show_one(_without_warnings(changed, as_json), as_json)
 
 
 @app.command("suspend")
-def suspend_key(
-    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def suspend_key(client: MeterApi, user: UserArgument, key_id: KeyArgument) -> None:
     """Refuse all requests with a key until the key is resumed."""
-    connect(api, home).send("POST", _path(user, key_id) + "/suspend")
+    client.send("POST", _path(user, key_id) + "/suspend")
     say(f"The key {key_id} is suspended.")
 
 
 @app.command("resume")
-def resume_key(
-    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def resume_key(client: MeterApi, user: UserArgument, key_id: KeyArgument) -> None:
     """Accept requests with a suspended key again."""
-    connect(api, home).send("POST", _path(user, key_id) + "/resume")
+    client.send("POST", _path(user, key_id) + "/resume")
     say(f"The key {key_id} works again.")
 
 
 @app.command("rotate")
 def rotate_key(
+    client: MeterApi,
     user: UserArgument,
     key_id: KeyArgument,
     overlap_s: Annotated[
@@ -183,37 +172,31 @@ def rotate_key(
             help="Seconds until the old secret ends.",
         ),
     ] = 86_400,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Give a key a new secret and show it once. The id stays the same."""
     path = _path(user, key_id) + "/rotate"
-    _show_secret(connect(api, home).send("POST", path, {"overlap_s": overlap_s}), as_json)
+    _show_secret(client.send("POST", path, {"overlap_s": overlap_s}), as_json)
 
 
 @app.command("end-previous")
-def end_previous_secret(
-    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def end_previous_secret(client: MeterApi, user: UserArgument, key_id: KeyArgument) -> None:
     """End the secret from before the last rotation at once."""
-    connect(api, home).send("DELETE", _path(user, key_id) + "/previous-secret")
+    client.send("DELETE", _path(user, key_id) + "/previous-secret")
     say(f"Only the newest secret of the key {key_id} works.")
 
 
 @app.command("revoke")
-def revoke_key(
-    user: UserArgument, key_id: KeyArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def revoke_key(client: MeterApi, user: UserArgument, key_id: KeyArgument) -> None:
     """Revoke a key at once; this cannot be undone."""
-    connect(api, home).send("DELETE", _path(user, key_id))
+    client.send("DELETE", _path(user, key_id))
     say(f"The key {key_id} is revoked.")
 
 
 @app.command("report-leak")
-def report_leak(api: ApiOption = None, home: HomeOption = None) -> None:
+def report_leak(client: MeterApi) -> None:
     """Revoke a key that became public; the key is read from standard input."""
-    connect(api, home).post_public("/api/v1/key-reports", {"key": read_secret("Key")})
+    client.post_public("/api/v1/key-reports", {"key": read_secret("Key")})
     say("If there is such a key, it is revoked. Look at `tollkeeper audit`.")
 
 

@@ -4,11 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tollkeeper.api_client import connect, segment
+from tollkeeper.api_client import MeterApi, segment
+from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import (
-    ApiOption,
-    HomeOption,
     JsonOption,
     LimitOption,
     say,
@@ -28,7 +27,7 @@ COLUMNS = (
     "revoked_at",
 )
 
-app = typer.Typer(
+app = ApiCommands(
     name="passes", help="Passes: short-lived JWTs that act for users.", no_args_is_help=True
 )
 PassArgument = Annotated[str, typer.Argument(help="The pass's jti.", show_default=False)]
@@ -44,6 +43,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("issue")
 def issue_pass(
+    client: MeterApi,
     user: UserArgument,
     expires_in_s: Annotated[
         int, typer.Option("--expires-in-s", min=60, max=86_400, help="Seconds until it expires.")
@@ -59,8 +59,6 @@ def issue_pass(
         str | None,
         typer.Option("--budget", help="The most that the pass may spend, in US dollars."),
     ] = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Issue a pass without a key of the user, and show it once."""
@@ -71,7 +69,7 @@ def issue_pass(
         body["allowed_models"] = model
     if budget is not None:
         body["budget"] = budget
-    made = connect(api, home).send("POST", f"/users/{segment(user)}/passes", body)
+    made = client.send("POST", f"/users/{segment(user)}/passes", body)
     show_secret(made, "access_token", as_json)
     if not wants_json(as_json):
         say("Keep the pass now: it is not stored and cannot be shown again.")
@@ -79,36 +77,30 @@ def issue_pass(
 
 @app.command("list")
 def list_passes(
+    client: MeterApi,
     user: UserArgument,
     credential: CredentialOption = None,
     limit: LimitOption = 200,
-    api: ApiOption = None,
-    home: HomeOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """List a user's passes; a pass that has ended stays in the list for a day."""
     wanted = {} if credential is None else {"credential": credential}
-    rows = connect(api, home).rows(f"/users/{segment(user)}/passes", limit, **wanted)
+    rows = client.rows(f"/users/{segment(user)}/passes", limit, **wanted)
     show_rows(rows, COLUMNS, as_json, "The user has no passes.")
 
 
 @app.command("revoke")
-def revoke_pass(
-    user: UserArgument, pass_id: PassArgument, api: ApiOption = None, home: HomeOption = None
-) -> None:
+def revoke_pass(client: MeterApi, user: UserArgument, pass_id: PassArgument) -> None:
     """Revoke a pass at once; this cannot be undone."""
-    connect(api, home).send("DELETE", f"/users/{segment(user)}/passes/{segment(pass_id)}")
+    client.send("DELETE", f"/users/{segment(user)}/passes/{segment(pass_id)}")
     say(f"The pass {pass_id} is revoked.")
 
 
 @app.command("revoke-all")
 def revoke_passes(
-    user: UserArgument,
-    credential: CredentialOption = None,
-    api: ApiOption = None,
-    home: HomeOption = None,
+    client: MeterApi, user: UserArgument, credential: CredentialOption = None
 ) -> None:
     """Revoke all passes of a user, or all that were made with one credential."""
     of_one = "" if credential is None else f"?credential={segment(credential)}"
-    ended = connect(api, home).send("DELETE", f"/users/{segment(user)}/passes{of_one}")
+    ended = client.send("DELETE", f"/users/{segment(user)}/passes{of_one}")
     say(f"Passes revoked: {ended['revoked']}.")
