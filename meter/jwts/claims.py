@@ -40,7 +40,8 @@ def check_times(claims: Mapping[str, Any], now: datetime) -> datetime:
 def read_time(claims: Mapping[str, Any], name: str) -> datetime:
     """Read a claim in whole seconds since 1970. Raises JwtRefused."""
     seconds = claims.get(name)
-    if type(seconds) is not int or not 0 < seconds <= MAX_TIME_S:
+    # Older versions of Keycloak write a start of 0, "always".
+    if type(seconds) is not int or not 0 <= seconds <= MAX_TIME_S:
         raise JwtRefused(f"its {name} is not a time in whole seconds")
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -62,6 +63,12 @@ def check_kind(claims: Mapping[str, Any], may_be_id_token: bool) -> None:
     is_id_token = kind == "ID" or any(name in claims for name in _ID_TOKEN_CLAIMS)
     if is_id_token and not may_be_id_token:
         raise JwtRefused("it is an ID token, not an access token")
+
+
+def check_audience(claims: Mapping[str, Any], terms: IssuerTerms) -> None:
+    """Check that the claim of the terms names one of their audiences. Raises JwtRefused."""
+    if terms.audiences.isdisjoint(_texts(claims, terms.audience_claim)):
+        raise JwtRefused(f"its {terms.audience_claim} is none of the audiences of the terms")
 
 
 def check_required(claims: Mapping[str, Any], terms: IssuerTerms) -> None:

@@ -12,7 +12,7 @@ from meter.jwts.key_sets import KeySets
 from meter.jwts.keys import VerifyingKey
 from meter.jwts.reading import JwtHeader, UnverifiedJwt
 from meter.jwts.signature import check_signature
-from meter.jwts.terms import FAMILY_ALGORITHMS, IssuerTerms
+from meter.jwts.terms import AUDIENCE_CLAIM, FAMILY_ALGORITHMS, IssuerTerms
 from meter.jwts.verified import VerifiedIdentity
 from meter.jwts.verified_cache import CachedJwt, sign_off
 
@@ -39,15 +39,22 @@ class ForeignJwts:
         claim.check_times(unverified.claims, self._clock.now())
         kid = unverified.header.kid
         key = await self._keys.find_key(issuer, kid)
-        # Fetching the key may have taken seconds: the issuer must be trusted now.
-        if not await self._is_current(issuer):
-            raise JwtRefused("its issuer was disabled or changed while its key was fetched")
-        return sign_off(lambda: self._identify(unverified, issuer, key), kid, key, issuer)
+        judged = await self._judge_by(unverified, issuer, key)
+        if judged.verification.verified is None:
+            changed = await self._keys.find_changed_key(issuer, kid, key)
+            if changed is not None:
+                judged = await self._judge_by(unverified, issuer, changed)
+        return judged
 
     async def still_stands(self, cached: CachedJwt) -> bool:
-        """Return whether the issuer is enabled on the same terms, and still has the key."""
+        """Return whether the issuer is enabled on the same terms, and still has the key.
+
+        A bad signature is judged again when the issuer may be asked whether it changed the key.
+        """
         issuer = cached.issuer
         if issuer is None or not await self._is_current(issuer):
+            return False
+        if cached.verification.verified is None and self._keys.is_fetch_due(issuer):
             return False
         keys = self._keys.current(issuer)
         return keys is not None and keys.find(cached.kid) == cached.key
@@ -69,13 +76,24 @@ class ForeignJwts:
     async def _is_current(self, issuer: Issuer) -> bool:
         return issuer.is_enabled and (await self._issuers.get()).get(issuer.url) is issuer
 
+    async def _judge_by(
+        self, unverified: UnverifiedJwt, issuer: Issuer, key: VerifyingKey
+    ) -> CachedJwt:
+        # Fetching the key may have taken seconds: the issuer must be trusted now.
+        if not await self._is_current(issuer):
+            raise JwtRefused("its issuer was disabled or changed while its key was fetched")
+        kid = unverified.header.kid
+        return sign_off(lambda: self._identify(unverified, issuer, key), kid, key, issuer)
+
     def _identify(
         self, unverified: UnverifiedJwt, issuer: Issuer, key: VerifyingKey
     ) -> VerifiedIdentity:
         """Check the signature and return the identity of the claims. Raises JwtRefused."""
         terms = issuer.terms
-        claims = check_signature(unverified, key, issuer.url, terms.audiences)
+        audiences = terms.audiences if terms.audience_claim == AUDIENCE_CLAIM else None
+        claims = check_signature(unverified, key, issuer.url, audiences)
         ends_at = claim.check_times(claims, self._clock.now())
+        claim.check_audience(claims, terms)
         claim.check_kind(claims, terms.may_be_id_token)
         claim.check_required(claims, terms)
         plan_id = claim.read_plan(claims, terms)

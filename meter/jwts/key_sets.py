@@ -1,6 +1,7 @@
 """The cached key sets of issuers, each used no longer than the issuer's terms allow.
 
-A set is fetched again when it is REFRESH_AFTER_S old, or when a JWT names a key that is not in it.
+A set is fetched again when it is REFRESH_AFTER_S old, when a JWT names a key that is not in it, or
+when a signature is not by the key that it names, because an issuer may change a key under its name.
 Each issuer is asked at most once in FETCH_INTERVAL_S, whatever JWTs arrive. The store keeps the
 last set of each issuer, so that processes share the sets and a restart loses none.
 """
@@ -95,19 +96,31 @@ class KeySets:
         usable and a new one cannot be fetched.
         """
         key = self._known_key(issuer, kid)
-        held = self._held.get(issuer.id)
-        if key is not None:
-            return key
-        fetch = None if held is None else self._begin_fetch(held)
-        if fetch is not None:
-            # A waiter that is cancelled must not cancel the fetch that others wait for.
-            await asyncio.wait({fetch}, timeout=FETCH_WAIT_S)
+        if key is None and await self._fetch_if_due(issuer):
             key = self._known_key(issuer, kid)
         if key is not None:
             return key
         if self.current(issuer) is not None:
             raise JwtRefused("its issuer has no such key")
+        held = self._held.get(issuer.id)
         raise IssuerUnavailable("unknown issuer" if held is None else held.failure)
+
+    async def find_changed_key(
+        self, issuer: Issuer, kid: str | None, failed: VerifyingKey
+    ) -> VerifyingKey | None:
+        """Return the key that the issuer has now under this id; None where it is `failed` still.
+
+        Fetches the set where a fetch is due, so that forged JWTs cause no more fetches than others.
+        """
+        if not await self._fetch_if_due(issuer):
+            return None
+        key = self._known_key(issuer, kid)
+        return None if key == failed else key
+
+    def is_fetch_due(self, issuer: Issuer) -> bool:
+        """Return whether the issuer may be asked for its keys now."""
+        held = self._held.get(issuer.id)
+        return held is not None and self._clock.monotonic_s() - held.tried_at_s >= FETCH_INTERVAL_S
 
     async def close(self) -> None:
         """Cancel fetches that are under way."""
@@ -115,6 +128,16 @@ class KeySets:
         for fetch in fetches:
             fetch.cancel()
         await asyncio.gather(*fetches, return_exceptions=True)
+
+    async def _fetch_if_due(self, issuer: Issuer) -> bool:
+        """Wait for a fetch that is under way or due; return whether there was one."""
+        held = self._held.get(issuer.id)
+        fetch = None if held is None else self._begin_fetch(held)
+        if fetch is None:
+            return False
+        # A waiter that is cancelled must not cancel the fetch that others wait for.
+        await asyncio.wait({fetch}, timeout=FETCH_WAIT_S)
+        return True
 
     def _known_key(self, issuer: Issuer, kid: str | None) -> VerifyingKey | None:
         keys = self.current(issuer)

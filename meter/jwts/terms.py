@@ -21,6 +21,7 @@ MAX_KEY_AGE_S: Final = 604_800
 MAX_TEXT_CHARS: Final = 500
 MAX_LISTED: Final = 200
 DEFAULT_TYPES: Final = frozenset({"jwt", "at+jwt"})
+AUDIENCE_CLAIM: Final = "aud"
 _PLAN_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -47,12 +48,13 @@ FAMILY_ALGORITHMS: Final[Mapping[Family, frozenset[str]]] = MappingProxyType(
 class IssuerTerms:
     """The terms of one issuer.
 
-    `audiences`: one of them must be in `aud`. `algorithms`: the one family. `types`: values of the
-    header's `typ`, in small letters; `may_omit_type` lets it be missing. `jwks_url`: where the keys
-    are, None to follow the discovery document. `max_key_age_s`: the time that the last key set
-    stays usable when the issuer does not answer. `required_claims`: claims that every JWT must
-    have, with one of the values if any are listed. `may_be_id_token`: accept ID tokens, for
-    issuers that have no other JWTs.
+    `audiences`: one of them must be in `audience_claim`, which is another claim than `aud` only for
+    issuers whose access tokens have none (Cognito). `algorithms`: the one family. `types`: values
+    of the header's `typ`, in small letters; `may_omit_type` lets it be missing. `jwks_url`: where
+    the keys are, None to follow the discovery document. `max_key_age_s`: the time that the last key
+    set stays usable when the issuer does not answer. `required_claims`: claims that every JWT must
+    have, with one of the values if any are listed. `may_be_id_token`: accept ID tokens, for issuers
+    that have no other JWTs.
 
     `account_claim`: the claim that, together with the issuer, determines the account. `scopes`:
     the scopes that each value of each claim grants; only here can JWTs get admin scopes.
@@ -62,6 +64,7 @@ class IssuerTerms:
     """
 
     audiences: frozenset[str]
+    audience_claim: str = AUDIENCE_CLAIM
     algorithms: Family = Family.RS
     types: frozenset[str] = DEFAULT_TYPES
     may_omit_type: bool = False
@@ -96,6 +99,7 @@ class IssuerTerms:
         """Return the terms as they are stored in `issuers.terms`."""
         return {
             "audiences": sorted(self.audiences),
+            "audience_claim": self.audience_claim,
             "algorithms": self.algorithms.value,
             "types": sorted(self.types),
             "may_omit_type": self.may_omit_type,
@@ -221,6 +225,7 @@ def _read_url(value: object, name: str) -> str | None:
 _READERS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "audiences": _read_texts,
+        "audience_claim": _read_text,
         "algorithms": _read_family,
         "types": _read_types,
         "may_omit_type": _read_flag,

@@ -26,6 +26,7 @@ from meter.jwts.addresses import MAX_URL_CHARS, read_https_url
 from meter.jwts.issuer_check import check_issuer
 from meter.jwts.issuers import IssuerTerms
 from meter.jwts.terms import (
+    AUDIENCE_CLAIM,
     DEFAULT_KEY_AGE_S,
     DEFAULT_TYPES,
     MAX_KEY_AGE_S,
@@ -92,6 +93,7 @@ class TermsBody(Body):
     )
 
     audiences: Annotated[Texts, Field(min_length=1, examples=[["tollkeeper"]])]
+    audience_claim: Text = AUDIENCE_CLAIM
     algorithms: Annotated[Family, Field(strict=False)] = Family.RS
     types: Texts = Field(default_factory=lambda: sorted(DEFAULT_TYPES))
     may_omit_type: bool = False

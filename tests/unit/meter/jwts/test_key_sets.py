@@ -72,6 +72,41 @@ async def test_a_rotated_key_is_believed_and_a_removed_one_is_not() -> None:
     assert await setup.verifier.verify(before) is None
 
 
+async def test_a_key_that_changes_under_its_name_is_fetched_once_it_may_be() -> None:
+    setup = unfetched(OLD)
+    assert await setup.verifier.verify(OLD.sign(claims())) is not None
+    changed = signer(kid="old")
+    setup.documents.publish(ISSUER, changed)
+    text = long_lived(changed)
+    setup.clock.advance(FETCH_INTERVAL_S / 2)
+    assert await setup.verifier.verify(text) is None
+    setup.clock.advance(FETCH_INTERVAL_S / 2)
+    assert await setup.verifier.verify(text) is not None
+    assert await setup.verifier.verify(OLD.sign(claims())) is None
+    assert len(setup.documents.asked) == 2 * FETCH
+
+
+async def test_forged_signatures_cause_one_fetch_in_thirty_seconds() -> None:
+    setup = unfetched(OLD)
+    assert await setup.verifier.verify(OLD.sign(claims())) is not None
+    forger = signer(kid="old")
+    for number in range(400):
+        text = forger.sign(claims(sub=str(number % 100), exp=NOW_S + 600))
+        assert await setup.verifier.verify(text) is None
+        setup.clock.advance(0.25)
+    asked = len(setup.documents.asked) // FETCH
+    assert asked == 1 + int(400 * 0.25 / FETCH_INTERVAL_S)
+
+
+async def test_a_forged_signature_does_not_fail_when_the_issuer_is_away() -> None:
+    setup = unfetched(OLD)
+    assert await setup.verifier.verify(long_lived(OLD)) is not None
+    setup.documents.documents.clear()
+    setup.clock.advance(FETCH_INTERVAL_S)
+    assert await setup.verifier.verify(signer(kid="old").sign(claims())) is None
+    assert await setup.verifier.verify(long_lived(OLD)) is not None
+
+
 async def test_ten_thousand_unknown_kids_cause_one_fetch_in_thirty_seconds() -> None:
     setup = unfetched(OLD)
     _, payload, signature = OLD.sign(claims()).split(".")
