@@ -134,38 +134,22 @@ _REQUESTS: Final[dict[str, Any]] = {
     },
 }
 _REPLIES: Final[dict[str, Any]] = {
-    "ChatCompletionReply": {
+    name: {
         "description": "The provider's answer, unchanged. `usage` counts its tokens.",
         "type": "object",
         "properties": {
             "id": {"type": "string"},
-            "object": {"type": "string", "examples": ["chat.completion"]},
+            "object": {"type": "string", "examples": [kind]},
             "model": {"type": "string"},
-            "choices": {"type": "array", "items": {"type": "object"}},
+            rows: {"type": "array", "items": {"type": "object"}},
             "usage": {"type": "object"},
         },
-    },
-    "CompletionReply": {
-        "description": "The provider's answer, unchanged. `usage` counts its tokens.",
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "object": {"type": "string", "examples": ["text_completion"]},
-            "model": {"type": "string"},
-            "choices": {"type": "array", "items": {"type": "object"}},
-            "usage": {"type": "object"},
-        },
-    },
-    "EmbeddingReply": {
-        "description": "The provider's answer, unchanged. `usage` counts its tokens.",
-        "type": "object",
-        "properties": {
-            "object": {"type": "string", "examples": ["list"]},
-            "model": {"type": "string"},
-            "data": {"type": "array", "items": {"type": "object"}},
-            "usage": {"type": "object"},
-        },
-    },
+    }
+    for name, kind, rows in (
+        ("ChatCompletionReply", "chat.completion", "choices"),
+        ("CompletionReply", "text_completion", "choices"),
+        ("EmbeddingReply", "list", "data"),
+    )
 }
 # Path, operation, request, answer, summary, and whether the answer may be a stream.
 _ROUTES: Final = (

@@ -34,12 +34,12 @@ def list_withheld(client: MeterApi, as_json: JsonOption = None) -> None:
 
 @app.command("doubts")
 def list_doubts(client: MeterApi, as_json: JsonOption = None) -> None:
-    """List what the provider's listing says and is not believed yet."""
+    """List findings in the provider's listing that are not applied yet."""
     listed = client.get("/catalogue/doubts")["data"]
     if not wants_json(as_json):
         for one in listed:
             one["model"] = one["model"] or "(the listing)"
-    show_rows(listed, DOUBT_COLUMNS, as_json, "The last listing is believed.")
+    show_rows(listed, DOUBT_COLUMNS, as_json, "The last listing is applied as a whole.")
 
 
 @app.command("accept")
@@ -47,7 +47,7 @@ def accept_doubt(
     client: MeterApi,
     doubt_id: Annotated[str, typer.Argument(help="Id of a doubt.", show_default=False)],
 ) -> None:
-    """Believe a finding; it takes effect with the next listing that says the same."""
+    """Accept a finding; it is applied with the next listing that contains it."""
     client.send("PUT", f"/catalogue/doubts/{segment(doubt_id)}/acceptance")
     say(f"The finding {doubt_id} is accepted.")
 

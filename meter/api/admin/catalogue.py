@@ -39,7 +39,7 @@ async def list_withheld_models(catalogue: FromCatalogue) -> WithheldModelListRep
 
 
 class DoubtReply(Reply):
-    """A finding of a provider's listing that is not believed at first sight.
+    """A finding in a provider's listing that is not applied yet.
 
     `model` is null where the finding is about the whole listing. An accepted finding takes effect
     with the next listing.
@@ -56,12 +56,12 @@ class DoubtReply(Reply):
 
 
 class DoubtListReply(Reply):
-    """All findings that are not believed, or not yet in effect."""
+    """All findings that are not applied yet."""
 
     data: list[DoubtReply]
 
 
-@router.get("/doubts", summary="List findings that are not believed")
+@router.get("/doubts", summary="List findings that are not applied")
 async def list_doubts(doubts: FromDoubts) -> DoubtListReply:
     """List the losses of many models and the large changes of prices in the last listing."""
     return DoubtListReply.model_validate({"data": await doubts.list_all()})
@@ -69,7 +69,7 @@ async def list_doubts(doubts: FromDoubts) -> DoubtListReply:
 
 @router.put("/doubts/{doubt_id}/acceptance", status_code=204, summary="Accept a finding")
 async def accept_doubt(doubt_id: UUID, actor: FromAdministrator, doubts: FromDoubts) -> None:
-    """Believe the finding; it takes effect with the next listing that says the same."""
+    """Accept the finding; it is applied with the next listing that contains it."""
     await doubts.accept(doubt_id, actor)
 
 

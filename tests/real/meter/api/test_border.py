@@ -70,7 +70,6 @@ ADMIN_ROUTES = (
     ("PUT", "/catalogue/doubts/0190a4c2-0000-7000-8000-000000000000/acceptance"),
     ("GET", "/providers"),
     ("PUT", "/providers/openrouter/key"),
-    ("PUT", "/catalogue/doubts/1/acceptance"),
     ("GET", "/holds"),
     ("GET", "/holds/summary"),
     ("GET", "/lookups"),
