@@ -133,6 +133,16 @@ async def cut_stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def cut_json(request: web.Request) -> web.StreamResponse:
+    headers = {"content-type": "application/json", "x-generation-id": "gen-h"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    await response.write(b'{"choices":')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
 async def hang_up(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
@@ -152,6 +162,8 @@ ENDINGS: dict[str, tuple[Behaviour, dict[str, Any]]] = {
     ),
     "an id in the body": (answering(200, '{"id":"gen-b"}'), {"generation_id": "gen-b"}),
     "a stream that is cut": (cut_stream, {"response_flags": "UPE", "generation_id": "gen-1"}),
+    # Envoy answers an error of its own, without the provider's headers.
+    "a JSON reply that is cut": (cut_json, {"generation_id": "gen-h", "provider_status": None}),
     "a provider that hangs up": (hang_up, {"response_flags": "UC", "provider_status": None}),
 }
 

@@ -172,13 +172,19 @@ def by_istio() -> Document:
 
 
 def test_the_patches_are_the_parts_of_the_production_configuration() -> None:
-    usage = ("envoy.filters.http.json_to_metadata", "envoy.filters.http.sse_to_metadata")
+    usage = (
+        "envoy.filters.http.json_to_metadata",
+        "envoy.filters.http.sse_to_metadata",
+        "tollkeeper.generation_id",
+    )
     found = {one["name"]: one for one in manager_of(by_istio())["http_filters"]}
     for name in ("tollkeeper.reply_room", "tollkeeper.splice", *usage):
         assert found[name] == production(name)
     for listener in (by_istio(), by_envoy_gateway()[0]):
         filters = {one["name"]: one for one in manager_of(listener)["http_filters"]}
         assert all(filters[name] == production(name) for name in usage)
+        # Replies pass upwards: the id is noted before a filter buffers the reply.
+        assert [name for name in filters if name in usage][-1] == "tollkeeper.generation_id"
     script = production("tollkeeper.splice")["typed_config"]["default_source_code"]
     (lua,) = spec("envoy-gateway.yaml", "EnvoyExtensionPolicy")["lua"]
     assert lua["inline"].strip() == script["inline_string"].strip()
