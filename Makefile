@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds abandoned shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -12,6 +12,7 @@ STAMP := $(VENV)/.installed
 SOURCES := authz meter tollkeeper tests $(wildcard bench chaos)
 UP_OPTIONS ?=
 CHAOS_OPTIONS ?=
+ABANDONED_OPTIONS ?=
 TEST_OPTIONS ?=
 SHAPE_OPTIONS ?=
 
@@ -31,6 +32,7 @@ help:
 	@echo "  make access     measure how soon revocation shows and how exactly limits hold"
 	@echo "  make chaos      attack a whole stack, then look for a missing pico-dollar"
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
+	@echo "  make abandoned  charge against bill of 10,000 requests that nobody reads to the end"
 	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
 	@echo "  make protos     regenerate the protobuf modules"
 	@echo
@@ -102,6 +104,10 @@ chaos: $(STAMP)
 rounds: $(STAMP)
 	@$(BIN)/python -m chaos.rounds
 	@echo "Done. Next: make chaos"
+
+abandoned: $(STAMP)
+	@$(BIN)/python -m chaos.abandoned $(ABANDONED_OPTIONS)
+	@echo "Done. Next: chaos/README.md says how to read the table"
 
 shape: $(STAMP)
 	@$(BIN)/python -m bench.shape $(SHAPE_OPTIONS)

@@ -102,7 +102,11 @@ async def serve(settings: MeterSettings) -> None:
             stack.push_async_callback(keyed_pool.close)
             settlements = PostgresSettlementStore(keyed_pool, settings.lookup_terms, crash_points)
         reconciler = Reconciler(
-            ReconciliationStore(pool), KeyTotals(keys, provider), registry, settlements
+            ReconciliationStore(pool),
+            KeyTotals(keys, provider),
+            registry,
+            settlements,
+            timedelta(seconds=settings.reconcile_lag_s),
         )
         history = History(HistoryStore(pool), retention, registry, clock)
         signing = SigningKeys(pool, master_key, clock, settings.jwt_algorithm)

@@ -72,6 +72,8 @@ class MeterSettings(JwtSettings):
     usage_retention_months: int | None = Field(default=None, ge=2)
     ledger_retention_months: int | None = Field(default=None, ge=2)
     reconcile_every_s: float = Field(default=86_400.0, ge=60)
+    # How long the provider may take until its total has a request that was settled.
+    reconcile_lag_s: float = Field(default=300.0, ge=0, le=86_400)
     # Whether the provider's total corrects charges by policy: only where no other installation
     # uses the provider's key.
     corrects_guesses: bool = True

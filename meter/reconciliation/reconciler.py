@@ -103,7 +103,8 @@ class DriftMetrics:
 class Reconciler:
     """Runs reconciliations. It owns the metrics, so a process has one.
 
-    Charges by policy are corrected through `settlements`; None leaves them as they are.
+    Charges by policy are corrected through `settlements`; None leaves them as they are. The
+    provider takes up to `provider_lag` until its total has a request that was settled.
     """
 
     def __init__(
@@ -112,9 +113,11 @@ class Reconciler:
         totals: ProviderTotals,
         registry: CollectorRegistry,
         settlements: PostgresSettlementStore | None = None,
+        provider_lag: timedelta = PROVIDER_LAG,
     ) -> None:
         self.store = store
         self._settlements = settlements
+        self._provider_lag = provider_lag
         self._totals = totals
         self.metrics = DriftMetrics(registry)
 
@@ -137,7 +140,7 @@ class Reconciler:
         # The provider is asked first: all that it had billed by then is booked or in flight now.
         asked_at = await books.now()
         total, problem = await self._ask()
-        read = await books.read(total, asked_at - PROVIDER_LAG)
+        read = await books.read(total, asked_at - self._provider_lag)
         report = to_report(read, total, problem, takes_new_baseline)
         if report.provider is not None and self._settlements is not None:
             guessed_picos = guessed_total(report.provider)

@@ -20,6 +20,7 @@ from tollkeeper.simulator.received import ReceivedRequests
 from tollkeeper.simulator.reports.broadcast import Broadcast
 
 KEY_PREFIX = "sk-or-"
+PROCESSING_BLANK = b"\n"
 
 
 class Keyring:
@@ -130,6 +131,9 @@ class Inference:
             return response, await send(request, response, parts, behaviour)
         whole = json_body(answer, behaviour, self._vocabulary)
         headers = _headers(answer, behaviour, "application/json")
+        if behaviour.body_delay_ms:
+            response = web.StreamResponse(headers=headers)
+            return response, await send(request, response, [PROCESSING_BLANK, whole], behaviour)
         if behaviour.cut_after_bytes is None:
             return web.Response(body=whole, headers=headers), not has_left(request)
         response = web.StreamResponse(headers=headers)

@@ -43,6 +43,7 @@ class Behaviour(BaseModel):
     status: int | None = Field(default=None, ge=300, le=599)
     error_body: JsonValue = None
     delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
+    body_delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
     chunk_delay_ms: int | None = Field(default=None, ge=0, le=DELAY_MAX_MS)
     chunk_sizes: tuple[int, ...] = ()
     cut_after_bytes: int | None = Field(default=None, ge=0)

@@ -41,6 +41,8 @@ async def send(
     if behaviour.chunk_delay_ms is not None:
         pause_ms = behaviour.chunk_delay_ms
     pause_seconds = pause_ms / 1000
+    # Between the first part, which says that the answer is being made, and the others.
+    body_delay_seconds = behaviour.body_delay_ms / 1000
     left_bytes = behaviour.cut_after_bytes
     try:
         await response.prepare(request)
@@ -54,7 +56,10 @@ async def send(
                 if request.transport is not None:
                     request.transport.abort()
                 return True
-            if pause_seconds:
+            if body_delay_seconds:
+                await asyncio.sleep(body_delay_seconds)
+                body_delay_seconds = 0.0
+            elif pause_seconds:
                 await asyncio.sleep(pause_seconds)
         await response.write_eof()
     except ConnectionError:

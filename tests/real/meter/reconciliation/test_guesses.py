@@ -1,11 +1,11 @@
 """What requests that nobody can name cost together is spread over them, exactly and once."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from meter.reconciliation import reconciler as reconciling
 from meter.reconciliation.drift import CorrectedGuesses, ProviderTotal, ReconciliationReport
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
@@ -40,6 +40,8 @@ class Setup:
             self.totals,
             CollectorRegistry(),
             self.settlements if corrects else None,
+            # What was booked is in the provider's total at once.
+            provider_lag=timedelta(0),
         )
 
     async def report(self) -> ReconciliationReport:
@@ -68,9 +70,7 @@ class Setup:
 
 
 @pytest.fixture
-async def setup(books: Books, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    # What was booked is in the provider's total at once.
-    monkeypatch.setattr(reconciling, "PROVIDER_LAG", -reconciling.PROVIDER_LAG)
+async def setup(books: Books) -> Setup:
     setup = Setup(books)
     baseline = (await setup.report()).provider
     assert baseline is not None and baseline.outside.least_picos == baseline.outside.most_picos

@@ -1,0 +1,1 @@
+"""Charge against bill of requests that nobody reads to the end."""
