@@ -16,7 +16,7 @@ from meter.providers.catalogue_sync import CatalogueSync
 from meter.providers.openrouter.provider import OPENROUTER
 from meter.providers.provider import OfferedCatalogue
 from meter.settlement.settlement_store import PostgresSettlementStore
-from meter.usage.usage import ReportedUsage, TokenCounts
+from meter.usage.usage import ReportedUsage, Source, TokenCounts
 from tests.books import MODEL, USD, Books, observed, offered
 from tests.fakes import FakeProviderKeys
 from tests.meter_api import MeterApi
@@ -56,7 +56,9 @@ async def test_usage_without_a_cost_is_charged_by_the_tier_that_applies(books: B
             "UPDATE holds SET price_id = (SELECT max(id) FROM prices) WHERE id = $1", hold_id
         )
         usage = ReportedUsage(TokenCounts(prompt, 10), cost_usd=None)
-        settled = await PostgresSettlementStore(books.pool).settle([observed(hold_id, usage=usage)])
+        settled = await PostgresSettlementStore(books.pool).settle(
+            [observed(hold_id, usage=usage, source=Source.LOOKUP)]
+        )
         charges.append(settled[0].bookings[0].charge_picos)
     assert charges == [999 * 150_000 + 10 * 600_000, 1_000 * 10**6 + 10 * 10**7]
 
