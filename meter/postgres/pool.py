@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from meter.errors import RowLocked, StoreUnavailable
 
@@ -23,12 +24,15 @@ PostgresPool: TypeAlias = "Pool[Record]"
 CONNECT_TIMEOUT_S: Final = 3.0
 ACQUIRE_TIMEOUT_S: Final = 2.0
 COMMAND_TIMEOUT_S: Final = 10.0
+# Whoever waits for a row occupies a connection: the pool's others must not run out of them.
+LOCK_TIMEOUT_S: Final = 2.0
 IDLE_LIFETIME_S: Final = 300.0
 # Whoever is stopped between two statements of a transaction keeps its locks, the ledger's head
 # among them, and everybody waits: Postgres ends the transaction then.
 IDLE_IN_TRANSACTION_S: Final = 10.0
 
-# What these mean is that the database is away or refuses work, not that the question was wrong.
+# Postgres refuses work or is away; the question was not wrong, so the same call may be tried again.
+# docs/operations.md has the table of SQLSTATE classes.
 _OUTAGES: Final = (
     OSError,
     asyncio.TimeoutError,
@@ -41,8 +45,33 @@ _OUTAGES: Final = (
     asyncpg.PostgresSystemError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
-    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.DuplicatePreparedStatementError,
+    # A migration changed a table under a cached plan; asyncpg has forgotten the plan by now.
+    asyncpg.InvalidCachedStatementError,
+)
+# The server itself is going, or no longer takes writes: no session with it is of any use.
+_SERVER_ERRORS: Final = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+)
+# Statements that a session prepared are not there, or somebody else's are.
+_POOLER_ERRORS: Final = (
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.DuplicatePreparedStatementError,
+)
+# The same session would fail again, so that it ends, and the next one may meet a better server.
+_CONNECTION_ERRORS: Final = (
+    *_SERVER_ERRORS,
+    *_POOLER_ERRORS,
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.DatabaseDroppedError,
+    asyncpg.IdleSessionTimeoutError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
@@ -70,6 +99,10 @@ def store_errors() -> Iterator[None]:
         yield
     except asyncpg.LockNotAvailableError as error:
         raise RowLocked("another transaction keeps a row locked; try again later") from error
+    except _POOLER_ERRORS as error:
+        raise StoreUnavailable(
+            "a prepared statement is lost: a pooler before Postgres must use pool_mode = session"
+        ) from error
     except _OUTAGES as error:
         raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__})") from error
 
@@ -91,9 +124,22 @@ async def open_pool(
 ) -> PostgresPool:
     """Make a pool that connects when first used, so that a service can start before Postgres.
 
-    Returned connections are not reset: no statement here changes the session, and the reset
-    would cost every hold a second round trip.
+    Of several hosts in `dsn` it connects to the first one that takes writes. Returned connections
+    are not reset: no statement here changes the session, and the reset would cost every hold a
+    second round trip.
     """
+    settings = {
+        "statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)),
+        "idle_in_transaction_session_timeout": str(int(IDLE_IN_TRANSACTION_S * 1000)),
+        "lock_timeout": str(int(LOCK_TIMEOUT_S * 1000)),
+        **session,
+    }
+    # Statements, because pgbouncer refuses startup parameters that it does not know.
+    statements = ";".join(f"SET {name} = '{value}'" for name, value in settings.items())
+
+    async def set_up(connection: PostgresConnection) -> None:
+        await connection.execute(statements, timeout=CONNECT_TIMEOUT_S)
+
     pool: PostgresPool = await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -101,12 +147,9 @@ async def open_pool(
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
         max_inactive_connection_lifetime=IDLE_LIFETIME_S,
+        init=set_up,
         reset=_keep_session,
-        server_settings={
-            "statement_timeout": str(int(COMMAND_TIMEOUT_S * 1000)),
-            "idle_in_transaction_session_timeout": str(int(IDLE_IN_TRANSACTION_S * 1000)),
-            **session,
-        },
+        target_session_attrs=None if "target_session_attrs" in dsn else SessionAttribute.read_write,
     )
     return pool
 
@@ -115,12 +158,28 @@ async def _keep_session(_connection: object) -> None:
     return None
 
 
+async def _end_if_useless(
+    pool: PostgresPool, connection: "PoolConnectionProxy[Record]", error: Exception
+) -> None:
+    """End a session after an error that it would give again; after some, all of the pool's."""
+    if isinstance(error, _CONNECTION_ERRORS):
+        # Where the server went away, the pool may have taken it back by itself.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
+    if isinstance(error, _SERVER_ERRORS):
+        await pool.expire_connections()
+
+
 @asynccontextmanager
 async def acquire(pool: PostgresPool) -> AsyncIterator[PostgresConnection]:
     """Borrow a connection; outages while waiting for it or using it become StoreUnavailable."""
     with store_errors():
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            yield connection  # type: ignore[misc]
+            try:
+                yield connection  # type: ignore[misc]
+            except Exception as error:
+                await _end_if_useless(pool, connection, error)
+                raise
 
 
 class KeptConnection:
@@ -142,7 +201,11 @@ class KeptConnection:
                 await self.release()
             if self._connection is None:
                 self._connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-            yield self._connection  # type: ignore[misc]
+            try:
+                yield self._connection  # type: ignore[misc]
+            except Exception as error:
+                await _end_if_useless(self._pool, self._connection, error)
+                raise
 
     def _is_lost(self) -> bool:
         if self._connection is None:
