@@ -11,6 +11,7 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,6 +37,14 @@ LIMITS: Final = {
     "authz": Limit(15.0, 0),
     "meter": Limit(15.0, 0),
     "tollkeeper": Limit(15.0, 0),
+}
+
+# Protocols with one implementation, and why each is no name of a class.
+SINGLE_PROTOCOLS: Final = {
+    "IssuerStore": "meter.jwts must not import meter.identity",
+    "OfAccount": "bounds a type variable",
+    "PassKeys": "meter.jwts must not import meter.identity",
+    "Rules": "authz.limits must not import authz.catalogue",
 }
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -69,16 +78,15 @@ class Shape:
 
 def measure(package: str) -> Shape:
     """Return the shape of one of PACKAGES; generated modules (`*_pb2.py`) are left out."""
-    files = [file for file in sorted((ROOT / package).rglob("*.py")) if "_pb2" not in file.name]
-    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
-    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
-    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    trees = _trees(package)
+    files, classes = list(trees), _classes(package)
     names = Counter(node.name for node in classes)
     functions, used_once = _functions(trees)
     docstrings = list(_docstrings(trees))
     protocols = {node.name: node for node in classes if "Protocol" in _bases(node)}
+    everywhere = [node for name in PACKAGES for node in _classes(name)]
     implementations = {
-        name: _implementations(node, classes, protocols) for name, node in protocols.items()
+        name: _implementations(node, everywhere, protocols) for name, node in protocols.items()
     }
     folders = Counter(str(file.parent.relative_to(ROOT)) for file in files)
     return Shape(
@@ -95,6 +103,17 @@ def measure(package: str) -> Shape:
         protocols=len(protocols),
         single_protocols=tuple(sorted(n for n, found in implementations.items() if found < 2)),
     )
+
+
+@cache
+def _trees(package: str) -> dict[Path, ast.Module]:
+    files = [file for file in sorted((ROOT / package).rglob("*.py")) if "_pb2" not in file.name]
+    return {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
+
+
+def _classes(package: str) -> list[ast.ClassDef]:
+    nodes = (node for tree in _trees(package).values() for node in ast.walk(tree))
+    return [node for node in nodes if isinstance(node, ast.ClassDef)]
 
 
 def _functions(trees: dict[Path, ast.Module]) -> tuple[int, list[str]]:
@@ -141,7 +160,7 @@ def _methods(node: ast.ClassDef) -> set[str]:
 def _implementations(
     protocol: ast.ClassDef, classes: list[ast.ClassDef], protocols: dict[str, ast.ClassDef]
 ) -> int:
-    """Count the classes of the package that have all methods of a protocol."""
+    """Count the classes, of all packages, that have all methods of a protocol."""
     wanted = _methods(protocol)
     return sum(wanted <= _methods(node) for node in classes if node.name not in protocols)
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from bench.shape import FOLDER_MODULES_MAX, LIMITS, PACKAGES, RELATIVE_OPENING, ROOT, Shape, measure
+from bench.shape import (
+    FOLDER_MODULES_MAX,
+    LIMITS,
+    PACKAGES,
+    RELATIVE_OPENING,
+    ROOT,
+    SINGLE_PROTOCOLS,
+    Shape,
+    measure,
+)
 
 QUERIES = sorted(ROOT.glob("meter/**/queries/*.sql"))
 
@@ -25,6 +34,10 @@ def test_few_docstrings_open_with_a_relative_clause(measured: tuple[str, Shape])
     package, shape = measured
     most = LIMITS[package].relative_docstrings
     assert len(shape.relative_docstrings) <= most, shape.relative_docstrings
+
+
+def test_a_protocol_has_two_implementations_or_a_reason(measured: tuple[str, Shape]) -> None:
+    assert set(measured[1].single_protocols) <= SINGLE_PROTOCOLS.keys()
 
 
 def test_each_query_says_what_it_does() -> None:
