@@ -24,6 +24,7 @@ from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_store import PassStore
 from meter.identity.signing_key_store import SigningKeys
 from meter.identity.signing_rotation import SigningRotation
+from meter.ledger.write_offs import WriteOffs, WriteOffStore
 from meter.listening import listening_socket
 from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
@@ -128,6 +129,7 @@ async def serve(settings: MeterSettings) -> None:
             "catalogue sync": sync.run,
             "history": history.run,
             "signing rotation": rotation.run,
+            "write-offs": WriteOffs(WriteOffStore(pool), registry).run,
             "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
         }
         for name, run in works.items():

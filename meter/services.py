@@ -23,6 +23,7 @@ from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
+from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
@@ -72,6 +73,7 @@ class Services:
         self.audit = AuditStore(pool)
         self.catalogue = PostgresCatalogue(pool)
         self.doubts = DoubtStore(pool)
+        self.write_offs = WriteOffStore(pool)
         self.raised_estimates = RaisedEstimateStore(pool)
         self.provider_keys = provider_keys
         # Identity: callers, and the credentials of accounts.

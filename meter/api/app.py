@@ -11,6 +11,7 @@ from meter.api import description, problems
 from meter.api.admin import (
     audit_log,
     catalogue,
+    debts,
     holds,
     identities,
     issuers,
@@ -52,6 +53,7 @@ _RESOURCES: Final = (
     transactions,
     usage,
     plans,
+    debts,
     providers,
     catalogue,
     holds,

@@ -183,6 +183,11 @@ Budget = Annotated[
     Like(_USD, f"a budget is {_USD_SENTENCE}"),
     Field(description="US dollars as a decimal string", examples=["25.00"]),
 ]
+Debt = Annotated[
+    str,
+    Like(_USD, f"a debt is {_USD_SENTENCE}"),
+    Field(description="US dollars as a decimal string", examples=["2.50"]),
+]
 PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MINUTE)]
 TokensPerMinute = Annotated[int, Field(ge=1, le=MAX_TOKENS_PER_MINUTE)]
 # Strict bodies take no text for a scope either.

@@ -29,6 +29,7 @@ from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
+from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
 from meter.lookups.queue import LookupQueue
 from meter.network import Network
@@ -151,4 +152,5 @@ FromReconciler = Annotated[Reconciler, _provide(lambda services: services.reconc
 FromReviews = Annotated[SettlementReviewStore, _provide(lambda services: services.reviews)]
 FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.signing_keys)]
 FromUsage = Annotated[UsageStore, _provide(lambda services: services.usage)]
+FromWriteOffs = Annotated[WriteOffStore, _provide(lambda services: services.write_offs)]
 FromVerification = Annotated[VerificationStore, _provide(lambda services: services.verification)]

@@ -51,7 +51,7 @@ class LedgerStore:
                 check_replay(posting, int(before["amount_picos"]), before["reason"])
                 return _credit_posted(posting, before, was_replayed=True)
             check_credit(posting, funds)
-            posted = await _append(connection, posting)
+            posted = await append_credit(connection, posting)
             detail = {
                 "posting_id": str(posting.id),
                 "type": posting.template.value,
@@ -72,7 +72,8 @@ class LedgerStore:
         return [_transaction(row) for row in rows]
 
 
-async def _append(connection: PostgresConnection, posting: Posting) -> CreditPosted:
+async def append_credit(connection: PostgresConnection, posting: Posting) -> CreditPosted:
+    """Write a posting that no request caused, and move the balance; the account is locked."""
     await write_postings(connection, [posting])
     balance_picos: int = await connection.fetchval(
         _MOVE_BALANCE, posting.account_id, posting.customer_picos

@@ -28,6 +28,7 @@ class LedgerAccount(StrEnum):
     REVENUE = "revenue"
     GRANTS = "grants"
     ADJUSTMENTS = "adjustments"
+    LOSSES = "losses"
 
 
 class Template(StrEnum):
@@ -39,6 +40,7 @@ class Template(StrEnum):
     CORRECTION = "correction"
     GRANT = "grant"
     ADJUSTMENT = "adjustment"
+    WRITE_OFF = "write_off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,21 @@ def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str
         entries=(
             Entry(LedgerAccount.CUSTOMER, amount_picos),
             Entry(LedgerAccount.GRANTS if is_grant else LedgerAccount.ADJUSTMENTS, -amount_picos),
+        ),
+    )
+
+
+def write_off(account_id: str, booked_at: datetime, amount_picos: int) -> Posting:
+    """Return the posting by which the house bears a part of an account's debt."""
+    return Posting(
+        id=uuid5(_NAMESPACE, f"write_off:{account_id}:{booked_at.isoformat()}"),
+        booked_at=booked_at,
+        template=Template.WRITE_OFF,
+        account_id=account_id,
+        reason="debt beyond the account's limit, from requests that cost more than their holds",
+        entries=(
+            Entry(LedgerAccount.CUSTOMER, amount_picos),
+            Entry(LedgerAccount.LOSSES, -amount_picos),
         ),
     )
 

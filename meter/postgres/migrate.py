@@ -27,7 +27,7 @@ GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provide
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
     signing_keys, limit_rules, spending, issuers, parked_endings, usual_uses TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
-    credit_postings, provider_totals, reconciliations, audit_log, parked_endings
+    credit_postings, provider_totals, reconciliations, audit_log, parked_endings, write_offs
     TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};

@@ -103,8 +103,10 @@ def test_a_stream_is_untouched_and_settled_or_unknown(admin: Admin, name: str) -
     ours = admin.ask(customer, stream=True, max_tokens=2_000_000)
     assert ours.headers["content-type"] == "text/event-stream"
     sent = forwarded(admin)
-    # All that we add to a question that names its own limit is the tag to report it by.
-    assert {**json.loads(sent), "trace": None} == {**body, "trace": None}
+    # All that we add to a question that names its own limit is the tag to report it by, and the
+    # prices that the provider must not exceed.
+    ours_alone = {"trace": None, "provider": None}
+    assert {**json.loads(sent), **ours_alone} == {**body, **ours_alone}
     assert same_for_all(ours.body) == same_for_all(straight(admin, sent).body)
     generation = re.search(rb'"id":"(gen-[^"]+)"', ours.body)
     assert generation is not None

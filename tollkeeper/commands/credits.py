@@ -8,7 +8,9 @@ import typer
 from tollkeeper.api_client import MeterApi, NoAnswer, segment
 from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.users import UserArgument
-from tollkeeper.tables import JsonOption, say, show_one
+from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows
+
+WRITE_OFF_COLUMNS = ("at", "user_id", "amount", "posting_id")
 
 app = ApiCommands(name="credits", help="Credit of users, in US dollars.", no_args_is_help=True)
 
@@ -49,3 +51,26 @@ def add_credits(
         say(f"To repeat this safely, add --idempotency-key {key}")
         raise
     show_one(posted, as_json)
+
+
+@app.command("max-debt")
+def set_max_debt(
+    client: MeterApi,
+    user: UserArgument,
+    amount: Annotated[
+        str | None,
+        typer.Argument(help="Such as 1.00; without it, show the limit.", show_default=False),
+    ] = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Show or set how far a user may stay below zero; the house bears what is beyond."""
+    path = f"/users/{segment(user)}/max-debt"
+    found = client.get(path) if amount is None else client.send("PUT", path, {"max_debt": amount})
+    show_one(found, as_json)
+
+
+@app.command("write-offs")
+def list_write_offs(client: MeterApi, limit: LimitOption = 50, as_json: JsonOption = None) -> None:
+    """List the debt of users that the house bore."""
+    rows = client.rows("/write-offs", limit)
+    show_rows(rows, WRITE_OFF_COLUMNS, as_json, "No debt was written off.")

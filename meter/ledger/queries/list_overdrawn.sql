@@ -1,0 +1,4 @@
+-- Accounts further below zero than they may stay, once no hold of theirs is open.
+SELECT id FROM accounts
+WHERE overdrawn_picos > 0 AND held_picos = 0 AND balance_picos < -max_debt_picos
+ORDER BY id LIMIT $1

@@ -1,0 +1,130 @@
+"""Bounds the debt of accounts: the house bears what is beyond an account's limit.
+
+A charge above its hold is posted in full, so parallel requests may each take an account further
+below zero. The account is blocked at once. When its last hold has ended, a posting moves what is
+beyond its limit from the losses of the house to the account.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NoReturn
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from meter.accounts.account_store import user_not_found
+from meter.audit.audit_store import write_audit
+from meter.audit.events import SYSTEM, Actor, AuditEvent
+from meter.errors import StoreUnavailable
+from meter.ledger.credit_store import append_credit
+from meter.ledger.postings import write_off
+from meter.money import format_usd
+from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.process.periodic import periodic
+
+_QUERIES: Final = queries("meter.ledger")
+_LIST_OVERDRAWN: Final = _QUERIES["list_overdrawn"]
+_LOCK_OVERDRAWN: Final = _QUERIES["lock_overdrawn"]
+_LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
+_INSERT_WRITE_OFF: Final = _QUERIES["insert_write_off"]
+_LIST_WRITE_OFFS: Final = _QUERIES["list_write_offs"]
+_SET_MAX_DEBT: Final = _QUERIES["set_max_debt"]
+_GET_MAX_DEBT: Final = _QUERIES["get_max_debt"]
+
+LOOK_EVERY_S: Final = 5.0
+RETRY_S: Final = 5.0
+ACCOUNTS_AT_ONCE: Final = 100
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOff:
+    """An amount that the house bore of an account's debt."""
+
+    id: int
+    posting_id: UUID
+    account_id: str
+    amount_picos: int
+    written_off_at: datetime
+
+
+class WriteOffStore:
+    """Writes off debt, and keeps the limits of it. Raises StoreUnavailable during an outage."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def write_off_debts(self) -> list[tuple[str, int]]:
+        """Write off what accounts owe beyond their limits; return accounts with amounts."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_OVERDRAWN, ACCOUNTS_AT_ONCE)
+        written = []
+        for row in rows:
+            amount_picos = await self._write_off(row["id"])
+            if amount_picos:
+                written.append((row["id"], amount_picos))
+        return written
+
+    async def list_page(self, before: int | None, limit: int) -> list[WriteOff]:
+        """Return what was written off, newest first, older than the one with the id `before`."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_WRITE_OFFS, before, limit)
+        return [WriteOff(**row) for row in rows]
+
+    async def get_max_debt(self, account_id: str) -> int:
+        """Return how far an account may stay below zero, in pico-dollars. Raises NotFound."""
+        async with acquire(self._pool) as connection:
+            picos: int | None = await connection.fetchval(_GET_MAX_DEBT, account_id)
+        if picos is None:
+            raise user_not_found(account_id)
+        return picos
+
+    async def set_max_debt(self, account_id: str, picos: int, actor: Actor) -> None:
+        """Set how far an account may stay below zero. Raises NotFound."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            before: int | None = await connection.fetchval(_SET_MAX_DEBT, account_id, picos)
+            if before is None:
+                raise user_not_found(account_id)
+            detail = {"max_debt": {"from": format_usd(before), "to": format_usd(picos)}}
+            event = AuditEvent("max_debt.set", f"user:{account_id}", account_id, detail)
+            await write_audit(connection, actor, event)
+
+    async def _write_off(self, account_id: str) -> int:
+        """Write off one account's debt beyond its limit; return the amount, 0 where none is."""
+        async with acquire(self._pool) as connection, connection.transaction():
+            # The order of locks is the same everywhere: accounts, then the ledger's head.
+            beyond_picos: int | None = await connection.fetchval(_LOCK_OVERDRAWN, account_id)
+            if beyond_picos is None:
+                return 0
+            booked_at = await connection.fetchval(_LOCK_LEDGER)
+            posting = write_off(account_id, booked_at, beyond_picos)
+            await append_credit(connection, posting)
+            await connection.execute(_INSERT_WRITE_OFF, posting.id, account_id, beyond_picos)
+            detail = {"posting_id": str(posting.id), "amount": format_usd(beyond_picos)}
+            event = AuditEvent("debt.written_off", f"user:{account_id}", account_id, detail)
+            await write_audit(connection, SYSTEM, event)
+        return beyond_picos
+
+
+class WriteOffs:
+    """The work in the background that writes off debt, and says so."""
+
+    def __init__(self, store: WriteOffStore, registry: CollectorRegistry) -> None:
+        self._store = store
+        self._written_picos = Counter(
+            "tollkeeper_written_off_picos",
+            "Debt of accounts that the house bore, in pico-dollars.",
+            registry=registry,
+        )
+
+    async def run(self) -> NoReturn:
+        """Look until cancelled, through outages of Postgres."""
+        await periodic("write_off", self.look, LOOK_EVERY_S, RETRY_S, (StoreUnavailable,))
+
+    async def look(self) -> None:
+        """Write off what accounts owe beyond their limits. Raises StoreUnavailable."""
+        for account_id, amount_picos in await self._store.write_off_debts():
+            self._written_picos.inc(amount_picos)
+            _log.error("debt_written_off", account_id=account_id, amount=format_usd(amount_picos))
