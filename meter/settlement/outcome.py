@@ -135,8 +135,11 @@ def _never_reached(seen: Observation) -> bool:
 def _is_only_refusal(seen: Observation) -> bool:
     """Return whether the provider answered nothing but a refusal, an error, or nothing at all."""
     status = seen.provider_status
-    if seen.has_error and (status is None or status < 300):
-        # The status is None where the client left, or the connection broke, after the error.
+    # The provider's status is not known where the client left, or the connection broke, in the
+    # middle of a reply: its head had been passed on. Replies of Envoy's own are errors too.
+    has_begun = seen.time_to_first_byte_ms is not None
+    begun_status = seen.status_code if status is None and has_begun else status
+    if seen.has_error and begun_status is not None and 200 <= begun_status < 300:
         return seen.response_bytes <= MOST_ERROR_BYTES
     if status is None or status in GAVE_UP_WAITING:
         return False

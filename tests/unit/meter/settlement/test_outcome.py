@@ -50,7 +50,8 @@ def answered(code: int, **more: Any) -> dict[str, Any]:
 
 def own_reply(code: int, details: str, *flags: str, **more: Any) -> dict[str, Any]:
     """Envoy's answer in place of the provider's."""
-    return {**answered(code, flags=flags, status_details=details, first_byte_ms=None), **more}
+    own = {"flags": flags, "status_details": details, "first_byte_ms": None}
+    return {**answered(code), **own, **more}
 
 
 CUT = "upstream_reset_before_response_started{connection_termination}"
@@ -164,14 +165,21 @@ ROWS = [
     Row(
         "the provider closed the connection within a second of the request, without a byte",
         "unknown: `failed`",
-        [own_reply(503, CUT, flag, duration_ms=1_000) for flag in ("UC", "UR", "UPE")],
+        [
+            # Envoy's own reply has an `error` too, and passes the same filters.
+            own_reply(503, CUT, flag, duration_ms=1_000, usage=usage)
+            for flag in ("UC", "UR", "UPE")
+            for usage in ({}, ERROR)
+        ],
     ),
     Row(
         "it closed the connection later, or in the middle of its reply",
         "unknown: `no_usage`",
         [
             own_reply(503, CUT, "UC", duration_ms=1_002),
+            own_reply(503, CUT, "UC", duration_ms=1_002, usage=ERROR),
             own_reply(502, "upstream_reset_after_response_started", "UPE", first_byte_ms=30),
+            own_reply(500, "response_payload_too_large", first_byte_ms=30, usage=ERROR),
             own_reply(504, "upstream_response_timeout", "UT"),
         ],
     ),
