@@ -43,6 +43,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--without", choices=RULES, help="switch one rule off: must end red")
     parser.add_argument("--folder", type=Path, help="of the state; default: a new one in /tmp")
     parser.add_argument("--instances", type=int, default=2, help="of authz, and of the meter")
+    parser.add_argument("--no-reports", action="store_true", help="the upstream reports nothing")
+    parser.add_argument("--free-failures", action="store_true", help="no error is billed")
     return parser.parse_args()
 
 
@@ -50,7 +52,16 @@ def _plan(given: argparse.Namespace) -> Plan:
     seed = secrets.randbelow(2**31) if given.seed is None else given.seed
     # Sockets need a short path.
     folder = given.folder or Path(tempfile.mkdtemp(prefix="tk-chaos-", dir="/tmp"))
-    return Plan(seed, given.minutes, given.rate, folder, given.without, given.instances)
+    return Plan(
+        seed,
+        given.minutes,
+        given.rate,
+        folder,
+        given.without,
+        given.instances,
+        has_reports=not given.no_reports,
+        has_billed_failures=not given.free_failures,
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Plan:
     """What a campaign is. `folder` holds the state and is gone afterwards, if all is right.
 
     `without` names a rule that is switched off; nothing but the fault that it is for goes wrong
-    then, and the checker is asked soon after.
+    then, and the checker is asked soon after. `has_reports` says that the upstream reports what it
+    bills; `has_billed_failures` that it bills some errors, as providers may.
     """
 
     seed: int
@@ -54,6 +55,8 @@ class Plan:
     folder: Path
     without: str | None = None
     instances: int = 2
+    has_reports: bool = True
+    has_billed_failures: bool = True
 
     @property
     def load_s(self) -> float:
@@ -65,6 +68,8 @@ class Plan:
         """What does the same again."""
         words = f"python -m chaos --minutes {self.minutes:g} --seed {self.seed}"
         words += f" --rate {self.per_second:g} --instances {self.instances}"
+        words += "" if self.has_reports else " --no-reports"
+        words += "" if self.has_billed_failures else " --free-failures"
         return words if self.without is None else f"{words} --without {self.without}"
 
     def faults(self) -> list[Fault]:
@@ -89,7 +94,7 @@ class _Running:
         administrator = Administrator(self.stack, self.session)
         customers = await administrator.open_accounts()
         upstream = Upstream(self.stack.endpoint("simulator"), self.session)
-        await upstream.behave(behaviours())
+        await upstream.behave(behaviours(self.plan.has_billed_failures, self.plan.has_reports))
         folder = self.plan.folder
         nemesis = Nemesis(self.stack, folder / CRASH_FOLDER, folder / KEPT_FOLDER)
         crowd = Crowd(self.stack.endpoint("gateway"), self.session, self.records)
@@ -105,7 +110,12 @@ class _Running:
         quiet_s = await wait_quiet(self.stack, CONTROL_QUIET_MOST_S if is_control else QUIET_MOST_S)
         await upstream.look()
         witnesses = Witnesses(
-            customers, administrator.given, self.records.seen, upstream.arrivals, upstream.missed
+            customers,
+            administrator.given,
+            self.records.seen,
+            upstream.arrivals,
+            upstream.missed,
+            self.plan.has_reports,
         )
         verdict = await check(self.stack, witnesses, folder / KEPT_FOLDER)
         return self._report(nemesis, quiet_s, verdict)
@@ -148,7 +158,11 @@ async def run_campaign(plan: Plan) -> Report:
 
 def _stack(plan: Plan) -> ChaosStack:
     home = plan.folder / "home"
-    settings = {**SETTINGS, "TOLLKEEPER_CRASH_FOLDER": str(plan.folder / CRASH_FOLDER)}
+    settings = {
+        **SETTINGS,
+        "TOLLKEEPER_CRASH_FOLDER": str(plan.folder / CRASH_FOLDER),
+        "TOLLKEEPER_PROVIDER_REPORTS": "true" if plan.has_reports else "false",
+    }
     environment = chaos_environment(home, {**settings, **settings_without(plan.without)})
     return ChaosStack(home, environment, plan.instances)
 

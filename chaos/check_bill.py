@@ -14,6 +14,8 @@ from chaos.upstream import Arrival, BillRow
 from chaos.verdict import Findings
 
 BASIS: Final = 10_000
+# Reasons with which a policy ends a hold without a charge.
+VOIDS: Final = frozenset({"not_billed", "failed"})
 # Codes of refusals that are ours to make before anything goes up.
 OUR_REFUSALS: Final = frozenset(
     {"insufficient_credits", "unavailable", "rate_limit_exceeded", "invalid_api_key"}
@@ -50,7 +52,11 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """How the books stand to the bill, in pico-dollars and rows."""
+    """How the books stand to the bill, in pico-dollars and rows.
+
+    `provisional_picos` is the cost of requests that a policy charged. `guessed_rows` and
+    `guessed_picos` are the rows of the bill that only a policy has ended, charged or not.
+    """
 
     billed_picos: int
     settled_picos: int
@@ -58,11 +64,13 @@ class Bill:
     lost: int
     doubled: int
     untagged: int
+    guessed_rows: int = 0
+    guessed_picos: int = 0
 
     @property
     def difference_picos(self) -> int:
-        """All that the books say the provider charged, less what it did."""
-        return self.settled_picos - self.billed_picos
+        """All that the books know of the provider's charges, less what it did charge."""
+        return self.settled_picos + self.guessed_picos - self.billed_picos
 
 
 def settled_holds(books: Books) -> list[Settled]:
@@ -73,12 +81,21 @@ def settled_holds(books: Books) -> list[Settled]:
     return [Settled(hold_id, tuple(records)) for hold_id, records in by_hold.items()]
 
 
-def check_bill(books: Books, rows: list[BillRow], findings: Findings) -> Bill:
-    """Every row is settled exactly once at exactly its cost."""
+def check_bill(
+    books: Books, rows: list[BillRow], findings: Findings, has_reports: bool = True
+) -> Bill:
+    """Every row is settled exactly once at exactly its cost, or ended by a policy.
+
+    With reports of the provider nothing that was billed may be left to a policy.
+    """
     costs = {row.generation_id: row.cost_picos for row in rows}
     settled = settled_holds(books)
     claims = Counter(one for hold in settled for one in hold.generation_ids)
-    lost = findings.require_none("V3", "bill rows without a settlement", set(costs) - set(claims))
+    guessed = find_guessed(books, rows)
+    if has_reports:
+        findings.require_none("V3", "billed and reported, yet ended by policy", guessed)
+    unclaimed = set(costs) - set(claims) - guessed
+    lost = findings.require_none("V3", "bill rows without a settlement", unclaimed)
     doubled = findings.require_none("V3", "settled more than once", _doubled(settled, claims))
     untagged = findings.require_none(
         "V7", "settlements without a bill row", _untagged(settled, costs)
@@ -87,7 +104,24 @@ def check_bill(books: Books, rows: list[BillRow], findings: Findings) -> Bill:
     findings.require_none("V4", "settled at another cost than billed", wrong)
     provisional = sum(hold.cost_picos for hold in settled if hold.is_by_policy)
     total = sum(hold.cost_picos for hold in settled) - provisional
-    return Bill(sum(costs.values()), total, provisional, lost, doubled, untagged)
+    guessed_picos = sum(costs[one] for one in guessed)
+    billed = sum(costs.values())
+    return Bill(billed, total, provisional, lost, doubled, untagged, len(guessed), guessed_picos)
+
+
+def find_guessed(books: Books, rows: list[BillRow]) -> set[str]:
+    """Rows that only a policy has ended, by the id under which their request went up."""
+    settled = settled_holds(books)
+    claimed = {one for hold in settled for one in hold.generation_ids}
+    ended = {hold.id for hold in books.ended if hold.ending in VOIDS}
+    ended -= {one.hold_id for one in settled}
+    ended |= {one.hold_id for one in settled if one.is_by_policy}
+    requests = {str(hold.request_id) for hold in books.ended if hold.id in ended}
+    return {
+        row.generation_id
+        for row in rows
+        if row.generation_id not in claimed and row.request_id in requests
+    }
 
 
 def _doubled(settled: list[Settled], claims: Counter[str]) -> Iterator[str]:
@@ -187,5 +221,6 @@ def check_clients(books: Books, rows: list[BillRow], seen: list[Seen], findings:
     payers = {one.generation_id: one.account_id for one in books.usage if one.generation_id}
     foreign = [one.tag for one, paid in answered if payers.get(paid, one.account) != one.account]
     findings.require_none("V3", "charged to somebody else than who asked", foreign)
-    whole = [one.tag for one, paid in answered if one.is_complete and paid not in payers]
+    paying = set(payers) | find_guessed(books, rows)
+    whole = [one.tag for one, paid in answered if one.is_complete and paid not in paying]
     findings.require_none("V3", "complete replies without a charge", whole)

@@ -26,13 +26,17 @@ from chaos.verdict import Failure, Findings
 
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """What everybody outside Postgres has seen. `missed` arrivals were forgotten before a look."""
+    """What everybody outside Postgres has seen. `missed` arrivals were forgotten before a look.
+
+    `has_reports` says that the upstream reported what it billed.
+    """
 
     customers: list[Customer]
     given: dict[str, Decimal]
     seen: list[Seen]
     arrivals: list[Arrival]
     missed: int
+    has_reports: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def judge(
     check_holds(books, findings)
     check_charges(books, findings)
     unresolved = check_endings(books, findings)
-    bill = check_bill(books, rows, findings)
+    bill = check_bill(books, rows, findings, witnesses.has_reports)
     overdrawn = check_accounts(books, witnesses.customers, witnesses.given, findings)
     check_clients(books, rows, witnesses.seen, findings)
     check_arrivals(books, witnesses.arrivals, witnesses.seen, findings)

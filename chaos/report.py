@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from chaos.check_bill import Bill
 from chaos.checker import Verdict
 from chaos.records import Seen
 from chaos.upstream import PICOS_PER_USD
@@ -61,6 +62,10 @@ class Report:
             ("settled by stream / file / lookup / policy", " / ".join(map(str, sources))),
             ("corrected / late / voided", f"{found.corrected} / {found.late} / {found.voided}"),
             ("charged by policy", f"{usd(bill.provisional_picos)} USD"),
+            (
+                "billed, but for a policy alone to end: rows, bill, charge / bill",
+                f"{bill.guessed_rows}: {usd(bill.guessed_picos)} USD, {_ratio(bill)}",
+            ),
             ("excess above holds", f"{usd(found.excess_picos)} USD"),
             ("difference between ledger and bill", f"{usd(bill.difference_picos)} USD"),
             ("lost / doubled / untagged", f"{bill.lost} / {bill.doubled} / {bill.untagged}"),
@@ -91,6 +96,12 @@ class Report:
             },
             "verdict": verdict,
         }
+
+
+def _ratio(bill: Bill) -> str:
+    if not bill.guessed_picos:
+        return "-"
+    return f"{bill.provisional_picos / bill.guessed_picos:.2f}"
 
 
 def usd(picos: int) -> str:

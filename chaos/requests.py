@@ -35,6 +35,13 @@ KINDS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
     "refused_429": (2, {"status": 429}),
     "refused_500": (2, {"status": 500}),
     "refused_503": (1, {"status": 503, "error_body": "<html>away</html>"}),
+    "failed_502": (2, {"status": 502}),
+    "failed_529_nameless": (1, {"status": 529, "omit_generation_id": True}),
+    "failed_504": (1, {"status": 504}),
+    "cut_before_reply": (2, {"cut_before_reply": True}),
+    "redirected": (1, {"status": 307}),
+    "error_only": (1, {"error_only": True}),
+    "empty": (1, {"empty": True}),
     "cut_at_once": (2, {"cut_after_bytes": 0}),
     "cut_early": (3, {"cut_after_bytes": 150}),
     "cut_late": (2, {"cut_after_bytes": 900}),
@@ -43,6 +50,15 @@ KINDS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
     "usage_null": (2, {"usage_null": True}),
     "usage_late": (2, {"usage_after_done": True}),
     "zero_cost": (4, {"zero_cost": True}),
+    "placeholder": (2, {"usage_placeholder": "zeros"}),
+    "zeros_after": (2, {"usage_placeholder": "zeros_after"}),
+    "lesser_after": (2, {"usage_placeholder": "lesser_after"}),
+    "cost_negative": (1, {"cost_form": "negative"}),
+    "cost_text": (1, {"cost_form": "text"}),
+    "cost_null": (1, {"cost_form": "null"}),
+    "cost_missing": (1, {"cost_form": "missing"}),
+    "record_late": (2, {"silent_usage": True, "record_delay_ms": 8_000}),
+    "record_zero": (2, {"silent_usage": True, "record_zero_ms": 4_000}),
     "wrong_cost": (3, {"wrong_cost": "0.000123456789"}),
     "nameless": (2, {"omit_generation_id": True}),
     "silent_nameless": (1, {"silent_usage": True, "omit_generation_id": True}),
@@ -50,6 +66,17 @@ KINDS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
     "decoy": (2, {"text": DECOY}),
     "carriage_returns": (2, {"line_ending": "\r\n"}),
 }
+# Failures that a provider may bill all the same.
+MAY_BE_BILLED: Final = frozenset(
+    {
+        "refused_500",
+        "refused_503",
+        "failed_502",
+        "failed_504",
+        "failed_529_nameless",
+        "cut_before_reply",
+    }
+)
 LEAVING_SHARE: Final = 0.22
 HTTP2_SHARE: Final = 0.15
 STREAM_SHARE: Final = 0.55
@@ -97,10 +124,19 @@ class Request:
         ]
 
 
-def behaviours() -> list[dict[str, Any]]:
-    """What the simulator is told once, for good."""
+def behaviours(has_billed_failures: bool, has_reports: bool) -> list[dict[str, Any]]:
+    """What the simulator is told once, for good.
+
+    Only a report says that a positive cost in a reply is wrong: without reports none is.
+    """
     return [
-        {"match": {"header": {KIND_HEADER: kind}}, **how} for kind, (_, how) in KINDS.items() if how
+        {
+            "match": {"header": {KIND_HEADER: kind}},
+            **how,
+            "billed": has_billed_failures and kind in MAY_BE_BILLED,
+        }
+        for kind, (_, how) in KINDS.items()
+        if how and (has_reports or kind != "wrong_cost")
     ]
 
 

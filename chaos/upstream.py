@@ -28,10 +28,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class BillRow:
-    """What the upstream charged for one generation."""
+    """The charge of the upstream for one generation, and the request id that it came with."""
 
     generation_id: str
     cost_picos: int
+    request_id: str | None = None
 
 
 def read_bill(path: Path) -> list[BillRow]:
@@ -44,7 +45,7 @@ def _bill_row(row: dict[str, Any]) -> BillRow:
     picos = Decimal(row["cost"]) * PICOS_PER_USD
     if picos != int(picos):
         raise ValueError(f"{row['generation_id']}: {row['cost']} USD is a fraction of a pico")
-    return BillRow(row["generation_id"], int(picos))
+    return BillRow(row["generation_id"], int(picos), row.get("request_id"))
 
 
 class Upstream:

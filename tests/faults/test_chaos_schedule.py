@@ -50,5 +50,5 @@ def test_a_seed_asks_the_same_in_the_same_order() -> None:
 
 
 def test_the_upstream_knows_every_misbehaviour() -> None:
-    for behaviour in behaviours():
+    for behaviour in behaviours(has_billed_failures=True, has_reports=True):
         Behaviour.model_validate(behaviour)

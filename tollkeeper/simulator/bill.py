@@ -34,7 +34,8 @@ class BillRow:
     """One billed request. ``cost`` is a decimal string in US dollars, ``at`` RFC 3339 UTC.
 
     What a restarted simulator has to know of the request is here too: its trace, and whether
-    it is reported to the webhook and known to ``GET /generation``.
+    it is reported to the webhook and known to ``GET /generation``, and when. ``request_id`` is
+    the request's own header ``x-request-id``.
     """
 
     generation_id: str
@@ -51,6 +52,9 @@ class BillRow:
     trace_metadata: dict[str, str] = field(default_factory=dict)
     has_report: bool = True
     has_record: bool = True
+    request_id: str | None = None
+    record_delay_ms: int = 0
+    record_zero_ms: int = 0
 
     @property
     def cost_picos(self) -> int:

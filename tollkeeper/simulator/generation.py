@@ -53,9 +53,15 @@ class Generations:
             return None
         if ending.ended_at is None:
             return None
-        is_early = ending.ended_at != datetime.min and self._now() < ending.ended_at + self._delay
-        if is_early:
+        # Of a generation of before a restart, the end is not known: its row is from its beginning.
+        ended_at = ending.ended_at
+        if ended_at == datetime.min:
+            ended_at = datetime.fromisoformat(row.at) - self._delay
+        recorded_at = ended_at + self._delay + timedelta(milliseconds=row.record_delay_ms)
+        if self._now() < recorded_at:
             return None
+        is_zero = self._now() < recorded_at + timedelta(milliseconds=row.record_zero_ms)
+        cost = "0" if is_zero else row.cost
         model = self._catalogue.find(row.model)
         record = {
             "id": row.generation_id,
@@ -76,5 +82,5 @@ class Generations:
             "native_tokens_cached": row.cached_tokens,
         }
         # The cost goes in as text: it is a decimal, and json would make it a float.
-        costs = f',"total_cost":{row.cost},"usage":{row.cost}'
+        costs = f',"total_cost":{cost},"usage":{cost}'
         return f'{{"data":{json.dumps(record)[:-1]}{costs}}}}}'.encode()

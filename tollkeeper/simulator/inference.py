@@ -91,13 +91,13 @@ class Inference:
             # Serve with the first model that is not told to refuse, else with the last.
             for model_name in ask.model_names:
                 behaviour = self._behaviours.take(model_name, ask.is_stream, request.headers)
-                if behaviour.status is None:
+                if not behaviour.is_failure:
                     break
             delay_ms = self._delay_ms + behaviour.delay_ms
             if delay_ms:
                 await asyncio.sleep(delay_ms / 1000)
-            if behaviour.status is not None:
-                return _refused(behaviour.status, behaviour)
+            if behaviour.is_failure and not behaviour.billed:
+                return await _fail(request, behaviour, ask.is_stream, None)
             answer = self._answerer.answer(ask, model_name, behaviour)
             return await self._charge_and_reply(request, answer, behaviour)
         except Refusal as refusal:
@@ -111,7 +111,8 @@ class Inference:
         try:
             # Bill the answer. Raises Refusal(503) when the bill cannot be written.
             try:
-                await self._bill.append(answer.to_row(behaviour))
+                request_id = request.headers.get("X-Request-Id")
+                await self._bill.append(answer.to_row(behaviour, request_id))
             except OSError:
                 raise Refusal(503, "The bill could not be written") from None
             response, is_sent = await self._reply(request, answer, behaviour)
@@ -125,6 +126,11 @@ class Inference:
         self, request: web.Request, answer: Answer, behaviour: Behaviour
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer; return the response, and whether the client stayed to the end."""
+        if behaviour.is_failure:
+            is_named = not behaviour.omit_generation_id
+            generation_id = answer.generation_id if is_named else None
+            failed = await _fail(request, behaviour, answer.ask.is_stream, generation_id)
+            return failed, not has_left(request)
         if answer.ask.is_stream:
             parts = pieces(sse_events(answer, behaviour), behaviour.chunk_sizes)
             response = web.StreamResponse(headers=_headers(answer, behaviour, "text/event-stream"))
@@ -148,6 +154,31 @@ def _headers(answer: Answer, behaviour: Behaviour, content_type: str) -> dict[st
     if answer.ask.is_stream:
         headers["Cache-Control"] = "no-cache"
     return headers
+
+
+async def _fail(
+    request: web.Request, behaviour: Behaviour, is_stream: bool, generation_id: str | None
+) -> web.StreamResponse:
+    """Answer with the failure that a behaviour asks for, under an id where it was billed."""
+    if behaviour.cut_before_reply:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=500)
+    response = _failure(behaviour, is_stream)
+    if generation_id is not None:
+        response.headers["X-Generation-Id"] = generation_id
+    return response
+
+
+def _failure(behaviour: Behaviour, is_stream: bool) -> web.Response:
+    if behaviour.status is not None:
+        return _refused(behaviour.status, behaviour)
+    content_type = "text/event-stream" if is_stream else "application/json"
+    error = {"error": {"code": 502, "message": "Provider returned error"}}
+    body = json.dumps(error).encode()
+    if is_stream:
+        body = b"data: " + body + b"\n\ndata: [DONE]\n\n"
+    return web.Response(body=b"" if behaviour.empty else body, content_type=content_type)
 
 
 def _refused(status: int, behaviour: Behaviour) -> web.Response:

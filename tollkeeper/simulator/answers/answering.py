@@ -57,7 +57,7 @@ class Answer:
     def finish_reason(self) -> str:
         return self.choices[0].finish_reason if self.choices else "stop"
 
-    def to_row(self, behaviour: Behaviour) -> BillRow:
+    def to_row(self, behaviour: Behaviour, request_id: str | None) -> BillRow:
         return BillRow(
             generation_id=self.generation_id,
             model=self.model.id,
@@ -73,6 +73,9 @@ class Answer:
             trace_metadata=self.ask.trace.metadata,
             has_report=not behaviour.omit_report,
             has_record=not behaviour.omit_generation,
+            request_id=request_id,
+            record_delay_ms=behaviour.record_delay_ms,
+            record_zero_ms=behaviour.record_zero_ms,
         )
 
 

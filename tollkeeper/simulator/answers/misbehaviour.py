@@ -32,8 +32,9 @@ class Match(BaseModel):
 class Behaviour(BaseModel):
     """One way to misbehave. The members combine; the defaults are good behaviour.
 
-    ``times`` is how many requests it is for, null for all that come. ``status`` refuses and
-    bills nothing; everything else is billed as if nothing were wrong.
+    ``times`` is how many requests it is for, null for all that come. ``status``, ``error_only``,
+    ``empty`` and ``cut_before_reply`` answer with a failure and bill nothing, unless ``billed``;
+    everything else is billed as if nothing were wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,10 @@ class Behaviour(BaseModel):
     times: int | None = Field(default=None, ge=1)
     status: int | None = Field(default=None, ge=300, le=599)
     error_body: JsonValue = None
+    error_only: bool = False
+    empty: bool = False
+    cut_before_reply: bool = False
+    billed: bool = False
     delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
     body_delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
     chunk_delay_ms: int | None = Field(default=None, ge=0, le=DELAY_MAX_MS)
@@ -50,11 +55,15 @@ class Behaviour(BaseModel):
     silent_usage: bool = False
     usage_null: bool = False
     usage_after_done: bool = False
+    usage_placeholder: Literal["zeros", "zeros_after", "lesser_after"] | None = None
     zero_cost: bool = False
+    cost_form: Literal["negative", "text", "null", "missing"] | None = None
     wrong_cost: str | None = Field(default=None, pattern=COST_PATTERN)
     error_midstream: bool = False
     omit_generation_id: bool = False
     omit_generation: bool = False
+    record_delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
+    record_zero_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
     omit_report: bool = False
     line_ending: Literal["\n", "\r\n", "\r"] = "\n"
     prompt_tokens: int | None = Field(default=None, ge=0, le=TOKENS_MAX)
@@ -67,6 +76,11 @@ class Behaviour(BaseModel):
     def model_post_init(self, context: object, /) -> None:
         if any(size < 1 for size in self.chunk_sizes):
             raise ValueError("chunk_sizes must be positive")
+
+    @property
+    def is_failure(self) -> bool:
+        """True when the request is answered with a failure in place of a reply."""
+        return self.status is not None or self.error_only or self.empty or self.cut_before_reply
 
 
 GOOD_BEHAVIOUR = Behaviour()

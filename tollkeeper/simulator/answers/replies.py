@@ -19,6 +19,10 @@ PIECES_MAX = 2_000
 PROCESSING = b": OPENROUTER PROCESSING\n\n"
 DONE = b"data: [DONE]\n\n"
 
+# Usage that says nothing, and usage that says less than the one before.
+ZERO_USAGE = '{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0,"cost":0}'
+LESSER_USAGE = '{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":0.000000000001}'
+_LATER_USAGE = {"zeros_after": ZERO_USAGE, "lesser_after": LESSER_USAGE}
 _JSON_OBJECTS = {
     Endpoint.CHAT_COMPLETIONS: "chat.completion",
     Endpoint.COMPLETIONS: "text_completion",
@@ -35,11 +39,14 @@ def usage_text(answer: Answer, behaviour: Behaviour) -> str:
     cost = "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
     if behaviour.wrong_cost is not None:
         cost = behaviour.wrong_cost
+    named = {"negative": f"-{cost}", "text": f'"{cost}"', "null": "null"}
+    named_cost = cost if behaviour.cost_form is None else named.get(behaviour.cost_form)
+    cost_member = "" if named_cost is None else f',"cost":{named_cost}'
     return (
         f'{{"prompt_tokens":{usage.prompt_tokens}'
         f',"completion_tokens":{usage.completion_tokens}'
         f',"total_tokens":{usage.total_tokens}'
-        f',"cost":{cost},"is_byok":false'
+        f'{cost_member},"is_byok":false'
         f',"prompt_tokens_details":{{"cached_tokens":{usage.cached_tokens}'
         f',"cache_write_tokens":{usage.cache_write_tokens}'
         f',"audio_tokens":{usage.audio_tokens}}}'
@@ -94,7 +101,9 @@ def sse_events(answer: Answer, behaviour: Behaviour) -> list[bytes]:
     elif behaviour.usage_after_done:
         events += [DONE, _event(answer, [], usage)]
     else:
-        events += [_event(answer, [], usage), DONE] if usage else [DONE]
+        later = _LATER_USAGE.get(behaviour.usage_placeholder or "")
+        extra = [] if later is None else [_event(answer, [], f',"usage":{later}')]
+        events += [_event(answer, [], usage), *extra, DONE] if usage else [DONE]
     if behaviour.line_ending == "\n":
         return events
     # JSON never holds a bare line feed, so these are the line ends and nothing else.
@@ -106,6 +115,8 @@ def _usage_member(answer: Answer, behaviour: Behaviour) -> str:
         return ""
     if behaviour.usage_null:
         return ',"usage":null'
+    if behaviour.usage_placeholder == "zeros":
+        return f',"usage":{ZERO_USAGE}'
     return f',"usage":{usage_text(answer, behaviour)}'
 
 
