@@ -66,6 +66,11 @@ class Metrics:
             "1 while Redis is away and limits are counted in this process.",
             registry=registry,
         )
+        self.limits_evicted = Counter(
+            "tollkeeper_authz_limits_evicted",
+            "Keys that Redis evicted for want of memory, windows of limits among them.",
+            registry=registry,
+        )
         self.checks_in_flight = Gauge(
             "tollkeeper_authz_checks_in_flight", "Checks being decided.", registry=registry
         )

@@ -5,6 +5,7 @@ away, each instance counts its own share. That costs precision, never access con
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ BATCH_LIMIT: Final = 256
 WAITING_LIMIT: Final = 4_096
 MAX_UNREPORTED: Final = 20_000
 PROBE_INTERVAL_S: Final = 1.0
+EVICTION_LOOK_S: Final = 1.0
 # Amounts that Redis does not know of have left every window by then.
 GUARDED_S: Final = WINDOW_S + 1.0
 _ANSWERS_PER_USE: Final = 3
@@ -82,6 +84,7 @@ class RedisLimiter:
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self._eviction_watch: asyncio.Task[None] | None = None
 
     @property
     def is_degraded(self) -> bool:
@@ -123,7 +126,7 @@ class RedisLimiter:
 
     async def close(self) -> None:
         """Stop the background tasks and close the connections to Redis."""
-        for task in (self._sender, self._probe):
+        for task in (self._sender, self._probe, self._eviction_watch):
             if task is not None:
                 task.cancel()
         for script in (self._script, self._add):
@@ -131,6 +134,8 @@ class RedisLimiter:
         await self._redis.aclose()
 
     async def _send_batches(self) -> None:
+        if self._eviction_watch is None:
+            self._eviction_watch = asyncio.ensure_future(self._watch_evictions())
         try:
             while self._waiting:
                 count = min(BATCH_LIMIT, len(self._waiting))
@@ -238,6 +243,25 @@ class RedisLimiter:
         _log.warning("limits_degraded", reason=type(error).__name__)
         self._metrics.limits_degraded.set(1)
         self._probe = asyncio.ensure_future(self._probe_until_back())
+
+    async def _watch_evictions(self) -> None:
+        """Guard the limits whenever Redis evicted keys for want of memory.
+
+        Redis removes windows then, and never the key that tells since when it counts: that key has
+        no expiry.
+        """
+        known: int | None = None
+        while True:
+            # The next check notices an outage by itself.
+            with contextlib.suppress(*REDIS_OUTAGES):
+                async with asyncio.timeout(self._timeout_s):
+                    evicted = int((await self._redis.info("stats"))["evicted_keys"])
+                if known is not None and evicted > known:
+                    _log.warning("limits_evicted", keys=evicted - known)
+                    self._metrics.limits_evicted.inc(evicted - known)
+                    self._guard()
+                known = evicted
+            await asyncio.sleep(EVICTION_LOOK_S)
 
     async def _probe_until_back(self) -> None:
         while True:

@@ -33,6 +33,8 @@ from meter.settlement.spreading import spread
 PROVIDER_LAG: Final = timedelta(minutes=5)
 FIRST_RUN_AFTER_S: Final = 30.0
 RETRY_S: Final = 60.0
+# A verification that takes too long pins a snapshot each time, so that its retries become rare.
+MOST_RETRY_S: Final = 21_600.0
 # Another meter may have reconciled meanwhile, so the due time is read again this often.
 LOOK_EVERY_S: Final = 300.0
 # Charges by policy that one transaction corrects.
@@ -183,6 +185,7 @@ class Reconciler:
             RETRY_S,
             (StoreUnavailable,),
             first_after_s=FIRST_RUN_AFTER_S,
+            most_retry_s=MOST_RETRY_S,
             on_outage=lambda _: self.metrics.failed_runs.inc(),
         )
 

@@ -309,3 +309,31 @@ async def test_keys_expire(limiter: RedisLimiter, redis_url: str) -> None:
     await limiter.take([LimitUse(Limit("account:a", LimitKind.REQUESTS, 60), 1)])
     async with Redis.from_url(redis_url) as redis:
         assert 60_500 < await redis.pttl("tollkeeper:limit:requests:account:a") <= 61_000
+
+
+async def test_windows_that_redis_evicts_are_noticed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.limits.redis_limiter.EVICTION_LOOK_S", 0.02)
+    made = make(redis_url, instances=1)
+    async with connect(redis_url, TIMEOUT_S) as redis:
+        before = (await redis.config_get("maxmemory"))["maxmemory"]
+        assert await admitted(made, 5, 5) == 5
+        # The first look has been taken: what is evicted from now on is noticed.
+        async with asyncio.timeout(WAIT_S):
+            while not any(one["cmd"] == "info" for one in await redis.client_list()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        try:
+            used = (await redis.info("memory"))["used_memory"]
+            await redis.config_set("maxmemory", used + 200_000)
+            for number in range(10_000):
+                await redis.set(f"later:{number}", "x" * 1_000, px=3_600_000)
+            assert not await redis.exists("tollkeeper:limit:requests:account:a")
+            async with asyncio.timeout(WAIT_S):
+                while not made._metrics.limits_evicted._value.get():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            await redis.config_set("maxmemory", before or "0")
+            await redis.flushall()
+    assert await admitted(made, 5, 5) == 0
+    await made.close()
