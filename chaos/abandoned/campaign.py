@@ -109,21 +109,24 @@ class Campaign:
 
     async def _lose(self, how_many: int) -> None:
         """Kill Envoy with requests under way, a few at a time."""
-        left = how_many
-        while left > 0:
-            asked = asyncio.create_task(self._ask_many([LOST] * min(left, AT_ONCE), AT_ONCE))
+        for first in range(0, how_many, AT_ONCE):
+            size = min(AT_ONCE, how_many - first)
             before = await self._upstream.count()
+            asked = asyncio.create_task(self._ask_many([LOST] * size, AT_ONCE))
             async with asyncio.timeout(TIMEOUT_S):
-                while await self._upstream.count() < before + min(left, AT_ONCE) // 2:  # noqa: ASYNC110
+                while await self._upstream.count() < before + (size + 1) // 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            for envoy in self._stack.instances_of("envoy"):
-                if envoy.pid is not None:
-                    signal_family(envoy.pid, signal.SIGKILL)
+            killed = self._pids_of_envoy()
+            for pid in killed:
+                signal_family(pid, signal.SIGKILL)
             await asked
             async with asyncio.timeout(TIMEOUT_S):
-                while not self._stack.is_well():  # noqa: ASYNC110
+                # The supervisor needs a moment to notice.
+                while killed & self._pids_of_envoy() or not self._stack.is_well():  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_EVERY_S)
-            left -= AT_ONCE
+
+    def _pids_of_envoy(self) -> set[int]:
+        return {one.pid for one in self._stack.instances_of("envoy") if one.pid is not None}
 
     async def _let_holds_expire(self) -> None:
         """Let the limit of holds pass for those that no log names, without waiting for it."""
