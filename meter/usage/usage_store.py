@@ -1,8 +1,11 @@
 """Usage records in Postgres, added up."""
 
+import asyncio
 from datetime import datetime
 from typing import Final
+from weakref import WeakValueDictionary
 
+from meter.errors import StoreUnavailable
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.usage.usage_totals import Grouping, UsageTotals
 
@@ -10,11 +13,27 @@ _QUERIES: Final = queries("meter.usage")
 _TOTAL_USAGE: Final = _QUERIES["total_usage"]
 
 
+# Adding up reads all of an account's records in the period, so it takes two of the pool's
+# connections at most, and one of them for an account.
+MOST_AT_ONCE: Final = 2
+MOST_WAITING: Final = 64
+
+# The account, how its usage is grouped, the period, and the page.
+_Question = tuple[str, Grouping, tuple[datetime, datetime], str | None, int]
+
+
 class UsageStore:
-    """Adds up usage records. Raises StoreUnavailable during an outage."""
+    """Adds up usage records. Raises StoreUnavailable during an outage.
+
+    Equal questions at the same time are answered by one query. Others of one account wait for each
+    other, so that an account which asks all the time keeps no other waiting for long.
+    """
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+        self._accounts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._adding: dict[_Question, asyncio.Task[list[UsageTotals]]] = {}
 
     async def list_totals(
         self,
@@ -24,8 +43,32 @@ class UsageStore:
         after: str | None,
         limit: int,
     ) -> list[UsageTotals]:
-        """Totals by group, in order of the group, for the period from and before two instants."""
-        async with acquire(self._pool) as connection:
+        """Return totals by group, in order of the group, from one instant up to another.
+
+        Raises StoreUnavailable during an outage, and when MOST_WAITING questions wait already.
+        """
+        question = (account_id, grouping, period, after, limit)
+        adding = self._adding.get(question)
+        if adding is None:
+            if len(self._adding) >= MOST_WAITING:
+                raise StoreUnavailable("too many requests for usage wait")
+            adding = self._adding[question] = asyncio.ensure_future(self._add_up(*question))
+            adding.add_done_callback(lambda _: self._adding.pop(question))
+        # A caller that leaves must not take the answer from the others.
+        return await asyncio.shield(adding)
+
+    async def _add_up(
+        self,
+        account_id: str,
+        grouping: Grouping,
+        period: tuple[datetime, datetime],
+        after: str | None,
+        limit: int,
+    ) -> list[UsageTotals]:
+        turn = self._accounts.get(account_id)
+        if turn is None:
+            turn = self._accounts[account_id] = asyncio.Lock()
+        async with turn, self._room, acquire(self._pool) as connection:
             rows = await connection.fetch(
                 _TOTAL_USAGE, account_id, str(grouping), *period, after, limit
             )
