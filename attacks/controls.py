@@ -1,0 +1,68 @@
+"""Negative controls: the code without one defence, after which its attack must do harm."""
+
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGES: Final = ("authz", "meter", "tollkeeper", "envoy")
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A text of a file that is the defence, and what takes its place."""
+
+    path: str
+    old: str
+    new: str
+
+
+_ENVOY: Final = "envoy/envoy.yaml"
+CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
+    # The whole body is read before the credential is judged.
+    "withheld bodies": (
+        Removal(
+            _ENVOY,
+            "max_request_bytes: 65536\n                        allow_partial_message: true",
+            "max_request_bytes: 25165824\n                        allow_partial_message: false",
+        ),
+    ),
+    # A batch of holds waits for accounts that are locked.
+    "locked account": (
+        Removal(
+            "meter/holds/hold_store.py",
+            "to_arguments(requests, self._lifetime, may_wait)",
+            "to_arguments(requests, self._lifetime, True)",
+        ),
+    ),
+}
+
+
+def interpreter_without(attack: str, folder: Path) -> str:
+    """Return an interpreter whose code is a copy of this clone without the defence.
+
+    Raises ValueError when the text of the defence is not there once: then the control proves
+    nothing.
+    """
+    code, environment = folder / "code", folder / "venv"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, code / package)
+    for removal in CONTROLS[attack]:
+        file = code / removal.path
+        text = file.read_text()
+        if text.count(removal.old) != 1:
+            raise ValueError(f"{removal.path} does not have {removal.old!r} once")
+        file.write_text(text.replace(removal.old, removal.new))
+    # A virtual environment that finds the copy first, and everything else where it is.
+    base = Path(sys.executable).resolve()
+    packages = environment / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "code.pth").write_text(f"{code}\n{sysconfig.get_path('purelib')}\n")
+    (environment / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    (environment / "bin").mkdir()
+    (environment / "bin/python").symlink_to(base)
+    return str(environment / "bin/python")
