@@ -32,7 +32,7 @@ from tests.e2e.envoy.authz_process import (
     snippet,
 )
 from tests.e2e.envoy.certificates import Authority, client_context
-from tests.e2e.raw_http import JSON, Headers, Reply
+from tests.e2e.raw_http import JSON, Headers, Reply, send_json
 from tests.e2e.running_stack import RunningStack
 from tests.patience import WAIT_S
 from tollkeeper.stack.servers.ports import free_port
@@ -233,6 +233,19 @@ def test_the_shared_parts_are_those_of_the_production_configuration() -> None:
     for check in (EXT_AUTHZ, WHOLE_BODY_CHECK):
         production[check]["typed_config"]["grpc_service"] = service
     assert existing == {name: production[name] for name in existing}
+
+
+@pytest.mark.parametrize("listener", ["existing", "http", "internal"])
+def test_a_large_body_is_checked_twice_and_held_once(
+    platform: Platform, customer: Customer, listener: str
+) -> None:
+    text = [{"role": "user", "content": "a " * 100_000}]
+    who = ("x-tollkeeper-account", customer.id) if listener == "internal" else customer.bearer
+    origin = f"http://127.0.0.1:{platform.ports[listener]}"
+    assert send_json(origin, "POST", CHAT, chat(messages=text)).status == 401
+    assert send_json(origin, "POST", CHAT, chat(messages=text), [who]).status == 200
+    platform.admin.wait_settled(customer)
+    assert platform.admin.hold_states(customer) == {"settled": 1}
 
 
 IDENTITY = ("x-tollkeeper-account", "x-tollkeeper-credential", "x-tollkeeper-scopes")
