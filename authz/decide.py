@@ -288,7 +288,7 @@ class Decider:
             self._metrics.late_holds.inc()
             raise
         if isinstance(placed, HoldRefused):
-            return refusal_of_hold(placed)
+            return refusal_of_hold(placed, principal.presented)
 
         # From here on there is a hold: each way out either uses it or takes it back.
         trace.begin(Phase.DEADLINE)
@@ -412,7 +412,7 @@ def refuse_unpriced(demand: Demand, candidates: Candidates) -> Deny | None:
     return None
 
 
-def refusal_of_hold(refused: HoldRefused) -> Deny:
+def refusal_of_hold(refused: HoldRefused, presented: str) -> Deny:
     """Return the refusal that the client gets when no hold was placed."""
     if refused.reason is Refusal.CREDENTIAL_ENDED:
         return deny(Reason.INVALID_API_KEY)
@@ -424,8 +424,8 @@ def refusal_of_hold(refused: HoldRefused) -> Deny:
         return deny(
             Reason.BUDGET_EXCEEDED,
             f"This request may cost up to {format_usd(refused.needed_picos)} USD and "
-            f"{format_usd(max(0, refused.available_picos))} USD is left of the budget of this key "
-            "or pass. Lower max_tokens, wait for the next period, or ask for a larger budget.",
+            f"{format_usd(max(0, refused.available_picos))} USD is left of the budget of this "
+            f"{presented}. Lower max_tokens, wait for the next period, or ask for a larger budget.",
         )
     return deny(
         Reason.INSUFFICIENT_CREDITS,

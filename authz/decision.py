@@ -42,13 +42,14 @@ class Reason(Enum):
         "invalid_api_key",
         401,
         "authentication_error",
-        "The API key is not valid. Check that it is complete and has not been revoked or expired.",
+        "The API key, pass or JWT is not valid. Check that it is complete and has not been revoked "
+        "or expired.",
     )
     CONFLICTING_CREDENTIALS = ErrorKind(
         "conflicting_credentials",
         400,
         "invalid_request_error",
-        "More than one API key was given. Send exactly one.",
+        "More than one credential was given. Send exactly one API key, pass or JWT.",
     )
     ACCOUNT_SUSPENDED = ErrorKind(
         "account_suspended",
@@ -60,10 +61,10 @@ class Reason(Enum):
         "address_not_allowed",
         403,
         "permission_error",
-        "This API key may not be used from this address.",
+        "This credential may not be used from this address.",
     )
     INSUFFICIENT_SCOPE = ErrorKind(
-        "insufficient_scope", 403, "permission_error", "The API key lacks the scope for this."
+        "insufficient_scope", 403, "permission_error", "The credential lacks the scope for this."
     )
     BODY_NOT_SHOWN = ErrorKind(
         "body_not_shown",
@@ -73,13 +74,13 @@ class Reason(Enum):
         "be bounded. Its operator can turn metering off for this route, or put Envoy in front.",
     )
     MODEL_NOT_ALLOWED = ErrorKind(
-        "model_not_allowed", 403, "permission_error", "This API key may not use the model."
+        "model_not_allowed", 403, "permission_error", "The credential may not use the model."
     )
     INSUFFICIENT_CREDITS = ErrorKind(
         "insufficient_credits", 402, "insufficient_quota", "The account has too little credit."
     )
     BUDGET_EXCEEDED = ErrorKind(
-        "budget_exceeded", 402, "insufficient_quota", "The API key's budget is used up."
+        "budget_exceeded", 402, "insufficient_quota", "The budget of the credential is used up."
     )
     MODEL_NOT_FOUND = ErrorKind(
         "model_not_found", 404, "not_found_error", "The model does not exist."

@@ -36,9 +36,10 @@ def admit(
     if principal.is_suspended:
         return deny(Reason.ACCOUNT_SUSPENDED)
     if not is_allowed(address, principal.networks):
-        return deny(Reason.ADDRESS_NOT_ALLOWED)
+        message = f"This {principal.presented} may not be used from this address."
+        return deny(Reason.ADDRESS_NOT_ALLOWED, message)
     if policy.scope not in principal.scopes:
-        message = f"This needs the scope '{policy.scope}', which the API key does not have."
+        message = f"This needs the scope '{policy.scope}', which the {principal.presented} lacks."
         return deny(Reason.INSUFFICIENT_SCOPE, message)
     return None
 
@@ -68,6 +69,6 @@ def _permitted(
         for patterns in principal.model_lists
         if patterns.isdisjoint(names)
     ):
-        message = f"This API key may not use the model '{echo(name)}'."
+        message = f"This {principal.presented} may not use the model '{echo(name)}'."
         raise Refused(deny(Reason.MODEL_NOT_ALLOWED, message, param))
     return model

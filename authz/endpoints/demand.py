@@ -12,7 +12,15 @@ from authz.decision import Deny, Refused
 from authz.endpoints import openrouter
 from authz.endpoints.body import Body
 from authz.endpoints.edits import LIMIT_MEMBERS
-from authz.endpoints.members import asks_long_cache, count, invalid, refuse_misspelt, unbounded
+from authz.endpoints.harmless import HARMLESS_MEMBERS, REASONING_MEMBERS
+from authz.endpoints.members import (
+    asks_long_cache,
+    count,
+    invalid,
+    refuse_misspelt,
+    refuse_unknown,
+    unbounded,
+)
 from authz.endpoints.prompt import Prompt, measure_prompt
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Extra
 
@@ -25,7 +33,7 @@ WHOLE_CONTEXT_TOKENS: Final = 2**40
 # OpenRouter makes of an effort a budget of at least so many tokens, whatever the limit.
 LEAST_THOUGHT_TOKENS: Final = 1_024
 
-_REASONING_MEMBERS: Final = frozenset({"max_tokens"})
+CLIENT_TOOLS: Final = ("function", "custom")
 _TOOL_MEMBERS: Final = frozenset({"type", "cache_control"})
 _PLAIN_TIERS: Final = frozenset({"auto", "default", "flex", "standard"})
 # These are billed apart from tokens.
@@ -45,6 +53,7 @@ _COST_MEMBERS: Final = frozenset(
         *("reasoning_effort", "service_tier", "messages", "prompt", "input", "cache_control"),
     }
 )
+KNOWN_MEMBERS: Final = _COST_MEMBERS | HARMLESS_MEMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ def bound_demand(
     members = body.members
     try:
         refuse_misspelt(members, _COST_MEMBERS)
+        refuse_unknown(members, KNOWN_MEMBERS)
         _refuse_unbounded(members)
         openrouter.read_price_limits(members)
         replies = read_replies(body)
@@ -128,7 +138,8 @@ def read_generated_replies(body: Body) -> Replies:
         # Some providers count a reasoning budget on top of the reply's limit.
         if not isinstance(reasoning, dict):
             raise invalid("reasoning", "an object")
-        refuse_misspelt(reasoning, _REASONING_MEMBERS)
+        refuse_misspelt(reasoning, REASONING_MEMBERS)
+        refuse_unknown(reasoning, REASONING_MEMBERS, "reasoning.")
         budget = count(reasoning, "max_tokens", MAX_TOKENS_NAMED, "reasoning.max_tokens")
         bounds_thought = budget is not None
         extra += budget or LEAST_THOUGHT_TOKENS
@@ -172,13 +183,14 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
     tier = members.get("service_tier")
     if tier is not None and (not isinstance(tier, str) or tier not in _PLAIN_TIERS):
         raise unbounded("service_tier")
-    # Functions run at the client; any other tool runs, and is billed, at the provider.
+    # Functions and custom tools run at the client, and their text is counted. Any other tool runs,
+    # and is billed, at the provider.
     tools = members.get("tools")
     if tools is None:
         return
     if not isinstance(tools, list):
         raise invalid("tools", "a list")
     for tool in tools:
-        if not isinstance(tool, dict) or tool.get("type") != "function":
+        if not isinstance(tool, dict) or tool.get("type") not in CLIENT_TOOLS:
             raise unbounded("tools")
         refuse_misspelt(tool, _TOOL_MEMBERS)

@@ -9,6 +9,14 @@ from authz.decision import Reason, Refused, deny, echo
 _USD: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,18})?", re.ASCII)
 
 
+def refuse_unknown(members: dict[str, Any], known: frozenset[str], within: str = "") -> None:
+    """Refuse members that are not known: nobody can say what they may cost. Null costs nothing."""
+    for name in members.keys() - known:
+        if members[name] is not None:
+            why = "The member is not known here. Leave it out, or ask the operator to add it."
+            raise unbounded(within + echo(name), why)
+
+
 def refuse_misspelt(members: dict[str, Any], names: frozenset[str]) -> None:
     """Refuse other letter cases of these names: to readers that ignore case, they are the same."""
     for name in members:

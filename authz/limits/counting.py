@@ -54,7 +54,7 @@ class Limits:
     def find_refusal(self, principal: Principal) -> Deny | None:
         """Return a refusal that is certain before the body is read; None where it is not."""
         answer = self._limiter.find_refusal(self._own_limits(principal).of_requests)
-        return None if answer is None else _refusal(answer)
+        return None if answer is None else _refusal(answer, principal)
 
     async def take(
         self, principal: Principal, models: Sequence[Model], demand: Demand
@@ -72,7 +72,7 @@ class Limits:
             if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
                 rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
                 limits += _limits(rule.bucket(*ids), rates, rule.is_shadow)
-        answer = await self._take(limits, prompt, prompt + reply)
+        answer = await self._take(principal, limits, prompt, prompt + reply)
         if isinstance(answer, Deny):
             return answer
         buckets = tuple(limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
@@ -80,10 +80,10 @@ class Limits:
 
     async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
         """Count one request that costs no tokens; return the statuses or the refusal."""
-        return await self._take(self._own_limits(principal).of_requests, 0, 0)
+        return await self._take(principal, self._own_limits(principal).of_requests, 0, 0)
 
     async def _take(
-        self, limits: Sequence[Limit], tokens: int, local_tokens: int
+        self, principal: Principal, limits: Sequence[Limit], tokens: int, local_tokens: int
     ) -> tuple[LimitStatus, ...] | Deny:
         if not limits:
             return ()
@@ -97,7 +97,7 @@ class Limits:
         )
         for limit in answer.shadow_refusals:
             self._metrics.count_shadow_refusal(limit)
-        return answer.statuses if answer.refused_by is None else _refusal(answer, tokens)
+        return answer.statuses if answer.refused_by is None else _refusal(answer, principal, tokens)
 
     def _own_limits(self, principal: Principal) -> "_Own":
         """Return the limits of the credential and of the account, cached while they stay."""
@@ -125,11 +125,13 @@ def _limits(bucket: str, rates: Rates, is_shadow: bool = False) -> Iterable[Limi
         yield Limit(bucket, LimitKind.TOKENS, rates.tokens_per_minute, is_shadow)
 
 
-def _refusal(answer: LimitAnswer, prompt_tokens: int = 0) -> Deny:
+def _refusal(answer: LimitAnswer, principal: Principal, prompt_tokens: int = 0) -> Deny:
     assert answer.refused_by is not None
     limit = answer.refused_by
     kind, _, _ = limit.bucket.partition(":")
-    whose = {"key": "this API key", "account": "this account"}.get(kind, "this kind of request")
+    whose = "this account" if kind == "account" else "this kind of request"
+    if kind == "key":
+        whose = f"this {principal.presented}"
     what = f"The limit of {limit.per_minute} {limit.kind} a minute for {whose}"
     message = f"{what} is used up. Wait as long as 'retry-after' says."
     if limit.kind is LimitKind.TOKENS and prompt_tokens > limit.per_minute:

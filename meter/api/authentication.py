@@ -154,7 +154,7 @@ def _find_credential(request: Request) -> str | None:
         raise ProblemError(
             400,
             "conflicting_credentials",
-            "more than one API key was given; send exactly one",
+            "more than one credential was given; send exactly one",
         ) from None
     authorization = request.headers.get("authorization", "").strip()
     if authorization and without_scheme(authorization) == authorization:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from meter.jwts.verified import VerifiedIdentity, VerifiedPass
 from meter.limits.limits import NO_RATES, Rates
@@ -23,6 +23,19 @@ class CredentialKind(StrEnum):
     IDENTITY = "identity"
     CERTIFICATE = "certificate"
     ACCOUNT = "issued"
+
+    @property
+    def word(self) -> str:
+        """The word by which messages to a caller name a credential of this kind."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    CredentialKind.KEY: "API key",
+    CredentialKind.IDENTITY: "JWT",
+    CredentialKind.CERTIFICATE: "client certificate",
+    CredentialKind.ACCOUNT: "account",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,11 @@ class Principal:
     key_rates: Rates = NO_RATES
     account_rates: Rates = NO_RATES
     pass_id: str | None = None
+
+    @property
+    def presented(self) -> str:
+        """The kind of credential that was presented, as messages to its holder name it."""
+        return self.kind.word if self.pass_id is None else "pass"
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "logit_bias": {"50256": -100},
     },
     "format": {"messages": HELLO, "response_format": ANSWER_AS},
-    "unknown members": {"messages": HELLO, "extra_body": {"min_p": 0.05, "zz": {"a": [None, 1]}}},
+    "members beside OpenAI's": {
+        "messages": HELLO,
+        "extra_body": {"min_p": 0.05, "session_id": "s", "metadata": {"a": [None, 1]}},
+    },
     "stream": {"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}},
 }
 

@@ -370,7 +370,7 @@ async def test_thinking_with_a_price_of_its_own_is_held_beyond_the_limit(house: 
     await house.snapshot.refresh()
     fixed = {}
     for budget in (None, 50):
-        members = {**CHAT, "max_tokens": 9, "x": 1}
+        members = {**CHAT, "max_tokens": 9}
         if budget is not None:
             members |= {"reasoning": {"max_tokens": budget}}
         allow = await house.allow(members)
@@ -1005,7 +1005,7 @@ async def test_a_tag_leads_back_to_the_hold_and_does_not_name_it(house: House) -
 
 
 async def test_limit_and_tag_are_written_together(house: House) -> None:
-    members = {"größe": "🙂", **CHAT, "max_tokens": None, "trace": {"trace_id": "own"}}
+    members = {"user": "größe 🙂", **CHAT, "max_tokens": None, "trace": {"trace_id": "own"}}
     allow = await tagging(house).allow(members)
     edited = json.loads(apply_edits(request(members).body, allow.edits))
     assert edited["max_tokens"] > 0

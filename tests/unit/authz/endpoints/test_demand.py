@@ -1,15 +1,25 @@
 """What bounds a request, rule by rule (docs/adr/0005-what-bounds-an-estimate.md)."""
 
+import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.resources.chat.completions import Completions
+from openai.resources.completions import Completions as LegacyCompletions
+from openai.resources.embeddings import Embeddings
 
 from authz.decision import Deny, Reason
 from authz.endpoints.body import Body, parse
-from authz.endpoints.demand import IMAGE_TOKENS, MAX_TOKENS_NAMED, WHOLE_CONTEXT_TOKENS
+from authz.endpoints.demand import (
+    IMAGE_TOKENS,
+    KNOWN_MEMBERS,
+    MAX_TOKENS_NAMED,
+    WHOLE_CONTEXT_TOKENS,
+)
 from authz.endpoints.table import ALL
 from meter.money import MAX_PICOS, add_markup
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Extra, catalogue_cost, estimate
@@ -17,6 +27,10 @@ from meter.usage.usage import TokenCounts
 from tests.fakes import model
 
 ENDPOINTS = {endpoint.name: endpoint for endpoint in ALL}
+# Arguments of OpenAI's client that are no members of the body.
+CLIENT_OPTIONS = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
+# Members whose price nobody lists: longer caches, and models that moderate.
+REFUSED_MEMBERS = {"prompt_cache_options", "moderation"}
 PICTURE = "data:image/png;base64," + "A" * 5_000
 
 
@@ -74,8 +88,35 @@ def test_counts_are_positive_integers(name: str, value: object) -> None:
     assert (refused.reason, refused.param) == (Reason.INVALID_VALUE, name)
 
 
+@pytest.mark.parametrize("value", [1, "x", False, [], {}])
+@pytest.mark.parametrize("name", ["fetch_urls", "web_search", "Temperature", "größe", ""])
+def test_members_that_are_not_known_are_refused_by_name(name: str, value: object) -> None:
+    refused = bound({name: value})
+    assert isinstance(refused, Deny)
+    assert (refused.reason, refused.param) == (Reason.COST_UNBOUNDED, name)
+    assert isinstance(bound({name: None}), Demand)
+
+
+def test_members_of_reasoning_that_are_not_known_are_refused_by_name() -> None:
+    refused = bound({"reasoning": {"effort": "low", "agents": 4}})
+    assert isinstance(refused, Deny)
+    assert refused.param == "reasoning.agents"
+
+
+@pytest.mark.parametrize("call", [Completions.create, LegacyCompletions.create, Embeddings.create])
+def test_members_of_openais_client_are_known(call: Callable[..., Any]) -> None:
+    names = set(inspect.signature(call).parameters) - CLIENT_OPTIONS
+    assert names - KNOWN_MEMBERS <= REFUSED_MEMBERS
+
+
+def test_custom_tools_run_at_the_client() -> None:
+    custom = {"type": "custom", "custom": {"name": "patch", "description": "d" * 5_000}}
+    with_tool = demand({"max_tokens": 9, "tools": [custom], "tool_choice": "auto"})
+    assert with_tool.prompt_tokens > demand({"max_tokens": 9}).prompt_tokens + 5_000
+
+
 def test_every_choice_is_billed_and_may_repeat_the_prompt() -> None:
-    one, three = demand({"max_tokens": 9, "x": 1}), demand({"max_tokens": 9, "n": 3})
+    one, three = demand({"max_tokens": 9, "n": 1}), demand({"max_tokens": 9, "n": 3})
     assert three.choices == 3
     assert three.prompts == 3
     assert three.prompt_tokens == 3 * one.prompt_tokens

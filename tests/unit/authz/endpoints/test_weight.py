@@ -66,7 +66,7 @@ def test_a_long_data_url_in_a_text_is_text() -> None:
 def test_a_stand_in_that_a_client_guesses_has_its_own_length() -> None:
     hollow = hollow_out(image_body(IMAGE))
     (stand_in,) = hollow.inline_chars
-    forged = image_body(stand_in[:-4] + "0000", padding="p" * 100_000)
+    forged = image_body(stand_in[:-4] + "0000", user="p" * 100_000)
     assert demand(forged).prompt_tokens > 100_000
 
 
