@@ -19,6 +19,9 @@ from meter.identity.principal import Budgets, Credential, CredentialKind
 from meter.limits.limits import Rates
 from meter.scopes import Scope
 
+# Keys that the users of one account may create in 24 hours, those that they revoked included: ended
+# keys and the audit log would else grow without end.
+MOST_KEYS_A_DAY: Final = 1_000
 _GLOB_CHARS: Final = frozenset("*?[")
 
 
@@ -42,7 +45,8 @@ class KeyRights:
     """The rights that administrators give an account, read at the moment of the change.
 
     `caller` is the credential that asks; None where it has ended. `live_keys` is the number of
-    keys that are neither revoked nor expired at `now`.
+    keys that are neither revoked nor expired at `now`. `keys_of_a_day` is the number that was
+    created in the 24 hours before, counted up to MOST_KEYS_A_DAY.
     """
 
     now: datetime
@@ -53,6 +57,7 @@ class KeyRights:
     live_keys: int
     scopes: frozenset[Scope]
     key_rates: Rates
+    keys_of_a_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,11 @@ def _require_could_create(
     if not is_counted and rights.live_keys >= rights.max_keys:
         raise NotPermitted(
             f"the plan allows {rights.max_keys} keys that are neither revoked nor expired"
+        )
+    if change.act is KeyAct.CREATE and rights.keys_of_a_day >= MOST_KEYS_A_DAY:
+        raise NotPermitted(
+            f"an account may create {MOST_KEYS_A_DAY:,} keys in 24 hours, and has created as many; "
+            "wait, or ask an administrator to create the key"
         )
     after = change.after
     # The claims of a JWT of another issuer set its scopes. A key may have lost scopes since

@@ -56,6 +56,7 @@ def to_rights(row: asyncpg.Record, caller: Credential | None) -> KeyRights:
         live_keys=row["live_keys"],
         scopes=scopes_of(row["self_service_scopes"]),
         key_rates=rates_of(row),
+        keys_of_a_day=row["keys_of_a_day"],
     )
 
 

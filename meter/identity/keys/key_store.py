@@ -15,7 +15,7 @@ from meter.accounts.account_store import user_not_found
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound
-from meter.identity.keys.key_rights import KeyRights
+from meter.identity.keys.key_rights import MOST_KEYS_A_DAY, KeyRights
 from meter.identity.keys.key_rows import new_columns, saved_columns, to_credential, to_rights
 from meter.identity.keys.key_terms import KeyFilter, KeyTerms, Period, Spending, budget_of
 from meter.identity.keys.key_text import MintedKey
@@ -74,7 +74,9 @@ class LockedKeys:
 
     async def load_rights(self, caller_id: str | None) -> KeyRights:
         """Return the rights that the account and the credential `caller_id` have now."""
-        row = await self._connection.fetchrow(_LOAD_KEY_RIGHTS, self._account_id, caller_id)
+        row = await self._connection.fetchrow(
+            _LOAD_KEY_RIGHTS, self._account_id, caller_id, MOST_KEYS_A_DAY
+        )
         assert row is not None
         caller = None
         if caller_id is not None and row["is_caller_live"]:

@@ -44,7 +44,7 @@ from tollkeeper.stack.servers.postgres import PostgresServer
 
 PAST_REQUESTS = 1_000_000
 PAST_OTHERS = 100_000
-MOST_ROWS = 1_000
+MOST_ROWS = 2_000
 
 _EXPLAINED = {
     "session_preload_libraries": "auto_explain",

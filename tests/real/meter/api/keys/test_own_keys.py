@@ -312,3 +312,20 @@ async def test_users_are_not_told_which_administrator(api: MeterApi, keeper: str
     log = await api.as_key(keeper, "/api/v1/audit-log")
     assert admin["id"] not in log.text
     assert "operator" not in log.text.replace("administrator", "")
+
+
+async def test_keys_that_are_made_and_revoked_in_a_loop_are_limited(
+    api: MeterApi, keeper: str
+) -> None:
+    await api.pool.execute(
+        "INSERT INTO credentials (id, account_id, name, prefix, revoked_at)"
+        " SELECT translate(lpad(n::text, 16, '0'), '0189', 'abcd'), account_id, 'x', 'sk', now()"
+        " FROM credentials, generate_series(1, 1000) AS n WHERE id = $1",
+        id_of(keeper),
+    )
+    status, problem = await ask(api, keeper, "POST", "", {"name": "one more"})
+    assert status == 403
+    assert "1,000 keys in 24 hours" in str(problem)
+    age = "UPDATE credentials SET created_at = now() - interval '1 day' WHERE name = 'x'"
+    await api.pool.execute(age)
+    assert (await ask(api, keeper, "POST", "", {"name": "one more"}))[0] == 201
