@@ -16,7 +16,8 @@ _MOVING: Final = """
     SELECT (SELECT count(*) FROM holds),
            (SELECT count(*) FROM lookups WHERE NOT is_decided
                -- A record of 0 is asked for again: the first time after 15 s.
-               OR (reason = 'zero_record' AND due_at < clock_timestamp() + interval '16 s')),
+               OR (reason = 'zero_record'
+                   AND created_at > clock_timestamp() - interval '45 s')),
            (SELECT count(*) FROM usage_records),
            (SELECT count(*) FROM postings)"""
 
