@@ -25,6 +25,9 @@ from meter.identity.principal import (
 )
 
 MAX_CACHED: Final = 100_000
+# An answer whose look-up began longer ago may be from before a revocation that must be in effect by
+# now, so the credential is looked up again. Above the greatest age of an entry.
+MAX_ANSWER_AGE_S: Final = 0.95
 # Look-ups a second of credentials that were never found to be live.
 FIRST_LOOKUPS_PER_S: Final = 1_000
 
@@ -34,6 +37,7 @@ Key = tuple[str | bytes, ...]
 @dataclass(frozen=True, slots=True)
 class _Found:
     principal: Principal | None
+    began_s: float
     stale_at_s: float
 
 
@@ -67,7 +71,7 @@ class PrincipalCache:
         )
         self._seen_alive: LRUCache[Key, bool] = LRUCache(max_cached)
         self._first_lookups = _Allowance(clock, first_lookups_per_s)
-        self._lookups: dict[Key, asyncio.Task[Principal | None]] = {}
+        self._lookups: dict[Key, asyncio.Task[_Found]] = {}
 
     async def find(self, presented: Presented) -> Principal | None:
         """Return the principal, at most `max_age_s` old, or None when there is no live one.
@@ -81,27 +85,32 @@ class PrincipalCache:
             self._metrics.principal_hits.inc()
             return found.principal
         self._metrics.principal_misses.inc()
-        task = self._lookups.get(key)
-        if task is None:
-            if key not in self._seen_alive and not self._first_lookups.take():
-                self._metrics.lookups_refused.inc()
-                raise StoreUnavailable("too many unknown credentials are presented")
-            task = asyncio.ensure_future(self._look_up(key, presented, self._clock.monotonic_s()))
-            self._lookups[key] = task
-            task.add_done_callback(lambda done: self._forget_lookup(key, done))
-        # A waiter that is cancelled must not cancel the look-up that others wait for.
-        return await asyncio.shield(task)
+        while True:
+            task = self._lookups.get(key)
+            if task is None:
+                if key not in self._seen_alive and not self._first_lookups.take():
+                    self._metrics.lookups_refused.inc()
+                    raise StoreUnavailable("too many unknown credentials are presented")
+                began_s = self._clock.monotonic_s()
+                task = asyncio.ensure_future(self._look_up(key, presented, began_s))
+                self._lookups[key] = task
+                task.add_done_callback(lambda done: self._forget_lookup(key, done))
+            # A waiter that is cancelled must not cancel the look-up that others wait for.
+            found = await asyncio.shield(task)
+            # The deadline of the check ends this where Postgres stays slow.
+            if self._clock.monotonic_s() - found.began_s < MAX_ANSWER_AGE_S:
+                return found.principal
 
-    async def _look_up(self, key: Key, presented: Presented, began_s: float) -> Principal | None:
+    async def _look_up(self, key: Key, presented: Presented, began_s: float) -> _Found:
         principal = await self._principals.find(presented)
         # The age counts from the beginning: the store may have read the row at any time since.
-        found = _Found(principal, began_s + self._max_age_s)
+        found = _Found(principal, began_s, began_s + self._max_age_s)
         (self._unknown if principal is None else self._known)[key] = found
         if principal is not None:
             self._seen_alive[key] = True
-        return principal
+        return found
 
-    def _forget_lookup(self, key: Key, done: "asyncio.Task[Principal | None]") -> None:
+    def _forget_lookup(self, key: Key, done: "asyncio.Task[_Found]") -> None:
         del self._lookups[key]
         if not done.cancelled():
             # When every waiter was cancelled, nobody retrieves the exception, and the event loop

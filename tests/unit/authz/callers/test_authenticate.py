@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from authz.callers.authenticate import Authenticator, read_credential
-from authz.callers.principal_cache import PrincipalCache
+from authz.callers.principal_cache import MAX_ANSWER_AGE_S, PrincipalCache
 from authz.decision import Deny, Reason
 from authz.metrics import Metrics
 from authz.policy import DEFAULT_POLICY, RoutePolicy
@@ -113,6 +113,23 @@ async def test_the_age_counts_from_the_beginning_of_the_look_up() -> None:
     fake.gate.set()
     await asking
     await cache.find(ByKey(b"known"))
+    assert fake.lookups == 2
+
+
+async def test_nobody_takes_the_answer_of_a_look_up_that_began_before_a_revocation() -> None:
+    fake = FakePrincipals({b"known": principal()})
+    _, cache, clock = make(fake)
+    fake.gate = asyncio.Event()
+    first = asyncio.create_task(cache.find(ByKey(b"known")))
+    await asyncio.sleep(0)
+    clock.advance(MAX_ANSWER_AGE_S - 0.01)
+    joined = asyncio.create_task(cache.find(ByKey(b"known")))
+    await asyncio.sleep(0)
+    assert fake.lookups == 1
+    # The store has read the row; the key is revoked; then the answer arrives.
+    clock.advance(0.02)
+    fake.gate.set()
+    await asyncio.gather(first, joined)
     assert fake.lookups == 2
 
 
