@@ -31,6 +31,24 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
             "max_request_bytes: 25165824\n                        allow_partial_message: false",
         ),
     ),
+    # Bodies of any weight are parsed, on the event loop, however much of it one account takes.
+    "bodies: many members": (
+        Removal(
+            "authz/endpoints/body.py",
+            "if heavy := refuse_heavy(hollow.text):",
+            "if heavy := None and refuse_heavy(hollow.text):",
+        ),
+        Removal(
+            "authz/decide.py",
+            "is_large = len(request.body) > SMALL_BODY_BYTES",
+            "is_large = False",
+        ),
+        Removal(
+            "authz/endpoints/body_work.py",
+            "        if over_s <= 0:\n",
+            "        if over_s <= 1e9:\n",
+        ),
+    ),
     # A batch of holds waits for accounts that are locked.
     "locked account": (
         Removal(

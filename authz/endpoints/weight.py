@@ -3,7 +3,7 @@
 A parser's cost depends on members and values far more than on bytes. So they are counted first, by
 calls in C that take about a millisecond for each MiB. A large body is parsed in a thread, and the
 parser lets the event loop run only where an object ends. So what stands between two ends of
-objects is bounded as well, and nothing that is bounded here keeps the loop for more than 20 ms.
+objects is bounded as well, so that a parse keeps the loop for some 20 ms at most.
 """
 
 import re
