@@ -190,7 +190,12 @@ def test_other_refusals_of_the_provider_pass(admin: Admin, status: int, stream: 
     reply = admin.ask(customer, stream=stream)
     assert reply.status == status
     assert reply.json() == told
-    check_released(admin, customer)
+    if status < 500:
+        check_released(admin, customer)
+    else:
+        # The provider may have generated, and billed: it is asked before the hold ends.
+        admin.wait_settled(customer)
+        assert admin.hold_states(customer) == {"unknown": 1}
 
 
 def check_released(admin: Admin, customer: Customer) -> None:

@@ -143,6 +143,7 @@ class Checker:
             return
         assert not is_live, "V3: charged while live"
         expected = self._expected[hold_id]
+        assert expected.rank >= POLICY, "R4: settled by evidence that says nothing of a cost"
         assert cost == expected.cost_picos, "V4: charged other than the best word on it"
         markup = bookings[0].hold.markup_bps
         assert charge == -(-cost * (10_000 + markup) // 10_000), "V4: another markup"

@@ -7,7 +7,7 @@ from functools import partial
 from meter.accounts.account import Funds
 from meter.errors import BrokenInvariant
 from meter.ledger.credit import check_credit, check_replay
-from meter.ledger.postings import Posting
+from meter.ledger.postings import Posting, write_off
 from meter.settlement.changes import AccountMove
 from tests.laws.state_machine.tables import Account, Tables
 
@@ -34,6 +34,16 @@ class AccountTables(Tables):
         self._set_account(posting.account_id, moved)
         self._insert(self.credits, posting.id, (booked, balance))
         return balance
+
+    def write_off_debt(self, account_id: str) -> None:
+        """As `WriteOffStore.write_off_debts` does, with a debt limit of 0."""
+        self._transact(partial(self._write_off_debt, account_id))
+
+    def _write_off_debt(self, account_id: str) -> None:
+        account = self.accounts[account_id]
+        if account.overdrawn_picos > 0 and account.held_picos == 0 and account.balance_picos < 0:
+            self._post(write_off(account_id, self.now, -account.balance_picos))
+            self._set_account(account_id, Account(0, 0, 0))
 
     def _post(self, posting: Posting) -> None:
         self._insert(self.posted, (posting.id, posting.booked_at), posting)

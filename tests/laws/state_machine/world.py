@@ -81,6 +81,7 @@ class World:
             self._take_back: 2,
             self._sweep: 1,
             self._credit: 5,
+            self._write_off: 1,
         }
         return [step for step, weight in weights.items() for _ in range(weight)]
 
@@ -121,6 +122,8 @@ class World:
             self.books.expire()
             for hold_id in list(self.books.lookups):
                 self._look_up_one(hold_id)
+                # At once: what arrived before a hold ended differs from what arrived after.
+                self.checker.check(self._holds, self._accounts)
         for generation in self.provider.generations.values():
             if ARE_RECORDS_ASKED_AT_THE_END:
                 self.books.settle([record_of(generation, self.books.now)])
@@ -275,6 +278,11 @@ class World:
         finally:
             if posting.id in self.books.credits:
                 self.checker.credited[posting.id] = amount
+
+    def _write_off(self) -> None:
+        account_id = ACCOUNTS[int(self.random.random() * len(ACCOUNTS))]
+        self._accounts.add(account_id)
+        self.books.write_off_debt(account_id)
 
     def _touch(self, hold_id: UUID, account_id: str | None = None) -> None:
         self._holds.add(hold_id)
