@@ -117,10 +117,13 @@ class LookupQueue:
         async with acquire(self._pool) as connection:
             await connection.execute(_POSTPONE_LOOKUP, hold_id, delay, is_outage, is_decided)
 
-    async def watch(self, hold_id: UUID, delay: timedelta) -> None:
-        """Ask again after a delay, although a record of 0 has settled the request."""
+    async def watch(self, hold_id: UUID, delay: timedelta, is_settled: bool) -> None:
+        """Ask again after a delay, although a record of 0 settles the request.
+
+        Until `is_settled`, a policy may still decide about the request.
+        """
         async with acquire(self._pool) as connection:
-            await connection.execute(_WATCH_LOOKUP, hold_id, delay)
+            await connection.execute(_WATCH_LOOKUP, hold_id, delay, is_settled)
 
     async def forget(self, hold_id: UUID, generation_id: str | None) -> None:
         """Delete a look-up that is done, unless a report gave it another generation meanwhile."""

@@ -174,6 +174,14 @@ class LookupWorker:
         )
 
     async def _settle(self, pending: PendingLookup, found: Observation) -> None:
+        usage = found.usage
+        is_unpriced = usage is not None and not usage.cost_usd and not usage.is_byok
+        is_watched = is_unpriced and self._age(pending) < WATCH_FOR
+        watch_after = max(WATCH_FIRST, self._age(pending))
+        if is_watched:
+            # Before the settlement: a meter that dies after it would leave a look-up that seems to
+            # be done, and the price that comes later would not be asked for.
+            await self._queue.watch(pending.hold_id, watch_after, is_settled=False)
         try:
             committed = await self._settlements.settle([found])
         except _NOT_OF_ONE:
@@ -185,10 +193,8 @@ class LookupWorker:
             return
         for changes in committed:
             self._count(changes)
-        usage = found.usage
-        is_unpriced = usage is not None and not usage.cost_usd and not usage.is_byok
-        if is_unpriced and self._age(pending) < WATCH_FOR:
-            await self._queue.watch(pending.hold_id, max(WATCH_FIRST, self._age(pending)))
+        if is_watched:
+            await self._queue.watch(pending.hold_id, watch_after, is_settled=True)
         else:
             await self._finish(pending, "found")
 

@@ -1,7 +1,7 @@
 """The queue of unknown usage, the sweep and the policy on a real Postgres."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from meter.clock import ManualClock
-from meter.errors import ProviderUnavailable, UnreadableRecord
+from meter.errors import ProviderUnavailable, StoreUnavailable, UnreadableRecord
 from meter.holds.hold import HoldPlaced
 from meter.holds.sweep_store import SweepStore
 from meter.ingest.metrics import IngestMetrics
@@ -20,10 +20,11 @@ from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
 from meter.lookups.worker import WATCH_FOR, LookupMetrics, LookupWorker
 from meter.process.crash_points import NoCrashPoints
+from meter.settlement.changes import SettlementChanges
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.review_store import SettlementReviewStore
 from meter.settlement.settlement_store import PostgresSettlementStore
-from meter.usage.usage import ReportedUsage, TokenCounts
+from meter.usage.usage import Observation, ReportedUsage, TokenCounts
 from tests.books import NEVER_REACHED, USD, Books, Payer, assumed_charge, observed
 
 AT_ONCE = LookupTerms(timedelta(0), timedelta(hours=1))
@@ -381,6 +382,31 @@ async def test_a_record_of_nought_that_is_priced_later_is_corrected(
         assert await books.funds("alice") == (left, 0, 0)
     assert await setup.waiting() == 0
     await setup.check()
+
+
+async def test_a_meter_that_dies_after_settling_nought_still_finds_the_price(
+    books: Books, payer: Payer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Provider({"gen-1": "0"})
+    setup = LookupSetup(books, provider)
+    hold_id = await books.held(payer, USD)
+    await setup.settlements.settle([observed(hold_id, "0")])
+    settle = setup.settlements.settle
+
+    async def settle_and_die(observations: Sequence[Observation]) -> list[SettlementChanges]:
+        await settle(observations)
+        raise StoreUnavailable("the process ended after the commit")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(setup.settlements, "settle", settle_and_die)
+        with pytest.raises(StoreUnavailable):
+            await setup.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD, 0, 0)
+    provider.records["gen-1"] = "0.25"
+    await setup.due_now()
+    await setup.worker.look_up(10)
+    assert await books.funds("alice") == (10 * USD - USD // 4, 0, 0)
+    assert await setup.waiting() == 0
 
 
 async def test_a_record_of_nought_is_asked_for_during_a_stated_time(

@@ -75,7 +75,7 @@ class OnPostgres:
         await self._lookups.postpone(hold_id, timedelta(hours=1), is_decided=True)
 
     async def watch(self, hold_id: UUID) -> None:
-        await self._lookups.watch(hold_id, timedelta(hours=1))
+        await self._lookups.watch(hold_id, timedelta(hours=1), is_settled=True)
 
     async def post(self, posting: Posting, expected: int | type[Conflict]) -> None:
         answer: int | type[Conflict]
@@ -115,6 +115,12 @@ class Noting(MemoryBooks):
         expired = super().expire()
         self.script.append(lambda real: real.expire(overdue, expired))
         return expired
+
+    def write_off_debt(self, account_id: str) -> None:
+        before = len(self.journal)
+        super().write_off_debt(account_id)
+        for posting in self.journal[before:]:
+            self.script.append(partial(OnPostgres.post, posting=posting, expected=0))
 
     def settle(self, observations: Sequence[Observation]) -> None:
         super().settle(observations)
