@@ -33,12 +33,8 @@ def main() -> int:
         if chosen.without:
             python = interpreter_without(chosen.without, Path(folder))
         home = Path(folder) / "home"
-        stack = ChaosStack(home, chaos_environment(home, {}), 1, python)
-        try:
-            stack.up()
+        with ChaosStack(home, chaos_environment(home, {}), 1, python).running() as stack:
             rows = asyncio.run(run_attacks(stack, names, chosen.seconds, _say))
-        finally:
-            stack.down()
     if chosen.without is None and chosen.only is None:
         LATEST.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     broken = [f"{row.attack}: {failure}" for row in rows for failure in row.failures()]

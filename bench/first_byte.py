@@ -79,9 +79,7 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tk-first-", dir="/tmp") as folder:
         home, config = Path(folder) / "home", Path(folder) / "plain.yaml"
-        stack = ChaosStack(home, chaos_environment(home, {}), 1)
-        stack.up()
-        try:
+        with ChaosStack(home, chaos_environment(home, {}), 1).running() as stack:
             port = free_port()
             write_proxy(config, port, urlsplit(stack.endpoint("simulator")).port or 0)
             provider_key = (home / "simulator" / "provider.key").read_text().strip()
@@ -89,8 +87,6 @@ def main() -> int:
                 key = asyncio.run(_customer_key(stack))
                 gateway, plain = stack.endpoint("gateway"), f"http://127.0.0.1:{port}"
                 row = measure(gateway, key, plain, provider_key, chosen.pairs)
-        finally:
-            stack.down()
     print(f"First byte of a stream, medians over {chosen.pairs} pairs: {json.dumps(row)}")
     return 0
 

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,15 @@ class ChaosStack:
         """Start it. Raises RuntimeError with what the command said when it does not come up."""
         many = ["--authz", str(self.instances), "--meter", str(self.instances)]
         self._run("up", "--detach", *(many if self.instances > 1 else []))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["ChaosStack"]:
+        """Start it, and end it afterwards, also where it did not come up whole."""
+        try:
+            self.up()
+            yield self
+        finally:
+            self.down()
 
     def down(self) -> None:
         """End it, if it runs."""

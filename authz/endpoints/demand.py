@@ -113,6 +113,11 @@ def bound_demand(
     )
 
 
+def bound_generated_text(body: Body, is_online: bool) -> Demand | Deny:
+    """Return the most that a body that asks for text may ask for, or why it has no bound."""
+    return bound_demand(body, is_online, read_generated_replies)
+
+
 def read_choices(members: dict[str, Any]) -> int:
     """Return how many replies the body asks for to each prompt. Raises Refused."""
     return max(count(members, name, MAX_CHOICES) or 1 for name in ("n", "best_of"))

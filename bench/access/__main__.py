@@ -22,15 +22,11 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tk-access-", dir="/tmp") as folder:
         home = Path(folder) / "home"
-        stack = ChaosStack(home, chaos_environment(home, {}), 2)
         _say("starting the whole system with two authz")
-        stack.up()
-        try:
+        with ChaosStack(home, chaos_environment(home, {}), 2).running() as stack:
             measured = asyncio.run(
                 run_campaign(_target(stack), chosen.revocations, chosen.seconds, chosen.seed, _say)
             )
-        finally:
-            stack.down()
     rows = measured.rows()
     LATEST.write_text(json.dumps(rows, indent=2) + "\n")
     print(json.dumps(rows, indent=2))

@@ -208,13 +208,9 @@ class Campaign:
 
 async def run_abandoned(home: Path, requests: int, seed: int) -> Verdict:
     """Start a stack below `home`, run the campaign on it, and end the stack."""
-    stack = ChaosStack(home, chaos_environment(home, SETTINGS), 1)
     began = time.monotonic()
-    stack.up()
-    try:
+    with ChaosStack(home, chaos_environment(home, SETTINGS), 1).running() as stack:
         async with aiohttp.ClientSession() as session:
             verdict = await Campaign(stack, session, seed).run(requests)
-    finally:
-        stack.down()
     sys.stdout.write(f"{requests} requests in {time.monotonic() - began:.0f} s\n")
     return verdict

@@ -52,19 +52,13 @@ class UsageStore:
         if adding is None:
             if len(self._adding) >= MOST_WAITING:
                 raise StoreUnavailable("too many requests for usage wait")
-            adding = self._adding[question] = asyncio.ensure_future(self._add_up(*question))
+            adding = self._adding[question] = asyncio.ensure_future(self._add_up(question))
             adding.add_done_callback(lambda _: self._adding.pop(question))
         # A caller that leaves must not take the answer from the others.
         return await asyncio.shield(adding)
 
-    async def _add_up(
-        self,
-        account_id: str,
-        grouping: Grouping,
-        period: tuple[datetime, datetime],
-        after: str | None,
-        limit: int,
-    ) -> list[UsageTotals]:
+    async def _add_up(self, question: _Question) -> list[UsageTotals]:
+        account_id, grouping, period, after, limit = question
         turn = self._accounts.get(account_id)
         if turn is None:
             turn = self._accounts[account_id] = asyncio.Lock()

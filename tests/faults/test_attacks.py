@@ -7,8 +7,6 @@ attack.
 import asyncio
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,21 +20,11 @@ SECONDS = 4.0
 TOLERANCE = 0.05
 
 
-@contextmanager
-def stack_of(python: str) -> Iterator[ChaosStack]:
+def rows_of(python: str, *names: str) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="tk-attacks-", dir="/tmp") as folder:
         home = Path(folder) / "home"
-        stack = ChaosStack(home, chaos_environment(home, {}), 1, python)
-        stack.up()
-        try:
-            yield stack
-        finally:
-            stack.down()
-
-
-def rows_of(python: str, *names: str) -> list[Row]:
-    with stack_of(python) as stack:
-        return asyncio.run(run_attacks(stack, names, SECONDS, lambda row: None))
+        with ChaosStack(home, chaos_environment(home, {}), 1, python).running() as stack:
+            return asyncio.run(run_attacks(stack, names, SECONDS, lambda row: None))
 
 
 def test_attacks_stop_nobody_else() -> None:
