@@ -52,7 +52,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """How the books stand to the bill, in pico-dollars and rows.
+    """The books beside the bill, in pico-dollars and rows.
 
     `provisional_picos` is the cost of requests that a policy charged. `guessed_rows` and
     `guessed_picos` are the rows of the bill that only a policy has ended, charged or not.

@@ -26,7 +26,7 @@ from chaos.verdict import Failure, Findings
 
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """What everybody outside Postgres has seen. `missed` arrivals were forgotten before a look.
+    """The evidence from outside Postgres. `missed` arrivals were forgotten before a look.
 
     `has_reports` says that the upstream reported what it billed.
     """

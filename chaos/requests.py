@@ -125,7 +125,7 @@ class Request:
 
 
 def behaviours(has_billed_failures: bool, has_reports: bool) -> list[dict[str, Any]]:
-    """What the simulator is told once, for good.
+    """Return the behaviours that the simulator keeps for the whole run.
 
     Only a report says that a positive cost in a reply is wrong: without reports none is.
     """

@@ -49,7 +49,7 @@ def offered(model_id: str = MODEL, prompt_picos: int = 150_000, **changes: objec
 
 
 def assumed_charge(held_picos: int) -> int:
-    """What a policy charges for a hold by `Books.held`, as long as nothing of its model is known.
+    """Return the charge by policy for a hold by `Books.held`, while nothing of its model is known.
 
     Such a hold allows a prompt and no reply.
     """

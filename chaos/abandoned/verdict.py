@@ -50,7 +50,7 @@ class Verdict:
 
     @property
     def failures(self) -> list[str]:
-        """What is not as stated."""
+        """Return the limits that were not kept."""
         found = [
             f"{one.kind}: charged {one.ratio:.2f} times the bill of {one.bill_picos} pico-dollars"
             for one in self.requests

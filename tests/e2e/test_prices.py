@@ -1,4 +1,4 @@
-"""Nobody is served dearer than the hold assumes, on the whole stack."""
+"""Price limits on the whole stack: no endpoint dearer than the hold assumes serves."""
 
 from decimal import Decimal
 

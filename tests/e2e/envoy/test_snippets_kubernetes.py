@@ -203,7 +203,7 @@ def test_the_front_is_set_as_in_the_production_configuration() -> None:
 
 
 def options_of(clusters: list[Document], name: str) -> Document:
-    """How a cluster speaks HTTP."""
+    """Return the HTTP options of a cluster."""
     (cluster,) = [one for one in clusters if one.get("name", name) == name]
     (options,) = cluster["typed_extension_protocol_options"].values()
     return dict(options)

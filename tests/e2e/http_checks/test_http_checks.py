@@ -242,7 +242,7 @@ def test_a_client_that_leaves_leaves_no_hold(doors: Doors) -> None:
 
 
 async def is_awaited(auditor: "asyncpg.Connection[asyncpg.Record]") -> bool:
-    """Whether a connection waits for a lock."""
+    """Return whether a connection waits for a lock."""
     waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
     return bool(await auditor.fetchval(waiting))
 

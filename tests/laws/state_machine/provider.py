@@ -36,7 +36,7 @@ PRICED_LATEST_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What the provider knows of one request.
+    """One request as the provider knows it.
 
     It has a record of it from `recorded_at` on, which says 0 until `priced_at`.
     """

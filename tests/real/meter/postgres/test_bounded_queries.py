@@ -152,7 +152,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def touched(node: dict[str, Any]) -> float:
-    """How many rows a part of a plan looked at."""
+    """Return the number of rows that a part of a plan looked at."""
     per_loop = (
         node["Actual Rows"]
         + node.get("Rows Removed by Filter", 0)
@@ -252,7 +252,7 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
 
 
 async def change_keys(past: Past) -> None:
-    """Everything that happens to keys under the lock of their account."""
+    """Do all that happens to keys under the lock of their account."""
     key_id = past.payer.credential_id
     keys = KeyService(KeyStore(past.api), PEPPER)
     actor = Actor("operator", None)

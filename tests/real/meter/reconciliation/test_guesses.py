@@ -1,4 +1,4 @@
-"""What requests that nobody can name cost together is spread over them, exactly and once."""
+"""Guesses: their common cost is spread over them, exactly and once."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -58,7 +58,7 @@ class Setup:
         return hold_id
 
     async def costs(self, *hold_ids: UUID) -> list[int]:
-        """What each request costs by the books now."""
+        """Return the present cost of each request in the books."""
         return [
             int(
                 await self.books.pool.fetchval(

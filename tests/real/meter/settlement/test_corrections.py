@@ -272,7 +272,7 @@ async def settle_parked(books: Books) -> None:
 
 
 async def test_credits_settlements_and_releases_never_wait_in_a_circle(books: Books) -> None:
-    """Everything that takes more than one lock, at once; a deadlock would be an outage here.
+    """Do all that takes more than one lock at once; a deadlock would be an outage here.
 
     On a busy machine a lock may take longer than a statement waits for it. Such work is asked for
     again, or parked, as the meter does; a deadlock is not, and fails the test.

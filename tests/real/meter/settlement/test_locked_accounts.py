@@ -62,7 +62,7 @@ def parked_endings(books: Books, crash_points: CrashPoints = NoCrashPoints()) ->
 
 
 async def parked(books: Books) -> int:
-    """How many endings are parked."""
+    """Return the number of parked endings."""
     count: int = await books.pool.fetchval("SELECT count(*) FROM parked_endings")
     return count
 

@@ -1,4 +1,4 @@
-"""What models usually cost, kept in Postgres: policy guesses from it, and never waits for it."""
+"""The usual cost of models in Postgres: policy guesses from it, and never waits for it."""
 
 import asyncio
 
@@ -46,7 +46,7 @@ class LearningSetup:
         await self.uses.write()
 
     async def charge_by_policy(self, payer: Payer, prompt_bytes: int = 200) -> int:
-        """What a policy charges for one more request."""
+        """Return the charge by policy for one more request."""
         placed = await self.hold(payer, prompt_bytes)
         decision = PolicyDecision(placed.hold_id, PolicyVerdict.CHARGE, Rule.NO_GENERATION_ID, None)
         changes = await self.settlements.end_by_policy([decision])
@@ -55,7 +55,7 @@ class LearningSetup:
         return booking.charge_picos
 
     async def requests(self) -> dict[str, int]:
-        """How many requests the sums of each account are over."""
+        """Return the number of requests in the sums of each account."""
         rows = await self.books.pool.fetch("SELECT account_id, requests FROM usual_uses")
         return {row["account_id"]: row["requests"] for row in rows}
 

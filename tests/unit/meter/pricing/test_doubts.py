@@ -1,4 +1,4 @@
-"""What a listing says that is not believed at first sight."""
+"""Findings in a listing that are not applied at once."""
 
 from dataclasses import replace
 from typing import Any

@@ -35,7 +35,7 @@ LEFT = {"flags": ["DC"], "status_details": "downstream_remote_disconnect", "usag
 
 @dataclass(frozen=True)
 class Row:
-    """What a log shows in words, entries that show it, and the verdict as the table has it."""
+    """A row of the table: the words, log entries that show it, and the verdict."""
 
     shows: str
     verdict: str

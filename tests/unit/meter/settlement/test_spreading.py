@@ -21,7 +21,7 @@ def guess_lists(draw: st.DrawFn) -> list[Guess]:
 
 
 def after(total: int, guesses: list[Guess]) -> dict[UUID, int]:
-    """What each request is charged once the total is spread."""
+    """Return the charge of each request once the total is spread."""
     costs = {guess.hold_id: guess.cost_picos for guess in guesses}
     return costs | {share.hold_id: share.cost_picos for share in spread(total, guesses)}
 
