@@ -11,6 +11,7 @@ UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed
 SOURCES := authz meter tollkeeper tests $(wildcard attacks bench chaos)
 UP_OPTIONS ?=
+BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 ABANDONED_OPTIONS ?=
 ATTACKS_OPTIONS ?=
@@ -89,7 +90,7 @@ test-quick: lint
 
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH_OPTIONS)
 	@$(BIN)/python -m bench.first_byte
 	@echo "The rows are in bench/latest.json. Next: compare them with docs/benchmarks.md"
 

@@ -10,6 +10,7 @@ from typing import Any
 from bench.bodies import measure_bodies
 from bench.gateway import measure_gateway
 from bench.load import LoadGeneratorMissing, median
+from bench.peers import PeerMissing
 from bench.settling import settle_rates
 
 LATEST = Path(__file__).parent / "latest.json"
@@ -21,10 +22,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--slices", type=int, default=7, help="one-second slices of each kind")
     parser.add_argument("--paced-seconds", type=int, default=8, help="seconds of 100 requests each")
+    parser.add_argument("--peers", action="store_true", help="also Portkey and LiteLLM")
     chosen = parser.parse_args()
     try:
-        rows = asyncio.run(measure_gateway(chosen.slices, chosen.paced_seconds, _say))
-    except LoadGeneratorMissing as error:
+        rows = asyncio.run(measure_gateway(chosen.slices, chosen.paced_seconds, chosen.peers, _say))
+    except (LoadGeneratorMissing, PeerMissing) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     _say(f"settling on ledgers of {' and '.join(f'{entries:,}' for entries in LEDGERS)} entries")
@@ -62,6 +64,8 @@ def _print(rows: dict[str, Any]) -> None:
             f"{row['plain_p50_ms']:>7} / {row['plain_p99_ms']:<6} | "
             f"{row['whole_p50_ms']:>7} / {row['whole_p99_ms']:<6}"
         )
+        for name, peer in row["peers"].items():
+            print(f"            | {name}: {peer}")
     print("\nCPU per request, 16 connections, microseconds:", rows["cpu_us_per_request"])
     print("At 100 requests a second, milliseconds:", rows["paced"])
     print("\nBy credential, 16 connections:")

@@ -22,6 +22,7 @@ import aiohttp
 
 from bench.access.administrator import Administrator
 from bench.access.campaign import BODY
+from bench.load import PATH
 from bench.processes import envoy_running
 from bench.static import write_proxy
 from chaos.stack import ChaosStack, chaos_environment
@@ -29,7 +30,6 @@ from tollkeeper.stack.servers.ports import free_port
 
 PAIRS: Final = 200
 WARM_UP_PAIRS: Final = 20
-PATH: Final = "/v1/chat/completions"
 STREAM: Final = {**BODY, "stream": True}
 
 

@@ -4,7 +4,8 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,8 @@ import psutil
 
 from bench import static
 from bench.identity import measure_identity
-from bench.load import Slice, median, paced, run_slice, write_script
+from bench.load import PATH, Slice, median, paced, run_slice, write_script
+from bench.peers import Peer, peers_running
 from bench.processes import cpu_seconds, envoy_running
 from bench.stack import BenchStack, running_stack
 from tollkeeper.stack.servers.ports import free_port
@@ -21,6 +23,7 @@ from tollkeeper.stack.servers.ports import free_port
 CONNECTIONS: Final = (1, 16, 64)
 CPU_CONNECTIONS: Final = 16
 SLICE_S: Final = 1
+WARM_UP_S: Final = 3
 PACED_PER_SECOND: Final = 100
 
 Say = Callable[[str], None]
@@ -35,17 +38,24 @@ class Sides:
     script: Path
     stack: BenchStack
     folder: Path
+    peers: Sequence[Peer]
 
 
-async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str, Any]:
+async def measure_gateway(
+    slices: int, paced_seconds: int, with_peers: bool, say: Say
+) -> dict[str, Any]:
     """Start everything, measure in turns, check the books, end everything.
 
-    Raises LoadGeneratorMissing when wrk is not on this machine.
+    Raises LoadGeneratorMissing when wrk is not on this machine, PeerMissing when a peer is not.
     """
-    async with _sides(say) as sides:
+    async with _sides(with_peers, say) as sides:
         say("warming up")
-        for url in (sides.plain_url, sides.whole_url):
-            run_slice(url, sides.script, CPU_CONNECTIONS, SLICE_S)
+        for url, script in (
+            (sides.plain_url, sides.script),
+            (sides.whole_url, sides.script),
+            *((peer.url, peer.script) for peer in sides.peers),
+        ):
+            run_slice(url, script, CPU_CONNECTIONS, WARM_UP_S)
         throughput = [_throughput(sides, count, slices, say) for count in CONNECTIONS]
         say("CPU per request")
         cpu = _cpu_per_request(sides, slices)
@@ -65,16 +75,21 @@ async def measure_gateway(slices: int, paced_seconds: int, say: Say) -> dict[str
 
 
 @contextlib.asynccontextmanager
-async def _sides(say: Say) -> AsyncIterator[Sides]:
-    with tempfile.TemporaryDirectory(prefix="tkb-", dir="/tmp") as folder, plain(folder) as ports:
+async def _sides(with_peers: bool, say: Say) -> AsyncIterator[Sides]:
+    with tempfile.TemporaryDirectory(prefix="tkb-", dir="/tmp") as name, plain(name) as ports:
         upstream_port, plain_port = ports
+        folder = Path(name)
         say("starting the whole system")
-        async with running_stack(Path(folder) / "home", upstream_port) as stack:
-            script = Path(folder) / "ask.lua"
+        async with contextlib.AsyncExitStack() as running:
+            stack = await running.enter_async_context(running_stack(folder / "home", upstream_port))
+            peers: Sequence[Peer] = ()
+            if with_peers:
+                say("installing and starting the peers")
+                peers = running.enter_context(peers_running(folder, upstream_port))
+            script = folder / "ask.lua"
             write_script(script, stack.key)
-            path = "/v1/chat/completions"
-            plain_url = f"http://127.0.0.1:{plain_port}{path}"
-            yield Sides(plain_url, stack.gateway + path, script, stack, Path(folder))
+            plain_url = f"http://127.0.0.1:{plain_port}{PATH}"
+            yield Sides(plain_url, stack.gateway + PATH, script, stack, folder, peers)
 
 
 @contextlib.contextmanager
@@ -92,21 +107,43 @@ def _throughput(sides: Sides, connections: int, slices: int, say: Say) -> dict[s
     say(f"{connections} connections, {slices} slices of each")
     plain: list[Slice] = []
     whole: list[Slice] = []
+    peers: dict[str, list[Slice]] = {peer.name: [] for peer in sides.peers}
+    drains: list[float] = []
     for _ in range(slices):
         plain.append(run_slice(sides.plain_url, sides.script, connections, SLICE_S))
         whole.append(run_slice(sides.whole_url, sides.script, connections, SLICE_S))
-    ratios = [ours.per_second / bare.per_second for bare, ours in zip(plain, whole, strict=True)]
+        # What this slice left to settle must not slow the next one, which is another gateway's.
+        started = time.monotonic()
+        sides.stack.wait_until_settled()
+        drains.append(time.monotonic() - started)
+        for peer in sides.peers:
+            peers[peer.name].append(run_slice(peer.url, peer.script, connections, SLICE_S))
     return {
         "connections": connections,
         "plain_per_second": round(median([each.per_second for each in plain])),
         "whole_per_second": round(median([each.per_second for each in whole])),
-        "ratio": round(median(ratios), 3),
+        "ratio": round(_ratio(whole, plain), 3),
         "plain_p50_ms": round(median([each.p50_ms for each in plain]), 2),
         "plain_p99_ms": round(median([each.p99_ms for each in plain]), 2),
         "whole_p50_ms": round(median([each.p50_ms for each in whole]), 2),
         "whole_p99_ms": round(median([each.p99_ms for each in whole]), 2),
+        "settled_after_s": round(median(drains), 2),
         "refused": sum(each.failed for each in whole),
+        "peers": {
+            name: {
+                "per_second": round(median([each.per_second for each in taken])),
+                "whole_to_it": round(_ratio(whole, taken), 2),
+                "p50_ms": round(median([each.p50_ms for each in taken]), 2),
+                "refused": sum(each.failed for each in taken),
+            }
+            for name, taken in peers.items()
+        },
     }
+
+
+def _ratio(ours: list[Slice], others: list[Slice]) -> float:
+    """The median of the paired slices' ratios."""
+    return median([a.per_second / b.per_second for a, b in zip(ours, others, strict=True)])
 
 
 def _cpu_per_request(sides: Sides, slices: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from bench.load import Slice, median, run_slice, write_script, write_scripts_of_many
+from bench.load import PATH, Slice, median, run_slice, write_script, write_scripts_of_many
 from bench.processes import cpu_seconds
 from bench.stack import ACCOUNT, BenchStack
 from tollkeeper.stack.home import locate
@@ -48,7 +48,7 @@ async def measure_identity(
     variants = await _variants(stack, folder, slices)
     taken: dict[str, list[Slice]] = {variant.name: [] for variant in variants}
     cpu: dict[str, list[float]] = {variant.name: [] for variant in variants}
-    url = stack.gateway + "/v1/chat/completions"
+    url = stack.gateway + PATH
     for number in range(slices):
         say(f"credentials and limits, slice {number + 1} of {slices}")
         for variant in variants:

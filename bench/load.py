@@ -6,7 +6,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ import aiohttp
 
 from bench.static import MODEL
 
+PATH: Final = "/v1/chat/completions"
 BODY: Final = (
     '{"model":"' + MODEL + '","max_tokens":16,'
     '"messages":[{"role":"user","content":"Say good day twenty times, in one line, please."}]}'
@@ -42,13 +43,12 @@ class Slice:
         return self.requests / self.seconds
 
 
-def write_script(path: Path, key: str) -> None:
-    """Write wrk's script; the key stays out of its command line."""
+def write_script(path: Path, key: str, headers: Mapping[str, str] | None = None) -> None:
+    """Write wrk's script, with further headers; the key stays out of its command line."""
+    sent = {"content-type": "application/json", "authorization": f"Bearer {key}", **(headers or {})}
     path.write_text(
-        'wrk.method = "POST"\n'
-        f"wrk.body = '{BODY}'\n"
-        'wrk.headers["content-type"] = "application/json"\n'
-        f'wrk.headers["authorization"] = "Bearer {key}"\n'
+        f"wrk.method = \"POST\"\nwrk.body = '{BODY}'\n"
+        + "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in sent.items())
     )
     path.chmod(0o600)
 

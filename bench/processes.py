@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,21 +14,48 @@ import psutil
 
 from tollkeeper.stack.servers.binaries import envoy_binary
 
-READY_TIMEOUT_S: Final = 60.0
+READY_TIMEOUT_S: Final = 180.0
+STOP_TIMEOUT_S: Final = 10.0
 
 
 @contextlib.contextmanager
 def envoy_running(config: Path, port: int) -> Iterator[psutil.Process]:
-    """A plain Envoy with as many workers as the stack's own."""
+    """Run a plain Envoy with as many workers as the stack's own."""
     command = [str(envoy_binary()), "-c", str(config), "--disable-hot-restart", "-l", "error"]
     command += ["--concurrency", str(min(4, os.cpu_count() or 1))]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    with server_running(command, port, config.with_suffix(".log")) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def server_running(
+    command: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[psutil.Process]:
+    """Run a server and its children; yields once it listens on the port.
+
+    Raises RuntimeError, with the end of its log, when it does not within READY_TIMEOUT_S.
+    """
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            env=os.environ | dict(environment or {}),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    process = psutil.Process(child.pid)
     try:
-        _wait_for_port(port)
-        yield psutil.Process(child.pid)
+        if not _listens(child, port):
+            said = log.read_text(errors="replace")[-500:]
+            raise RuntimeError(f"{command[0]} does not listen on port {port}: {said}")
+        yield process
     finally:
+        # Workers outlive a parent that ends without them.
+        workers = [] if child.poll() is not None else process.children(recursive=True)
         child.terminate()
         child.wait()
+        _, alive = psutil.wait_procs(workers, timeout=STOP_TIMEOUT_S)
+        for worker in alive:
+            worker.kill()
 
 
 def cpu_seconds(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
@@ -52,10 +79,10 @@ def _with_children(process: psutil.Process) -> float:
     return total
 
 
-def _wait_for_port(port: int) -> None:
+def _listens(child: subprocess.Popen[bytes], port: int) -> bool:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+            return True
         time.sleep(0.02)
-    raise TimeoutError(f"nothing listens on port {port}")
+    return False

@@ -13,11 +13,9 @@ import tempfile
 from pathlib import Path
 
 from bench.gateway import CONNECTIONS, CPU_CONNECTIONS, SLICE_S, plain
-from bench.load import LoadGeneratorMissing, median, run_slice, write_script
+from bench.load import PATH, LoadGeneratorMissing, median, run_slice, write_script
 from bench.processes import cpu_seconds
 from bench.stack import BenchStack, running_stack
-
-PATH = "/v1/chat/completions"
 
 
 def main() -> int:
