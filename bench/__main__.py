@@ -11,10 +11,13 @@ from bench.bodies import measure_bodies
 from bench.gateway import measure_gateway
 from bench.load import LoadGeneratorMissing, median
 from bench.peers import PeerMissing
+from bench.scale import measure_scale
 from bench.settling import settle_rates
 
 LATEST = Path(__file__).parent / "latest.json"
+SCALE = Path(__file__).parent / "scale.json"
 LEDGERS = (10_000, 1_000_000)
+HISTORIES = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
 def main() -> int:
@@ -36,6 +39,21 @@ def main() -> int:
     LATEST.write_text(json.dumps(rows, indent=2) + "\n")
     _print(rows)
     print(f"\nThe rows are in {LATEST}; what they mean is in bench/README.md.")
+    return 0
+
+
+def _measure_scale(slices: int) -> int:
+    rows: dict[str, Any] = dict(asyncio.run(measure_scale(slices, _say)))
+    rates = settle_rates(HISTORIES)
+    rows["ledger_entries"] = [
+        {"entries": entries, "settled_per_second": round(median(rate))}
+        for entries, rate in rates.items()
+    ]
+    SCALE.write_text(json.dumps(rows, indent=2) + "\n")
+    for quantity, points in rows.items():
+        print(f"\n{quantity}")
+        for point in points:
+            print(f"  {point}")
     return 0
 
 

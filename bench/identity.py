@@ -16,8 +16,6 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from bench.load import PATH, Slice, median, run_slice, write_script, write_scripts_of_many
 from bench.processes import cpu_seconds
 from bench.stack import ACCOUNT, BenchStack
-from tollkeeper.stack.home import locate
-from tollkeeper.stack.servers.postgres import DATABASE, SUPERUSER
 
 CONNECTIONS: Final = 16
 SLICE_S: Final = 1
@@ -157,9 +155,7 @@ async def _believe(stack: BenchStack, issuer: str, algorithm: str, public: dict[
     }
     await asyncio.to_thread(stack.ask, "PUT", f"/issuers/{issuer}", {"url": url, "terms": terms})
     kept = {"issuer": url, "jwks_url": None, "algorithms": family, "keys": [public]}
-    connection = await asyncpg.connect(
-        f"postgresql://{SUPERUSER}@/{DATABASE}?host={locate(stack.home).run / 'pg'}"
-    )
+    connection = await asyncpg.connect(stack.database)
     try:
         await connection.execute(
             "UPDATE issuers SET keys = $2, keys_fetched_at = now() WHERE id = $1",

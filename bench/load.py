@@ -53,6 +53,15 @@ def write_script(path: Path, key: str, headers: Mapping[str, str] | None = None)
     path.chmod(0o600)
 
 
+def write_script_of_body(path: Path, key: str, body: str) -> None:
+    """Write a script that sends this body, however long, from a file beside it."""
+    beside = path.with_suffix(".json")
+    beside.write_text(body)
+    write_script(path, key)
+    with path.open("a") as script:
+        script.write(f'wrk.body = io.open("{beside}"):read("*a")\n')
+
+
 def write_scripts_of_many(path: Path, credentials: Iterable[str]) -> Path:
     """Write a script that presents each credential once, from a file beside it."""
     beside = path.with_suffix(".txt")

@@ -63,6 +63,19 @@ def cpu_seconds(processes: Mapping[str, psutil.Process]) -> dict[str, float]:
     return {name: _with_children(process) for name, process in processes.items()}
 
 
+def memory_mib(processes: Mapping[str, psutil.Process]) -> dict[str, int]:
+    """Unshared memory of each process and its children, in MiB."""
+    return {
+        name: round(
+            sum(
+                each.memory_full_info().uss for each in [process, *process.children(recursive=True)]
+            )
+            / 2**20
+        )
+        for name, process in processes.items()
+    }
+
+
 def get(url: str) -> bytes:
     """The body of a GET on loopback."""
     with urllib.request.urlopen(url, timeout=10) as response:

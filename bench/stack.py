@@ -16,7 +16,9 @@ from typing import Any, Final
 
 import psutil
 
+from tollkeeper.stack.home import locate
 from tollkeeper.stack.servers.ports import free_port
+from tollkeeper.stack.servers.postgres import DATABASE, SUPERUSER
 
 THIS_CLONE: Final = Path(__file__).resolve().parent.parent
 ACCOUNT: Final = "bench"
@@ -34,6 +36,11 @@ class BenchStack:
     home: Path
     operator_token: str
     key: str
+
+    @property
+    def database(self) -> str:
+        """Address of the stack's database as its superuser."""
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={locate(self.home).run / 'pg'}"
 
     def processes(self) -> dict[str, psutil.Process]:
         """The process of every component, by name."""
@@ -73,9 +80,11 @@ class BenchStack:
 
 @contextlib.asynccontextmanager
 async def running_stack(
-    home: Path, upstream_port: int, clone: Path = THIS_CLONE
+    home: Path, upstream_port: int, clone: Path = THIS_CLONE, instances: int = 1
 ) -> AsyncIterator[BenchStack]:
     """Start the stack of a clone with the static upstream as its provider; end it afterwards.
+
+    It has as many authz and as many meters as there are instances.
 
     The clone is set up (`make setup`): its own interpreter runs its own code.
     """
@@ -87,7 +96,8 @@ async def running_stack(
         "OPENROUTER_API_KEY": "sk-or-bench",
         "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream_port}/api/v1",
     }
-    await _tollkeeper(clone, "up", "--detach", environment=environment)
+    scaled = ["--authz", str(instances), "--meter", str(instances)]
+    await _tollkeeper(clone, "up", "--detach", *scaled, environment=environment)
     try:
         token = (home / "operator.token").read_text().strip()
         stack = BenchStack(

@@ -47,20 +47,33 @@ CATALOGUE: Final = {
         }
     ]
 }
+MOST_BODY_BYTES: Final = 32 * 1024 * 1024
 _TYPES: Final = "type.googleapis.com/envoy.extensions.filters"
 
 
-def write_upstream(path: Path, port: int) -> None:
-    """Write the configuration of the static upstream."""
+def stream_of(events: int) -> str:
+    """Return a chat completion as server-sent events: this many, the last one with the usage."""
+    chunk = {**COMPLETION, "object": "chat.completion.chunk", "usage": None}
+    piece = {"index": 0, "delta": {"content": "Good day. "}, "finish_reason": None}
+    lines = [json.dumps({**chunk, "choices": [piece]})] * (events - 1)
+    lines += [json.dumps({**chunk, "choices": [], "usage": COMPLETION["usage"]}), "[DONE]"]
+    return "".join(f"data: {line}\n\n" for line in lines)
+
+
+def write_upstream(path: Path, port: int, events: int | None = None) -> None:
+    """Write the configuration of the static upstream, which answers with so many events or JSON."""
+    answer = (json.dumps(COMPLETION), "application/json")
+    if events is not None:
+        answer = (stream_of(events), "text/event-stream")
     routes = [
-        _answer("/api/v1/models", CATALOGUE),
-        _answer("/api/v1/chat/completions", COMPLETION),
+        _answer("/api/v1/models", json.dumps(CATALOGUE), "application/json"),
+        _answer("/api/v1/chat/completions", *answer),
     ]
     buffer = {
         "name": "envoy.filters.http.buffer",
         "typed_config": {
             "@type": f"{_TYPES}.http.buffer.v3.Buffer",
-            "max_request_bytes": 1_048_576,
+            "max_request_bytes": MOST_BODY_BYTES,
         },
     }
     path.write_text(yaml.safe_dump(_envoy(port, routes, [buffer], clusters=[])))
@@ -83,12 +96,12 @@ def write_proxy(path: Path, port: int, upstream_port: int) -> None:
     path.write_text(yaml.safe_dump(_envoy(port, [route], [], [cluster])))
 
 
-def _answer(path: str, body: object) -> dict[str, Any]:
+def _answer(path: str, body: str, content_type: str) -> dict[str, Any]:
     return {
         "match": {"path": path},
-        "direct_response": {"status": 200, "body": {"inline_string": json.dumps(body)}},
+        "direct_response": {"status": 200, "body": {"inline_string": body}},
         "response_headers_to_add": [
-            {"header": {"key": "content-type", "value": "application/json"}},
+            {"header": {"key": "content-type", "value": content_type}},
             {"header": {"key": "x-generation-id", "value": "gen-bench"}},
         ],
     }
@@ -107,6 +120,7 @@ def _envoy(port: int, routes: list[Any], filters: list[Any], clusters: list[Any]
         "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
         "route_config": {
+            "max_direct_response_body_size_bytes": MOST_BODY_BYTES,
             "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
         },
         "http_filters": [*filters, router],
