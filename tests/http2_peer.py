@@ -126,7 +126,8 @@ class Wire:
     async def send(self, data: bytes) -> None:
         """Hand over bytes, unless the server has closed, and let tasks run."""
         if data and not self.transport.is_closed:
-            self.connection.data_received(data)
+            # From the event loop, as a socket does: a check that begins is a task of its own.
+            asyncio.get_running_loop().call_soon(self.connection.data_received, data)
         await settle()
 
     def take(self) -> bytes:

@@ -10,6 +10,7 @@ from authz.decision import (
     Allow,
     AllowUnmetered,
     Decision,
+    Edit,
     ErrorKind,
     LimitStatus,
     NeedsWholeBody,
@@ -40,6 +41,14 @@ GRPC_OK: Final = 0
 GRPC_PERMISSION_DENIED: Final = 7
 GRPC_UNAVAILABLE: Final = 14
 _OVERWRITE: Final = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+# Answers of which a part is kept: for so many credentials, and for so many different edits.
+CONSTANTS_KEPT: Final = 4_096
+# The metadata with a hold id, up to the id: its length is always the same.
+_HOLD_ID_PREFIX: Final = (
+    CheckResponse(dynamic_metadata=Struct(fields={"hold_id": Value(string_value="0" * 32)}))
+    .SerializeToString()
+    .removesuffix(b"0" * 32)
+)
 
 
 # This member switches the second check on. The splice passes nothing that has no account.
@@ -116,25 +125,26 @@ def from_outage(kind: OutageKind) -> bytes:
 
 
 def _from_allow(allow: Allow) -> bytes:
-    response = CheckResponse()
-    fields = response.dynamic_metadata.fields
-    fields["hold_id"].string_value = allow.hold_id.hex
-    fields["account_id"].string_value = allow.account_id
-    fields["credential_id"].string_value = allow.credential_id
-    fields["model"].string_value = allow.model_id
-    fields["endpoint"].string_value = allow.endpoint
-    fields["is_streaming"].bool_value = allow.is_streaming
+    # Protobuf merges serialised messages in a row, so what repeats is made only once.
+    parts = [
+        _constant_allow(allow.provider_key.reveal()),
+        _constant_metadata(
+            allow.account_id,
+            allow.credential_id,
+            allow.model_id,
+            allow.endpoint,
+            allow.is_streaming,
+        ),
+        _HOLD_ID_PREFIX,
+        allow.hold_id.hex.encode(),
+    ]
     if allow.edits:
-        edits = fields["edits"].list_value
-        for edit in allow.edits:
-            members = edits.values.add().struct_value.fields
-            members["offset"].number_value = edit.offset
-            members["remove"].number_value = edit.remove
-            members["insert"].string_value = edit.insert
+        parts.append(_edits(allow.edits))
     if allow.limits:
-        response.ok_response.response_headers_to_add.extend(_limit_headers(allow.limits))
-    # Protobuf merges two serialised messages in a row, so the constant part is made only once.
-    return _constant_allow(allow.provider_key.reveal()) + response.SerializeToString()
+        headers = _limit_headers(allow.limits)
+        limits = CheckResponse(ok_response=OkHttpResponse(response_headers_to_add=headers))
+        parts.append(limits.SerializeToString())
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=4)
@@ -146,6 +156,33 @@ def _constant_allow(provider_key: str) -> bytes:
             headers_to_remove=REMOVED_HEADERS,
         ),
     ).SerializeToString()
+
+
+@lru_cache(maxsize=CONSTANTS_KEPT)
+def _constant_metadata(
+    account_id: str, credential_id: str, model_id: str, endpoint: str, is_streaming: bool
+) -> bytes:
+    fields = {
+        "account_id": Value(string_value=account_id),
+        "credential_id": Value(string_value=credential_id),
+        "model": Value(string_value=model_id),
+        "endpoint": Value(string_value=endpoint),
+        "is_streaming": Value(bool_value=is_streaming),
+    }
+    return CheckResponse(dynamic_metadata=Struct(fields=fields)).SerializeToString()
+
+
+# Many requests have the same edits: they name the prices of a model. Edits with a tag differ.
+@lru_cache(maxsize=CONSTANTS_KEPT)
+def _edits(edits: tuple[Edit, ...]) -> bytes:
+    response = CheckResponse()
+    values = response.dynamic_metadata.fields["edits"].list_value.values
+    for edit in edits:
+        members = values.add().struct_value.fields
+        members["offset"].number_value = edit.offset
+        members["remove"].number_value = edit.remove
+        members["insert"].string_value = edit.insert
+    return response.SerializeToString()
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from authz.transports.eager_task import EagerTask
 from authz.transports.http2 import frames, status
 from authz.transports.http2.frames import ConnectionFault, StreamFault
 from authz.transports.http2.headers import Fields, judge
@@ -95,9 +96,18 @@ class Calls:
         stream.receive_window -= len(content)
         if stream.receive_window < padding:
             raise StreamFault(frames.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
-        stream.received += content
         stream.buffered_bytes += len(content)
         self._buffered_bytes += len(content)
+        # An ordinary message is one frame, and is taken as it is.
+        if (
+            ends_stream
+            and self._buffered_bytes <= self._limits.buffered_bytes
+            and len(content) <= self._limits.message_bytes
+            and (message := stream.take_whole(content)) is not None
+        ):
+            self._decide_about(stream, message)
+            return
+        stream.received += content
         if self._buffered_bytes > self._limits.buffered_bytes:
             self._refuse(stream, status.NO_ROOM, ends_stream)
         elif refusal := stream.fault(self._limits.message_bytes):
@@ -150,11 +160,16 @@ class Calls:
         message = stream.take_message()
         if message is None:
             self._refuse(stream, status.NOT_ONE_MESSAGE, has_ended=True)
-        elif not self._intake.has_room:
-            self._refuse(stream, status.OVERLOADED, has_ended=True)
         else:
-            self._intake.checks += 1
-            stream.task = self._loop.create_task(self._decide(stream, message))
+            self._decide_about(stream, message)
+
+    def _decide_about(self, stream: Stream, message: bytes) -> None:
+        if not self._intake.has_room:
+            self._refuse(stream, status.OVERLOADED, has_ended=True)
+            return
+        self._intake.checks += 1
+        stream.task = EagerTask(self._decide(stream, message), self._loop)
+        stream.task.begin()
 
     async def _decide(self, stream: Stream, message: bytes) -> None:
         try:

@@ -126,12 +126,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(frames.goaway(frames.MAX_STREAM_ID, frames.NO_ERROR))
             self._ping(DRAIN)
 
-    def abort(self) -> list["asyncio.Task[None]"]:
-        """Close now; return the tasks of the checks that this cancels."""
-        tasks = [stream.task for stream in self._calls.streams if stream.task is not None]
+    def abort(self) -> list["asyncio.Future[None]"]:
+        """Close now; return the ends of the checks that this cancels."""
+        ends = [one.task.ended() for one in self._calls.streams if one.task is not None]
         self._calls.give_up_all()
         self._transport.abort()
-        return tasks
+        return ends
 
     def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Act on one frame. Raises ConnectionFault; a StreamFault resets the stream here."""

@@ -49,6 +49,6 @@ class Http2Transport:
             connection.drain()
         if connections:
             await asyncio.wait([one.closed for one in connections], timeout=grace_s)
-        tasks = [task for one in list(self._intake.connections) for task in one.abort()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT_S)
+        ends = [end for one in list(self._intake.connections) for end in one.abort()]
+        if ends:
+            await asyncio.wait(ends, timeout=CANCEL_TIMEOUT_S)

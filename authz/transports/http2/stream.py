@@ -1,8 +1,8 @@
 """One call: a stream, from its headers to the end of its answer."""
 
-import asyncio
 from dataclasses import dataclass, field
 
+from authz.transports.eager_task import EagerTask
 from authz.transports.http2.limits import MESSAGE_PREFIX_BYTES
 from authz.transports.http2.status import (
     COMPRESSED,
@@ -34,13 +34,22 @@ class Stream:
     receive_window: int
     buffered_bytes: int = 0
     received: bytearray = field(default_factory=bytearray, repr=False)
-    task: "asyncio.Task[None] | None" = None
+    task: EagerTask | None = None
     unsent: Unsent | None = None
 
     @property
     def has_ended(self) -> bool:
         """Return whether the peer has sent its whole request."""
         return self.task is not None or self.unsent is not None
+
+    def take_whole(self, content: bytes) -> bytes | None:
+        """Return the message in the content of the only DATA frame; None where it is not whole."""
+        if self.received or content[:1] != b"\0":
+            return None
+        size = len(content) - MESSAGE_PREFIX_BYTES
+        if size < 0 or int.from_bytes(content[1:MESSAGE_PREFIX_BYTES]) != size:
+            return None
+        return content[MESSAGE_PREFIX_BYTES:]
 
     def fault(self, max_message_bytes: int) -> Refusal | None:
         """Return the fault of the message received so far, or None."""
