@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from authz.tallies import Durations, LabelledTallies, TallyGauge
 from meter.limits.limits import Limit
 
 _CHECK_BUCKETS_S: Final = (
@@ -16,31 +17,32 @@ MAX_SHED_ACCOUNTS: Final = 100
 
 
 class Metrics:
-    """The counters, made in the registry that is passed in; labels are bound beforehand."""
+    """The counters, made in the registry that is passed in. Tallies count what each check does."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._decisions = Counter(
+        self._decisions = LabelledTallies(
             "tollkeeper_authz_decisions",
             "Checks by outcome (allow, continue, deny, outage) and code.",
             ("outcome", "code"),
-            registry=registry,
         )
-        self._bound: dict[tuple[str, str], Counter] = {}
-        self.check_seconds = Histogram(
+        self.check_seconds = Durations(
             "tollkeeper_authz_check_seconds",
             "How long checks take inside this process.",
-            buckets=_CHECK_BUCKETS_S,
-            registry=registry,
+            _CHECK_BUCKETS_S,
         )
-        lookups = Counter(
+        self.checks_in_flight = TallyGauge(
+            "tollkeeper_authz_checks_in_flight", "Checks being decided."
+        )
+        lookups = LabelledTallies(
             "tollkeeper_authz_principal_lookups",
             "Look-ups of principals, by whether the cache had them.",
             ("result",),
-            registry=registry,
         )
-        self.principal_hits = lookups.labels("hit")
-        self.principal_misses = lookups.labels("miss")
+        self.principal_hits = lookups.of("hit")
+        self.principal_misses = lookups.of("miss")
+        for collector in (self._decisions, self.check_seconds, self.checks_in_flight, lookups):
+            registry.register(collector)
         self.lookups_refused = Counter(
             "tollkeeper_authz_lookups_refused",
             "Credentials never seen alive that were not looked up, because too many came.",
@@ -70,9 +72,6 @@ class Metrics:
             "tollkeeper_authz_limits_evicted",
             "Keys that Redis evicted for want of memory, windows of limits among them.",
             registry=registry,
-        )
-        self.checks_in_flight = Gauge(
-            "tollkeeper_authz_checks_in_flight", "Checks being decided.", registry=registry
         )
         self.late_holds = Counter(
             "tollkeeper_authz_late_holds",
@@ -118,7 +117,4 @@ class Metrics:
 
     def count_decision(self, outcome: str, code: str) -> None:
         """Count one decision; codes come from the closed lists in `decision.py`."""
-        counter = self._bound.get((outcome, code))
-        if counter is None:
-            counter = self._bound[outcome, code] = self._decisions.labels(outcome, code)
-        counter.inc()
+        self._decisions.of(outcome, code).inc()

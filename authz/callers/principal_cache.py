@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from cachetools import LRUCache, TLRUCache
+from cachetools import LRUCache
 
 from authz.metrics import Metrics
 from meter.clock import Clock
@@ -41,7 +41,38 @@ class _Found:
     stale_at_s: float
 
 
-_Cache = TLRUCache[Key, _Found]
+class _Cache:
+    """Answers by key, at most so many, each until it is stale.
+
+    All live equally long, so that those that were put in first are stale first.
+    """
+
+    def __init__(self, max_cached: int, clock: Clock) -> None:
+        self._found: dict[Key, _Found] = {}
+        self._max_cached = max_cached
+        self._clock = clock
+
+    def get(self, key: Key) -> _Found | None:
+        """Return an answer that is not stale; None where there is none."""
+        found = self._found.get(key)
+        if found is None or found.stale_at_s <= self._clock.monotonic_s():
+            return None
+        return found
+
+    def put(self, key: Key, found: _Found) -> None:
+        """Keep an answer, and drop those that are stale or too many."""
+        kept = self._found
+        kept.pop(key, None)
+        kept[key] = found
+        now_s = self._clock.monotonic_s()
+        while kept:
+            oldest = next(iter(kept))
+            if kept[oldest].stale_at_s > now_s and len(kept) <= self._max_cached:
+                return
+            del kept[oldest]
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 class PrincipalCache:
@@ -65,10 +96,7 @@ class PrincipalCache:
         self._clock = clock
         self._metrics = metrics
         self._max_age_s = max_age_s
-        self._known, self._unknown = (
-            _Cache(max_cached, lambda _key, found, _now: found.stale_at_s, clock.monotonic_s)
-            for _ in range(2)
-        )
+        self._known, self._unknown = _Cache(max_cached, clock), _Cache(max_cached, clock)
         self._seen_alive: LRUCache[Key, bool] = LRUCache(max_cached)
         self._first_lookups = _Allowance(clock, first_lookups_per_s)
         self._lookups: dict[Key, asyncio.Task[_Found]] = {}
@@ -105,7 +133,7 @@ class PrincipalCache:
         principal = await self._principals.find(presented)
         # The age counts from the beginning: the store may have read the row at any time since.
         found = _Found(principal, began_s, began_s + self._max_age_s)
-        (self._unknown if principal is None else self._known)[key] = found
+        (self._unknown if principal is None else self._known).put(key, found)
         if principal is not None:
             self._seen_alive[key] = True
         return found
