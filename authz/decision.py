@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from meter.limits.limits import LimitKind
@@ -178,8 +178,7 @@ class LimitStatus:
     reset_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Replace `remove` bytes of the body at byte `offset` by `insert`."""
 
     offset: int

@@ -1,9 +1,11 @@
 """The facts of one request that a decision uses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
+
+from meter.postgres.fast_uuid import FastUUID
 
 UUID_CHARS: Final = 36
 MAX_LENGTH_DIGITS: Final = 18
@@ -44,10 +46,21 @@ class AuthRequest:
     certificate: str = ""
     extensions: Mapping[str, str] = field(default_factory=dict)
     shows_body: bool = True
+    _values: dict[str, list[str]] = field(init=False, repr=False, compare=False)
 
-    def values(self, name: str) -> list[str]:
+    def __post_init__(self) -> None:
+        """Sort the headers by name, because a decision reads several of them."""
+        values: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            if name in values:
+                values[name].append(value)
+            else:
+                values[name] = [value]
+        object.__setattr__(self, "_values", values)
+
+    def values(self, name: str) -> Sequence[str]:
         """Return every value of a header, in the order of arrival."""
-        return [value for key, value in self.headers if key == name]
+        return self._values.get(name, ())
 
     @property
     def is_body_partial(self) -> bool:
@@ -73,6 +86,6 @@ class AuthRequest:
         if len(found) != 1 or len(found[0]) != UUID_CHARS:
             return None
         try:
-            return UUID(found[0])
+            return FastUUID(found[0])
         except ValueError:
             return None

@@ -1,10 +1,9 @@
 """Judges whether a principal may send a request. Pure: it uses nothing but its arguments."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from authz.decision import Deny, Reason, Refused, deny, echo
 from authz.endpoints.openrouter import ONLINE_SUFFIX, find_model, named_models
@@ -14,8 +13,7 @@ from meter.network import Address, is_allowed
 from meter.pricing.prices import Model
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
     """The models that may serve a request, the asked one first."""
 
     models: list[Model]
@@ -64,7 +62,7 @@ def _permitted(
         message = f"The model '{echo(name)}' does not exist."
         raise Refused(deny(Reason.MODEL_NOT_FOUND, message, param))
     names = (model.id, name)
-    if not all(
+    if principal.model_lists and not all(
         any(fnmatchcase(one, pattern) for pattern in patterns for one in names)
         for patterns in principal.model_lists
         if patterns.isdisjoint(names)

@@ -54,6 +54,13 @@ _COST_MEMBERS: Final = frozenset(
     }
 )
 KNOWN_MEMBERS: Final = _COST_MEMBERS | HARMLESS_MEMBERS
+# A body of these alone cannot break a rule about members, and asks for nothing that needs a price
+# of its own, unless its messages do.
+_ORDINARY_MEMBERS: Final = HARMLESS_MEMBERS - {openrouter.PROVIDER_MEMBER} | {
+    "model",
+    "messages",
+    *LIMIT_MEMBERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +86,20 @@ def bound_demand(
     """
     members = body.members
     try:
-        refuse_misspelt(members, _COST_MEMBERS)
-        refuse_unknown(members, KNOWN_MEMBERS)
-        _refuse_unbounded(members)
-        openrouter.read_price_limits(members)
+        is_ordinary = members.keys() <= _ORDINARY_MEMBERS
+        if not is_ordinary:
+            refuse_misspelt(members, _COST_MEMBERS)
+            refuse_unknown(members, KNOWN_MEMBERS)
+            _refuse_unbounded(members)
+            openrouter.read_price_limits(members)
         replies = read_replies(body)
-        searches = openrouter.count_web_searches(members)
+        searches = 0 if is_ordinary else openrouter.count_web_searches(members)
         if is_online:
             searches = max(searches, openrouter.DEFAULT_WEB_RESULTS)
         prompt = measure_prompt(body)
-        extras = _read_extras(members, prompt, searches)
+        extras = _NO_EXTRAS
+        if not is_ordinary or searches or prompt.has_sound or prompt.has_long_cache:
+            extras = _read_extras(members, prompt, searches)
     except Refused as refused:
         return refused.deny
     # Search results and videos, which are fetched from elsewhere, can fill the whole context.
@@ -120,7 +131,10 @@ def bound_generated_text(body: Body, is_online: bool) -> Demand | Deny:
 
 def read_choices(members: dict[str, Any]) -> int:
     """Return how many replies the body asks for to each prompt. Raises Refused."""
-    return max(count(members, name, MAX_CHOICES) or 1 for name in ("n", "best_of"))
+    return max(
+        count(members, "n", MAX_CHOICES) or 1,
+        count(members, "best_of", MAX_CHOICES) or 1,
+    )
 
 
 def read_limit(members: dict[str, Any]) -> int | None:
@@ -128,8 +142,12 @@ def read_limit(members: dict[str, Any]) -> int | None:
 
     Providers read one name or the other: the larger limit bounds both.
     """
-    limits = [count(members, name, MAX_TOKENS_NAMED) for name in LIMIT_MEMBERS]
-    return max((limit for limit in limits if limit is not None), default=None)
+    largest = None
+    for name in LIMIT_MEMBERS:
+        limit = count(members, name, MAX_TOKENS_NAMED)
+        if limit is not None and (largest is None or limit > largest):
+            largest = limit
+    return largest
 
 
 def read_generated_replies(body: Body) -> Replies:

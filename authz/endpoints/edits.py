@@ -31,7 +31,7 @@ def edit_body(
     if ceiling is not None:
         wanted += (PROVIDER_MEMBER,)
     spans: dict[str, tuple[int, int]] = {}
-    if any(name in body.members for name in wanted):
+    if not body.members.keys().isdisjoint(wanted):
         spans = {name: (start, end) for name, start, end in member_spans(body.text)}
     changes: list[Edit | str] = []
     if max_tokens is not None:
@@ -51,7 +51,8 @@ def edit_body(
         changes.append(tag_report(body, spans.get(TRACE_MEMBER), report_tag))
     if ceiling is not None:
         changes.append(limit_price(body, spans.get(PROVIDER_MEMBER), ceiling))
-    edits = sorted((one for one in changes if isinstance(one, Edit)), key=lambda one: one.offset)
+    edits = [one for one in changes if isinstance(one, Edit)]
+    edits.sort(key=lambda one: one.offset)
     if new_members := [one for one in changes if isinstance(one, str)]:
         # New members stand before all others, so their edit is the first.
         comma = "," if body.members else ""

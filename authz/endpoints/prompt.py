@@ -10,6 +10,10 @@ from authz.endpoints.members import asks_long_cache, invalid, refuse_misspelt, u
 _PART_MEMBERS: Final = frozenset({"type", "image_url", "input_audio", "cache_control"})
 _URL_MEMBER: Final = frozenset({"url"})
 _MESSAGE_MEMBERS: Final = frozenset({"content", "images", "audio", "cache_control"})
+# A message of these alone, whose content is text, has nothing to measure but its bytes.
+_ORDINARY_MEMBERS: Final = frozenset(
+    {"role", "content", "name", "tool_call_id", "tool_calls", "refusal"}
+)
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 # Files may be read by paid character recognition.
 _REFUSED_PARTS: Final = frozenset({"file", "input_file"})
@@ -48,6 +52,8 @@ def measure_prompt(body: Body) -> Prompt:
     messages = members.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
+            if isinstance(message.get("content"), str) and message.keys() <= _ORDINARY_MEMBERS:
+                continue
             refuse_misspelt(message, _MESSAGE_MEMBERS)
             if message.get("audio") is not None:
                 # An earlier reply of the model, which is kept at the provider.
@@ -56,10 +62,11 @@ def measure_prompt(body: Body) -> Prompt:
             _measure_content(message.get("content"), prompt)
             # Replies with images come back in the next request under this name.
             _measure_content(message.get("images"), prompt)
-    prompt.prompts = max(
-        _measure_inputs(members.get("prompt"), prompt),
-        _measure_inputs(members.get("input"), prompt),
-    )
+    if "prompt" in members or "input" in members:
+        prompt.prompts = max(
+            _measure_inputs(members.get("prompt"), prompt),
+            _measure_inputs(members.get("input"), prompt),
+        )
     return prompt
 
 

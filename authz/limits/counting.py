@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from cachetools import LRUCache
-
 from authz.decision import Deny, LimitStatus, Reason, deny
 from authz.limits.answer import LimitAnswer, Limiter, LimitUse
 from authz.metrics import Metrics
@@ -23,6 +21,9 @@ LOCAL_REPLY_TOKENS: Final = 1_024
 
 # The statuses for the headers, and the tokens that were counted.
 Counted = tuple[tuple[LimitStatus, ...], CountedTokens]
+
+
+NOTHING_COUNTED: Final[Counted] = ((), CountedTokens())
 
 
 class Rules(Protocol):
@@ -49,25 +50,30 @@ class Limits:
         self._limiter = limiter
         self._rules = rules
         self._metrics = metrics
-        self._own: LRUCache[str, _Own] = LRUCache(MAX_REMEMBERED)
+        # The oldest goes first: a lookup that notes a use would cost more than to make one anew.
+        self._own: dict[str, _Own] = {}
 
     def find_refusal(self, principal: Principal) -> Deny | None:
         """Return a refusal that is certain before the body is read; None where it is not."""
-        answer = self._limiter.find_refusal(self._own_limits(principal).of_requests)
+        limits = self._own_limits(principal).of_requests
+        answer = self._limiter.find_refusal(limits) if limits else None
         return None if answer is None else _refusal(answer, principal)
 
     async def take(
         self, principal: Principal, models: Sequence[Model], demand: Demand
     ) -> Counted | Deny:
         """Count one request and its prompt; return the statuses of the limits, or the refusal."""
+        own, rules = self._own_limits(principal), self._rules.rules
+        if not own.all and not rules:
+            return NOTHING_COUNTED
         # Search results and other texts that are fetched are bounded by the context alone.
         context = max(model.context_length for model in models) * demand.prompts
         seen = min(demand.prompt_tokens - PROMPT_OVERHEAD_TOKENS, context)
         prompt = max(1, seen // COUNTED_BYTES_PER_TOKEN)
         reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
-        limits = list(self._own_limits(principal).all)
+        limits = list(own.all)
         ids = (principal.account_id, principal.credential_id)
-        for rule in self._rules.rules:
+        for rule in rules:
             # A fallback may be the model that serves the request, so it counts as well.
             if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
                 rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
@@ -106,6 +112,9 @@ class Limits:
         if own is None or own.rates != rates:
             every = own_limits(principal)
             of_requests = [limit for limit in every if limit.kind is LimitKind.REQUESTS]
+            self._own.pop(principal.credential_id, None)
+            if len(self._own) >= MAX_REMEMBERED:
+                del self._own[next(iter(self._own))]
             own = self._own[principal.credential_id] = _Own(rates, every, of_requests)
         return own
 

@@ -1,6 +1,6 @@
 """Holds: the amount set aside for a request before it runs. Each ends exactly once."""
 
-import secrets
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 from uuid import UUID
 
+from meter.postgres.fast_uuid import FastUUID
 from meter.pricing.prices import Estimate
 
 
@@ -21,6 +22,10 @@ class HoldState(StrEnum):
     EXPIRED = "expired"
 
 
+_RANDOM_BYTES: Final = 10
+# 12 and 62 bits around those that say version 7 and variant 10 (RFC 9562).
+_RANDOM_BITS: Final = 0xFFF << 64 | (1 << 62) - 1
+_VERSION_AND_VARIANT: Final = 0x7 << 76 | 0b10 << 62
 LIVE_STATES: Final = frozenset({HoldState.OPEN, HoldState.UNKNOWN})
 
 
@@ -138,14 +143,9 @@ def new_hold_id(placed_at: datetime) -> UUID:
     so that placing and ending holds touches few pages.
     """
     milliseconds = int(placed_at.timestamp() * 1_000)
-    random_bits = secrets.randbits(74)
-    return UUID(
-        int=milliseconds << 80
-        | 0x7 << 76
-        | (random_bits >> 62) << 64
-        | 0b10 << 62
-        | random_bits & (1 << 62) - 1
-    )
+    random = int.from_bytes(os.urandom(_RANDOM_BYTES))
+    number = milliseconds << 80 | random & _RANDOM_BITS | _VERSION_AND_VARIANT
+    return FastUUID(number.to_bytes(16))
 
 
 class Holds(Protocol):

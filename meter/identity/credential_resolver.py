@@ -6,7 +6,7 @@ authz puts a cache before the store (`authz/callers/principal_cache.py`); the me
 from dataclasses import replace
 from typing import Protocol
 
-from meter.identity.keys.key_text import Pepper, parse
+from meter.identity.keys.key_text import Pepper, is_well_formed
 from meter.identity.principal import ByIdentity, ByKey, ByPass, Presented, Principal, Principals
 from meter.jwts.reading import looks_like_jwt
 from meter.jwts.verified import Verified, VerifiedPass
@@ -47,7 +47,7 @@ class CredentialResolver:
             if verified is None:
                 return None
             return ByPass(verified) if isinstance(verified, VerifiedPass) else ByIdentity(verified)
-        return None if parse(credential) is None else ByKey(self._pepper.digest(credential))
+        return ByKey(self._pepper.digest(credential)) if is_well_formed(credential) else None
 
     async def find(self, presented: Presented) -> Principal | None:
         """Return the principal, within the expiry and the scopes that a JWT itself states.

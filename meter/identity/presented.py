@@ -18,6 +18,8 @@ def find_credential(authorizations: Sequence[str], api_keys: Sequence[str]) -> s
     repeated header is refused for the same reason, and so is a comma, which shows that several
     headers were joined on the way. No credential of ours contains a comma.
     """
+    if len(authorizations) == 1 and not api_keys and "," not in authorizations[0]:
+        return without_scheme(authorizations[0]) or None
     if (
         len(authorizations) > 1
         or len(api_keys) > 1

@@ -144,8 +144,7 @@ class Model:
     raised_bps: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """The most that one request can ask of a provider, before any price is applied.
 
     `completion_tokens` bounds one choice; None where the request names no limit, so that a limit
