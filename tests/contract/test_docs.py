@@ -20,6 +20,7 @@ from tollkeeper.cli import build
 from tollkeeper.commands.envoy import EnvoySettings
 from tollkeeper.commands.health import HealthSettings
 from tollkeeper.simulator.settings import SimulatorSettings
+from tollkeeper.simulator.stripe.settings import StripeSimulatorSettings
 from tollkeeper.stack.settings import StackSettings
 
 PACKAGES = ("authz", "meter", "tollkeeper")
@@ -92,6 +93,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "envoy": EnvoySettings,
     "health": HealthSettings,
     "simulator": SimulatorSettings,
+    "stripe simulator": StripeSimulatorSettings,
 }
 # Options of commands that have a variable of their own, and one that is read without a class.
 READ_WITHOUT_A_CLASS = {

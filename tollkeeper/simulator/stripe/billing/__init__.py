@@ -1,0 +1,1 @@
+"""Objects that recur: subscriptions, invoices, the customer portal."""

@@ -1,0 +1,1 @@
+"""Objects that move money: intents, charges, refunds, disputes, the balance."""

@@ -1,0 +1,1 @@
+"""Objects that are sold, and the hosted page that sells them."""

@@ -1,0 +1,1 @@
+"""Reads requests and writes answers in the forms that Stripe uses."""
