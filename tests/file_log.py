@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from meter.clock import ManualClock
 from meter.errors import StoreUnavailable
 from meter.ingest.batcher import Batcher
+from meter.ingest.ending import EntryFacts
 from meter.ingest.log_file.files import rotated_name
 from meter.ingest.log_file.follower import FileFollower
 from meter.ingest.log_file.metrics import FileMetrics
@@ -19,7 +20,7 @@ from meter.ingest.log_file.position import LogLease, LogPosition
 from meter.ingest.log_file.position_store import LogPositionStore
 from meter.ingest.log_file.reader import FileReader
 from meter.process.crash_points import NoCrashPoints
-from meter.usage.usage import Observation
+from meter.usage.usage import Source
 from tests.log_lines import LATER
 
 SMALL_CHUNK_BYTES = 1500
@@ -63,11 +64,17 @@ class Settled(Batcher):
         self.undecided: list[UUID] = []
         self.fails = 0
 
-    async def settle_all(self, observations: Sequence[Observation]) -> None:
-        if self.fails and observations:
+    async def settle_all(self, entries: Sequence[EntryFacts], source: Source) -> None:
+        if self.fails and entries:
             self.fails -= 1
             raise StoreUnavailable("away")
-        self.arrived += [observation.hold_id for observation in observations]
+        self.arrived += [UUID(bytes=facts.hold_id) for facts in entries]
+
+    def has_settled(self, facts: EntryFacts) -> bool:
+        return False
+
+    def count_repeats(self, number: int) -> None:
+        assert not number
 
     async def note(self, requests: list[UUID]) -> None:
         self.undecided += requests

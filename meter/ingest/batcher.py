@@ -1,22 +1,27 @@
 """The queue between the access logs and the books: bounded, and emptied in batches."""
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from meter.errors import BrokenInvariant, StoreUnavailable
+from meter.ingest.ending import EntryFacts, observation_from_facts
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
 from meter.process.periodic import until_done
 from meter.settlement.port import SettlementStore
-from meter.usage.usage import Observation
+from meter.usage.usage import Observation, Source
 
 QUEUE_LIMIT: Final = 100_000
 BATCH_LIMIT: Final = 500
+# How long a batch that is not full waits for more, where nobody waits for it: Envoy's workers send
+# their logs one after another, and a transaction costs nearly the same for all of them.
+LINGER_S: Final = 0.1
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 5.0
 DRAIN_TIMEOUT_S: Final = 20.0
@@ -27,67 +32,89 @@ OUR_REFUSALS: Final = frozenset({401, 402, 403})
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
 class _Countdown:
-    """Signals that the last of several observations is settled."""
+    """Signals that the last of several entries is settled."""
 
-    left: int
-    done: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self.done = asyncio.Event()
 
     def count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
+        self._left -= 1
+        if self._left == 0:
             self.done.set()
 
 
-_Queued = tuple[Observation, _Countdown | None]
+class _Queued(NamedTuple):
+    facts: EntryFacts
+    source: Source
+    countdown: _Countdown | None
 
 
 class Batcher:
-    """Queues observations and settles them, however long Postgres is away.
+    """Queues entries of the logs and settles them, however long Postgres is away.
 
     While one batch is being committed the next one forms, so batches grow with the load. A full
-    queue makes `put` wait, which stops the reading of the access-log stream. An observation that
-    was settled a moment ago and comes again unchanged, from the other log, is skipped.
+    queue makes `put` wait, which stops the reading of the access-log stream. An entry that was
+    settled a moment ago and comes again unchanged, from the other log, is skipped.
     """
 
-    def __init__(self, settlements: SettlementStore, metrics: IngestMetrics) -> None:
+    def __init__(
+        self,
+        settlements: SettlementStore,
+        metrics: IngestMetrics,
+        recent: RecentEndings | None = None,
+    ) -> None:
         self._settlements = settlements
         self._metrics = metrics
-        self._recent = RecentEndings()
-        self._queue: asyncio.Queue[_Queued] = asyncio.Queue(QUEUE_LIMIT)
+        self._recent = RecentEndings() if recent is None else recent
+        self._queue: deque[_Queued] = deque()
+        self._has_some = asyncio.Event()
+        self._has_room = asyncio.Event()
+        # Set while a batch is not to linger: it is full, or somebody waits for what is queued.
+        self._is_urgent = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """The number of observations that are not settled yet."""
-        return self._queue.qsize()
+        """The number of entries that are queued."""
+        return len(self._queue)
 
     def start(self) -> asyncio.Task[None]:
         """Begin to settle in the background and return the task, which never ends by itself."""
         self._task = asyncio.create_task(self._run(), name="settlement")
         return self._task
 
-    async def put(self, observation: Observation) -> None:
-        """Queue one observation; waits while the queue is full."""
-        await self._queue.put((observation, None))
+    def has_settled(self, facts: EntryFacts) -> bool:
+        """Return whether just these facts were settled a moment ago."""
+        return self._recent.knows(facts)
 
-    async def settle_all(self, observations: Sequence[Observation]) -> None:
-        """Queue observations, and wait until each is in the books.
+    def count_repeats(self, number: int) -> None:
+        """Count entries that were passed over because they were settled."""
+        self._metrics.repeats.inc(number)
 
-        An observation that can never be settled is counted, logged, and no longer waited for.
+    async def put(self, entries: Sequence[EntryFacts], source: Source) -> None:
+        """Queue entries; waits while the queue is full."""
+        await self._enqueue([_Queued(facts, source, None) for facts in entries])
+
+    async def settle_all(self, entries: Sequence[EntryFacts], source: Source) -> None:
+        """Queue entries, and wait until each is in the books.
+
+        An entry that can never be settled is counted, logged, and no longer waited for.
         """
-        if not observations:
+        if not entries:
             return
-        countdown = _Countdown(len(observations))
-        for observation in observations:
-            await self._queue.put((observation, countdown))
+        countdown = _Countdown(len(entries))
+        await self._enqueue([_Queued(facts, source, countdown) for facts in entries])
         await countdown.done.wait()
 
     async def drain(self) -> int:
-        """Settle the queue, then stop; return how many observations were left unsettled."""
+        """Settle the queue, then stop; return how many entries were left unsettled."""
+        self._is_urgent.set()
         try:
-            await asyncio.wait_for(self._queue.join(), DRAIN_TIMEOUT_S)
+            await asyncio.wait_for(self._is_idle.wait(), DRAIN_TIMEOUT_S)
         except TimeoutError:
             _log.error("settlement_drain_timed_out", waiting=self.waiting)
         if self._task is not None:
@@ -95,38 +122,64 @@ class Batcher:
             await asyncio.gather(self._task, return_exceptions=True)
         return self.waiting
 
+    async def _enqueue(self, entries: list[_Queued]) -> None:
+        while entries:
+            room = QUEUE_LIMIT - len(self._queue)
+            if room <= 0:
+                self._has_room.clear()
+                await self._has_room.wait()
+                continue
+            added, entries = entries[:room], entries[room:]
+            self._queue.extend(added)
+            self._is_idle.clear()
+            self._has_some.set()
+            if added[0].countdown is not None or len(self._queue) >= BATCH_LIMIT:
+                self._is_urgent.set()
+
     async def _run(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < BATCH_LIMIT and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            fresh = self._recent.fresh([observation for observation, _ in batch])
-            self._metrics.repeats.inc(len(batch) - len(fresh))
-            for observation in fresh:
-                status = observation.provider_status
-                if status in OUR_REFUSALS and status != observation.status_code:
-                    self._metrics.provider_refusals.labels(str(status)).inc()
-                    _log.error(
-                        "provider_refused_us", status=status, hold_id=observation.hold_id.hex
-                    )
-            if fresh:
-                await until_done(
-                    "settlement",
-                    partial(self._settle, fresh),
-                    RETRY_FIRST_S,
-                    (StoreUnavailable,),
-                    most_retry_s=RETRY_MOST_S,
-                    on_outage=lambda _: self._metrics.retries.inc(),
-                )
-            for _, countdown in batch:
-                self._queue.task_done()
-                if countdown is not None:
-                    countdown.count()
+            await self._has_some.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_urgent.wait(), LINGER_S)
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_LIMIT))]
+            self._has_room.set()
+            if not self._queue:
+                self._has_some.clear()
+                self._is_urgent.clear()
+            await self._settle_fresh(batch)
+            for queued in batch:
+                if queued.countdown is not None:
+                    queued.countdown.count()
+            if not self._queue:
+                self._is_idle.set()
 
-    async def _settle(self, batch: list[Observation]) -> None:
+    async def _settle_fresh(self, batch: list[_Queued]) -> None:
+        """Settle what repeats neither what is in the books nor another entry of the batch."""
+        fresh: dict[EntryFacts, Observation] = {}
+        for queued in batch:
+            facts = queued.facts
+            if facts in fresh or self._recent.knows(facts):
+                continue
+            observation = fresh[facts] = observation_from_facts(facts, queued.source)
+            status = observation.provider_status
+            if status in OUR_REFUSALS and status != observation.status_code:
+                self._metrics.provider_refusals.labels(str(status)).inc()
+                _log.error("provider_refused_us", status=status, hold_id=observation.hold_id.hex)
+        self._metrics.repeats.inc(len(batch) - len(fresh))
+        if fresh:
+            await until_done(
+                "settlement",
+                partial(self._settle, list(fresh.items())),
+                RETRY_FIRST_S,
+                (StoreUnavailable,),
+                most_retry_s=RETRY_MOST_S,
+                on_outage=lambda _: self._metrics.retries.inc(),
+            )
+
+    async def _settle(self, batch: list[tuple[EntryFacts, Observation]]) -> None:
         with self._metrics.batch_seconds.time():
             try:
-                committed = await self._settlements.settle(batch)
+                committed = await self._settlements.settle([each for _, each in batch])
             except (StoreUnavailable, BrokenInvariant):
                 # The first is tried again. The second ends the process: the holds stay, and show
                 # which requests are not settled.
@@ -135,13 +188,14 @@ class Batcher:
                 if len(batch) == 1:
                     # Its hold stays open, and the sweep finds it there.
                     self._metrics.failed.inc()
-                    _log.exception("settlement_failed", hold_id=batch[0].hold_id.hex)
+                    _log.exception("settlement_failed", hold_id=batch[0][1].hold_id.hex)
                     return
                 # One bad entry must not hold up the others: halve the batch until it is alone.
                 middle = len(batch) // 2
                 await self._settle(batch[:middle])
                 await self._settle(batch[middle:])
                 return
-        self._recent.remember(batch)
+        for facts, _ in batch:
+            self._recent.remember(facts)
         for changes in committed:
             self._metrics.count(changes)

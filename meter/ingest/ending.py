@@ -1,81 +1,111 @@
 """Reads a finished request alike from either of Envoy's two logs.
 
 Both translations, of the stream and of the file, come down to `EntryFacts`; from there on there is
-one reading, so that the same request always makes the same observation.
+one reading, so that the same request always makes the same observation. Facts are equal where the
+two logs tell the same, so what is settled already is known again before it is read any further.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from meter.ingest.usage_text import is_lesser, usage_from_fields, usage_from_json
-from meter.usage.response_flags import join_flags
+import msgspec
+
+from meter.ingest.usage_text import is_lesser, usage_from_json, usage_from_members
 from meter.usage.usage import Observation, ReportedUsage, Source
 
 MAX_GENERATION_ID_CHARS: Final = 200
 # Envoy's word for a reply that is the upstream's own, from its first byte to its last.
 FROM_UPSTREAM: Final = "via_upstream"
+HOLD_ID_CHARS: Final = 32
+
+# A number, text or truth value of Envoy's metadata; None where absent.
+Scalar = float | str | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class EntryFacts:
-    """One finished request as a log describes it, in Envoy's terms. Durations are milliseconds.
+class NotedUsage(msgspec.Struct, frozen=True, gc=False):
+    """The usage and the error of a reply as the chain noted them, member by member.
 
-    Members typed `object` come from metadata and may be of any kind, or None where absent.
-    `usage` and `upstream_status` are what the chain noted of the reply. `upstream_sent_ms` is the
-    time until the first byte was sent upstream; None where none was sent.
+    A JSON reply has the members of its usage object; a stream has the texts of its last and its
+    first usage object, and of its error.
     """
 
-    hold_id: object
+    id: Scalar = None
+    prompt_tokens: Scalar = None
+    completion_tokens: Scalar = None
+    cached_tokens: Scalar = None
+    cache_write_tokens: Scalar = None
+    reasoning_tokens: Scalar = None
+    cost: Scalar = None
+    upstream_inference_cost: Scalar = None
+    is_byok: Scalar = None
+    has_error: Scalar = None
+    usage_json: Scalar = None
+    first_usage_json: Scalar = None
+    error_json: Scalar = None
+
+
+NOTHING_NOTED: Final = NotedUsage()
+NOTED_MEMBERS: Final = NotedUsage.__struct_fields__
+
+
+class EntryFacts(NamedTuple):
+    """One finished request that had a hold, as a log describes it. Durations are milliseconds.
+
+    The hold id is its 16 bytes. `flags` are in the form of `join_flags`. `is_upstreams` says that
+    the reply is the upstream's own, from its first byte to its last, and `upstream_status` is what
+    the chain noted of its status. `upstream_sent_ms` is the time until the first byte was sent
+    upstream; None where none was sent.
+    """
+
+    hold_id: bytes
     started_at: datetime
     duration_ms: int
     first_byte_ms: int | None
     status_code: int
-    status_details: str | None
-    flags: Iterable[str]
+    is_upstreams: bool
+    flags: str
     upstream_sent_ms: int | None
-    is_streaming: object
-    generation_id: object
-    usage: Mapping[str, Any]
-    upstream_status: object
+    is_streaming: bool
+    generation_id: Scalar
+    usage: NotedUsage
+    upstream_status: Scalar
     response_bytes: int
 
 
-def observation_from_facts(facts: EntryFacts, source: Source) -> Observation | None:
-    """Return the observation to settle; None for a request without a hold."""
-    hold_id = _hold_id(facts.hold_id)
-    if hold_id is None:
+def hold_id_bytes(text: object) -> bytes | None:
+    """Return the bytes of a hold id as the decision writes it; None for anything else."""
+    if not isinstance(text, str) or len(text) != HOLD_ID_CHARS:
         return None
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        return None
+    # Blanks between the digits would be passed over.
+    return found if len(found) * 2 == HOLD_ID_CHARS else None
+
+
+def observation_from_facts(facts: EntryFacts, source: Source) -> Observation:
+    """Return the observation to settle."""
+    sent_ms = facts.upstream_sent_ms
     return Observation(
-        hold_id=hold_id,
+        hold_id=UUID(bytes=facts.hold_id),
         started_at=facts.started_at,
         latency_ms=facts.duration_ms,
         time_to_first_byte_ms=facts.first_byte_ms,
         status_code=facts.status_code,
         provider_status=_provider_status(facts),
-        response_flags=join_flags(facts.flags),
-        reached_provider=facts.upstream_sent_ms is not None,
-        # A decision over HTTP can only say text.
-        is_streaming=facts.is_streaming is True or facts.is_streaming == "true",
+        response_flags=facts.flags,
+        reached_provider=sent_ms is not None,
+        is_streaming=facts.is_streaming,
         generation_id=_generation_id(facts),
         usage=_usage(facts.usage),
         source=source,
         response_bytes=facts.response_bytes,
         has_error=_has_error(facts.usage),
-        upstream_ms=_upstream_ms(facts),
+        upstream_ms=None if sent_ms is None else max(0, facts.duration_ms - sent_ms),
     )
-
-
-def _hold_id(text: object) -> UUID | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        return UUID(hex=text)
-    except ValueError:
-        return None
 
 
 def _provider_status(facts: EntryFacts) -> int | None:
@@ -86,46 +116,52 @@ def _provider_status(facts: EntryFacts) -> int | None:
     # A reply that breaks off, or is too large, becomes an error of Envoy's own: not a refusal of
     # the provider, who may have billed it.
     has_answered = facts.first_byte_ms is not None
-    is_the_providers = has_answered and facts.status_details == FROM_UPSTREAM
-    return facts.status_code if is_the_providers else None
+    return facts.status_code if has_answered and facts.is_upstreams else None
 
 
-def _status(value: object) -> int | None:
+def _status(value: Scalar) -> int | None:
+    if value is None or isinstance(value, bool):
+        return None
     if isinstance(value, str):
         return int(value) if value.isdecimal() else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value)
+    return int(value) if math.isfinite(value) else None
 
 
 def _generation_id(facts: EntryFacts) -> str | None:
-    generation_id = facts.generation_id or facts.usage.get("id")
+    generation_id = facts.generation_id or facts.usage.id
     if not isinstance(generation_id, str):
         return None
     # It comes from outside, and Postgres holds no NUL: one odd id must not stop a settlement.
-    visible = "".join(filter(str.isprintable, generation_id[:MAX_GENERATION_ID_CHARS]))
+    visible = generation_id[:MAX_GENERATION_ID_CHARS]
+    if not visible.isprintable():
+        visible = "".join(filter(str.isprintable, visible))
     return visible or None
 
 
-def _usage(fields: Mapping[str, Any]) -> ReportedUsage | None:
-    text = fields.get("usage_json")
-    if not isinstance(text, str):
-        return usage_from_fields(fields)
-    last = usage_from_json(text)
-    first_text = fields.get("first_usage_json")
-    first = usage_from_json(first_text) if isinstance(first_text, str) else None
+def _usage(noted: NotedUsage) -> ReportedUsage | None:
+    if not isinstance(noted.usage_json, str):
+        return usage_from_members(
+            prompt_tokens=noted.prompt_tokens,
+            completion_tokens=noted.completion_tokens,
+            cached_tokens=noted.cached_tokens,
+            cache_write_tokens=noted.cache_write_tokens,
+            reasoning_tokens=noted.reasoning_tokens,
+            cost=noted.cost,
+            upstream_cost=noted.upstream_inference_cost,
+            is_byok=noted.is_byok,
+        )
+    last = usage_from_json(noted.usage_json)
+    first_text = noted.first_usage_json
+    if first_text == noted.usage_json or not isinstance(first_text, str):
+        return last
+    first = usage_from_json(first_text)
     # A stream whose last usage is less than its first contradicts itself: which of the two is
     # right is for the provider's record to say.
     is_less = first is not None and (last is None or is_lesser(last, first))
     return None if is_less else last
 
 
-def _has_error(fields: Mapping[str, Any]) -> bool:
+def _has_error(noted: NotedUsage) -> bool:
     """Return whether the reply named an error; a member `"error": null` names none."""
-    text = fields.get("error_json")
-    return fields.get("has_error") is True or (isinstance(text, str) and text not in ("", "null"))
-
-
-def _upstream_ms(facts: EntryFacts) -> int | None:
-    sent_ms = facts.upstream_sent_ms
-    return None if sent_ms is None else max(0, facts.duration_ms - sent_ms)
+    text = noted.error_json
+    return noted.has_error is True or (isinstance(text, str) and text not in ("", "null"))

@@ -45,6 +45,8 @@ UPSTREAM_CUT: Final = frozenset({"UC", "UR", "UPE"})
 def join_flags(names: Iterable[str]) -> str:
     """Return the known flags among these short names, with commas between, always in one order."""
     found = set(names)
+    if not found:
+        return ""
     return ",".join(name for name in SHORT_NAMES.values() if name in found)
 
 

@@ -17,6 +17,7 @@ from aiohttp import web
 from authz.protos import ext_authz_pb2 as pb
 from meter.errors import EnvoyUnavailable, InvalidRequest
 from meter.holds.abandoned_check import UndecidedRequest
+from meter.ingest.ending import EntryFacts, observation_from_facts
 from meter.ingest.log_file.envoy_admin import EnvoyAdmin
 from meter.ingest.log_file.lines import read_line
 from meter.ingest.log_file.maintenance import (
@@ -27,7 +28,7 @@ from meter.ingest.log_file.maintenance import (
     FileMaintenance,
 )
 from meter.ingest.log_file.rotation import RotationBounds
-from meter.ingest.stream.wire import observations_from_message
+from meter.ingest.stream.wire import facts_from_message
 from meter.protos import access_log_pb2 as log_pb
 from meter.usage.usage import Observation, Source
 from tests.e2e.envoy.envoy_harness import Gateway, Pause, allow, error_json, running_gateway
@@ -47,23 +48,23 @@ async def gateway() -> AsyncIterator[Gateway]:
         yield running
 
 
-async def streamed(gateway: Gateway, hold_id: str) -> Observation:
+async def streamed(gateway: Gateway, hold_id: str) -> EntryFacts:
     """What the meter makes of the stream's entry."""
     entry = await gateway.entries.of(hold_id)
     message = log_pb.StreamAccessLogsMessage()
     message.http_logs.log_entry.append(entry)
-    (observation,) = observations_from_message(message.SerializeToString())
-    return observation
+    (facts,) = facts_from_message(message.SerializeToString())
+    return facts
 
 
-async def in_file(gateway: Gateway, hold_id: str) -> Observation:
+async def in_file(gateway: Gateway, hold_id: str) -> EntryFacts:
     """What the meter makes of the file's line."""
     (meaning,) = await meanings(gateway, hold_id.encode())
-    assert isinstance(meaning, Observation)
+    assert isinstance(meaning, EntryFacts)
     return meaning
 
 
-async def meanings(gateway: Gateway, holding: bytes) -> list[Observation | UndecidedRequest | None]:
+async def meanings(gateway: Gateway, holding: bytes) -> list[EntryFacts | UndecidedRequest | None]:
     """What the lines with this text mean, once there is one."""
     async with asyncio.timeout(WAIT_S):
         while True:
@@ -78,10 +79,15 @@ async def meanings(gateway: Gateway, holding: bytes) -> list[Observation | Undec
 async def require_same(gateway: Gateway, hold_id: str) -> Observation:
     """Both logs told the same, field by field, of the request with this hold."""
     stream, file = await streamed(gateway, hold_id), await in_file(gateway, hold_id)
-    assert file == replace(stream, source=Source.FILE)
-    assert repr(file.usage) == repr(stream.usage) or file.usage == stream.usage
-    assert stream.hold_id == UUID(hold_id)
-    return file
+    assert file == stream
+    # By this the second one is known again, and is not read any further.
+    assert hash(file) == hash(stream)
+    observation = observation_from_facts(file, Source.FILE)
+    assert replace(observation, source=Source.STREAM) == observation_from_facts(
+        stream, Source.STREAM
+    )
+    assert observation.hold_id == UUID(hold_id)
+    return observation
 
 
 def is_streaming(gateway: Gateway, hold_id: str) -> None:

@@ -17,8 +17,9 @@ from aiohttp import web
 
 from authz.protos import ext_authz_pb2 as pb
 from meter.holds.hold import Hold, HoldState
+from meter.ingest.ending import EntryFacts, observation_from_facts
 from meter.ingest.log_file.lines import read_line
-from meter.ingest.stream.wire import observations_from_message
+from meter.ingest.stream.wire import facts_from_message
 from meter.pricing.prices import Price
 from meter.protos import access_log_pb2 as log_pb
 from meter.settlement.outcome import Outcome, decide_outcome
@@ -135,13 +136,18 @@ class Splitter:
     def _in_stream(self) -> dict[int, Observation]:
         message = log_pb.StreamAccessLogsMessage()
         message.http_logs.log_entry.extend(self.gateway.entries.seen)
-        found = observations_from_message(message.SerializeToString())
-        return {one.hold_id.int: one for one in found}
+        found = facts_from_message(message.SerializeToString())
+        return _by_case(found, Source.STREAM)
 
     def _in_file(self) -> dict[int, Observation]:
         text = self._log.read_bytes()[self._log_offset :]
         found = [read_line(line).meaning for line in text.split(b"\n")[:-1]]
-        return {one.hold_id.int: one for one in found if isinstance(one, Observation)}
+        return _by_case([one for one in found if isinstance(one, EntryFacts)], Source.FILE)
+
+
+def _by_case(entries: list[EntryFacts], source: Source) -> dict[int, Observation]:
+    observations = [observation_from_facts(facts, source) for facts in entries]
+    return {one.hold_id.int: one for one in observations}
 
 
 async def _decide(check: pb.CheckRequest) -> pb.CheckResponse:

@@ -19,14 +19,15 @@ from meter.clock import Clock
 from meter.errors import StoreUnavailable
 from meter.holds.abandoned_check import UndecidedRequest
 from meter.ingest.batcher import Batcher
-from meter.ingest.log_file.lines import LogLine, read_line
+from meter.ingest.ending import EntryFacts
+from meter.ingest.log_file.lines import read_line
 from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position import LogLease, LogPosition
 from meter.ingest.log_file.position_store import LogPositionStore
 from meter.ingest.log_file.reader import Chunk, FileReader
 from meter.process.crash_points import CrashPoints
 from meter.process.periodic import periodic
-from meter.usage.usage import Observation
+from meter.usage.usage import Source
 
 POLL_S: Final = 0.2
 # Lines of the file wait this long, so that the stream is normally first: the repetition in the
@@ -38,7 +39,7 @@ RETRY_FIRST_S: Final = 0.2
 RETRY_MOST_S: Final = 5.0
 LEAVE_TIMEOUT_S: Final = 1.0
 # The stream and the API share the event loop: after this many lines, they get their turn.
-LINES_AT_ONCE: Final = 64
+LINES_AT_ONCE: Final = 256
 BEFORE_POSITION: Final = "meter.before_position"
 
 NoteUndecided = Callable[[list[UUID]], Awaitable[None]]
@@ -50,33 +51,24 @@ _log = structlog.get_logger(__name__)
 class _Understood:
     """The meaning of the first `lines` lines of a chunk.
 
-    `wait_s` is the time for which the next line is still left to the stream; 0 where none is.
+    `endings` are to be settled, and `repeats` counts those that are settled already. `wait_s` is
+    the time for which the next line is still left to the stream; 0 where none is.
     """
 
     lines: int = 0
-    observations: list[Observation] = field(default_factory=list)
+    endings: list[EntryFacts] = field(default_factory=list)
+    repeats: int = 0
     undecided: list[UUID] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     wait_s: float = 0.0
-
-    def add(self, line: LogLine) -> None:
-        self.kinds["torn"] += line.is_torn
-        match line.meaning:
-            case Observation():
-                self.observations.append(line.meaning)
-                self.kinds["ending"] += 1
-            case UndecidedRequest():
-                self.undecided.append(line.meaning.request_id)
-                self.kinds["undecided"] += 1
-            case None:
-                self.kinds["other"] += 1
 
 
 class FileFollower:
     """Reads one log while it holds the lease of that log; several meters may have one each.
 
     `note_undecided` keeps the Envoy request ids of requests that ended without a decision. It may
-    raise StoreUnavailable, and is then called again with the same ids.
+    raise StoreUnavailable, and is then called again with the same ids. `stream_lead_s` is the time
+    that lines are left to the stream; 0 where there is none.
     """
 
     def __init__(
@@ -89,6 +81,7 @@ class FileFollower:
         metrics: FileMetrics,
         clock: Clock,
         crash_points: CrashPoints,
+        stream_lead_s: float = STREAM_LEAD_S,
     ) -> None:
         self._path = str(log.absolute())
         self._reader = reader
@@ -98,6 +91,7 @@ class FileFollower:
         self._metrics = metrics
         self._clock = clock
         self._crash_points = crash_points
+        self._stream_lead_s = stream_lead_s
         self._lease: LogLease | None = None
         self._saved_s = 0.0
         self._caught_up_s = 0.0
@@ -150,7 +144,7 @@ class FileFollower:
             return 0.0
         chunk = await asyncio.to_thread(self._reader.read, self._lease.position)
         understood = await self._understand(chunk)
-        await self._settle(understood.observations)
+        await self._settle(understood.endings)
         if understood.undecided:
             await self._note_undecided(understood.undecided)
         has_caught_up = chunk.is_end or understood.wait_s > 0
@@ -162,27 +156,43 @@ class FileFollower:
     async def _understand(self, chunk: Chunk) -> _Understood:
         """Read lines up to the first one that is still left to the stream."""
         understood = _Understood()
+        kinds = understood.kinds
         for line in chunk.lines:
             try:
                 entry = read_line(line)
             except ValueError:
-                understood.kinds["malformed"] += 1
+                kinds["malformed"] += 1
             else:
-                if isinstance(entry.meaning, Observation):
-                    age_s = (self._clock.now() - entry.ended_at).total_seconds()
-                    # Below zero, Envoy's clock is ahead of ours, and then nothing waits.
-                    if 0 <= age_s < STREAM_LEAD_S:
-                        understood.wait_s = STREAM_LEAD_S - age_s
-                        break
-                understood.add(entry)
+                match entry.meaning:
+                    case EntryFacts() as facts if self._batcher.has_settled(facts):
+                        understood.repeats += 1
+                        kinds["ending"] += 1
+                    case EntryFacts() as facts:
+                        age_s = (self._clock.now() - entry.ended_at).total_seconds()
+                        # Below zero, Envoy's clock is ahead of ours, and then nothing waits.
+                        if 0 <= age_s < self._stream_lead_s:
+                            understood.wait_s = self._stream_lead_s - age_s
+                            break
+                        understood.endings.append(facts)
+                        kinds["ending"] += 1
+                    case UndecidedRequest(request_id=request_id):
+                        understood.undecided.append(request_id)
+                        kinds["undecided"] += 1
+                    case None:
+                        kinds["other"] += 1
+                if entry.is_torn:
+                    kinds["torn"] += 1
             understood.lines += 1
             if understood.lines % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        self._batcher.count_repeats(understood.repeats)
         return understood
 
-    async def _settle(self, observations: list[Observation]) -> None:
-        """Wait until the observations are in the books, and renew the lease meanwhile."""
-        settling = asyncio.ensure_future(self._batcher.settle_all(observations))
+    async def _settle(self, endings: list[EntryFacts]) -> None:
+        """Wait until the endings are in the books, and renew the lease meanwhile."""
+        if not endings:
+            return
+        settling = asyncio.ensure_future(self._batcher.settle_all(endings, Source.FILE))
         try:
             while not (await asyncio.wait({settling}, timeout=RENEW_EVERY_S))[0]:
                 with contextlib.suppress(StoreUnavailable):

@@ -11,7 +11,8 @@ import structlog
 
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
-from meter.ingest.stream.wire import observations_from_message
+from meter.ingest.stream.wire import facts_from_message
+from meter.usage.usage import Source
 
 SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
 METHOD: Final = "StreamAccessLogs"
@@ -24,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AccessLogService:
-    """Takes the stream in: entries become observations, observations wait to be settled."""
+    """Takes the stream in: entries become facts, facts wait to be settled."""
 
     def __init__(self, batcher: Batcher, metrics: IngestMetrics) -> None:
         self._batcher = batcher
@@ -37,16 +38,15 @@ class AccessLogService:
         return b""
 
     async def take(self, payload: bytes) -> None:
-        """Queue the observations of one message; what cannot be read is counted and alarmed."""
+        """Queue the entries of one message; what cannot be read is counted and alarmed."""
         try:
-            observations = list(observations_from_message(payload))
+            entries = facts_from_message(payload)
         except ValueError:
             self._metrics.malformed.inc()
             _log.exception("access_log_unreadable", message_bytes=len(payload))
             return
-        for observation in observations:
-            self._metrics.entries.inc()
-            await self._batcher.put(observation)
+        self._metrics.entries.inc(len(entries))
+        await self._batcher.put(entries, Source.STREAM)
 
 
 def build_server(service: AccessLogService, listen: str) -> grpc.aio.Server:

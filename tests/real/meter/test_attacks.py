@@ -24,6 +24,7 @@ from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, Source
 from tests.books import USD, Books, observed, without_protection
+from tests.log_entries import entry_of
 from tests.real.meter.lookups.test_lookups import AT_ONCE, NO_PATIENCE, LookupSetup, Provider
 from tests.servers import Database
 
@@ -172,7 +173,7 @@ async def test_a_cost_that_fits_no_ledger_has_the_record_asked_for(books: Books,
     hold_id = await books.held(await books.payer("alice", USD), USD, markup_bps=5_000)
     batcher = Batcher(PostgresSettlementStore(books.pool), IngestMetrics(CollectorRegistry()))
     batcher.start()
-    await batcher.put(observed(hold_id, cost))
+    await batcher.put([entry_of(observed(hold_id, cost))], Source.STREAM)
     await batcher.drain()
     assert await books.state(hold_id) == "unknown"
     setup = LookupSetup(books, Provider({"gen-1": "0.5"}), AT_ONCE)

@@ -19,7 +19,9 @@ from meter.settlement.parked import ParkedEndings
 from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.usage.usage import Source
 from tests.books import USD, Books, observed
+from tests.log_entries import entry_of
 from tests.servers import Database
 
 CENT = USD // 100
@@ -80,7 +82,8 @@ async def test_a_locked_account_delays_no_other(books: Books, database: Database
         async with human(database, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
             # Acknowledged, so that the reader of a log file moves on.
             await batcher.settle_all(
-                [observed(hold_id, "0.001") for hold_id in (*hers[-5:], *theirs)]
+                [entry_of(observed(hold_id, "0.001")) for hold_id in (*hers[-5:], *theirs)],
+                Source.STREAM,
             )
             for hold_id in theirs:
                 assert await books.state(hold_id) == "settled"

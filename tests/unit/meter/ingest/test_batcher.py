@@ -13,13 +13,15 @@ from prometheus_client import CollectorRegistry
 
 from meter.errors import BrokenInvariant
 from meter.ingest.batcher import Batcher
+from meter.ingest.ending import observation_from_facts
 from meter.ingest.metrics import IngestMetrics
-from meter.ingest.stream.wire import observations_from_message
+from meter.ingest.stream.wire import facts_from_message
 from meter.ingest.usage_text import usage_from_json
 from meter.protos import access_log_pb2 as pb
 from meter.settlement.changes import SettlementChanges
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import observed
+from tests.log_entries import entry_of
 from tests.patience import WAIT_S
 from tests.settlements import FakeSettlementStore
 
@@ -84,8 +86,8 @@ def namespaces(is_streaming: bool = False, **usage: Any) -> dict[str, Any]:
 
 
 def one(payload: bytes) -> Observation:
-    (observation,) = observations_from_message(payload)
-    return observation
+    (facts,) = facts_from_message(payload)
+    return observation_from_facts(facts, Source.STREAM)
 
 
 def test_a_json_reply_is_read_whole() -> None:
@@ -170,14 +172,14 @@ def test_a_request_that_was_never_sent_up_is_told_apart() -> None:
 @pytest.mark.parametrize("kind", ["DownstreamStart", "DownstreamPeriodic", "UpstreamEnd"])
 def test_moments_within_a_request_are_not_endings(kind: str) -> None:
     payload = message(commonProperties={"accessLogType": kind})
-    assert list(observations_from_message(payload)) == []
+    assert facts_from_message(payload) == []
 
 
 @pytest.mark.parametrize("hold_id", [None, 7.0, "", "no-uuid", {"a": "b"}])
 def test_entries_without_a_hold_owe_nothing(hold_id: object) -> None:
     decision = {"filterMetadata": {"envoy.filters.http.ext_authz": {"hold_id": hold_id}}}
     payload = message(commonProperties={"metadata": decision})
-    assert list(observations_from_message(payload)) == []
+    assert facts_from_message(payload) == []
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_a_generation_id_is_kept_as_far_as_it_can_be_stored(sent: str, kept: str
 
 def test_a_message_that_cannot_be_read_says_so() -> None:
     with pytest.raises(ValueError, match="StreamAccessLogsMessage"):
-        list(observations_from_message(b"\xff\xff"))
+        facts_from_message(b"\xff\xff")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,8 @@ def test_a_message_that_cannot_be_read_says_so() -> None:
         '{"prompt_tokens": 1, "completion_tokens": -1, "cost": 0}',
         '{"prompt_tokens": 1, "completion_tokens": 1e99}',
         '{"prompt_tokens": 1, "cost": 1e9999999999999999999}',
+        '{"prompt_tokens": 1, "cost": NaN}',
+        '{"prompt_tokens": 1} {}',
         "{" * 100_000,
         " " * 70_000,
     ],
@@ -219,7 +223,7 @@ def test_what_is_no_usage_is_unknown_not_zero(text: str) -> None:
     assert usage_from_json(text) is None
 
 
-@pytest.mark.parametrize("cost", ["-1", "NaN", '"x"', "null", "true", "{}"])
+@pytest.mark.parametrize("cost", ["-1", '"x"', '"NaN"', "null", "true", "{}"])
 def test_a_cost_that_is_none_is_absent(cost: str) -> None:
     usage = usage_from_json(f'{{"prompt_tokens": 1, "cost": {cost}}}')
     assert usage is not None
@@ -230,7 +234,7 @@ async def settled_through(settlements: FakeSettlementStore, endings: list[Observ
     batcher = Batcher(settlements, IngestMetrics(CollectorRegistry()))
     batcher.start()
     for ending in endings:
-        await batcher.put(ending)
+        await batcher.put([entry_of(ending)], Source.STREAM)
     assert await batcher.drain() == 0
     return batcher
 
@@ -257,7 +261,7 @@ async def test_a_broken_invariant_is_not_settled_around() -> None:
 
     batcher = Batcher(Broken(), IngestMetrics(CollectorRegistry()))
     settling = batcher.start()
-    await batcher.put(observed(uuid4()))
+    await batcher.put([entry_of(observed(uuid4()))], Source.STREAM)
     with pytest.raises(BrokenInvariant):
         await asyncio.wait_for(settling, WAIT_S)
 
@@ -265,7 +269,8 @@ async def test_a_broken_invariant_is_not_settled_around() -> None:
 async def test_a_full_queue_makes_the_reader_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meter.ingest.batcher.QUEUE_LIMIT", 2)
     batcher = Batcher(FakeSettlementStore(), IngestMetrics(CollectorRegistry()))
-    await batcher.put(observed(uuid4()))
-    await batcher.put(observed(uuid4()))
+    entries = [entry_of(observed(uuid4())) for _ in range(3)]
+    await batcher.put(entries[:2], Source.STREAM)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(batcher.put(observed(uuid4())), 0.02)
+        await asyncio.wait_for(batcher.put(entries[2:], Source.STREAM), 0.02)
+    assert batcher.waiting == 2

@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from meter.errors import StoreUnavailable
+from meter.ingest.ending import EntryFacts
 from meter.ingest.log_file.position import LogPosition
-from meter.usage.usage import Observation
+from meter.usage.usage import Source
 from tests.file_log import SMALL_LINE_BYTES, Followed
 from tests.log_lines import LATER, line, undecided
 
@@ -145,9 +146,9 @@ async def test_the_lease_is_renewed_while_the_books_are_slow(
     slow = asyncio.Event()
     settle_all = followed.settled.settle_all
 
-    async def settle_slowly(observations: Sequence[Observation]) -> None:
+    async def settle_slowly(entries: Sequence[EntryFacts], source: Source) -> None:
         await slow.wait()
-        await settle_all(observations)
+        await settle_all(entries, source)
 
     monkeypatch.setattr(followed.settled, "settle_all", settle_slowly)
     before = followed.positions.read_at
