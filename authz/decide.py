@@ -3,7 +3,7 @@
 1. route: the route's policy, and the endpoint that method and path name;
 2. authenticate: from the credential to the principal;
 3. admit: the principal is live, has the route's scope and comes from an allowed address, no
-   limit that refused it a moment ago refuses it still, and the load leaves room for its account
+   limit that refused it a moment ago refuses it still, and it is the turn of its account
    (before the body is read, because reading a body is the most expensive work that a caller can
    cause);
 4. body: read strictly. Where the check has only the beginning of a longer body, the account must
@@ -33,11 +33,11 @@ from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason, deny
 from authz.endpoints.body import Body
-from authz.endpoints.body_work import BodyWork
+from authz.endpoints.body_work import BodyWork, refusal_of_work
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.endpoints.weight import SMALL_BODY_BYTES
-from authz.limits.arriving_bodies import ArrivingBodies, Room
+from authz.limits.arriving_bodies import ArrivingBodies, Room, TooMuchWork
 from authz.limits.counting import Limits
 from authz.load import Load
 from authz.metrics import Metrics
@@ -190,17 +190,29 @@ class Decider:
         principal = await self._admit(request, policy, trace)
         if isinstance(principal, Deny):
             return principal
-        if refused := self._limits.find_refusal(principal) or self._body_work.find_refusal(
-            principal.account_id
-        ):
-            return refused
-        self._load.enter(principal.account_id)
+        account_id = principal.account_id
         try:
-            return await self._decide_admitted(
-                request, policy, principal, admitted_at_s, endpoint, deadline_s, trace
-            )
+            refused = self._limits.find_refusal(principal)
+            if refused := refused or self._body_work.find_refusal(account_id):
+                return refused
+            turn = self._load.enter(account_id, admitted_at_s)
+            if turn is not None:
+                await self._load.wait(account_id, turn)
+            try:
+                return await self._decide_admitted(
+                    request, policy, principal, admitted_at_s, endpoint, deadline_s, trace
+                )
+            finally:
+                self._load.leave(account_id)
         finally:
-            self._load.leave(principal.account_id)
+            is_large = len(request.body) >= MIN_PARTIAL_BODY_BYTES
+            if is_large and not policy.partial_body_bytes and self._bodies is not None:
+                self._bodies.give_back(
+                    account_id,
+                    str(request.request_uuid),
+                    request.announced_bytes(self._terms.max_body_bytes),
+                    self._body_work.take_unreported(account_id),
+                )
 
     async def _decide_admitted(
         self,
@@ -220,9 +232,6 @@ class Decider:
                 return await self._admit_whole_body(request, principal)
         elif request.is_body_partial:
             raise RouteMisconfigured("a check has only a part of the body, and no second check")
-        elif self._bodies is not None and len(request.body) >= MIN_PARTIAL_BODY_BYTES:
-            size_bytes = request.announced_bytes(self._terms.max_body_bytes)
-            self._bodies.give_back(principal.account_id, str(request.request_uuid), size_bytes)
         account_id, work = principal.account_id, self._body_work
         is_large = len(request.body) > SMALL_BODY_BYTES
         body: Body | Deny
@@ -341,6 +350,8 @@ class Decider:
             size_bytes = request.announced_bytes(self._terms.max_body_bytes)
             body_id = str(request.request_uuid)
             room = await self._bodies.take(principal.account_id, body_id, size_bytes)
+            if isinstance(room, TooMuchWork):
+                return refusal_of_work(room.retry_after_s)
             if room is not Room.GIVEN:
                 return deny(
                     Reason.TOO_MANY_CONCURRENT,

@@ -60,6 +60,9 @@ class EnvoyAddresses:
     `authz_health` says where each of `authz` answers `/readyz`; the meters answer
     `/healthz` at `meter_api`, in the order of `ingest`. None means that nobody is asked
     whether they are well.
+
+    `authz_bodies` is where whole bodies of more than 64 KiB are judged, and `authz_bodies_health`
+    its `/readyz`; None means by the same authz as everything else.
     """
 
     listen: str
@@ -71,6 +74,8 @@ class EnvoyAddresses:
     admin_socket: Path
     trusted_ca: Path | None = None
     authz_health: str | None = None
+    authz_bodies: str | None = None
+    authz_bodies_health: str | None = None
 
 
 def write(addresses: EnvoyAddresses, target: Path, template: Path = TEMPLATE) -> None:
@@ -85,10 +90,16 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
     (listener,) = document["static_resources"]["listeners"]
     listener["address"] = _address(addresses.listen)
     clusters = {c["name"]: c for c in document["static_resources"]["clusters"]}
+    bodies, bodies_health = addresses.authz_bodies, addresses.authz_bodies_health
+    if bodies is None:
+        bodies, bodies_health = addresses.authz, addresses.authz_health
     if addresses.authz_health is None:
         for name in ("authz", "ingest", "meter_api"):
             del clusters[name]["health_checks"]
+    if bodies_health is None:
+        del clusters["authz_bodies"]["health_checks"]
     _point_at_all(clusters["authz"], addresses.authz, addresses.authz_health)
+    _point_at_all(clusters["authz_bodies"], bodies, bodies_health)
     _point_at_all(clusters["ingest"], addresses.ingest, addresses.meter_api)
     _point_at_all(clusters["meter_api"], addresses.meter_api, None)
     url = _provider_url(addresses.provider_base_url)

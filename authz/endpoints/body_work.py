@@ -1,8 +1,9 @@
 """The work on bodies: large ones apart from the event loop, and a share of it for each account.
 
-Reading a body is the most expensive work that a caller can cause, and all checks share one event
-loop. Work on a large body runs in a thread of its own, one body at a time. Python runs one thread
-at a time, but the loop gets its turn between the calls into C, each of which `weight.py` bounds.
+Reading a body is the most expensive work that a caller can cause. Envoy sends whole large bodies to
+an authz of their own, so that they do not share an event loop with the checks of small requests.
+There too, work on a large body runs in a thread, one body at a time. Python runs one thread at a
+time, but the loop gets its turn between the calls into C, each of which `weight.py` bounds.
 """
 
 import asyncio
@@ -37,6 +38,8 @@ class BodyWork:
         # The time at which an account has paid for its work, at SHARE seconds each second.
         self._paid_at_s: dict[str, float] = {}
         self._prune_above = PRUNE_ABOVE
+        # Work of which the other instances were not told yet, in seconds.
+        self._unreported_s: dict[str, float] = {}
 
     def find_refusal(self, account_id: str) -> Deny | None:
         """Return the refusal of an account whose bodies took too much time; None otherwise."""
@@ -46,12 +49,7 @@ class BodyWork:
         over_s = paid_at_s - self._clock.monotonic_s() - BURST_S / SHARE
         if over_s <= 0:
             return None
-        return deny(
-            Reason.RATE_LIMIT_EXCEEDED,
-            "Reading the request bodies of this account takes too much time. Send fewer or smaller "
-            "bodies, or wait as long as 'retry-after' says.",
-            retry_after_s=over_s,
-        )
+        return refusal_of_work(over_s)
 
     def charge(self, account_id: str, spent_s: float) -> None:
         """Note that work for an account took this long."""
@@ -61,6 +59,7 @@ class BodyWork:
         if len(self._paid_at_s) > self._prune_above:
             kept = {one: at_s for one, at_s in self._paid_at_s.items() if at_s > now_s}
             self._paid_at_s = kept
+            self._unreported_s = {one: s for one, s in self._unreported_s.items() if one in kept}
             self._prune_above = max(PRUNE_ABOVE, 2 * len(kept))
 
     async def read(
@@ -71,9 +70,8 @@ class BodyWork:
         def read() -> Body | Deny:
             return self.find_refusal(account_id) or endpoint.read(request, max_bytes)
 
-        body = await self.run(account_id, read)
-        self.charge(account_id, len(request.body) * RECEIPT_S_PER_BYTE)
-        return body
+        self._charge_large(account_id, len(request.body) * RECEIPT_S_PER_BYTE)
+        return await self.run(account_id, read)
 
     async def run(self, account_id: str, work: Callable[[], _T]) -> _T:
         """Return the result of work on a large body, which an account is charged for."""
@@ -91,9 +89,27 @@ class BodyWork:
 
         loop = asyncio.get_running_loop()
         result, spent_s = await loop.run_in_executor(self._thread, timed)
-        self.charge(account_id, spent_s)
+        self._charge_large(account_id, spent_s)
         return result
+
+    def take_unreported(self, account_id: str) -> float:
+        """Return the seconds of work on large bodies of an account since the last such call."""
+        return self._unreported_s.pop(account_id, 0.0)
+
+    def _charge_large(self, account_id: str, spent_s: float) -> None:
+        self.charge(account_id, spent_s)
+        self._unreported_s[account_id] = self._unreported_s.get(account_id, 0.0) + spent_s
 
     def close(self) -> None:
         """End the thread, after the work that it does at this moment."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def refusal_of_work(over_s: float) -> Deny:
+    """Return the refusal of an account whose bodies took too much time, for so long."""
+    return deny(
+        Reason.RATE_LIMIT_EXCEEDED,
+        "Reading the request bodies of this account takes too much time. Send fewer or smaller "
+        "bodies, or wait as long as 'retry-after' says.",
+        retry_after_s=over_s,
+    )

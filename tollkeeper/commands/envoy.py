@@ -22,7 +22,8 @@ class EnvoySettings(BaseSettings):
 
     `authz_address`, `ingest_address` and `meter_api_address` say where the others listen, several
     with commas between; a name stands for all addresses that DNS has for it. With
-    `authz_health_address` those that hang are found out and left alone. `provider_base_url`
+    `authz_health_address` those that hang are found out and left alone. `authz_bodies_address` is
+    an authz for whole large bodies; without it, `authz_address` has them too. `provider_base_url`
     includes the path before `/chat/completions`. `envoy_drain_s` is how long requests under way
     are waited for at the end.
     """
@@ -33,6 +34,8 @@ class EnvoySettings(BaseSettings):
     ingest_address: str
     meter_api_address: str
     authz_health_address: str | None = None
+    authz_bodies_address: str | None = None
+    authz_bodies_health_address: str | None = None
     provider_base_url: str = openrouter.BASE_URL
     # Plain HTTP: an installation opens it to others on purpose, behind TLS.
     envoy_listen: str = "127.0.0.1:8080"
@@ -100,6 +103,8 @@ def write_config(settings: EnvoySettings) -> None:
         admin_socket=settings.envoy_admin_socket,
         trusted_ca=settings.envoy_trusted_ca,
         authz_health=settings.authz_health_address,
+        authz_bodies=settings.authz_bodies_address,
+        authz_bodies_health=settings.authz_bodies_health_address,
     )
     try:
         # Envoy ends when the folder of its access log is missing.

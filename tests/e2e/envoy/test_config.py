@@ -131,6 +131,26 @@ def test_several_instances_are_endpoints_with_a_health_of_their_own(
     assert second["health_check_config"]["address"]["socket_address"]["port_value"] == 2
 
 
+def test_whole_bodies_go_to_an_authz_of_their_own_where_there_is_one(
+    addresses: EnvoyAddresses, tmp_path: Path
+) -> None:
+    apart = replace(
+        addresses,
+        authz_bodies="unix:/tmp/tk/bodies.sock",
+        authz_bodies_health="unix:/tmp/tk/bodies-health.sock",
+    )
+    write(apart, tmp_path / "envoy.yaml")
+    validate(tmp_path / "envoy.yaml")
+
+    def place(of: EnvoyAddresses, name: str) -> Any:
+        (group,) = cluster(render(of), name)["load_assignment"]["endpoints"]
+        return group["lb_endpoints"][0]["endpoint"]["address"]["pipe"]["path"]
+
+    assert place(apart, "authz") == "/tmp/tk/authz.sock"
+    assert place(apart, "authz_bodies") == "/tmp/tk/bodies.sock"
+    assert place(addresses, "authz_bodies") == "/tmp/tk/authz.sock"
+
+
 @pytest.mark.parametrize(
     "wrong", [{"authz_health": "unix:/a,unix:/b"}, {"authz_health": "authz:1"}, {"authz": "x:1"}]
 )
@@ -173,17 +193,15 @@ def test_only_addresses_paths_and_the_providers_identity_change(
     changed = rendered(copy.deepcopy(template), addresses)
     assert sorted(_differences(template, changed)) == [
         "access_log.1.typed_config.path",
-        "address.pipe.path",
-        "address.pipe.path",
-        "address.pipe.path",
+        *["address.pipe.path"] * 5,
         "address.socket_address.address",
         "address.socket_address.address",
         "address.socket_address.port_value",
         "address.socket_address.port_value",
         "address.socket_address.port_value",
         "admin.address.pipe.path",
-        "clusters.2.dns_lookup_family",
-        "clusters.2.type",
+        "clusters.3.dns_lookup_family",
+        "clusters.3.type",
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.patience import WAIT_S
 
-COMPONENTS = ["postgres", "redis", "simulator", "meter", "authz", "envoy"]
+COMPONENTS = ["postgres", "redis", "simulator", "meter", "authz", "authz-bodies", "envoy"]
 
 
 def ask(url: str, key: str, body: object = None) -> tuple[int, bytes]:

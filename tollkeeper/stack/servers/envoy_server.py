@@ -33,6 +33,7 @@ class EnvoyServer:
         """Write the configuration. Raises StackError where an address cannot be used."""
         self.home.envoy_admin.unlink(missing_ok=True)
         authz, meters = self.instances.authz, self.instances.meters
+        bodies = self.instances.bodies
         addresses = envoy_config.EnvoyAddresses(
             listen=f"{self.settings.address}:{self.settings.port}",
             authz=_listed([one.listen for one in authz]),
@@ -42,6 +43,8 @@ class EnvoyServer:
             access_log=self.home.access_log,
             admin_socket=self.home.envoy_admin,
             authz_health=_listed([one.health for one in authz]),
+            authz_bodies=_listed([bodies.listen]),
+            authz_bodies_health=_listed([bodies.health]),
         )
         try:
             envoy_config.write(addresses, self._configuration)

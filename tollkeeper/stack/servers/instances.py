@@ -30,15 +30,19 @@ class MeterInstance:
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """All instances. The first of a kind has the plain name, the others a number."""
+    """All instances. The first of a kind has the plain name, the others a number.
+
+    `bodies` is the authz that reads whole large bodies, and nothing else.
+    """
 
     authz: tuple[AuthzInstance, ...]
+    bodies: AuthzInstance
     meters: tuple[MeterInstance, ...]
 
     @property
     def sockets(self) -> Iterator[Path]:
         """Every socket that one of them makes."""
-        for authz in self.authz:
+        for authz in (*self.authz, self.bodies):
             yield from (authz.listen, authz.health)
         for meter in self.meters:
             yield meter.ingest
@@ -54,6 +58,7 @@ def instances(home: Home, authz: int, meters: int, api_port: int) -> Instances:
             AuthzInstance(name, home.run / f"{name}.sock", home.run / f"{name}-health.sock")
             for name in _names("authz", authz)
         ),
+        AuthzInstance("authz-bodies", home.run / "bodies.sock", home.run / "bodies-health.sock"),
         tuple(
             MeterInstance(name, home.run / f"{ingest}.sock", api)
             for name, ingest, api in zip(

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meter.providers import openrouter
@@ -43,6 +43,9 @@ CATALOGUE_POLL_S = 0.1
 BROADCAST_PATH = f"/api/v1/provider-reports/{openrouter.ID}"
 # -P: a folder named `redis` where the person stands must not be imported.
 PYTHON_MODULE = (sys.executable, "-P", "-m")
+# Reading large bodies must not keep the processor from checks of small requests.
+BEHIND_OTHERS = ("nice", "-n", "5")
+BODIES_DATABASE_CONNECTIONS = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class Topology:
             tuple(self._meter(one) for one in self.instances.meters),
             # authz reads the catalogue when it starts, so the catalogue must exist before.
             (Step("catalogue", self._await_catalogue),),
-            tuple(self._authz(one) for one in self.instances.authz),
+            (*(self._authz(one) for one in self.instances.authz), self._bodies()),
             (self.envoy.component(),),
         )
 
@@ -202,6 +205,18 @@ class Topology:
         defaults = {"TOLLKEEPER_AUTHZ_EXPECTED_INSTANCES": str(len(self.instances.authz))}
         is_ready = _answers("http://authz/readyz", authz.health)
         return self._service(authz.name, settings, defaults, is_ready, f"unix:{authz.listen}")
+
+    def _bodies(self) -> Component:
+        """Return the authz that reads large bodies, behind all other work of this machine."""
+        component = self._authz(self.instances.bodies)
+        # Few requests have large bodies, so few connections do.
+        environment = {
+            **component.environment,
+            "TOLLKEEPER_AUTHZ_DATABASE_CONNECTIONS": BODIES_DATABASE_CONNECTIONS,
+        }
+        return replace(
+            component, command=(*BEHIND_OTHERS, *component.command), environment=environment
+        )
 
     def _service(
         self,

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from authz.limits.arriving_bodies import ArrivingBodies, Room
+from authz.endpoints.body_work import BURST_S, SHARE
+from authz.limits.arriving_bodies import ArrivingBodies, Room, TooMuchWork
 from authz.metrics import Metrics
 from meter.clock import SystemClock
 from meter.limits.redis_windows import connect
@@ -37,6 +38,19 @@ async def test_room_that_one_instance_gave_another_takes_back(redis_url: str) ->
         for _ in range(2):
             await given_back(other, "a", "1", 60)
         assert await one.take("a", "2", 60) is Room.GIVEN
+
+
+async def test_work_that_one_instance_did_another_refuses(redis_url: str) -> None:
+    async with instance(redis_url) as reader, instance(redis_url) as gate:
+        reader.give_back("a", "1", 60, spent_s=2 * BURST_S)
+        await asyncio.gather(*reader._giving_back)
+        refused = await gate.take("a", "2", 1)
+        assert isinstance(refused, TooMuchWork)
+        assert 0 < refused.retry_after_s <= BURST_S / SHARE
+        assert await gate.take("b", "3", 1) is Room.GIVEN
+        reader.give_back("b", "3", 1, spent_s=BURST_S / 2)
+        await asyncio.gather(*reader._giving_back)
+        assert await gate.take("b", "4", 1) is Room.GIVEN
 
 
 async def test_room_ends_and_lost_sums_begin_anew(redis_url: str) -> None:
