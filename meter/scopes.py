@@ -10,13 +10,15 @@ class Scope(StrEnum):
 
     `inference`: calls that cost money. `models:read`: the list of models. `usage:read`: credit,
     usage, transactions and keys of the account. `keys:write`: create, change and revoke keys of
-    the account. `admin:read`, `admin:write`: the administrators' routes.
+    the account. `billing:write`: buy credit, and keep the account's cards at Stripe. `admin:read`,
+    `admin:write`: the administrators' routes.
     """
 
     INFERENCE = "inference"
     MODELS_READ = "models:read"
     USAGE_READ = "usage:read"
     KEYS_WRITE = "keys:write"
+    BILLING_WRITE = "billing:write"
     ADMIN_READ = "admin:read"
     ADMIN_WRITE = "admin:write"
 

@@ -28,6 +28,7 @@ from meter.ledger.write_offs import WriteOffs, WriteOffStore
 from meter.listening import listening_socket
 from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
+from meter.payments.payments import make_payments
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
@@ -77,6 +78,7 @@ async def serve(settings: MeterSettings) -> None:
             "TOLLKEEPER_PROVIDER_REPORTS is on, but there is no token by which reports are known:"
             " set TOLLKEEPER_PROVIDER_REPORTS_TOKEN as well"
         )
+    stripe_mode = settings.stripe_mode
     clock = SystemClock()
     registry = CollectorRegistry()
     crash_points = crash_points_in(settings.crash_folder)
@@ -118,6 +120,11 @@ async def serve(settings: MeterSettings) -> None:
             lookups = LookupQueue(pool, settings.lookup_terms, provider.id)
             reports = ProviderReports(reports_token, tags, lookups)
 
+        payments = None
+        if stripe_mode is not None:
+            payments = make_payments(stripe_mode, pool, clock, registry)
+            stack.push_async_callback(payments.gateway.close)
+
         settlement = await stack.enter_async_context(
             run_settlement(settings, pool, keys, provider, registry, crash_points)
         )
@@ -132,6 +139,8 @@ async def serve(settings: MeterSettings) -> None:
             "write-offs": WriteOffs(WriteOffStore(pool), registry).run,
             "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
         }
+        if payments is not None:
+            works |= {"stripe events": payments.worker.run, "stripe sweep": payments.sweep.run}
         for name, run in works.items():
             tasks.append(await stack.enter_async_context(background(name, run())))
 
@@ -144,6 +153,7 @@ async def serve(settings: MeterSettings) -> None:
                 provider_base_url=settings.provider_base_url,
                 readiness=_readiness_probes(sync, settlement),
                 provider_reports=reports,
+                payments=payments,
                 trusted_proxies=read_networks(settings.trusted_proxies),
             )
         )

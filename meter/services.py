@@ -25,6 +25,9 @@ from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
 from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
+from meter.payments.event_store import EventStore
+from meter.payments.payment_store import PaymentStore
+from meter.payments.purchase_store import PurchaseStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
@@ -76,6 +79,9 @@ class Services:
         self.write_offs = WriteOffStore(pool)
         self.raised_estimates = RaisedEstimateStore(pool)
         self.provider_keys = provider_keys
+        self.purchases = PurchaseStore(pool)
+        self.payments = PaymentStore(pool)
+        self.stripe_events = EventStore(pool)
         # Identity: callers, and the credentials of accounts.
         self.principals = PostgresPrincipals(pool)
         self.identifier = CredentialResolver(pepper, self.principals, jwts)

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from meter.errors import InvalidRequest
 from meter.identity.jwt_settings import JwtSettings, secrets_folder
 from meter.jwts.signing import SigningAlgorithm
+from meter.payments.mode import StripeMode, selling_mode
 from meter.process.telemetry import LogFormat
 from meter.providers import openrouter
 from meter.sealing import SecretText
@@ -86,9 +87,34 @@ class MeterSettings(JwtSettings):
     provider_reports: bool = False
     provider_reports_token: SecretStr | None = None
     provider_reports_token_file: Path | None = None
+    # Selling credit through Stripe: off without a key. Real money needs a live key and the switch.
+    stripe_key: SecretStr | None = None
+    stripe_key_file: Path | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    stripe_webhook_secret_file: Path | None = None
+    stripe_live: bool = False
+    # A simulator on this machine in place of Stripe.
+    stripe_api_base: str | None = None
+    # The address of the gateway as customers' browsers reach it; Stripe sends them back there.
+    public_url: str | None = None
     # Networks of proxies before us, with commas between: see meter/network.py.
     trusted_proxies: str = ""
     log_format: LogFormat = "json"
+
+    @property
+    def stripe_mode(self) -> StripeMode | None:
+        """Return how credit is sold, None where it is not. Raises InvalidRequest."""
+        return selling_mode(
+            read_secret(self.stripe_key, self.stripe_key_file, "Stripe's key"),
+            read_secret(
+                self.stripe_webhook_secret,
+                self.stripe_webhook_secret_file,
+                "the secret of Stripe's webhook",
+            ),
+            self.stripe_live,
+            self.public_url or self.issuer_url,
+            self.stripe_api_base,
+        )
 
     @property
     def lookup_terms(self) -> LookupTerms:

@@ -19,6 +19,8 @@ from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.jwts.verifying import JwtVerifier
 from meter.network import read_networks
+from meter.payments.mode import StripeMode
+from meter.payments.payments import Payments, make_payments
 from meter.postgres.pool import PostgresPool
 from meter.providers.key_store import PostgresProviderKeys
 from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
@@ -42,6 +44,14 @@ class MeterApi:
     pool: PostgresPool
     keys: PostgresProviderKeys
     app: FastAPI
+    registry: CollectorRegistry
+    payments: Payments | None = None
+
+    @property
+    def selling(self) -> Payments:
+        """The parts that sell credit, where there are any."""
+        assert self.payments is not None
+        return self.payments
 
     def at(self, address: str) -> httpx2.AsyncClient:
         """A client that connects from there."""
@@ -97,8 +107,12 @@ async def meter_api(
     readiness: dict[str, ReadinessProbe] | None = None,
     trusted_proxies: str = "",
     documents: IssuerDocuments | None = None,
+    sells: StripeMode | None = None,
 ) -> AsyncIterator[MeterApi]:
-    """The API of a meter whose operator is admitted; issuers publish `documents`."""
+    """The API of a meter whose operator is admitted; issuers publish `documents`.
+
+    With `sells` it sells credit. Events are stored, and followed when a test says so.
+    """
     master_key, clock = MasterKey(b"m" * 32), clock or SystemClock()
     keys = PostgresProviderKeys(pool, master_key)
     documents = documents or IssuerDocuments()
@@ -108,12 +122,14 @@ async def meter_api(
     registry = CollectorRegistry()
     reconciler = Reconciler(ReconciliationStore(pool), NoProviderTotals(), registry)
     issuing = Issuing(OWN_ISSUER, signing, documents)
+    payments = None if sells is None else make_payments(sells, pool, clock, registry)
     outside = ApiDependencies(
         services=Services(pool, PEPPER, clock, issuing, verifier, keys, reconciler),
         registry=registry,
         provider_base_url="http://127.0.0.1:9/api/v1",
         readiness=readiness or {},
         trusted_proxies=read_networks(trusted_proxies),
+        payments=payments,
     )
     app = create_app(outside)
     transport = httpx2.ASGITransport(app=app)
@@ -122,7 +138,9 @@ async def meter_api(
         httpx2.AsyncClient(transport=transport, base_url=ADDRESS, headers=presented) as operator,
         httpx2.AsyncClient(transport=transport, base_url=ADDRESS) as anybody,
     ):
-        yield MeterApi(operator, anybody, pool, keys, app)
+        yield MeterApi(operator, anybody, pool, keys, app, registry, payments)
+    if payments is not None:
+        await payments.gateway.close()
     await verifier.close()
 
 

@@ -34,6 +34,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("users", "users", "Users and their terms."),
             ("keys", "identity.keys", "API keys of users."),
             ("credits", "credits", "Credit of users, in US dollars."),
+            ("payments", "payments", "Credit that is sold through Stripe."),
             ("usage", "usage", "Add up a user's requests, tokens and costs."),
             ("transactions", "usage", "List what moved a user's balance."),
             ("models", "models", "List models with their prices."),

@@ -29,6 +29,8 @@ from meter.api.admin import (
     users,
 )
 from meter.api.admin import credits as credits_
+from meter.api.billing import own as own_billing
+from meter.api.billing import payments, return_page, webhook
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.keys import own_keys, passes, user_keys
@@ -54,6 +56,7 @@ _RESOURCES: Final = (
     usage,
     plans,
     debts,
+    payments,
     providers,
     catalogue,
     holds,
@@ -66,7 +69,10 @@ _RESOURCES: Final = (
     audit_log,
     provider_reports,
     key_reports,
+    webhook,
+    return_page,
     own_account,
+    own_billing,
     own_keys,
     passes,
     identities,

@@ -26,6 +26,7 @@ _TAGS: Final = {
     "Inference": "Call models. The gateway holds credit, asks the provider, and charges the usage.",
     "Models": "The models that may be called, with their prices.",
     "Your own": "The credit, transactions and usage of your account.",
+    "Billing": "Buying credit for your account.",
     "Your own keys": "The API keys of your account.",
     "Passes": "JWTs that live for a short time and may do less than the key they were made with.",
     "Users": "Accounts, as administrators see and change them.",
@@ -34,6 +35,7 @@ _TAGS: Final = {
     "Issuers": "The services whose JWTs are accepted.",
     "Signing keys": "The keys with which passes are signed.",
     "Credit": "Credit that administrators give or take back.",
+    "Payments": "Credit that is sold through Stripe.",
     "Transactions and usage": "The ledger postings and the usage of an account.",
     "Plans": "Terms that many users share.",
     "Limits": "Limits beside those of plans, users and keys.",
@@ -46,6 +48,8 @@ _TAGS: Final = {
     "Health": "Liveness, readiness and metrics of the meter.",
 }
 _ROUTES_FOR_THIS_MACHINE: Final = ("/healthz", "/readyz", "/metrics")
+# Routes whose callers present something else than a credential of ours.
+_OTHER_SENDERS: Final = ("/api/v1/provider-reports", "/api/v1/webhooks")
 _OPENAI_PATHS: Final = ("/v1/", "/api/v1/llm/")
 # By operation: the codes with which it refuses a request that is well-formed.
 _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
@@ -55,6 +59,21 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         400: ("idempotency_key_required", "invalid_idempotency_key"),
         409: ("insufficient_available", "idempotency_key_reused", "balance_too_large"),
     },
+    "buy_credit": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
+    "open_portal": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
+    "open_checkout_for_user": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "refund_payment": {
+        400: ("idempotency_key_required", "invalid_idempotency_key"),
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "replay_stripe_event": {404: ("selling_off",)},
+    "post_stripe_event": {400: ("webhook_refused",), 404: ("selling_off",)},
     "create_key": {409: ("conflict",)},
     "change_key": {409: ("conflict",)},
     "suspend_key": {409: ("conflict",)},
@@ -140,7 +159,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
     if path not in _ROUTES_FOR_THIS_MACHINE:
         add(500, "internal_error")
         add(503, "unavailable")
-    if operation["security"] and "provider-reports" not in path:
+    if operation["security"] and not path.startswith(_OTHER_SENDERS):
         add(400, "conflicting_credentials")
         add(401, "unauthorized")
         add(403, "insufficient_scope", "address_not_allowed", "account_suspended")

@@ -214,6 +214,14 @@ Amount = Annotated[
         examples=["5.00", "-1.25"],
     ),
 ]
+Payable = Annotated[
+    str,
+    Like(
+        r"(0|[1-9][0-9]{0,5})(\.[0-9]{1,2})?",
+        "a payment is a decimal string of US dollars with at most 2 decimals, such as '25.00'",
+    ),
+    Field(description="US dollars as a decimal string, in whole cents", examples=["25.00"]),
+]
 # Replies are read from objects that have pico-dollars and UUIDs.
 Usd = Annotated[
     str,

@@ -28,6 +28,7 @@ from meter.errors import (
     UnknownReference,
 )
 from meter.ledger import credit as top_up
+from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -75,6 +76,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     top_up.IdempotencyKeyReused: (409, "idempotency_key_reused"),
     top_up.BalanceTooLarge: (409, "balance_too_large"),
     Conflict: (409, "conflict"),
+    StripeRefused: (409, "stripe_refused"),
     NotPermitted: (403, "not_permitted"),
     SealBroken: (409, "other_master_key"),
     InvalidAmount: (422, "invalid_amount"),
@@ -133,7 +135,8 @@ async def answer_meter_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MeterError)
     if isinstance(error, Outage):
         _log.warning("api_outage", reason=str(error))
-        return render(request, unavailable())
+        is_stripe = isinstance(error, StripeUnavailable)
+        return render(request, stripe_unavailable() if is_stripe else unavailable())
     for kind in type(error).__mro__:
         if kind in _BY_EXCEPTION:
             status, code = _BY_EXCEPTION[kind]
@@ -179,6 +182,16 @@ def unavailable() -> ProblemError:
         503,
         "unavailable",
         "Postgres does not answer at the moment; try again",
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def stripe_unavailable() -> ProblemError:
+    """Return the problem of an outage of Stripe, in which a retry may help."""
+    return ProblemError(
+        503,
+        "stripe_unavailable",
+        "Stripe does not answer at the moment, or does not accept our key; try again",
         {"Retry-After": str(RETRY_AFTER_S)},
     )
 

@@ -33,6 +33,10 @@ from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
 from meter.lookups.queue import LookupQueue
 from meter.network import Network
+from meter.payments.event_store import EventStore
+from meter.payments.payment_store import PaymentStore
+from meter.payments.payments import Payments
+from meter.payments.purchase_store import PurchaseStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
@@ -87,7 +91,7 @@ class ApiDependencies:
     """The dependencies of the API.
 
     The probe `postgres` is added where `readiness` has none. Without `provider_reports` the
-    route that receives them answers 404.
+    route that receives them answers 404. Without `payments` no credit is sold.
     """
 
     services: Services
@@ -95,6 +99,7 @@ class ApiDependencies:
     provider_base_url: str | None = None
     readiness: Mapping[str, ReadinessProbe] = field(default_factory=dict)
     provider_reports: ProviderReports | None = None
+    payments: Payments | None = None
     # The proxies whose statement about the client's address is trusted.
     trusted_proxies: tuple[Network, ...] = ()
 
@@ -140,10 +145,12 @@ FromOperators = Annotated[OperatorStore, _provide(lambda services: services.oper
 FromOwnIssuer = Annotated[OwnIssuer, _provide(lambda services: services.own_issuer)]
 FromPasses = Annotated[PassStore, _provide(lambda services: services.passes)]
 FromPassIssuer = Annotated[PassIssuer, _provide(lambda services: services.pass_issuer)]
+FromPaymentStore = Annotated[PaymentStore, _provide(lambda services: services.payments)]
 FromPlans = Annotated[PlanStore, _provide(lambda services: services.plans)]
 FromPool = Annotated[PostgresPool, _provide(lambda services: services.pool)]
 FromPrincipals = Annotated[PostgresPrincipals, _provide(lambda services: services.principals)]
 FromProviderKeys = Annotated[PostgresProviderKeys, _provide(lambda one: one.provider_keys)]
+FromPurchases = Annotated[PurchaseStore, _provide(lambda services: services.purchases)]
 FromPublishedKeys = Annotated[PublishedKeys, _provide(lambda services: services.published_keys)]
 FromRaisedEstimates = Annotated[
     RaisedEstimateStore, _provide(lambda services: services.raised_estimates)
@@ -151,6 +158,7 @@ FromRaisedEstimates = Annotated[
 FromReconciler = Annotated[Reconciler, _provide(lambda services: services.reconciler)]
 FromReviews = Annotated[SettlementReviewStore, _provide(lambda services: services.reviews)]
 FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.signing_keys)]
+FromStripeEvents = Annotated[EventStore, _provide(lambda services: services.stripe_events)]
 FromUsage = Annotated[UsageStore, _provide(lambda services: services.usage)]
 FromWriteOffs = Annotated[WriteOffStore, _provide(lambda services: services.write_offs)]
 FromVerification = Annotated[VerificationStore, _provide(lambda services: services.verification)]

@@ -21,7 +21,7 @@ MAX_PASS_LIFETIME_S: Final = 86_400
 # For each credential: nobody needs more, and an attacker could fill the database with them.
 MAX_LIVE_PASSES: Final = 10_000
 # A pass has these scopes only if the order names them.
-SCOPES_ON_REQUEST: Final = ADMIN_SCOPES | {Scope.KEYS_WRITE}
+SCOPES_ON_REQUEST: Final = ADMIN_SCOPES | {Scope.KEYS_WRITE, Scope.BILLING_WRITE}
 PASS_ID_BYTES: Final = 16
 
 

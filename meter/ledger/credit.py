@@ -1,8 +1,8 @@
-"""Credit given or taken back by an administrator: what must hold before it is posted."""
+"""Credit given, bought or taken back: what must hold before it is posted."""
 
 from meter.accounts.account import Funds
 from meter.errors import Conflict
-from meter.ledger.postings import Posting
+from meter.ledger.postings import Posting, Template
 from meter.money import MAX_PICOS, format_usd
 
 
@@ -22,10 +22,11 @@ def check_credit(posting: Posting, funds: Funds) -> None:
     """Demand that the account can bear this posting.
 
     Raises InsufficientAvailable or BalanceTooLarge; money that open holds have set aside is
-    never taken away from under them.
+    never taken away from under them. The reversal of a payment is: that money has left already.
     """
     amount_picos = posting.customer_picos
-    if amount_picos < 0 and funds.available_picos + amount_picos < 0:
+    may_overdraw = posting.template is Template.PAYMENT_REVERSAL
+    if amount_picos < 0 and not may_overdraw and funds.available_picos + amount_picos < 0:
         raise InsufficientAvailable(
             f"the adjustment takes {format_usd(-amount_picos)} USD "
             f"but {format_usd(funds.available_picos)} USD is available"

@@ -1,5 +1,6 @@
-"""The ledger in Postgres: an administrator's postings, and what an account sees of them."""
+"""The ledger in Postgres: postings of credit, and what an account sees of them."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +12,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.ledger.append import write_postings
 from meter.ledger.credit import check_credit, check_replay
-from meter.ledger.postings import Posting
+from meter.ledger.postings import Posting, Template
 from meter.ledger.statement import CreditPosted, RequestFacts, Transaction
 from meter.money import format_usd
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
@@ -25,6 +26,8 @@ _LOCK_ACCOUNT_FUNDS: Final = queries("meter.accounts")["lock_account_funds"]
 _MOVE_BALANCE: Final = _QUERIES["move_balance"]
 _INSERT_CREDIT_POSTING: Final = _QUERIES["insert_credit_posting"]
 
+AlsoWrite = Callable[[PostgresConnection], Awaitable[object]]
+
 
 class LedgerStore:
     """Posts credit and lists transactions. Raises StoreUnavailable during an outage."""
@@ -32,9 +35,13 @@ class LedgerStore:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def post_credit(self, posting: Posting, actor: Actor = SYSTEM) -> CreditPosted:
-        """Post a credit or adjustment once, however often it is asked for.
+    async def post_credit(
+        self, posting: Posting, actor: Actor = SYSTEM, also: AlsoWrite | None = None
+    ) -> CreditPosted:
+        """Post a credit, adjustment or payment once, however often it is asked for.
 
+        `also` writes rows of the caller that are committed with the posting, or not at all; it is
+        not called for a posting that exists already.
         Raises NotFound for an unknown account, and what `meter.ledger.credit` raises: the account's
         row is locked before, so the check and the posting see the same funds.
         """
@@ -52,6 +59,8 @@ class LedgerStore:
                 return _credit_posted(posting, before, was_replayed=True)
             check_credit(posting, funds)
             posted = await append_credit(connection, posting)
+            if also is not None:
+                await also(connection)
             detail = {
                 "posting_id": str(posting.id),
                 "type": posting.template.value,
@@ -76,7 +85,10 @@ async def append_credit(connection: PostgresConnection, posting: Posting) -> Cre
     """Write a posting that no request caused, and move the balance; the account is locked."""
     await write_postings(connection, [posting])
     balance_picos: int = await connection.fetchval(
-        _MOVE_BALANCE, posting.account_id, posting.customer_picos
+        _MOVE_BALANCE,
+        posting.account_id,
+        posting.customer_picos,
+        posting.template is Template.PAYMENT_REVERSAL,
     )
     row = await connection.fetchrow(
         _INSERT_CREDIT_POSTING,

@@ -29,6 +29,7 @@ class LedgerAccount(StrEnum):
     GRANTS = "grants"
     ADJUSTMENTS = "adjustments"
     LOSSES = "losses"
+    PAYMENTS = "payments"
 
 
 class Template(StrEnum):
@@ -41,6 +42,8 @@ class Template(StrEnum):
     GRANT = "grant"
     ADJUSTMENT = "adjustment"
     WRITE_OFF = "write_off"
+    PAYMENT = "payment"
+    PAYMENT_REVERSAL = "payment_reversal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,36 @@ def write_off(account_id: str, booked_at: datetime, amount_picos: int) -> Postin
         entries=(
             Entry(LedgerAccount.CUSTOMER, amount_picos),
             Entry(LedgerAccount.LOSSES, -amount_picos),
+        ),
+    )
+
+
+def payment(account_id: str, payment_id: str, amount_picos: int) -> Posting:
+    """Return the posting of credit that was paid for; the payment's id at Stripe is its cause."""
+    return _paid(Template.PAYMENT, account_id, payment_id, amount_picos, f"payment {payment_id}")
+
+
+def payment_reversal(account_id: str, cause: str, amount_picos: int, reason: str) -> Posting:
+    """Return the posting by which a refund or dispute takes credit back (a negative amount).
+
+    A positive amount gives it back: the refund failed, or the dispute was won. `cause` is the id
+    of the refund or dispute with what happened to it.
+    """
+    return _paid(Template.PAYMENT_REVERSAL, account_id, cause, amount_picos, reason)
+
+
+def _paid(
+    template: Template, account_id: str, cause: str, amount_picos: int, reason: str
+) -> Posting:
+    return Posting(
+        id=uuid5(_NAMESPACE, f"{template.value}:{cause}"),
+        booked_at=None,
+        template=template,
+        account_id=account_id,
+        reason=reason,
+        entries=(
+            Entry(LedgerAccount.CUSTOMER, amount_picos),
+            Entry(LedgerAccount.PAYMENTS, -amount_picos),
         ),
     )
 

@@ -59,6 +59,10 @@ _INVARIANTS: Final = {
     "endings": ("holds and usage records do not match one to one", _QUERIES["verify_endings"]),
     "limits": ("holds are open past their limit, so nobody sweeps", _QUERIES["verify_limits"]),
     "sealed": ("sealed months differ from the ledger", _QUERIES["verify_sealed"]),
+    "payments": (
+        "payments, refunds or disputes differ from their postings",
+        _QUERIES["verify_payments"],
+    ),
     "chain": (
         "batches of the ledger were changed after they were written, or are missing",
         _QUERIES["verify_chain"],

@@ -2,7 +2,8 @@
 
 A charge above its hold is posted in full, so parallel requests may each take an account further
 below zero. The account is blocked at once. When its last hold has ended, a posting moves what is
-beyond its limit from the losses of the house to the account.
+beyond its limit from the losses of the house to the account. Debt by refunds and disputes is
+not among it: the customer has that money.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from meter.process.periodic import periodic
 
 _QUERIES: Final = queries("meter.ledger")
 _LIST_OVERDRAWN: Final = _QUERIES["list_overdrawn"]
+_FORGET_REVERSED_DEBT: Final = _QUERIES["forget_reversed_debt"]
 _LOCK_OVERDRAWN: Final = _QUERIES["lock_overdrawn"]
 _LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
 _INSERT_WRITE_OFF: Final = _QUERIES["insert_write_off"]
@@ -59,6 +61,7 @@ class WriteOffStore:
     async def write_off_debts(self) -> list[tuple[str, int]]:
         """Write off what accounts owe beyond their limits; return accounts with amounts."""
         async with acquire(self._pool) as connection:
+            await connection.execute(_FORGET_REVERSED_DEBT, ACCOUNTS_AT_ONCE)
             rows = await connection.fetch(_LIST_OVERDRAWN, ACCOUNTS_AT_ONCE)
         written = []
         for row in rows:

@@ -33,6 +33,9 @@ GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, 
     live_principals, listed_credentials TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
     TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
+    stripe_sweeps TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON payments, payment_reversals TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
     release_free_holds, lock_accounts, move_spending, move_money, count_spending, budget_left,

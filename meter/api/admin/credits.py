@@ -61,12 +61,28 @@ class CreditsReply(Reply):
     )
     overdrawn: Usd = Field(
         validation_alias=AliasPath("funds", "overdrawn_picos"),
-        description="The amount by which charges above their holds went below zero",
+        description="The amount by which charges above their holds, refunds and disputes "
+        "went below zero",
     )
     is_blocked: bool = Field(
         validation_alias=AliasPath("funds", "is_blocked"),
         description="No request is accepted until `available` is zero or more",
     )
+
+
+def require_idempotency_key(key: str | None) -> str:
+    """Return the key. Raises ProblemError (400) where it is missing or has another form."""
+    if key is None:
+        raise ProblemError(
+            400,
+            "idempotency_key_required",
+            "send an Idempotency-Key header, so that a repeated request posts only once",
+        )
+    if re.fullmatch(_IDEMPOTENCY_KEY, key) is None:
+        raise ProblemError(
+            400, "invalid_idempotency_key", "an Idempotency-Key has 1 to 200 visible characters"
+        )
+    return key
 
 
 @router.post("", status_code=201, summary="Give or take back credit")
@@ -84,17 +100,8 @@ async def post_credit(
     `Idempotent-Replayed: true`. The same key with another body, or taking back more than is
     available, is refused with 409.
     """
-    if idempotency_key is None:
-        raise ProblemError(
-            400,
-            "idempotency_key_required",
-            "send an Idempotency-Key header, so that a repeated request posts only once",
-        )
-    if re.fullmatch(_IDEMPOTENCY_KEY, idempotency_key) is None:
-        raise ProblemError(
-            400, "invalid_idempotency_key", "an Idempotency-Key has 1 to 200 visible characters"
-        )
-    posting = credit(user_id, idempotency_key, parse_usd(body.amount), body.reason)
+    key = require_idempotency_key(idempotency_key)
+    posting = credit(user_id, key, parse_usd(body.amount), body.reason)
     posted = await ledger.post_credit(posting, actor)
     if posted.was_replayed:
         response.headers["Idempotent-Replayed"] = "true"

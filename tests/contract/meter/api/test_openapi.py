@@ -54,6 +54,8 @@ def test_every_private_route_names_its_credential(document: dict[str, Any]) -> N
                 assert schemes == {"administrator"}, path
             elif path.startswith("/api/v1/provider-reports"):
                 assert schemes == {"providerReportsToken"}, path
+            elif path.startswith("/api/v1/webhooks"):
+                assert schemes == {"stripeSignature"}, path
             elif path.startswith(PUBLIC) or not path.startswith(("/api/v1", "/v1")):
                 assert not schemes, path
             else:

@@ -121,7 +121,7 @@ ROLES = {
     "realm_access.roles": {"toll-admin": ["admin:read", "admin:write"]},
     "resource_access.tollkeeper.roles": {"caller": ["inference", "models:read"]},
     "scope": {"usage": ["usage:read"]},
-    "groups": {"Key Keepers": ["keys:write"]},
+    "groups": {"Key Keepers": ["keys:write", "billing:write"]},
 }
 
 

@@ -212,6 +212,11 @@ _BREAKS = {
         "limits",
         "UPDATE holds SET expires_at = clock_timestamp() - interval '1 hour'",
     ),
+    "a payment without its row": (
+        "payments",
+        "INSERT INTO credit_postings (posting_id, booked_at, template, reason, amount_picos, "
+        "balance_after_picos) VALUES (gen_random_uuid(), now(), 'payment', 'planted', 7, 7)",
+    ),
     "sealed usage": (
         "sealed",
         "INSERT INTO dropped_months (kind, month, last_batch) "

@@ -1,0 +1,1 @@
+"""The routes that sell credit: for accounts, for administrators, and for Stripe."""

@@ -1,0 +1,2 @@
+-- A purchase by its id.
+SELECT * FROM purchases WHERE id = $1

@@ -1,0 +1,2 @@
+-- A purchase by its Checkout session.
+SELECT * FROM purchases WHERE session_id = $1

@@ -1,0 +1,3 @@
+-- Records what took credit of a payment back, or gave it back again.
+INSERT INTO payment_reversals (cause, payment_id, account_id, kind, cents, amount_picos, posting_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)

@@ -1,0 +1,105 @@
+"""Sells credit: opens purchases, refunds payments, and opens the customer's portal."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from meter.audit.audit_store import AuditStore
+from meter.audit.events import Actor, AuditEvent
+from meter.errors import NotFound
+from meter.money import format_usd
+from meter.payments.fulfilment import Fulfilment
+from meter.payments.payment_store import PaymentStore
+from meter.payments.purchase import Payment, Purchase, PurchaseKind, cents_of
+from meter.payments.purchase_store import PurchaseStore
+
+if TYPE_CHECKING:
+    from meter.payments.stripe_gateway import StripeGateway
+
+RETURN_PATH: Final = "/api/v1/billing/return"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPurchase:
+    """A purchase and the page at Stripe on which it is paid."""
+
+    purchase: Purchase
+    url: str
+
+
+class Selling:
+    """Sells credit. Raises StripeUnavailable, StripeRefused and StoreUnavailable."""
+
+    def __init__(
+        self,
+        gateway: "StripeGateway",
+        purchases: PurchaseStore,
+        payments: PaymentStore,
+        fulfilment: Fulfilment,
+        audit: AuditStore,
+        return_base: str,
+    ) -> None:
+        self._gateway = gateway
+        self._purchases = purchases
+        self._payments = payments
+        self._fulfilment = fulfilment
+        self._audit = audit
+        self._return_url = f"{return_base}{RETURN_PATH}"
+
+    async def open_checkout(
+        self, account_id: str, amount_picos: int, saves_card: bool, actor: Actor
+    ) -> OpenedPurchase:
+        """Open the purchase of an amount of credit on Stripe's page.
+
+        Raises AmountOutOfBounds, NotFound for an unknown account.
+        """
+        terms = await self._purchases.get_terms()
+        terms.require_sold(amount_picos)
+        customer_id = await self._customer(account_id)
+        purchase = await self._purchases.open_purchase(
+            uuid4(),
+            account_id,
+            PurchaseKind.CHECKOUT,
+            self._gateway.is_live,
+            amount_picos,
+            saves_card,
+            actor,
+        )
+        page = await self._gateway.create_checkout(purchase, customer_id, terms, self._return_url)
+        await self._purchases.set_session(purchase.id, page.session_id)
+        return OpenedPurchase(purchase, page.url)
+
+    async def open_portal(self, account_id: str) -> str:
+        """Return the address of the account's pages at Stripe. Raises NotFound."""
+        customer_id = await self._customer(account_id)
+        return await self._gateway.create_portal(customer_id, self._return_url)
+
+    async def refund(
+        self, payment_id: str, amount_picos: int | None, key: str, actor: Actor
+    ) -> Payment:
+        """Refund what is left of a payment, or a part of it, once for each key.
+
+        The amount is what the customer gets back, tax included. Raises NotFound, and
+        AmountOutOfBounds for parts of a cent.
+        """
+        paid = await self._payments.get(payment_id)
+        if paid.is_live != self._gateway.is_live:
+            raise NotFound(f"there is no payment '{payment_id}' in this mode")
+        cents = None if amount_picos is None else cents_of(amount_picos)
+        await self._gateway.refund(payment_id, cents, f"refund-{payment_id}-{key}")
+        amount = {} if amount_picos is None else {"amount": format_usd(amount_picos)}
+        detail = {"payment_id": payment_id, **amount}
+        event = AuditEvent("payment.refunded", f"user:{paid.account_id}", paid.account_id, detail)
+        await self._audit.add(actor, event)
+        await self._fulfilment.follow_reversals(payment_id)
+        return await self._payments.get(payment_id)
+
+    async def _customer(self, account_id: str) -> str:
+        """Return the account's customer at Stripe, made at its first purchase."""
+        email, customer_id = await self._purchases.find_customer(account_id, self._gateway.is_live)
+        if customer_id is None:
+            made = await self._gateway.create_customer(account_id, email)
+            customer_id = await self._purchases.save_customer(
+                account_id, self._gateway.is_live, made
+            )
+        return customer_id

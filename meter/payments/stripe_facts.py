@@ -1,0 +1,131 @@
+"""The facts that are read from Stripe's objects. All amounts are cents of US dollars. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from meter.errors import MeterError, Outage
+
+
+class StripeUnavailable(Outage):
+    """Stripe does not answer, is busy, or does not accept our key."""
+
+
+class StripeRefused(MeterError):
+    """Stripe refuses a request for good; the message says why."""
+
+
+class WebhookRefused(MeterError):
+    """A webhook that Stripe did not send to us: its signature, age or mode is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class StripeEvent:
+    """An event: that something happened to an object, which is then fetched."""
+
+    id: str
+    type: str
+    object_id: str
+    is_live: bool
+    happened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutPage:
+    """A Checkout session that a customer may pay."""
+
+    session_id: str
+    url: str
+
+
+class SessionState(StrEnum):
+    """The states of a Checkout session that matter here."""
+
+    OPEN = "open"
+    PENDING = "pending"
+    PAID = "paid"
+    FREE = "free"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutSession:
+    """A Checkout session as Stripe has it now.
+
+    `bought_cents` is what was bought: the subtotal less the discount, never tax.
+    """
+
+    id: str
+    purchase_id: UUID | None
+    state: SessionState
+    payment_id: str | None
+    currency: str
+    bought_cents: int
+    is_live: bool
+
+
+class PaymentState(StrEnum):
+    """The states of a PaymentIntent that matter here."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    NEEDS_CUSTOMER = "needs_customer"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFacts:
+    """A PaymentIntent as Stripe has it now."""
+
+    id: str
+    purchase_id: UUID | None
+    state: PaymentState
+    currency: str
+    received_cents: int
+    paid_at: datetime
+    receipt_url: str | None
+    customer_id: str | None
+    payment_method_id: str | None
+    is_live: bool
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFacts:
+    """A refund. One that failed or was canceled has given the money back to us."""
+
+    id: str
+    cents: int
+    has_failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeFacts:
+    """A dispute, with the money that it took and that came back; 0 for none."""
+
+    id: str
+    withdrawn_cents: int
+    reinstated_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalFacts:
+    """The refunds and disputes of one payment."""
+
+    refunds: Sequence[RefundFacts]
+    disputes: Sequence[DisputeFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A movement of our balance at Stripe: a charge, refund, dispute, or its opposite."""
+
+    id: str
+    type: str
+    source_id: str | None
+    payment_id: str | None
+    cents: int

@@ -1,0 +1,108 @@
+"""Finds what the webhook missed: lists Stripe's events, and looks at purchases that stay open."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import structlog
+
+from meter.clock import Clock
+from meter.errors import Outage
+from meter.payments.event_store import KNOWN_EVENTS, EventStore
+from meter.payments.event_worker import EventWorker
+from meter.payments.fulfilment import Fulfilment
+from meter.payments.metrics import PaymentMetrics
+from meter.payments.purchase import PurchaseKind, PurchaseState
+from meter.payments.purchase_store import PurchaseStore
+from meter.payments.stripe_facts import StripeRefused
+from meter.process.periodic import periodic
+
+if TYPE_CHECKING:
+    from meter.payments.stripe_gateway import StripeGateway
+
+SWEEP_EVERY_S: Final = 300.0
+RETRY_S: Final = 30.0
+# Events are listed again for so long: those with an earlier time may appear a little later.
+OVERLAP: Final = timedelta(hours=1)
+# Stripe lists events of 30 days; an hour less, so that no boundary is met.
+EVENTS_KEPT: Final = timedelta(days=30) - timedelta(hours=1)
+UNSEEN_FOR: Final = timedelta(minutes=15)
+PURCHASES_AT_ONCE: Final = 100
+# A purchase without a session by then was never shown to its customer.
+ABANDONED_AFTER: Final = timedelta(hours=1)
+
+_log = structlog.get_logger(__name__)
+
+
+class PaymentSweep:
+    """The work in the background that looks for payments nobody told us about."""
+
+    def __init__(
+        self,
+        gateway: "StripeGateway",
+        events: EventStore,
+        purchases: PurchaseStore,
+        fulfilment: Fulfilment,
+        worker: EventWorker,
+        clock: Clock,
+        metrics: PaymentMetrics,
+    ) -> None:
+        self._gateway = gateway
+        self._events = events
+        self._purchases = purchases
+        self._fulfilment = fulfilment
+        self._worker = worker
+        self._clock = clock
+        self._metrics = metrics
+
+    async def run(self) -> NoReturn:
+        """Sweep at the start and at intervals until cancelled, through outages."""
+        await periodic("stripe_sweep", self.sweep, SWEEP_EVERY_S, RETRY_S, (Outage,))
+
+    async def sweep(self) -> None:
+        """List missed events and look at open purchases. Raises Outage."""
+        await self.list_events()
+        await self.look_at_purchases(UNSEEN_FOR)
+        self._metrics.last_sweep.set(self._clock.now().timestamp())
+
+    async def list_events(self) -> int:
+        """Store the events that the webhook missed; return how many. Raises Outage."""
+        now, is_live = self._clock.now(), self._gateway.is_live
+        listed_up_to = await self._events.listed_up_to(is_live)
+        oldest = now - EVENTS_KEPT
+        since = oldest if listed_up_to is None else max(oldest, listed_up_to - OVERLAP)
+        if listed_up_to is not None and listed_up_to < oldest:
+            _log.error("stripe_events_lost", listed_up_to=listed_up_to.isoformat())
+        found = await self._gateway.list_events(sorted(KNOWN_EVENTS), since)
+        missed = await self._events.add(found, is_live, "sweep")
+        if missed:
+            self._metrics.events.labels("sweep", "stored").inc(len(missed))
+            _log.warning("stripe_events_missed", events=len(missed))
+            self._worker.wake()
+        await self._events.note_listed(is_live, now)
+        return len(missed)
+
+    async def look_at_purchases(self, unseen_for: timedelta) -> int:
+        """Follow purchases that stay open without news; return how many. Raises Outage."""
+        looked = 0
+        while True:
+            taken = await self._purchases.take_open(
+                self._gateway.is_live, unseen_for, PURCHASES_AT_ONCE
+            )
+            for purchase in taken:
+                if purchase.session_id is not None:
+                    try:
+                        await self._fulfilment.follow_session(purchase.session_id)
+                    except StripeRefused as error:
+                        _log.error(
+                            "purchase_unclear", purchase_id=str(purchase.id), reason=str(error)
+                        )
+                elif (
+                    purchase.kind is PurchaseKind.CHECKOUT
+                    and self._clock.now() - purchase.created_at > ABANDONED_AFTER
+                ):
+                    await self._purchases.end(
+                        purchase.id, PurchaseState.ENDED, "its page was never shown"
+                    )
+            looked += len(taken)
+            if len(taken) < PURCHASES_AT_ONCE:
+                return looked
