@@ -273,22 +273,23 @@ class Decider:
         statuses, counted = taken
 
         trace.begin(Phase.HOLD)
-        hold_id = new_hold_id(self._clock.now())
+        hold_id, model_id = new_hold_id(self._clock.now()), candidates.asked.id
         judged_after_s = self._clock.monotonic_s()
         try:
             placed = await self._holds.place(
+                # By position, as Allow below: names cost more than the objects.
                 HoldRequest(
-                    hold_id=hold_id,
-                    account_id=principal.account_id,
-                    credential_id=principal.credential_id,
-                    model_id=candidates.asked.id,
-                    endpoint=endpoint.name,
-                    estimate=bound,
-                    request_id=request.request_uuid,
-                    pass_id=principal.pass_id,
-                    account_concurrent=principal.account_rates.concurrent_requests,
-                    key_concurrent=principal.key_rates.concurrent_requests,
-                    counted=counted,
+                    hold_id,
+                    account_id,
+                    principal.credential_id,
+                    model_id,
+                    endpoint.name,
+                    bound,
+                    request.request_uuid,
+                    principal.pass_id,
+                    principal.account_rates.concurrent_requests,
+                    principal.key_rates.concurrent_requests,
+                    counted,
                 )
             )
         except asyncio.CancelledError:
@@ -323,15 +324,15 @@ class Decider:
             raise DeadlinePassed("the hold came after the deadline")
         self._last_uses.note(principal.credential_id, self._clock.now())
         return Allow(
-            hold_id=hold_id,
-            account_id=principal.account_id,
-            credential_id=principal.credential_id,
-            model_id=candidates.asked.id,
-            endpoint=endpoint.name,
-            provider_key=provider_key,
-            edits=edits,
-            limits=statuses,
-            is_streaming=body.members.get("stream") is True,
+            hold_id,
+            account_id,
+            principal.credential_id,
+            model_id,
+            endpoint.name,
+            provider_key,
+            edits,
+            statuses,
+            body.members.get("stream") is True,
         )
 
     async def _admit_whole_body(

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from meter.limits.limits import LimitKind
 from meter.sealing import SecretText
+from meter.values import light_value
 
 MAX_ECHO_CHARS: Final = 100
 
@@ -186,7 +187,7 @@ class Edit(NamedTuple):
     insert: str
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Allow:
     """The request may go to the provider: under this hold, with this key, after these edits."""
 
@@ -201,7 +202,7 @@ class Allow:
     is_streaming: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class AllowUnmetered:
     """The request may go on to our own service: nothing is held, no provider key is given out."""
 
@@ -211,7 +212,7 @@ class AllowUnmetered:
     limits: tuple[LimitStatus, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Deny:
     """The request is refused; `message` is public, `param` the member of the body at fault."""
 

@@ -1,11 +1,12 @@
 """The facts of one request that a decision uses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from uuid import UUID
 
 from meter.postgres.fast_uuid import FastUUID
+from meter.values import light_value
 
 UUID_CHARS: Final = 36
 MAX_LENGTH_DIGITS: Final = 18
@@ -27,7 +28,7 @@ HEADERS_USED: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class AuthRequest:
     """One request as Envoy describes it.
 

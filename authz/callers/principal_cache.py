@@ -5,7 +5,6 @@ revocation takes effect within a second. A hold judges the credential in Postgre
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 from cachetools import LRUCache
@@ -23,6 +22,7 @@ from meter.identity.principal import (
     Principal,
     Principals,
 )
+from meter.values import light_value
 
 MAX_CACHED: Final = 100_000
 # An answer whose look-up began longer ago may be from before a revocation that must be in effect by
@@ -34,7 +34,7 @@ FIRST_LOOKUPS_PER_S: Final = 1_000
 Key = tuple[str | bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class _Found:
     principal: Principal | None
     began_s: float

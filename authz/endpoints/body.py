@@ -12,12 +12,13 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NoReturn
 
 from authz.decision import Deny, Edit, Reason, Refused, deny
-from authz.endpoints.weight import SMALL_BODY_BYTES, Hollow, hollow_out, refuse_heavy
+from authz.endpoints.weight import SMALL_BODY_BYTES, hollow_out, refuse_heavy
 from authz.request import AuthRequest
+from meter.values import light_value
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _USUAL_TYPE = "application/json"
@@ -28,7 +29,7 @@ _JSON_TYPE = re.compile(
 MAX_MEMBERS: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Body:
     """A parsed body: its text, its size in bytes, its top-level members.
 
@@ -63,11 +64,12 @@ def parse(raw: bytes) -> Body | Deny:
             Reason.INVALID_JSON,
             "The body begins with a byte order mark (BOM, EF BB BF). Send UTF-8 without it.",
         )
-    hollow = hollow_out(raw) if len(raw) > SMALL_BODY_BYTES else Hollow(raw)
-    if heavy := refuse_heavy(hollow.text):
+    hollow = hollow_out(raw) if len(raw) > SMALL_BODY_BYTES else None
+    kept = raw if hollow is None else hollow.text
+    if heavy := refuse_heavy(kept):
         return heavy
     try:
-        text = hollow.text.decode("utf-8")
+        text = kept.decode("utf-8")
         members = _decode(text)
     except Refused as refused:
         return refused.deny
@@ -83,6 +85,8 @@ def parse(raw: bytes) -> Body | Deny:
         return deny(Reason.INVALID_JSON, "The body must be a JSON object.")
     if len(members) > MAX_MEMBERS:
         return deny(Reason.REQUEST_TOO_LARGE, f"The body has more than {MAX_MEMBERS} members.")
+    if hollow is None:
+        return Body(text, len(raw), members)
     return Body(text, len(raw), members, hollow.cuts, hollow.inline_chars)
 
 

@@ -5,7 +5,6 @@ A member that no rule can bound is refused with `cost_unbounded`, which names th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from authz.decision import Deny, Refused
@@ -23,6 +22,7 @@ from authz.endpoints.members import (
 )
 from authz.endpoints.prompt import Prompt, measure_prompt
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Extra
+from meter.values import light_value
 
 MAX_TOKENS_NAMED: Final = 10_000_000
 MAX_CHOICES: Final = 128
@@ -63,7 +63,7 @@ _ORDINARY_MEMBERS: Final = HARMLESS_MEMBERS - {openrouter.PROVIDER_MEMBER} | {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Replies:
     """The replies that a body asks for.
 
@@ -110,17 +110,18 @@ def bound_demand(
         prompt_tokens = text_tokens + PROMPT_OVERHEAD_TOKENS + prompt.images * IMAGE_TOKENS
     # Some gateways run the whole request once for each choice.
     times = replies.choices
+    prompts = times * prompt.prompts
     return Demand(
-        prompt_tokens=times * prompt_tokens,
-        completion_tokens=replies.limit_tokens,
-        choices=times * prompt.prompts,
-        extra_completion_tokens=replies.extra_tokens,
-        images=times * prompt.images,
-        web_searches=searches * times * prompt.prompts,
-        prompts=times * prompt.prompts,
-        bounds_thought=replies.bounds_thought,
-        may_hear=prompt.may_hear,
-        extras=extras,
+        times * prompt_tokens,
+        replies.limit_tokens,
+        prompts,
+        replies.extra_tokens,
+        times * prompt.images,
+        searches * prompts,
+        prompts,
+        replies.bounds_thought,
+        prompt.may_hear,
+        extras,
     )
 
 

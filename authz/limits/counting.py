@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 from authz.decision import Deny, LimitStatus, Reason, deny
 from authz.limits.answer import LimitAnswer, Limiter, LimitUse
 from authz.metrics import Metrics
-from meter.holds.hold import CountedTokens
+from meter.holds.hold import NO_TOKENS, CountedTokens
 from meter.identity.principal import Principal
 from meter.limits.limits import Limit, LimitKind, LimitRule, Rates
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Model
@@ -23,7 +23,7 @@ LOCAL_REPLY_TOKENS: Final = 1_024
 Counted = tuple[tuple[LimitStatus, ...], CountedTokens]
 
 
-NOTHING_COUNTED: Final[Counted] = ((), CountedTokens())
+NOTHING_COUNTED: Final[Counted] = ((), NO_TOKENS)
 
 
 class Rules(Protocol):
@@ -82,7 +82,7 @@ class Limits:
         if isinstance(answer, Deny):
             return answer
         buckets = tuple(limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
-        return answer, CountedTokens(buckets, prompt) if buckets else CountedTokens()
+        return answer, CountedTokens(buckets, prompt) if buckets else NO_TOKENS
 
     async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
         """Count one request that costs no tokens; return the statuses or the refusal."""

@@ -4,8 +4,10 @@ Why it is here, and why our own server: docs/adr/0004-own-http2-transport-behind
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
+
+from meter.values import light_value
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = "Check"
@@ -14,7 +16,7 @@ MAX_MESSAGE_BYTES: Final = 32 * 2**20
 MAX_CONCURRENT_CHECKS: Final = 4_096
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Answer:
     """The answer to a check: a serialised CheckResponse.
 

@@ -68,6 +68,7 @@ def from_check(payload: bytes) -> AuthRequest | None:
     http = attributes.request.http
     if not http.method or not http.path:
         return None
+    extensions = attributes.context_extensions
     headers = [
         (header.key, header.raw_value.decode("latin-1") or header.value)
         for header in http.header_map.headers
@@ -83,7 +84,7 @@ def from_check(payload: bytes) -> AuthRequest | None:
         http.raw_body or http.body.encode("utf-8", "surrogateescape"),
         attributes.source.address.socket_address.address,
         attributes.source.principal,
-        dict(attributes.context_extensions),
+        {name: extensions[name] for name in extensions},
     )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from meter.postgres.fast_uuid import FastUUID
 from meter.pricing.prices import Estimate
+from meter.values import light_value
 
 
 class HoldState(StrEnum):
@@ -52,7 +53,7 @@ class Refusal(StrEnum):
     TOO_MANY_CONCURRENT = "too_many_concurrent"
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class CountedTokens:
     """The tokens of a request that limits have counted, and their buckets."""
 
@@ -60,7 +61,10 @@ class CountedTokens:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+NO_TOKENS: Final = CountedTokens()
+
+
+@light_value
 class HoldRequest:
     """A request to set aside money, up to an estimate.
 
@@ -79,10 +83,10 @@ class HoldRequest:
     pass_id: str | None = None
     account_concurrent: int | None = None
     key_concurrent: int | None = None
-    counted: CountedTokens = CountedTokens()
+    counted: CountedTokens = NO_TOKENS
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class HoldPlaced:
     """The hold is committed. `max_tokens` bounds one reply under it."""
 
@@ -91,7 +95,7 @@ class HoldPlaced:
     max_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class HoldRefused:
     """No hold; with the amounts in pico-dollars that the caller may be told."""
 
@@ -123,7 +127,7 @@ class Hold:
     max_tokens: int
     state: HoldState
     pass_id: str | None = None
-    counted: CountedTokens = CountedTokens()
+    counted: CountedTokens = NO_TOKENS
 
     @property
     def spenders(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -33,6 +33,7 @@ LANE_LIMIT: Final = 256
 LANE_CONNECTIONS: Final = 2
 # The weight of the latest commit in the running mean of how long one takes.
 COMMIT_WEIGHT: Final = 0.2
+HELD: Final = "held"
 BUSY: Final = "busy"
 RELEASE_RETRY_S: Final = 1.0
 RELEASE_ATTEMPTS: Final = 120
@@ -45,7 +46,7 @@ _log = structlog.get_logger(__name__)
 class _Waiting:
     request: HoldRequest
     account_id: str
-    answer: asyncio.Future[HoldAnswer] = field(default_factory=asyncio.Future)
+    answer: asyncio.Future[HoldAnswer]
 
 
 class PostgresHolds:
@@ -85,7 +86,8 @@ class PostgresHolds:
         Raises StoreUnavailable when Postgres is away, Overloaded when more calls wait than
         WAITING_LIMIT, or more than LANE_LIMIT for an account that is locked.
         """
-        waiting = _Waiting(request, request.account_id)
+        answer: asyncio.Future[HoldAnswer] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(request, request.account_id, answer)
         lane = self._lanes.get(request.account_id) if self._lanes else None
         if lane is not None:
             # The requests of an account keep their order, so this one goes behind those that wait.
@@ -100,7 +102,7 @@ class PostgresHolds:
                 self._is_committing = True
                 self._start(self._commit_batches())
         try:
-            return await asyncio.shield(waiting.answer)
+            return await answer
         except asyncio.CancelledError:
             self._abandon(waiting)
             raise
@@ -212,7 +214,11 @@ class PostgresHolds:
         found = {row["hold_id"]: row for row in rows}
         for waiting in batch:
             row = found[waiting.request.hold_id]
-            if row["verdict"] == BUSY:
+            if waiting.answer.cancelled():
+                # The call was cancelled during the commit: nobody will use the hold.
+                if row["verdict"] == HELD:
+                    self.release_later([waiting.request.hold_id])
+            elif row["verdict"] == BUSY:
                 account_id = waiting.request.account_id
                 lane = self._lanes.get(account_id)
                 if lane is None:
@@ -255,14 +261,13 @@ class PostgresHolds:
         if lane is not None and waiting in lane:
             lane.remove(waiting)
             return
-        waiting.answer.add_done_callback(self._release_abandoned)
-
-    def _release_abandoned(self, answer: asyncio.Future[HoldAnswer]) -> None:
-        if answer.cancelled() or answer.exception() is not None:
-            return
-        placed = answer.result()
-        if isinstance(placed, HoldPlaced):
-            self.release_later([placed.hold_id])
+        # The cancelled answer tells a commit that is still under way. One that is there already
+        # stays as it is.
+        waiting.answer.cancel()
+        if not waiting.answer.cancelled() and waiting.answer.exception() is None:
+            placed = waiting.answer.result()
+            if isinstance(placed, HoldPlaced):
+                self.release_later([placed.hold_id])
 
     async def _release_until_done(self, hold_ids: list[UUID]) -> None:
         for _ in range(RELEASE_ATTEMPTS):
@@ -306,6 +311,6 @@ def to_arguments(
 
 def to_answer(row: "Record") -> HoldAnswer:
     """Return the answer in a row of `place_holds`."""
-    if row["verdict"] == "held":
+    if row["verdict"] == HELD:
         return HoldPlaced(row["hold_id"], row["amount"], row["granted_tokens"])
     return HoldRefused(Refusal(row["verdict"]), row["amount"], row["available"])

@@ -10,6 +10,7 @@ from meter.jwts.verified import VerifiedIdentity, VerifiedPass
 from meter.limits.limits import NO_RATES, Rates
 from meter.network import Network
 from meter.scopes import DEFAULT_SCOPES, Scope
+from meter.values import light_value
 
 
 class CredentialKind(StrEnum):
@@ -104,14 +105,14 @@ class Principal:
         return self.kind.word if self.pass_id is None else "pass"
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class ByKey:
     """An API key, by the keyed digest of its text."""
 
     digest: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class ByPass:
     """A verified JWT of our own, by its `jti`."""
 

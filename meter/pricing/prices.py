@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from meter.money import BPS_PER_WHOLE, MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
+from meter.values import light_value
 
 # Tokens that providers add to a prompt themselves: chat templates, tool preambles.
 PROMPT_OVERHEAD_TOKENS: Final = 1_024
@@ -144,7 +145,8 @@ class Model:
     raised_bps: Mapping[str, int] = field(default_factory=dict)
 
 
-class Demand(NamedTuple):
+@light_value
+class Demand:
     """The most that one request can ask of a provider, before any price is applied.
 
     `completion_tokens` bounds one choice; None where the request names no limit, so that a limit
@@ -201,7 +203,7 @@ class PriceCeiling(NamedTuple):
     image_picos: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Estimate:
     """An upper bound of the charge: `fixed` plus `per_token` for each token of one choice.
 
@@ -271,14 +273,15 @@ def estimate(
         fixed = -(-fixed * factor_bps // BPS_PER_WHOLE)
         per_choice = -(-per_choice * factor_bps // BPS_PER_WHOLE)
     max_tokens = model_limit if limit is None else limit
+    least = min(floor_tokens, max_tokens) if limit is None else max_tokens
     return Estimate(
-        price_id=candidates[0].price.id,
-        markup_bps=markup_bps,
-        fixed_picos=min(add_markup(fixed, markup_bps), MAX_PICOS),
-        per_token_picos=min(add_markup(per_choice * demand.choices, markup_bps), MAX_PICOS),
-        max_tokens=max_tokens,
-        min_tokens=min(floor_tokens, max_tokens) if limit is None else max_tokens,
-        flat_cost_picos=min(flat, MAX_PICOS),
+        candidates[0].price.id,
+        markup_bps,
+        min(add_markup(fixed, markup_bps), MAX_PICOS),
+        min(add_markup(per_choice * demand.choices, markup_bps), MAX_PICOS),
+        max_tokens,
+        least,
+        min(flat, MAX_PICOS),
     )
 
 

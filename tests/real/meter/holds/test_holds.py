@@ -8,7 +8,7 @@ import pytest
 
 from meter.audit.events import Actor
 from meter.errors import Overloaded, StoreUnavailable
-from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
+from meter.holds.hold import HoldAnswer, HoldPlaced, HoldRefused, Refusal
 from meter.holds.hold_store import BATCH_LIMIT, PostgresHolds
 from meter.identity.keys.key_rights import Administrator
 from meter.identity.keys.key_service import KeyService
@@ -292,6 +292,31 @@ async def test_a_cancelled_call_leaves_no_open_hold(books: Books) -> None:
         if placed:
             await books.holds.release(placed)
         assert await books.funds("alice") == (50 * USD, 0, 0)
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_a_call_cancelled_as_its_hold_commits_leaves_none(
+    books: Books, is_answered: bool
+) -> None:
+    payer = await books.payer("alice", 50 * USD)
+    calls: list[asyncio.Future[HoldAnswer]] = []
+
+    class Leaving:
+        """Cancels the calls after the commit: before they are told of it, or just afterwards."""
+
+        def reach(self, name: str) -> None:
+            for call in calls if name == "authz.after_hold" else ():
+                if is_answered:
+                    asyncio.get_running_loop().call_soon(call.cancel)
+                else:
+                    call.cancel()
+
+    holds = PostgresHolds(books.pool, LIFETIME, Leaving())
+    calls += [asyncio.ensure_future(holds.place(books.request(payer, USD))) for _ in range(3)]
+    await asyncio.gather(*calls, return_exceptions=True)
+    await holds.close()
+    assert all(call.cancelled() for call in calls)
+    assert await books.funds("alice") == (50 * USD, 0, 0)
 
 
 async def test_one_request_that_postgres_refuses_does_not_fail_the_others(books: Books) -> None:
