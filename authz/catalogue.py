@@ -18,7 +18,7 @@ from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model
 from meter.process.periodic import periodic, until_done
 from meter.providers import openrouter
-from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+from meter.providers.key_store import SYSTEM_OWNER, KeyRefusal, PostgresProviderKeys, StoredKey
 from meter.sealing import SecretText
 
 FIRST_LOAD_INTERVAL_S: Final = 0.1
@@ -27,10 +27,14 @@ _log = structlog.get_logger(__name__)
 
 
 class KeyState(StrEnum):
-    """The state of the provider's key; `sealed` when our master key does not open it."""
+    """The state of the provider's key.
+
+    `sealed` when our master key does not open it, `refused` when the provider does not accept it.
+    """
 
     UNKNOWN = "unknown"
     OK = "ok"
+    REFUSED = "refused"
     MISSING = "missing"
     SEALED = "sealed"
 
@@ -51,7 +55,7 @@ class CatalogueSnapshot:
         self._rules: Sequence[LimitRule] = ()
         self._metrics = metrics
         self._models: Mapping[str, Model] = {}
-        self._key: SecretText | None = None
+        self._key: StoredKey | None = None
         self.key_state = KeyState.UNKNOWN
 
     @property
@@ -71,7 +75,12 @@ class CatalogueSnapshot:
         """Return the key to call the provider with. Raises ProviderUnavailable without one."""
         if self._key is None:
             raise ProviderUnavailable("no usable provider key is set")
-        return self._key
+        return self._key.plain
+
+    @property
+    def key_refusal(self) -> KeyRefusal | None:
+        """Return the provider's last refusal of the key; requests are sent all the same."""
+        return None if self._key is None else self._key.refusal
 
     @property
     def rules(self) -> Sequence[LimitRule]:
@@ -88,7 +97,10 @@ class CatalogueSnapshot:
             self._key = None
             self._note_key(KeyState.SEALED)
         else:
-            self._note_key(KeyState.MISSING if self._key is None else KeyState.OK)
+            if self._key is None:
+                self._note_key(KeyState.MISSING)
+            else:
+                self._note_key(KeyState.OK if self._key.refusal is None else KeyState.REFUSED)
         self._models = models
         self._metrics.models.set(len(models))
 

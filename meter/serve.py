@@ -38,7 +38,9 @@ from meter.process.periodic import until_done
 from meter.process.startup_freeze import spare_long_lived_objects
 from meter.process.stopping import stop_event
 from meter.process.uvicorn_beside import serving
+from meter.providers import openrouter
 from meter.providers.catalogue_sync import CatalogueSync
+from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.key_totals import KeyTotals
 from meter.providers.openrouter.provider import OPENROUTER
@@ -95,6 +97,7 @@ async def serve(settings: MeterSettings) -> None:
         stack.push_async_callback(jwts.close)
         keys = PostgresProviderKeys(pool, master_key)
         provider = OPENROUTER.at(settings.provider_base_url)
+        key_service = ProviderKeyService(keys, provider, registry)
         sync_every_s = settings.catalogue_sync_every_s
         sync = CatalogueSync(
             PostgresCatalogue(pool), DoubtStore(pool), keys, provider, sync_every_s, registry
@@ -126,7 +129,15 @@ async def serve(settings: MeterSettings) -> None:
             stack.push_async_callback(payments.gateway.close)
 
         settlement = await stack.enter_async_context(
-            run_settlement(settings, pool, keys, provider, registry, crash_points)
+            run_settlement(
+                settings,
+                pool,
+                keys,
+                provider,
+                registry,
+                crash_points,
+                key_service.note_refused_request,
+            )
         )
         # This task ends once it has succeeded, so it is not among the tasks that must not end.
         admission = _admit_operator(pool, token)
@@ -134,6 +145,7 @@ async def serve(settings: MeterSettings) -> None:
         tasks = list(settlement.tasks)
         works: dict[str, Callable[[], Coroutine[None, None, None]]] = {
             "catalogue sync": sync.run,
+            "provider key": key_service.run,
             "history": history.run,
             "signing rotation": rotation.run,
             "write-offs": WriteOffs(WriteOffStore(pool), registry).run,
@@ -148,10 +160,12 @@ async def serve(settings: MeterSettings) -> None:
         issuing = Issuing(own_issuer(settings), signing, issuer_documents(settings))
         app = create_app(
             ApiDependencies(
-                services=Services(pool, pepper, clock, issuing, jwts, keys, reconciler),
+                services=Services(
+                    pool, pepper, clock, issuing, jwts, keys, key_service, reconciler
+                ),
                 registry=registry,
                 provider_base_url=settings.provider_base_url,
-                readiness=_readiness_probes(sync, settlement),
+                readiness=_readiness_probes(sync, key_service, settlement),
                 provider_reports=reports,
                 payments=payments,
                 trusted_proxies=read_networks(settings.trusted_proxies),
@@ -190,13 +204,22 @@ async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
 
 
 def _readiness_probes(
-    sync: CatalogueSync, settlement: RunningSettlement
+    sync: CatalogueSync, key_service: ProviderKeyService, settlement: RunningSettlement
 ) -> dict[str, ReadinessProbe]:
     """Return probes of parts that a meter can do without; Postgres has a probe in the API."""
 
     async def catalogue() -> Readiness:
         # The last catalogue stays usable while the provider is away.
         return optional(None if sync.is_synced else "not synced since this meter started")
+
+    async def provider_key() -> Readiness:
+        refusal = key_service.refusal
+        return optional(
+            None
+            if refusal is None
+            else f"{openrouter.ID} refuses our key with {refusal.status} ({refusal.reason}), so "
+            f"requests are answered 503: tollkeeper providers set-key {openrouter.ID}"
+        )
 
     async def access_log_file() -> Readiness:
         # A meter settles from the stream without its file.
@@ -217,6 +240,7 @@ def _readiness_probes(
 
     return {
         "catalogue": catalogue,
+        "provider_key": provider_key,
         "access_log_file": access_log_file,
         "token_counting": token_counting,
     }

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import aiohttp
@@ -67,6 +68,7 @@ async def run_settlement(
     provider: Provider,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
+    on_refused: Callable[[int, datetime], None],
 ) -> AsyncIterator[RunningSettlement]:
     """Run every part that ends holds. At the end stop reading, then settle what has arrived.
 
@@ -110,7 +112,7 @@ async def run_settlement(
 
         settlement_pool = await open_keyed_pool(SETTLEMENT_CONNECTIONS)
         settlements = settlements_through(settlement_pool)
-        batcher = Batcher(settlements, metrics)
+        batcher = Batcher(settlements, metrics, on_refused=on_refused)
         parked = ParkedEndings(
             ParkedEndingStore(settlement_pool), settlements, metrics.count, registry, crash_points
         )
@@ -165,7 +167,9 @@ def _usage_finder(
         key = await keys.find_key(provider.id, SYSTEM_OWNER)
         if key is None:
             raise ProviderUnavailable("no provider key is set")
-        record = await provider.fetch_generation(session, provider.base_url, key, generation_id)
+        record = await provider.fetch_generation(
+            session, provider.base_url, key.plain, generation_id
+        )
         return None if record is None else record.usage
 
     return find_usage

@@ -32,6 +32,7 @@ from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.raised_estimates import RaisedEstimateStore
+from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.reconciliation.reconciler import Reconciler
 from meter.settlement.review_store import SettlementReviewStore
@@ -58,6 +59,7 @@ class Services:
         issuing: Issuing,
         jwts: Verifier,
         provider_keys: PostgresProviderKeys,
+        provider_key_service: ProviderKeyService,
         reconciler: Reconciler,
     ) -> None:
         self.pool = pool
@@ -82,6 +84,7 @@ class Services:
         self.purchases = PurchaseStore(pool)
         self.payments = PaymentStore(pool)
         self.stripe_events = EventStore(pool)
+        self.provider_key_service = provider_key_service
         # Identity: callers, and the credentials of accounts.
         self.principals = PostgresPrincipals(pool)
         self.identifier = CredentialResolver(pepper, self.principals, jwts)

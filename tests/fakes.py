@@ -33,7 +33,7 @@ from meter.limits.limits import Limit, LimitRule, Rates
 from meter.limits.rule_store import LimitRuleStore
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model, Price
-from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.key_store import KeyRefusal, PostgresProviderKeys, StoredKey
 from meter.sealing import SecretText
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -209,12 +209,13 @@ class FakeProviderKeys(PostgresProviderKeys):
     def __init__(self, key: str | None = "sk-or-planted") -> None:
         self.key = key
         self.failure: Exception | None = None
+        self.refusal: KeyRefusal | None = None
 
-    async def find_key(self, provider: str, owner: str) -> SecretText | None:
+    async def find_key(self, provider: str, owner: str) -> StoredKey | None:
         """The key, if set."""
         if self.failure is not None:
             raise self.failure
-        return None if self.key is None else SecretText(self.key)
+        return None if self.key is None else StoredKey(SecretText(self.key), 1, EPOCH, self.refusal)
 
 
 class FakeLimiter:

@@ -22,7 +22,9 @@ from meter.network import read_networks
 from meter.payments.mode import StripeMode
 from meter.payments.payments import Payments, make_payments
 from meter.postgres.pool import PostgresPool
+from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.openrouter.provider import OPENROUTER
 from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
@@ -33,6 +35,7 @@ OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"
 ADMIN = "/api/v1/admin"
 OWN_ISSUER = OwnIssuer("http://meter.test", "tollkeeper")
 ADDRESS = "http://meter.test"
+NO_PROVIDER = "http://127.0.0.1:9/api/v1"
 
 
 @dataclass
@@ -108,10 +111,12 @@ async def meter_api(
     trusted_proxies: str = "",
     documents: IssuerDocuments | None = None,
     sells: StripeMode | None = None,
+    provider_url: str = NO_PROVIDER,
 ) -> AsyncIterator[MeterApi]:
     """The API of a meter whose operator is admitted; issuers publish `documents`.
 
     With `sells` it sells credit. Events are stored, and followed when a test says so.
+    Nobody answers at the address of the provider unless one is given.
     """
     master_key, clock = MasterKey(b"m" * 32), clock or SystemClock()
     keys = PostgresProviderKeys(pool, master_key)
@@ -124,9 +129,18 @@ async def meter_api(
     issuing = Issuing(OWN_ISSUER, signing, documents)
     payments = None if sells is None else make_payments(sells, pool, clock, registry)
     outside = ApiDependencies(
-        services=Services(pool, PEPPER, clock, issuing, verifier, keys, reconciler),
+        services=Services(
+            pool,
+            PEPPER,
+            clock,
+            issuing,
+            verifier,
+            keys,
+            ProviderKeyService(keys, OPENROUTER.at(provider_url), registry),
+            reconciler,
+        ),
         registry=registry,
-        provider_base_url="http://127.0.0.1:9/api/v1",
+        provider_base_url=provider_url,
         readiness=readiness or {},
         trusted_proxies=read_networks(trusted_proxies),
         payments=payments,

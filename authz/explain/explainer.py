@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from authz.callers.authenticate import Authenticator
 from authz.catalogue import CatalogueSnapshot
 from authz.decide import Decider, Terms
-from authz.decision import AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason
 from authz.explain.diagnosis import diagnose, show_credential
 from authz.explain.dry_run import DecisionTrace, DryRunHolds, DryRunLimiter
 from authz.explain.explanation import ClientAnswer, Explanation, Verdict
@@ -30,6 +30,7 @@ from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper
 from meter.jwts.verifying import JwtVerifier
 from meter.postgres.pool import PostgresPool
+from meter.providers import openrouter
 
 # The keys of an issuer may have to be fetched on the way.
 EXPLAIN_TIMEOUT_S: Final = 10.0
@@ -77,7 +78,17 @@ class Explainer:
             show_credential(request),
             report_phases(explained),
             _answer(explained.decision),
+            self._warnings(explained.decision),
         )
+
+    def _warnings(self, decision: Decision | Exception) -> list[str]:
+        refusal = self._snapshot.key_refusal
+        if refusal is None or not isinstance(decision, Allow):
+            return []
+        return [
+            f"{openrouter.ID} refuses our key with {refusal.status} ({refusal.reason}), so clients"
+            f" get 503. Set a key that works: tollkeeper providers set-key {openrouter.ID}"
+        ]
 
     async def _try_out(self, explained: Explained) -> None:
         metrics = Metrics(CollectorRegistry())

@@ -53,6 +53,8 @@ class Explanation:
     credential: str
     phases: Sequence[PhaseReport]
     answer: ClientAnswer
+    # What will go wrong after the decision.
+    warnings: Sequence[str] = ()
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the answer of POST /explain."""
@@ -74,4 +76,5 @@ class Explanation:
                 "message": self.answer.message,
                 "headers": dict(self.answer.headers),
             },
+            "warnings": list(self.warnings),
         }

@@ -95,7 +95,11 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "remove_issuer": {409: ("conflict",)},
     "clear_raised_estimate": {404: ("not_found",)},
     "put_limit": {409: ("conflict",), 422: ("unknown_reference",)},
-    "put_provider_key": {409: ("conflict", "other_master_key")},
+    "put_provider_key": {
+        409: ("conflict", "other_master_key"),
+        422: ("provider_key_refused",),
+        503: ("provider_unavailable",),
+    },
     "reconcile": {409: ("conflict",)},
     "rotate_signing_key": {409: ("other_master_key",)},
     "report_key": {429: ("too_many_reports",)},

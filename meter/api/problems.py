@@ -29,6 +29,7 @@ from meter.errors import (
 )
 from meter.ledger import credit as top_up
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
+from meter.providers.key_service import KeyNotTried, KeyRefused
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -81,6 +82,8 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     SealBroken: (409, "other_master_key"),
     InvalidAmount: (422, "invalid_amount"),
     UnknownReference: (422, "unknown_reference"),
+    KeyRefused: (422, "provider_key_refused"),
+    KeyNotTried: (503, "provider_unavailable"),
     InvalidRequest: (422, "invalid_request"),
 }
 _HTTP_CODES: Final = {

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -57,6 +58,8 @@ class Batcher:
     While one batch is being committed the next one forms, so batches grow with the load. A full
     queue makes `put` wait, which stops the reading of the access-log stream. An entry that was
     settled a moment ago and comes again unchanged, from the other log, is skipped.
+    `on_refused` is told of each request that the provider refused because of our key: the status,
+    and when the request began.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class Batcher:
         settlements: SettlementStore,
         metrics: IngestMetrics,
         recent: RecentEndings | None = None,
+        on_refused: Callable[[int, datetime], None] | None = None,
     ) -> None:
         self._settlements = settlements
         self._metrics = metrics
+        self._on_refused = on_refused
         self._recent = RecentEndings() if recent is None else recent
         self._queue: deque[_Queued] = deque()
         self._has_some = asyncio.Event()
@@ -165,6 +170,8 @@ class Batcher:
             if status in OUR_REFUSALS and status != observation.status_code:
                 self._metrics.provider_refusals.labels(str(status)).inc()
                 _log.error("provider_refused_us", status=status, hold_id=observation.hold_id.hex)
+                if self._on_refused is not None:
+                    self._on_refused(status, observation.started_at)
         self._metrics.repeats.inc(len(batch) - len(fresh))
         if fresh:
             await until_done(

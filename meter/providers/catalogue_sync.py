@@ -87,7 +87,9 @@ class CatalogueSync:
         """
         provider = self._provider
         key = await self._keys.find_key(provider.id, SYSTEM_OWNER)
-        offered = await provider.fetch_catalogue(session, provider.base_url, key)
+        offered = await provider.fetch_catalogue(
+            session, provider.base_url, None if key is None else key.plain
+        )
         if not offered.models:
             raise ProviderUnavailable(
                 f"GET /models lists no model with a price ({len(offered.withheld)} without)"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
@@ -19,7 +20,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer of a provider, with status 200 or 404."""
+    """The answer of a provider, with one of the statuses that the caller understands."""
 
     status: int
     body: bytes = field(repr=False)
@@ -39,13 +40,14 @@ async def fetch(
     path: str,
     key: SecretText | None,
     bounds: Bounds,
+    understood: Collection[int] = (200, 404),
     **query: str,
 ) -> Fetched:
     """GET one path below the provider's base.
 
     Redirects are not followed: the key goes to the address that was asked, and to no other.
-    Raises ProviderUnavailable for a status other than 200 and 404 (with `retry_after_s` where the
-    answer has it), when the answer does not come in time, or when it is too large.
+    Raises ProviderUnavailable for a status that is not `understood` (with `retry_after_s` where
+    the answer has it), when the answer does not come in time, or when it is too large.
     """
     headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
     try:
@@ -56,7 +58,7 @@ async def fetch(
             timeout=aiohttp.ClientTimeout(total=bounds.timeout_s),
             allow_redirects=False,
         ) as response:
-            if response.status not in (200, 404):
+            if response.status not in understood:
                 retry_after_s = read_retry_after(response.headers.get("retry-after"))
                 raise ProviderUnavailable(f"GET {path} answered {response.status}", retry_after_s)
             body = bytearray()

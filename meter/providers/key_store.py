@@ -19,6 +19,8 @@ _FIND_PROVIDER_KEY: Final = _QUERIES["find_provider_key"]
 _LOCK_PROVIDER_KEY: Final = _QUERIES["lock_provider_key"]
 _SAVE_PROVIDER_KEY: Final = _QUERIES["save_provider_key"]
 _LIST_PROVIDER_KEYS: Final = _QUERIES["list_provider_keys"]
+_NOTE_KEY_REFUSAL: Final = _QUERIES["note_key_refusal"]
+_CLEAR_KEY_REFUSAL: Final = _QUERIES["clear_key_refusal"]
 
 # The owner of the key that requests of all accounts go out with.
 SYSTEM_OWNER: Final = "system"
@@ -26,6 +28,24 @@ MAX_KEY_CHARS: Final = 512
 HINT_CHARS: Final = 4
 # A hint of a short key would give too much of it away.
 SHORTEST_HINTED_KEY_CHARS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefusal:
+    """A provider's refusal of our key: the HTTP status, and the reason for an administrator."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An opened key, its version and when it was set, and the provider's last refusal of it."""
+
+    plain: SecretText
+    key_version: int
+    updated_at: datetime
+    refusal: KeyRefusal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,19 @@ class ProviderKeyListing:
     key_version: int
     hint: str
     updated_at: datetime
+    refused_at: datetime | None = None
+    refused_status: int | None = None
+    refused_reason: str | None = None
+
+
+def require_usable(plain: SecretText) -> str:
+    """Return the text of a key that can be sent in a header. Raises InvalidRequest otherwise."""
+    text = plain.reveal()
+    if not text or len(text) > MAX_KEY_CHARS:
+        raise InvalidRequest(f"a provider key has 1 to {MAX_KEY_CHARS} characters")
+    if not all("!" <= char <= "~" for char in text):
+        raise InvalidRequest("a provider key has visible ASCII characters only")
+    return text
 
 
 class PostgresProviderKeys:
@@ -46,14 +79,38 @@ class PostgresProviderKeys:
         self._pool = pool
         self._master_key = master_key
 
-    async def find_key(self, provider: str, owner: str) -> SecretText | None:
+    async def find_key(self, provider: str, owner: str) -> StoredKey | None:
         """Return the opened key; None when none was set.
 
         Raises SealBroken when the key was sealed under another master key.
         """
         async with acquire(self._pool) as connection:
             row = await connection.fetchrow(_FIND_PROVIDER_KEY, provider, owner)
-        return None if row is None else self._open(row)
+        if row is None:
+            return None
+        refusal = None
+        if row["refused_at"] is not None:
+            refusal = KeyRefusal(row["refused_status"], row["refused_reason"])
+        return StoredKey(self._open(row), row["key_version"], row["updated_at"], refusal)
+
+    async def note_refusal(
+        self, provider: str, owner: str, key_version: int, refusal: KeyRefusal
+    ) -> None:
+        """Store a refusal of this version of a key; of another version nothing is stored."""
+        async with acquire(self._pool) as connection:
+            await connection.execute(
+                _NOTE_KEY_REFUSAL, provider, owner, key_version, refusal.status, refusal.reason
+            )
+
+    async def clear_refusal(
+        self, provider: str, owner: str, key_version: int, older_than_s: float
+    ) -> bool:
+        """Forget a refusal of this version that is older than so many seconds; return whether."""
+        async with acquire(self._pool) as connection:
+            cleared = await connection.fetchval(
+                _CLEAR_KEY_REFUSAL, provider, owner, key_version, older_than_s
+            )
+        return cleared is not None
 
     async def set_key(
         self,
@@ -69,11 +126,7 @@ class PostgresProviderKeys:
         SealBroken when the stored one was sealed under another master key: with the wrong master
         key every API key is refused, so going on is a decision (`may_replace_sealed`).
         """
-        text = plain.reveal()
-        if not text or len(text) > MAX_KEY_CHARS:
-            raise InvalidRequest(f"a provider key has 1 to {MAX_KEY_CHARS} characters")
-        if not all("!" <= char <= "~" for char in text):
-            raise InvalidRequest("a provider key has visible ASCII characters only")
+        text = require_usable(plain)
         async with acquire(self._pool) as connection, connection.transaction():
             stored = await connection.fetchrow(_LOCK_PROVIDER_KEY, provider, owner)
             if stored is not None:

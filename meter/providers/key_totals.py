@@ -23,19 +23,13 @@ class KeyTotals:
         meanwhile, SealBroken for a key under another master key, StoreUnavailable.
         """
         provider = self._provider
-        version = await self._find_version()
         key = await self._keys.find_key(provider.id, SYSTEM_OWNER)
-        if key is None or version is None:
+        if key is None:
             return None
         async with aiohttp.ClientSession() as session:
-            usage_usd = await provider.fetch_total_usd(session, provider.base_url, key)
+            usage_usd = await provider.fetch_total_usd(session, provider.base_url, key.plain)
         # A total belongs to one key: with a key that changed meanwhile, it is not known to which.
-        if await self._find_version() != version:
+        now = await self._keys.find_key(provider.id, SYSTEM_OWNER)
+        if now is None or now.key_version != key.key_version:
             raise ProviderUnavailable("the provider's key was changed meanwhile")
-        return ProviderTotal(provider.id, version, picos_from_decimal(usage_usd))
-
-    async def _find_version(self) -> int | None:
-        for listing in await self._keys.list_keys():
-            if (listing.provider, listing.owner) == (self._provider.id, SYSTEM_OWNER):
-                return listing.key_version
-        return None
+        return ProviderTotal(provider.id, key.key_version, picos_from_decimal(usage_usd))

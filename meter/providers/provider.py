@@ -8,6 +8,7 @@ from decimal import Decimal
 import aiohttp
 
 from meter.pricing.prices import OfferedModel, WithheldModel
+from meter.providers.key_store import KeyRefusal
 from meter.sealing import SecretText
 from meter.settlement.billing_terms import BillingTerms
 from meter.usage.usage import ReportedUsage
@@ -55,13 +56,14 @@ class Provider:
 
     `billing` has the terms that its documentation states.
 
-    The three functions that fetch take a session, the base URL and the key. They raise
+    The functions that ask take a session, the base URL and the key. They raise
     ProviderUnavailable when the provider does not answer, or answers something else than asked.
 
     - `fetch_catalogue` returns the models on offer; it needs no key.
     - `fetch_generation` takes the id of a generation as well, and returns None for an id that the
       provider does not know, or does not know yet.
     - `fetch_total_usd` returns US dollars billed to the key since it was made.
+    - `check_key` returns why the key does not work, None when it does; it is a free call.
     - `read_reports` reads the body of a message that reports generations; raises InvalidRequest.
     """
 
@@ -75,6 +77,7 @@ class Provider:
         [aiohttp.ClientSession, str, SecretText, str], Awaitable[GenerationRecord | None]
     ]
     fetch_total_usd: Callable[[aiohttp.ClientSession, str, SecretText], Awaitable[Decimal]]
+    check_key: Callable[[aiohttp.ClientSession, str, SecretText], Awaitable[KeyRefusal | None]]
     read_reports: Callable[[bytes], tuple[Report, ...]]
 
     def at(self, base_url: str) -> "Provider":

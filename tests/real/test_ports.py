@@ -279,7 +279,7 @@ async def test_a_provider_key_is_found_once_it_is_set(provider_keys: PostgresPro
         await provider_keys.set_key("openrouter", SYSTEM_OWNER, SecretText("sk-or-test"))
     found = await provider_keys.find_key("openrouter", SYSTEM_OWNER)
     assert found is not None
-    assert found.reveal() == "sk-or-test"
+    assert found.plain.reveal() == "sk-or-test"
 
 
 @pytest_asyncio.fixture(params=["fake", "postgres"])

@@ -19,7 +19,15 @@ from tollkeeper.stack.home import locate
 from tollkeeper.stack.servers.instances import instances
 from tollkeeper.stack.settings import load_settings
 from tollkeeper.stack.supervision.probes import http
-from tollkeeper.tables import HomeOption, JsonOption, print_json, show_one, show_rows, wants_json
+from tollkeeper.tables import (
+    HomeOption,
+    JsonOption,
+    print_json,
+    say,
+    show_one,
+    show_rows,
+    wants_json,
+)
 
 EXIT_REFUSED: Final = 1
 EXIT_MISUSED: Final = 2
@@ -133,6 +141,8 @@ def explain(
             **answer["headers"],
         }
         show_one({name: value for name, value in lines.items() if value is not None}, False)
+        for warning in found["warnings"]:
+            say(f"Warning: {warning}")
     raise typer.Exit({"allow": 0, "refuse": EXIT_REFUSED}.get(found["verdict"], EXIT_NO_ANSWER))
 
 

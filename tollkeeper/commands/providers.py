@@ -9,7 +9,7 @@ from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.secret_input import read_secret
 from tollkeeper.tables import JsonOption, say, show_rows, wants_json
 
-COLUMNS = ("name", "base_url", "key_hint", "key_version", "key_updated_at")
+COLUMNS = ("name", "base_url", "key_hint", "key_version", "key_updated_at", "key_refused")
 
 app = ApiCommands(name="providers", help="Providers and their keys.")
 
@@ -37,6 +37,8 @@ def list_providers(client: MeterApi, as_json: JsonOption = None) -> None:
             one["key_hint"] = key.get("hint", "not set")
             one["key_version"] = key.get("key_version")
             one["key_updated_at"] = key.get("updated_at")
+            if key.get("refused_at") is not None:
+                one["key_refused"] = f"{key['refused_status']}: {key['refused_reason']}"
     show_rows(listed, COLUMNS, as_json, "There are no providers.")
 
 
@@ -44,7 +46,14 @@ def list_providers(client: MeterApi, as_json: JsonOption = None) -> None:
 def set_key(
     client: MeterApi,
     provider: Annotated[str, typer.Argument(help="Id such as openrouter.", show_default=False)],
+    force: Annotated[
+        bool, typer.Option("--force", help="Store it without asking the provider.")
+    ] = False,
 ) -> None:
-    """Set a provider's key; it is read from standard input, or typed without being shown."""
-    client.send("PUT", f"/providers/{segment(provider)}/key", {"key": read_secret("Key")})
+    """Set a provider's key; it is read from standard input, or typed without being shown.
+
+    The provider is asked first; a key that it refuses is not stored.
+    """
+    body = {"key": read_secret("Key"), "force": force}
+    client.send("PUT", f"/providers/{segment(provider)}/key", body)
     say(f"The key of {provider} is set.")

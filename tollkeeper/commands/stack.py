@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tollkeeper.errors import CommandError
@@ -134,6 +135,8 @@ def _show(found: Inspection, console: Console) -> None:
     console.print(table)
     for name, url in found.status.endpoints.items():
         console.print(f"{name:<10} {url}")
+    for problem in found.problems:
+        console.print(f"[red]{escape(problem)}[/]", soft_wrap=True)
     if found.holds is None:
         console.print("Holds: unknown, since the meter API does not answer")
         return

@@ -1,6 +1,7 @@
 """`tollkeeper status`: the components, their health, and the number of live holds."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +17,27 @@ EXIT_NOT_RUNNING = 3
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The stack as seen from outside. `holds` is None when the meter API does not answer."""
+    """The stack as seen from outside. `holds` is None when the meter API does not answer.
+
+    `problems` has a sentence for each thing that runs and does not work.
+    """
 
     status: StackStatus | None
     holds: dict[str, int] | None
     seen_at: float
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Return whether everything runs, answers and works."""
+        return self.status is not None and self.status.is_healthy and not self.problems
 
     @property
     def exit_code(self) -> int:
         """0 healthy, 1 unhealthy, 3 not running."""
         if self.status is None:
             return EXIT_NOT_RUNNING
-        return EXIT_HEALTHY if self.status.is_healthy else EXIT_UNHEALTHY
+        return EXIT_HEALTHY if self.is_healthy else EXIT_UNHEALTHY
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints."""
@@ -48,11 +58,12 @@ class Inspection:
             )
         return {
             "state": status.state if status else State.STOPPED,
-            "is_healthy": bool(status and status.is_healthy),
+            "is_healthy": self.is_healthy,
             "supervisor_pid": status.supervisor_pid if status else None,
             "endpoints": status.endpoints if status else {},
             "components": components,
             "holds": self.holds,
+            "problems": list(self.problems),
         }
 
 
@@ -67,23 +78,40 @@ async def inspect(settings: StackSettings) -> Inspection:
     # A file that a dead supervisor left says nothing about the living one.
     if pid is not None and (status is None or status.supervisor_pid != pid):
         status = StackStatus(pid, State.STARTING, time.time())
-    holds = await _find_holds(settings, home, status) if status else None
-    return Inspection(status, holds, time.time())
+    if status is None:
+        return Inspection(None, None, time.time())
+    counts = await _ask(settings, home, status, "/holds/summary")
+    providers = await _ask(settings, home, status, "/providers")
+    return Inspection(
+        status,
+        None if counts is None else {k: n for k, n in counts.items() if isinstance(n, int)},
+        time.time(),
+        () if providers is None else tuple(_problems(providers)),
+    )
 
 
-async def _find_holds(
-    settings: StackSettings, home: Home, status: StackStatus
-) -> dict[str, int] | None:
+def _problems(providers: dict[str, Any]) -> Iterator[str]:
+    for provider in providers["data"]:
+        name, key = provider["name"], provider["key"] or {}
+        if key.get("refused_at") is not None:
+            yield (
+                f"{name} refuses our key with {key['refused_status']} ({key['refused_reason']}), "
+                f"so requests are answered 503: tollkeeper providers set-key {name}"
+            )
+
+
+async def _ask(
+    settings: StackSettings, home: Home, status: StackStatus, path: str
+) -> dict[str, Any] | None:
+    """Return the answer of the administrators' API; None when there is none."""
     api = status.endpoints.get("api")
     token = read_operator_token(settings.operator_token, home)
     if api is None or token is None:
         return None
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        answer = await http("GET", f"{api}/api/v1/admin/holds/summary", headers=headers)
-        counts = answer.json() if answer.status == 200 else None
+        answer = await http("GET", f"{api}/api/v1/admin{path}", headers=headers)
+        found = answer.json() if answer.status == 200 else None
     except (OSError, ValueError):
         return None
-    if not isinstance(counts, dict):
-        return None
-    return {name: count for name, count in counts.items() if isinstance(count, int)}
+    return found if isinstance(found, dict) else None

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Reply
-from meter.api.services import FromOutside, FromProviderKeys
+from meter.api.services import FromOutside, FromProviderKeys, FromProviderKeyService
 from meter.providers import openrouter
 from meter.providers.key_store import MAX_KEY_CHARS, SYSTEM_OWNER
 from meter.sealing import SecretText
@@ -34,6 +34,11 @@ class ProviderKeyReply(Reply):
     hint: str = Field(examples=["...c0de"])
     key_version: int
     updated_at: datetime
+    refused_at: datetime | None = Field(
+        description="When the provider last refused the key; null while it accepts it"
+    )
+    refused_status: int | None = Field(examples=[401])
+    refused_reason: str | None = Field(examples=["the key is unknown, disabled or revoked"])
 
 
 class ProviderReply(Reply):
@@ -52,6 +57,10 @@ class ProviderListReply(Reply):
 
 class ProviderKeyBody(Body):
     """A key to call the provider with. It is sealed at once and never shown again."""
+
+    force: Annotated[
+        bool, Field(description="Store the key without asking the provider whether it works")
+    ] = False
 
     key: Annotated[
         SecretStr,
@@ -86,8 +95,12 @@ async def put_provider_key(
     provider: ProviderName,
     body: ProviderKeyBody,
     actor: FromAdministrator,
-    provider_keys: FromProviderKeys,
+    provider_key: FromProviderKeyService,
 ) -> None:
-    """Seal and store the key with which all later requests are sent to the provider."""
+    """Store the key with which all later requests are sent to the provider.
+
+    The provider is asked first, by a call that costs nothing; a key that it refuses is not stored.
+    """
+    assert provider is ProviderName.OPENROUTER
     plain = SecretText(body.key.get_secret_value())
-    await provider_keys.set_key(provider.value, SYSTEM_OWNER, plain, actor=actor)
+    await provider_key.set_key(plain, body.force, actor)

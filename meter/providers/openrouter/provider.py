@@ -6,7 +6,7 @@ from meter.providers.openrouter import BASE_URL, ID
 from meter.providers.openrouter.broadcast import read_reports
 from meter.providers.openrouter.catalogue import fetch_catalogue
 from meter.providers.openrouter.generations import fetch_generation
-from meter.providers.openrouter.key_usage import fetch_key_usage
+from meter.providers.openrouter.key_usage import check_key, fetch_key_usage
 from meter.providers.provider import Provider
 from meter.settlement.billing_terms import BillingTerms
 
@@ -18,5 +18,6 @@ OPENROUTER: Final = Provider(
     fetch_catalogue=fetch_catalogue,
     fetch_generation=fetch_generation,
     fetch_total_usd=fetch_key_usage,
+    check_key=check_key,
     read_reports=read_reports,
 )

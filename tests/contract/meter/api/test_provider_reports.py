@@ -39,6 +39,7 @@ from meter.jwts.passes import OwnIssuer
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
 from meter.postgres.pool import PostgresPool
+from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.openrouter.key_usage import fetch_key_usage
@@ -102,6 +103,7 @@ def meter_app(generations: NotedGenerations | None) -> FastAPI:
                 ),
                 jwts=cast(Verifier, None),
                 provider_keys=cast(PostgresProviderKeys, None),
+                provider_key_service=cast(ProviderKeyService, None),
                 reconciler=cast(Reconciler, None),
             ),
             registry=CollectorRegistry(),

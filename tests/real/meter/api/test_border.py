@@ -199,10 +199,12 @@ async def test_secrets_are_in_no_list_no_error_and_no_log(
     key = await api.key("ada")
     provider_key = "sk-or-v1-planted-provider-secret-0123456789"
     path = f"{ADMIN}/providers/openrouter/key"
-    assert (await api.operator.put(path, json={"key": provider_key})).status_code == 204
+    assert (
+        await api.operator.put(path, json={"key": provider_key, "force": True})
+    ).status_code == 204
     stored = await api.keys.find_key("openrouter", "system")
     assert stored is not None
-    assert stored.reveal() == provider_key
+    assert stored.plain.reveal() == provider_key
     (provider,) = (await api.operator.get(f"{ADMIN}/providers")).json()["data"]
     assert (provider["name"], provider["key"]["key_version"]) == ("openrouter", 1)
     assert provider["key"]["hint"] == "...6789"

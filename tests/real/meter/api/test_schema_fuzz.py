@@ -15,6 +15,8 @@ from typing import Any, TypeAlias, cast
 import httpx2
 import pytest
 import schemathesis
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.core import NOT_SET
@@ -125,10 +127,20 @@ def fuzzed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fuzz
             pool = await open_pool(database.service_dsn, 2)
             stack.push_async_callback(pool.close)
             await admit_operator(pool)
-            return await stack.enter_async_context(meter_api(pool, documents=SilentIssuers()))
+            provider = web.Application()
+            provider.add_routes([web.get("/api/v1/key", _accept_key)])
+            server = await stack.enter_async_context(TestServer(provider))
+            url = str(server.make_url("/api/v1"))
+            return await stack.enter_async_context(
+                meter_api(pool, documents=SilentIssuers(), provider_url=url)
+            )
 
         yield Fuzzed(runner, runner.run(begin()))
         runner.run(stack.aclose())
+
+
+async def _accept_key(_: web.Request) -> web.Response:
+    return web.json_response({"data": {"usage": 0, "limit_remaining": None}})
 
 
 def _document() -> dict[str, Any]:

@@ -20,7 +20,7 @@ async def test_a_key_comes_back_and_is_stored_sealed(books: Books) -> None:
     assert await keys.set_key("openrouter", SYSTEM_OWNER, KEY) == 1
     found = await keys.find_key("openrouter", SYSTEM_OWNER)
     assert found is not None
-    assert found.reveal() == KEY.reveal()
+    assert found.plain.reveal() == KEY.reveal()
     row = await books.pool.fetchrow("SELECT provider_keys::text FROM provider_keys")
     assert row is not None
     assert KEY.reveal() not in row[0]

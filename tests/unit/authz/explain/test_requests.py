@@ -66,7 +66,7 @@ class Oracle:
     async def explain(self, request: AuthRequest) -> Explanation:
         self.asked.append(request)
         report = PhaseReport(Phase.AUTHENTICATE, Outcome.REFUSED, "it was revoked")
-        return Explanation(Verdict.REFUSE, "tk-abc", [report], ANSWER)
+        return Explanation(Verdict.REFUSE, "tk-abc", [report], ANSWER, ["it will fail"])
 
 
 async def nothing() -> dict[str, Any]:
@@ -97,6 +97,7 @@ async def test_answers_with_phases(asker: aiohttp.ClientSession) -> None:
                 "message": "no",
                 "headers": {"retry-after": "1"},
             },
+            "warnings": ["it will fail"],
         }
 
 

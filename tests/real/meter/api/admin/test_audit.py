@@ -44,7 +44,9 @@ async def test_every_change_is_told(api: MeterApi) -> None:
     rule = {"applies_to": "everyone", "requests_per_minute": 5}
     await operator.put(f"{ADMIN}/limits/all", json=rule)
     await operator.delete(f"{ADMIN}/limits/all")
-    await operator.put(f"{ADMIN}/providers/openrouter/key", json={"key": "sk-planted-secret-0001"})
+    await operator.put(
+        f"{ADMIN}/providers/openrouter/key", json={"key": "sk-planted-secret-0001", "force": True}
+    )
     told = await lines(api, limit=4)
     assert [line["action"] for line in told] == [
         "user.created",

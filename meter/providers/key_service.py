@@ -1,0 +1,159 @@
+"""Sets the key of a provider, and watches whether the provider accepts it.
+
+Without a key that works, every request is answered with 503. An administrator sees that here, in
+the readiness of meter and authz, in `tollkeeper status` and in an alarm, and not only in what
+clients report.
+"""
+
+import asyncio
+import contextlib
+from datetime import datetime, timedelta
+from typing import Final
+
+import aiohttp
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from meter.audit.events import SYSTEM, Actor
+from meter.errors import (
+    InvalidRequest,
+    MeterError,
+    ProviderUnavailable,
+    SealBroken,
+    StoreUnavailable,
+)
+from meter.process.periodic import periodic
+from meter.providers.key_store import SYSTEM_OWNER, KeyRefusal, PostgresProviderKeys, require_usable
+from meter.providers.provider import Provider
+from meter.sealing import SecretText
+
+CHECK_EVERY_S: Final = 30.0
+RETRY_FIRST_S: Final = 1.0
+RETRY_MOST_S: Final = 30.0
+# A refusal stands for this long after the last one: some requests are refused although the
+# provider accepts the key, and each meter sees only a part of the requests.
+REFUSAL_STANDS_S: Final = 600.0
+# Requests that began so soon after a key was set may have been sent with the former one.
+FORMER_KEY_FOR: Final = timedelta(seconds=10)
+
+_log = structlog.get_logger(__name__)
+
+
+class KeyNotTried(MeterError):
+    """The provider could not be asked about a key; the message says how to store it anyway."""
+
+
+class KeyRefused(InvalidRequest):
+    """The provider does not accept the key; the message says why."""
+
+
+class ProviderKeyService:
+    """The key with which requests of all accounts are sent to one provider."""
+
+    def __init__(
+        self, keys: PostgresProviderKeys, provider: Provider, registry: CollectorRegistry
+    ) -> None:
+        self._keys = keys
+        self._provider = provider
+        self._seen: tuple[int, datetime] | None = None
+        self._look_now = asyncio.Event()
+        self.refusal: KeyRefusal | None = None
+        self._refused = Gauge(
+            "tollkeeper_provider_key_refused",
+            "1 while the provider refuses our key.",
+            ["provider"],
+            registry=registry,
+        )
+
+    async def set_key(self, plain: SecretText, is_forced: bool, actor: Actor = SYSTEM) -> int:
+        """Store the key once the provider has accepted it; return its version.
+
+        With `is_forced` the provider is not asked. Raises KeyRefused, KeyNotTried, and what
+        `PostgresProviderKeys.set_key` raises.
+        """
+        require_usable(plain)
+        provider = self._provider
+        if not is_forced:
+            try:
+                async with aiohttp.ClientSession() as session:
+                    refusal = await provider.check_key(session, provider.base_url, plain)
+            except ProviderUnavailable as error:
+                raise KeyNotTried(
+                    f"the key was not stored, because {provider.id} could not be asked whether it"
+                    f" works ({error}); try again, or store it unchecked with force"
+                ) from error
+            if refusal is not None:
+                raise KeyRefused(
+                    f"{provider.id} refuses the key with {refusal.status}: {refusal.reason}; it was"
+                    " not stored. Use another key, or store this one with force"
+                )
+        version = await self._keys.set_key(provider.id, SYSTEM_OWNER, plain, actor=actor)
+        self._look_now.set()
+        return version
+
+    def note_refused_request(self, status: int, began_at: datetime) -> None:
+        """Take in that the provider refused a request because of our key. Never waits."""
+        self._seen = (status, began_at)
+        if self.refusal is None:
+            self._look_now.set()
+
+    async def run(self) -> None:
+        """Check the key in use until cancelled."""
+        async with aiohttp.ClientSession() as session:
+
+            async def check() -> None:
+                await self.check(session)
+
+            await periodic(
+                "provider_key_check",
+                check,
+                CHECK_EVERY_S,
+                RETRY_FIRST_S,
+                (ProviderUnavailable, StoreUnavailable, SealBroken),
+                most_retry_s=RETRY_MOST_S,
+                sleep=self._pause,
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when there is a new key or the first refusal of one."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._look_now.wait(), seconds)
+        self._look_now.clear()
+
+    async def check(self, session: aiohttp.ClientSession) -> None:
+        """Ask the provider about the key in use, and store a refusal or its end.
+
+        Raises ProviderUnavailable when it cannot be asked, after storing what requests met.
+        """
+        provider = self._provider
+        key = await self._keys.find_key(provider.id, SYSTEM_OWNER)
+        if key is None:
+            self._note(None)
+            return
+        stored = (provider.id, SYSTEM_OWNER, key.key_version)
+        seen, self._seen = self._seen, None
+        is_seen = seen is not None and seen[1] > key.updated_at + FORMER_KEY_FOR
+        if seen is not None and is_seen:
+            refusal = KeyRefusal(seen[0], "requests were refused")
+            await self._keys.note_refusal(*stored, refusal)
+            self._note(refusal)
+        refused = await provider.check_key(session, provider.base_url, key.plain)
+        if refused is not None:
+            await self._keys.note_refusal(*stored, refused)
+            self._note(refused)
+        elif not is_seen:
+            has_ended = await self._keys.clear_refusal(*stored, REFUSAL_STANDS_S)
+            self._note(None if has_ended else key.refusal)
+
+    def _note(self, refusal: KeyRefusal | None) -> None:
+        if refusal is not None and refusal != self.refusal:
+            _log.error(
+                "provider_key_refused",
+                provider=self._provider.id,
+                status=refusal.status,
+                reason=refusal.reason,
+            )
+        elif refusal is None and self.refusal is not None:
+            _log.info("provider_key_accepted", provider=self._provider.id)
+        self.refusal = refusal
+        self._refused.labels(self._provider.id).set(refusal is not None)
