@@ -65,7 +65,7 @@ from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model, Price
 from meter.process.startup_freeze import spare_long_lived_objects
 from meter.process.telemetry import configure_logs
-from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.key_store import PostgresProviderKeys, StoredKey
 from meter.sealing import SecretText
 
 # As many checks as share a batch of holds at 16 connections.
@@ -131,8 +131,8 @@ class _OneKey(PostgresProviderKeys):
     def __init__(self) -> None:
         """Need no pool."""
 
-    async def find_key(self, provider: str, owner: str) -> SecretText | None:
-        return SecretText("sk-or-bench")
+    async def find_key(self, provider: str, owner: str) -> StoredKey | None:
+        return StoredKey(SecretText("sk-or-bench"), 1, datetime(2026, 1, 1, tzinfo=UTC), None)
 
 
 class _NoRules(LimitRuleStore):
