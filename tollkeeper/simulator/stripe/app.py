@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from tollkeeper.simulator.stripe.billing.invoice_items import InvoiceItems
+from tollkeeper.simulator.stripe.billing.invoices import Invoices
+from tollkeeper.simulator.stripe.billing.portal import Portal
+from tollkeeper.simulator.stripe.billing.subscriptions import Subscriptions
+from tollkeeper.simulator.stripe.billing.test_clocks import TestClocks
 from tollkeeper.simulator.stripe.books import Books
 from tollkeeper.simulator.stripe.control import StripeControl
 from tollkeeper.simulator.stripe.events import EventLog
@@ -21,6 +26,7 @@ from tollkeeper.simulator.stripe.payments.disputes import Disputes
 from tollkeeper.simulator.stripe.payments.payment_intents import PaymentIntents
 from tollkeeper.simulator.stripe.payments.payment_methods import PaymentMethods
 from tollkeeper.simulator.stripe.payments.refunds import Refunds
+from tollkeeper.simulator.stripe.payments.setup_intents import SetupIntents
 from tollkeeper.simulator.stripe.selling.checkout import CheckoutSessions
 from tollkeeper.simulator.stripe.selling.coupons import Coupons
 from tollkeeper.simulator.stripe.selling.line_items import LineReader
@@ -71,14 +77,22 @@ def build_app(
     prices = SalePrices(world, products)
     coupons = Coupons(world)
     lines = LineReader(world, products, prices)
-    sessions = CheckoutSessions(world, customers, methods, intents, coupons, lines)
+    setups = SetupIntents(world, methods)
+    invoices = Invoices(world, methods, intents, coupons)
+    items = InvoiceItems(world)
+    subscriptions = Subscriptions(world, methods, coupons, invoices, items)
+    sessions = CheckoutSessions(
+        world, customers, methods, intents, coupons, lines, invoices, subscriptions
+    )
+    portal = Portal(world, methods, subscriptions, invoices)
     endpoints = WebhookEndpoints(world)
     deliveries = Deliveries(world, endpoints, faults, clock)
     if settings.webhook_url and settings.webhook_secret:
         endpoints.make(settings.webhook_url, ["*"], settings.webhook_secret.get_secret_value())
     families = (
         *(customers, methods, intents, charges, refunds, disputes, balance),
-        *(products, prices, coupons, sessions, endpoints),
+        *(products, prices, coupons, sessions, endpoints, setups),
+        *(invoices, items, subscriptions, portal, TestClocks(world)),
     )
     operations = [one for family in families for one in family.operations()]
     handling = ApiHandling(world, faults)
@@ -87,7 +101,8 @@ def build_app(
         web.route(one.method, one.path, handling.handler(one))
         for one in [*operations, *_event_operations(world.events)]
     )
-    app.add_routes(CheckoutPages(world, sessions, intents).routes())
+    app.add_routes(CheckoutPages(world, sessions, intents, setups).routes())
+    app.add_routes(portal.routes())
     app.add_routes(StripeControl(world, faults, deliveries, disputes).routes())
     # Last: the router takes the first route that matches.
     app.add_routes([web.route("*", "/{rest:.*}", handling.unknown)])

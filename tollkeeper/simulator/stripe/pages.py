@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tollkeeper.simulator.stripe.cards import BY_NUMBER, TEST_CARDS, TestCard
 from tollkeeper.simulator.stripe.payments.payment_intents import PaymentIntents
+from tollkeeper.simulator.stripe.payments.setup_intents import SetupIntents
 from tollkeeper.simulator.stripe.selling.checkout import Buyer, CheckoutSessions
 from tollkeeper.simulator.stripe.wire.problem import Json, Problem, invalid
 from tollkeeper.simulator.stripe.world import World
@@ -82,10 +83,17 @@ def with_query(url: str, added: Iterable[tuple[str, str]]) -> str:
 class CheckoutPages:
     """Handlers of the pages that a customer clicks through to pay."""
 
-    def __init__(self, world: World, sessions: CheckoutSessions, intents: PaymentIntents) -> None:
+    def __init__(
+        self,
+        world: World,
+        sessions: CheckoutSessions,
+        intents: PaymentIntents,
+        setups: SetupIntents,
+    ) -> None:
         self._world = world
         self._sessions = sessions
         self._intents = intents
+        self._setups = setups
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -129,15 +137,17 @@ class CheckoutPages:
     async def ask(self, request: web.Request) -> web.Response:
         """Ask the card's holder to confirm a payment, as their bank would."""
         try:
-            intent = self._world.store.get("payment_intent", request.match_info["intent"])
+            intent = self._intent(request)
         except Problem as problem:
             return page("Authentication", error_text(problem.message), 404)
         if intent["status"] != "requires_action":
             return page("Authentication", "<p>Nothing is to be confirmed.</p>")
-        amount = money(intent["amount"], intent["currency"])
+        question = "save the card"
+        if intent["object"] == "payment_intent":
+            question = f"pay {money(intent['amount'], intent['currency'])}"
         return page(
             "Confirm the payment",
-            f"<p>Your bank asks: pay {amount}?</p><form method=post>"
+            f"<p>Your bank asks: {question}?</p><form method=post>"
             "<button name=action value=complete>Complete</button> "
             "<button name=action value=fail>Fail</button></form>",
         )
@@ -145,15 +155,19 @@ class CheckoutPages:
     async def authenticate(self, request: web.Request) -> web.Response:
         fields = await read_fields(request)
         try:
-            intent = self._world.store.get("payment_intent", request.match_info["intent"])
+            intent = self._intent(request)
             back = (intent["next_action"] or {}).get("redirect_to_url", {}).get("return_url")
-            self._intents.authenticate(intent, fields.get("action") == "complete")
+            is_confirmed = fields.get("action") == "complete"
+            if intent["object"] == "setup_intent":
+                self._setups.authenticate(intent, is_confirmed)
+            else:
+                self._intents.authenticate(intent, is_confirmed)
         except Problem as problem:
             return page("Authentication", error_text(problem.message), problem.status)
         if not back:
             return page("Authentication", f"<p>The payment is {escape(intent['status'])}.</p>")
         status = "succeeded" if intent["status"] == "succeeded" else "failed"
-        added = [("payment_intent", intent["id"]), ("redirect_status", status)]
+        added = [(intent["object"], intent["id"]), ("redirect_status", status)]
         raise web.HTTPSeeOther(with_query(back, added))
 
     async def receipt(self, request: web.Request) -> web.Response:
@@ -168,6 +182,11 @@ class CheckoutPages:
         ]
         return page("Receipt", _table(rows))
 
+    def _intent(self, request: web.Request) -> Json:
+        identifier = request.match_info["intent"]
+        kind = "setup_intent" if identifier.startswith("seti_") else "payment_intent"
+        return self._world.store.get(kind, identifier)
+
     def _state(self, session: Json) -> web.Response:
         """Show what is next in a session: the form, the bank's question, or the way back."""
         if session["status"] == "complete":
@@ -175,7 +194,7 @@ class CheckoutPages:
             raise web.HTTPSeeOther(url)
         if session["status"] == "expired":
             return page("Checkout", "<p>This session has expired. Go back and start again.</p>")
-        intent = session["payment_intent"] and self._world.store.find(session["payment_intent"])
+        intent = self._sessions.intent_of(session)
         if intent and intent["status"] == "requires_action":
             raise web.HTTPSeeOther(f"/authenticate/{intent['id']}")
         error = intent and intent["last_payment_error"]

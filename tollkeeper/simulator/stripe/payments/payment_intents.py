@@ -1,7 +1,7 @@
 """PaymentIntents: the state machine of one payment, over any number of attempts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tollkeeper.simulator.stripe.cards import (
     AUTHENTICATION_FAILED,
@@ -25,14 +25,13 @@ OPEN = ("requires_payment_method", "requires_confirmation", "requires_action")
 class Purpose:
     """The reason of a payment, where a Checkout session or an invoice made it.
 
-    `tax` is the part of the amount that is tax, in cents. `on_paid` and `on_failed` tell of the
-    end of an attempt, also of one that ends later.
+    `tax` is the part of the amount that is tax, in cents. `on_paid` tells of the success, also of
+    one that comes later.
     """
 
     tax: int = 0
     invoice: str | None = None
     on_paid: Callable[[Json], None] = lambda intent: None
-    on_failed: Callable[[Json], None] = lambda intent: None
 
 
 class PaymentIntents:
@@ -230,6 +229,12 @@ class PaymentIntents:
         )
         self._world.events.emit("payment_intent.canceled", intent)
 
+    def change_amount(self, intent: Json, amount: int, tax: int) -> None:
+        """Let an open intent ask for another amount, with another part of tax."""
+        intent["amount"] = amount
+        purpose = self._purposes.get(intent["id"], Purpose())
+        self._purposes[intent["id"]] = replace(purpose, tax=tax)
+
     def attempt(
         self,
         intent: Json,
@@ -314,7 +319,6 @@ class PaymentIntents:
             payment_method=None,
         )
         self._world.events.emit("payment_intent.payment_failed", intent)
-        self._purposes.get(intent["id"], Purpose()).on_failed(intent)
         return decline
 
     def _needs_authentication(self, method: Json, is_off_session: bool) -> bool:

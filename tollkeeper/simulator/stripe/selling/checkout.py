@@ -1,8 +1,15 @@
 """Checkout sessions: one purchase on a hosted page."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from tollkeeper.simulator.stripe.billing.invoices import Billing, InvoiceLine, Invoices
+from tollkeeper.simulator.stripe.billing.subscriptions import (
+    Subscriptions,
+    Terms,
+    read_missing_method,
+    read_trial_end,
+)
 from tollkeeper.simulator.stripe.cards import Decline, TestCard
 from tollkeeper.simulator.stripe.payments.customers import Customers
 from tollkeeper.simulator.stripe.payments.payment_intents import PaymentIntents, Purpose
@@ -33,9 +40,13 @@ INTENT_TEXTS: Final = (
 class Purchase:
     """The members of a session that it does not show."""
 
-    lines: list[Line]
-    intent: Json = field(default_factory=dict)
-    customer_creation: str = "if_required"
+    intent: Json
+    subscription: Terms
+    lines: list[Line] = field(default_factory=list)
+    needs_customer: bool = False
+    has_invoice: bool = False
+    intent_id: str | None = None
+    invoice_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class CheckoutSessions:
         intents: PaymentIntents,
         coupons: Coupons,
         lines: LineReader,
+        invoices: Invoices,
+        subscriptions: Subscriptions,
     ) -> None:
         self._world = world
         self._customers = customers
@@ -64,6 +77,8 @@ class CheckoutSessions:
         self._intents = intents
         self._coupons = coupons
         self._lines = lines
+        self._invoices = invoices
+        self._subscriptions = subscriptions
         self._all = world.store.collection(
             "checkout.session", "customer", "payment_intent", "subscription"
         )
@@ -83,7 +98,7 @@ class CheckoutSessions:
 
     def create(self, call: Call) -> Json:
         given = call.parameters
-        mode = given.choice("mode", ("payment",))
+        mode = given.choice("mode", ("payment", "subscription"))
         if mode is None:
             raise given.absent("mode")
         given.choice("ui_mode", ("hosted_page", "hosted"))
@@ -99,28 +114,33 @@ class CheckoutSessions:
         )
         members["metadata"] = given.metadata()
         members["customer"] = customer = self._customer(given, members["customer_email"])
-        creation = given.choice("customer_creation", ("always", "if_required"), "if_required")
-        members["customer_creation"] = None if customer else creation
+        creation = given.choice("customer_creation", ("always", "if_required"))
+        is_guest = mode == "payment" and not customer
+        members["customer_creation"] = (creation or "if_required") if is_guest else None
+        members["payment_method_collection"] = given.choice(
+            "payment_method_collection",
+            ("always", "if_required"),
+            "always" if mode == "subscription" else "if_required",
+        )
         types = given.texts("payment_method_types")
         members["payment_method_types"] = types or ["card"]
         tax = given.child("automatic_tax").flag("enabled")
         allows_codes = given.flag("allow_promotion_codes")
         members["discounts"] = self._discounts(given, allows_codes)
         members["expires_at"] = self._expiry(given)
-        intent = self._intent_data(given)
+        purchase = Purchase(self._intent_data(given), self._subscription_data(given))
+        purchase.needs_customer = mode == "subscription" or creation == "always"
+        purchase.has_invoice = given.child("invoice_creation").flag("enabled")
+        if purchase.has_invoice:
+            members["invoice_creation"] = _invoice_creation()
+        purchase.needs_customer |= purchase.has_invoice
         given.child("customer_update").choice("address", ("auto", "never"))
         collects = given.child("tax_id_collection").flag("enabled")
         members["tax_id_collection"] = {"enabled": collects, "required": "never"}
         given.finish()
-        lines = [make() for make in makers]
-        if any(line.price["recurring"] for line in lines):
-            raise invalid(
-                "You specified `payment` mode but passed a recurring price. Either switch to "
-                "`subscription` mode or use only one-time prices.",
-                "line_items",
-            )
+        purchase.lines = lines = [make() for make in makers]
+        _require_prices(mode, lines)
         session = self._make(mode, lines[0].price["currency"], members, tax, allows_codes)
-        purchase = Purchase(lines, intent, creation or "if_required")
         self._purchases[session["id"]] = purchase
         self._total(session, purchase, is_address_known=False)
         if 0 < session["amount_total"] < AMOUNT_MIN:
@@ -204,42 +224,118 @@ class CheckoutSessions:
         self._know_buyer(session, purchase, buyer)
         self._total(session, purchase, is_address_known=True)
         if session["amount_total"] == 0:
-            self._complete(session, "no_payment_required")
-            return None
+            return self._take_nothing(session, purchase, card)
         method = self._methods.from_card(card, self._billing_details(session))
         intent = self._intent_of(session, purchase)
         page = f"{self._world.base_url}/c/pay/{session['id']}"
         return self._intents.attempt(intent, method, is_off_session=False, return_url=page)
 
     def _intent_of(self, session: Json, purchase: Purchase) -> Json:
-        amount = session["amount_total"]
-        if session["payment_intent"]:
-            intent = self._world.store.get("payment_intent", session["payment_intent"])
-            intent["amount"] = amount
+        amount, tax = session["amount_total"], session["total_details"]["amount_tax"]
+        intent = self.intent_of(session)
+        if intent:
+            self._intents.change_amount(intent, amount, tax)
             return intent
+        is_subscription = session["mode"] == "subscription"
+        purchase.invoice_id = new_id("in")
+        members = {"payment_method_types": session["payment_method_types"], **purchase.intent}
+        if is_subscription:
+            members |= {"description": "Subscription creation", "setup_future_usage": "off_session"}
+        has_invoice = is_subscription or purchase.has_invoice
         intent = self._intents.make(
             amount,
             session["currency"],
             session["customer"],
-            {"payment_method_types": session["payment_method_types"], **purchase.intent},
+            members,
             Purpose(
-                tax=session["total_details"]["amount_tax"],
-                on_paid=lambda intent: self._complete(session, "paid"),
+                tax=tax,
+                invoice=purchase.invoice_id if has_invoice else None,
+                on_paid=lambda intent: self._paid(session, purchase, intent),
             ),
         )
-        session["payment_intent"] = intent["id"]
-        self._all.reindex(session)
+        purchase.intent_id = intent["id"]
+        if not is_subscription:
+            session["payment_intent"] = intent["id"]
+            self._all.reindex(session)
         return intent
 
-    def _know_buyer(self, session: Json, purchase: Purchase, buyer: Buyer) -> None:
-        needs_customer = (
-            purchase.customer_creation == "always" or purchase.intent["setup_future_usage"]
+    def intent_of(self, session: Json) -> Json | None:
+        """Return the payment of a session, also one that the session does not show."""
+        identifier = self._purchases[session["id"]].intent_id
+        return self._world.store.find(identifier) if identifier else None
+
+    def _take_nothing(self, session: Json, purchase: Purchase, card: TestCard) -> Decline | None:
+        """Complete a session of nothing; a subscription keeps the card for later."""
+        if session["mode"] == "subscription":
+            if card.decline and card.is_declined_on_setup:
+                return card.decline
+            customer = self._world.store.get("customer", session["customer"])
+            made = self._methods.from_card(card, self._billing_details(session))
+            method = self._methods.attach(made["id"], customer)
+            self._methods.mark_set_up(method)
+            self._subscribe(session, purchase, method["id"], None)
+        self._complete(session, "no_payment_required")
+        return None
+
+    def _paid(self, session: Json, purchase: Purchase, intent: Json) -> None:
+        if session["mode"] == "subscription":
+            self._subscribe(session, purchase, intent["payment_method"], intent)
+        elif purchase.has_invoice:
+            self._invoice(session, purchase, intent)
+        self._complete(session, "paid")
+
+    def _subscribe(
+        self, session: Json, purchase: Purchase, method: str, intent: Json | None
+    ) -> None:
+        customer = self._world.store.get("customer", session["customer"])
+        terms = replace(
+            purchase.subscription,
+            customer=customer,
+            items=[(line.price, line.quantity) for line in purchase.lines],
+            method=method,
+            discounts=session["discounts"],
+            has_tax=session["automatic_tax"]["enabled"],
         )
+        identifier = purchase.invoice_id or new_id("in")
+        subscription = self._subscriptions.start_paid(terms, identifier, intent)
+        session.update(subscription=subscription["id"], invoice=identifier)
+        self._all.reindex(session)
+
+    def _invoice(self, session: Json, purchase: Purchase, intent: Json) -> None:
+        customer = self._world.store.get("customer", session["customer"])
+        now = self._world.wall.now()
+        lines = [
+            InvoiceLine(
+                subtotal=line.subtotal,
+                is_tax_inclusive=line.is_tax_inclusive,
+                title=line.title,
+                period=(now, now),
+                parent=None,
+                price=line.price,
+                quantity=line.quantity,
+            )
+            for line in purchase.lines
+        ]
+        billing = Billing(
+            customer=customer,
+            reason="manual",
+            currency=session["currency"],
+            discounts=[self._coupons.discount_of(one)["id"] for one in session["discounts"]],
+            has_tax=session["automatic_tax"]["enabled"],
+            identifier=purchase.invoice_id,
+            intent=intent,
+        )
+        invoice = self._invoices.make(lines, billing)
+        self._invoices.finalize(invoice)
+        session["invoice"] = invoice["id"]
+
+    def _know_buyer(self, session: Json, purchase: Purchase, buyer: Buyer) -> None:
+        needs_customer = purchase.needs_customer or purchase.intent["setup_future_usage"]
         email = session["customer_email"] or buyer.email
         if session["customer"]:
             customer = self._world.store.get("customer", session["customer"])
             email = customer["email"] or email
-        elif needs_customer and not session["payment_intent"]:
+        elif needs_customer:
             customer = self._customers.make({"email": email, "name": buyer.name})
             session["customer"] = customer["id"]
             self._all.reindex(session)
@@ -255,8 +351,9 @@ class CheckoutSessions:
         }
 
     def _complete(self, session: Json, payment_status: str) -> None:
-        for discount in session["discounts"]:
-            self._coupons.redeem(discount)
+        if session["mode"] == "payment":
+            for discount in session["discounts"]:
+                self._coupons.redeem(discount)
         session.update(status="complete", payment_status=payment_status, url=None)
         self._world.events.emit("checkout.session.completed", session)
 
@@ -264,7 +361,7 @@ class CheckoutSessions:
         if session["status"] != "open":
             return
         session.update(status="expired", url=None)
-        intent = session["payment_intent"] and self._world.store.find(session["payment_intent"])
+        intent = self.intent_of(session)
         if intent:
             self._intents.close(intent, "automatic")
         self._world.events.emit("checkout.session.expired", session)
@@ -272,6 +369,9 @@ class CheckoutSessions:
     def _total(self, session: Json, purchase: Purchase, *, is_address_known: bool) -> None:
         """Work out the sums; tax is known only once the customer's address is."""
         lines = purchase.lines
+        if purchase.subscription.trial_end:
+            for line in lines:
+                line.subtotal = 0
         subtotal = sum(line.subtotal for line in lines)
         off = sum(
             self._coupons.amount_off(discount["coupon"], subtotal)
@@ -346,6 +446,17 @@ class CheckoutSessions:
             **texts,
         }
 
+    def _subscription_data(self, given: Parameters) -> Terms:
+        data = given.child("subscription_data")
+        return Terms(
+            customer={},
+            items=(),
+            metadata=data.metadata(),
+            description=data.text("description"),
+            trial_end=read_trial_end(data, self._world.wall.now()),
+            missing_method=read_missing_method(data),
+        )
+
     def _make(
         self, mode: str, currency: str, members: Json, has_tax: bool, allows_codes: bool
     ) -> Json:
@@ -377,7 +488,7 @@ class CheckoutSessions:
             "customer_details": None,
             "integration_identifier": None,
             "invoice": None,
-            "invoice_creation": None,
+            "invoice_creation": _invoice_creation(is_enabled=False) if mode == "payment" else None,
             "livemode": False,
             "managed_payments": None,
             "mode": mode,
@@ -385,7 +496,6 @@ class CheckoutSessions:
             "origin_context": None,
             "payment_intent": None,
             "payment_link": None,
-            "payment_method_collection": "if_required",
             "payment_method_configuration_details": None,
             "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
             "payment_status": "unpaid",
@@ -418,3 +528,35 @@ class CheckoutSessions:
             "has_more": False,
             "data": [line.to_json() for line in lines],
         }
+
+
+def _require_prices(mode: str, lines: list[Line]) -> None:
+    """Raises Problem unless the prices are such that the mode can sell them."""
+    recurring = [line.price["recurring"] for line in lines]
+    if mode == "payment" and any(recurring):
+        raise invalid(
+            "You specified `payment` mode but passed a recurring price. Either switch to "
+            "`subscription` mode or use only one-time prices.",
+            "line_items",
+        )
+    if mode == "subscription" and not all(recurring):
+        raise invalid(
+            "You must provide recurring prices only in `subscription` mode (Stripe also takes "
+            "one-time prices beside them; the simulator does not).",
+            "line_items",
+        )
+
+
+def _invoice_creation(*, is_enabled: bool = True) -> Json:
+    return {
+        "enabled": is_enabled,
+        "invoice_data": {
+            "account_tax_ids": None,
+            "custom_fields": None,
+            "description": None,
+            "footer": None,
+            "issuer": None,
+            "metadata": {},
+            "rendering_options": None,
+        },
+    }

@@ -18,6 +18,7 @@ class Coupons:
     def __init__(self, world: World) -> None:
         self._world = world
         self._coupons = world.store.collection("coupon")
+        world.store.collection("discount")
         self._codes = world.store.collection("promotion_code", "code", "customer")
 
     def operations(self) -> list[Operation]:
@@ -229,7 +230,7 @@ class Coupons:
 
     def discount_of(self, chosen: Json, **place: str | None) -> Json:
         """Return the discount object of `{coupon, promotion_code}` at a session or subscription."""
-        return {
+        discount: Json = {
             "id": new_id("di"),
             "object": "discount",
             "checkout_session": None,
@@ -245,6 +246,7 @@ class Coupons:
             "subscription_item": None,
             **place,
         }
+        return self._world.store.add(discount)
 
     def _refreshed(self, coupon: Json) -> Json:
         most, until = coupon["max_redemptions"], coupon["redeem_by"]

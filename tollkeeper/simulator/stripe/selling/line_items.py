@@ -1,6 +1,6 @@
 """The lines of a purchase, and its sums."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tollkeeper.simulator.stripe.selling.prices import SalePrices
@@ -13,29 +13,29 @@ from tollkeeper.simulator.stripe.world import World
 QUANTITY_MAX = 999_999
 
 
-@dataclass(slots=True)
-class Line:
-    """One price, so many times; amounts in cents. `total` is what is paid, with tax."""
+@dataclass(slots=True, kw_only=True)
+class Amounts:
+    """The sums of one line in cents; `total` is what is paid, with tax."""
 
-    price: Json
-    quantity: int
-    title: str
-    id: str = field(default_factory=lambda: new_id("li"))
+    subtotal: int
+    is_tax_inclusive: bool = False
     discount: int = 0
     tax: int = 0
-
-    @property
-    def subtotal(self) -> int:
-        return int(self.price["unit_amount"]) * self.quantity
-
-    @property
-    def is_tax_inclusive(self) -> bool:
-        return bool(self.price["tax_behavior"] == "inclusive")
 
     @property
     def total(self) -> int:
         net = self.subtotal - self.discount
         return net if self.is_tax_inclusive else net + self.tax
+
+
+@dataclass(slots=True, kw_only=True)
+class Line(Amounts):
+    """One price, so many times."""
+
+    price: Json
+    quantity: int
+    title: str
+    id: str = field(default_factory=lambda: new_id("li"))
 
     def to_json(self) -> Json:
         return {
@@ -54,21 +54,26 @@ class Line:
         }
 
 
-def share_discount(lines: list[Line], amount: int) -> None:
-    """Spread a discount over lines in proportion, to the cent."""
-    left_amount, left_subtotal = amount, sum(line.subtotal for line in lines)
-    for line in lines:
-        line.discount = left_amount * line.subtotal // left_subtotal if left_subtotal else 0
+def share_discount(lines: Sequence[Amounts], amount: int) -> None:
+    """Spread a discount over lines in proportion, to the cent; credits take no part."""
+    charged = [line for line in lines if line.subtotal > 0]
+    left_amount, left_subtotal = amount, sum(line.subtotal for line in charged)
+    for line in charged:
+        line.discount = left_amount * line.subtotal // left_subtotal
         left_amount -= line.discount
         left_subtotal -= line.subtotal
 
 
-def apply_tax(lines: list[Line], percent: int) -> None:
+def apply_tax(lines: Sequence[Amounts], percent: int) -> None:
     """Put tax on each line, on top of the price or out of it as the price says."""
     for line in lines:
         net = line.subtotal - line.discount
         base = 100 + percent if line.is_tax_inclusive else 100
         line.tax = (net * percent * 2 + base) // (base * 2)
+
+
+def tax_is_inclusive(price: Json) -> bool:
+    return bool(price["tax_behavior"] == "inclusive")
 
 
 class LineReader:
@@ -125,4 +130,10 @@ class LineReader:
 
     def _line(self, price: Json, quantity: int) -> Line:
         product = self._world.store.get("product", price["product"])
-        return Line(price, quantity, product["name"])
+        return Line(
+            price=price,
+            quantity=quantity,
+            title=product["name"],
+            subtotal=price["unit_amount"] * quantity,
+            is_tax_inclusive=tax_is_inclusive(price),
+        )
