@@ -23,35 +23,18 @@ PAYERS: Final = 200
 RECORDS_PER_ROUND: Final = 4_000
 ROUNDS: Final = 5
 
-# Past settlements as they would stand there: an ended hold, a usage record, a posting and its
-# entries each, over the last months.
+# Past settlements as they would stand there, over the last months; each has three entries.
 _HISTORY: Final = """
-    WITH past AS (
-        SELECT gen_random_uuid() AS id, 'payer' || (n % $2) AS account,
-               now() - n * interval '90 days' / $1 AS at
-        FROM generate_series(1, $1::integer) AS n
-    ), ended AS (
-        INSERT INTO ended_holds (
-            id, placed_at, account_id, credential_id, model_id, endpoint, price_id, markup_bps,
-            amount_picos, flat_cost_picos, max_tokens, state, reason, ended_at)
-        SELECT id, at, account, 'c', 'm', 'chat_completions', 1, 5000, 9, 0, 100, 'settled',
-               'settled', at FROM past
-    ), used AS (
-        INSERT INTO usage_records (
-            hold_id, placed_at, account_id, credential_id, model_id, endpoint, started_at,
-            recorded_at, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens,
-            reasoning_tokens, provider_cost_picos, charge_picos, excess_picos, markup_bps,
-            price_id, price_source, latency_ms, status_code, response_flags, is_streaming, source)
-        SELECT id, at, account, 'c', 'm', 'chat_completions', at, at, 10, 20, 0, 0, 0, 2, 3, 0,
-               5000, 1, 'provider', 100, 200, '', false, 'stream' FROM past
-    ), posted AS (
-        INSERT INTO postings (id, booked_at, batch, template, account_id, hold_id, recorded_at)
-        SELECT id, at, 0, 'settlement', account, id, at FROM past
-    )
-    INSERT INTO entries (posting_id, booked_at, line, ledger_account, account_id, amount_picos)
-    SELECT id, at, line, ledger_account, account, amount FROM past
-    CROSS JOIN (VALUES (0, 'customer', -3), (1, 'provider', 2), (2, 'revenue', 1))
-        AS e (line, ledger_account, amount)
+    INSERT INTO settlements (
+        id, placed_at, batch, recorded_at, started_at, price_id, held_picos, flat_cost_picos,
+        max_tokens, customer_picos, provider_picos, revenue_picos, prompt_tokens,
+        completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, markup_bps,
+        latency_ms, status_code, is_streaming, account_id, credential_id, model_id, endpoint,
+        response_flags, price_source, source)
+    SELECT gen_random_uuid(), at, 0, at, at, 1, 9, 0, 100, -3, 2, 1, 10, 20, 0, 0, 0, 5000, 100,
+           200, false, 'payer' || (n % $2), 'c', 'm', 'chat_completions', '', 'provider', 'stream'
+    FROM (SELECT n, now() - n * interval '90 days' / $1 AS at
+          FROM generate_series(1, $1::integer) AS n) past
 """
 
 _MONTH: Final = """

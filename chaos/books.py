@@ -76,9 +76,20 @@ class Posting:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """One link of the chain of hashes."""
+class Settlement:
+    """An ordinary settlement as it is signed: its values, with the name of the type of each."""
 
+    id: UUID
+    batch: int
+    values: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One link of a chain of hashes."""
+
+    chain: int
+    position: int
     number: int
     previous_hash: bytes
     hash: bytes
@@ -96,8 +107,10 @@ class Books:
     usage: list[Usage]
     postings: list[Posting]
     stray_entries: int
+    settlements: list[Settlement]
     batches: list[Batch]
-    head: tuple[int, bytes]
+    # The position and the hash of the youngest batch of each chain.
+    heads: dict[int, tuple[int, bytes]]
     waiting_lookups: list[UUID]
     conflicts: int
 
@@ -122,7 +135,52 @@ _ENTRIES: Final = """
     SELECT posting_id, line, ledger_account, account_id, amount_picos
     FROM entries ORDER BY posting_id, line"""
 _BATCHES: Final = """
-    SELECT number, previous_hash, hash, postings, entries FROM ledger_batches ORDER BY number"""
+    SELECT chain, coalesce(position, number) AS position, number, previous_hash, hash, postings,
+           entries
+    FROM ledger_batches ORDER BY chain, position"""
+# The columns that migration 0025 says are signed, in its order, with their types.
+_SIGNED: Final = {
+    "id": "uuid",
+    "placed_at": "timestamptz",
+    "seq": "int8",
+    "recorded_at": "timestamptz",
+    "started_at": "timestamptz",
+    "request_id": "uuid",
+    **dict.fromkeys(
+        [
+            "price_id",
+            "held_picos",
+            "flat_cost_picos",
+            "max_tokens",
+            "customer_picos",
+            "provider_picos",
+            "revenue_picos",
+            "prompt_tokens",
+            "completion_tokens",
+            "cached_tokens",
+            "cache_write_tokens",
+            "reasoning_tokens",
+        ],
+        "int8",
+    ),
+    **dict.fromkeys(["markup_bps", "latency_ms", "time_to_first_byte_ms", "status_code"], "int4"),
+    "is_streaming": "bool",
+    **dict.fromkeys(
+        [
+            "account_id",
+            "credential_id",
+            "pass_id",
+            "model_id",
+            "endpoint",
+            "generation_id",
+            "response_flags",
+            "price_source",
+            "source",
+        ],
+        "text",
+    ),
+}
+_SETTLEMENTS: Final = f"SELECT batch, {', '.join(_SIGNED)} FROM settlements"
 
 
 async def read_books(stack: ChaosStack) -> Books:
@@ -140,7 +198,6 @@ async def _read(connection: "asyncpg.Connection[asyncpg.Record]") -> Books:
         return [dict(row) for row in await connection.fetch(statement)]
 
     postings, strays = _with_entries(await rows(_POSTINGS), await rows(_ENTRIES))
-    (head,) = await rows("SELECT number, hash FROM ledger_head")
     return Books(
         accounts=[Account(**row) for row in await rows(_ACCOUNTS)],
         live=[Hold(**row) for row in await rows(_LIVE)],
@@ -148,8 +205,17 @@ async def _read(connection: "asyncpg.Connection[asyncpg.Record]") -> Books:
         usage=[Usage(**row) for row in await rows(_USAGE)],
         postings=postings,
         stray_entries=strays,
+        settlements=[
+            Settlement(
+                row["id"], row["batch"], tuple((kind, row[name]) for name, kind in _SIGNED.items())
+            )
+            for row in await rows(_SETTLEMENTS)
+        ],
         batches=[Batch(**row) for row in await rows(_BATCHES)],
-        head=(head["number"], head["hash"]),
+        heads={
+            row["id"]: (row["position"], row["hash"])
+            for row in await rows("SELECT id, position, hash FROM ledger_chains")
+        },
         waiting_lookups=[
             row["hold_id"]
             for row in await rows(

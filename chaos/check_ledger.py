@@ -1,26 +1,39 @@
 """V1 and V11: postings balance, and the chain of hashes is what the entries say."""
 
 import hashlib
+import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from chaos.books import Books, Posting
+from chaos.books import Batch, Books, Posting, Settlement
 from chaos.stack import ChaosStack
 from chaos.verdict import Findings
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_HASH: Final = hashlib.sha256(b"tollkeeper ledger").digest()
+_Y2000: Final = datetime(2000, 1, 1, tzinfo=UTC)
+# The ids of types in the catalogue of every Postgres, and the binary form of their values.
+_TYPES: Final = {"uuid": 2950, "timestamptz": 1184, "int8": 20, "int4": 23, "bool": 16, "text": 25}
+_BINARY: Final[dict[str, Callable[[Any], bytes]]] = {
+    "uuid": lambda value: value.bytes,
+    "timestamptz": lambda value: struct.pack("!q", (value - _Y2000) // timedelta(microseconds=1)),
+    "int8": lambda value: struct.pack("!q", value),
+    "int4": lambda value: struct.pack("!i", value),
+    "bool": lambda value: struct.pack("!?", value),
+    "text": lambda value: value.encode(),
+}
 _HISTORY: Final = {
-    "entries": "amount_picos = amount_picos + 1",
-    "postings": "reason = 'edited'",
-    "usage_records": "charge_picos = charge_picos + 1",
+    "settlements": "provider_picos = provider_picos + 1",
+    "kept_settlements": "provider_picos = provider_picos + 1",
+    "entry_rows": "amount_picos = amount_picos + 1",
+    "posting_rows": "reason = 'edited'",
+    "usage_rows": "charge_picos = charge_picos + 1",
     "ledger_batches": "hash = previous_hash",
-    "ended_holds": "state = 'released'",
+    "ended_hold_rows": "state = 'released'",
 }
 
 
@@ -38,29 +51,56 @@ def check_postings(books: Books, findings: Findings) -> None:
 
 
 def check_chain(books: Books, findings: Findings) -> None:
-    """Recompute every hash from the entries and the hash before."""
-    by_batch: dict[int, list[Posting]] = defaultdict(list)
+    """Recompute every hash from the rows and the hash before."""
+    ordinary = {one.id for one in books.settlements}
+    postings: dict[int, list[Posting]] = defaultdict(list)
     for posting in books.postings:
-        by_batch[posting.batch].append(posting)
-    findings.require_none("V11", "broken links of the chain", _broken_links(books, by_batch))
-    unknown = set(by_batch) - {batch.number for batch in books.batches}
+        postings[posting.batch].append(posting)
+    settlements: dict[int, list[Settlement]] = defaultdict(list)
+    for settlement in books.settlements:
+        settlements[settlement.batch].append(settlement)
+
+    def signed(batch: Batch) -> bytes:
+        records = sorted(settlements[batch.number], key=lambda one: one.id.bytes)
+        apart = sorted(postings[batch.number], key=lambda one: one.id.bytes)
+        lines = _lines([one for one in apart if one.id not in ordinary])
+        return b"".join(map(_record, records)) + "".join(lines).encode()
+
+    def is_whole(batch: Batch) -> bool:
+        found = postings[batch.number]
+        entries = sum(len(one.entries) for one in found)
+        return (batch.postings, batch.entries) == (len(found), entries)
+
+    ends: dict[int, tuple[int, bytes]] = {chain: (0, _first_hash(chain)) for chain in books.heads}
+    broken = []
+    for batch in books.batches:
+        position, previous = ends.get(batch.chain, (0, b""))
+        digest = hashlib.sha256(previous + signed(batch)).digest()
+        is_next = (batch.position, batch.previous_hash) == (position + 1, previous)
+        if not (is_whole(batch) and is_next and batch.hash == digest):
+            broken.append(f"batch {batch.number}")
+        ends[batch.chain] = (batch.position, batch.hash)
+    broken += [f"head of chain {chain}" for chain in ends if books.heads.get(chain) != ends[chain]]
+    findings.require_none("V11", "broken links of the chains", broken)
+    unknown = set(postings) - {batch.number for batch in books.batches}
     findings.require_none("V11", "postings of batches that are not there", unknown)
 
 
-def _broken_links(books: Books, by_batch: dict[int, list[Posting]]) -> Iterator[str]:
-    previous, number = _FIRST_HASH, 0
-    for batch in books.batches:
-        postings = sorted(by_batch[batch.number], key=lambda one: one.id.bytes)
-        entries = sum(len(one.entries) for one in postings)
-        signed = "".join(_lines(postings)).encode()
-        is_whole = (batch.postings, batch.entries) == (len(postings), entries)
-        digest = hashlib.sha256(previous + signed).digest()
-        is_next = (batch.number, batch.previous_hash) == (number + 1, previous)
-        if not (is_whole and is_next and batch.hash == digest):
-            yield f"batch {batch.number}"
-        previous, number = batch.hash, batch.number
-    if books.head != (number, previous):
-        yield "head"
+def _first_hash(chain: int) -> bytes:
+    suffix = "" if chain == 1 else f" {chain}"
+    return hashlib.sha256(f"tollkeeper ledger{suffix}".encode()).digest()
+
+
+def _record(settlement: Settlement) -> bytes:
+    """Return the values as Postgres sends a row: their number, then type, length and bytes."""
+    parts = [struct.pack("!i", len(settlement.values))]
+    for kind, value in settlement.values:
+        if value is None:
+            parts.append(struct.pack("!Ii", _TYPES[kind], -1))
+        else:
+            data = _BINARY[kind](value)
+            parts.append(struct.pack("!Ii", _TYPES[kind], len(data)) + data)
+    return b"".join(parts)
 
 
 def _lines(postings: list[Posting]) -> Iterator[str]:

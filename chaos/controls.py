@@ -22,7 +22,7 @@ _NOT_UNIQUE: Final = """
     CREATE OR REPLACE FUNCTION end_holds(hold_ids uuid[], states text[], reasons text[])
     RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     BEGIN
-        INSERT INTO ended_holds (id, placed_at, account_id, credential_id, model_id, endpoint,
+        INSERT INTO ended_hold_rows (id, placed_at, account_id, credential_id, model_id, endpoint,
                                  price_id, markup_bps, amount_picos, flat_cost_picos,
                                  max_tokens, request_id, state, reason)
         SELECT h.id, h.created_at, h.account_id, h.credential_id, h.model_id, h.endpoint,
@@ -32,6 +32,15 @@ _NOT_UNIQUE: Final = """
             ON e.id = h.id;
         RETURN cardinality(hold_ids);
     END $$;
+    -- No ending is ordinary, so that all of them take the way above.
+    DO $$
+    DECLARE
+        named regproc := 'settle_holds'::regproc;
+    BEGIN
+        EXECUTE (SELECT replace(pg_get_functiondef(named), prosrc,
+                                'BEGIN settled_ids := ''{}''; END')
+                 FROM pg_proc WHERE oid = named);
+    END $$;
     DO $$
     DECLARE
         key record;
@@ -39,8 +48,8 @@ _NOT_UNIQUE: Final = """
         FOR key IN
             SELECT conrelid::regclass AS relation, conname FROM pg_constraint
             WHERE contype IN ('p', 'u') AND conparentid = 0 AND conrelid IN (
-                'usage_records'::regclass, 'postings'::regclass, 'entries'::regclass,
-                'ended_holds'::regclass)
+                'usage_rows'::regclass, 'posting_rows'::regclass, 'entry_rows'::regclass,
+                'ended_hold_rows'::regclass)
         LOOP
             EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', key.relation, key.conname);
         END LOOP;

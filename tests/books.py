@@ -249,11 +249,13 @@ async def refused_by_database(pool: PostgresPool, statement: str) -> bool:
 
 # What nobody may change, on pain of a trigger.
 PROTECTED = (
-    "usage_records",
-    "postings",
-    "entries",
+    "settlements",
+    "kept_settlements",
+    "usage_rows",
+    "posting_rows",
+    "entry_rows",
     "ledger_batches",
-    "ended_holds",
+    "ended_hold_rows",
     "sealed_entries",
     "sealed_usage",
     "dropped_months",

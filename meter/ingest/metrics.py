@@ -5,6 +5,7 @@ import collections
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from meter.holds.hold import HoldState
+from meter.settlement.booking import BookingKind
 from meter.settlement.changes import SettlementChanges
 
 
@@ -78,7 +79,7 @@ class IngestMetrics:
         """Count the changes of one committed batch."""
         states = collections.Counter(ending.state for ending in changes.endings)
         outcomes = {
-            "settled": states[HoldState.SETTLED],
+            "settled": states[HoldState.SETTLED] + len(changes.ordinary),
             "released": states[HoldState.RELEASED],
             "expired": states[HoldState.EXPIRED],
             "unknown": len(changes.unknown),
@@ -90,6 +91,8 @@ class IngestMetrics:
             self.endings.labels(outcome).inc(number)
         for _, reason in changes.unknown:
             self.unknown.labels(reason.value).inc()
+        for log, number in collections.Counter(changes.ordinary.values()).items():
+            self.bookings.labels(BookingKind.SETTLEMENT.value, log.value).inc(number)
         for booking in changes.bookings:
             source = booking.observation.source.value
             self.bookings.labels(booking.kind.value, source).inc()

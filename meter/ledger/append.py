@@ -11,9 +11,9 @@ _APPEND_POSTINGS: Final = _QUERIES["append_postings"]
 
 
 async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> None:
-    """Append postings as one batch of the chain; everybody else who appends waits for the commit.
+    """Append postings as one batch of a chain that nobody else has until the commit.
 
-    The caller has moved the balances in the same transaction: accounts are locked before the head.
+    The caller has moved the balances in the same transaction: accounts are locked before a chain.
     Raises asyncpg.UniqueViolationError when one of them was posted before.
     """
     if not postings:

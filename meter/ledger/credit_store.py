@@ -19,7 +19,7 @@ from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queri
 from meter.postgres.rows import from_row
 
 _QUERIES: Final = queries("meter.ledger")
-_LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
+_READ_CLOCK: Final = _QUERIES["read_clock"]
 _FIND_POSTING: Final = _QUERIES["find_posting"]
 _LIST_TRANSACTIONS: Final = _QUERIES["list_transactions"]
 _LOCK_ACCOUNT_FUNDS: Final = queries("meter.accounts")["lock_account_funds"]
@@ -46,13 +46,11 @@ class LedgerStore:
         row is locked before, so the check and the posting see the same funds.
         """
         async with acquire(self._pool) as connection, connection.transaction():
-            # The order of locks is the same everywhere: accounts, then the ledger's head. Everybody
-            # who posts needs the head, so nobody may hold it while waiting for an account.
             row = await connection.fetchrow(_LOCK_ACCOUNT_FUNDS, posting.account_id)
             if row is None:
                 raise user_not_found(posting.account_id)
             funds = Funds(row["balance_picos"], row["held_picos"])
-            posting = replace(posting, booked_at=await connection.fetchval(_LOCK_LEDGER))
+            posting = replace(posting, booked_at=await connection.fetchval(_READ_CLOCK))
             before = await connection.fetchrow(_FIND_POSTING, posting.id)
             if before is not None:
                 check_replay(posting, int(before["amount_picos"]), before["reason"])

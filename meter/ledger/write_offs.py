@@ -28,7 +28,7 @@ _QUERIES: Final = queries("meter.ledger")
 _LIST_OVERDRAWN: Final = _QUERIES["list_overdrawn"]
 _FORGET_REVERSED_DEBT: Final = _QUERIES["forget_reversed_debt"]
 _LOCK_OVERDRAWN: Final = _QUERIES["lock_overdrawn"]
-_LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
+_READ_CLOCK: Final = _QUERIES["read_clock"]
 _INSERT_WRITE_OFF: Final = _QUERIES["insert_write_off"]
 _LIST_WRITE_OFFS: Final = _QUERIES["list_write_offs"]
 _SET_MAX_DEBT: Final = _QUERIES["set_max_debt"]
@@ -97,11 +97,10 @@ class WriteOffStore:
     async def _write_off(self, account_id: str) -> int:
         """Write off one account's debt beyond its limit; return the amount, 0 where none is."""
         async with acquire(self._pool) as connection, connection.transaction():
-            # The order of locks is the same everywhere: accounts, then the ledger's head.
             beyond_picos: int | None = await connection.fetchval(_LOCK_OVERDRAWN, account_id)
             if beyond_picos is None:
                 return 0
-            booked_at = await connection.fetchval(_LOCK_LEDGER)
+            booked_at = await connection.fetchval(_READ_CLOCK)
             posting = write_off(account_id, booked_at, beyond_picos)
             await append_credit(connection, posting)
             await connection.execute(_INSERT_WRITE_OFF, posting.id, account_id, beyond_picos)

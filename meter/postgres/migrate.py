@@ -21,15 +21,17 @@ _ADVISORY_LOCK: Final = 7_261_994_310_482_113
 _GRANTS: Final = f"""
 GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
-    prices, catalogue_syncs, holds, ledger_head, lookups, report_feeds, undecided_requests,
+    prices, catalogue_syncs, holds, ledger_chains, lookups, report_feeds, undecided_requests,
     log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
     spending, usual_uses, key_days TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
     signing_keys, limit_rules, spending, issuers, parked_endings, usual_uses TO {SERVICE_ROLE};
-GRANT SELECT, INSERT ON usage_records, settlement_conflicts, postings, entries, ledger_batches,
+GRANT SELECT, INSERT ON usage_rows, settlement_conflicts, posting_rows, entry_rows, ledger_batches,
     credit_postings, provider_totals, reconciliations, audit_log, parked_endings, write_offs
     TO {SERVICE_ROLE};
-GRANT SELECT ON schema_migrations, ended_holds, dropped_months, sealed_entries, sealed_usage,
+GRANT SELECT ON settlements, kept_settlements, ended_hold_rows, postings, entries, usage_records,
+    ended_holds TO {SERVICE_ROLE};
+GRANT SELECT ON schema_migrations, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
     TO {SERVICE_ROLE};
@@ -38,6 +40,7 @@ GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stri
 GRANT SELECT, INSERT ON payments, payment_reversals TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
+    settle_holds, take_chain, seal_batch, settlement_record, first_hash,
     release_free_holds, lock_accounts, move_spending, move_money, count_spending, budget_left,
     hold_in_budgets, ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
 """

@@ -105,9 +105,11 @@ class SettlementChanges:
     `token_uses` are the tokens that were not yet counted against limits when the holds were
     placed. `uses` is what the settled requests add to the usual use of their models. `parked` are
     observations whose hold or account another transaction keeps locked: they are stored, and
-    settled later.
+    settled later. `ordinary` are the holds that one statement settled without a decision here, with
+    the log that told of each; they are in no other list.
     """
 
+    ordinary: dict[UUID, Source] = field(default_factory=dict)
     bookings: list[Booking] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     unknown: list[tuple[Observation, UnknownReason]] = field(default_factory=list)
@@ -124,7 +126,14 @@ class SettlementChanges:
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to write."""
-        return not (self.bookings or self.endings or self.unknown or self.conflicts or self.parked)
+        return not (
+            self.ordinary
+            or self.bookings
+            or self.endings
+            or self.unknown
+            or self.conflicts
+            or self.parked
+        )
 
     def book(self, booking: Booking) -> None:
         """Add a usage record with its postings, and move the balance and the budgets by them."""

@@ -9,6 +9,7 @@ Pure: the same observation and hold always give the same outcome, so a batch may
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -80,6 +81,7 @@ class Unknown:
 Outcome = Settled | Released | Unknown
 
 _OPENROUTER: Final = BillingTerms()
+_LOGS: Final = frozenset({Source.STREAM, Source.FILE})
 
 
 def decide_outcome(
@@ -102,6 +104,24 @@ def decide_outcome(
     if terms.refusals_are_free and _is_only_refusal(seen) and seen.generation_id is None:
         return Released(HoldEnding.REFUSED_UPSTREAM)
     return Unknown(UnknownReason.FAILED if has_failed(seen) else UnknownReason.NO_USAGE)
+
+
+def ordinary_cost(seen: Observation) -> int | None:
+    """Return the cost in pico-dollars of an ending that any hold decides alike; None for others.
+
+    `decide_outcome` settles such an ending with this cost, whatever its hold and price: a log names
+    a cost above 0, and nothing contradicts it. Only the markup and the amount of the hold remain.
+    """
+    usage = seen.usage
+    if usage is None or usage.cost_usd is None or seen.source not in _LOGS:
+        return None
+    if _is_contradicted(seen):
+        return None
+    try:
+        cost_picos = _named_cost(usage, usage.cost_usd)
+    except InvalidAmount:
+        return None
+    return cost_picos if 0 < cost_picos <= MAX_PICOS else None
 
 
 def has_failed(seen: Observation) -> bool:
@@ -197,12 +217,18 @@ def _settle(usage: ReportedUsage, hold: Hold, price: Price) -> Settled:
         cost_picos = catalogue_cost(usage.tokens, price, hold.flat_cost_picos)
         price_source = PriceSource.CATALOGUE
     else:
-        cost_picos = picos_from_decimal(usage.cost_usd)
-        if usage.is_byok and usage.upstream_cost_usd is not None:
-            # With an own key the amounts are apart: the fee is in `cost`, the spend is upstream.
-            cost_picos += picos_from_decimal(usage.upstream_cost_usd)
+        cost_picos = _named_cost(usage, usage.cost_usd)
         price_source = PriceSource.PROVIDER
     charge_picos = add_markup(cost_picos, hold.markup_bps)
     if charge_picos > MAX_PICOS:
         raise InvalidAmount("the charge does not fit a ledger entry")
     return Settled(usage.tokens, cost_picos, charge_picos, price_source)
+
+
+def _named_cost(usage: ReportedUsage, cost_usd: Decimal) -> int:
+    """Return the cost that usage names. Raises InvalidAmount when it fits no ledger."""
+    cost_picos = picos_from_decimal(cost_usd)
+    if usage.is_byok and usage.upstream_cost_usd is not None:
+        # With an own key the amounts are apart: the fee is in `cost`, the spend is upstream.
+        cost_picos += picos_from_decimal(usage.upstream_cost_usd)
+    return cost_picos

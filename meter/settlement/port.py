@@ -14,9 +14,9 @@ class SettlementStore(Protocol):
     `PostgresSettlementStore` writes the books. `CountingSettlementStore` wraps another store and
     reports the tokens that were used to the limits.
 
-    Both methods raise StoreUnavailable while Postgres is away. Nothing of the batch that failed
-    was then applied, unless the connection broke during the commit; trying the same call again is
-    right in either case, because what was applied before counts as a duplicate.
+    Both methods raise StoreUnavailable while Postgres is away. A part of the batch may then have
+    been applied, never a part of one request; trying the same call again is right in any case,
+    because what was applied before counts as a duplicate.
     """
 
     async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:

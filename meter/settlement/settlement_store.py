@@ -1,8 +1,8 @@
 """Settles batches of endings in Postgres: one transaction, all or nothing.
 
-Order of locks, here and everywhere: holds by id, then accounts by id, then the ledger's head.
-Under a hold's lock its state cannot change, so reading it and acting on it is safe. The head comes
-last: everybody who posts needs it, so nobody may hold it while waiting for an account.
+Order of locks, here and everywhere: holds by id, then accounts by id. Under a hold's lock its state
+cannot change, so reading it and acting on it is safe. Whoever appends also has a chain of the
+ledger, which nobody else waits for while another chain is free.
 
 No batch waits long for one account. The first attempt waits for rows as long as an ordinary
 transaction takes. Then a second attempt passes over locked rows and parks their observations in a
@@ -35,6 +35,8 @@ from meter.settlement.changes import (
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.measured_excess import MeasuredExcesses
 from meter.settlement.observation_json import observation_to_json
+from meter.settlement.ordinary import OrdinarySettlements
+from meter.settlement.outcome import ordinary_cost
 from meter.settlement.policy import PolicyDecision
 from meter.settlement.spreading import Share
 from meter.settlement.usual_use import UsualUse
@@ -86,6 +88,9 @@ class _DoubtedAccounts:
         now_s = time.monotonic()
         return {one for one in account_ids if self._until_s.get(one, now_s) > now_s}
 
+    def all(self) -> set[str]:
+        return self.among(self._until_s.keys())
+
     def learn(self, free: Set[str], locked: Set[str]) -> None:
         for account_id in free:
             self._until_s.pop(account_id, None)
@@ -115,16 +120,31 @@ class PostgresSettlementStore:
         self._billing = billing
         self._crash_points = crash_points
         self._doubted = _DoubtedAccounts()
+        self._ordinary = OrdinarySettlements(pool, crash_points)
 
     async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:
         """Settle observations, each exactly once however often it arrives; return the changes.
 
-        Observations of rows that another transaction keeps locked are parked. Raises
-        StoreUnavailable when Postgres is away. The whole call may be tried again.
+        Ordinary endings are settled first, by one statement. Observations of rows that another
+        transaction keeps locked are parked. Raises StoreUnavailable when Postgres is away; a part
+        of the call may then be in the books. The whole call may be tried again.
         """
         committed: list[SettlementChanges] = []
         for batch in distinct_batches(observations):
-            committed += await self._settle_batch(batch)
+            costs = ordinary_costs(batch)
+            may_wait = True
+            if costs:
+                try:
+                    changes = await self._settle_ordinary(batch, costs)
+                except RowLocked:
+                    # It waited for the row; nobody waits for the same row twice.
+                    may_wait = False
+                else:
+                    if changes.ordinary:
+                        committed.append(changes)
+                    batch = [one for one in batch if one.hold_id not in changes.ordinary]
+            if batch:
+                committed += await self._settle_batch(batch, may_wait)
         return committed
 
     async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> SettlementChanges:
@@ -164,12 +184,25 @@ class PostgresSettlementStore:
             [share.hold_id for share in shares], partial(changes_from_shares, shares)
         )
 
-    async def _settle_batch(self, batch: list[Observation]) -> list[SettlementChanges]:
+    async def _settle_ordinary(
+        self, batch: Sequence[Observation], costs: Mapping[UUID, int]
+    ) -> SettlementChanges:
+        changes = await self._ordinary.settle(
+            [one for one in batch if one.hold_id in costs], costs, self._doubted.all()
+        )
+        if self._uses is not None:
+            self._uses.note(changes)
+        return changes
+
+    async def _settle_batch(
+        self, batch: list[Observation], may_wait: bool = True
+    ) -> list[SettlementChanges]:
         try:
             return [
                 await self._apply(
                     [observation.hold_id for observation in batch],
                     partial(changes_from_observations, batch, terms=self._billing),
+                    may_wait,
                 )
             ]
         except RowLocked:
@@ -179,15 +212,19 @@ class PostgresSettlementStore:
                 return [await self._park(batch[0])]
         middle = len(batch) // 2
         return [
-            *await self._settle_batch(batch[:middle]),
-            *await self._settle_batch(batch[middle:]),
+            *await self._settle_batch(batch[:middle], may_wait),
+            *await self._settle_batch(batch[middle:], may_wait),
         ]
 
-    async def _apply(self, hold_ids: list[UUID], decide: Decide) -> SettlementChanges:
-        try:
-            return await self._attempt(hold_ids, decide, may_wait=True)
-        except RowLocked:
-            return await self._attempt(hold_ids, decide, may_wait=False)
+    async def _apply(
+        self, hold_ids: list[UUID], decide: Decide, may_wait: bool = True
+    ) -> SettlementChanges:
+        if may_wait:
+            try:
+                return await self._attempt(hold_ids, decide, may_wait=True)
+            except RowLocked:
+                pass
+        return await self._attempt(hold_ids, decide, may_wait=False)
 
     async def _attempt(
         self, hold_ids: list[UUID], decide: Decide, may_wait: bool
@@ -254,6 +291,13 @@ async def _load(
         ended = await connection.fetch(_LOAD_ENDED_HOLDS, missing)
         records |= {row["id"]: _to_record(row, _to_recorded(row)) for row in ended}
     return records, locked
+
+
+def ordinary_costs(batch: Sequence[Observation]) -> dict[UUID, int]:
+    """Return the costs of those endings of a batch that any hold decides alike."""
+    return {
+        one.hold_id: cost_picos for one in batch if (cost_picos := ordinary_cost(one)) is not None
+    }
 
 
 def distinct_batches(observations: Sequence[Observation]) -> list[list[Observation]]:
@@ -329,8 +373,6 @@ async def _write(
             [move.charge_picos for move in spent],
             [move.freed_picos for move in spent],
         )
-    # The ledger's head is locked last: everybody who posts needs it, so nobody may hold it while
-    # waiting for an account.
     await write_postings(
         connection, [posting for booking in changes.bookings for posting in booking.postings]
     )

@@ -51,22 +51,26 @@ def use_of(hold: Hold, price: Price, settled: Settled) -> UsualUse:
     completion_picos = settled.tokens.completion * price.completion_picos
     return UsualUse(
         requests=1,
-        prompt_bound_picos=prompt_bound_picos(hold, price),
+        prompt_bound_picos=_bound_of(hold, price),
         prompt_picos=max(0, settled.cost_picos - completion_picos),
         completion_tokens=settled.tokens.completion,
     )
 
 
-def prompt_bound_picos(hold: Hold, price: Price) -> int:
+def prompt_bound_picos(amount_picos: int, max_tokens: int, markup_bps: int, price: Price) -> int:
     """Return the cost that a hold allows for the prompt and whatever else is no completion token.
 
     What every hold allows for the additions of providers is left out: it says nothing about the
     length of this prompt.
     """
-    completion_picos = add_markup(hold.max_tokens * price.dearest_completion_picos, hold.markup_bps)
-    charge_picos = max(0, hold.amount_picos - completion_picos)
-    cost_picos = charge_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
+    completion_picos = add_markup(max_tokens * price.dearest_completion_picos, markup_bps)
+    charge_picos = max(0, amount_picos - completion_picos)
+    cost_picos = charge_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + markup_bps)
     return max(0, cost_picos - PROMPT_OVERHEAD_TOKENS * price.dearest_prompt_picos)
+
+
+def _bound_of(hold: Hold, price: Price) -> int:
+    return prompt_bound_picos(hold.amount_picos, hold.max_tokens, hold.markup_bps, price)
 
 
 def guess(hold: Hold, price: Price, usual: UsualUse | None, streamed_bytes: int) -> Settled:
@@ -76,7 +80,7 @@ def guess(hold: Hold, price: Price, usual: UsualUse | None, streamed_bytes: int)
     was sent of a stream: a reply has at least the tokens that were seen, and at most those that the
     hold allows.
     """
-    bound_picos = prompt_bound_picos(hold, price)
+    bound_picos = _bound_of(hold, price)
     if usual is None:
         prompt_picos = bound_picos // ASSUMED_BYTES_PER_TOKEN
         usual_tokens = ASSUMED_COMPLETION_TOKENS

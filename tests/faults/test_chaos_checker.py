@@ -55,8 +55,9 @@ BOOKS = Books(
     usage=[USAGE],
     postings=[GRANT, SETTLEMENT],
     stray_entries=0,
-    batches=[Batch(1, FIRST, SECOND, 1, 2), Batch(2, SECOND, LAST, 1, 3)],
-    head=(2, LAST),
+    settlements=[],
+    batches=[Batch(1, 1, 1, FIRST, SECOND, 1, 2), Batch(1, 2, 2, SECOND, LAST, 1, 3)],
+    heads={1: (2, LAST)},
     waiting_lookups=[],
     conflicts=0,
 )

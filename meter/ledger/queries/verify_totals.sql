@@ -7,7 +7,7 @@ SELECT ledger.*, held.*,
        (SELECT count(*) FROM usage_records) AS usage_records,
        (SELECT count(*) FROM settlement_conflicts) AS settlement_conflicts,
        (SELECT count(*) FROM usage_records WHERE kind = 'provisional') AS provisional_records,
-       coalesce((SELECT number FROM ledger_head), 0) AS batches
+       coalesce((SELECT sum(position) FROM ledger_chains), 0) AS batches
 FROM (SELECT coalesce(sum(entries), 0) AS entries,
              coalesce(sum(amount_picos) FILTER (WHERE ledger_account = 'provider'), 0)
                  AS provider_cost_picos,

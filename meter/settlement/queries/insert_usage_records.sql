@@ -1,5 +1,5 @@
 -- Appends the usage records of a batch.
-INSERT INTO usage_records (
+INSERT INTO usage_rows (
     hold_id, placed_at, revision, kind, account_id, credential_id, model_id, endpoint,
     generation_id, started_at, prompt_tokens, completion_tokens, cached_tokens,
     cache_write_tokens, reasoning_tokens, provider_cost_picos, charge_picos, excess_picos,

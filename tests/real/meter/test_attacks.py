@@ -29,10 +29,17 @@ from tests.real.meter.lookups.test_lookups import AT_ONCE, NO_PATIENCE, LookupSe
 from tests.servers import Database
 
 _QUERIES: Final = queries("meter.ledger")
-_LOCK_LEDGER: Final = _QUERIES["lock_ledger"]
+_LOCK: Final = "SELECT 1 FROM accounts FOR NO KEY UPDATE"
 _MOVE_BALANCE: Final = _QUERIES["move_balance"]
 
-PARENTS = ("ended_holds", "usage_records", "postings", "entries", "ledger_batches")
+PARENTS = (
+    "ended_hold_rows",
+    "usage_rows",
+    "settlements",
+    "posting_rows",
+    "entry_rows",
+    "ledger_batches",
+)
 Owner = asyncpg.Connection
 
 
@@ -55,18 +62,18 @@ async def test_a_month_is_made_that_has_rows_already(books: Books, owner: Owner)
     month = f"{datetime.now(UTC):%Y_%m}"
     for parent in PARENTS:
         await owner.execute(f"DROP TABLE {parent}_{month}")
-    payer = await books.payer("alice", USD)
-    first = await books.held(payer, USD // 2)
-    await PostgresSettlementStore(books.pool).settle([observed(first, "0.5")])
+    payer = await books.payer("alice", 2 * USD)
+    first, over = await books.held(payer, USD // 2), await books.held(payer, USD // 4)
+    await PostgresSettlementStore(books.pool).settle([observed(first, "0.5"), observed(over, "1")])
     await tend(books)
     for parent in PARENTS:
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}_default") == 0
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}_{month}") > 0
-    for refused in (f"DELETE FROM entries_{month}", "DELETE FROM entries_default"):
+    for refused in (f"DELETE FROM settlements_{month}", "DELETE FROM settlements_default"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await owner.execute(refused)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await books.pool.fetch(f"SELECT * FROM entries_{month}")
+        await books.pool.fetch(f"SELECT * FROM settlements_{month}")
     again = await books.held(payer, USD // 2)
     await PostgresSettlementStore(books.pool).settle(
         [observed(one, "0.5") for one in (first, again)]
@@ -185,21 +192,21 @@ async def test_a_cost_that_fits_no_ledger_has_the_record_asked_for(books: Books,
 async def test_a_meter_that_is_stopped_in_a_transaction_lets_the_others_settle(
     books: Books, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the head of the ledger, and a stopped process gives nothing back."""
+    """It has an account locked, and a stopped process gives nothing back."""
     hold_id = await books.held(await books.payer("alice", USD), USD)
     monkeypatch.setattr(postgres, "IDLE_IN_TRANSACTION_S", 1.0)
     stopped = await open_pool(database.service_dsn, 1, KEYED_SESSION)
 
-    async def sleep_with_the_head() -> None:
+    async def sleep_with_the_account() -> None:
         async with acquire(stopped) as connection, connection.transaction():
-            await connection.execute(_LOCK_LEDGER)
+            await connection.execute(_LOCK)
             while await books.state(hold_id) == "open":
                 with contextlib.suppress(StoreUnavailable):
                     await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.5")])
-            await connection.execute(_LOCK_LEDGER)
+            await connection.execute(_LOCK)
 
     with pytest.raises(StoreUnavailable):
-        await sleep_with_the_head()
+        await sleep_with_the_account()
     await stopped.close()
 
 
@@ -235,15 +242,11 @@ async def test_an_edit_of_a_month_that_is_kept_shows_after_a_drop(
     await without_protection(database, before)
     changes = {
         "amount": f"""
-            UPDATE entries SET amount_picos = 2 * amount_picos WHERE posting_id = '{young}';
-            UPDATE usage_records SET charge_picos = 2 * charge_picos,
-                provider_cost_picos = 2 * provider_cost_picos WHERE hold_id = '{young}';
+            UPDATE settlements SET customer_picos = 2 * customer_picos,
+                provider_picos = 2 * provider_picos WHERE id = '{young}';
             UPDATE accounts SET balance_picos = balance_picos - {USD // 2}""",
         "removal": f"""
-            DELETE FROM entries WHERE posting_id = '{young}';
-            DELETE FROM postings WHERE id = '{young}';
-            DELETE FROM usage_records WHERE hold_id = '{young}';
-            DELETE FROM ended_holds WHERE id = '{young}';
+            DELETE FROM settlements WHERE id = '{young}';
             UPDATE accounts SET balance_picos = balance_picos + {USD // 2}""",
     }
     await without_protection(database, changes[edit])

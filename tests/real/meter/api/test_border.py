@@ -317,7 +317,7 @@ async def test_answers_with_money_or_keys_are_not_kept(api: MeterApi) -> None:
 
 async def test_the_service_role_cannot_rewrite_history(api: MeterApi) -> None:
     await api.user("ada", "1.00")
-    for statement in ("UPDATE entries SET amount_picos = 1", "DELETE FROM postings"):
+    for statement in ("UPDATE entry_rows SET amount_picos = 1", "DELETE FROM settlements"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await api.pool.execute(statement)
 

@@ -137,10 +137,10 @@ async def test_months_are_listed_kept_and_dropped(books: Books, api: MeterApi) -
 @pytest.mark.parametrize(
     "work",
     [
-        "LOCK TABLE usage_records IN ACCESS SHARE MODE",
+        "LOCK TABLE settlements IN ACCESS SHARE MODE",
         # Somebody settles a hold of a month that is about to go.
-        "INSERT INTO ended_holds SELECT gen_random_uuid(), now() - interval '5 months', 'ada', 'c',"
-        " 'm', 'e', 1, 0, 0, 0, 0, NULL, 'released', 'taken_back'",
+        "INSERT INTO ended_hold_rows SELECT gen_random_uuid(), now() - interval '5 months', 'ada',"
+        " 'c', 'm', 'e', 1, 0, 0, 0, 0, NULL, 'released', 'taken_back'",
     ],
 )
 async def test_a_change_of_months_gives_way_to_whoever_works(
@@ -167,7 +167,7 @@ async def test_a_month_is_not_dropped_from_under_a_verification(books: Books) ->
 
 
 _LATE_RECORD = """
-    INSERT INTO usage_records (
+    INSERT INTO usage_rows (
         hold_id, placed_at, account_id, credential_id, model_id, endpoint, started_at,
         prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
         provider_cost_picos, charge_picos, excess_picos, markup_bps, price_id, price_source,
@@ -243,7 +243,7 @@ async def test_requests_and_settlements_read_nothing_of_the_past(
 ) -> None:
     await _work(database, "before")
     before = await _reads(owner)
-    assert len(before) == OLD_MONTHS * 5
+    assert len(before) == OLD_MONTHS * 6
     await _work(database, "after")
     assert await _reads(owner) == before
 
@@ -265,4 +265,8 @@ async def test_what_arrives_again_scans_nothing(
         name: reads[0] for name, reads in before.items()
     }
     looked_into = {name for name in after if after[name] != before[name]}
-    assert {name[:-8] for name in looked_into} == {"ended_holds", "usage_records"}
+    assert {name[:-8] for name in looked_into} == {
+        "ended_hold_rows",
+        "usage_rows",
+        "settlements",
+    }

@@ -16,7 +16,14 @@ from tests.servers import Database
 OLD = date(2026, 3, 1)
 OLDER = date(2026, 2, 1)
 CENT = USD // 100
-HISTORY = ("ended_holds", "usage_records", "postings", "entries", "ledger_batches")
+HISTORY = (
+    "ended_hold_rows",
+    "usage_rows",
+    "settlements",
+    "posting_rows",
+    "entry_rows",
+    "ledger_batches",
+)
 Owner = asyncpg.Connection
 
 
@@ -52,7 +59,8 @@ async def test_the_months_to_come_have_partitions(books: Books, owner: Owner) ->
     for parent in HISTORY:
         assert len(await partitions(owner, parent)) == 7
     payer = await books.payer("alice", USD)
-    await PostgresSettlementStore(books.pool).settle([observed(await books.held(payer, USD))])
+    ordinary, over = [await books.held(payer, USD // 4) for _ in range(2)]
+    await PostgresSettlementStore(books.pool).settle([observed(ordinary), observed(over, "0.3")])
     for parent in HISTORY:
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}") > 0
         assert await owner.fetchval(f"SELECT count(*) FROM {parent}_default") == 0
@@ -63,7 +71,7 @@ async def test_no_month_is_refused_for_want_of_a_partition(books: Books, owner: 
     at = datetime(2021, 1, 1, tzinfo=UTC)
     hold_id = await books.held(payer, USD, placed_at=at)
     await PostgresSettlementStore(books.pool).settle([observed(hold_id, "0.5")])
-    assert await owner.fetchval("SELECT count(*) FROM usage_records_default") == 1
+    assert await owner.fetchval("SELECT count(*) FROM settlements_default") == 1
     assert (await books.verified()).is_ok
 
 
@@ -89,7 +97,7 @@ async def test_the_service_cannot_reach_around_the_parents(books: Books, owner: 
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await books.pool.execute(f"SELECT {call}")
-    assert await refused_by_database(books.pool, "ALTER TABLE entries DISABLE TRIGGER ALL")
+    assert await refused_by_database(books.pool, "ALTER TABLE entry_rows DISABLE TRIGGER ALL")
 
 
 async def test_no_row_of_history_is_changed_by_its_owner_either(books: Books, owner: Owner) -> None:
@@ -199,7 +207,7 @@ async def test_this_month_and_the_one_before_stay(books: Books, owner: Owner) ->
             "balances",
         ),
         (("usage", "ledger"), "DELETE FROM sealed_entries", "balances"),
-        (("usage", "ledger"), "DELETE FROM ledger_batches WHERE number = 2", "chain"),
+        (("usage", "ledger"), "DELETE FROM ledger_batches WHERE position = 2", "chain"),
         (("usage", "ledger"), "UPDATE ledger_batches SET hash = sha256('x')", "chain"),
     ],
 )

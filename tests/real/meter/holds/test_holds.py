@@ -366,20 +366,20 @@ async def test_history_cannot_be_changed_by_the_service(books: Books) -> None:
     for table in PROTECTED:
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}"):
             assert await refused_by_database(books.pool, statement)
-    assert await refused_by_database(books.pool, "UPDATE entries SET amount_picos = 1")
+    assert await refused_by_database(books.pool, "UPDATE entry_rows SET amount_picos = 1")
 
 
 async def test_a_hold_cannot_be_taken_away_by_the_service(books: Books) -> None:
     payer = await books.payer("alice", USD)
     await books.held(payer, USD)
-    for statement in ("DELETE FROM holds", "TRUNCATE holds", "DELETE FROM ledger_head"):
+    for statement in ("DELETE FROM holds", "TRUNCATE holds", "DELETE FROM ledger_chains"):
         assert await refused_by_database(books.pool, statement)
     assert (await books.verified()).is_ok
 
 
 async def test_an_unbalanced_posting_is_refused_by_the_database(books: Books) -> None:
     entry = (
-        "INSERT INTO entries"
+        "INSERT INTO entry_rows"
         " (posting_id, booked_at, line, ledger_account, account_id, amount_picos)"
         " VALUES (gen_random_uuid(), now(), 0, 'customer', 'alice', 1)"
     )

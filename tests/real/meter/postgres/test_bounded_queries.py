@@ -64,7 +64,8 @@ _UNINDEXED = """
         part   text;
         kept   record;
     BEGIN
-        FOREACH parent IN ARRAY ARRAY['ended_holds', 'usage_records', 'postings', 'entries'] LOOP
+        FOREACH parent IN ARRAY ARRAY['ended_hold_rows', 'usage_rows', 'posting_rows', 'entry_rows',
+                                     'settlements'] LOOP
             part := parent || '_' || month;
             EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', parent, part);
             FOR kept IN SELECT conname FROM pg_constraint
@@ -86,22 +87,32 @@ _PAST = """
                + n * (now() - date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
                    / {requests} AS at
     FROM generate_series(1, {requests}) AS n;
-    INSERT INTO ended_holds_past (
+    INSERT INTO ended_hold_rows_past (
         id, placed_at, account_id, credential_id, model_id, endpoint, price_id, markup_bps,
         amount_picos, flat_cost_picos, max_tokens, state, reason, ended_at)
     SELECT id, at, 'alice', '{key}', 'm', 'chat_completions', 1, 0, 9, 0, 100, 'settled',
            'settled', at FROM past;
-    INSERT INTO usage_records_past (
+    INSERT INTO usage_rows_past (
         hold_id, placed_at, account_id, credential_id, model_id, endpoint, started_at,
         recorded_at, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens,
         reasoning_tokens, provider_cost_picos, charge_picos, excess_picos, markup_bps,
         price_id, price_source, latency_ms, status_code, response_flags, is_streaming, source)
     SELECT id, at, 'alice', '{key}', 'm', 'chat_completions', at, at, 10, 20, 0, 0, 0, 2, 2, 0, 0,
            1, 'provider', 100, 200, '', false, 'stream' FROM past;
-    INSERT INTO postings_past (id, booked_at, batch, template, account_id, hold_id, recorded_at)
+    INSERT INTO posting_rows_past (id, booked_at, batch, template, account_id, hold_id, recorded_at)
     SELECT id, at, 0, 'settlement', 'alice', id, at FROM past;
-    INSERT INTO entries_past (posting_id, booked_at, line, ledger_account, account_id, amount_picos)
+    INSERT INTO entry_rows_past (posting_id, booked_at, line, ledger_account, account_id,
+                                 amount_picos)
     SELECT id, at, 0, 'customer', 'alice', -2 FROM past;
+    INSERT INTO settlements_past (
+        id, placed_at, batch, recorded_at, started_at, price_id, held_picos, flat_cost_picos,
+        max_tokens, customer_picos, provider_picos, revenue_picos, prompt_tokens,
+        completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, markup_bps,
+        latency_ms, status_code, is_streaming, account_id, credential_id, model_id, endpoint,
+        response_flags, price_source, source)
+    SELECT ('f' || substr(id::text, 2))::uuid, at, 0, at, at, 1, 9, 0, 100, -2, 2, 0, 10, 20, 0, 0,
+           0, 0, 100, 200, false, 'alice', '{key}', 'm', 'chat_completions', '', 'provider',
+           'stream' FROM past;
 """
 _ATTACHED = """
     DO $$
@@ -111,7 +122,8 @@ _ATTACHED = """
         closes timestamptz := (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month')
             AT TIME ZONE 'UTC';
     BEGIN
-        FOREACH parent IN ARRAY ARRAY['ended_holds', 'usage_records', 'postings', 'entries'] LOOP
+        FOREACH parent IN ARRAY ARRAY['ended_hold_rows', 'usage_rows', 'posting_rows', 'entry_rows',
+                                     'settlements'] LOOP
             EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                            parent, parent || '_past', opens, closes);
         END LOOP;

@@ -195,7 +195,7 @@ async def test_an_upgraded_hold_is_settled_corrected_and_late(upgraded: Books) -
     assert await upgraded.funds("alice") == (9 * USD - (180 + 10 + 5 + 6 + 7) * CENT, 0, 0)
     verification = await upgraded.verified()
     assert verification.is_ok, verification.failures
-    assert verification.totals.batches == 2
+    assert verification.totals.batches == 3
 
 
 async def test_an_unknown_hold_of_before_is_looked_up(upgraded: Books) -> None:

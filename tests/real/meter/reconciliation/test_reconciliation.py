@@ -96,9 +96,9 @@ async def test_books_that_agree_are_reported_so(books: Books) -> None:
 
 
 _DRIFTS = {
-    "charges": "UPDATE usage_records SET charge_picos = charge_picos + 7 WHERE revision = 0"
+    "charges": "UPDATE usage_rows SET charge_picos = charge_picos + 7 WHERE revision = 0"
     " AND kind = 'late'",
-    "costs": "UPDATE usage_records SET provider_cost_picos = provider_cost_picos - 7"
+    "costs": "UPDATE usage_rows SET provider_cost_picos = provider_cost_picos - 7"
     " WHERE kind = 'late'",
     "holds": "UPDATE accounts SET held_picos = held_picos + 7",
     "balances": "UPDATE accounts SET balance_picos = balance_picos + 7",

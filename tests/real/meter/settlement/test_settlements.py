@@ -33,7 +33,7 @@ async def test_the_same_ending_twice_is_settled_once(books: Books) -> None:
     settlements = PostgresSettlementStore(books.pool)
     plans = await settlements.settle([observed(hold_id), observed(hold_id)])
     again = await settlements.settle([observed(hold_id)])
-    assert [len(plan.bookings) for plan in (*plans, *again)] == [1, 0, 0]
+    assert [len(plan.ordinary) for plan in (*plans, *again)] == [1, 0, 0]
     assert sum(plan.duplicates for plan in (*plans, *again)) == 2
     assert await books.funds("alice") == (USD - 10**9, 0, 0)
 

@@ -146,9 +146,9 @@ async def test_the_ledger_is_verified(api: MeterApi, books: Books) -> None:
 
 # What is broken by whom may do anything, and the check that must notice.
 _FALSE_CREDIT = """
-    INSERT INTO postings (id, booked_at, batch, template, account_id, recorded_at)
+    INSERT INTO posting_rows (id, booked_at, batch, template, account_id, recorded_at)
         VALUES ('00000000-0000-0000-0000-000000000001', now(), 1, 'grant', 'ada', now());
-    INSERT INTO entries (posting_id, booked_at, line, ledger_account, account_id, amount_picos)
+    INSERT INTO entry_rows (posting_id, booked_at, line, ledger_account, account_id, amount_picos)
         VALUES ('00000000-0000-0000-0000-000000000001', now(), 0, 'customer', 'ada', 7),
                ('00000000-0000-0000-0000-000000000001', now(), 1, 'grants', 'ada', -7);
     UPDATE accounts SET balance_picos = balance_picos + 7;
@@ -156,58 +156,99 @@ _FALSE_CREDIT = """
 _BREAKS = {
     "an entry of one side": (
         "postings_balance",
-        "UPDATE entries SET amount_picos = amount_picos - 1 WHERE ledger_account = 'provider'",
+        "UPDATE entry_rows SET amount_picos = amount_picos - 1 WHERE ledger_account = 'provider'",
     ),
     "an entry of somebody else": (
         "entries_belong",
-        "UPDATE entries SET account_id = 'bob' WHERE ledger_account = 'provider'",
+        "UPDATE entry_rows SET account_id = 'bob' WHERE ledger_account = 'provider'",
     ),
     "entries without their posting": (
         "entries_belong",
-        "DELETE FROM postings WHERE template = 'grant'",
+        "DELETE FROM posting_rows WHERE template = 'grant'",
     ),
     "a balance": ("balances", "UPDATE accounts SET balance_picos = balance_picos + 1"),
     "what is held": ("held", "UPDATE accounts SET held_picos = held_picos + 1"),
     "a live hold": ("held", "DELETE FROM holds"),
     "what is overdrawn": (
         "available",
-        "UPDATE accounts SET overdrawn_picos = overdrawn_picos + 1",
+        "UPDATE accounts SET overdrawn_picos = overdrawn_picos + 1000000000000",
     ),
     "a second settlement": (
         "one_settlement",
-        "UPDATE postings SET template = 'settlement' WHERE template = 'grant'",
+        "UPDATE posting_rows SET template = 'settlement' WHERE template = 'grant'",
     ),
-    "a measurement": ("charges", "UPDATE usage_records SET charge_picos = charge_picos + 1"),
-    "no measurement": ("charges", "DELETE FROM usage_records"),
-    "another ending": ("endings", "UPDATE ended_holds SET state = 'released'"),
-    "no ending": ("endings", "DELETE FROM ended_holds"),
-    "another kind": ("endings", "UPDATE usage_records SET kind = 'late'"),
+    "a measurement": ("charges", "UPDATE usage_rows SET charge_picos = charge_picos + 1"),
+    "no measurement": ("charges", "DELETE FROM usage_rows"),
+    "another ending": ("endings", "UPDATE ended_hold_rows SET state = 'released'"),
+    "no ending": ("endings", "DELETE FROM ended_hold_rows"),
+    "another kind": ("endings", "UPDATE usage_rows SET kind = 'late'"),
     "live and ended": (
         "endings",
-        "UPDATE ended_holds SET id = (SELECT id FROM holds)",
+        "UPDATE ended_hold_rows SET id = (SELECT id FROM holds)",
     ),
-    "balanced entries": ("chain", "UPDATE entries SET amount_picos = 2 * amount_picos"),
-    "a reason": ("chain", "UPDATE postings SET reason = 'planted' WHERE template = 'grant'"),
-    "a time": ("chain", "UPDATE postings SET recorded_at = recorded_at + interval '1 us'"),
+    "balanced entries": ("chain", "UPDATE entry_rows SET amount_picos = 2 * amount_picos"),
+    "a reason": ("chain", "UPDATE posting_rows SET reason = 'planted' WHERE template = 'grant'"),
+    "a time": ("chain", "UPDATE posting_rows SET recorded_at = recorded_at + interval '1 us'"),
     "a posting added": ("chain", _FALSE_CREDIT),
     "a posting without entries": (
         "chain",
-        "INSERT INTO postings (id, booked_at, batch, template, account_id, recorded_at) "
+        "INSERT INTO posting_rows (id, booked_at, batch, template, account_id, recorded_at) "
         "VALUES (gen_random_uuid(), now(), 1, 'grant', 'ada', now())",
     ),
     "a posting taken away": (
         "chain",
-        "DELETE FROM entries WHERE ledger_account IN ('customer', 'grants'); "
-        "DELETE FROM postings WHERE template = 'grant'",
+        "DELETE FROM entry_rows WHERE ledger_account IN ('customer', 'grants'); "
+        "DELETE FROM posting_rows WHERE template = 'grant'",
     ),
-    "a posting in another batch": ("chain", "UPDATE postings SET batch = 2"),
+    "a posting in another batch": ("chain", "UPDATE posting_rows SET batch = 2"),
     "the first batch gone": ("chain", "DELETE FROM ledger_batches WHERE number = 1"),
-    "the youngest batch gone": ("chain", "DELETE FROM ledger_batches WHERE number = 2"),
+    "the youngest batch gone": (
+        "chain",
+        "DELETE FROM ledger_batches WHERE number = (SELECT max(number) FROM ledger_batches)",
+    ),
     "a hash": ("chain", "UPDATE ledger_batches SET hash = sha256('x') WHERE number = 1"),
-    "a link": ("chain", "UPDATE ledger_batches SET previous_hash = hash WHERE number = 2"),
-    "the head's number": ("chain", "UPDATE ledger_head SET number = number + 1"),
-    "the head's hash": ("chain", "UPDATE ledger_head SET hash = sha256('x')"),
-    "no head": ("chain", "DELETE FROM ledger_head"),
+    "a link": ("chain", "UPDATE ledger_batches SET previous_hash = hash WHERE position = 2"),
+    "the head's number": ("chain", "UPDATE ledger_chains SET position = position + 1 WHERE id = 1"),
+    "the head's hash": ("chain", "UPDATE ledger_chains SET hash = sha256('x')"),
+    "no head": ("chain", "DELETE FROM ledger_chains"),
+    "a settlement of one side": (
+        "postings_balance",
+        "ALTER TABLE settlements DROP CONSTRAINT settlements_check; "
+        "UPDATE settlements SET provider_picos = provider_picos + 1",
+    ),
+    "a settlement's balanced amounts": (
+        "chain",
+        "UPDATE settlements SET customer_picos = customer_picos - 1, "
+        "revenue_picos = revenue_picos + 1",
+    ),
+    "a settlement of somebody else": ("balances", "UPDATE settlements SET account_id = 'bob'"),
+    "tokens of a settlement": ("chain", "UPDATE settlements SET prompt_tokens = 1"),
+    "a generation of a settlement": ("chain", "UPDATE settlements SET generation_id = NULL"),
+    "the time of a settlement": (
+        "chain",
+        "UPDATE settlements SET recorded_at = recorded_at + interval '1 us'",
+    ),
+    "the order of settlements": (
+        "chain",
+        "UPDATE settlements s SET seq = o.seq FROM settlements o WHERE o.id <> s.id",
+    ),
+    "a settlement gone": (
+        "chain",
+        "DELETE FROM settlements WHERE id = (SELECT min(id::text)::uuid FROM settlements); "
+        "UPDATE accounts SET balance_picos = (SELECT sum(amount_picos) FROM entries "
+        "WHERE ledger_account = 'customer')",
+    ),
+    "a settlement added": (
+        "chain",
+        "CREATE TEMP TABLE copied ON COMMIT DROP AS SELECT * FROM settlements LIMIT 1; "
+        "UPDATE copied SET id = gen_random_uuid(); INSERT INTO settlements SELECT * FROM copied",
+    ),
+    "a settlement in another batch": ("chain", "UPDATE settlements SET batch = 1"),
+    "a settlement whose hold is live": (
+        "endings",
+        "UPDATE settlements SET id = (SELECT id FROM holds) "
+        "WHERE id = (SELECT min(id::text)::uuid FROM settlements)",
+    ),
     "an overdue hold": (
         "limits",
         "UPDATE holds SET expires_at = clock_timestamp() - interval '1 hour'",
@@ -228,8 +269,10 @@ _BREAKS = {
 async def test_each_broken_invariant_turns_the_check_red(books: Books, database: Database) -> None:
     """Every one of them, each by a change of its own that is taken back after it was noticed."""
     payer = await books.payer("ada", 5 * USD)
-    settled = await books.held(payer, USD)
-    await PostgresSettlementStore(books.pool).settle([observed(settled, "0.10")])
+    settled = [await books.held(payer, USD // 10, markup_bps=100) for _ in range(3)]
+    settlements = PostgresSettlementStore(books.pool)
+    await settlements.settle([observed(settled[0], "0.05"), observed(settled[1], "0.06")])
+    await settlements.settle([observed(settled[2], "0.20")])
     await books.held(payer, USD)
     assert (await books.verified()).is_ok
     assert {invariant for invariant, _ in _BREAKS.values()} == set(_INVARIANTS)
@@ -250,7 +293,7 @@ async def test_each_broken_invariant_turns_the_check_red(books: Books, database:
 
 async def test_broken_books_are_told(api: MeterApi, books: Books, database: Database) -> None:
     await books.payer("ada", 5 * USD)
-    await without_protection(database, "UPDATE entries SET amount_picos = 2 * amount_picos")
+    await without_protection(database, "UPDATE entry_rows SET amount_picos = 2 * amount_picos")
     verification = (await api.operator.get(f"{ADMIN}/ledger/verification")).json()
     assert not verification["ok"]
     failures = {failure["invariant"]: failure for failure in verification["failures"]}

@@ -1,0 +1,2 @@
+-- The prices with these ids.
+SELECT * FROM prices WHERE id = ANY ($1::bigint[])
