@@ -1,11 +1,13 @@
-"""Stripe's published OpenAPI, as a judge of the answers of the Stripe simulator.
+"""Stripe's published OpenAPI and library, as judges of the answers of the Stripe simulator.
 
 The specification allows more than Stripe does: it lets an answer lack or add members. Here an
 object has no member that the specification does not name, and each member that may be null is
 there, as in Stripe's real answers. `stripe` objects have attributes, so that a missing member is
-an error in a client.
+an error in a client. The library is of a newer version of the API than the specification: no
+object has a member that its class there does not name.
 """
 
+import importlib
 import importlib.util
 import re
 from functools import cache
@@ -16,6 +18,7 @@ import jsonschema
 from jsonschema.exceptions import best_match
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
+from stripe._object_classes import OBJECT_CLASSES
 
 Json = dict[str, Any]
 
@@ -74,6 +77,26 @@ def faults_of(row: Any, schema: Json) -> str | None:
     if error is None:
         return None
     return f"{'.'.join(map(str, error.absolute_path))}: {error.message[:600]}"
+
+
+def unknown_members(row: Any, kind: Any = None, where: str = "") -> list[str]:
+    """Return the members of an answer that the classes of the library do not name."""
+    if isinstance(row, list):
+        return [wrong for one in row for wrong in unknown_members(one, kind, where)]
+    if not isinstance(row, dict):
+        return []
+    name = row.get("object")
+    if isinstance(name, str) and name in OBJECT_CLASSES and not row.get("deleted"):
+        module, class_name = OBJECT_CLASSES[name]
+        kind = getattr(importlib.import_module(module), class_name)
+    known = getattr(kind, "__annotations__", {}) if name != "list" else {}
+    inner = getattr(kind, "_inner_class_types", {})
+    wrong = [f"{where}.{key}" for key in row if known and key not in (*known, "object")]
+    for key, value in row.items():
+        # Metadata is the caller's own.
+        if key != "metadata":
+            wrong += unknown_members(value, inner.get(key), f"{where}.{key}")
+    return wrong
 
 
 def unknown_parameters(method: str, path: str, given: Json) -> list[str]:

@@ -21,6 +21,7 @@ from tests.stripe_openapi import (
     faults_of,
     schema_of_answer,
     schema_of_object,
+    unknown_members,
     unknown_parameters,
 )
 from tollkeeper.simulator.stripe.app import StripeSimulator, running
@@ -107,6 +108,8 @@ def judge_event(event: dict[str, Any], differences: list[str]) -> None:
     for row in (event, event["data"]["object"]):
         if found := faults_of(row, schema_of_object(row)):
             differences.append(f"event {event['type']}, {row['object']}: {found}")
+        for name in unknown_members(row):
+            differences.append(f"event {event['type']}, {row['object']}: unknown{name}")
 
 
 def judge(differences: list[str]) -> Any:
@@ -127,6 +130,8 @@ def judge(differences: list[str]) -> Any:
         schema = schema_of_answer(request.method, path, answer.status)
         if found := faults_of(body, schema):
             differences.append(f"{request.method} {path} {answer.status}: {found}")
+        for name in unknown_members(body):
+            differences.append(f"{request.method} {path}: unknown{name}")
         if answer.status == 200:
             is_get = request.method in ("GET", "DELETE")
             given = parse_form(request.query_string if is_get else await request.text())

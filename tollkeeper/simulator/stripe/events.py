@@ -1,6 +1,7 @@
 """The event log: what happened, with a snapshot of the object, and its deliveries."""
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,8 @@ class EventLog:
         event = RecordedEvent(
             new_id("evt"),
             kind,
-            self._now(),
+            # Never before the last, also when the machine's clock is set back.
+            max(self._now(), self._events[-1].created if self._events else 0),
             self.api_version,
             json.dumps(data),
             self.request_id,
@@ -105,36 +107,38 @@ class EventLog:
         if len(kinds) > TYPES_MAX:
             raise bad_parameter(f"types may have at most {TYPES_MAX} members.", "types")
         wanted = set(kinds or ([kind] if kind else []))
-        oldest = self._now() - LISTED_SECONDS
+        # Times never fall, so that bounds of time are bounds of positions.
+        least = max(created.least, self._now() - LISTED_SECONDS)
+        start = bisect_left(self._events, least, key=_created)
+        end = bisect_right(self._events, created.most, key=_created)
         if before is not None:
-            self.get(before, "ending_before")
-            order = range(self._positions[before] + 1 - self._forgotten, len(self._events))
-        else:
-            end = len(self._events)
-            if after is not None:
-                self.get(after, "starting_after")
-                end = self._positions[after] - self._forgotten
-            order = range(end - 1, -1, -1)
+            start = max(start, self._position(before, "ending_before") + 1)
+        elif after is not None:
+            end = min(end, self._position(after, "starting_after"))
+        order = range(start, end) if before is not None else range(end - 1, start - 1, -1)
         found: list[RecordedEvent] = []
         has_more = False
         for position in order:
             event = self._events[position]
-            if (
-                event.created >= oldest
-                and event.created in created
-                and (not wanted or any(_is_of(event.type, one) for one in wanted))
-                and (success is None or (event.pending_webhooks == 0) == (success == "true"))
+            if (not wanted or any(_is_of(event.type, one) for one in wanted)) and (
+                success is None or (event.pending_webhooks == 0) == (success == "true")
             ):
                 if len(found) == limit:
                     has_more = True
                     break
                 found.append(event)
-            elif before is None and event.created < oldest:
-                break
         if before is not None:
             found.reverse()
         data = [event.to_json() for event in found]
         return {"object": "list", "url": url, "has_more": has_more, "data": data}
+
+    def _position(self, identifier: str, param: str) -> int:
+        self.get(identifier, param)
+        return self._positions[identifier] - self._forgotten
+
+
+def _created(event: RecordedEvent) -> int:
+    return event.created
 
 
 def _is_of(kind: str, wanted: str) -> bool:

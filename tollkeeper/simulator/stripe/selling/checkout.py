@@ -221,8 +221,10 @@ class CheckoutSessions:
         if session["status"] != "open":
             raise invalid(f"This Checkout session is {session['status']}.")
         purchase = self._purchases[session["id"]]
-        self._know_buyer(session, purchase, buyer)
         self._total(session, purchase, is_address_known=True)
+        # Stripe makes a customer of a guest who pays nothing.
+        purchase.needs_customer |= session["amount_total"] == 0
+        self._know_buyer(session, purchase, buyer)
         if session["amount_total"] == 0:
             return self._take_nothing(session, purchase, card)
         method = self._methods.from_card(card, self._billing_details(session))
@@ -274,6 +276,11 @@ class CheckoutSessions:
             method = self._methods.attach(made["id"], customer)
             self._methods.mark_set_up(method)
             self._subscribe(session, purchase, method["id"], None)
+        intent = self.intent_of(session)
+        if intent:
+            # An attempt before a promotion code took all off.
+            self._intents.close(intent, "automatic")
+            purchase.intent_id = session["payment_intent"] = None
         self._complete(session, "no_payment_required")
         return None
 

@@ -195,21 +195,21 @@ class CreatedRange:
     """The filter `created`: a second, or bounds of seconds."""
 
     def __init__(self, parameters: Parameters, name: str = "created") -> None:
-        self._least, self._most = 0, 1 << 62
+        self.least, self.most = 0, 1 << 62
         if isinstance(parameters._values.get(name), str):
             exactly = parameters.integer(name, most=1 << 62)
             if exactly is not None:
-                self._least = self._most = exactly
+                self.least = self.most = exactly
             return
         bounds = parameters.child(name)
         for word, margin in (("gte", 0), ("gt", 1)):
             bound = bounds.integer(word, most=1 << 61)
             if bound is not None:
-                self._least = max(self._least, bound + margin)
+                self.least = max(self.least, bound + margin)
         for word, margin in (("lte", 0), ("lt", 1)):
             bound = bounds.integer(word, most=1 << 61)
             if bound is not None:
-                self._most = min(self._most, bound - margin)
+                self.most = min(self.most, bound - margin)
 
     def __contains__(self, second: int) -> bool:
-        return self._least <= second <= self._most
+        return self.least <= second <= self.most

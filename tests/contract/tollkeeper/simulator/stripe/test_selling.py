@@ -181,6 +181,7 @@ async def test_a_coupon_of_all_leaves_nothing_to_pay(shop: Stripe) -> None:
     await shop.pay_page(str(session.url), card_number="4242424242424242", email="a@example.com")
     session = await shop.v1.checkout.sessions.retrieve_async(session.id)
     assert session.payment_status == "no_payment_required" and session.payment_intent is None
+    assert session.customer is not None
     coupon = await shop.v1.coupons.retrieve_async(coupon.id)
     assert coupon.times_redeemed == 1
 
