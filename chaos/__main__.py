@@ -10,6 +10,7 @@ from typing import Final
 
 from chaos.campaign import Plan, run_campaign
 from chaos.controls import RULES
+from meter.ingest.access_logs import AccessLogs
 
 LATEST: Final = Path(__file__).with_name("latest.json")
 DEFAULT_MINUTES: Final = 5.0
@@ -44,6 +45,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="of the state; default: a new one in /tmp")
     parser.add_argument("--instances", type=int, default=2, help="of authz, and of the meter")
     parser.add_argument("--no-reports", action="store_true", help="the upstream reports nothing")
+    parser.add_argument(
+        "--access-logs", choices=[*AccessLogs], default=AccessLogs.BOTH, help="that Envoy writes"
+    )
     parser.add_argument("--free-failures", action="store_true", help="no error is billed")
     return parser.parse_args()
 
@@ -61,6 +65,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         given.instances,
         has_reports=not given.no_reports,
         has_billed_failures=not given.free_failures,
+        access_logs=given.access_logs,
     )
 
 

@@ -24,6 +24,7 @@ from chaos.requests import behaviours, requests
 from chaos.schedule import Fault, schedule, to_text
 from chaos.stack import ChaosStack, chaos_environment
 from chaos.upstream import Upstream
+from meter.ingest.access_logs import AccessLogs
 
 QUIET_MOST_S: Final = 120.0
 CONTROL_QUIET_MOST_S: Final = 4.0
@@ -46,7 +47,8 @@ class Plan:
 
     `without` names a rule that is switched off; nothing but the fault that it is for goes wrong
     then, and the checker is asked soon after. `has_reports` says that the upstream reports what it
-    bills; `has_billed_failures` that it bills some errors, as providers may.
+    bills; `has_billed_failures` that it bills some errors, as providers may. `access_logs` are the
+    logs that Envoy writes.
     """
 
     seed: int
@@ -57,6 +59,7 @@ class Plan:
     instances: int = 2
     has_reports: bool = True
     has_billed_failures: bool = True
+    access_logs: str = AccessLogs.BOTH
 
     @property
     def load_s(self) -> float:
@@ -70,6 +73,7 @@ class Plan:
         words += f" --rate {self.per_second:g} --instances {self.instances}"
         words += "" if self.has_reports else " --no-reports"
         words += "" if self.has_billed_failures else " --free-failures"
+        words += "" if self.access_logs == AccessLogs.BOTH else f" --access-logs {self.access_logs}"
         return words if self.without is None else f"{words} --without {self.without}"
 
     def faults(self) -> list[Fault]:
@@ -162,6 +166,7 @@ def _stack(plan: Plan) -> ChaosStack:
         **SETTINGS,
         "TOLLKEEPER_CRASH_FOLDER": str(plan.folder / CRASH_FOLDER),
         "TOLLKEEPER_PROVIDER_REPORTS": "true" if plan.has_reports else "false",
+        "TOLLKEEPER_ACCESS_LOGS": plan.access_logs,
     }
     environment = chaos_environment(home, {**settings, **settings_without(plan.without)})
     return ChaosStack(home, environment, plan.instances)

@@ -65,8 +65,9 @@ _log = structlog.get_logger(__name__)
 async def serve(settings: MeterSettings) -> None:
     """Run until SIGTERM or SIGINT, then settle what has arrived and stop.
 
-    Raises InvalidRequest for an unusable master key, token or list of proxies, OSError for an
-    address that cannot be listened on, RuntimeError when a part of the meter ends on its own.
+    Raises InvalidRequest for an unusable master key, token or list of proxies and where no log
+    would be read, OSError for an address that cannot be listened on, RuntimeError when a part of
+    the meter ends on its own.
     """
     master_key = MasterKey.from_file(settings.master_key_file)
     token = read_secret(settings.operator_token, settings.operator_token_file, "the operator token")
@@ -79,6 +80,11 @@ async def serve(settings: MeterSettings) -> None:
         raise InvalidRequest(
             "TOLLKEEPER_PROVIDER_REPORTS is on, but there is no token by which reports are known:"
             " set TOLLKEEPER_PROVIDER_REPORTS_TOKEN as well"
+        )
+    if not settings.access_logs.has_stream and settings.envoy_access_log is None:
+        raise InvalidRequest(
+            "TOLLKEEPER_ACCESS_LOGS is `file`, so that no stream arrives, but no file is named:"
+            " set TOLLKEEPER_ENVOY_ACCESS_LOG to the file that Envoy writes"
         )
     stripe_mode = settings.stripe_mode
     clock = SystemClock()
@@ -224,7 +230,7 @@ def _readiness_probes(
     async def access_log_file() -> Readiness:
         # A meter settles from the stream without its file.
         if settlement.file is None:
-            return optional("TOLLKEEPER_ENVOY_ACCESS_LOG is not set, so the log stream is alone")
+            return optional("the access-log file is not read, so the log stream is alone")
         return optional(settlement.file.status().reason)
 
     async def token_counting() -> Readiness:

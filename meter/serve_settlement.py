@@ -1,4 +1,4 @@
-"""The parts of a running meter that end holds: two logs, look-ups and the sweep."""
+"""The parts of a running meter that end holds: the logs, look-ups and the sweep."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from meter.holds.sweep import Sweep
 from meter.holds.sweep_store import SweepStore
 from meter.ingest.batcher import Batcher
 from meter.ingest.log_file.envoy_admin import EnvoyAdmin
+from meter.ingest.log_file.follower import STREAM_LEAD_S
 from meter.ingest.log_file.log_file import AccessLogFile
 from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position_store import LogPositionStore
@@ -134,7 +135,8 @@ async def run_settlement(
             )
         sweep_store = SweepStore(pool, settings.lookup_terms.patience, crash_points)
         file = None
-        if settings.envoy_access_log is not None:
+        logs = settings.access_logs
+        if logs.has_file and settings.envoy_access_log is not None:
             file = AccessLogFile(
                 settings.envoy_access_log,
                 LogPositionStore(pool),
@@ -144,11 +146,13 @@ async def run_settlement(
                 clock,
                 crash_points,
                 None if settings.envoy_admin is None else EnvoyAdmin(settings.envoy_admin),
+                stream_lead_s=STREAM_LEAD_S if logs.has_stream else 0.0,
             )
 
-        tasks.append(
-            await stack.enter_async_context(_run_ingest(settings.ingest_listen, batcher, metrics))
-        )
+        tasks.append(await stack.enter_async_context(_settling(batcher)))
+        if logs.has_stream:
+            service = AccessLogService(batcher, metrics)
+            await stack.enter_async_context(_receiving(settings.ingest_listen, service))
         await run("parked endings", parked.run())
         await run("sweep", Sweep(sweep_store, settings.sweep_every_s, registry).run())
         if worker is not None:
@@ -176,15 +180,21 @@ def _usage_finder(
 
 
 @contextlib.asynccontextmanager
-async def _run_ingest(
-    listen: str, batcher: Batcher, metrics: IngestMetrics
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Receive the log stream and settle the queue. At the end stop reading first, then settle."""
-    server = build_server(AccessLogService(batcher, metrics), listen)
-    settling = batcher.start()
+async def _settling(batcher: Batcher) -> AsyncIterator[asyncio.Task[None]]:
+    """Settle what the logs bring. At the end settle what has arrived."""
+    task = batcher.start()
+    try:
+        yield task
+    finally:
+        await batcher.drain()
+
+
+@contextlib.asynccontextmanager
+async def _receiving(listen: str, service: AccessLogService) -> AsyncIterator[None]:
+    """Receive the log stream; raises OSError where nothing can listen there."""
+    server = build_server(service, listen)
     await server.start()
     try:
-        yield settling
+        yield
     finally:
         await server.stop(STOP_GRACE_S)
-        await batcher.drain()

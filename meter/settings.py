@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meter.errors import InvalidRequest
 from meter.identity.jwt_settings import JwtSettings, secrets_folder
+from meter.ingest.access_logs import AccessLogs
 from meter.jwts.signing import SigningAlgorithm
 from meter.payments.mode import StripeMode, selling_mode
 from meter.process.telemetry import LogFormat
@@ -59,7 +60,9 @@ class MeterSettings(JwtSettings):
     database_connections: int = Field(default=10, ge=3, le=200)
     # Where authz counts limits; unset, limits of tokens know of prompts only.
     redis_url: SecretStr | None = None
-    # Envoy's JSON access log, the second way to a settlement; without it the stream is alone.
+    # The logs that Envoy writes: the same choice as Envoy's own.
+    access_logs: AccessLogs = AccessLogs.BOTH
+    # Envoy's JSON access log; without it the stream is alone, and there has to be one.
     envoy_access_log: Path | None = None
     # Envoy's administration interface, for rotating that log and for its own alarms.
     envoy_admin: str | None = None

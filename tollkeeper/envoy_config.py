@@ -1,8 +1,8 @@
 """Envoy's production template with this installation's addresses in it.
 
 `envoy/envoy.yaml` is the one configuration of Envoy. `write` changes addresses,
-file paths and the provider's TLS identity and prefix, nothing else, so that what
-the tests run is what production runs.
+file paths and the provider's TLS identity and prefix, and leaves out an access log
+that is not wanted, nothing else, so that what the tests run is what production runs.
 
 Errors: `EnvoyConfigError` for an address that cannot be used and for a
 configuration that Envoy refuses.
@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 import yaml
 
 from meter.errors import InvalidRequest
+from meter.ingest.access_logs import AccessLogs
 from meter.listening import parse_address
 
 _HERE = Path(__file__).resolve().parent
@@ -27,6 +28,8 @@ _HERE = Path(__file__).resolve().parent
 _PACKAGED = _HERE / "envoy.yaml"
 TEMPLATE = _PACKAGED if _PACKAGED.is_file() else _HERE.parent / "envoy" / "envoy.yaml"
 VALIDATE_TIMEOUT_S = 30.0
+STREAM_LOGGER = "envoy.access_loggers.http_grpc"
+FILE_LOGGER = "envoy.access_loggers.file"
 # Envoy's default of ten seconds would keep money facts in memory that long.
 ACCESS_LOG_FLUSH_MS = 100
 # How long a draining Envoy still takes connections: a balancer in front, or a second Envoy
@@ -62,7 +65,8 @@ class EnvoyAddresses:
     whether they are well.
 
     `authz_bodies` is where whole bodies of more than 64 KiB are judged, and `authz_bodies_health`
-    its `/readyz`; None means by the same authz as everything else.
+    its `/readyz`; None means by the same authz as everything else. A log that `access_logs` leaves
+    out is not written.
     """
 
     listen: str
@@ -76,6 +80,7 @@ class EnvoyAddresses:
     authz_health: str | None = None
     authz_bodies: str | None = None
     authz_bodies_health: str | None = None
+    access_logs: AccessLogs = AccessLogs.BOTH
 
 
 def write(addresses: EnvoyAddresses, target: Path, template: Path = TEMPLATE) -> None:
@@ -89,10 +94,12 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
     document["admin"]["address"]["pipe"]["path"] = str(addresses.admin_socket)
     (listener,) = document["static_resources"]["listeners"]
     listener["address"] = _address(addresses.listen)
-    clusters = {c["name"]: c for c in document["static_resources"]["clusters"]}
     bodies, bodies_health = addresses.authz_bodies, addresses.authz_bodies_health
     if bodies is None:
         bodies, bodies_health = addresses.authz, addresses.authz_health
+    logs = addresses.access_logs
+    all_clusters = document["static_resources"]["clusters"]
+    clusters = {c["name"]: c for c in all_clusters}
     if addresses.authz_health is None:
         for name in ("authz", "ingest", "meter_api"):
             del clusters[name]["health_checks"]
@@ -100,7 +107,10 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
         del clusters["authz_bodies"]["health_checks"]
     _point_at_all(clusters["authz"], addresses.authz, addresses.authz_health)
     _point_at_all(clusters["authz_bodies"], bodies, bodies_health)
-    _point_at_all(clusters["ingest"], addresses.ingest, addresses.meter_api)
+    if logs.has_stream:
+        _point_at_all(clusters["ingest"], addresses.ingest, addresses.meter_api)
+    else:
+        all_clusters.remove(clusters["ingest"])
     _point_at_all(clusters["meter_api"], addresses.meter_api, None)
     url = _provider_url(addresses.provider_base_url)
     _point_at_provider(clusters["provider"], url, addresses.trusted_ca)
@@ -114,8 +124,13 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
         # There is no name to take from DNS; name the host as the URL does.
         del action["auto_host_rewrite"]
         action["host_rewrite_literal"] = url.netloc
+    unwanted = {
+        *(() if logs.has_stream else (STREAM_LOGGER,)),
+        *(() if logs.has_file else (FILE_LOGGER,)),
+    }
+    manager["access_log"] = [log for log in manager["access_log"] if log["name"] not in unwanted]
     for log in manager["access_log"]:
-        if log["name"] == "envoy.access_loggers.file":
+        if log["name"] == FILE_LOGGER:
             log["typed_config"]["path"] = str(addresses.access_log)
     return document
 

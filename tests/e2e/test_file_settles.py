@@ -1,7 +1,12 @@
-"""What the log stream loses is settled from the file, on the whole stack."""
+"""What the log stream loses is settled from the file, and one log alone settles everything."""
 
+from collections.abc import Callable
+
+import pytest
+
+from meter.ingest.access_logs import AccessLogs
 from tests.e2e.admin import Admin
-from tests.e2e.running_stack import wait_until
+from tests.e2e.running_stack import RunningStack, wait_until
 from tests.e2e.test_outages import check_paid, without
 
 
@@ -35,3 +40,19 @@ def test_the_stream_is_normally_first(admin: Admin) -> None:
     replies = [admin.ask(customer) for _ in range(10)]
     check_paid(admin, customer, *replies)
     assert set(sources(admin, customer.id).values()) == {"stream"}
+
+
+@pytest.mark.parametrize("logs", [AccessLogs.FILE, AccessLogs.STREAM])
+def test_one_log_alone_settles_everything(
+    make_stack: Callable[[], RunningStack], logs: AccessLogs
+) -> None:
+    stack = make_stack()
+    stack.environment["TOLLKEEPER_ACCESS_LOGS"] = logs
+    stack.up()
+    admin = Admin(stack)
+    customer = admin.open_account()
+    replies = [admin.ask(customer, stream=bool(number % 2)) for number in range(10)]
+    check_paid(admin, customer, *replies)
+    assert set(sources(admin, customer.id).values()) == {logs.value}
+    assert (stack.home / "envoy" / "access.jsonl").exists() == logs.has_file
+    stack.down()

@@ -12,6 +12,7 @@ import typer
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meter.ingest.access_logs import AccessLogs
 from meter.providers import openrouter
 from tollkeeper import envoy_config
 from tollkeeper.errors import CommandError
@@ -36,6 +37,7 @@ class EnvoySettings(BaseSettings):
     authz_health_address: str | None = None
     authz_bodies_address: str | None = None
     authz_bodies_health_address: str | None = None
+    access_logs: AccessLogs = AccessLogs.BOTH
     provider_base_url: str = openrouter.BASE_URL
     # Plain HTTP: an installation opens it to others on purpose, behind TLS.
     envoy_listen: str = "127.0.0.1:8080"
@@ -105,6 +107,7 @@ def write_config(settings: EnvoySettings) -> None:
         authz_health=settings.authz_health_address,
         authz_bodies=settings.authz_bodies_address,
         authz_bodies_health=settings.authz_bodies_health_address,
+        access_logs=settings.access_logs,
     )
     try:
         # Envoy ends when the folder of its access log is missing.

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import tollkeeper
+from meter.ingest.access_logs import AccessLogs
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.servers.instances import MAX_INSTANCES
 
@@ -21,7 +22,8 @@ class StackSettings(BaseSettings):
 
     `address` and `port` are Envoy's: it speaks plain HTTP, so it listens on
     loopback until told otherwise. `envoy_workers` are its threads, `envoy_drain_s` is
-    how long it may wait for requests under way when it is ended. `api_port` is the
+    how long it may wait for requests under way when it is ended, `access_logs` are the
+    logs that it writes and the meters read. `api_port` is the
     first meter API's, always loopback. With `openrouter_api_key` the upstream is
     `openrouter_base_url`; without, the simulator.
     """
@@ -41,6 +43,7 @@ class StackSettings(BaseSettings):
         default_factory=lambda: max(1, min(MAX_ENVOY_WORKERS, os.cpu_count() or 1)), ge=1, le=256
     )
     envoy_drain_s: float = Field(default=30.0, ge=0, le=3600)
+    access_logs: AccessLogs = AccessLogs.BOTH
     operator_token: SecretStr | None = None
     openrouter_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENROUTER_API_KEY"

@@ -1,4 +1,4 @@
-"""Envoy's access-log file as the second way to a settlement: followed, bounded, looked after."""
+"""Envoy's access-log file as a way to a settlement: followed, bounded, looked after."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from meter.clock import Clock
 from meter.ingest.batcher import Batcher
 from meter.ingest.log_file.envoy_admin import EnvoyAdmin
-from meter.ingest.log_file.follower import FileFollower, NoteUndecided
+from meter.ingest.log_file.follower import STREAM_LEAD_S, FileFollower, NoteUndecided
 from meter.ingest.log_file.maintenance import FileMaintenance
 from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position_store import LogPositionStore
@@ -28,7 +28,8 @@ class LogFileStatus:
 class AccessLogFile:
     """One meter's part in reading the log at `log`. Several meters may have one each.
 
-    `batcher` is the one that the stream feeds too. `note_undecided` is described at FileFollower.
+    `batcher` is the one that the stream feeds too. `note_undecided` and
+    `stream_lead_s` are described at FileFollower.
     Without `admin` the log is never rotated.
     """
 
@@ -43,9 +44,18 @@ class AccessLogFile:
         crash_points: CrashPoints,
         admin: EnvoyAdmin | None = None,
         bounds: RotationBounds | None = None,
+        stream_lead_s: float = STREAM_LEAD_S,
     ) -> None:
         self._follower = FileFollower(
-            log, FileReader(log), positions, batcher, note_undecided, metrics, clock, crash_points
+            log,
+            FileReader(log),
+            positions,
+            batcher,
+            note_undecided,
+            metrics,
+            clock,
+            crash_points,
+            stream_lead_s,
         )
         self._maintenance = FileMaintenance(
             log, self._follower, admin, bounds or RotationBounds(), metrics, clock

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from meter.ingest.access_logs import AccessLogs
 from tollkeeper.envoy_config import (
+    FILE_LOGGER,
+    STREAM_LOGGER,
     TEMPLATE,
     EnvoyAddresses,
     EnvoyConfigError,
@@ -31,6 +34,12 @@ def addresses(tmp_path: Path) -> EnvoyAddresses:
         admin_socket=tmp_path / "admin.sock",
         authz_health="unix:/tmp/tk/authz-health.sock",
     )
+
+
+def loggers(document: dict[str, Any]) -> set[str]:
+    (listener,) = document["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return {log["name"] for log in manager["access_log"]}
 
 
 def cluster(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -231,3 +240,24 @@ def test_the_command_flushes_the_log_quickly(tmp_path: Path) -> None:
 def test_the_template_holds_no_secret() -> None:
     text = TEMPLATE.read_text().lower()
     assert not [word for word in ("bearer ", "sk-or", "password", "secret:") if word in text]
+
+
+@pytest.mark.parametrize(
+    ("logs", "written"),
+    [
+        (AccessLogs.BOTH, {STREAM_LOGGER, FILE_LOGGER}),
+        (AccessLogs.STREAM, {STREAM_LOGGER}),
+        (AccessLogs.FILE, {FILE_LOGGER}),
+    ],
+)
+def test_envoy_writes_the_chosen_logs_and_no_others(
+    addresses: EnvoyAddresses, tmp_path: Path, logs: AccessLogs, written: set[str]
+) -> None:
+    chosen = replace(addresses, access_logs=logs)
+    document = render(chosen)
+    assert loggers(document) == written
+    names = {one["name"] for one in document["static_resources"]["clusters"]}
+    # Nobody is asked whether it is well that nothing is sent to.
+    assert ("ingest" in names) == logs.has_stream
+    write(chosen, tmp_path / "envoy.yaml")
+    validate(tmp_path / "envoy.yaml")

@@ -45,6 +45,7 @@ class EnvoyServer:
             authz_health=_listed([one.health for one in authz]),
             authz_bodies=_listed([bodies.listen]),
             authz_bodies_health=_listed([bodies.health]),
+            access_logs=self.settings.access_logs,
         )
         try:
             envoy_config.write(addresses, self._configuration)
