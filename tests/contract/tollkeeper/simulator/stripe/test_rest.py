@@ -1,4 +1,4 @@
-"""The operations of the Stripe simulator that no other test calls: look-ups, lists, small changes."""
+"""The operations of the Stripe simulator that no other test calls: look-ups and lists."""
 
 from collections.abc import AsyncIterator
 from typing import Any
