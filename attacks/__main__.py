@@ -47,13 +47,15 @@ def _say(row: Row) -> None:
     statuses = ", ".join(
         f"{count} x {status}" for status, count in sorted(spent["statuses"].items())
     )
+    lost = f", lost {row.lost_picos}" if row.lost_picos else ""
     charge = "nothing billed" if row.charge is None else f"charge/bill {row.charge:.3f}"
     print(
         f"{row.attack:<24} {spent['connections']} connections, {statuses or 'no answer'}, "
         f"{spent['cpu_s']} s CPU\n"
         f"{'':<24} usual {usual.success:.1%} {usual.p50_ms}/{usual.p95_ms}/{usual.p99_ms}, "
         f"during {seen.success:.1%} {seen.p50_ms}/{seen.p95_ms}/{seen.p99_ms} "
-        f"(p95 x {row.slowdown:.1f}); worst balance {row.worst_balance_picos}, {charge}",
+        f"(p95 x {row.slowdown:.1f}, p99 x {row.slowest:.1f}); "
+        f"worst balance {row.worst_balance_picos}{lost}, {charge}",
         flush=True,
     )
 

@@ -23,8 +23,12 @@ import h2.exceptions
 
 from attacks.shapes import SHAPES, filled
 
+PARALLEL_SEARCHES: Final = "parallel searches"
+EXCEEDED_HOLDS: Final = "exceeded holds"
 CHAT: Final = "/v1/chat/completions"
+SEARCHING_MODEL: Final = "openai/gpt-4o-mini-search-preview"
 FLOOD_CONNECTIONS: Final = 48
+DRAINING_CONNECTIONS: Final = 100
 BODY_CONNECTIONS: Final = 3
 WITHHOLDING_CONNECTIONS: Final = 200
 DECLARED_BYTES: Final = 20 * 2**20
@@ -44,6 +48,8 @@ class Target:
     seconds: float
     key: str = field(repr=False)
     poor_key: str = field(repr=False)
+    searcher_key: str = field(repr=False)
+    exceeder_key: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -62,10 +68,10 @@ class Spent:
 Run = Callable[[Target, Spent], Awaitable[None]]
 
 
-def small_body(model: str) -> bytes:
+def small_body(model: str, max_tokens: int = 8) -> bytes:
     """Return a request as most are."""
     message = {"role": "user", "content": "Say good day, please."}
-    return json.dumps({"model": model, "max_tokens": 8, "messages": [message]}).encode()
+    return json.dumps({"model": model, "max_tokens": max_tokens, "messages": [message]}).encode()
 
 
 async def _ask_without_end(
@@ -93,6 +99,23 @@ def _flood(path: str, connections: int, key: Callable[[Target], str], is_post: b
         body = small_body(target.model) if is_post else None
         await asyncio.gather(
             *(_ask_without_end(target, spent, path, headers, body) for _ in range(connections))
+        )
+
+    return run
+
+
+def _drain(key: Callable[[Target], str]) -> Run:
+    """Ask many times at once for searches that no request asks for, with the shortest reply."""
+
+    async def run(target: Target, spent: Spent) -> None:
+        spent.connections = DRAINING_CONNECTIONS
+        headers = {"authorization": f"Bearer {key(target)}", "content-type": "application/json"}
+        body = small_body(SEARCHING_MODEL, max_tokens=1)
+        await asyncio.gather(
+            *(
+                _ask_without_end(target, spent, CHAT, headers, body)
+                for _ in range(DRAINING_CONNECTIONS)
+            )
         )
 
     return run
@@ -195,6 +218,8 @@ RUNS: Final[Mapping[str, Run]] = {
     "flood of one account": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.key, True),
     "flood without credit": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.poor_key, True),
     "flood of the API": _flood("/api/v1/me", FLOOD_CONNECTIONS, lambda target: "none", False),
+    PARALLEL_SEARCHES: _drain(lambda target: target.searcher_key),
+    EXCEEDED_HOLDS: _drain(lambda target: target.exceeder_key),
     **{f"bodies: {shape}": _flood_of(shape) for shape in SHAPES},
 }
 

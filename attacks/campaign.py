@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,28 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 
+from attacks.attacker import EXCEEDED_HOLDS, SEARCHING_MODEL
 from attacks.bystander import Seen, ask_steadily
 from chaos.customers import Administrator, Customer
 from chaos.quiescence import wait_quiet
 from chaos.stack import ChaosStack
-from chaos.upstream import read_bill
+from chaos.upstream import Upstream, read_bill
 
 MODEL: Final = "openai/gpt-4o-mini"
 LOCKED_ACCOUNT: Final = "locked account"
 CREDIT_USD: Final = "500"
 # Less than the cheapest request costs.
 POOR_USD: Final = "0.000000000001"
+# For a few requests with searches.
+LITTLE_USD: Final = "1"
+# Far more than a request of the model is held for.
+UNASKED_SEARCHES: Final = 60
+# A debt is written off some seconds after the last hold has ended.
+WRITTEN_OFF_WITHIN_S: Final = 15.0
+LOOK_EVERY_S: Final = 0.5
+# An attacker has a machine of its own. Here it shares the stack's, and is given only the time of
+# the processor that nothing else wants: it must not be the attacker who delays the bystander.
+BEHIND_OTHERS: Final = ("nice", "-n", "19")
 QUIET_MOST_S: Final = 60.0
 # A bystander of any attack keeps at least this share of successes (V12), ...
 LEAST_SUCCESS: Final = 0.99
@@ -37,7 +49,7 @@ class Row:
     """One attack: what it spent, and what it did to others and to the books.
 
     `charge` is what was charged during the attack, divided by what the provider billed; None where
-    nothing was billed.
+    nothing was billed. `lost_picos` is what the house bore of debts.
     """
 
     attack: str
@@ -46,11 +58,17 @@ class Row:
     seen: Seen
     worst_balance_picos: int
     charge: float | None
+    lost_picos: int
 
     @property
     def slowdown(self) -> float:
         """Return the 95th percentile beside the usual one."""
         return self.seen.p95_ms / self.usual.p95_ms if self.usual.p95_ms else 0.0
+
+    @property
+    def slowest(self) -> float:
+        """Return the 99th percentile beside the usual one."""
+        return self.seen.p99_ms / self.usual.p99_ms if self.usual.p99_ms else 0.0
 
     def failures(self) -> list[str]:
         """Return the limits that were not kept."""
@@ -61,6 +79,8 @@ class Row:
             broken.append(f"p95 is {self.slowdown:.1f} times the usual, above {MOST_SLOWDOWN:.0f}")
         if self.worst_balance_picos < 0:
             broken.append(f"a balance is {self.worst_balance_picos} pico-dollars")
+        if self.lost_picos and self.attack != EXCEEDED_HOLDS:
+            broken.append(f"the house lost {self.lost_picos} pico-dollars")
         if self.charge is not None and self.charge > MOST_CHARGE:
             broken.append(f"charges are {self.charge:.3f} of the bill, above {MOST_CHARGE}")
         return broken
@@ -74,12 +94,20 @@ class Ground:
     bystander: Customer
     attacker: Customer
     poor: Customer
+    searcher: Customer
+    exceeder: Customer
+    upstream: Upstream
 
     def target(self, seconds: float) -> dict[str, Any]:
         """Return what the attacker is told."""
         gateway = urllib.parse.urlsplit(self.stack.endpoint("gateway"))
         assert gateway.hostname and gateway.port
-        keys = {"key": self.attacker.key, "poor_key": self.poor.key}
+        keys = {
+            "key": self.attacker.key,
+            "poor_key": self.poor.key,
+            "searcher_key": self.searcher.key,
+            "exceeder_key": self.exceeder.key,
+        }
         return {"host": gateway.hostname, "port": gateway.port, "model": MODEL, **keys} | {
             "seconds": seconds
         }
@@ -97,6 +125,9 @@ async def run_attacks(
             await administrator.open_account("bystander", CREDIT_USD),
             await administrator.open_account("attacker", CREDIT_USD),
             await administrator.open_account("poor", POOR_USD),
+            await administrator.open_account("searcher", LITTLE_USD),
+            await administrator.open_account("exceeder", LITTLE_USD),
+            Upstream(stack.endpoint("simulator"), session),
         )
         await _ask(ground, seconds / 3)  # warms caches and connections
         for name in names:
@@ -108,16 +139,28 @@ async def run_attacks(
 async def _run(ground: Ground, name: str, seconds: float) -> Row:
     usual = await _ask(ground, seconds)
     await wait_quiet(ground.stack, QUIET_MOST_S)
-    charged_before, billed_before, _ = await _books(ground.stack)
-    async with _lock(ground, name):
+    before = await _read_books(ground.stack)
+    async with _prepared(ground, name):
         attacking = asyncio.create_task(_attack(ground, name, seconds))
         await asyncio.sleep(seconds / 10)  # the attack has begun when the bystander asks
         seen = await _ask(ground, seconds * 0.9)
         spent = await attacking
     await wait_quiet(ground.stack, QUIET_MOST_S)
-    charged, billed, worst = await _books(ground.stack)
-    charged, billed = charged - charged_before, billed - billed_before
-    return Row(name, spent, usual, seen, worst, charged / billed if billed else None)
+    after = await _read_books(ground.stack)
+    deadline_s = time.monotonic() + WRITTEN_OFF_WITHIN_S
+    while after.worst_balance_picos < 0 and time.monotonic() < deadline_s:
+        await asyncio.sleep(LOOK_EVERY_S)
+        after = await _read_books(ground.stack)
+    billed = after.billed_picos - before.billed_picos
+    return Row(
+        attack=name,
+        spent=spent,
+        usual=usual,
+        seen=seen,
+        worst_balance_picos=after.worst_balance_picos,
+        charge=(after.charged_picos - before.charged_picos) / billed if billed else None,
+        lost_picos=after.lost_picos - before.lost_picos,
+    )
 
 
 async def _ask(ground: Ground, seconds: float) -> Seen:
@@ -127,6 +170,7 @@ async def _ask(ground: Ground, seconds: float) -> Seen:
 
 async def _attack(ground: Ground, name: str, seconds: float) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
+        *BEHIND_OTHERS,
         *(sys.executable, "-m", "attacks.attacker"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -141,11 +185,22 @@ async def _attack(ground: Ground, name: str, seconds: float) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _lock(ground: Ground, name: str) -> AsyncIterator[None]:
-    """Keep the attacker's account locked, as a person with a session in Postgres can."""
-    if name != LOCKED_ACCOUNT:
-        yield
+async def _prepared(ground: Ground, name: str) -> AsyncIterator[None]:
+    """Make what an attack needs beside its process, for as long as it runs."""
+    if name == LOCKED_ACCOUNT:
+        async with _lock(ground):
+            yield
         return
+    if name == EXCEEDED_HOLDS:
+        searches = {"unasked_searches": UNASKED_SEARCHES}
+        await ground.upstream.behave([{"match": {"model": SEARCHING_MODEL}, **searches}])
+    yield
+    await ground.upstream.behave([])
+
+
+@contextlib.asynccontextmanager
+async def _lock(ground: Ground) -> AsyncIterator[None]:
+    """Keep the attacker's account locked, as a person with a session in Postgres can."""
     connection = await asyncpg.connect(ground.stack.owner_dsn)
     try:
         async with connection.transaction():
@@ -157,12 +212,23 @@ async def _lock(ground: Ground, name: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def _books(stack: ChaosStack) -> tuple[int, int, int]:
-    """Return what was charged and what was billed so far, and the worst balance of an account."""
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What was charged, billed and written off so far, and the worst balance of an account."""
+
+    charged_picos: int
+    billed_picos: int
+    lost_picos: int
+    worst_balance_picos: int
+
+
+async def _read_books(stack: ChaosStack) -> _Books:
     connection = await asyncpg.connect(stack.owner_dsn)
     try:
         charged = await connection.fetchval("SELECT sum(charge_picos)::bigint FROM usage_records")
+        lost = await connection.fetchval("SELECT sum(amount_picos)::bigint FROM write_offs")
         worst = await connection.fetchval("SELECT min(balance_picos) FROM accounts")
     finally:
         await connection.close()
-    return charged or 0, sum(row.cost_picos for row in read_bill(stack.bill)), worst
+    billed = sum(row.cost_picos for row in read_bill(stack.bill))
+    return _Books(charged or 0, billed, lost or 0, worst)

@@ -22,6 +22,28 @@ class Removal:
 
 
 _ENVOY: Final = "envoy/envoy.yaml"
+# The checks of an account do not wait in turn.
+_TURNS: Final = Removal(
+    "authz/load.py",
+    "if account.deciding < AT_ONCE or now_s >= self._shared_until_s:",
+    "if account.deciding >= 0:",
+)
+# Large bodies are read by the authz of all checks, on its event loop, whatever they take.
+_BODIES: Final = (
+    Removal(
+        "tollkeeper/stack/servers/envoy_server.py",
+        "authz_bodies=_listed([bodies.listen])",
+        "authz_bodies=None",
+    ),
+    Removal(
+        "authz/decide.py",
+        "is_large = len(request.body) > SMALL_BODY_BYTES",
+        "is_large = False",
+    ),
+    Removal(
+        "authz/endpoints/body_work.py", "        if over_s <= 0:\n", "        if over_s <= 1e9:\n"
+    ),
+)
 CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
     # The whole body is read before the credential is judged.
     "withheld bodies": (
@@ -31,26 +53,45 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
             "max_request_bytes: 25165824\n                        allow_partial_message: false",
         ),
     ),
-    # Bodies of any weight are parsed, on the event loop, however much of it one account takes.
+    # Bodies of any weight are parsed.
     "bodies: many members": (
         Removal(
             "authz/endpoints/body.py",
             "if heavy := refuse_heavy(hollow.text):",
             "if heavy := None and refuse_heavy(hollow.text):",
         ),
+        *_BODIES,
+    ),
+    "bodies: text": _BODIES,
+    "bodies: images": _BODIES,
+    "bodies: tool schemas": _BODIES,
+    "flood of one account": (_TURNS,),
+    "flood without credit": (_TURNS,),
+    # No rates for sources and credentials.
+    "flood of the API": (
         Removal(
-            "authz/decide.py",
-            "is_large = len(request.body) > SMALL_BODY_BYTES",
-            "is_large = False",
+            _ENVOY,
+            "filter_enforced: { default_value: { numerator: 100 } }",
+            "filter_enforced: { default_value: { numerator: 0 } }",
         ),
+    ),
+    # Searches that no request asks for are not in the estimate.
+    "parallel searches": (
         Removal(
-            "authz/endpoints/body_work.py",
-            "        if over_s <= 0:\n",
-            "        if over_s <= 1e9:\n",
+            "meter/pricing/prices.py",
+            "searches += model.unasked_searches * demand.prompts",
+            "searches += 0",
+        ),
+    ),
+    # The house bears no debt.
+    "exceeded holds": (
+        Removal(
+            "meter/ledger/write_offs.py", "        for row in rows:\n", "        for row in ():\n"
         ),
     ),
     # A batch of holds waits for accounts that are locked.
     "locked account": (
+        _TURNS,
         Removal(
             "meter/holds/hold_store.py",
             "to_arguments(requests, self._lifetime, may_wait)",
