@@ -290,6 +290,7 @@ class Decider:
                     principal.account_rates.concurrent_requests,
                     principal.key_rates.concurrent_requests,
                     counted,
+                    principal.has_budget,
                 )
             )
         except asyncio.CancelledError:

@@ -69,7 +69,8 @@ class HoldRequest:
     """A request to set aside money, up to an estimate.
 
     `account_concurrent` and `key_concurrent` are how many requests may run at once; None is no
-    limit. The credential's budgets are known to the store.
+    limit. The store knows the budgets of the credential and the pass. `has_budget` is a hint of a
+    cache, which spares the store an attempt: it decides nothing.
     """
 
     hold_id: UUID
@@ -84,6 +85,7 @@ class HoldRequest:
     account_concurrent: int | None = None
     key_concurrent: int | None = None
     counted: CountedTokens = NO_TOKENS
+    has_budget: bool = False
 
 
 @light_value

@@ -283,29 +283,47 @@ class PostgresHolds:
 def to_arguments(
     requests: Sequence[HoldRequest], lifetime: timedelta, may_wait: bool
 ) -> tuple[object, ...]:
-    """Return the arguments of the query `place_holds`."""
-    estimates = [request.estimate for request in requests]
+    """Return the arguments of the query `place_holds`.
+
+    A batch is one array of the composite type `hold_request`: it is encoded and decoded in less
+    time than an array for each column.
+    """
     return (
-        [request.hold_id for request in requests],
-        [request.account_id for request in requests],
-        [request.credential_id for request in requests],
-        [request.pass_id for request in requests],
-        [request.model_id for request in requests],
-        [request.endpoint for request in requests],
-        [estimate.price_id for estimate in estimates],
-        [estimate.markup_bps for estimate in estimates],
-        [estimate.fixed_picos for estimate in estimates],
-        [estimate.per_token_picos for estimate in estimates],
-        [estimate.min_tokens for estimate in estimates],
-        [estimate.max_tokens for estimate in estimates],
-        [estimate.flat_cost_picos for estimate in estimates],
-        [request.request_id for request in requests],
-        [request.account_concurrent for request in requests],
-        [request.key_concurrent for request in requests],
-        [request.counted.tokens for request in requests],
-        [" ".join(request.counted.buckets) or None for request in requests],
+        list({request.account_id for request in requests}),
+        [_to_row(request) for request in requests],
         lifetime,
         may_wait,
+        any(
+            request.account_concurrent is None
+            and request.key_concurrent is None
+            and not request.has_budget
+            for request in requests
+        ),
+    )
+
+
+def _to_row(request: HoldRequest) -> tuple[object, ...]:
+    """Return the attributes of `hold_request`, in their order."""
+    estimate, counted = request.estimate, request.counted
+    return (
+        request.hold_id,
+        request.account_id,
+        request.credential_id,
+        request.pass_id,
+        request.model_id,
+        request.endpoint,
+        estimate.price_id,
+        estimate.markup_bps,
+        estimate.fixed_picos,
+        estimate.per_token_picos,
+        estimate.min_tokens,
+        estimate.max_tokens,
+        estimate.flat_cost_picos,
+        request.request_id,
+        request.account_concurrent,
+        request.key_concurrent,
+        counted.tokens,
+        counted.buckets or None,
     )
 
 

@@ -82,7 +82,8 @@ class Principal:
 
     A model must be allowed by each of `model_lists`; an empty tuple allows every model. Requests
     may come from `networks`; None allows every address. `ends_at` is the earliest end of
-    credential, secret, pass and JWT. `pass_id` is the `jti` of a pass.
+    credential, secret, pass and JWT. `pass_id` is the `jti` of a pass. `has_budget` tells whether
+    the key or the pass has one; the budget itself is known only to the books.
     """
 
     credential_id: str
@@ -98,6 +99,7 @@ class Principal:
     key_rates: Rates = NO_RATES
     account_rates: Rates = NO_RATES
     pass_id: str | None = None
+    has_budget: bool = False
 
     @property
     def presented(self) -> str:

@@ -76,7 +76,9 @@ def _to_principal(row: "Record", pass_id: str | None) -> Principal:
     networks = row["allowed_addresses"]
     scopes = scopes_of(row["scopes"])
     lists = [row["allowed_models"]]
+    has_budget = row["has_budget"]
     if pass_id is not None:
+        has_budget |= row["has_pass_budget"]
         scopes &= scopes_of(row["pass_scopes"])
         lists.append(row["pass_models"])
     return Principal(
@@ -93,4 +95,5 @@ def _to_principal(row: "Record", pass_id: str | None) -> Principal:
         key_rates=rates_of(row, "key_"),
         account_rates=rates_of(row, "account_"),
         pass_id=pass_id,
+        has_budget=has_budget,
     )

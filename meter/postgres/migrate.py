@@ -40,9 +40,9 @@ GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stri
 GRANT SELECT, INSERT ON payments, payment_reversals TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
-    settle_holds, take_chain, seal_batch, settlement_record, first_hash,
-    release_free_holds, lock_accounts, move_spending, move_money, count_spending, budget_left,
-    hold_in_budgets, ledger_line, prepare_months, drop_months, lock_month TO {SERVICE_ROLE};
+    settle_holds, take_chain, seal_batch, settlement_record, first_hash, release_free_holds,
+    lock_accounts, move_spending, move_money, count_spending, ledger_line, prepare_months,
+    drop_months, lock_month TO {SERVICE_ROLE};
 """
 
 

@@ -13,9 +13,10 @@ from meter.holds.hold_store import BATCH_LIMIT, PostgresHolds
 from meter.identity.keys.key_rights import Administrator
 from meter.identity.keys.key_service import KeyService
 from meter.identity.keys.key_store import KeyStore
-from meter.postgres.pool import open_pool
+from meter.postgres.pool import KEYED_SESSION, open_pool
 from tests.books import LIFETIME, PEPPER, PROTECTED, USD, Books, refused_by_database
 from tests.patience import WAIT_S
+from tests.servers import Database
 
 
 async def test_a_hold_sets_the_estimate_aside(books: Books) -> None:
@@ -359,6 +360,51 @@ async def test_the_database_itself_refuses_to_overspend(books: Books) -> None:
     await books.payer("alice", USD)
     for change in ("held_picos = 2000000000000", "balance_picos = -1", "held_picos = -1"):
         assert await refused_by_database(books.pool, f"UPDATE accounts SET {change}")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "email = 'a@'",
+        "name = ''",
+        "markup_bps = -1",
+        "markup_bps = 1000001",
+        "requests_per_minute = 0",
+        "tokens_per_minute = 0",
+        "concurrent_requests = 0",
+        "max_debt_picos = -1",
+    ],
+)
+async def test_the_database_itself_refuses_terms_out_of_range(books: Books, wrong: str) -> None:
+    await books.payer("alice", USD)
+    with pytest.raises(asyncpg.CheckViolationError, match=wrong.split()[0]):
+        await books.pool.execute(f"UPDATE accounts SET {wrong}")
+
+
+@pytest.mark.parametrize("account_id", ["", "a b", "-a", "a" * 129])
+async def test_the_database_itself_refuses_an_odd_account(books: Books, account_id: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match=r"accounts\.id"):
+        await books.payer(account_id, 0)
+
+
+async def test_holds_update_accounts_without_touching_an_index(
+    books: Books, database: Database, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    payer = await books.payer("alice", 1_000 * USD)
+    pool = await open_pool(database.service_dsn, 1, KEYED_SESSION)
+    holds = PostgresHolds(pool, LIFETIME)
+    for _ in range(200):
+        assert isinstance(await holds.place(books.request(payer, USD)), HoldPlaced)
+    await holds.close()
+    # The only session of that pool reports its counts before it answers.
+    await pool.execute("SELECT pg_stat_force_next_flush()")
+    await pool.close()
+    row = await owner.fetchrow(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'accounts'"
+    )
+    assert row is not None
+    assert row["n_tup_upd"] >= 200
+    assert row["n_tup_hot_upd"] >= 0.95 * row["n_tup_upd"]
 
 
 async def test_history_cannot_be_changed_by_the_service(books: Books) -> None:
