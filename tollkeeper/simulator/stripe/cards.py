@@ -21,7 +21,8 @@ class TestCard:
     `decline` refuses charges, and `is_declined_on_setup` attaching too. `authentication` says
     when the holder must confirm: `always`, `unless_set_up` (off-session payments pass once the
     card was set up), `on_session` (off-session payments pass). `dispute` is the reason of the
-    dispute that follows each charge, `refund` the fate of its refunds.
+    dispute that follows each charge, `refund` the fate of its refunds. An `is_bank` is no card but
+    a bank account: its charges end later.
     """
 
     # No class of tests, in spite of its name.
@@ -39,6 +40,7 @@ class TestCard:
     is_inquiry: bool = False
     refund: str = "succeeds"
     skips_pending: bool = False
+    is_bank: bool = False
 
     @property
     def last4(self) -> str:
@@ -48,6 +50,11 @@ class TestCard:
 GENERIC: Final = Decline("card_declined", "generic_decline", "Your card was declined.")
 INSUFFICIENT: Final = Decline(
     "card_declined", "insufficient_funds", "Your card has insufficient funds."
+)
+NO_FUNDS: Final = Decline(
+    "insufficient_funds",
+    None,
+    "The customer's account has insufficient funds to cover this payment.",
 )
 LOST: Final = Decline("card_declined", "lost_card", "Your card was declined.", "do_not_try_again")
 STOLEN: Final = Decline(
@@ -211,8 +218,22 @@ TEST_CARDS: Final = (
     ),
 )
 
-BY_NUMBER: Final = {card.number: card for card in TEST_CARDS}
+TEST_ACCOUNTS: Final = (
+    TestCard("000123456789", ("success",), "Bank account, succeeds later", is_bank=True),
+    TestCard(
+        "000222222227",
+        ("insufficientFunds",),
+        "Bank account, fails later",
+        decline=NO_FUNDS,
+        is_declined_on_setup=False,
+        is_bank=True,
+    ),
+)
+
+BY_NUMBER: Final = {card.number: card for card in (*TEST_CARDS, *TEST_ACCOUNTS)}
 BY_TOKEN: Final = {
+    f"pm_usBankAccount_{token}": account for account in TEST_ACCOUNTS for token in account.tokens
+} | {
     f"{prefix}_{token}": card
     for card in TEST_CARDS
     for token in card.tokens

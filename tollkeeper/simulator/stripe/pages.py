@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from aiohttp import web
 
-from tollkeeper.simulator.stripe.cards import BY_NUMBER, TEST_CARDS, TestCard
+from tollkeeper.simulator.stripe.cards import BY_NUMBER, TEST_ACCOUNTS, TEST_CARDS, TestCard
 from tollkeeper.simulator.stripe.payments.payment_intents import PaymentIntents
 from tollkeeper.simulator.stripe.payments.setup_intents import SetupIntents
 from tollkeeper.simulator.stripe.selling.checkout import Buyer, CheckoutSessions
@@ -44,11 +44,11 @@ def money(cents: int, currency: str) -> str:
     return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d} {currency.upper()}"
 
 
-def card_field(label: str = "Test card") -> str:
-    """Return the field to choose a test card."""
+def card_field(label: str = "Test card", *, has_banks: bool = False) -> str:
+    """Return the field to choose a test card, or also a bank account."""
     options = "".join(
         f"<option value={card.number}>{card.number} {escape(card.title)}</option>"
-        for card in TEST_CARDS
+        for card in (*TEST_CARDS, *(TEST_ACCOUNTS if has_banks else ()))
     )
     return f"<label>{label}<select name=card_number>{options}</select></label>"
 
@@ -227,7 +227,7 @@ class CheckoutPages:
             + "<form method=post>"
             + ("" if session["customer"] or session["customer_email"] else email)
             + "<label>Name<input name=name></label>"
-            + card_field()
+            + card_field(has_banks=self._sessions.takes_banks(session))
             + (code if session["allow_promotion_codes"] else "")
             + f"<button>Pay {total}</button></form>"
             + (cancel if session["cancel_url"] else ""),

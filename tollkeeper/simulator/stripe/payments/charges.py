@@ -1,5 +1,7 @@
 """Charges: one attempt to take money from a payment method."""
 
+from typing import Final
+
 from tollkeeper.simulator.stripe.books import Movement
 from tollkeeper.simulator.stripe.cards import Decline
 from tollkeeper.simulator.stripe.payments.balance import Balance, charge_fee
@@ -7,6 +9,11 @@ from tollkeeper.simulator.stripe.payments.payment_methods import PaymentMethods
 from tollkeeper.simulator.stripe.store import by_created, new_id
 from tollkeeper.simulator.stripe.wire.problem import Json
 from tollkeeper.simulator.stripe.world import Call, Operation, World
+
+CARD_MEMBERS: Final = (
+    *("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4"),
+    "regulated_status",
+)
 
 
 class Charges:
@@ -26,9 +33,23 @@ class Charges:
             Operation("POST", "/v1/charges/{charge}", self.update),
         ]
 
-    def succeed(self, intent: Json, method: Json, *, tax: int, invoice: str | None) -> Json:
+    def begin(self, intent: Json, method: Json) -> Json:
+        """Make a charge of which the end is still open."""
+        charge = self._make(intent, method)
+        if self._methods.card_of(method).is_bank:
+            self._world.events.emit("charge.pending", charge)
+        return charge
+
+    def succeed(self, charge: Json, method: Json, *, tax: int, invoice: str | None) -> None:
         """Take the money. `tax` is the part of the amount that is tax, in cents."""
-        charge = self._make(intent, method, None)
+        charge.update(
+            amount_captured=charge["amount"],
+            captured=True,
+            outcome=_outcome(None),
+            paid=True,
+            receipt_url=f"{self._world.base_url}/receipts/{charge['id']}",
+            status="succeeded",
+        )
         card = self._methods.card_of(method)
         charge["balance_transaction"] = self._balance.add(
             "charge",
@@ -39,17 +60,21 @@ class Charges:
             description=charge["description"],
             is_available=card.skips_pending,
         )["id"]
+        now = self._world.wall.now()
         self._world.books.record(
-            Movement.PAID, charge["created"], charge["id"], charge["amount"], charge, tax, invoice
+            Movement.PAID, now, charge["id"], charge["amount"], charge, tax, invoice
         )
         self._world.events.emit("charge.succeeded", charge)
-        return charge
 
-    def fail(self, intent: Json, method: Json, decline: Decline) -> Json:
-        """Note an attempt that the bank refused."""
-        charge = self._make(intent, method, decline)
+    def fail(self, charge: Json, decline: Decline) -> None:
+        """Note that the bank refused."""
+        charge.update(
+            failure_code=decline.code,
+            failure_message=decline.message,
+            outcome=_outcome(decline),
+            status="failed",
+        )
         self._world.events.emit("charge.failed", charge)
-        return charge
 
     def retrieve(self, call: Call) -> Json:
         call.parameters.finish()
@@ -71,15 +96,12 @@ class Charges:
         keep = by_created(given)
         return self._all.page(given, call.url, keep, customer=customer, payment_intent=intent)
 
-    def _make(self, intent: Json, method: Json, decline: Decline | None) -> Json:
-        is_paid = decline is None
-        card = method["card"]
-        identifier = new_id("ch")
+    def _make(self, intent: Json, method: Json) -> Json:
         charge: Json = {
-            "id": identifier,
+            "id": new_id("ch"),
             "object": "charge",
             "amount": intent["amount"],
-            "amount_captured": intent["amount"] if is_paid else 0,
+            "amount_captured": 0,
             "amount_refunded": 0,
             "application": None,
             "application_fee": None,
@@ -87,60 +109,34 @@ class Charges:
             "balance_transaction": None,
             "billing_details": method["billing_details"],
             "calculated_statement_descriptor": "TOLLKEEPER",
-            "captured": is_paid,
+            "captured": False,
             "created": self._world.wall.now(),
             "currency": intent["currency"],
             "customer": intent["customer"],
             "description": intent["description"],
             "disputed": False,
             "failure_balance_transaction": None,
-            "failure_code": decline.code if decline else None,
-            "failure_message": decline.message if decline else None,
+            "failure_code": None,
+            "failure_message": None,
             "fraud_details": {},
             "livemode": False,
             "metadata": dict(intent["metadata"]),
             "on_behalf_of": None,
-            "outcome": _outcome(decline),
-            "paid": is_paid,
+            "outcome": _outcome(None),
+            "paid": False,
             "payment_intent": intent["id"],
             "payment_method": method["id"],
-            "payment_method_details": {
-                "card": {
-                    "amount_authorized": intent["amount"] if is_paid else None,
-                    "authorization_code": None,
-                    "brand": card["brand"],
-                    "checks": card["checks"],
-                    "country": card["country"],
-                    "exp_month": card["exp_month"],
-                    "exp_year": card["exp_year"],
-                    "extended_authorization": {"status": "disabled"},
-                    "fingerprint": card["fingerprint"],
-                    "funding": card["funding"],
-                    "incremental_authorization": {"status": "unavailable"},
-                    "installments": None,
-                    "last4": card["last4"],
-                    "mandate": None,
-                    "multicapture": {"status": "unavailable"},
-                    "network": card["brand"],
-                    "network_token": {"used": False},
-                    "network_transaction_id": new_id("", 14)[1:],
-                    "overcapture": {"maximum_amount_capturable": 0, "status": "unavailable"},
-                    "regulated_status": card["regulated_status"],
-                    "three_d_secure": None,
-                    "wallet": None,
-                },
-                "type": "card",
-            },
+            "payment_method_details": _details(method, intent["amount"]),
             "receipt_email": intent["receipt_email"],
             "receipt_number": None,
-            "receipt_url": f"{self._world.base_url}/receipts/{identifier}" if is_paid else None,
+            "receipt_url": None,
             "refunded": False,
             "review": None,
             "shipping": None,
             "source_transfer": None,
             "statement_descriptor": intent["statement_descriptor"],
             "statement_descriptor_suffix": intent["statement_descriptor_suffix"],
-            "status": "succeeded" if is_paid else "failed",
+            "status": "pending",
             "transfer_data": None,
             "transfer_group": None,
         }
@@ -168,4 +164,33 @@ def _outcome(decline: Decline | None) -> Json:
         if decline
         else "Payment complete.",
         "type": "issuer_declined" if decline else "authorized",
+    }
+
+
+def _details(method: Json, amount: int) -> Json:
+    """Return the account that a charge is for, as the charge shows it."""
+    if method["type"] == "us_bank_account":
+        bank = method["us_bank_account"]
+        names = ("account_holder_type", "account_type", "bank_name", "fingerprint", "last4")
+        shown = {name: bank[name] for name in (*names, "routing_number")}
+        return {"type": "us_bank_account", "us_bank_account": {**shown, "payment_reference": None}}
+    card = method["card"]
+    return {
+        "card": {
+            **{name: card[name] for name in CARD_MEMBERS},
+            "amount_authorized": amount,
+            "authorization_code": None,
+            "extended_authorization": {"status": "disabled"},
+            "incremental_authorization": {"status": "unavailable"},
+            "installments": None,
+            "mandate": None,
+            "multicapture": {"status": "unavailable"},
+            "network": card["brand"],
+            "network_token": {"used": False},
+            "network_transaction_id": new_id("", 14)[1:],
+            "overcapture": {"maximum_amount_capturable": 0, "status": "unavailable"},
+            "three_d_secure": None,
+            "wallet": None,
+        },
+        "type": "card",
     }

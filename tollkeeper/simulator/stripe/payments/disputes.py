@@ -91,7 +91,7 @@ class Disputes:
             "payment_intent": charge["payment_intent"],
             "payment_method_details": {
                 "card": {
-                    "brand": charge["payment_method_details"]["card"]["brand"],
+                    "brand": charge["payment_method_details"].get("card", {}).get("brand", "visa"),
                     "case_type": "inquiry" if is_inquiry else "chargeback",
                     "network_reason_code": "10.4",
                 },

@@ -26,12 +26,15 @@ class Purpose:
     """The reason of a payment, where a Checkout session or an invoice made it.
 
     `tax` is the part of the amount that is tax, in cents. `on_paid` tells of the success, also of
-    one that comes later.
+    one that comes later; `on_processing` that a bank takes its time, and `on_failed` that it then
+    refused.
     """
 
     tax: int = 0
     invoice: str | None = None
     on_paid: Callable[[Json], None] = lambda intent: None
+    on_processing: Callable[[Json], None] = lambda intent: None
+    on_failed: Callable[[Json], None] = lambda intent: None
 
 
 class PaymentIntents:
@@ -276,10 +279,36 @@ class PaymentIntents:
 
     def _take(self, intent: Json, method: Json) -> Decline | None:
         card = self._methods.card_of(method)
+        if card.is_bank:
+            self._process(intent, method)
+            return None
         if card.decline:
             return self._fail(intent, method, card.decline)
+        self._succeed(intent, method, self._charges.begin(intent, method))
+        return None
+
+    def _process(self, intent: Json, method: Json) -> None:
+        """Begin a debit of which the bank tells the end later."""
         purpose = self._purposes.get(intent["id"], Purpose())
-        charge = self._charges.succeed(intent, method, tax=purpose.tax, invoice=purpose.invoice)
+        charge = self._charges.begin(intent, method)
+        intent.update(status="processing", latest_charge=charge["id"])
+        self._world.events.emit("payment_intent.processing", intent)
+        purpose.on_processing(intent)
+
+        def end() -> None:
+            decline = self._methods.card_of(method).decline
+            if decline:
+                self._fail(intent, method, decline, charge)
+                purpose.on_failed(intent)
+            else:
+                self._succeed(intent, method, charge)
+
+        self._world.wall.at(self._world.wall.now() + self._world.settings.settle_seconds, end)
+
+    def _succeed(self, intent: Json, method: Json, charge: Json) -> None:
+        card = self._methods.card_of(method)
+        purpose = self._purposes.get(intent["id"], Purpose())
+        self._charges.succeed(charge, method, tax=purpose.tax, invoice=purpose.invoice)
         customer = intent["customer"] and self._world.store.find(intent["customer"])
         if intent["setup_future_usage"] and customer:
             self._methods.attach(method["id"], customer)
@@ -296,10 +325,12 @@ class PaymentIntents:
         purpose.on_paid(intent)
         if card.dispute:
             self._disputes.open_soon(charge, card.dispute, is_inquiry=card.is_inquiry)
-        return None
 
-    def _fail(self, intent: Json, method: Json, decline: Decline) -> Decline:
-        charge = self._charges.fail(intent, method, decline)
+    def _fail(
+        self, intent: Json, method: Json, decline: Decline, charge: Json | None = None
+    ) -> Decline:
+        charge = charge or self._charges.begin(intent, method)
+        self._charges.fail(charge, decline)
         error: Json = {
             "advice_code": decline.advice_code,
             "charge": charge["id"],

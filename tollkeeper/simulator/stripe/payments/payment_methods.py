@@ -52,7 +52,7 @@ class PaymentMethods:
         self, card: TestCard, details: Json | None = None, metadata: dict[str, str] | None = None
     ) -> Json:
         """Make a payment method that behaves as a test card does."""
-        month, year = EXPIRES
+        kind = "us_bank_account" if card.is_bank else "card"
         method: Json = {
             "id": new_id("pm"),
             "object": "payment_method",
@@ -65,39 +65,20 @@ class PaymentMethods:
                 "phone": None,
                 "tax_id": None,
             },
-            "card": {
-                "brand": card.brand,
-                "checks": {
-                    "address_line1_check": None,
-                    "address_postal_code_check": None,
-                    "cvc_check": "pass",
-                },
-                "country": "US",
-                "display_brand": card.brand,
-                "exp_month": month,
-                "exp_year": year,
-                "fingerprint": f"fp{card.number}",
-                "funding": card.funding,
-                "generated_from": None,
-                "last4": card.last4,
-                "networks": {"available": [card.brand], "preferred": None},
-                "regulated_status": "unregulated",
-                "three_d_secure_usage": {"supported": True},
-                "wallet": None,
-            },
             "created": self._world.wall.now(),
             "customer": None,
             "customer_account": None,
             "livemode": False,
             "metadata": metadata or {},
-            "type": "card",
+            "type": kind,
+            kind: _bank(card) if card.is_bank else _card(card),
         }
         self._cards[method["id"]] = card
         return self._world.store.add(method)
 
     def get(self, identifier: str, param: str = "payment_method") -> Json:
         """Return a payment method; a token such as pm_card_visa makes a new one each time."""
-        if identifier.startswith("pm_card_"):
+        if identifier.startswith(("pm_card_", "pm_usBankAccount_")):
             return self.from_card(_card_of(identifier, param))
         return self._world.store.get("payment_method", identifier, param)
 
@@ -214,3 +195,41 @@ def _card_of(token: str, param: str) -> TestCard:
     if card is None:
         raise bad_parameter(f"No such PaymentMethod: '{token}'", param, "resource_missing")
     return card
+
+
+def _card(card: TestCard) -> Json:
+    month, year = EXPIRES
+    return {
+        "brand": card.brand,
+        "checks": {
+            "address_line1_check": None,
+            "address_postal_code_check": None,
+            "cvc_check": "pass",
+        },
+        "country": "US",
+        "display_brand": card.brand,
+        "exp_month": month,
+        "exp_year": year,
+        "fingerprint": f"fp{card.number}",
+        "funding": card.funding,
+        "generated_from": None,
+        "last4": card.last4,
+        "networks": {"available": [card.brand], "preferred": None},
+        "regulated_status": "unregulated",
+        "three_d_secure_usage": {"supported": True},
+        "wallet": None,
+    }
+
+
+def _bank(account: TestCard) -> Json:
+    return {
+        "account_holder_type": "individual",
+        "account_type": "checking",
+        "bank_name": "STRIPE TEST BANK",
+        "financial_connections_account": None,
+        "fingerprint": f"fp{account.number}",
+        "last4": account.last4,
+        "networks": {"preferred": "ach", "supported": ["ach"]},
+        "routing_number": "110000000",
+        "status_details": {},
+    }

@@ -205,6 +205,11 @@ class CheckoutSessions:
         lines = self._purchases[session["id"]].lines
         return [(line.title, line.quantity, line.subtotal) for line in lines]
 
+    def takes_banks(self, session: Json) -> bool:
+        """Tell if a session takes debits from bank accounts, which end later."""
+        is_payment = session["mode"] == "payment"
+        return is_payment and "us_bank_account" in session["payment_method_types"]
+
     def apply_code(self, session: Json, typed: str) -> None:
         """Use the promotion code that the customer typed; raises Problem if it is not good."""
         if not session["allow_promotion_codes"]:
@@ -220,6 +225,8 @@ class CheckoutSessions:
         """
         if session["status"] != "open":
             raise invalid(f"This Checkout session is {session['status']}.")
+        if card.is_bank and not self.takes_banks(session):
+            raise invalid("This purchase takes cards only.", "card_number")
         purchase = self._purchases[session["id"]]
         self._total(session, purchase, is_address_known=True)
         # Stripe makes a customer of a guest who pays nothing.
@@ -253,6 +260,8 @@ class CheckoutSessions:
                 tax=tax,
                 invoice=purchase.invoice_id if has_invoice else None,
                 on_paid=lambda intent: self._paid(session, purchase, intent),
+                on_processing=lambda intent: self._complete(session, "unpaid"),
+                on_failed=lambda intent: self._tell_later(session, "failed"),
             ),
         )
         purchase.intent_id = intent["id"]
@@ -289,7 +298,15 @@ class CheckoutSessions:
             self._subscribe(session, purchase, intent["payment_method"], intent)
         elif purchase.has_invoice:
             self._invoice(session, purchase, intent)
-        self._complete(session, "paid")
+        if session["status"] == "complete":
+            session["payment_status"] = "paid"
+            self._tell_later(session, "succeeded")
+        else:
+            self._complete(session, "paid")
+
+    def _tell_later(self, session: Json, end: str) -> None:
+        """Tell the end of a payment that the bank took its time for."""
+        self._world.events.emit(f"checkout.session.async_payment_{end}", session)
 
     def _subscribe(
         self, session: Json, purchase: Purchase, method: str, intent: Json | None

@@ -205,3 +205,32 @@ async def test_texts_of_a_shop_are_escaped_on_the_page(shop: Stripe) -> None:
     session = await start(shop, line_items=[{"price_data": price, "quantity": 1}])
     _, page = await shop.browse(str(session.url))
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("account", "end", "paid"),
+    [("000123456789", "succeeded", "paid"), ("000222222227", "failed", "unpaid")],
+)
+async def test_a_debit_ends_after_checkout(shop: Stripe, account: str, end: str, paid: str) -> None:
+    session = await start(
+        shop, customer_email="a@b.test", payment_method_types=["card", "us_bank_account"]
+    )
+    url, _ = await shop.pay_page(str(session.url), card_number=account)
+    assert url.startswith(f"{shop.receiver.url}/paid")
+    [completed] = await shop.receiver.until("checkout.session.completed")
+    assert completed.data.object["payment_status"] == "unpaid"
+    [later] = await shop.receiver.until(f"checkout.session.async_payment_{end}")
+    assert later.data.object["payment_status"] == paid
+    session = await shop.v1.checkout.sessions.retrieve_async(
+        session.id, {"expand": ["payment_intent.latest_charge.balance_transaction"]}
+    )
+    assert (session.status, session.payment_status) == ("complete", paid)
+    intent: Any = session.payment_intent
+    assert intent.latest_charge.status == end
+    assert len((await shop.control("GET", "books"))["rows"]) == (1 if paid == "paid" else 0)
+
+
+async def test_a_session_for_cards_takes_no_debit(shop: Stripe) -> None:
+    session = await start(shop)
+    _, page = await shop.pay_page(str(session.url), card_number="000123456789", email="a@b.test")
+    assert "takes cards only" in page
