@@ -17,6 +17,9 @@ from meter.errors import BrokenInvariant, InvalidAmount
 from meter.holds.hold import Hold
 from meter.money import MAX_PICOS
 
+DEBT_BEYOND_LIMIT: Final = (
+    "debt beyond the account's limit, from requests that cost more than their holds"
+)
 _NAMESPACE: Final = UUID("7b6c0f4e-92f1-4d37-9d3c-5d0a6d1f2f55")
 
 
@@ -135,14 +138,19 @@ def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str
     )
 
 
-def write_off(account_id: str, booked_at: datetime, amount_picos: int) -> Posting:
-    """Return the posting by which the house bears a part of an account's debt."""
+def write_off(
+    account_id: str, booked_at: datetime, amount_picos: int, reason: str = DEBT_BEYOND_LIMIT
+) -> Posting:
+    """Return the posting by which the house bears a part of an account's debt.
+
+    A negative amount is what the house takes back of it.
+    """
     return Posting(
         id=uuid5(_NAMESPACE, f"write_off:{account_id}:{booked_at.isoformat()}"),
         booked_at=booked_at,
         template=Template.WRITE_OFF,
         account_id=account_id,
-        reason="debt beyond the account's limit, from requests that cost more than their holds",
+        reason=reason,
         entries=(
             Entry(LedgerAccount.CUSTOMER, amount_picos),
             Entry(LedgerAccount.LOSSES, -amount_picos),

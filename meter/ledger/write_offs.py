@@ -4,8 +4,12 @@ A charge above its hold is posted in full, so parallel requests may each take an
 below zero. The account is blocked at once. When its last hold has ended, a posting moves what is
 beyond its limit from the losses of the house to the account. Debt by refunds and disputes is
 not among it: the customer has that money.
+
+A later correction may show that a request cost less, so that the account owed less. Then the house
+takes back what it bore too much, in the transaction of the correction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn
@@ -21,7 +25,7 @@ from meter.errors import StoreUnavailable
 from meter.ledger.credit_store import append_credit
 from meter.ledger.postings import write_off
 from meter.money import format_usd
-from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.process.periodic import periodic
 
 _QUERIES: Final = queries("meter.ledger")
@@ -33,23 +37,78 @@ _INSERT_WRITE_OFF: Final = _QUERIES["insert_write_off"]
 _LIST_WRITE_OFFS: Final = _QUERIES["list_write_offs"]
 _SET_MAX_DEBT: Final = _QUERIES["set_max_debt"]
 _GET_MAX_DEBT: Final = _QUERIES["get_max_debt"]
+_LOCK_OUTSTANDING_WRITE_OFFS: Final = _QUERIES["lock_outstanding_write_offs"]
+_NOTE_TAKEN_BACK: Final = _QUERIES["note_taken_back"]
+_OWE_AGAIN: Final = _QUERIES["owe_again"]
 
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 5.0
 ACCOUNTS_AT_ONCE: Final = 100
+TAKEN_BACK: Final = "a request cost less than was charged when the house bore the debt"
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOff:
-    """An amount that the house bore of an account's debt."""
+    """An amount that the house bore of an account's debt.
+
+    `taken_back_picos` is the part of it that later corrections showed not to be owed.
+    """
 
     id: int
     posting_id: UUID
     account_id: str
     amount_picos: int
+    taken_back_picos: int
     written_off_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """The amount by which a correction lowered the charge of a request that began at an instant."""
+
+    account_id: str
+    placed_at: datetime
+    amount_picos: int
+
+
+async def take_back(connection: PostgresConnection, refunds: Sequence[Refund]) -> None:
+    """Take back from refunds what the house bore of the debts that these charges caused.
+
+    Runs in the transaction of the corrections, after they moved the balances: the accounts are
+    locked. A request that began after a write-off is no part of that debt.
+    """
+    account_ids = sorted({refund.account_id for refund in refunds})
+    if not account_ids:
+        return
+    rows = await connection.fetch(_LOCK_OUTSTANDING_WRITE_OFFS, account_ids)
+    outstanding = {row["id"]: row["outstanding_picos"] for row in rows}
+    for refund in refunds:
+        left_picos = refund.amount_picos
+        for row in rows:
+            is_of_it = (
+                row["account_id"] == refund.account_id and row["written_off_at"] > refund.placed_at
+            )
+            taken_picos = min(left_picos, outstanding[row["id"]]) if is_of_it else 0
+            if taken_picos:
+                await _take_back(connection, row["id"], refund.account_id, taken_picos)
+                outstanding[row["id"]] -= taken_picos
+                left_picos -= taken_picos
+
+
+async def _take_back(
+    connection: PostgresConnection, write_off_id: int, account_id: str, picos: int
+) -> None:
+    await connection.execute(_NOTE_TAKEN_BACK, write_off_id, picos)
+    await connection.execute(_OWE_AGAIN, account_id, picos)
+    booked_at = await connection.fetchval(_READ_CLOCK)
+    posting = write_off(account_id, booked_at, -picos, TAKEN_BACK)
+    await append_credit(connection, posting)
+    detail = {"posting_id": str(posting.id), "amount": format_usd(picos)}
+    event = AuditEvent("debt.taken_back", f"user:{account_id}", account_id, detail)
+    await write_audit(connection, SYSTEM, event)
+    _log.info("debt_taken_back", account_id=account_id, amount=format_usd(picos))
 
 
 class WriteOffStore:

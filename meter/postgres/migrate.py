@@ -29,6 +29,7 @@ GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credentia
 GRANT SELECT, INSERT ON usage_rows, settlement_conflicts, posting_rows, entry_rows, ledger_batches,
     credit_postings, provider_totals, reconciliations, audit_log, parked_endings, write_offs
     TO {SERVICE_ROLE};
+GRANT UPDATE (taken_back_picos) ON write_offs TO {SERVICE_ROLE};
 GRANT SELECT ON settlements, kept_settlements, ended_hold_rows, postings, entries, usage_records,
     ended_holds TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, dropped_months, sealed_entries, sealed_usage,

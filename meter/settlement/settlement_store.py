@@ -20,6 +20,7 @@ import structlog
 from meter.errors import BrokenInvariant, RowLocked
 from meter.holds.hold import CountedTokens, Hold, HoldState
 from meter.ledger.append import write_postings
+from meter.ledger.write_offs import Refund, take_back
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
@@ -375,6 +376,14 @@ async def _write(
         )
     await write_postings(
         connection, [posting for booking in changes.bookings for posting in booking.postings]
+    )
+    await take_back(
+        connection,
+        [
+            Refund(booking.hold.account_id, booking.hold.placed_at, -booking.charge_picos)
+            for booking in changes.bookings
+            if booking.charge_picos < 0
+        ],
     )
 
 

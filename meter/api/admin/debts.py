@@ -33,6 +33,10 @@ class WriteOffReply(Reply):
     posting_id: UUID
     user_id: str = Field(validation_alias="account_id")
     amount: Usd = Field(validation_alias="amount_picos")
+    taken_back: Usd = Field(
+        validation_alias="taken_back_picos",
+        description="The part that later corrections showed not to be owed.",
+    )
     at: Instant = Field(validation_alias="written_off_at")
 
 

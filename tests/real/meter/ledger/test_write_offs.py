@@ -6,10 +6,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from meter.ledger.credit_store import LedgerStore
+from meter.ledger.postings import credit
 from meter.ledger.verification_store import VerificationStore
 from meter.ledger.write_offs import WriteOffs, WriteOffStore
+from meter.money import format_usd
 from meter.postgres.pool import PostgresConnection
 from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.usage.usage import Source
 from tests.books import USD, Books, Payer, observed
 from tests.meter_api import MeterApi
 
@@ -79,6 +83,46 @@ async def test_nothing_is_written_off_while_a_hold_is_open(books: Books) -> None
     assert await store.write_off_debts() == []
     await settlements.settle([observed(second, "0.1")])
     assert await store.write_off_debts() == [("ada", 11 * USD // 10)]
+
+
+@pytest.mark.parametrize(
+    ("max_debt", "truth", "left", "taken"),
+    [
+        # The request cost less than the debt: the house has a part back.
+        ("0", "2", 0, USD),
+        # It cost less than the credit: the house has all back, and the account the rest.
+        ("0", "0.25", 3 * USD // 4, 2 * USD),
+        # The account owes up to its limit whatever the house has back.
+        ("0.5", "2", -USD // 2, USD),
+        ("0.5", "1.25", -USD // 4, 3 * USD // 2),
+    ],
+)
+async def test_a_correction_gives_no_credit_that_the_house_paid(
+    books: Books, api: MeterApi, max_debt: str, truth: str, left: int, taken: int
+) -> None:
+    payer = await books.payer("ada", USD)
+    await api.operator.put(f"{ADMIN}/users/ada/max-debt", json={"max_debt": max_debt})
+    hold_id = await books.held(payer, USD)
+    settlements = PostgresSettlementStore(books.pool)
+    await settlements.settle([observed(hold_id, "3")])
+    await WriteOffStore(books.pool).write_off_debts()
+    await settlements.settle([observed(hold_id, truth, source=Source.LOOKUP)])
+    assert await books.funds("ada") == (left, 0, max(0, -left))
+    (listed,) = (await api.operator.get(f"{ADMIN}/write-offs")).json()["data"]
+    assert listed["taken_back"] == format_usd(taken)
+    found = (await api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert found["ok"], found["failures"]
+
+
+async def test_a_refund_of_a_later_request_belongs_to_the_account(books: Books) -> None:
+    payer = await overspend(books, "ada", 1, "3")
+    await WriteOffStore(books.pool).write_off_debts()
+    await LedgerStore(books.pool).post_credit(credit("ada", "second", USD, "test credit"))
+    hold_id = await books.held(payer, USD)
+    settlements = PostgresSettlementStore(books.pool)
+    await settlements.settle([observed(hold_id, "1")])
+    await settlements.settle([observed(hold_id, "0.25", source=Source.LOOKUP)])
+    assert await books.funds("ada") == (3 * USD // 4, 0, 0)
 
 
 async def test_a_locked_account_is_passed_over(books: Books, owner: PostgresConnection) -> None:
