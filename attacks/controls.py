@@ -57,8 +57,8 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
     "bodies: many members": (
         Removal(
             "authz/endpoints/body.py",
-            "if heavy := refuse_heavy(hollow.text):",
-            "if heavy := None and refuse_heavy(hollow.text):",
+            "if heavy := refuse_heavy(kept):",
+            "if heavy := None and refuse_heavy(kept):",
         ),
         *_BODIES,
     ),
@@ -86,7 +86,9 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
     # The house bears no debt.
     "exceeded holds": (
         Removal(
-            "meter/ledger/write_offs.py", "        for row in rows:\n", "        for row in ():\n"
+            "meter/ledger/write_offs.py",
+            "rows = await connection.fetch(_LIST_OVERDRAWN, ACCOUNTS_AT_ONCE)",
+            "rows = []",
         ),
     ),
     # A batch of holds waits for accounts that are locked.
