@@ -33,7 +33,7 @@ def _fill(entry: pb.HTTPAccessLogEntry, line: dict[str, Any]) -> None:
         common.time_to_first_upstream_rx_byte.FromTimedelta(_ms(line["first_upstream_byte_ms"]))
     if line.get("upstream_attempts"):
         common.upstream_request_attempt_count = int(line["upstream_attempts"])
-    common.access_log_type = getattr(pb.AccessLogType, line["type"])
+    common.access_log_type = getattr(pb.AccessLogType, line.get("type", "DownstreamEnd"))
     common.stream_id = line.get("request_id") or ""
     _fill_metadata(common.metadata, line)
     for flag in (line.get("flags") or "-").split(","):

@@ -29,6 +29,7 @@ INFERENCE_ROUTE: Final = "inference"
 DENIED: Final = "ext_authz_denied"
 FIRST_SERVER_ERROR: Final = 500
 NO_FLAGS: Final = "-"
+ORDINARY_CODE: Final = 200
 LINE_START: Final = b'{"'
 # How many beginnings of a line are tried within one that cannot be read.
 MOST_BEGINNINGS: Final = 64
@@ -41,11 +42,11 @@ class _Line(msgspec.Struct, gc=False):
     """The members of a line that are read; all others are passed over.
 
     Each of them must be there: a line of another form must not say that nothing was sent upstream.
+    Only the line of an ordinary request, `code` 200 without flags, may be short: without a type,
+    which is that of a final entry, a route and a status that the client was not sent.
     """
 
     start_time: _Instant
-    type: str
-    route: str | None
     code: _Count
     flags: str
     details: str | None
@@ -58,7 +59,15 @@ class _Line(msgspec.Struct, gc=False):
     is_streaming: Scalar
     response_bytes: _Count
     usage: NotedUsage | None
-    upstream_status: Scalar
+    type: str | None = None
+    route: str | None = None
+    upstream_status: Scalar | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        """Refuse a short line that is not of an ordinary request; msgspec calls this."""
+        is_short = self.type is None or self.upstream_status is msgspec.UNSET
+        if is_short and (self.code != ORDINARY_CODE or self.flags != NO_FLAGS):
+            raise ValueError("a short line of a request that is not ordinary")
 
 
 _LINE: Final = msgspec.json.Decoder(_Line)
@@ -87,7 +96,7 @@ def read_line(line: bytes) -> LogLine:
         ended_at = started_at + timedelta(milliseconds=found.duration_ms)
     except OverflowError as error:
         raise ValueError("not an access-log entry: a time beyond the calendar") from error
-    if found.type not in FINAL_TYPES:
+    if found.type is not None and found.type not in FINAL_TYPES:
         return LogLine(ended_at, None, is_torn)
     if found.hold_id is not None:
         return LogLine(ended_at, _facts(found, started_at), is_torn)
@@ -115,7 +124,7 @@ def _facts(line: _Line, started_at: datetime) -> EntryFacts | None:
         line.is_streaming is True or line.is_streaming == "true",
         line.generation_id,
         NOTHING_NOTED if line.usage is None else line.usage,
-        line.upstream_status,
+        None if line.upstream_status is msgspec.UNSET else line.upstream_status,
         line.response_bytes,
     )
 

@@ -133,9 +133,16 @@ def test_a_request_that_no_hold_can_wait_for_is_passed_over(changes: dict[str, A
     assert read_line(undecided(**changes)).meaning is None
 
 
-def without(name: str) -> bytes:
-    told = {key: value for key, value in fields(HOLD).items() if key != name}
+def without(*names: str, **changes: Any) -> bytes:
+    told = {key: value for key, value in fields(HOLD, **changes).items() if key not in names}
     return json.dumps(told).encode()
+
+
+SHORTENED = ("type", "route", "upstream_status", "upstream_attempts", "endpoint", "account_id")
+
+
+def test_the_short_line_of_an_ordinary_request_says_the_same() -> None:
+    assert read_line(without(*SHORTENED)).meaning == streamed()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +171,14 @@ def without(name: str) -> bytes:
         undecided(request_id=None),
         # A line of another form must not say that nothing reached the provider.
         without("upstream_sent_ms"),
-        without("type"),
+        without("usage"),
+        without("flags"),
+        without("details"),
+        # Only an ordinary request has a short line.
+        without("type", code=503),
+        without("upstream_status", code=503),
+        without("type", flags="DC"),
+        without(*SHORTENED, code=201),
     ],
 )
 def test_what_is_no_entry_is_refused(text: bytes) -> None:
