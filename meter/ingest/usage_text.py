@@ -67,18 +67,11 @@ def usage_from_members(
     completion = _count(completion_tokens)
     if prompt is None or (completion is None and completion_tokens is not None):
         return None
-    return ReportedUsage(
-        tokens=TokenCounts(
-            prompt=prompt,
-            completion=completion or 0,
-            cached=_count(cached_tokens) or 0,
-            cache_write=_count(cache_write_tokens) or 0,
-            reasoning=_count(reasoning_tokens) or 0,
-        ),
-        cost_usd=_cost(cost),
-        upstream_cost_usd=_cost(upstream_cost),
-        is_byok=is_byok is True,
-    )
+    cached, written = _count(cached_tokens) or 0, _count(cache_write_tokens) or 0
+    reasoning = _count(reasoning_tokens) or 0
+    # By position: names cost more than the objects.
+    tokens = TokenCounts(prompt, completion or 0, cached, written, reasoning)
+    return ReportedUsage(tokens, _cost(cost), _cost(upstream_cost), is_byok is True)
 
 
 def is_lesser(usage: ReportedUsage, other: ReportedUsage) -> bool:

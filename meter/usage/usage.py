@@ -4,15 +4,16 @@ Providers count differently; here `prompt_tokens` includes cache reads and write
 `completion_tokens` includes reasoning, as OpenAI and OpenRouter count.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from meter.values import light_value
 
-@dataclass(frozen=True, slots=True)
+
+@light_value
 class TokenCounts:
     """Model tokens of one request."""
 
@@ -33,7 +34,7 @@ class TokenCounts:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class ReportedUsage:
     """Usage as the provider reported it. Costs are US dollars; None where it named none."""
 
@@ -61,7 +62,7 @@ class Source(StrEnum):
 _RANKS: Final = {Source.POLICY: 0, Source.STREAM: 1, Source.FILE: 1, Source.LOOKUP: 2}
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Observation:
     """One finished request as an access log saw it.
 

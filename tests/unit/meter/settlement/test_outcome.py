@@ -8,9 +8,15 @@ from uuid import UUID
 import pytest
 
 from meter.holds.hold import Hold, HoldState
-from meter.ingest.ending import EntryFacts, observation_from_facts
+from meter.ingest.ending import (
+    FROM_UPSTREAM,
+    EntryFacts,
+    NotedUsage,
+    observation_from_facts,
+)
 from meter.pricing.prices import Price
 from meter.settlement.outcome import Released, Settled, decide_outcome
+from meter.usage.response_flags import join_flags
 from meter.usage.usage import Source
 from tests.paths import ROOT
 
@@ -207,7 +213,7 @@ ROWS = [
 def verdict(entry: dict[str, Any], price: Price) -> str:
     """The verdict on an entry, as the table words it."""
     facts: dict[str, Any] = {
-        "hold_id": HOLD_ID.hex,
+        "hold_id": HOLD_ID.bytes,
         "started_at": NOW,
         "duration_ms": 900,
         "first_byte_ms": 30,
@@ -220,9 +226,12 @@ def verdict(entry: dict[str, Any], price: Price) -> str:
         "usage": USAGE,
         "upstream_status": None,
         "response_bytes": 600,
+        **entry,
     }
-    seen = observation_from_facts(EntryFacts(**{**facts, **entry}), Source.STREAM)
-    assert seen is not None
+    facts["is_upstreams"] = facts.pop("status_details") == FROM_UPSTREAM
+    facts["flags"] = join_flags(facts["flags"])
+    facts["usage"] = NotedUsage(**facts["usage"])
+    seen = observation_from_facts(EntryFacts(**facts), Source.STREAM)
     hold = Hold(HOLD_ID, NOW, "a", "c", "m", "chat_completions", 1, 0, 9, 0, 9, HoldState.OPEN)
     outcome = decide_outcome(seen, hold, price)
     if isinstance(outcome, Settled):
