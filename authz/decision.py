@@ -186,6 +186,15 @@ class Edit(NamedTuple):
     remove: int
     insert: str
 
+    def to_text(self) -> str:
+        """Return `offset:remove:size:insert;`, which Envoy's script reads without a JSON parser.
+
+        The size is that of `insert`, in bytes. The semicolon keeps blanks before it: HTTP removes
+        them at the end of a header.
+        """
+        size_bytes = len(self.insert.encode())
+        return f"{self.offset}:{self.remove}:{size_bytes}:{self.insert};"
+
 
 @light_value
 class Allow:

@@ -7,7 +7,6 @@ from authz.decision import (
     Allow,
     AllowUnmetered,
     Decision,
-    Edit,
     ErrorKind,
     NeedsWholeBody,
     OutageKind,
@@ -62,11 +61,6 @@ def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
     return _refused(kind, verdict.message, verdict.param, headers, form)
 
 
-def encode_edits(edits: tuple[Edit, ...]) -> str:
-    """Return edits as `offset:remove:hex;...`, which a script can read without a JSON parser."""
-    return "".join(f"{edit.offset}:{edit.remove}:{edit.insert.encode().hex()};" for edit in edits)
-
-
 def _allowed(allow: Allow) -> HttpAnswer:
     """Return the response to Envoy, which copies these headers into metadata of the same names."""
     headers = [
@@ -81,7 +75,7 @@ def _allowed(allow: Allow) -> HttpAnswer:
         *limit_headers(allow.limits),
     ]
     if allow.edits:
-        headers.append(("edits", encode_edits(allow.edits)))
+        headers.append(("edits", "".join(edit.to_text() for edit in allow.edits)))
     return HttpAnswer(200, tuple(headers))
 
 

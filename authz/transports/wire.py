@@ -176,14 +176,9 @@ def _constant_metadata(
 # Many requests have the same edits: they name the prices of a model. Edits with a tag differ.
 @lru_cache(maxsize=CONSTANTS_KEPT)
 def _edits(edits: tuple[Edit, ...]) -> bytes:
-    response = CheckResponse()
-    values = response.dynamic_metadata.fields["edits"].list_value.values
-    for edit in edits:
-        members = values.add().struct_value.fields
-        members["offset"].number_value = edit.offset
-        members["remove"].number_value = edit.remove
-        members["insert"].string_value = edit.insert
-    return response.SerializeToString()
+    # One text: Envoy copies all metadata at each look at one member, and a list of objects is dear.
+    fields = {"edits": Value(string_value="".join(edit.to_text() for edit in edits))}
+    return CheckResponse(dynamic_metadata=Struct(fields=fields)).SerializeToString()
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ import yaml
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 
-from authz.decision import NeedsWholeBody
+from authz.decision import Edit, NeedsWholeBody
 from authz.policy import PARTIAL_BODY
 from authz.protos import ext_authz_pb2 as pb
 from authz.transports import wire
@@ -63,8 +63,7 @@ def allow(hold_id: str, edits: Iterable[tuple[int, int, str]] = ()) -> pb.CheckR
         "model": "openai/gpt-4o",
         "endpoint": "chat_completions",
     }
-    changes = [{"offset": o, "remove": r, "insert": i} for o, r, i in edits]
-    if changes:
+    if changes := "".join(Edit(*edit).to_text() for edit in edits):
         facts["edits"] = changes
     response.dynamic_metadata.update(facts)
     return response

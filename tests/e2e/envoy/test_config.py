@@ -177,12 +177,16 @@ def test_nobody_is_asked_where_nobody_answers(addresses: EnvoyAddresses) -> None
 
 def test_a_check_is_asked_again_only_where_nothing_was_begun() -> None:
     """A second ask may be a second hold; and Envoy takes the longest pause for a time limit."""
-    services = _members(yaml.safe_load(TEMPLATE.read_text()), "grpc_service", "timeout")
-    assert len(services) == 2
-    for service in services:
-        policy = service["retry_policy"]
+    document = yaml.safe_load(TEMPLATE.read_text())
+    checks = _members(document["static_resources"]["listeners"], "grpc_service", "timeout")
+    asked = {check["envoy_grpc"]["cluster_name"] for check in checks}
+    assert asked == {"authz", "authz_bodies"}
+    for name in asked:
+        (options,) = cluster(document, name)["typed_extension_protocol_options"].values()
+        policy = options["retry_policy"]
         assert policy["retry_on"] == "connect-failure,refused-stream"
-        assert policy["retry_back_off"]["max_interval"] == service["timeout"] == "2s"
+        timeouts = {check["timeout"] for check in checks}
+        assert {policy["retry_back_off"]["max_interval"]} == timeouts == {"2s"}
 
 
 def _members(document: Any, name: str, having: str) -> list[dict[str, Any]]:

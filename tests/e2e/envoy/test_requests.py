@@ -1,7 +1,7 @@
 """What reaches a provider: allowed paths, bodies edited to the byte, no secret of the client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import pytest
@@ -200,19 +200,24 @@ async def test_an_edit_that_cannot_be_made_is_a_503(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1:0:226e223a312c;", b'{"n":1,"a":1}'),
-        ("1:0:20;5:1:3737;", b'{ "a":77}'),
-        ("0:7:;", b""),
-        ("1:0:20", None),
-        ("1:0:2;", None),
-        ("1:0:zz;", None),
-        ("x1:0:20;", None),
-        ("9:0:20;", None),
-        ("-1:0:20;", None),
+        ('1:0:6:"n":1,;', b'{"n":1,"a":1}'),
+        ("1:0:1: ;5:1:2:77;", b'{ "a":77}'),
+        ("1:0:3:;:;;", b'{;:;"a":1}'),
+        ("0:7:0:;", b""),
+        ("1:0:1: ", None),
+        ("1:0:2: ;", None),
+        ("1:0:0: ;", None),
+        ("1:0:1: ;5", None),
+        ("1:0:z: ;", None),
+        ("x1:0:1: ;", None),
+        ("9:0:1: ;", None),
+        ("-1:0:1: ;", None),
+        ("1:0:99999999999999999999: ;", None),
+        ([{"offset": 1, "remove": 0, "insert": " "}], None),
     ],
 )
 async def test_edits_given_as_a_text_are_made_or_refused(
-    gateway: Gateway, text: str, expected: bytes | None
+    gateway: Gateway, text: str | Sequence[Mapping[str, float | str]], expected: bytes | None
 ) -> None:
     response = allow(gateway.reset())
     response.dynamic_metadata.update({"edits": text})

@@ -832,9 +832,9 @@ async def test_an_allowance_on_the_wire(house: House) -> None:
         *(hold_id.hex, "account", "credential", "acme/one", "chat_completions")
     ]
     assert fields["is_streaming"].bool_value is False
-    edit = fields["edits"].list_value.values[0].struct_value.fields
-    assert (edit["offset"].number_value, edit["remove"].number_value) == (1, 0)
-    assert edit["insert"].string_value.startswith('"max_tokens":4096,"provider":{"max_price":{')
+    offset, remove, size, insert = fields["edits"].string_value.split(":", 3)
+    assert (offset, remove, int(size)) == ("1", "0", len(insert) - 1)
+    assert insert.startswith('"max_tokens":4096,"provider":{"max_price":{')
     assert told.status.code == 0
     (header,) = told.ok_response.headers
     assert (header.header.key, header.header.value) == ("authorization", "Bearer sk-or-planted")
@@ -1012,10 +1012,9 @@ async def test_limit_and_tag_are_written_together(house: House) -> None:
     assert TAGS.hold_id(edited["trace"]["tollkeeper"]) == allow.hold_id
     assert edited["trace"]["trace_id"] == "own"
     decision = CheckResponse.FromString(wire.from_decision(allow)).dynamic_metadata
-    offsets = [
-        edit.struct_value.fields["offset"].number_value
-        for edit in decision.fields["edits"].list_value.values
-    ]
+    told = decision.fields["edits"].string_value
+    assert told == "".join(edit.to_text() for edit in allow.edits)
+    offsets = [edit.offset for edit in allow.edits]
     assert offsets == sorted(offsets)
     assert len(offsets) == 3
 
