@@ -122,6 +122,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
             settings.authz_max_body_bytes,
             read_networks(settings.trusted_proxies),
             settings.authz_refusal_step_ms / _MS_PER_S,
+            settings.credit_url,
         )
         tag: Tagger = no_tag
         if settings.provider_reports:

@@ -112,12 +112,19 @@ class Terms:
     A request that arrives through a proxy in `trusted_proxies` comes from the address that the
     proxy states. The refusal of a credential is delayed to a multiple of `refusal_step_s` plus a
     random part of one step, so that its timing does not tell why the credential was refused.
+    `credit_url` is the page where credit is bought; refusals for want of credit name it.
     """
 
     floor_tokens: int
     max_body_bytes: int
     trusted_proxies: tuple[Network, ...] = ()
     refusal_step_s: float = 0.0
+    credit_url: str | None = None
+
+    @property
+    def ways_to_credit(self) -> str:
+        """Return the beginning of a sentence about what helps where credit is short."""
+        return "Add credit" if self.credit_url is None else f"Buy credit at {self.credit_url}"
 
 
 class Decider:
@@ -299,7 +306,7 @@ class Decider:
             self._metrics.late_holds.inc()
             raise
         if isinstance(placed, HoldRefused):
-            return refusal_of_hold(placed, principal.presented)
+            return refusal_of_hold(placed, principal.presented, self._terms.ways_to_credit)
 
         # From here on there is a hold: each way out either uses it or takes it back.
         trace.begin(Phase.DEADLINE)
@@ -345,7 +352,7 @@ class Decider:
             return deny(
                 Reason.INSUFFICIENT_CREDITS,
                 f"{format_usd(available_picos)} USD is available, which is less than the cheapest "
-                "request costs. Add credit.",
+                f"request costs. {self._terms.ways_to_credit}.",
             )
         # Envoy makes the id. Without it nothing could give the room back.
         if self._bodies is not None and request.request_uuid is not None:
@@ -425,7 +432,7 @@ def refuse_unpriced(demand: Demand, candidates: Candidates) -> Deny | None:
     return None
 
 
-def refusal_of_hold(refused: HoldRefused, presented: str) -> Deny:
+def refusal_of_hold(refused: HoldRefused, presented: str, ways_to_credit: str) -> Deny:
     """Return the refusal that the client gets when no hold was placed."""
     if refused.reason is Refusal.CREDENTIAL_ENDED:
         return deny(Reason.INVALID_API_KEY)
@@ -444,7 +451,7 @@ def refusal_of_hold(refused: HoldRefused, presented: str) -> Deny:
         Reason.INSUFFICIENT_CREDITS,
         f"This request may cost up to {format_usd(refused.needed_picos)} USD and "
         f"{format_usd(refused.available_picos)} USD is available. "
-        "Add credit, or lower max_tokens or the length of the prompt.",
+        f"{ways_to_credit}, or lower max_tokens or the length of the prompt.",
     )
 
 

@@ -27,6 +27,8 @@ class Settings(JwtSettings):
     # Networks of proxies before us, with commas between: see meter/network.py.
     trusted_proxies: str = ""
     log_format: LogFormat = "json"
+    # The page where credit is bought, which refusals for want of credit name.
+    credit_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$", max_length=500)
     authz_log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # `grpc_aio` is slower and cannot take back answers that were thrown away (ADR 0004).

@@ -35,6 +35,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("keys", "identity.keys", "API keys of users."),
             ("credits", "credits", "Credit of users, in US dollars."),
             ("payments", "payments", "Credit that is sold through Stripe."),
+            ("coupons", "coupons", "Codes that give credit."),
             ("usage", "usage", "Add up a user's requests, tokens and costs."),
             ("transactions", "usage", "List what moved a user's balance."),
             ("models", "models", "List models with their prices."),

@@ -29,8 +29,8 @@ from meter.api.admin import (
     users,
 )
 from meter.api.admin import credits as credits_
+from meter.api.billing import buy_page, coupons, payments, return_page, webhook
 from meter.api.billing import own as own_billing
-from meter.api.billing import payments, return_page, webhook
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.keys import own_keys, passes, user_keys
@@ -57,6 +57,7 @@ _RESOURCES: Final = (
     plans,
     debts,
     payments,
+    coupons,
     providers,
     catalogue,
     holds,
@@ -71,6 +72,7 @@ _RESOURCES: Final = (
     key_reports,
     webhook,
     return_page,
+    buy_page,
     own_account,
     own_billing,
     own_keys,

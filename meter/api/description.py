@@ -72,6 +72,12 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         409: ("stripe_refused",),
         503: ("stripe_unavailable",),
     },
+    "create_coupon": {409: ("conflict",)},
+    "redeem_coupon": {
+        404: ("coupon_not_valid",),
+        409: ("coupon_redeemed",),
+        429: ("too_many_attempts",),
+    },
     "replay_stripe_event": {404: ("selling_off",)},
     "post_stripe_event": {400: ("webhook_refused",), 404: ("selling_off",)},
     "create_key": {409: ("conflict",)},

@@ -28,6 +28,7 @@ from meter.errors import (
     UnknownReference,
 )
 from meter.ledger import credit as top_up
+from meter.payments.coupons import CouponNotValid, CouponRedeemed, TooManyAttempts
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
 from meter.providers.key_service import KeyNotTried, KeyRefused
 
@@ -77,6 +78,9 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     top_up.IdempotencyKeyReused: (409, "idempotency_key_reused"),
     top_up.BalanceTooLarge: (409, "balance_too_large"),
     Conflict: (409, "conflict"),
+    CouponNotValid: (404, "coupon_not_valid"),
+    CouponRedeemed: (409, "coupon_redeemed"),
+    TooManyAttempts: (429, "too_many_attempts"),
     StripeRefused: (409, "stripe_refused"),
     NotPermitted: (403, "not_permitted"),
     SealBroken: (409, "other_master_key"),

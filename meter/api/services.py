@@ -33,6 +33,7 @@ from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
 from meter.lookups.queue import LookupQueue
 from meter.network import Network
+from meter.payments.coupons import Coupons
 from meter.payments.event_store import EventStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.payments import Payments
@@ -131,6 +132,7 @@ FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accoun
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]
 FromCatalogue = Annotated[PostgresCatalogue, _provide(lambda services: services.catalogue)]
 FromDoubts = Annotated[DoubtStore, _provide(lambda services: services.doubts)]
+FromCoupons = Annotated[Coupons, _provide(lambda services: services.coupons)]
 FromClock = Annotated[Clock, _provide(lambda services: services.clock)]
 FromHistory = Annotated[HistoryStore, _provide(lambda services: services.history)]
 FromHolds = Annotated[LiveHoldStore, _provide(lambda services: services.holds)]

@@ -158,6 +158,21 @@ def write_off(
     )
 
 
+def coupon_credit(account_id: str, coupon_id: str, amount_picos: int, name: str) -> Posting:
+    """Return the posting of credit by a coupon, which an account redeems once."""
+    return Posting(
+        id=uuid5(_NAMESPACE, f"coupon:{coupon_id}:{account_id}"),
+        booked_at=None,
+        template=Template.GRANT,
+        account_id=account_id,
+        reason=f"coupon: {name}",
+        entries=(
+            Entry(LedgerAccount.CUSTOMER, amount_picos),
+            Entry(LedgerAccount.GRANTS, -amount_picos),
+        ),
+    )
+
+
 def payment(account_id: str, payment_id: str, amount_picos: int) -> Posting:
     """Return the posting of credit that was paid for; the payment's id at Stripe is its cause."""
     return _paid(Template.PAYMENT, account_id, payment_id, amount_picos, f"payment {payment_id}")

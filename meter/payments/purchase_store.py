@@ -70,11 +70,16 @@ class PurchaseStore:
             raise user_not_found(account_id)
         return row["email"], row["customer_id"]
 
-    async def save_customer(self, account_id: str, is_live: bool, customer_id: str) -> str:
-        """Return the customer that stands for an account: this one, or one stored before."""
+    async def save_customer(
+        self, account_id: str, is_live: bool, customer_id: str, gone: str | None
+    ) -> str:
+        """Return the customer that stands for an account: one stored before, else this one.
+
+        `gone` is a stored one that no longer exists at Stripe.
+        """
         async with acquire(self._pool) as connection:
             stored: str = await connection.fetchval(
-                _SAVE_CUSTOMER, account_id, is_live, customer_id
+                _SAVE_CUSTOMER, account_id, is_live, customer_id, gone
             )
         return stored
 

@@ -1,8 +1,11 @@
 """Sells credit: opens purchases, refunds payments, and opens the customer's portal."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
+
+import structlog
 
 from meter.audit.audit_store import AuditStore
 from meter.audit.events import Actor, AuditEvent
@@ -12,11 +15,15 @@ from meter.payments.fulfilment import Fulfilment
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase import Payment, Purchase, PurchaseKind, cents_of
 from meter.payments.purchase_store import PurchaseStore
+from meter.payments.stripe_facts import CustomerGone
 
 if TYPE_CHECKING:
     from meter.payments.stripe_gateway import StripeGateway
 
 RETURN_PATH: Final = "/api/v1/billing/return"
+Result = TypeVar("Result")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Selling:
         """
         terms = await self._purchases.get_terms()
         terms.require_sold(amount_picos)
-        customer_id = await self._customer(account_id)
+        await self._purchases.find_customer(account_id, self._gateway.is_live)
         purchase = await self._purchases.open_purchase(
             uuid4(),
             account_id,
@@ -65,14 +72,21 @@ class Selling:
             saves_card,
             actor,
         )
-        page = await self._gateway.create_checkout(purchase, customer_id, terms, self._return_url)
+        page = await self._with_customer(
+            account_id,
+            lambda customer_id: self._gateway.create_checkout(
+                purchase, customer_id, terms, self._return_url
+            ),
+        )
         await self._purchases.set_session(purchase.id, page.session_id)
         return OpenedPurchase(purchase, page.url)
 
     async def open_portal(self, account_id: str) -> str:
         """Return the address of the account's pages at Stripe. Raises NotFound."""
-        customer_id = await self._customer(account_id)
-        return await self._gateway.create_portal(customer_id, self._return_url)
+        return await self._with_customer(
+            account_id,
+            lambda customer_id: self._gateway.create_portal(customer_id, self._return_url),
+        )
 
     async def refund(
         self, payment_id: str, amount_picos: int | None, key: str, actor: Actor
@@ -94,12 +108,21 @@ class Selling:
         await self._fulfilment.follow_reversals(payment_id)
         return await self._payments.get(payment_id)
 
-    async def _customer(self, account_id: str) -> str:
-        """Return the account's customer at Stripe, made at its first purchase."""
-        email, customer_id = await self._purchases.find_customer(account_id, self._gateway.is_live)
-        if customer_id is None:
-            made = await self._gateway.create_customer(account_id, email)
-            customer_id = await self._purchases.save_customer(
-                account_id, self._gateway.is_live, made
-            )
-        return customer_id
+    async def _with_customer(
+        self, account_id: str, work: Callable[[str], Awaitable[Result]]
+    ) -> Result:
+        """Do something with the account's customer at Stripe, which is made at its first use.
+
+        One that was deleted at Stripe is made anew.
+        """
+        is_live = self._gateway.is_live
+        email, customer_id = await self._purchases.find_customer(account_id, is_live)
+        if customer_id is not None:
+            try:
+                return await work(customer_id)
+            except CustomerGone:
+                _log.warning("stripe_customer_gone", account_id=account_id)
+        made = await self._gateway.create_customer(account_id, email)
+        return await work(
+            await self._purchases.save_customer(account_id, is_live, made, customer_id)
+        )

@@ -17,6 +17,10 @@ class StripeRefused(MeterError):
     """Stripe refuses a request for good; the message says why."""
 
 
+class CustomerGone(StripeRefused):
+    """The customer that stands for an account was deleted at Stripe."""
+
+
 class WebhookRefused(MeterError):
     """A webhook that Stripe did not send to us: its signature, age or mode is wrong."""
 

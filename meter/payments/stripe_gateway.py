@@ -18,6 +18,7 @@ from meter.payments.purchase import Purchase, SellingTerms, cents_of
 from meter.payments.stripe_facts import (
     CheckoutPage,
     CheckoutSession,
+    CustomerGone,
     DisputeFacts,
     Movement,
     PaymentFacts,
@@ -144,7 +145,7 @@ class StripeGateway:
         with _stripe_errors():
             session = await self._client.v1.checkout.sessions.create_async(
                 params,  # type: ignore[arg-type]
-                {"idempotency_key": f"checkout-{purchase.id}"},
+                {"idempotency_key": f"checkout-{purchase.id}-{customer_id}"},
             )
         if session.url is None:
             raise StripeRefused("Stripe made a Checkout session without a page")
@@ -276,7 +277,11 @@ def _stripe_errors() -> Iterator[None]:
         yield
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         raise StripeUnavailable("Stripe does not accept TOLLKEEPER_STRIPE_KEY") from error
-    except (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.CardError) as error:
+    except stripe.InvalidRequestError as error:
+        if error.code == _OBJECT_GONE and error.param == "customer":
+            raise CustomerGone("the customer was deleted at Stripe") from error
+        raise StripeRefused(f"Stripe refused: {error.user_message or error.code}") from error
+    except (stripe.IdempotencyError, stripe.CardError) as error:
         raise StripeRefused(f"Stripe refused: {error.user_message or error.code}") from error
     except stripe.StripeError as error:
         raise StripeUnavailable(f"Stripe does not answer ({type(error).__name__})") from error

@@ -37,8 +37,8 @@ GRANT SELECT ON schema_migrations, dropped_months, sealed_entries, sealed_usage,
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
     TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
-    stripe_sweeps TO {SERVICE_ROLE};
-GRANT SELECT, INSERT ON payments, payment_reversals TO {SERVICE_ROLE};
+    stripe_sweeps, coupons, coupon_attempts TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
     settle_holds, take_chain, seal_batch, settlement_record, first_hash, release_free_holds,

@@ -53,6 +53,13 @@ def up(
     api_port: ApiPortOption = None,
     authz: AuthzOption = None,
     meter: MeterOption = None,
+    sell: Annotated[
+        bool | None,
+        typer.Option(
+            "--sell",
+            help="Sell credit through a simulator of Stripe (TOLLKEEPER_STRIPE_SIMULATOR).",
+        ),
+    ] = None,
     report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the whole system on this machine and keep it running until Ctrl-C.
@@ -60,7 +67,12 @@ def up(
     With --detach, it runs in the background until `tollkeeper down`.
     """
     settings = load_settings(
-        home=home, port=port, api_port=api_port, authz_instances=authz, meter_instances=meter
+        home=home,
+        port=port,
+        api_port=api_port,
+        authz_instances=authz,
+        meter_instances=meter,
+        stripe_simulator=sell,
     )
     settings.require_upstream()
     if detach:
@@ -72,7 +84,8 @@ def up(
             "--authz": settings.authz_instances,
             "--meter": settings.meter_instances,
         }
-        start_detached(settings, [str(w) for option in options.items() for w in option])
+        words = [str(word) for option in options.items() for word in option]
+        start_detached(settings, words + (["--sell"] if settings.stripe_simulator else []))
         return
     # The servers' clients take a quarter of a second to import; `status` does without them.
     from tollkeeper.stack import launch

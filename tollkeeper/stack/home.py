@@ -84,6 +84,18 @@ class Home:
         return self.simulator / "port"
 
     @property
+    def stripe_port(self) -> Path:
+        return self.simulator / "stripe.port"
+
+    @property
+    def stripe_key(self) -> Path:
+        return self.simulator / "stripe.key"
+
+    @property
+    def stripe_webhook_secret(self) -> Path:
+        return self.simulator / "stripe-webhook.secret"
+
+    @property
     def status(self) -> Path:
         return self.root / "status.json"
 

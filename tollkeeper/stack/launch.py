@@ -67,6 +67,8 @@ async def _live(topology: Topology, supervisor: Supervisor, reporter: Reporter) 
         )
     else:
         reporter.line(f"upstream is {topology.provider_base_url}")
+    if topology.stripe_port:
+        reporter.line("credit is sold through a SIMULATOR of Stripe: no money moves")
     await supervisor.start()
     token = read_operator_token(topology.settings.operator_token, topology.home)
     if token is None:
@@ -86,6 +88,8 @@ def _summary(topology: Topology, key: str, model: str | None, is_detached: bool)
     yield f"  meter API       {endpoints['api']}/docs"
     if topology.simulator_port:
         yield f"  simulator       {endpoints['simulator']} (bill: {home.simulator / 'bill.jsonl'})"
+    if topology.stripe_port:
+        yield f"  Stripe          {endpoints['stripe']} (simulator)"
     is_given = topology.settings.operator_token is not None
     yield f"  operator token  {'as given' if is_given else home.operator_token}"
     yield f"  demo API key    {key}"
@@ -102,5 +106,10 @@ def _summary(topology: Topology, key: str, model: str | None, is_detached: bool)
         '"messages": [{"role": "user", "content": "Hello"}]}\''
     )
     yield ""
+    if topology.stripe_port:
+        yield "Buy credit, on a page that takes test cards:"
+        yield ""
+        yield "  tollkeeper payments checkout demo 25.00"
+        yield ""
     stops = "`make down` stops it" if is_detached else "Ctrl-C here or `make down` stops it"
     yield f"`make status` shows its state; {stops}."

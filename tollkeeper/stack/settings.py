@@ -49,6 +49,8 @@ class StackSettings(BaseSettings):
         default=None, validation_alias="OPENROUTER_API_KEY"
     )
     openrouter_base_url: str | None = Field(default=None, validation_alias="OPENROUTER_BASE_URL")
+    # Sell credit through a simulator of Stripe, where no account at Stripe is at hand.
+    stripe_simulator: bool = False
 
     @field_validator("openrouter_base_url")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from meter.api.authentication import FromBuyer, FromReader, WithKey
+from meter.api.billing.coupons import RedeemBody, RedeemedReply
 from meter.api.billing.replies import (
     CheckoutBody,
     CheckoutReply,
@@ -18,7 +19,13 @@ from meter.api.billing.replies import (
 )
 from meter.api.cursors import instant_and_id
 from meter.api.fields import PageQuery
-from meter.api.services import FromCursors, FromOutside, FromPaymentStore, FromPurchases
+from meter.api.services import (
+    FromCoupons,
+    FromCursors,
+    FromOutside,
+    FromPaymentStore,
+    FromPurchases,
+)
 from meter.money import parse_usd
 
 router = APIRouter(prefix="/api/v1/billing", tags=["Billing"], dependencies=WithKey)
@@ -87,3 +94,10 @@ async def list_own_payments(
         int,
     )
     return PaymentPageReply.of(page, cursor)
+
+
+@router.post("/coupons", status_code=201, summary="Redeem a coupon")
+async def redeem_coupon(caller: FromBuyer, body: RedeemBody, coupons: FromCoupons) -> RedeemedReply:
+    """Add the credit of a code to your account, once. Ten codes may be tried in an hour."""
+    posted = await coupons.redeem(caller.account_id, body.code, caller.actor)
+    return RedeemedReply.model_validate(posted)

@@ -413,6 +413,15 @@ async def test_says_what_is_needed_and_what_is_there(house: House) -> None:
     assert refused.reason is Reason.INSUFFICIENT_CREDITS
     assert "may cost up to 0.20" in refused.message
     assert "0.004 USD is available" in refused.message
+    assert "Add credit, or lower max_tokens" in refused.message
+
+
+async def test_says_where_credit_is_sold(house: House) -> None:
+    sold = replace(house.decider._terms, credit_url="https://gateway.example/buy")
+    house.decider._terms = sold
+    house.holds.available_picos = 4_000_000_000
+    refused = await house.deny({**CHAT, "max_tokens": 100_000})
+    assert "Buy credit at https://gateway.example/buy, or lower max_tokens" in refused.message
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ MIGRATION_TIMEOUT_S = 3600.0
 CATALOGUE_TIMEOUT_S = 15.0
 CATALOGUE_POLL_S = 0.1
 BROADCAST_PATH = f"/api/v1/provider-reports/{openrouter.ID}"
+BUY_PATH = "/api/v1/billing/buy"
+STRIPE_WEBHOOK_PATH = "/api/v1/webhooks/stripe"
 # -P: a folder named `redis` where the person stands must not be imported.
 PYTHON_MODULE = (sys.executable, "-P", "-m")
 # Reading large bodies must not keep the processor from checks of small requests.
@@ -58,6 +60,7 @@ class Topology:
     redis: redis_server.RedisServer
     instances: Instances
     simulator_port: int | None
+    stripe_port: int | None = None
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -70,6 +73,8 @@ class Topology:
             found[meter.name.replace("meter", "api")] = f"http://{meter.api}"
         if self.simulator_port:
             found["simulator"] = f"http://{LOOPBACK}:{self.simulator_port}"
+        if self.stripe_port:
+            found["stripe"] = f"http://{LOOPBACK}:{self.stripe_port}"
         return found
 
     @property
@@ -120,6 +125,8 @@ class Topology:
                     simulator_environment(settings),
                 )
             )
+        if self.stripe_port:
+            first.append(self._stripe_simulator())
         return (
             (Step("folders", self._prepare),),
             tuple(first),
@@ -130,6 +137,22 @@ class Topology:
             (Step("catalogue", self._await_catalogue),),
             (*(self._authz(one) for one in self.instances.authz), self._bodies()),
             (self.envoy.component(),),
+        )
+
+    def _stripe_simulator(self) -> Component:
+        settings = {
+            "STRIPE_SIMULATOR_SECRET_KEY": _kept_secret(self.home.stripe_key, "sk_test_"),
+            "STRIPE_SIMULATOR_WEBHOOK_URL": f"{self.endpoints['gateway']}{STRIPE_WEBHOOK_PATH}",
+            "STRIPE_SIMULATOR_WEBHOOK_SECRET": _kept_secret(
+                self.home.stripe_webhook_secret, "whsec_"
+            ),
+        }
+        arguments = ("tollkeeper.simulator.stripe", "--listen", f"{LOOPBACK}:{self.stripe_port}")
+        return Component(
+            "stripe",
+            (*PYTHON_MODULE, *arguments),
+            _answers(f"{self.endpoints['stripe']}/control/status"),
+            simulator_environment(settings),
         )
 
     async def _prepare(self) -> None:
@@ -182,6 +205,15 @@ class Topology:
             "TOLLKEEPER_INGEST_LISTEN": f"unix:{meter.ingest}",
             "TOLLKEEPER_PROVIDER_BASE_URL": self.provider_base_url,
         }
+        if self.stripe_port:
+            settings |= {
+                "TOLLKEEPER_STRIPE_KEY": _kept_secret(self.home.stripe_key, "sk_test_"),
+                "TOLLKEEPER_STRIPE_WEBHOOK_SECRET": _kept_secret(
+                    self.home.stripe_webhook_secret, "whsec_"
+                ),
+                "TOLLKEEPER_STRIPE_API_BASE": self.endpoints["stripe"],
+                "TOLLKEEPER_PUBLIC_URL": self.endpoints["gateway"],
+            }
         given = self.settings.operator_token
         if given:
             settings["TOLLKEEPER_OPERATOR_TOKEN"] = given.get_secret_value()
@@ -202,6 +234,8 @@ class Topology:
             "TOLLKEEPER_AUTHZ_LISTEN": f"unix:{authz.listen}",
             "TOLLKEEPER_AUTHZ_HEALTH_LISTEN": f"unix:{authz.health}",
         }
+        if self.stripe_port:
+            settings["TOLLKEEPER_CREDIT_URL"] = f"{self.endpoints['gateway']}{BUY_PATH}"
         defaults = {"TOLLKEEPER_AUTHZ_EXPECTED_INSTANCES": str(len(self.instances.authz))}
         is_ready = _answers("http://authz/readyz", authz.health)
         return self._service(authz.name, settings, defaults, is_ready, f"unix:{authz.listen}")
@@ -270,6 +304,7 @@ def design(home: Home, settings: StackSettings) -> Topology:
         redis_server.RedisServer(binaries.redis_binary(), home.run / "redis.sock", home.redis),
         instances(home, settings.authz_instances, settings.meter_instances, settings.api_port),
         kept_port(home.simulator_port) if settings.has_simulator else None,
+        kept_port(home.stripe_port) if settings.stripe_simulator else None,
     )
 
 

@@ -1,6 +1,8 @@
 """Credit bought through the simulator of Stripe, with Stripe's own library."""
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -244,6 +246,16 @@ async def test_objects_of_others_have_no_effect(shop: Shop) -> None:
     assert await shop.payments("ada") == []
 
 
+async def test_a_customer_that_was_deleted_at_stripe_is_made_anew(shop: Shop) -> None:
+    await shop.buy("ada", "10.00")
+    old = await shop.api.pool.fetchval("SELECT customer_id FROM stripe_customers")
+    await shop.meter.gateway._client.v1.customers.delete_async(old)
+    await shop.buy("ada", "10.00")
+    await shop.deliver(*shop.events())
+    assert await shop.balance("ada") == "20.00"
+    assert await shop.api.pool.fetchval("SELECT customer_id FROM stripe_customers") != old
+
+
 async def test_an_administrator_replays_an_event(shop: Shop) -> None:
     await shop.buy("ada", "10.00")
     await shop.deliver(*shop.events())
@@ -254,3 +266,15 @@ async def test_an_administrator_replays_an_event(shop: Shop) -> None:
     assert await shop.balance("ada") == "10.00"
     unknown = await shop.api.operator.post(f"{ADMIN}/stripe-events/evt_0/replay")
     assert unknown.status_code == 404
+
+
+async def test_the_page_to_buy_runs_its_own_script_only(shop: Shop) -> None:
+    page = await shop.api.anybody.get("/api/v1/billing/buy")
+    assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
+    assert "Test mode: no money moves" in page.text
+    assert "from 5.00 to 500.00" in page.text
+    policy = page.headers["content-security-policy"]
+    for element in ("script", "style"):
+        text = page.text.split(f"<{element}>")[1].split(f"</{element}>")[0]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{element}-src 'sha256-{digest}'" in policy
