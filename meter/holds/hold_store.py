@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from meter.holds.fair_queue import FairQueue
 from meter.holds.hold import HoldAnswer, HoldEnding, HoldPlaced, HoldRefused, HoldRequest, Refusal
 from meter.postgres.pool import KeptConnection, PostgresConnection, PostgresPool, acquire, queries
 from meter.process.crash_points import CrashPoints, NoCrashPoints
+from meter.process.halving import in_halves
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -47,6 +49,9 @@ class _Waiting:
     request: HoldRequest
     account_id: str
     answer: asyncio.Future[HoldAnswer]
+
+
+_Borrow = Callable[[], AbstractAsyncContextManager[PostgresConnection]]
 
 
 class PostgresHolds:
@@ -174,7 +179,7 @@ class PostgresHolds:
         try:
             while self._waiting:
                 began_s = loop.time()
-                await self._commit(self._waiting.take(BATCH_LIMIT), self._kept.use())
+                await self._commit(self._waiting.take(BATCH_LIMIT), self._kept.use)
                 self._commit_s += COMMIT_WEIGHT * (loop.time() - began_s - self._commit_s)
         finally:
             self._is_committing = False
@@ -185,30 +190,30 @@ class PostgresHolds:
             while lane:
                 async with self._lane_turns:
                     batch = [lane.popleft() for _ in range(min(BATCH_LIMIT, len(lane)))]
-                    await self._commit(batch, acquire(self._pool), may_wait=True)
+                    await self._commit(batch, partial(acquire, self._pool), may_wait=True)
         finally:
             del self._lanes[account_id]
 
-    async def _commit(
-        self,
-        batch: list[_Waiting],
-        borrowed: AbstractAsyncContextManager[PostgresConnection],
-        may_wait: bool = False,
-    ) -> None:
-        """Place a batch in one commit, and answer each request, or move it to its lane."""
+    async def _commit(self, batch: list[_Waiting], borrow: _Borrow, may_wait: bool = False) -> None:
+        """Place a batch, and answer each request, or move it to its lane.
+
+        A request that Postgres refuses fails alone.
+        """
+        attempt = partial(self._attempt, borrow=borrow, may_wait=may_wait)
+        await in_halves(batch, attempt, self._refuse)
+
+    async def _attempt(self, batch: list[_Waiting], borrow: _Borrow, may_wait: bool) -> None:
+        """Place a batch in one commit. Raises what Postgres says against one of the requests."""
         self._crash_points.reach("authz.before_hold")
+        requests = [waiting.request for waiting in batch]
         try:
-            async with borrowed as connection:
-                requests = [waiting.request for waiting in batch]
+            async with borrow() as connection:
                 arguments = to_arguments(requests, self._lifetime, may_wait)
                 rows = await connection.fetch(_PLACE_HOLDS, *arguments)
         except StoreUnavailable as error:
             # It is unknown whether the commit happened, so any hold that it left must be released.
-            self.release_later([waiting.request.hold_id for waiting in batch])
+            self.release_later([request.hold_id for request in requests])
             self._fail(batch, error)
-            return
-        except Exception as error:
-            await self._commit_apart(batch, error, may_wait)
             return
         self._crash_points.reach("authz.after_hold")
         found = {row["hold_id"]: row for row in rows}
@@ -219,24 +224,13 @@ class PostgresHolds:
                 if row["verdict"] == HELD:
                     self.release_later([waiting.request.hold_id])
             elif row["verdict"] == BUSY:
-                account_id = waiting.request.account_id
-                lane = self._lanes.get(account_id)
-                if lane is None:
-                    lane = self._lanes[account_id] = deque()
-                    self._start(self._commit_lane(account_id))
-                lane.append(waiting)
+                self._wait_in_lane(waiting)
             elif not waiting.answer.done():
                 waiting.answer.set_result(to_answer(row))
 
-    async def _commit_apart(self, batch: list[_Waiting], error: Exception, may_wait: bool) -> None:
-        """Halve a batch that Postgres refused whole, until the faulty request stands alone."""
-        if len(batch) == 1:
-            _log.error("hold_refused_by_postgres", reason=type(error).__name__)
-            self._fail(batch, error)
-            return
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            await self._commit(half, acquire(self._pool), may_wait)
+    async def _refuse(self, waiting: _Waiting, error: Exception) -> None:
+        _log.error("hold_refused_by_postgres", reason=type(error).__name__)
+        self._fail([waiting], error)
 
     def _wait_in_lane(self, waiting: _Waiting) -> None:
         account_id = waiting.account_id

@@ -14,6 +14,7 @@ from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.ending import EntryFacts, observation_from_facts
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
+from meter.process.halving import in_halves
 from meter.process.periodic import until_done
 from meter.settlement.port import SettlementStore
 from meter.usage.usage import Observation, Source
@@ -184,25 +185,23 @@ class Batcher:
             )
 
     async def _settle(self, batch: list[tuple[EntryFacts, Observation]]) -> None:
+        """Settle a batch; an entry that can never be settled holds up no other.
+
+        StoreUnavailable is tried again. BrokenInvariant ends the process: the holds stay, and show
+        which requests are not settled.
+        """
+        passing = (StoreUnavailable, BrokenInvariant)
+        await in_halves(batch, self._settle_together, self._give_up, passing=passing)
+
+    async def _settle_together(self, batch: list[tuple[EntryFacts, Observation]]) -> None:
         with self._metrics.batch_seconds.time():
-            try:
-                committed = await self._settlements.settle([each for _, each in batch])
-            except (StoreUnavailable, BrokenInvariant):
-                # The first is tried again. The second ends the process: the holds stay, and show
-                # which requests are not settled.
-                raise
-            except Exception:
-                if len(batch) == 1:
-                    # Its hold stays open, and the sweep finds it there.
-                    self._metrics.failed.inc()
-                    _log.exception("settlement_failed", hold_id=batch[0][1].hold_id.hex)
-                    return
-                # One bad entry must not hold up the others: halve the batch until it is alone.
-                middle = len(batch) // 2
-                await self._settle(batch[:middle])
-                await self._settle(batch[middle:])
-                return
+            committed = await self._settlements.settle([each for _, each in batch])
         for facts, _ in batch:
             self._recent.remember(facts)
         for changes in committed:
             self._metrics.count(changes)
+
+    async def _give_up(self, entry: tuple[EntryFacts, Observation], _error: Exception) -> None:
+        """Count and log an entry. Its hold stays open, and the sweep finds it there."""
+        self._metrics.failed.inc()
+        _log.exception("settlement_failed", hold_id=entry[1].hold_id.hex)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.process.crash_points import CrashPoints
+from meter.process.halving import in_halves
 from meter.process.periodic import periodic
 from meter.settlement.changes import SettlementChanges
 from meter.settlement.parked_store import ParkedEnding, ParkedEndingStore
@@ -62,29 +63,27 @@ class ParkedEndings:
         if not waited_s:
             return None
         free = await self._store.list_free()
-        parked_again = await self._settle(free)
-        return 0.0 if len(free) > parked_again else None
+        if not free:
+            return None
+        outages = (StoreUnavailable, BrokenInvariant)
+        parked_again = await in_halves(free, self._settle, self._give_up, passing=outages)
+        return 0.0 if len(free) > sum(parked_again) else None
 
     async def _settle(self, endings: list[ParkedEnding]) -> int:
         """Settle endings and forget them; return how many were parked anew."""
-        if not endings:
-            return 0
-        parked = 0
-        try:
-            committed = await self._settlements.settle([one.observation for one in endings])
-        except (StoreUnavailable, BrokenInvariant):
-            raise
-        except Exception:
-            if len(endings) > 1:
-                middle = len(endings) // 2
-                return await self._settle(endings[:middle]) + await self._settle(endings[middle:])
-            # Its hold stays open, and the sweep finds it there.
-            self._failed.inc()
-            _log.exception("settlement_failed", hold_id=endings[0].observation.hold_id.hex)
-        else:
-            for changes in committed:
-                self._count(changes)
-                parked += len(changes.parked)
+        committed = await self._settlements.settle([one.observation for one in endings])
+        for changes in committed:
+            self._count(changes)
+        await self._forget(endings)
+        return sum(len(changes.parked) for changes in committed)
+
+    async def _give_up(self, ending: ParkedEnding, _error: Exception) -> int:
+        """Forget an ending that cannot be settled. Its hold stays open, and the sweep finds it."""
+        self._failed.inc()
+        _log.exception("settlement_failed", hold_id=ending.observation.hold_id.hex)
+        await self._forget([ending])
+        return 0
+
+    async def _forget(self, endings: list[ParkedEnding]) -> None:
         self._crash_points.reach("meter.before_unpark")
         await self._store.forget([one.id for one in endings])
-        return parked

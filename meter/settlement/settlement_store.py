@@ -24,6 +24,7 @@ from meter.ledger.write_offs import Refund, take_back
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.pricing.catalogue_store import to_price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
+from meter.process.halving import in_halves
 from meter.settlement.billing_terms import BillingTerms
 from meter.settlement.booking import Booking, Recorded
 from meter.settlement.changes import (
@@ -198,24 +199,16 @@ class PostgresSettlementStore:
     async def _settle_batch(
         self, batch: list[Observation], may_wait: bool = True
     ) -> list[SettlementChanges]:
-        try:
-            return [
-                await self._apply(
-                    [observation.hold_id for observation in batch],
-                    partial(changes_from_observations, batch, terms=self._billing),
-                    may_wait,
-                )
-            ]
-        except RowLocked:
-            # A row that nothing passes over is locked, such as one of the look-ups. Halve the
-            # batch until the observation that needs the row is alone.
-            if len(batch) == 1:
-                return [await self._park(batch[0])]
-        middle = len(batch) // 2
-        return [
-            *await self._settle_batch(batch[:middle], may_wait),
-            *await self._settle_batch(batch[middle:], may_wait),
-        ]
+        # RowLocked: a row that nothing passes over, such as one of the look-ups, is locked.
+        attempt = partial(self._settle_together, may_wait=may_wait)
+        return await in_halves(batch, attempt, self._park, RowLocked)
+
+    async def _settle_together(self, batch: list[Observation], may_wait: bool) -> SettlementChanges:
+        return await self._apply(
+            [observation.hold_id for observation in batch],
+            partial(changes_from_observations, batch, terms=self._billing),
+            may_wait,
+        )
 
     async def _apply(
         self, hold_ids: list[UUID], decide: Decide, may_wait: bool = True
@@ -260,7 +253,7 @@ class PostgresSettlementStore:
             self._excesses.note(changes)
         return changes
 
-    async def _park(self, observation: Observation) -> SettlementChanges:
+    async def _park(self, observation: Observation, _error: Exception) -> SettlementChanges:
         changes = SettlementChanges(parked=[observation])
         async with acquire(self._pool) as connection, connection.transaction():
             await _write(connection, changes, self._terms)
