@@ -1,16 +1,19 @@
 """Reading a body strictly, and editing it by splices."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.decision import Deny, Reason
+from authz.decision import Deny, Reason, Refused
 from authz.endpoints.body import (
+    _DECODER,
     MAX_MEMBERS,
     Body,
+    _decode,
     apply_edits,
     parse,
     read_body,
@@ -405,3 +408,35 @@ def test_the_lower_price_limit_is_written(own: dict[str, Any], written: dict[str
     limits = edited["provider"]["max_price"]
     assert limits["request"] == 0
     assert {name: limits[name] for name in written} == written
+
+
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.builds(
+        lambda before, value, after, kept: (before + json.dumps(value) + after)[:kept],
+        st.sampled_from(["", " ", "\n\t", "\u00a0", "x"]),
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+            lambda inner: st.one_of(
+                st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ),
+        st.sampled_from(["", " ", "\r\n ", "\u00a0", "{}", "x", ","]),
+        st.integers(0, 200),
+    ),
+    st.sampled_from(['{"a":1,"a":2}', '{"a":{"b":1,"b":2}} ', '{"a":NaN}', '{"a":1} {"a":1}']),
+)
+
+
+@given(TEXTS)
+def test_the_quick_way_of_the_decoder_reads_the_same(text: str) -> None:
+    def outcome(read: Callable[[str], Any]) -> object:
+        try:
+            return repr(read(text))
+        except Refused as refused:
+            return refused.deny
+        except ValueError as error:
+            return type(error), str(error)
+
+    assert outcome(_decode) == outcome(_DECODER.decode)

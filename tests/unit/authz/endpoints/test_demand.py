@@ -393,3 +393,54 @@ def test_no_part_of_an_estimate_outgrows_the_books() -> None:
     asked = Demand(prompt_tokens=1, completion_tokens=1, images=10**9)
     bound = estimate(asked, [model(image_picos=10**11)], 0, floor_tokens=16)
     assert bound.flat_cost_picos == bound.fixed_picos == MAX_PICOS
+
+
+# Values that rules look for, and others; true, 1.0 and null are nothing of the kind asked for.
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, 3, 200, 1.0, "", "text", "1h", "web", "auto", "image", [], {}),
+    *(["text", "audio"], ["image"], [1, 2, 3], ["a", "b"], [[1], [2]], {"max_tokens": 5}),
+    *({"max_price": {"prompt": "1.5"}}, {"max_price": {"Prompt": 1}}, {"ttl": "1h"}, {"Ttl": 1}),
+    *([{"id": "web"}], [{"id": "web", "max_results": 3}], [{"type": "function"}]),
+    *([{"type": "function", "cache_control": {"ttl": "1h"}}], [{"type": "web_search"}]),
+]
+NAMES = [*sorted(KNOWN_MEMBERS), "Max_Tokens", "MESSAGES", "Provider", "colour", "PRICE"]
+PARTS: list[Any] = [
+    *("text", 7, None, ["nested"], {"type": "text", "text": "hi"}, {"type": "TEXT"}, {"Type": "a"}),
+    *({"type": "text", "cache_control": {"ttl": "1h"}}, {"type": "input_audio"}, {"type": "file"}),
+    *(image("https://example.com/a.png"), image(PICTURE), image(5), {"type": "video_url"}),
+]
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.just("user"),
+        "content": st.one_of(st.just("Good day"), st.none(), st.lists(st.sampled_from(PARTS))),
+        "name": st.just("Ann"),
+        "tool_calls": st.just([{"id": "1"}]),
+        "images": st.lists(st.sampled_from(PARTS), max_size=2),
+        "audio": st.sampled_from([None, {"id": "a"}]),
+        "cache_control": st.sampled_from([None, {"ttl": "1h"}, {"ttl": "2h"}]),
+        "Content": st.just("hidden"),
+        "colour": st.just("red"),
+    },
+)
+BODIES = st.builds(
+    lambda messages, members: {"messages": messages, **members},
+    st.lists(st.one_of(MESSAGES, st.sampled_from(["text", None, 3])), max_size=3),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=4),
+)
+
+
+@given(
+    members=BODIES,
+    endpoint=st.sampled_from([endpoint.name for endpoint in ALL]),
+    is_online=st.booleans(),
+)
+def test_an_ordinary_body_is_bounded_as_every_rule_bounds_it(
+    members: dict[str, Any], endpoint: str, is_online: bool
+) -> None:
+    """Without the names that let rules be passed over, every rule is asked."""
+    quick = bound(members, endpoint, is_online)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("demand", "prompt"):
+            patch.setattr(f"authz.endpoints.{module}._ORDINARY_MEMBERS", frozenset())
+        assert bound(members, endpoint, is_online) == quick

@@ -1,12 +1,22 @@
 """API keys: form, checksum, digest, and that they do not show themselves."""
 
+import hmac
 import string
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.identity.keys.key_text import KEY_CHARS, Pepper, mint, parse
+from meter.identity.keys.key_text import (
+    _BASE62,
+    CHECKSUM_CHARS,
+    KEY_CHARS,
+    Pepper,
+    _checksum,
+    mint,
+    parse,
+)
 
 PEPPER = Pepper.from_master_key(b"k" * 32)
 
@@ -58,3 +68,20 @@ def test_digests_depend_on_the_pepper() -> None:
 def test_a_pepper_is_derived_from_the_master_key_and_is_not_it() -> None:
     assert Pepper(b"k" * 32).digest("x") != Pepper.from_master_key(b"k" * 32).digest("x")
     assert repr(PEPPER) == "Pepper('***')"
+
+
+@given(key=st.binary(min_size=1, max_size=100), text=st.text(max_size=300))
+def test_the_digest_is_an_hmac(key: bytes, text: str) -> None:
+    expected = hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256")
+    assert Pepper(key).digest(text) == expected
+    # Each begins from the same prepared state.
+    assert Pepper(key).digest(text) == expected
+
+
+@given(body=st.text(st.characters(codec="ascii"), max_size=80))
+def test_the_checksum_is_the_number_in_six_digits(body: str) -> None:
+    number = 0
+    for digit in _checksum(body):
+        number = number * 62 + _BASE62.index(digit)
+    assert number == zlib.crc32(body.encode())
+    assert len(_checksum(body)) == CHECKSUM_CHARS
