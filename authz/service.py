@@ -81,25 +81,8 @@ class CheckService:
         began_s = self._clock.monotonic_s()
         self._metrics.checks_in_flight.inc()
         try:
-            return await self._decide(request, began_s)
-        finally:
-            self._metrics.checks_in_flight.dec()
-            self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
-
-    def turn_away(self, error: Outage | TimeoutError) -> OutageKind:
-        """Count and log a request that could not be read; return the outage to answer with."""
-        return self._record_outage(None, OutageKind.UNAVAILABLE, error)
-
-    def undoing(self, decision: Decision) -> Callable[[], None] | None:
-        """Return the function that releases the hold of a decision; None for one without a hold."""
-        if not isinstance(decision, Allow):
-            return None
-        return partial(self._decider.take_back, decision.hold_id)
-
-    async def _decide(self, request: AuthRequest | None, began_s: float) -> Decision | OutageKind:
-        if request is None:
-            return self._record_decision(None, deny(Reason.INVALID_CHECK))
-        try:
+            if request is None:
+                return self._record_decision(None, deny(Reason.INVALID_CHECK))
             with self._deadlines.watch():
                 decision = await self._decider.decide(request, began_s + self._deadline_after_s)
             return self._record_decision(request, decision)
@@ -114,6 +97,19 @@ class CheckService:
             self._metrics.count_decision("outage", "fault")
             _log.exception("check_failed", request_id=_short_id(request))
             return OutageKind.UNAVAILABLE
+        finally:
+            self._metrics.checks_in_flight.dec()
+            self._metrics.check_seconds.observe(self._clock.monotonic_s() - began_s)
+
+    def turn_away(self, error: Outage | TimeoutError) -> OutageKind:
+        """Count and log a request that could not be read; return the outage to answer with."""
+        return self._record_outage(None, OutageKind.UNAVAILABLE, error)
+
+    def undoing(self, decision: Decision) -> Callable[[], None] | None:
+        """Return the function that releases the hold of a decision; None for one without a hold."""
+        if not isinstance(decision, Allow):
+            return None
+        return partial(self._decider.take_back, decision.hold_id)
 
     def _record_decision(self, request: AuthRequest | None, decision: Decision) -> Decision:
         if isinstance(decision, Allow):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bodies import measure_bodies
+from bench.budgets import compare
 from bench.gateway import measure_gateway
 from bench.load import LoadGeneratorMissing, median
 from bench.peers import PeerMissing
@@ -85,6 +86,7 @@ def _print(rows: dict[str, Any]) -> None:
         for name, peer in row["peers"].items():
             print(f"            | {name}: {peer}")
     print("\nCPU per request, 16 connections, microseconds:", rows["cpu_us_per_request"])
+    _print_budgets(rows["cpu_us_per_request"], rows["unit_us"])
     print("At 100 requests a second, milliseconds:", rows["paced"])
     print("\nBy credential, 16 connections:")
     for name, row in rows["identity"].items():
@@ -94,6 +96,13 @@ def _print(rows: dict[str, Any]) -> None:
     for name, row in rows["bodies"].items():
         print(f"  {name}: {row}")
     print("Books afterwards:", rows["books"])
+
+
+def _print_budgets(cpu_us: dict[str, float], unit_us: float) -> None:
+    print(f"In units of {unit_us} us, beside the budgets:")
+    for name, spent in compare(cpu_us, unit_us).items():
+        verdict = "over by more than a quarter" if spent.is_over else "within"
+        print(f"  {name:>9} | {spent.units:>6} | {spent.budget_units:>4} | {verdict}")
 
 
 def _say(text: str) -> None:

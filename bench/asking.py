@@ -20,20 +20,10 @@ _HEADER_BYTES: Final = 9
 
 
 class _Peer:
-    def __init__(self, path: str, method: str, payloads: list[bytes]) -> None:
+    def __init__(self, path: str, payloads: list[bytes]) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
-        self._block = b"\x83\x86" + b"".join(
-            _literal(name, value)
-            for name, value in (
-                (b":path", method.encode()),
-                (b":authority", b"authz"),
-                (b"content-type", b"application/grpc"),
-                (b"te", b"trailers"),
-                (b"grpc-timeout", b"2000m"),
-            )
-        )
-        self._messages = [b"\0" + len(one).to_bytes(4) + one for one in payloads]
+        self._payloads = payloads
         self._stream_id = 1
         self._asked = 0
         self._received = b""
@@ -47,9 +37,8 @@ class _Peer:
     def ask(self, at_once: int) -> None:
         frames = []
         for _ in range(at_once):
-            message = self._messages[self._asked % len(self._messages)]
-            frames.append(_frame(_HEADERS, _END_HEADERS, self._stream_id, self._block))
-            frames.append(_frame(_DATA, _END_STREAM, self._stream_id, message))
+            payload = self._payloads[self._asked % len(self._payloads)]
+            frames.append(call_frames(self._stream_id, payload))
             self._stream_id += 2
             self._asked += 1
         self._socket.sendall(b"".join(frames))
@@ -77,6 +66,13 @@ class _Peer:
         self._socket.sendall(_frame(_WINDOW_UPDATE, 0, 0, data_bytes.to_bytes(4)))
 
 
+def call_frames(stream_id: int, payload: bytes) -> bytes:
+    """Return the frames of one call: its headers, and its message in one piece."""
+    message = b"\0" + len(payload).to_bytes(4) + payload
+    headers = _frame(_HEADERS, _END_HEADERS, stream_id, _BLOCK)
+    return headers + _frame(_DATA, _END_STREAM, stream_id, message)
+
+
 def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3) + bytes((kind, flags)) + stream_id.to_bytes(4) + payload
 
@@ -85,10 +81,23 @@ def _literal(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
 
 
+# POST and http, and the other headers as Envoy sends them with each check.
+_BLOCK: Final = b"\x83\x86" + b"".join(
+    _literal(name, value)
+    for name, value in (
+        (b":path", b"/envoy.service.auth.v3.Authorization/Check"),
+        (b":authority", b"authz"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"grpc-timeout", b"2000m"),
+    )
+)
+
+
 def main() -> None:
     """Ask what the input says, until it ends."""
-    _, path, method = sys.argv
-    peer = _Peer(path, method, [base64.b64decode(one) for one in sys.stdin.readline().split()])
+    _, path = sys.argv
+    peer = _Peer(path, [base64.b64decode(one) for one in sys.stdin.readline().split()])
     print("connected", flush=True)
     for line in sys.stdin:
         turns, at_once = map(int, line.split())

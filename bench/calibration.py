@@ -22,12 +22,17 @@ class _Seen:
     size: int
 
 
-def unit_us() -> float:
-    """Return the CPU microseconds of one round, measured now."""
+def unit_us(rounds: int = ROUNDS) -> float:
+    """Return the CPU microseconds of one round, measured now: the mean of so many."""
     began_s = time.process_time()
-    for number in range(ROUNDS):
+    for number in range(rounds):
         _round(number)
-    return (time.process_time() - began_s) / ROUNDS * 1e6
+    return (time.process_time() - began_s) / rounds * 1e6
+
+
+def best_unit_us(times: int = 20) -> float:
+    """Return the least of several measurements, which nothing disturbed."""
+    return min(unit_us() for _ in range(times))
 
 
 def _round(number: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import psutil
 
 from bench import static
+from bench.calibration import best_unit_us
 from bench.identity import measure_identity
 from bench.load import PATH, Slice, median, paced, run_slice, write_script
 from bench.peers import Peer, peers_running
@@ -58,7 +59,7 @@ async def measure_gateway(
             run_slice(url, script, CPU_CONNECTIONS, WARM_UP_S)
         throughput = [_throughput(sides, count, slices, say) for count in CONNECTIONS]
         say("CPU per request")
-        cpu = _cpu_per_request(sides, slices)
+        cpu, unit = _cpu_per_request(sides, slices), best_unit_us()
         say(f"latency at {PACED_PER_SECOND} requests a second")
         latency = await _paced(sides, paced_seconds)
         identity = await measure_identity(sides.stack, sides.folder, slices, say)
@@ -68,6 +69,7 @@ async def measure_gateway(
         "machine": _machine(),
         "throughput": throughput,
         "cpu_us_per_request": cpu,
+        "unit_us": round(unit, 2),
         "paced": latency,
         "identity": identity,
         "books": books,

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.budgets import compare
+from bench.calibration import best_unit_us
 from bench.gateway import CONNECTIONS, CPU_CONNECTIONS, SLICE_S, plain
 from bench.load import PATH, LoadGeneratorMissing, median, run_slice, write_script
 from bench.processes import cpu_seconds
@@ -48,7 +50,9 @@ async def _compare(other: Path, slices: int) -> None:
             for connections in CONNECTIONS:
                 _print_throughput(sides, connections, slices)
             for (stack, script), name in zip(sides, ("this", "other"), strict=True):
-                print(f"CPU us per request, {name}: {_cpu_us(stack, script, slices)}")
+                cpu_us, unit = _cpu_us(stack, script, slices), best_unit_us()
+                units = {part: spent.units for part, spent in compare(cpu_us, unit).items()}
+                print(f"CPU us per request, {name}: {cpu_us}; in units of {unit:.2f} us: {units}")
 
 
 def _print_throughput(sides: list[tuple[BenchStack, Path]], connections: int, slices: int) -> None:

@@ -1,5 +1,6 @@
 """The edits of bodies that name the limit of a reply as OpenAI's chat and completions do."""
 
+from functools import lru_cache
 from typing import Final
 
 from authz.decision import Edit
@@ -8,6 +9,7 @@ from authz.endpoints.openrouter import (
     PROVIDER_MEMBER,
     TRACE_MEMBER,
     limit_price,
+    limit_price_member,
     tag_report,
 )
 from meter.pricing.prices import PriceCeiling
@@ -25,21 +27,22 @@ def edit_body(
     the provider's report of the request will repeat it. The ceiling tells the provider the prices
     that the estimate assumes.
     """
+    members = body.members
+    if max_tokens is None and report_tag is None and ceiling and PROVIDER_MEMBER not in members:
+        return _limit_price_alone(ceiling, body.text.index("{") + 1, bool(members))
     wanted: tuple[str, ...] = () if max_tokens is None else LIMIT_MEMBERS
     if report_tag is not None:
         wanted += (TRACE_MEMBER,)
     if ceiling is not None:
         wanted += (PROVIDER_MEMBER,)
     spans: dict[str, tuple[int, int]] = {}
-    if not body.members.keys().isdisjoint(wanted):
+    if not members.keys().isdisjoint(wanted):
         spans = {name: (start, end) for name, start, end in member_spans(body.text)}
     changes: list[Edit | str] = []
     if max_tokens is not None:
         # In the place of the first limit that is null, else a member of its own.
         nulls = (
-            span
-            for name, span in spans.items()
-            if name in LIMIT_MEMBERS and body.members[name] is None
+            span for name, span in spans.items() if name in LIMIT_MEMBERS and members[name] is None
         )
         null = next(nulls, None)
         changes.append(
@@ -55,6 +58,13 @@ def edit_body(
     edits.sort(key=lambda one: one.offset)
     if new_members := [one for one in changes if isinstance(one, str)]:
         # New members stand before all others, so their edit is the first.
-        comma = "," if body.members else ""
+        comma = "," if members else ""
         edits.insert(0, Edit(body.text.index("{") + 1, 0, ",".join(new_members) + comma))
     return tuple(edits)
+
+
+@lru_cache(maxsize=4_096)
+def _limit_price_alone(ceiling: PriceCeiling, offset: int, has_members: bool) -> tuple[Edit, ...]:
+    """Return the edit of most bodies, which depends on nothing but the prices of their models."""
+    member = limit_price_member(ceiling)
+    return (Edit(offset, 0, f"{member}," if has_members else member),)

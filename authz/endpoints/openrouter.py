@@ -153,7 +153,7 @@ def limit_price(body: Body, span: tuple[int, int] | None, ceiling: PriceCeiling)
     and of ours, the lower one is written; so no endpoint that is dearer than the hold can serve.
     """
     if span is None:
-        return f'"{PROVIDER_MEMBER}":{{"{MAX_PRICE_MEMBER}":{_price_limits_text(ceiling)}}}'
+        return limit_price_member(ceiling)
     start, end = span
     provider = body.members[PROVIDER_MEMBER]
     if provider is None:
@@ -168,6 +168,11 @@ def limit_price(body: Body, span: tuple[int, int] | None, ceiling: PriceCeiling)
             return replace_value(body, start + own_start, start + own_end, text)
     comma = "," if provider else ""
     return Edit(byte_offset(body, start + 1), 0, f'"{MAX_PRICE_MEMBER}":{text}{comma}')
+
+
+def limit_price_member(ceiling: PriceCeiling) -> str:
+    """Return the member that tells the provider the prices, for a body that has none."""
+    return f'"{PROVIDER_MEMBER}":{{"{MAX_PRICE_MEMBER}":{_price_limits_text(ceiling)}}}'
 
 
 def _price_limits(ceiling: PriceCeiling) -> dict[str, Decimal]:

@@ -1,0 +1,42 @@
+"""The CPU that one request may take, by process, and how a measurement compares.
+
+A budget is what a process takes on a quiet machine, in units (`calibration.py`), so that it holds
+on any machine. A process that needs a quarter more has become slower, and not the machine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+# At 16 connections, with everything on; the components of a stack by their names.
+REQUEST_UNITS: Final[Mapping[str, float]] = {
+    "envoy": 62,
+    "authz": 38,
+    "postgres": 58,
+    "meter": 45,
+}
+# A decision alone, without sockets, Postgres and Redis: `python -m bench.deciding`.
+DECISION_UNITS: Final = 18.0
+TOLERANCE: Final = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The CPU that a process spent on a request, in units, beside its budget."""
+
+    units: float
+    budget_units: float
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the process needs more than its budget and a quarter of it."""
+        return self.units > self.budget_units * TOLERANCE
+
+
+def compare(cpu_us: Mapping[str, float], unit_us: float) -> dict[str, Spent]:
+    """Return what each process with a budget spent; `cpu_us` has microseconds by process."""
+    return {
+        name: Spent(round(cpu_us[name] / unit_us, 1), budget)
+        for name, budget in REQUEST_UNITS.items()
+        if name in cpu_us
+    }
