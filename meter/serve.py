@@ -90,7 +90,11 @@ async def serve(settings: MeterSettings) -> None:
     clock = SystemClock()
     registry = CollectorRegistry()
     crash_points = crash_points_in(settings.crash_folder)
-    retention = Retention(settings.usage_retention_months, settings.ledger_retention_months)
+    retention = Retention(
+        settings.usage_retention_months,
+        settings.ledger_retention_months,
+        settings.record_retention_days,
+    )
     rotate_after = timedelta(days=settings.signing_key_rotation_days)
     stop = stop_event(signal.SIGTERM, signal.SIGINT)
     # What the stack closes is closed in the reverse order: the API first, then the work in the

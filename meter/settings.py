@@ -75,6 +75,8 @@ class MeterSettings(JwtSettings):
     # How many whole months before the present one stay in detail; unset keeps all.
     usage_retention_months: int | None = Field(default=None, ge=2)
     ledger_retention_months: int | None = Field(default=None, ge=2)
+    # How many days ended keys, audit lines and conflicts stay; unset keeps all.
+    record_retention_days: int | None = Field(default=None, ge=90)
     reconcile_every_s: float = Field(default=86_400.0, ge=60)
     # How long the provider may take until its total has a request that was settled.
     reconcile_lag_s: float = Field(default=300.0, ge=0, le=86_400)

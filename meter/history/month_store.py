@@ -10,6 +10,7 @@ _QUERIES: Final = queries("meter.history")
 _PREPARE_MONTHS: Final = _QUERIES["prepare_months"]
 _LOCK_MONTH: Final = _QUERIES["lock_month"]
 _DROP_MONTHS: Final = _QUERIES["drop_months"]
+_FORGET_RECORDS: Final = _QUERIES["forget_records"]
 _LIST_MONTHS: Final = _QUERIES["list_months"]
 
 # Making and dropping a partition needs its parent alone for a moment, and whoever settles waits
@@ -36,8 +37,11 @@ class Month:
 
 
 class HistoryStore:
-    """Makes, lists and drops months. Raises StoreUnavailable in an outage, and when the moment
-    that a change needs was not to be had: try again later."""
+    """Makes, lists and drops months, and deletes old records.
+
+    Raises StoreUnavailable in an outage, and when the moment that a change needs was not to be had:
+    try again later.
+    """
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
@@ -61,6 +65,15 @@ class HistoryStore:
                 _DROP_MONTHS, kind, next_month(month), timeout=SEAL_TIMEOUT_S
             )
         return month in dropped
+
+    async def forget_records(self, days: int, limit: int) -> int:
+        """Delete ended keys, audit lines and conflicts older than so many days; 90 at least.
+
+        Deletes at most `limit` of each kind, and returns how many there were.
+        """
+        async with acquire(self._pool) as connection:
+            forgotten: int = await connection.fetchval(_FORGET_RECORDS, days, limit)
+        return forgotten
 
     async def list_months(self) -> list[Month]:
         """Every month known, oldest first."""

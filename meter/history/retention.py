@@ -1,4 +1,8 @@
-"""Keeps history in months: makes those to come, and drops those that are kept no longer."""
+"""Keeps history in months: makes those to come, and drops those that are kept no longer.
+
+Ended keys, audit lines and conflicts are not in months. Old ones are deleted in small batches, so
+that no statement holds many rows.
+"""
 
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +18,10 @@ from meter.process.periodic import periodic
 
 MONTHS_AHEAD: Final = 3
 LEAST_RETENTION_MONTHS: Final = 2
+LEAST_RECORD_DAYS: Final = 90
+# Records that are deleted by one statement, and the statements of one hour.
+FORGOTTEN_AT_ONCE: Final = 1_000
+MOST_BATCHES: Final = 100
 EVERY_S: Final = 3600.0
 RETRY_S: Final = 60.0
 USAGE: Final = "usage"
@@ -26,16 +34,20 @@ _log = structlog.get_logger(__name__)
 class Retention:
     """The number of whole past months that stay in detail; None keeps all.
 
-    Raises InvalidRequest for less than two, and for a ledger that goes before its usage.
+    `record_days` is how long ended keys, audit lines and conflicts stay. Raises InvalidRequest for
+    less than two months or 90 days, and for a ledger that goes before its usage.
     """
 
     usage_months: int | None = None
     ledger_months: int | None = None
+    record_days: int | None = None
 
     def __post_init__(self) -> None:
         named = [months for months in (self.usage_months, self.ledger_months) if months is not None]
         if any(months < LEAST_RETENTION_MONTHS for months in named):
             raise InvalidRequest(f"history is kept for {LEAST_RETENTION_MONTHS} months at least")
+        if self.record_days is not None and self.record_days < LEAST_RECORD_DAYS:
+            raise InvalidRequest(f"records are kept for {LEAST_RECORD_DAYS} days at least")
         if self.ledger_months is not None and (
             self.usage_months is None or self.usage_months > self.ledger_months
         ):
@@ -84,6 +96,11 @@ class History:
             ["kind"],
             registry=registry,
         )
+        self._forgotten = Counter(
+            "tollkeeper_records_forgotten",
+            "Ended keys, audit lines and conflicts that this meter deleted for their age.",
+            registry=registry,
+        )
         self._failures = Counter(
             "tollkeeper_history_failures",
             "Times that history could not be looked after; tried again.",
@@ -125,6 +142,14 @@ class History:
         Raises StoreUnavailable.
         """
         await self._store.prepare(MONTHS_AHEAD)
+        if self._retention.record_days is not None:
+            for _ in range(MOST_BATCHES):
+                forgotten = await self._store.forget_records(
+                    self._retention.record_days, FORGOTTEN_AT_ONCE
+                )
+                self._forgotten.inc(forgotten)
+                if not forgotten:
+                    break
         dropped = []
         over = self._retention.to_drop(await self._store.list_months(), self._clock.now().date())
         for month in over:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound, NotPermitted
+from meter.identity.keys.key_rights import MOST_CHANGES_A_DAY, TOO_MANY_CHANGES
 from meter.identity.passes import MAX_LIVE_PASSES, Pass
 from meter.money import format_usd
 from meter.postgres.pool import PostgresPool, acquire, queries
@@ -45,7 +46,7 @@ class PassStore:
         """
         async with acquire(self._pool) as connection, connection.transaction():
             credential = await connection.fetchrow(
-                _LOCK_CREDENTIAL, new.credential_id, new.account_id
+                _LOCK_CREDENTIAL, new.credential_id, new.account_id, MOST_CHANGES_A_DAY
             )
             if credential is None:
                 raise NotPermitted(
@@ -53,6 +54,10 @@ class PassStore:
                 )
             if credential["is_suspended"]:
                 raise NotPermitted("the user is suspended")
+            if actor.account_id is not None and (
+                credential["changes_of_a_day"] >= MOST_CHANGES_A_DAY
+            ):
+                raise NotPermitted(TOO_MANY_CHANGES)
             live = await connection.fetchval(_COUNT_LIVE_PASSES, new.credential_id)
             if live >= self._most_live:
                 raise Conflict(

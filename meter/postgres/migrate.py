@@ -43,7 +43,7 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
     settle_holds, take_chain, seal_batch, settlement_record, first_hash, release_free_holds,
     lock_accounts, move_spending, move_money, count_spending, ledger_line, prepare_months,
-    drop_months, lock_month TO {SERVICE_ROLE};
+    drop_months, lock_month, forget_records TO {SERVICE_ROLE};
 """
 
 

@@ -65,6 +65,8 @@ _MOVE_MONEY: Final = _QUERIES["move_money"]
 _END_HOLDS: Final = _QUERIES["end_holds"]
 _LOAD_USES: Final = _QUERIES["load_uses"]
 
+# Arrivals that contradict one hold and are kept; more of them tell nothing new.
+MOST_CONFLICTS: Final = 10
 # The usual use of a model says something from so many requests on.
 FEWEST_REQUESTS: Final = 10
 
@@ -347,6 +349,7 @@ async def _write(
             [observation.hold_id for observation, _ in changes.conflicts],
             [kind.value for _, kind in changes.conflicts],
             [observation_to_json(observation) for observation, _ in changes.conflicts],
+            MOST_CONFLICTS,
         )
     if changes.parked:
         await connection.execute(

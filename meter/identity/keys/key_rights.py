@@ -22,6 +22,13 @@ from meter.scopes import Scope
 # Keys that the users of one account may create in 24 hours, those that they revoked included: ended
 # keys and the audit log would else grow without end.
 MOST_KEYS_A_DAY: Final = 1_000
+# Lines in the audit log that an account may cause in 24 hours. What ends a key or a pass is always
+# possible, and needs one of these before.
+MOST_CHANGES_A_DAY: Final = 5_000
+TOO_MANY_CHANGES: Final = (
+    f"an account may change its keys and passes {MOST_CHANGES_A_DAY:,} times in 24 hours, and did; "
+    "suspend or revoke keys, wait, or ask an administrator to make the change"
+)
 _GLOB_CHARS: Final = frozenset("*?[")
 
 
@@ -46,7 +53,8 @@ class KeyRights:
 
     `caller` is the credential that asks; None where it has ended. `live_keys` is the number of
     keys that are neither revoked nor expired at `now`. `keys_of_a_day` is the number that was
-    created in the 24 hours before, counted up to MOST_KEYS_A_DAY.
+    created in the 24 hours before, counted up to MOST_KEYS_A_DAY, and `changes_of_a_day` the number
+    of audit lines of the account, counted up to MOST_CHANGES_A_DAY.
     """
 
     now: datetime
@@ -58,6 +66,7 @@ class KeyRights:
     scopes: frozenset[Scope]
     key_rates: Rates
     keys_of_a_day: int = 0
+    changes_of_a_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,8 @@ def permit(change: KeyChange, rights: KeyRights, editor: KeyEditor) -> None:
         raise NotPermitted("the administrator manages the keys of this account")
     if change.act in _ENDING:
         return
+    if rights.changes_of_a_day >= MOST_CHANGES_A_DAY:
+        raise NotPermitted(TOO_MANY_CHANGES)
     if editor.pass_id is not None:
         raise NotPermitted(
             "a pass may suspend or revoke keys, but not create, change, resume or rotate them"

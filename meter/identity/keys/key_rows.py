@@ -57,6 +57,7 @@ def to_rights(row: asyncpg.Record, caller: Credential | None) -> KeyRights:
         scopes=scopes_of(row["self_service_scopes"]),
         key_rates=rates_of(row),
         keys_of_a_day=row["keys_of_a_day"],
+        changes_of_a_day=row["changes_of_a_day"],
     )
 
 
