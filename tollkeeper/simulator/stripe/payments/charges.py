@@ -40,8 +40,13 @@ class Charges:
             self._world.events.emit("charge.pending", charge)
         return charge
 
-    def succeed(self, charge: Json, method: Json, *, tax: int, invoice: str | None) -> None:
-        """Take the money. `tax` is the part of the amount that is tax, in cents."""
+    def succeed(
+        self, charge: Json, method: Json, *, tax: int, invoice: str | None, is_async: bool
+    ) -> None:
+        """Take the money. `tax` is the part of the amount that is tax, in cents.
+
+        With `is_async` the balance follows a moment later, and `charge.updated` tells of it.
+        """
         charge.update(
             amount_captured=charge["amount"],
             captured=True,
@@ -51,16 +56,27 @@ class Charges:
             status="succeeded",
         )
         card = self._methods.card_of(method)
-        charge["balance_transaction"] = self._balance.add(
-            "charge",
-            "charge",
-            charge,
-            charge["amount"],
-            fee=charge_fee(charge["amount"]),
-            description=charge["description"],
-            is_available=card.skips_pending,
-        )["id"]
         now = self._world.wall.now()
+
+        def capture() -> None:
+            charge["balance_transaction"] = self._balance.add(
+                "charge",
+                "charge",
+                charge,
+                charge["amount"],
+                fee=charge_fee(charge["amount"]),
+                description=charge["description"],
+                is_available=card.skips_pending,
+            )["id"]
+
+        def capture_later() -> None:
+            capture()
+            self._world.events.emit("charge.updated", charge, {"balance_transaction": None})
+
+        if is_async:
+            self._world.wall.at(now, capture_later)
+        else:
+            capture()
         self._world.books.record(
             Movement.PAID, now, charge["id"], charge["amount"], charge, tax, invoice
         )

@@ -308,7 +308,13 @@ class PaymentIntents:
     def _succeed(self, intent: Json, method: Json, charge: Json) -> None:
         card = self._methods.card_of(method)
         purpose = self._purposes.get(intent["id"], Purpose())
-        self._charges.succeed(charge, method, tax=purpose.tax, invoice=purpose.invoice)
+        self._charges.succeed(
+            charge,
+            method,
+            tax=purpose.tax,
+            invoice=purpose.invoice,
+            is_async=intent["capture_method"] == "automatic_async",
+        )
         customer = intent["customer"] and self._world.store.find(intent["customer"])
         if intent["setup_future_usage"] and customer:
             self._methods.attach(method["id"], customer)

@@ -1,6 +1,7 @@
 """Payments, refunds and disputes of the Stripe simulator, by Stripe's own library."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import stripe
@@ -260,6 +261,21 @@ async def test_an_intent_is_canceled_once(shop: Stripe) -> None:
             intent.id, {"payment_method": "pm_card_visa", "return_url": "http://x.test"}
         )
     assert caught.value.code == "payment_intent_unexpected_state"
+
+
+@pytest.mark.parametrize(("method", "is_there"), [("automatic", True), ("automatic_async", False)])
+async def test_the_balance_may_follow_a_moment_later(
+    shop: Stripe, method: str, is_there: bool
+) -> None:
+    intent: Any = await pay(
+        shop, capture_method=method, expand=["latest_charge.balance_transaction"]
+    )
+    assert (intent.latest_charge.balance_transaction is not None) == is_there
+    charge = await shop.v1.charges.retrieve_async(intent.latest_charge.id)
+    assert charge.balance_transaction is not None
+    await shop.receiver.until("charge.succeeded")
+    if not is_there:
+        await shop.receiver.until("charge.updated")
 
 
 async def test_money_becomes_available_after_two_days(shop: Stripe) -> None:
