@@ -1,7 +1,8 @@
 """The objects in memory."""
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tollkeeper.simulator.stripe.wire.parameters import CreatedRange, Parameters
 from tollkeeper.simulator.stripe.wire.problem import Json, Problem, missing
@@ -67,13 +68,13 @@ class Collection:
         after, before = parameters.text("starting_after"), parameters.text("ending_before")
         parameters.finish()
         wanted = {name: value for name, value in members.items() if value is not None}
-        positions = list(self._candidates(wanted))
+        positions = self._candidates(wanted)
         if before is not None:
             start = self._position(before, "ending_before")
-            order = [position for position in positions if position > start]
+            order: Iterable[int] = positions[bisect_right(positions, start) :]
         else:
             end = len(self._rows) if after is None else self._position(after, "starting_after")
-            order = [position for position in reversed(positions) if position < end]
+            order = reversed(positions[: bisect_left(positions, end)])
         rows: list[Json] = []
         has_more = False
         for position in order:
@@ -87,7 +88,8 @@ class Collection:
             rows.reverse()
         return {"object": "list", "url": url, "has_more": has_more, "data": rows}
 
-    def _candidates(self, wanted: dict[str, str]) -> Iterable[int]:
+    def _candidates(self, wanted: dict[str, str]) -> Sequence[int]:
+        """Return the positions of what may match, in rising order, by the shortest index."""
         shortest: dict[int, None] | None = None
         for name, value in wanted.items():
             found = self._index[name].get(value, {}) if name in self._index else None

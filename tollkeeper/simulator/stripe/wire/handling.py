@@ -40,7 +40,8 @@ class ApiHandling:
         self, operation: Operation
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            return self._answer(request, operation, await request.text())
+            body = (await request.read()).decode("utf-8", "replace")
+            return self._answer(request, operation, body)
 
         return handle
 

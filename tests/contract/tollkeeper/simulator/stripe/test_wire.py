@@ -77,6 +77,37 @@ async def test_a_key_replays_its_answer_and_refuses_another_body(shop: Stripe) -
     assert event.request.idempotency_key == "once"
 
 
+async def test_a_key_at_once_makes_one_object(shop: Stripe) -> None:
+    key = {"idempotency_key": "at once"}
+    made = await asyncio.gather(
+        *(shop.v1.customers.create_async({"name": "Ann"}, key) for _ in range(20))
+    )
+    assert len({one.id for one in made}) == 1
+    assert len((await shop.v1.customers.list_async()).data) == 1
+
+
+async def test_lists_have_pages_both_ways(shop: Stripe) -> None:
+    made = [(await shop.v1.customers.create_async({"email": "a@b.test"})).id for _ in range(5)]
+    for filters in ({}, {"email": "a@b.test"}):
+        first = await shop.v1.customers.list_async({"limit": 2, **filters})
+        assert [one.id for one in first.data] == [made[4], made[3]] and first.has_more
+        seen = [one.id async for one in first.auto_paging_iter()]
+        assert seen == made[::-1]
+        back = await shop.v1.customers.list_async({"limit": 2, "ending_before": made[1], **filters})
+        assert [one.id for one in back.data] == [made[3], made[2]] and back.has_more
+    with pytest.raises(stripe.InvalidRequestError):
+        await shop.v1.customers.list_async({"starting_after": "cus_none"})
+
+
+async def test_bytes_that_are_no_text_are_a_bad_request(shop: Stripe) -> None:
+    async with shop.browser.post(
+        f"{shop.url}/v1/customers",
+        data=b"\xff\xfe=1",
+        headers={"Authorization": f"Bearer {KEY}"},
+    ) as answer:
+        assert answer.status == 400
+
+
 async def test_a_declined_payment_is_kept_but_a_bad_parameter_is_not(shop: Stripe) -> None:
     params = {
         "amount": 500,
