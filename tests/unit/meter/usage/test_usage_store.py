@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meter.errors import StoreUnavailable
+from meter.errors import InvalidRequest, StoreUnavailable
+from meter.usage import usage_store
 from meter.usage.usage_store import MOST_AT_ONCE, MOST_WAITING, UsageStore
 from meter.usage.usage_totals import Grouping, UsageTotals
 
@@ -23,14 +24,17 @@ class SlowPool:
         self.gate = asyncio.Event()
         self.asking: list[str] = []
         self.asked = 0
+        self.is_out_of_time = False
 
     @contextlib.asynccontextmanager
     async def acquire(self, *, timeout: float | None = None) -> AsyncIterator["SlowPool"]:
         """Return a connection."""
         yield self
 
-    async def fetch(self, _: str, account_id: str, *__: object) -> list[object]:
-        """Wait, and return no row."""
+    async def fetch(self, _: str, account_id: str, *__: object, timeout: float) -> list[object]:
+        """Wait, and return no row; as asyncpg does, raise TimeoutError after the timeout."""
+        if self.is_out_of_time:
+            raise TimeoutError(timeout)
         self.asked += 1
         self.asking.append(account_id)
         await self.gate.wait()
@@ -86,3 +90,28 @@ async def test_a_bounded_number_waits() -> None:
     pool.gate.set()
     await asyncio.gather(*asked)
     assert await ask(store, "late") == []
+
+
+async def test_a_slow_answer_is_given_again_and_a_quick_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = SlowPool()
+    pool.gate.set()
+    store = UsageStore(pool)  # type: ignore[arg-type]
+    for _ in range(2):
+        await ask(store, "a")
+    assert pool.asked == 2
+    monkeypatch.setattr(usage_store, "SLOW_S", -1.0)
+    # However slow this machine is, an answer is kept for longer than the two calls take.
+    monkeypatch.setattr(usage_store, "CACHED_TIMES", 10**9)
+    for _ in range(3):
+        await ask(store, "b")
+    assert pool.asked == 3
+
+
+async def test_a_period_that_takes_too_long_is_refused_and_says_so() -> None:
+    pool = SlowPool()
+    pool.is_out_of_time = True
+    store = UsageStore(pool)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="fewer days"):
+        await ask(store, "a")
