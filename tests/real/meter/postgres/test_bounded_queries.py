@@ -5,6 +5,7 @@ real stores work for it, and Postgres reports the plan of every statement, those
 included. No part of a plan may touch more rows than MOST_ROWS.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -251,6 +252,9 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
     await sweep.expire()
 
     await change_keys(past)
+    # The key has budgets now: each of these is judged by itself.
+    unknown = replace(books.request(payer, USD // 100), pass_id="no-such-pass-0123")
+    await asyncio.gather(*map(books.holds.place, (books.request(payer, USD // 100), unknown)))
     ledger = LedgerStore(past.api)
     await ledger.post_credit(credit("alice", "gift", USD, "a gift"))
     await ledger.list_transactions("alice", None, 50)
