@@ -93,12 +93,17 @@ class FileFollower:
         self._crash_points = crash_points
         self._stream_lead_s = stream_lead_s
         self._lease: LogLease | None = None
+        # Ahead of the saved position by lines that were settled already, for a second at most.
+        self._read_to = LogPosition(0, b"", 0)
         self._saved_s = 0.0
         self._caught_up_s = 0.0
 
     @property
     def position(self) -> LogPosition | None:
-        """The position up to which all is in the books; None while another reader has the log."""
+        """The position that is saved, up to which all is in the books.
+
+        None while another reader has the log.
+        """
         return None if self._lease is None else self._lease.position
 
     @property
@@ -138,11 +143,12 @@ class FileFollower:
             self._lease = await self._positions.claim(self._path)
             if self._lease is None:
                 return CLAIM_EVERY_S
+            self._read_to = self._lease.position
             self._saved_s = self._caught_up_s = self._clock.monotonic_s()
             self._metrics.is_reading.set(1)
             _log.info("access_log_file_followed", offset_bytes=self._lease.position.offset_bytes)
             return 0.0
-        chunk = await asyncio.to_thread(self._reader.read, self._lease.position)
+        chunk = await asyncio.to_thread(self._reader.read, self._read_to)
         understood = await self._understand(chunk)
         await self._settle(understood.endings)
         if understood.undecided:
@@ -196,22 +202,30 @@ class FileFollower:
         try:
             while not (await asyncio.wait({settling}, timeout=RENEW_EVERY_S))[0]:
                 with contextlib.suppress(StoreUnavailable):
-                    await self._save(self.position)
+                    await self._save(self._read_to)
             settling.result()
         finally:
             settling.cancel()
 
     async def _move(self, chunk: Chunk, understood: _Understood) -> None:
-        """Save the position behind the lines that are settled, or just renew the lease in time."""
+        """Save the position behind the lines that are settled, or just renew the lease in time.
+
+        Behind lines that were settled already, as with both logs nearly all are, it is saved when
+        the lease is renewed: each save is a commit, and reading such lines again costs less.
+        """
         if self._lease is None:
             return
         position = chunk.after(understood.lines)
-        if position == self._lease.position:
-            if self._clock.monotonic_s() - self._saved_s >= RENEW_EVERY_S:
+        is_due = self._clock.monotonic_s() - self._saved_s >= RENEW_EVERY_S
+        if position == self._read_to:
+            if is_due:
                 await self._save(position)
             return
-        self._crash_points.reach(BEFORE_POSITION)
-        await self._save(position)
+        has_news = understood.repeats < understood.lines or chunk.oddity or chunk.restart
+        if is_due or has_news or not understood.lines:
+            self._crash_points.reach(BEFORE_POSITION)
+            await self._save(position)
+        self._read_to = position
         for kind, number in understood.kinds.items():
             self._metrics.lines.labels(kind).inc(number)
         if chunk.oddity is not None:
@@ -231,9 +245,9 @@ class FileFollower:
                 after_offset_bytes=chunk.start.offset_bytes,
             )
 
-    async def _save(self, position: LogPosition | None) -> None:
+    async def _save(self, position: LogPosition) -> None:
         """Save a position and renew the lease, unless another reader has taken over meanwhile."""
-        if self._lease is None or position is None:
+        if self._lease is None:
             return
         self._lease = await self._positions.save(self._lease, position)
         self._saved_s = self._clock.monotonic_s()

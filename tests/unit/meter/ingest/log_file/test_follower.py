@@ -372,3 +372,37 @@ async def step(followed: Followed) -> None:
         await followed.follower.step()
     except StoreUnavailable:
         return
+
+
+async def test_behind_lines_that_were_settled_the_position_is_saved_once_a_second(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed.settled, "has_settled", lambda _: True)
+    monkeypatch.setattr(followed.settled, "count_repeats", lambda _: None)
+    await followed.read_all()
+    beginning = followed.positions.position
+    for _ in range(5):
+        followed.write(line(uuid4()) + b"\n")
+        followed.clock.advance(0.1)
+        await followed.read_all()
+    # Each line is read once, though none is saved yet.
+    assert followed.counted("lines_total", kind="ending") == 5
+    saved = followed.positions.position
+    assert saved.offset_bytes == beginning.offset_bytes == 0
+    followed.clock.advance(1)
+    await followed.read_all()
+    assert followed.positions.position.offset_bytes == followed.log.stat().st_size
+    assert not followed.settled.arrived
+
+
+async def test_behind_a_line_that_was_not_settled_it_is_saved_at_once(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, new = uuid4(), uuid4()
+    monkeypatch.setattr(followed.settled, "has_settled", lambda facts: facts.hold_id == known.bytes)
+    monkeypatch.setattr(followed.settled, "count_repeats", lambda _: None)
+    await followed.read_all()
+    followed.write(line(known) + b"\n" + line(new) + b"\n")
+    await followed.read_all()
+    assert followed.settled.arrived == [new]
+    assert followed.positions.position.offset_bytes == followed.log.stat().st_size
