@@ -162,7 +162,11 @@ async def serve(settings: MeterSettings) -> None:
             "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
         }
         if payments is not None:
-            works |= {"stripe events": payments.worker.run, "stripe sweep": payments.sweep.run}
+            works |= {
+                "stripe events": payments.worker.run,
+                "stripe sweep": payments.sweep.run,
+                "automatic top-ups": payments.auto_top_ups.run,
+            }
         for name, run in works.items():
             tasks.append(await stack.enter_async_context(background(name, run())))
 

@@ -25,6 +25,7 @@ from meter.ledger.credit_store import LedgerStore
 from meter.ledger.verification_store import VerificationStore
 from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
+from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.coupons import Coupons
 from meter.payments.event_store import EventStore
 from meter.payments.payment_store import PaymentStore
@@ -86,6 +87,7 @@ class Services:
         self.payments = PaymentStore(pool)
         self.stripe_events = EventStore(pool)
         self.provider_key_service = provider_key_service
+        self.auto_top_ups = AutoTopUpStore(pool)
         self.coupons = Coupons(pool, pepper)
         # Identity: callers, and the credentials of accounts.
         self.principals = PostgresPrincipals(pool)

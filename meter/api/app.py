@@ -29,7 +29,7 @@ from meter.api.admin import (
     users,
 )
 from meter.api.admin import credits as credits_
-from meter.api.billing import buy_page, coupons, payments, return_page, webhook
+from meter.api.billing import auto_top_up, buy_page, coupons, payments, return_page, webhook
 from meter.api.billing import own as own_billing
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
@@ -75,6 +75,7 @@ _RESOURCES: Final = (
     buy_page,
     own_account,
     own_billing,
+    auto_top_up,
     own_keys,
     passes,
     identities,

@@ -72,6 +72,9 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         409: ("stripe_refused",),
         503: ("stripe_unavailable",),
     },
+    "get_auto_top_up": {404: ("not_found",)},
+    "put_auto_top_up": {404: ("selling_off",)},
+    "delete_auto_top_up": {404: ("not_found",)},
     "create_coupon": {409: ("conflict",)},
     "redeem_coupon": {
         404: ("coupon_not_valid",),

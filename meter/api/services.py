@@ -33,6 +33,7 @@ from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
 from meter.lookups.queue import LookupQueue
 from meter.network import Network
+from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.coupons import Coupons
 from meter.payments.event_store import EventStore
 from meter.payments.payment_store import PaymentStore
@@ -130,6 +131,7 @@ async def _cursors(request: Request) -> Cursors:
 FromCursors = Annotated[Cursors, Depends(_cursors)]
 FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accounts)]
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]
+FromAutoTopUps = Annotated[AutoTopUpStore, _provide(lambda one: one.auto_top_ups)]
 FromCatalogue = Annotated[PostgresCatalogue, _provide(lambda services: services.catalogue)]
 FromDoubts = Annotated[DoubtStore, _provide(lambda services: services.doubts)]
 FromCoupons = Annotated[Coupons, _provide(lambda services: services.coupons)]

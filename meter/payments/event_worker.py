@@ -27,8 +27,8 @@ LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0
 EVENTS_AT_ONCE: Final = 20
 FOLLOWED_AT_ONCE: Final = 4
-# Longer than following so many events takes while Stripe is slow.
-LEASE: Final = timedelta(minutes=5)
+# Events of a meter that died are taken over then. Two that follow one event do no harm.
+LEASE: Final = timedelta(minutes=1)
 FIRST_RETRY_S: Final = 2.0
 MOST_RETRY_S: Final = 3_600.0
 # Refused so often, an event is parked: an administrator must look at it.

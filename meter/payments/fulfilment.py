@@ -162,6 +162,9 @@ class Fulfilment:
                 account_id=purchase.account_id,
                 amount=format_usd(credited_picos),
             )
+        if purchase.saves_card and facts.customer_id and facts.payment_method_id:
+            # Before the purchase ends: an outage here leaves it open, and it is tried again.
+            await self._gateway.keep_card(facts.customer_id, facts.payment_method_id)
         await self._purchases.end(purchase.id, PurchaseState.PAID)
 
     async def _reverse(self, paid: Payment, kind: ReversalKind, object_id: str, cents: int) -> None:

@@ -24,6 +24,12 @@ class PaymentMetrics:
             ("source", "outcome"),
             registry=registry,
         )
+        self.auto_top_ups = Counter(
+            "tollkeeper_auto_top_ups",
+            "Automatic top-ups by outcome (charged, paused).",
+            ("outcome",),
+            registry=registry,
+        )
         self.oldest_waiting_s = Gauge(
             "tollkeeper_stripe_oldest_waiting_event_seconds",
             "The age of the oldest event of Stripe that was not followed yet.",

@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from meter.audit.audit_store import AuditStore
 from meter.clock import Clock
+from meter.payments.auto_top_up import AutoTopUps
+from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.event_store import EventStore
 from meter.payments.event_worker import EventWorker
 from meter.payments.fulfilment import Fulfilment
@@ -33,6 +35,7 @@ class Payments:
     selling: Selling
     worker: EventWorker
     sweep: PaymentSweep
+    auto_top_ups: AutoTopUps
     metrics: PaymentMetrics
 
 
@@ -57,5 +60,8 @@ def make_payments(
         ),
         worker=worker,
         sweep=PaymentSweep(gateway, events, purchases, fulfilment, worker, clock, metrics),
+        auto_top_ups=AutoTopUps(
+            gateway, AutoTopUpStore(pool), purchases, fulfilment, clock, metrics
+        ),
         metrics=metrics,
     )

@@ -44,6 +44,13 @@ class CheckoutPage:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class CardDeclined:
+    """A bank's refusal to charge a saved card."""
+
+    code: str
+
+
 class SessionState(StrEnum):
     """The states of a Checkout session that matter here."""
 

@@ -25,7 +25,8 @@ GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provide
     log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
     spending, usual_uses, key_days TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
-    signing_keys, limit_rules, spending, issuers, parked_endings, usual_uses TO {SERVICE_ROLE};
+    signing_keys, limit_rules, spending, issuers, parked_endings, usual_uses,
+    auto_top_ups TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON usage_rows, settlement_conflicts, posting_rows, entry_rows, ledger_batches,
     credit_postings, provider_totals, reconciliations, audit_log, parked_endings, write_offs
     TO {SERVICE_ROLE};
@@ -37,7 +38,8 @@ GRANT SELECT ON schema_migrations, dropped_months, sealed_entries, sealed_usage,
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
     TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
-    stripe_sweeps, coupons, coupon_attempts TO {SERVICE_ROLE};
+    stripe_sweeps, coupons, coupon_attempts,
+    auto_top_ups TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,

@@ -169,7 +169,7 @@ class Deliveries:
             fault = self._faults.of_delivery(event.type)
             trouble = fault.trouble if fault else None
             if len(self._waiting) >= WAITING_MAX:
-                log.error("stripe_webhook_dropped", event=event.id, waiting_max=WAITING_MAX)
+                log.error("stripe_webhook_dropped", event_id=event.id, waiting_max=WAITING_MAX)
                 continue
             if trouble == Trouble.LOSE:
                 # It stays pending for ever, as after an outage longer than all retries.
@@ -258,7 +258,7 @@ class Deliveries:
         delays = self._world.settings.webhook_retry_seconds
         delivery.failures += 1
         if delivery.is_copy or delivery.failures > len(delays):
-            log.warning("stripe_webhook_given_up", event=event.id, type=event.type, last=outcome)
+            log.warning("stripe_webhook_given_up", event_id=event.id, type=event.type, last=outcome)
             return
         self._put(delivery, delays[delivery.failures - 1])
 
