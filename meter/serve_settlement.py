@@ -25,6 +25,7 @@ from meter.ingest.metrics import IngestMetrics
 from meter.ingest.stream.server import STOP_GRACE_S, AccessLogService, build_server
 from meter.limits.redis_windows import RedisLimitWindows, connect
 from meter.lookups.queue import LookupQueue
+from meter.lookups.samples import RecordSamples, SampledSettlementStore
 from meter.lookups.worker import FindUsage, LookupMetrics, LookupWorker
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.background import background
@@ -113,19 +114,21 @@ async def run_settlement(
 
         settlement_pool = await open_keyed_pool(SETTLEMENT_CONNECTIONS)
         settlements = settlements_through(settlement_pool)
-        batcher = Batcher(settlements, metrics, on_refused=on_refused)
         parked = ParkedEndings(
             ParkedEndingStore(settlement_pool), settlements, metrics.count, registry, crash_points
         )
-        worker = None
+        worker = samples = None
+        logged: SettlementStore = settlements
         if settings.lookups_per_second > 0:
             # Pools of their own, so that many look-ups never keep the logs from being settled.
             lookup_pool = await open_keyed_pool(LOOKUP_CONNECTIONS)
             session = await stack.enter_async_context(aiohttp.ClientSession())
+            looked_up = settlements_through(lookup_pool)
+            find_usage = _usage_finder(session, provider, keys)
             worker = LookupWorker(
                 LookupQueue(lookup_pool, settings.lookup_terms, provider.id),
-                settlements_through(lookup_pool),
-                _usage_finder(session, provider, keys),
+                looked_up,
+                find_usage,
                 clock,
                 LookupMetrics(registry),
                 metrics.count,
@@ -133,6 +136,17 @@ async def run_settlement(
                 per_second=settings.lookups_per_second,
                 has_reports=settings.provider_reports,
             )
+            samples = RecordSamples(
+                looked_up,
+                find_usage,
+                clock,
+                registry,
+                metrics.count,
+                settings.record_sample_share,
+                settings.record_samples_per_second,
+            )
+            logged = SampledSettlementStore(settlements, samples)
+        batcher = Batcher(logged, metrics, on_refused=on_refused)
         sweep_store = SweepStore(pool, settings.lookup_terms.patience, crash_points)
         file = None
         logs = settings.access_logs
@@ -157,6 +171,8 @@ async def run_settlement(
         await run("sweep", Sweep(sweep_store, settings.sweep_every_s, registry).run())
         if worker is not None:
             await run("look-ups", worker.run())
+        if samples is not None:
+            await run("record samples", samples.run())
         if file is not None:
             await run("access-log file", file.run())
         yield RunningSettlement(tuple(tasks), file, counter)

@@ -71,6 +71,9 @@ class MeterSettings(JwtSettings):
     lookup_patience_s: float = Field(default=900.0, ge=1, le=604_800)
     # 0 never asks the provider; each meter asks at most so often.
     lookups_per_second: float = Field(default=20.0, ge=0, le=1_000)
+    # Of the requests that a log settled, the share whose record is asked for, and how often.
+    record_sample_share: float = Field(default=0.01, ge=0, le=1)
+    record_samples_per_second: float = Field(default=1.0, gt=0, le=1_000)
     sweep_every_s: float = Field(default=1.0, gt=0, le=3_600)
     # How many whole months before the present one stay in detail; unset keeps all.
     usage_retention_months: int | None = Field(default=None, ge=2)
