@@ -29,7 +29,7 @@ _PACKAGED = _HERE / "envoy.yaml"
 TEMPLATE = _PACKAGED if _PACKAGED.is_file() else _HERE.parent / "envoy" / "envoy.yaml"
 VALIDATE_TIMEOUT_S = 30.0
 STREAM_LOGGER = "envoy.access_loggers.http_grpc"
-FILE_LOGGER = "envoy.access_loggers.file"
+FILE_LOGGERS = ("tollkeeper.ordinary_ends", "tollkeeper.other_ends")
 # Envoy's default of ten seconds would keep money facts in memory that long.
 ACCESS_LOG_FLUSH_MS = 100
 # How long a draining Envoy still takes connections: a balancer in front, or a second Envoy
@@ -126,11 +126,11 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
         action["host_rewrite_literal"] = url.netloc
     unwanted = {
         *(() if logs.has_stream else (STREAM_LOGGER,)),
-        *(() if logs.has_file else (FILE_LOGGER,)),
+        *(() if logs.has_file else FILE_LOGGERS),
     }
     manager["access_log"] = [log for log in manager["access_log"] if log["name"] not in unwanted]
     for log in manager["access_log"]:
-        if log["name"] == FILE_LOGGER:
+        if log["name"] in FILE_LOGGERS:
             log["typed_config"]["path"] = str(addresses.access_log)
     return document
 

@@ -214,7 +214,7 @@ def point(document: Document, authz: AuthzProcess, folder: Path) -> int:
     document.pop("overload_manager", None)
     manager = manager_of(listener)
     for log in manager["access_log"]:
-        if log["name"] == "envoy.access_loggers.file":
+        if "path" in log["typed_config"]:
             log["typed_config"]["path"] = str(folder / f"{port}.jsonl")
     for host in manager["route_config"]["virtual_hosts"]:
         for route in host["routes"]:

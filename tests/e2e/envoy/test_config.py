@@ -10,7 +10,7 @@ import yaml
 
 from meter.ingest.access_logs import AccessLogs
 from tollkeeper.envoy_config import (
-    FILE_LOGGER,
+    FILE_LOGGERS,
     STREAM_LOGGER,
     TEMPLATE,
     EnvoyAddresses,
@@ -206,6 +206,7 @@ def test_only_addresses_paths_and_the_providers_identity_change(
     changed = rendered(copy.deepcopy(template), addresses)
     assert sorted(_differences(template, changed)) == [
         "access_log.1.typed_config.path",
+        "access_log.2.typed_config.path",
         *["address.pipe.path"] * 5,
         "address.socket_address.address",
         "address.socket_address.address",
@@ -249,9 +250,9 @@ def test_the_template_holds_no_secret() -> None:
 @pytest.mark.parametrize(
     ("logs", "written"),
     [
-        (AccessLogs.BOTH, {STREAM_LOGGER, FILE_LOGGER}),
+        (AccessLogs.BOTH, {STREAM_LOGGER, *FILE_LOGGERS}),
         (AccessLogs.STREAM, {STREAM_LOGGER}),
-        (AccessLogs.FILE, {FILE_LOGGER}),
+        (AccessLogs.FILE, {*FILE_LOGGERS}),
     ],
 )
 def test_envoy_writes_the_chosen_logs_and_no_others(

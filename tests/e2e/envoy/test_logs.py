@@ -31,6 +31,8 @@ from tests.patience import WAIT_S
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FROM_PROVIDER = "cluster.provider.upstream_cx_rx_bytes_total"
+# The short line of an ordinary end leaves out what is the same for all of them.
+OF_ORDINARY_ENDS = {"upstream_status": None}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -77,7 +79,10 @@ async def require_same(gateway: Gateway, hold_id: str) -> dict[str, Any]:
     """Compare both logs of one request, and return the line of the file."""
     facts = facts_of_entry(await gateway.entries.of(hold_id))
     line = await gateway.logged_of(hold_id)
-    assert {name: line[name] for name in facts} == facts
+    is_ordinary = (line["code"], line["flags"]) == (200, "-")
+    assert is_ordinary == ("route" not in line)
+    read = {**(OF_ORDINARY_ENDS if is_ordinary else {}), **line}
+    assert {name: read[name] for name in facts} == facts
     return line
 
 
@@ -270,3 +275,42 @@ async def test_a_denial_is_told_from_a_missing_decision(gateway: Gateway) -> Non
     await gateway.post()
     line = await logged_by_id(gateway, asked_id(gateway))
     assert (line["details"], line["hold_id"], line["code"]) == ("ext_authz_denied", None, 402)
+
+
+@pytest.mark.parametrize("way", ["settled", "free", "refused", "left", "unheld"])
+async def test_each_request_has_one_line_and_only_ordinary_ends_a_short_one(
+    gateway: Gateway, way: str
+) -> None:
+    hold_id, pause = gateway.reset(), Pause()
+
+    async def ends(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=404 if way == "refused" else 200)
+
+    async def waits(request: web.Request) -> web.StreamResponse:
+        await pause.wait()
+        return await ends(request)
+
+    async def decide(_: pb.CheckRequest) -> pb.CheckResponse:
+        response = allow(hold_id)
+        if way == "unheld":
+            del response.dynamic_metadata.fields["hold_id"]
+        return response
+
+    gateway.decisions.answer = decide
+    if way == "left":
+        gateway.provider.answer = waits
+        await gateway.leave(pause.reached.wait())
+    else:
+        if way != "settled":
+            gateway.provider.answer = ends
+        await gateway.post()
+    request_id = asked_id(gateway)
+    await logged_by_id(gateway, request_id)
+    pause.over.set()
+    # The lines of a later request stand behind all of this one.
+    later = gateway.reset()
+    await gateway.post()
+    await gateway.logged_of(later)
+    (line,) = [one for one in gateway.logged() if one["request_id"] == request_id]
+    assert ("route" not in line) == (way in ("settled", "free"))
+    assert line["hold_id"] == (None if way == "unheld" else hold_id)
