@@ -49,6 +49,8 @@ from meter.api.services import ApiDependencies
 from meter.errors import MeterError
 
 _RESOURCES: Final = (
+    # First: Envoy asks it four times a second and more, and routes are looked through in order.
+    health,
     users,
     user_keys,
     credits_,
@@ -83,7 +85,6 @@ _RESOURCES: Final = (
     signing_keys,
     well_known,
     models,
-    health,
     documentation,
 )
 
