@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from attacks.attacker import PARALLEL_SEARCHES
 from attacks.campaign import LOCKED_ACCOUNT, Row, run_attacks
 from attacks.controls import CONTROLS, interpreter_without
 from chaos.stack import ChaosStack, chaos_environment
@@ -28,9 +29,12 @@ def rows_of(python: str, *names: str) -> list[Row]:
 
 
 def test_attacks_stop_nobody_else() -> None:
-    for row in rows_of(sys.executable, "withheld bodies", "rapid resets", LOCKED_ACCOUNT):
+    for row in rows_of(
+        sys.executable, "withheld bodies", "rapid resets", PARALLEL_SEARCHES, LOCKED_ACCOUNT
+    ):
         assert row.seen.success >= row.usual.success - TOLERANCE, row
         assert row.worst_balance_picos >= 0, row
+        assert row.lost_picos == 0, row
         assert row.spent["connections"] > 0, row
 
 
