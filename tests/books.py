@@ -256,6 +256,7 @@ PROTECTED = (
     "entry_rows",
     "ledger_batches",
     "ended_hold_rows",
+    "ledger_checkpoints",
     "sealed_entries",
     "sealed_usage",
     "dropped_months",

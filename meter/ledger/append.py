@@ -10,20 +10,22 @@ _QUERIES: Final = queries("meter.ledger")
 _APPEND_POSTINGS: Final = _QUERIES["append_postings"]
 
 
-async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> None:
-    """Append postings as one batch of a chain that nobody else has until the commit.
+async def write_postings(connection: PostgresConnection, postings: Sequence[Posting]) -> int | None:
+    """Append postings as one batch; return its number, None without postings.
+
+    Nobody else has the chain of the batch until the commit.
 
     The caller has moved the balances in the same transaction: accounts are locked before a chain.
     Raises asyncpg.UniqueViolationError when one of them was posted before.
     """
     if not postings:
-        return
+        return None
     lines = [
         (position, number, entry.ledger_account.value, entry.amount_picos)
         for position, posting in enumerate(postings, start=1)
         for number, entry in enumerate(posting.entries)
     ]
-    await connection.execute(
+    number: int = await connection.fetchval(
         _APPEND_POSTINGS,
         [posting.id for posting in postings],
         [posting.booked_at for posting in postings],
@@ -33,3 +35,4 @@ async def write_postings(connection: PostgresConnection, postings: Sequence[Post
         [posting.reason for posting in postings],
         *[list(column) for column in zip(*lines, strict=True)],
     )
+    return number

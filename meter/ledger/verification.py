@@ -36,9 +36,9 @@ class BookTotals:
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """The youngest batch of the ledger's chain.
+    """The youngest checkpoint, which signs the youngest batch of every chain and the sums there.
 
-    Written down elsewhere, it shows whether somebody later made the whole chain anew.
+    Written down elsewhere, it shows whether somebody later made the whole ledger anew.
     """
 
     number: int

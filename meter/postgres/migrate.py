@@ -31,6 +31,9 @@ GRANT SELECT, INSERT ON usage_rows, settlement_conflicts, posting_rows, entry_ro
     credit_postings, provider_totals, reconciliations, audit_log, parked_endings, write_offs
     TO {SERVICE_ROLE};
 GRANT UPDATE (taken_back_picos) ON write_offs TO {SERVICE_ROLE};
+GRANT SELECT ON ledger_batch_numbers TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON ledger_checkpoints TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE ON checkpoint_sums TO {SERVICE_ROLE};
 GRANT SELECT ON settlements, kept_settlements, ended_hold_rows, postings, entries, usage_records,
     ended_holds TO {SERVICE_ROLE};
 GRANT SELECT ON schema_migrations, dropped_months, sealed_entries, sealed_usage,
@@ -43,9 +46,10 @@ GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stri
 GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
-    settle_holds, take_chain, seal_batch, settlement_record, first_hash, release_free_holds,
-    lock_accounts, move_spending, move_money, count_spending, ledger_line, prepare_months,
-    drop_months, lock_month, forget_records TO {SERVICE_ROLE};
+    settle_holds, take_chain, seal_batch, settlement_record, first_hash, checkpoint_sums_hash,
+    sums_of_batches, sums_of_books, seal_checkpoint, release_free_holds, lock_accounts,
+    move_spending, move_money, count_spending, ledger_line, prepare_months, drop_months,
+    lock_month, forget_records TO {SERVICE_ROLE};
 """
 
 

@@ -124,25 +124,30 @@ class Reconciler:
         self.metrics = DriftMetrics(registry)
 
     async def reconcile(self, takes_new_baseline: bool = False) -> Reconciled:
-        """Compare all books now, store the report, and raise the alarm for drift.
+        """Compare all books now, row by row, store the report, and raise the alarm for drift.
 
         With `takes_new_baseline`, the present total of the provider counts as explained. Raises
         Conflict while another meter reconciles, StoreUnavailable during an outage.
         """
         async with self.store.open() as books:
-            return await self._reconcile(books, takes_new_baseline)
+            return await self._reconcile(books, takes_new_baseline, reads_all=True)
 
     async def reconcile_if_due(self, every_s: float) -> None:
-        """Reconcile unless a meter has done so within the interval. Raises as `reconcile` does."""
+        """Reconcile unless a meter has done so within the interval. Raises as `reconcile` does.
+
+        It reads what came since the youngest checkpoint, and its sums for what was before.
+        """
         async with self.store.open() as books:
             if await books.due_in_s(every_s) <= 0:
-                await self._reconcile(books, takes_new_baseline=False)
+                await self._reconcile(books, takes_new_baseline=False, reads_all=False)
 
-    async def _reconcile(self, books: OpenBooks, takes_new_baseline: bool) -> Reconciled:
+    async def _reconcile(
+        self, books: OpenBooks, takes_new_baseline: bool, reads_all: bool
+    ) -> Reconciled:
         # The provider is asked first: all that it had billed by then is booked or in flight now.
         asked_at = await books.now()
         total, problem = await self._ask()
-        read = await books.read(total, asked_at - self._provider_lag)
+        read = await books.read(total, asked_at - self._provider_lag, reads_all)
         report = to_report(read, total, problem, takes_new_baseline)
         if report.provider is not None and self._settlements is not None:
             guessed_picos = guessed_total(report.provider)
@@ -223,7 +228,7 @@ def to_report(
     baseline = None if takes_new_baseline else read.baseline
     return ReconciliationReport(
         books=read.comparisons,
-        failures=read.verification.failures,
+        failures=read.failures,
         attention=read.attention,
         provider=None if total is None else compare_provider(total, read.cost, baseline),
         provider_problem=problem,

@@ -10,8 +10,20 @@ from typing import Any, Final
 import asyncpg
 
 from meter.errors import Conflict
-from meter.ledger.verification import Failure, Verification
-from meter.ledger.verification_store import VERIFY_QUERY_TIMEOUT_S, check_books, snapshot
+from meter.ledger.checkpoints import (
+    CHUNK_TIMEOUT_S,
+    advance,
+    compare,
+    get_last_batch,
+    merged,
+)
+from meter.ledger.verification import Failure
+from meter.ledger.whole_books import (
+    ROWS_SINCE,
+    VERIFY_QUERY_TIMEOUT_S,
+    check_books,
+    snapshot,
+)
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.reconciliation.drift import (
     Attention,
@@ -28,8 +40,10 @@ from meter.settlement.spreading import Guess
 _QUERIES: Final = queries("meter.reconciliation")
 _RECONCILE_SAVE: Final = _QUERIES["reconcile_save"]
 _RECONCILE_BOOKS: Final = _QUERIES["reconcile_books"]
+_RECONCILE_BOOKS_SINCE: Final = _QUERIES["reconcile_books_since"]
 _RECONCILE_ATTENTION: Final = _QUERIES["reconcile_attention"]
 _RECONCILE_COST: Final = _QUERIES["reconcile_cost"]
+_RECONCILE_COST_SINCE: Final = _QUERIES["reconcile_cost_since"]
 _RECONCILE_BASELINE: Final = _QUERIES["reconcile_baseline"]
 _RECONCILE_SAVE_TOTAL: Final = _QUERIES["reconcile_save_total"]
 _RECONCILE_LIST: Final = _QUERIES["reconcile_list"]
@@ -57,7 +71,7 @@ class BooksRead:
     """All that a reconciliation compares, as it was at one instant."""
 
     comparisons: tuple[BookComparison, ...]
-    verification: Verification
+    failures: tuple[Failure, ...]
     attention: Attention
     cost: LedgerCost
     baseline: Outside | None
@@ -79,16 +93,39 @@ class OpenBooks:
         """Return the seconds until the next run is due; below zero when it is late."""
         return await _due_in_s(self._connection, every_s)
 
-    async def read(self, total: ProviderTotal | None, settled_by: datetime) -> BooksRead:
-        """Read all books in one snapshot; costs booked after `settled_by` count as recent."""
-        async with snapshot(self._connection):
-            books = await self._connection.fetch(_RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S)
-            verification = await check_books(self._connection)
+    async def read(
+        self, total: ProviderTotal | None, settled_by: datetime, reads_all: bool
+    ) -> BooksRead:
+        """Read the books in one snapshot; costs booked after `settled_by` count as recent.
+
+        With `reads_all`, every row is read. Otherwise the rows since the youngest checkpoint are
+        verified in chunks, and its sums stand for the rows before.
+        """
+        failures: tuple[Failure, ...] = ()
+        opened = snapshot(self._connection)
+        if not reads_all:
+            failures = (await advance(self._connection)).failures
+            opened = snapshot(self._connection, ROWS_SINCE, CHUNK_TIMEOUT_S)
+        async with opened:
+            if reads_all:
+                books = await self._connection.fetch(
+                    _RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S
+                )
+                failures = (await check_books(self._connection)).failures
+                cost = await self._connection.fetchrow(
+                    _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
+                )
+            else:
+                last_batch = await get_last_batch(self._connection)
+                books = await self._connection.fetch(
+                    _RECONCILE_BOOKS_SINCE, last_batch, timeout=CHUNK_TIMEOUT_S
+                )
+                failures = merged(failures, await compare(self._connection, last_batch))
+                cost = await self._connection.fetchrow(
+                    _RECONCILE_COST_SINCE, settled_by, last_batch, timeout=CHUNK_TIMEOUT_S
+                )
             attention = await self._connection.fetchrow(
                 _RECONCILE_ATTENTION, timeout=VERIFY_QUERY_TIMEOUT_S
-            )
-            cost = await self._connection.fetchrow(
-                _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
             )
             baseline, guesses = None, []
             if total is not None:
@@ -111,7 +148,7 @@ class OpenBooks:
                 )
                 for row in books
             ),
-            verification=verification,
+            failures=failures,
             attention=Attention(**dict(attention)),
             cost=LedgerCost(**{name: int(picos) for name, picos in cost.items()}),
             baseline=None

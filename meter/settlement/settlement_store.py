@@ -317,10 +317,6 @@ async def _write(
 ) -> None:
     if changes.is_empty:
         return
-    if changes.bookings:
-        rows = [_usage_row(booking) for booking in changes.bookings]
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        await connection.execute(_INSERT_USAGE_RECORDS, *columns)
     if changes.endings:
         ended = await connection.fetchval(
             _END_HOLDS,
@@ -370,9 +366,16 @@ async def _write(
             [move.charge_picos for move in spent],
             [move.freed_picos for move in spent],
         )
-    await write_postings(
-        connection, [posting for booking in changes.bookings for posting in booking.postings]
-    )
+    if changes.bookings:
+        batch = await write_postings(
+            connection, [posting for booking in changes.bookings for posting in booking.postings]
+        )
+        rows = [
+            (*_usage_row(booking), batch if booking.postings else None)
+            for booking in changes.bookings
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(_INSERT_USAGE_RECORDS, *columns)
     await take_back(
         connection,
         [
@@ -384,7 +387,7 @@ async def _write(
 
 
 def _usage_row(booking: Booking) -> tuple[object, ...]:
-    """Return the columns of `insert_usage_records`, in the order of its parameters."""
+    """Return the columns of `insert_usage_records`, in its order, without the batch."""
     seen, hold = booking.observation, booking.hold
     return (
         hold.id,

@@ -62,3 +62,22 @@ LEFT JOIN LATERAL (
 ) youngest ON true
 WHERE c.position IS DISTINCT FROM coalesce(youngest.place, 0)
    OR c.hash IS DISTINCT FROM coalesce(youngest.hash, first_hash(chains.id::smallint))
+UNION ALL
+SELECT 'checkpoint ' || k.number
+FROM (SELECT c.*, lag(number, 1, 0::bigint) OVER numbers AS number_before,
+             lag(hash, 1, sha256('tollkeeper checkpoints')) OVER numbers AS hash_before
+      FROM ledger_checkpoints c WINDOW numbers AS (ORDER BY number)) k
+WHERE k.number <> k.number_before + 1
+   OR k.previous_hash <> k.hash_before
+   OR k.hash <> sha256(k.previous_hash || record_send(
+       ROW(k.last_batch, k.positions, k.hashes, k.sums_hash)))
+   OR (k.sums_hash <> checkpoint_sums_hash()
+       AND k.number = (SELECT max(number) FROM ledger_checkpoints))
+UNION ALL
+-- Checkpoints anchor the chains: what they saw as heads is still there.
+SELECT DISTINCT 'checkpoint ' || k.number
+FROM ledger_checkpoints k
+CROSS JOIN LATERAL unnest(k.positions, k.hashes) WITH ORDINALITY AS seen (place, hash, chain)
+LEFT JOIN batches b ON b.chain = seen.chain AND b.place = seen.place
+WHERE seen.hash IS DISTINCT FROM
+    CASE seen.place WHEN 0 THEN first_hash(seen.chain::smallint) ELSE b.hash END

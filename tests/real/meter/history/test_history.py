@@ -12,7 +12,7 @@ from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
 from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention, months_before
-from meter.ledger.verification_store import check_books, snapshot
+from meter.ledger.whole_books import check_books, snapshot
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool
 from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
@@ -27,11 +27,13 @@ from meter.identity.keys.key_terms import KeyTerms, TermChanges
 from meter.identity.keys.key_text import mint
 from meter.identity.principal import ByAccount, ByKey
 from meter.identity.principal_store import PostgresPrincipals
+from meter.ledger.checkpoints import advance, compare, get_last_batch
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
+from meter.ledger.whole_books import ROWS_SINCE, snapshot
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
-from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
+from meter.postgres.pool import KEYED_SESSION, PostgresPool, acquire, open_pool, queries
 from meter.process.crash_points import NoCrashPoints
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.parked_store import ParkedEndingStore
@@ -46,6 +48,9 @@ from tollkeeper.stack.servers.postgres import PostgresServer
 PAST_REQUESTS = 1_000_000
 PAST_OTHERS = 100_000
 MOST_ROWS = 2_000
+
+_RECONCILE_BOOKS_SINCE = queries("meter.reconciliation")["reconcile_books_since"]
+_RECONCILE_COST_SINCE = queries("meter.reconciliation")["reconcile_cost_since"]
 
 _EXPLAINED = {
     "session_preload_libraries": "auto_explain",
@@ -213,6 +218,8 @@ async def past(
     await superuser.execute(_UNINDEXED)
     await superuser.execute(_PAST.format(requests=PAST_REQUESTS, key=payer.credential_id))
     await superuser.execute(_ATTACHED)
+    # As if all of it had been verified.
+    await superuser.execute("SELECT seal_checkpoint(0)")
     await superuser.execute(_OTHERS.format(others=PAST_OTHERS))
     await superuser.execute("ANALYZE")
     await superuser.close()
@@ -239,6 +246,17 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
         await session.execute("SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE")
         await settlements.settle([observed(held[5])])
     await ParkedEndingStore(books.pool).list_free()
+
+    # What is read once a day is what was written since the day before.
+    async with acquire(books.pool) as daily:
+        assert (await advance(daily)).failures == ()
+        await books.holds.release([await books.held(payer, 1)])
+        assert (await advance(daily)).failures == ()
+        async with snapshot(daily, ROWS_SINCE):
+            last_batch = await get_last_batch(daily)
+            await compare(daily, last_batch)
+            await daily.fetch(_RECONCILE_BOOKS_SINCE, last_batch)
+            await daily.fetch(_RECONCILE_COST_SINCE, datetime.now(UTC), last_batch)
 
     lookups = LookupQueue(books.pool, LookupTerms(timedelta(0)), "openrouter")
     await lookups.note([ReportedGeneration(held[2], "gen-2", 5)])

@@ -219,6 +219,36 @@ async def test_two_meters_reconcile_once_a_day(books: Books) -> None:
     assert all(setup.metric("reconciliation_drift_picos", book="charges") == 0 for setup in setups)
 
 
+async def test_a_daily_run_says_what_a_run_over_all_rows_says(
+    books: Books, database: Database
+) -> None:
+    setup = ReconcilerSetup(books, 100 * USD)
+    for day in range(3):
+        if day == 1:
+            await lived(books)
+        elif day == 2:
+            await books.payer("bob", USD)
+        await setup.reconciler.reconcile_if_due(0.0)
+        daily = (await setup.store.list_page(None, 1))[0].report
+        assert daily.is_ok, daily
+        whole = await setup.report()
+        assert daily.books == whole.books
+        assert daily.provider is not None
+        assert whole.provider is not None
+        assert daily.provider.cost == whole.provider.cost
+    # What changed since then is found: a charge that nobody was asked for, and a balance.
+    await without_protection(
+        database,
+        "UPDATE accounts SET balance_picos = balance_picos + 7;"
+        " UPDATE accounts SET held_picos = held_picos + 5",
+    )
+    await setup.reconciler.reconcile_if_due(0.0)
+    daily = (await setup.store.list_page(None, 1))[0].report
+    assert daily.books == (await setup.report()).books
+    assert {one.invariant for one in daily.failures} == {"balances", "held"}
+    assert daily.drifts()["balances"] == 14
+
+
 async def test_a_hold_that_nobody_sweeps_is_a_failure(books: Books) -> None:
     payer = await books.payer("ada", 20 * USD)
     await books.held(payer, USD)
