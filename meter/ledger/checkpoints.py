@@ -83,7 +83,10 @@ async def compare(connection: PostgresConnection, last_batch: int) -> tuple[Fail
     `last_batch` was read in the same snapshot.
     """
     rows = await connection.fetch(_COMPARE_WITH_CHECKPOINT, last_batch, timeout=CHUNK_TIMEOUT_S)
-    return _failures((row["invariant"], row["id"]) for row in rows)
+    found = [(row["invariant"], row["id"]) for row in rows]
+    # Payments are few beside requests, and their rows may be compared all together.
+    payments = await connection.fetch(INVARIANTS["payments"][1], timeout=CHUNK_TIMEOUT_S)
+    return _failures([*found, *(("payments", row["id"]) for row in payments)])
 
 
 def merged(first: tuple[Failure, ...], second: tuple[Failure, ...]) -> tuple[Failure, ...]:

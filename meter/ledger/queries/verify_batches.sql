@@ -1,5 +1,5 @@
--- What contradicts what in the batches after $1, up to $2: V1, V3 and V11, as the queries over the
--- whole books have them. Chains continue where the youngest checkpoint has their heads.
+-- Contradictions in the batches after $1, up to $2: V1, V3 and V11, as the queries over the whole
+-- books have them. Chains continue where the youngest checkpoint has their heads.
 WITH batches AS (
     SELECT b.*, coalesce(b.position, b.number) AS place FROM ledger_batches b
     WHERE b.number > $1 AND b.number <= $2
