@@ -24,7 +24,7 @@ from authz.endpoints.body import apply_edits
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.answer import LimitAnswer
-from authz.limits.arriving_bodies import ArrivingBodies
+from authz.limits.arriving_bodies import ArrivingBodies, TooMuchWork
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import MIN_PARTIAL_BODY_BYTES, RouteMisconfigured
@@ -667,6 +667,31 @@ async def test_large_bodies_have_room_until_the_second_check(house: House) -> No
     # A length that is not announced counts as the most that a body may have.
     refused = await house.deny(**first, headers=(*request().headers, headers[-1]))
     assert refused.reason is Reason.TOO_MANY_CONCURRENT
+
+
+async def test_an_account_whose_bodies_took_too_long_sends_no_more_of_them(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take(*_: object) -> TooMuchWork:
+        return TooMuchWork(2.5)
+
+    monkeypatch.setattr(ArrivingBodies, "take", take)
+    headers = (*request().headers, ("x-request-id", REQUEST_ID))
+    denied = await house.deny(PART, extensions=FIRST_CHECK, headers=headers)
+    assert (denied.reason, denied.retry_after_s) == (Reason.RATE_LIMIT_EXCEEDED, 2.5)
+    # A request that fits the first check takes no such time.
+    await house.allow(extensions=FIRST_CHECK)
+
+
+@pytest.mark.parametrize("body", [b"{", json.dumps({**CHAT, "model": "none"}).encode()])
+async def test_a_large_body_that_is_refused_gives_its_room_back(house: House, body: bytes) -> None:
+    length = ("content-length", str(2**19 + 1))
+    headers = (*request().headers, length, ("x-request-id", REQUEST_ID))
+    other = (*request().headers, length, ("x-request-id", REQUEST_ID[:-1] + "2"))
+    first = {"members": PART, "extensions": FIRST_CHECK}
+    assert await house.decide(**first, headers=headers) == NeedsWholeBody()
+    await house.deny(body.ljust(FIRST_CHECK_BYTES), headers=headers)
+    assert await house.decide(**first, headers=other) == NeedsWholeBody()
 
 
 async def test_credit_that_cannot_be_known_is_an_outage(house: House) -> None:
