@@ -9,13 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from meter.holds.hold import Hold, HoldState
-from meter.money import DECIMAL_PLACES
+from meter.money import DECIMAL_PLACES, add_markup
 from meter.pricing.prices import Demand, Estimate, Model, Price, catalogue_cost, estimate
 from meter.settlement.billing_terms import BillingTerms
 from meter.settlement.booking import book_settlement
 from meter.settlement.changes import HoldOnRecord, changes_from_observations
-from meter.settlement.outcome import PriceSource, Settled, decide_outcome
-from meter.usage.usage import Observation, ReportedUsage, TokenCounts
+from meter.settlement.outcome import PriceSource, Settled, decide_outcome, ordinary_cost
+from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.books import NEVER_REACHED, observed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,3 +179,39 @@ def test_a_plan_moves_exactly_what_it_ends(kinds: list[str]) -> None:
     move = plan.moves.get("alice")
     assert (0 if move is None else move.freed_picos) == 9_000 * ended
     assert (0 if move is None else move.charge_picos) == 5_000 * found[0]
+
+
+@given(
+    prices(),
+    usages(),
+    MARKUPS,
+    st.none() | st.decimals("-1", "100", places=DECIMAL_PLACES + 2),
+    st.sampled_from(list(Source)),
+    st.sampled_from([200, 204, 302, 404, 503, None]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["", "UF", "DC", "URX"]),
+)
+def test_an_ordinary_ending_is_what_any_hold_decides(
+    price: Price,
+    used: TokenCounts,
+    markup_bps: int,
+    cost_usd: Decimal | None,
+    source: Source,
+    status: int | None,
+    has_error: bool,
+    is_byok: bool,
+    flags: str,
+) -> None:
+    seen = replace(
+        observed(HOLD_ID, source=source, provider_status=status, response_flags=flags),
+        usage=ReportedUsage(used, cost_usd, Decimal("0.001") if is_byok else None, is_byok),
+        has_error=has_error,
+    )
+    cost_picos = ordinary_cost(seen)
+    outcome = decide_outcome(seen, hold(0, markup_bps), price)
+    if cost_picos is not None:
+        charge_picos = add_markup(cost_picos, markup_bps)
+        assert outcome == Settled(used, cost_picos, charge_picos, PriceSource.PROVIDER)
+    elif source in (Source.STREAM, Source.FILE) and cost_usd is not None and cost_usd > 0:
+        assert not isinstance(outcome, Settled)
