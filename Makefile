@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds attacks abandoned shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments attacks abandoned shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -15,6 +15,7 @@ BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 ABANDONED_OPTIONS ?=
 ATTACKS_OPTIONS ?=
+PAYMENTS_OPTIONS ?=
 TEST_OPTIONS ?=
 SHAPE_OPTIONS ?=
 
@@ -34,6 +35,7 @@ help:
 	@echo "  make access     measure how soon revocation shows and how exactly limits hold"
 	@echo "  make chaos      attack a whole stack, then look for a missing pico-dollar"
 	@echo "  make attacks    flood, withhold, lock; and measure what another user notices"
+	@echo "  make payments   payments under faults, then credit against Stripe's books"
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
 	@echo "  make abandoned  charge against bill of 10,000 requests that nobody reads to the end"
 	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
@@ -106,6 +108,10 @@ chaos: $(STAMP)
 
 attacks: $(STAMP)
 	@$(BIN)/python -m attacks $(ATTACKS_OPTIONS)
+
+payments: $(STAMP)
+	@$(BIN)/python -m chaos.payments $(PAYMENTS_OPTIONS)
+	@echo "Done. Next: docs/payments.md"
 
 rounds: $(STAMP)
 	@$(BIN)/python -m chaos.rounds

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from meter.errors import Conflict, InvalidRequest
+from meter.errors import InvalidRequest
 from meter.money import PICOS_PER_USD, format_usd
 
 PICOS_PER_CENT: Final = PICOS_PER_USD // 100
@@ -17,10 +17,6 @@ MOST_CHARGE_CENTS: Final = 99_999_999
 
 class AmountOutOfBounds(InvalidRequest):
     """An amount that is not for sale: outside the bounds, or not in whole cents."""
-
-
-class AlreadyBuying(Conflict):
-    """An automatic top-up of the account is in flight already."""
 
 
 class PurchaseKind(StrEnum):

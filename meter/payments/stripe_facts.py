@@ -129,14 +129,3 @@ class ReversalFacts:
 
     refunds: Sequence[RefundFacts]
     disputes: Sequence[DisputeFacts]
-
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    """A movement of our balance at Stripe: a charge, refund, dispute, or its opposite."""
-
-    id: str
-    type: str
-    source_id: str | None
-    payment_id: str | None
-    cents: int

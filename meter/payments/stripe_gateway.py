@@ -21,7 +21,6 @@ from meter.payments.stripe_facts import (
     CheckoutSession,
     CustomerGone,
     DisputeFacts,
-    Movement,
     PaymentFacts,
     PaymentState,
     RefundFacts,
@@ -424,17 +423,4 @@ def _dispute(dispute: Any) -> DisputeFacts:
         dispute.id,
         withdrawn_cents=-sum(amount for amount in moved if amount < 0),
         reinstated_cents=sum(amount for amount in moved if amount > 0),
-    )
-
-
-def read_movement(entry: Any) -> Movement:
-    """Return a balance transaction whose source is expanded."""
-    source = entry.source
-    is_expanded = source is not None and not isinstance(source, str)
-    return Movement(
-        id=entry.id,
-        type=entry.type,
-        source_id=_id_of(source),
-        payment_id=_id_of(getattr(source, "payment_intent", None)) if is_expanded else None,
-        cents=entry.amount,
     )

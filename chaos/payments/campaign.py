@@ -1,0 +1,310 @@
+"""Buys, refunds and disputes under faults, then compares credit with the stand-in's books."""
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+
+from chaos.payments.meter import SWEEP
+from chaos.payments.shop import OPERATOR_TOKEN, POLL_S, STRIPE_KEY, Shop, open_shop
+from meter.ledger.verification_store import VerificationStore
+from meter.postgres.pool import open_pool
+from tollkeeper.simulator.stripe.faults import Fault, Trouble
+
+BUYERS: Final = 20
+AT_ONCE: Final = 8
+QUIET_MOST_S: Final = 600.0
+SETTLE_SECONDS: Final = 60
+KILL_EVERY_S: Final = (2.0, 6.0)
+TRIES: Final = 60
+PICOS_PER_CENT: Final = 10**10
+VISA: Final = "4242424242424242"
+# Stripe's test cards by how often of a hundred they pay.
+CARDS: Final = (
+    (VISA, 72),
+    ("4000000000000002", 6),  # declined
+    ("4000000000000259", 10),  # disputed
+    ("4000000000005126", 6),  # its refunds fail
+    ("4000000000007726", 6),  # its refunds succeed later
+)
+# Percent of deliveries and of requests that each trouble strikes.
+TROUBLES: Final = {
+    Trouble.LOSE: 20,
+    Trouble.DUPLICATE: 20,
+    Trouble.REORDER: 15,
+    Trouble.ERROR_AFTER_COMMIT: 2,
+    Trouble.CUT_AFTER_COMMIT: 2,
+    Trouble.CONFLICT: 2,
+    Trouble.RATE_LIMIT: 2,
+    Trouble.ERROR: 1,
+}
+# Each payment has two events and a return page, so that losing all of them is rare otherwise.
+LOST_WITHOUT_SWEEP: Final = 80
+# What each movement in the stand-in's books does to credit.
+SIGNS: Final = {
+    "paid": 1,
+    "tax": -1,
+    "refunded": -1,
+    "refund_failed": 1,
+    "dispute_withdrawn": -1,
+    "dispute_reinstated": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A campaign: so many payments are tried; `without` switches one rule off."""
+
+    payments: int
+    seed: int
+    folder: Path
+    without: str | None = None
+
+
+@dataclass
+class Outcome:
+    """The result of a campaign, in cents; a difference is credit less the stand-in's books."""
+
+    paid: int = 0
+    credited: int = 0
+    lost: int = 0
+    doubled: int = 0
+    refunds: int = 0
+    disputes: int = 0
+    kills: int = 0
+    missed_by_webhook: int = 0
+    differences: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def is_right(self) -> bool:
+        """Return whether credit equals the stand-in's books to the cent, each payment once."""
+        return not (self.lost or self.doubled or self.differences or self.broken) and self.paid > 0
+
+    def to_text(self) -> str:
+        """Return the result as lines."""
+        lines = [
+            f"payments {self.paid}, credited {self.credited}, lost {self.lost}, "
+            f"doubled {self.doubled}",
+            f"refunds {self.refunds}, disputes {self.disputes}, kills {self.kills}, "
+            f"events found by the sweep {self.missed_by_webhook}",
+        ]
+        lines += [f"{user}: {cents} cents too much" for user, cents in self.differences.items()]
+        lines += [f"ledger: {failure}" for failure in self.broken]
+        return "\n".join(lines)
+
+
+class Buyers:
+    """Customers who buy, come back or not, and want their money back now and then."""
+
+    def __init__(self, shop: Shop, chance: random.Random) -> None:
+        self._shop = shop
+        self._chance = chance
+
+    async def open_accounts(self) -> None:
+        for number in range(BUYERS):
+            body = {"id": f"buyer-{number}", "email": f"buyer-{number}@example.com"}
+            reply = await self._ask("POST", "/api/v1/admin/users", body)
+            assert reply is not None
+
+    async def buy(self, number: int) -> None:
+        """Buy once: open a purchase, pay, come back, and perhaps take the money back."""
+        chance = random.Random(f"{self._chance.random()}")
+        user = f"buyer-{number % BUYERS}"
+        amount = f"{chance.randint(500, 50_000) / 100:.2f}"
+        path = f"/api/v1/admin/users/{user}/checkout"
+        opened = await self._ask("POST", path, {"amount": amount})
+        if opened is None:
+            return
+        card = chance.choices([one for one, _ in CARDS], [share for _, share in CARDS])[0]
+        session_id = str(opened["url"]).rsplit("/", 1)[1]
+        fields = {"card_number": card, "name": "Ada"}
+        async with self._shop.session.post(
+            opened["url"], data=fields, allow_redirects=False
+        ) as page:
+            await page.read()
+        if chance.random() < 0.5:
+            with contextlib.suppress(aiohttp.ClientError):
+                url = f"{chance.choice(self._shop.meters).url}/api/v1/billing/return"
+                async with self._shop.session.get(url, params={"session_id": session_id}) as back:
+                    await back.read()
+        session = self._shop.stripe.world.store.get("checkout.session", session_id)
+        payment_id = session["payment_intent"]
+        if session["payment_status"] != "paid":
+            return
+        cents = session["amount_total"]
+        if chance.random() < 0.2:
+            await asyncio.sleep(chance.uniform(0, 1))
+            part = chance.choice([cents, cents // 2, cents // 3])
+            await self._refund(payment_id, part, through_meter=chance.random() < 0.5)
+        if card == "4000000000000259" and chance.random() < 0.7:
+            evidence = chance.choice(["winning_evidence", "losing_evidence"])
+            await self._answer_dispute(payment_id, evidence)
+
+    async def _refund(self, payment_id: str, cents: int, *, through_meter: bool) -> None:
+        if through_meter:
+            path = f"/api/v1/admin/payments/{payment_id}/refunds"
+            body = {"amount": f"{cents / 100:.2f}"}
+            await self._ask("POST", path, body, {"Idempotency-Key": "once"}, tries=3)
+            return
+        await self._at_stripe("/v1/refunds", {"payment_intent": payment_id, "amount": str(cents)})
+
+    async def _answer_dispute(self, payment_id: str, evidence: str) -> None:
+        found = await self._at_stripe(f"/v1/disputes?payment_intent={payment_id}", None)
+        for one in found.get("data", ()):
+            text = {"evidence[uncategorized_text]": evidence, "submit": "true"}
+            await self._at_stripe(f"/v1/disputes/{one['id']}", text)
+
+    async def _at_stripe(self, path: str, form: dict[str, str] | None) -> dict[str, Any]:
+        """Do something in Stripe's dashboard. Whether it worked is in the stand-in's books."""
+        headers = {"Authorization": f"Bearer {STRIPE_KEY}"}
+        method = "GET" if form is None else "POST"
+        with contextlib.suppress(aiohttp.ClientError, ValueError):
+            url = f"{self._shop.stripe.url}{path}"
+            async with self._shop.session.request(method, url, data=form, headers=headers) as reply:
+                found: dict[str, Any] = await reply.json()
+                return found
+        return {}
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: dict[str, str] | None = None,
+        tries: int = TRIES,
+    ) -> dict[str, Any] | None:
+        """Ask any meter until one answers; None for a refusal, and where none ever answers."""
+        presented = {"Authorization": f"Bearer {OPERATOR_TOKEN}", **(headers or {})}
+        for _ in range(tries):
+            url = self._chance.choice(self._shop.meters).url + path
+            try:
+                async with self._shop.session.request(
+                    method, url, json=body, headers=presented
+                ) as reply:
+                    if reply.status < 300:
+                        found: dict[str, Any] = await reply.json()
+                        return found
+                    if reply.status < 500 and reply.status != 401:
+                        return None
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(POLL_S)
+        return None
+
+
+async def run_campaign(plan: Plan) -> Outcome:
+    """Run one campaign, wait until all is quiet, and compare the books."""
+    chance = random.Random(plan.seed)
+    async with open_shop(plan.folder, plan.seed, plan.without) as shop:
+        buyers = Buyers(shop, chance)
+        await buyers.open_accounts()
+        troubles = dict(TROUBLES)
+        if plan.without == SWEEP:
+            troubles[Trouble.LOSE] = LOST_WITHOUT_SWEEP
+        for trouble, percent in troubles.items():
+            shop.stripe.faults.add(Fault(trouble=trouble, percent=percent, times=None))
+        killing = asyncio.create_task(
+            shop.kill_at_random(random.Random(chance.random()), KILL_EVERY_S)
+        )
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def buy(number: int) -> None:
+            async with slots:
+                await buyers.buy(number)
+
+        await asyncio.gather(*(buy(number) for number in range(plan.payments)))
+        killing.cancel()
+        await asyncio.gather(killing, return_exceptions=True)
+        shop.stripe.faults.clear()
+        # Refunds and disputes that are on their way end.
+        shop.stripe.world.wall.skip(SETTLE_SECONDS)
+        for one in shop.meters:
+            assert one.child is not None
+            if one.child.poll() is not None:
+                one.start()
+        for one in shop.meters:
+            await one.wait_ready(shop.session)
+        since = datetime.now(UTC)
+        await shop.restart()
+        await _wait_quiet(shop, since, plan.without)
+        return await _compare(shop)
+
+
+async def _wait_quiet(shop: Shop, since: datetime, without: str | None) -> None:
+    """Wait until the sweep has been, and no event waits."""
+    owner = await asyncpg.connect(shop.owner_dsn)
+    waiting, swept = -1, 0
+    try:
+        async with asyncio.timeout(QUIET_MOST_S):
+            while True:
+                # Nothing is away any more, so what was put off may come now, and so may what a
+                # meter that was killed had taken.
+                await owner.execute(
+                    "UPDATE stripe_events SET next_attempt_at = clock_timestamp()"
+                    " WHERE state = 'waiting' AND attempts < 50"
+                )
+                waiting = await owner.fetchval(
+                    "SELECT count(*) FROM stripe_events WHERE state = 'waiting'"
+                )
+                swept = await owner.fetchval(
+                    "SELECT count(*) FROM stripe_sweeps WHERE swept_at > $1", since
+                )
+                if not waiting and (swept or without == SWEEP) and not len(shop.stripe.deliveries):
+                    return
+
+                await asyncio.sleep(5 * POLL_S)
+    finally:
+        await owner.close()
+
+
+async def _compare(shop: Shop) -> Outcome:
+    outcome = Outcome(kills=shop.kills)
+    owner = await asyncpg.connect(shop.owner_dsn)
+    customers = await owner.fetch("SELECT account_id, customer_id FROM stripe_customers")
+    payments = await owner.fetch(
+        "SELECT id, account_id, count(*) AS times, sum(credited_picos)::bigint AS picos"
+        " FROM payments GROUP BY id, account_id"
+    )
+    balances = await owner.fetch("SELECT id, balance_picos FROM accounts")
+    outcome.missed_by_webhook = await owner.fetchval(
+        "SELECT count(*) FROM stripe_events WHERE source = 'sweep'"
+    )
+    unclear = await owner.fetch(
+        "SELECT type, state, error FROM stripe_events WHERE state IN ('parked', 'foreign')"
+    )
+    await owner.close()
+    books = shop.stripe.books
+    rows = books.rows(0, 10_000_000)
+    theirs = {row["payment_intent"]: row for row in rows if row["movement"] == "paid"}
+    ours = {row["id"]: row for row in payments}
+    outcome.paid, outcome.credited = len(theirs), len(ours)
+    outcome.lost = len(theirs.keys() - ours.keys())
+    outcome.doubled = sum(row["times"] > 1 for row in payments) + len(ours.keys() - theirs.keys())
+    outcome.refunds = sum(row["movement"] == "refunded" for row in rows)
+    outcome.disputes = sum(row["movement"] == "dispute_withdrawn" for row in rows)
+    # Each account buys through one customer; an answer that was lost may have made others.
+    accounts = {row["customer_id"]: row["account_id"] for row in customers}
+    expected: dict[str, int] = dict.fromkeys(accounts.values(), 0)
+    for customer, sums in books.sums().items():
+        if customer in accounts:
+            cents = sum(sign * sums[name] for name, sign in SIGNS.items())
+            expected[accounts[customer]] += cents
+    for row in balances:
+        # Nothing but payments and reversals moves these balances; parts round by pico-dollars.
+        cents = round(row["balance_picos"] / PICOS_PER_CENT)
+        difference = cents - expected.get(row["id"], 0)
+        if difference:
+            outcome.differences[row["id"]] = difference
+    pool = await open_pool(shop.service_dsn, 1)
+    verified = await VerificationStore(pool).verify()
+    await pool.close()
+    outcome.broken = [failure.message for failure in verified.failures]
+    outcome.broken += [f"{row['type']} is {row['state']}: {row['error']}" for row in unclear]
+    return outcome
