@@ -59,11 +59,18 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         400: ("idempotency_key_required", "invalid_idempotency_key"),
         409: ("insufficient_available", "idempotency_key_reused", "balance_too_large"),
     },
-    "buy_credit": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
+    "buy_credit": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        422: ("amount_not_sold",),
+        503: ("stripe_unavailable",),
+    },
     "open_portal": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
+    "put_selling_terms": {422: ("amount_not_sold",)},
     "open_checkout_for_user": {
         404: ("selling_off",),
         409: ("stripe_refused",),
+        422: ("amount_not_sold",),
         503: ("stripe_unavailable",),
     },
     "refund_payment": {
@@ -73,7 +80,7 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         503: ("stripe_unavailable",),
     },
     "get_auto_top_up": {404: ("not_found",)},
-    "put_auto_top_up": {404: ("selling_off",)},
+    "put_auto_top_up": {404: ("selling_off",), 422: ("amount_not_sold",)},
     "delete_auto_top_up": {404: ("not_found",)},
     "create_coupon": {409: ("conflict",)},
     "redeem_coupon": {

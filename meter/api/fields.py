@@ -214,6 +214,11 @@ Amount = Annotated[
         examples=["5.00", "-1.25"],
     ),
 ]
+PositiveAmount = Annotated[
+    str,
+    Like(rf"(?!0(\.0+)?$){_USD}", f"an amount is {_USD_SENTENCE}, and not zero"),
+    Field(description="US dollars as a decimal string, above zero", examples=["10.00"]),
+]
 Payable = Annotated[
     str,
     Like(

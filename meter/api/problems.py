@@ -29,6 +29,7 @@ from meter.errors import (
 )
 from meter.ledger import credit as top_up
 from meter.payments.coupons import CouponNotValid, CouponRedeemed, TooManyAttempts
+from meter.payments.purchase import AmountOutOfBounds
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
 from meter.providers.key_service import KeyNotTried, KeyRefused
 
@@ -81,6 +82,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     CouponNotValid: (404, "coupon_not_valid"),
     CouponRedeemed: (409, "coupon_redeemed"),
     TooManyAttempts: (429, "too_many_attempts"),
+    AmountOutOfBounds: (422, "amount_not_sold"),
     StripeRefused: (409, "stripe_refused"),
     NotPermitted: (403, "not_permitted"),
     SealBroken: (409, "other_master_key"),

@@ -83,8 +83,7 @@ class AutoTopUps:
         for account_id in await self._store.list_due(ACCOUNTS_AT_ONCE):
             purchase = await self._store.open_purchase(account_id, self._gateway.is_live)
             if purchase is None:
-                # The ceiling is reached, or another meter was first: not again at once.
-                await self._store.put_off(account_id, timedelta(minutes=10), is_decline=False)
+                # The ceiling is reached, or another meter was first.
                 continue
             begun += 1
             await self._charge(purchase)
@@ -147,7 +146,7 @@ class AutoTopUps:
         if declines >= len(PAUSES):
             await self._pause(account_id, f"the card was declined {declines + 1} times ({code})")
             return
-        await self._store.put_off(account_id, PAUSES[declines], is_decline=True)
+        await self._store.put_off(account_id, PAUSES[declines])
 
     async def _end(self, purchase: Purchase, reason: str) -> None:
         await self._purchases.end(purchase.id, PurchaseState.ENDED, reason)

@@ -137,10 +137,10 @@ class AutoTopUpStore:
                 await write_audit(connection, SYSTEM, event)
         return paused is not None
 
-    async def put_off(self, account_id: str, after: timedelta, *, is_decline: bool) -> None:
-        """Put the next attempt off."""
+    async def put_off(self, account_id: str, after: timedelta) -> None:
+        """Note a decline, and put the next attempt off."""
         async with acquire(self._pool) as connection:
-            await connection.execute(_PUT_OFF, account_id, after, int(is_decline))
+            await connection.execute(_PUT_OFF, account_id, after)
 
     async def declines(self, account_id: str) -> int:
         """Return how often in a row the card was declined."""

@@ -1,15 +1,14 @@
 """Automatic top-ups: opt-in, by a saved card, within a monthly ceiling."""
 
-from typing import Self
-
 from fastapi import APIRouter
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from meter.api.authentication import FromBuyer, FromReader, WithKey
 from meter.api.billing.replies import FromPayments
 from meter.api.fields import Body, Budget, Payable, Reply, Usd
 from meter.api.services import FromAutoTopUps, FromPurchases
 from meter.money import parse_usd
+from meter.payments.purchase import AmountOutOfBounds
 
 router = APIRouter(prefix="/api/v1/billing/auto-top-up", tags=["Billing"], dependencies=WithKey)
 
@@ -20,12 +19,6 @@ class AutoTopUpBody(Body):
     threshold: Budget
     amount: Payable
     monthly_ceiling: Payable
-
-    @model_validator(mode="after")
-    def _has_room(self) -> Self:
-        if parse_usd(self.monthly_ceiling) < parse_usd(self.amount):
-            raise ValueError("monthly_ceiling must not be below amount, or nothing is ever charged")
-        return self
 
 
 class AutoTopUpReply(Reply):
@@ -63,11 +56,16 @@ async def put_auto_top_up(
     """
     amount_picos = parse_usd(body.amount)
     (await purchases.get_terms()).require_sold(amount_picos)
+    ceiling_picos = parse_usd(body.monthly_ceiling)
+    if ceiling_picos < amount_picos:
+        raise AmountOutOfBounds(
+            "monthly_ceiling must not be below amount, or nothing is ever charged"
+        )
     await auto_top_ups.switch_on(
         caller.account_id,
         parse_usd(body.threshold),
         amount_picos,
-        parse_usd(body.monthly_ceiling),
+        ceiling_picos,
         caller.actor,
     )
     return AutoTopUpReply.model_validate(await auto_top_ups.get(caller.account_id))

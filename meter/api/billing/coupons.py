@@ -9,13 +9,13 @@ from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.cursors import instant_and_id
 from meter.api.fields import (
     Body,
-    Budget,
     FutureInstant,
     Instant,
     Like,
     Name,
     Page,
     PageQuery,
+    PositiveAmount,
     Reply,
     Usd,
     path_id,
@@ -48,7 +48,7 @@ class CouponBody(Body):
     """A coupon to make."""
 
     name: Name
-    amount: Budget
+    amount: PositiveAmount
     max_redemptions: int = Field(default=1, ge=1, le=MOST_REDEMPTIONS)
     expires_at: FutureInstant | None = None
     code: Code | None = Field(default=None, description="Left out: one that nobody can guess")
