@@ -17,7 +17,7 @@ _LIST_OWN_AUDIT: Final = _QUERIES["list_own_audit"]
 
 
 async def write_audit(connection: PostgresConnection, actor: Actor, event: AuditEvent) -> None:
-    """Add a line, in the transaction of the change that it records."""
+    """Add a line, in the transaction of the change that it records, and count it for its author."""
     await connection.execute(
         _INSERT_AUDIT,
         actor.name,
@@ -25,6 +25,7 @@ async def write_audit(connection: PostgresConnection, actor: Actor, event: Audit
         event.subject,
         event.account_id,
         json.dumps(event.detail),
+        actor.account_id,
     )
 
 

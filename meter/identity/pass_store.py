@@ -46,7 +46,7 @@ class PassStore:
         """
         async with acquire(self._pool) as connection, connection.transaction():
             credential = await connection.fetchrow(
-                _LOCK_CREDENTIAL, new.credential_id, new.account_id, MOST_CHANGES_A_DAY
+                _LOCK_CREDENTIAL, new.credential_id, new.account_id
             )
             if credential is None:
                 raise NotPermitted(

@@ -23,7 +23,7 @@ GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
     prices, catalogue_syncs, holds, ledger_chains, lookups, report_feeds, undecided_requests,
     log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
-    spending, usual_uses, key_days TO {SERVICE_ROLE};
+    spending, usual_uses, key_days, account_changes TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
     signing_keys, limit_rules, spending, issuers, parked_endings, usual_uses,
     auto_top_ups TO {SERVICE_ROLE};

@@ -22,11 +22,11 @@ from meter.scopes import Scope
 # Keys that the users of one account may create in 24 hours, those that they revoked included: ended
 # keys and the audit log would else grow without end.
 MOST_KEYS_A_DAY: Final = 1_000
-# Lines in the audit log that an account may cause in 24 hours. What ends a key or a pass is always
-# possible, and needs one of these before.
-MOST_CHANGES_A_DAY: Final = 5_000
+# Changes, each a line in the audit log, that the users of one account may make on a day (UTC). What
+# ends a key or a pass is always possible, and needs one of these before.
+MOST_CHANGES_A_DAY: Final = 10_000
 TOO_MANY_CHANGES: Final = (
-    f"an account may change its keys and passes {MOST_CHANGES_A_DAY:,} times in 24 hours, and did; "
+    f"an account may change its keys and passes {MOST_CHANGES_A_DAY:,} times a day, and did; "
     "suspend or revoke keys, wait, or ask an administrator to make the change"
 )
 _GLOB_CHARS: Final = frozenset("*?[")
@@ -54,7 +54,7 @@ class KeyRights:
     `caller` is the credential that asks; None where it has ended. `live_keys` is the number of
     keys that are neither revoked nor expired at `now`. `keys_of_a_day` is the number that was
     created in the 24 hours before, counted up to MOST_KEYS_A_DAY, and `changes_of_a_day` the number
-    of audit lines of the account, counted up to MOST_CHANGES_A_DAY.
+    of changes by its users on this day (UTC).
     """
 
     now: datetime

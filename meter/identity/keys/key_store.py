@@ -15,7 +15,7 @@ from meter.accounts.account_store import user_not_found
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound
-from meter.identity.keys.key_rights import MOST_CHANGES_A_DAY, MOST_KEYS_A_DAY, KeyRights
+from meter.identity.keys.key_rights import MOST_KEYS_A_DAY, KeyRights
 from meter.identity.keys.key_rows import new_columns, saved_columns, to_credential, to_rights
 from meter.identity.keys.key_terms import KeyFilter, KeyTerms, Period, Spending, budget_of
 from meter.identity.keys.key_text import MintedKey
@@ -79,7 +79,6 @@ class LockedKeys:
             self._account_id,
             caller_id,
             MOST_KEYS_A_DAY,
-            MOST_CHANGES_A_DAY,
         )
         assert row is not None
         caller = None

@@ -1,8 +1,9 @@
 -- Locks the credential of a pass; no row unless the credential and its account are live.
 SELECT c.id, a.is_suspended,
-       (SELECT count(*) FILTER (WHERE young.at > clock_timestamp() - interval '1 day') FROM (
-            SELECT l.at FROM audit_log l
-            WHERE l.account_id = a.id ORDER BY l.id DESC LIMIT $3) young) AS changes_of_a_day
+       coalesce((SELECT h.changes FROM account_changes h
+                 WHERE h.account_id = a.id
+                   AND h.day = (clock_timestamp() AT TIME ZONE 'UTC')::date),
+                0) AS changes_of_a_day
 FROM credentials c
 JOIN accounts a ON a.id = c.account_id
 LEFT JOIN issuers i ON i.id = c.issuer_id

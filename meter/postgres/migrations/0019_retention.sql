@@ -5,6 +5,14 @@ CREATE INDEX audit_log_age ON audit_log (at);
 CREATE INDEX settlement_conflicts_hold ON settlement_conflicts (hold_id);
 CREATE INDEX settlement_conflicts_age ON settlement_conflicts (recorded_at);
 
+-- How often the callers of an account changed something on a day (UTC): a row for each account, so
+-- that the bound of changes is read without counting lines.
+CREATE TABLE account_changes (
+    account_id text PRIMARY KEY,
+    day        date NOT NULL,
+    changes    integer NOT NULL CHECK (changes > 0)
+);
+
 -- No line of the audit log is changed, and lines are deleted by the function below alone, at an age
 -- of 90 days or more. Any other statement is refused, the owner's too; the service has no right to
 -- delete lines at all.

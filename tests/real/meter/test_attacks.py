@@ -261,7 +261,7 @@ async def test_credit_that_is_added_to_a_sealed_month_shows(
     given = replace(credit("alice", "k", USD, "paid"), booked_at=at)
     async with acquire(books.pool) as connection, connection.transaction():
         await write_postings(connection, [given])
-        await connection.execute(_MOVE_BALANCE, "alice", USD)
+        await connection.execute(_MOVE_BALANCE, "alice", USD, False)
     await tend(books, 2)
     assert (await books.verified()).is_ok
     await without_protection(

@@ -12,9 +12,10 @@ SELECT clock_timestamp() AS now, a.may_manage_keys, a.is_suspended, p.max_keys, 
             WHERE k.account_id = a.id AND k.kind = 'key'
               AND k.created_at > clock_timestamp() - interval '1 day'
             ORDER BY k.created_at DESC LIMIT $3) young) AS keys_of_a_day,
-       (SELECT count(*) FILTER (WHERE young.at > clock_timestamp() - interval '1 day') FROM (
-            SELECT l.at FROM audit_log l
-            WHERE l.account_id = a.id ORDER BY l.id DESC LIMIT $4) young) AS changes_of_a_day,
+       coalesce((SELECT c.changes FROM account_changes c
+                 WHERE c.account_id = a.id
+                   AND c.day = (clock_timestamp() AT TIME ZONE 'UTC')::date),
+                0) AS changes_of_a_day,
        EXISTS (SELECT FROM live_principals l
                WHERE l.credential_id = $2 AND l.account_id = a.id) AS is_caller_live
 FROM accounts a JOIN plans p ON p.id = a.plan_id

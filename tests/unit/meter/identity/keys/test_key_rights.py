@@ -152,7 +152,7 @@ def test_restrictions_of_the_caller_bind_its_keys(
         ({"is_suspended": True}, "suspended"),
         ({"live_keys": 10}, "10 keys"),
         ({"keys_of_a_day": 1_000}, "1,000 keys in 24 hours"),
-        ({"changes_of_a_day": 5_000}, "5,000 times in 24 hours"),
+        ({"changes_of_a_day": 10_000}, "10,000 times a day"),
         ({"scopes": frozenset({Scope.USAGE_READ})}, "inference"),
     ],
 )
