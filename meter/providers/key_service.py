@@ -80,12 +80,12 @@ class ProviderKeyService:
             except ProviderUnavailable as error:
                 raise KeyNotTried(
                     f"the key was not stored, because {provider.id} could not be asked whether it"
-                    f" works ({error}); try again, or store it unchecked with force"
+                    f" works ({error}); try again, or store it unchecked (--force)"
                 ) from error
             if refusal is not None:
                 raise KeyRefused(
                     f"{provider.id} refuses the key with {refusal.status}: {refusal.reason}; it was"
-                    " not stored. Use another key, or store this one with force"
+                    " not stored. Use another key, or store this one all the same (--force)"
                 )
         version = await self._keys.set_key(provider.id, SYSTEM_OWNER, plain, actor=actor)
         self._look_now.set()

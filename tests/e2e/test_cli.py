@@ -243,11 +243,20 @@ def test_a_provider_key_is_read_from_standard_input_only(cli: Cli) -> None:
     empty = cli.run("providers", "set-key", "openrouter")
     assert (empty.returncode, empty.stdout) == (1, "")
     secret = "sk-or-v1-planted-provider-secret-0123456789"
-    done = cli.run("providers", "set-key", "openrouter", given=secret + "\n")
+    untried = cli.run("providers", "set-key", "openrouter", given=secret + "\n")
+    assert untried.returncode == 1
+    assert "could not be asked" in untried.stderr
+    done = cli.run("providers", "set-key", "openrouter", "--force", given=secret + "\n")
     assert done.returncode == 0, done.stderr
     shown = cli.run("providers")
     assert json.loads(shown.stdout)[0]["key"]["hint"] == "...6789"
-    for text in (done.stdout, done.stderr, shown.stdout, cli.at_terminal("providers", "list")):
+    for text in (
+        untried.stderr,
+        done.stdout,
+        done.stderr,
+        shown.stdout,
+        cli.at_terminal("providers", "list"),
+    ):
         assert secret not in text
 
 

@@ -205,6 +205,7 @@ def point(document: Document, authz: AuthzProcess, folder: Path) -> int:
     ingest = locate(authz.admin.stack.home).run / "ingest.sock"
     document["static_resources"]["clusters"] = [
         cluster_at("authz", f"unix:{authz.grpc}", is_http2=True),
+        cluster_at("authz_bodies", f"unix:{authz.grpc}", is_http2=True),
         cluster_at("ingest", f"unix:{ingest}", is_http2=True),
         cluster_at("provider", simulator.netloc),
         cluster_at("meter_api", urlsplit(authz.admin.stack.api).netloc),

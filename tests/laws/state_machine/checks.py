@@ -7,6 +7,7 @@ from the message with the highest rank.
 from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 from meter.ledger.postings import LedgerAccount, Posting, Template
@@ -27,6 +28,10 @@ class ExpectedCharge:
     rank: int = NOBODY
     cost_picos: int = 0
     has_ended: bool = False
+
+
+# The postings that may take an account below zero.
+OVERDRAWING: Final = frozenset({Template.EXCESS, Template.CORRECTION, Template.PAYMENT_REVERSAL})
 
 
 class Checker:
@@ -91,7 +96,7 @@ class Checker:
             assert sum(amounts.values()) == 0, "V1: a posting does not sum to zero"
             customer = amounts.get(LedgerAccount.CUSTOMER, 0)
             self._customer[posting.account_id] += customer
-            if posting.template in (Template.EXCESS, Template.CORRECTION):
+            if posting.template in OVERDRAWING:
                 self._beyond[posting.account_id] += max(0, -customer)
             if posting.hold_id is not None:
                 touched.add(posting.hold_id)

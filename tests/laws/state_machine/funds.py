@@ -7,7 +7,7 @@ from functools import partial
 from meter.accounts.account import Funds
 from meter.errors import BrokenInvariant
 from meter.ledger.credit import check_credit, check_replay
-from meter.ledger.postings import Posting, write_off
+from meter.ledger.postings import Posting, Template, write_off
 from meter.settlement.changes import AccountMove
 from tests.laws.state_machine.tables import Account, Tables
 
@@ -29,8 +29,20 @@ class AccountTables(Tables):
         booked = replace(posting, booked_at=self.now)
         self._post(booked)
         balance = account.balance_picos + posting.customer_picos
-        overdrawn = min(account.overdrawn_picos, max(0, account.held_picos - balance))
-        moved = Account(balance, account.held_picos, overdrawn)
+        short = max(0, account.held_picos - balance)
+        if posting.template is Template.PAYMENT_REVERSAL:
+            # It alone may take more than is available: that money has left already.
+            taken = max(0, -posting.customer_picos)
+            moved = Account(
+                balance, account.held_picos, short, min(short, account.reversed_picos + taken)
+            )
+        else:
+            moved = Account(
+                balance,
+                account.held_picos,
+                min(account.overdrawn_picos, short),
+                min(account.reversed_picos, short),
+            )
         self._set_account(posting.account_id, moved)
         self._insert(self.credits, posting.id, (booked, balance))
         return balance
@@ -41,9 +53,12 @@ class AccountTables(Tables):
 
     def _write_off_debt(self, account_id: str) -> None:
         account = self.accounts[account_id]
-        if account.overdrawn_picos > 0 and account.held_picos == 0 and account.balance_picos < 0:
-            self._post(write_off(account_id, self.now, -account.balance_picos))
-            self._set_account(account_id, Account(0, 0, 0))
+        # Debt that releases and settlements have covered meanwhile is forgotten first.
+        owed = min(account.reversed_picos, max(0, account.held_picos - account.balance_picos))
+        beyond = -account.balance_picos - owed
+        if account.overdrawn_picos > 0 and account.held_picos == 0 and beyond > 0:
+            self._post(write_off(account_id, self.now, beyond))
+            self._set_account(account_id, Account(-owed, 0, owed, owed))
 
     def _post(self, posting: Posting) -> None:
         self._insert(self.posted, (posting.id, posting.booked_at), posting)
@@ -55,7 +70,7 @@ class AccountTables(Tables):
             balance = before.balance_picos - move.charge_picos
             held = before.held_picos - move.freed_picos
             overdrawn = min(before.overdrawn_picos + move.excess_picos, max(0, held - balance))
-            self._set_account(account_id, Account(balance, held, overdrawn))
+            self._set_account(account_id, Account(balance, held, overdrawn, before.reversed_picos))
 
     def _set_account(self, account_id: str, account: Account) -> None:
         available = account.balance_picos - account.held_picos

@@ -37,11 +37,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Amounts are pico-dollars."""
+    """Amounts are pico-dollars. `reversed_picos` is the debt that reversed payments left."""
 
     balance_picos: int = 0
     held_picos: int = 0
     overdrawn_picos: int = 0
+    reversed_picos: int = 0
 
 
 @dataclass(frozen=True, slots=True)

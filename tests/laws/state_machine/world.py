@@ -14,7 +14,7 @@ from uuid import UUID
 
 from meter.errors import Conflict
 from meter.holds.hold import HoldEnding, HoldPlaced, HoldRequest, HoldState
-from meter.ledger.postings import credit
+from meter.ledger.postings import credit, payment, payment_reversal
 from meter.pricing.prices import Estimate, Price
 from meter.settlement.policy import PolicyDecision, choose_rule
 from meter.usage.usage import Observation, Source
@@ -42,6 +42,10 @@ MARKUPS: Final = (0, 1, 2_500, 4_000)
 POOR: Final = frozenset({"dan", "eve"})
 LITTLE: Final = (1, 10**6, 10**9, 3 * 10**9, -1, 10**8, -(10**8))
 AMOUNTS: Final = (1, 10**6, 10**11, 5 * 10**11, 10**11, -1, -(10**9), -(10**11))
+
+
+# Of so many credits one is a payment, and one a refund, which may take more than there is.
+PAID_EVERY: Final = 6
 
 
 class World:
@@ -262,7 +266,7 @@ class World:
             assert live.hold.state is HoldState.UNKNOWN or live.expires_at > now, "V5: overdue"
 
     def _credit(self) -> None:
-        """A top-up or an adjustment; now and then one that was asked for before."""
+        """Credit that is given, taken, paid or refunded; now and then one that came before."""
         is_new = self.random.random() < 0.8 or not self._credits
         number = self._credits if is_new else int(self.random.random() * self._credits)
         self._credits += is_new
@@ -270,6 +274,11 @@ class World:
         amounts = LITTLE if account_id in POOR else AMOUNTS
         amount = amounts[number % len(amounts)]
         posting = credit(account_id, str(number), amount, "because")
+        if number % PAID_EVERY == 0:
+            posting = payment(account_id, f"pi_{number}", abs(amount))
+        elif number % PAID_EVERY == 1:
+            amount = -abs(amount)
+            posting = payment_reversal(account_id, f"re_{number}", amount, "refund")
         self._accounts.add(account_id)
         try:
             self.books.post_credit(posting)
@@ -277,7 +286,7 @@ class World:
             return
         finally:
             if posting.id in self.books.credits:
-                self.checker.credited[posting.id] = amount
+                self.checker.credited[posting.id] = posting.customer_picos
 
     def _write_off(self) -> None:
         account_id = ACCOUNTS[int(self.random.random() * len(ACCOUNTS))]

@@ -121,7 +121,7 @@ async def test_a_key_whose_own_limit_is_used_up_is_refused(setup: Setup, left: f
 @pytest.mark.parametrize("status", [500, 503, 302, 404])
 async def test_a_key_that_cannot_be_tried_is_not_stored(setup: Setup, status: int) -> None:
     setup.provider.status = status
-    with pytest.raises(KeyNotTried, match="force"):
+    with pytest.raises(KeyNotTried, match="--force"):
         await setup.first.set_key(KEY, is_forced=False)
     assert await setup.keys.find_key(OPENROUTER.id, SYSTEM_OWNER) is None
 
