@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-# At 16 connections, with everything on; the components of a stack by their names. These are the
-# figures of 2026-11-30 on a quiet machine (404, 171 and 167 us, with a unit of 4.85 us); that of
-# authz is 244 us times 0.69, which `make versus` found on the busy machine of the day.
+# At 16 connections, with everything on; the components of a stack by their names. `make bench` on
+# 2026-11-30, quiet machine: 395, 206, 125 and 63 us, with a unit of 4.71 us.
 REQUEST_UNITS: Final[Mapping[str, float]] = {
     "envoy": 84,
-    "authz": 35,
-    "postgres": 36,
-    "meter": 35,
+    "authz": 44,
+    "postgres": 27,
+    "meter": 14,
 }
 # A decision alone, without sockets, Postgres and Redis: `python -m bench.deciding`.
 DECISION_UNITS: Final = 18.0
