@@ -88,6 +88,10 @@ class ProviderKeyService:
                     " not stored. Use another key, or store this one all the same (--force)"
                 )
         version = await self._keys.set_key(provider.id, SYSTEM_OWNER, plain, actor=actor)
+        if not is_forced:
+            # The same key, set again: the provider accepts it now.
+            self._seen = None
+            await self._keys.clear_refusal(provider.id, SYSTEM_OWNER, version, 0.0)
         self._look_now.set()
         return version
 

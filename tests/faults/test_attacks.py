@@ -19,6 +19,7 @@ from chaos.stack import ChaosStack, chaos_environment
 SECONDS = 4.0
 # A request in a hundred may fail, and one of a few dozen more by the chance of a busy machine.
 TOLERANCE = 0.05
+ATTEMPTS = 4
 
 
 def rows_of(python: str, *names: str) -> list[Row]:
@@ -39,7 +40,12 @@ def test_attacks_stop_nobody_else() -> None:
 
 
 def test_without_its_defence_an_attack_stops_others(tmp_path: Path) -> None:
-    [row] = rows_of(interpreter_without(LOCKED_ACCOUNT, tmp_path), LOCKED_ACCOUNT)
+    interpreter = interpreter_without(LOCKED_ACCOUNT, tmp_path)
+    # It stops others where they share a batch with the locked account, which chance decides.
+    for _ in range(ATTEMPTS):
+        [row] = rows_of(interpreter, LOCKED_ACCOUNT)
+        if row.seen.success < row.usual.success - 2 * TOLERANCE:
+            break
     assert row.seen.success < row.usual.success - 2 * TOLERANCE
     assert row.failures()
 

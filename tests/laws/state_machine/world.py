@@ -49,7 +49,10 @@ PAID_EVERY: Final = 6
 
 
 class World:
-    """One run. `has_reports` is whether the provider reports what it bills."""
+    """One run. `has_reports` is whether the provider reports what it bills.
+
+    With `sells`, credit is also paid for and refunded.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class World:
         rules: Rules | None = None,
         may_crash: bool = True,
         make_books: type[MemoryBooks] = MemoryBooks,
+        sells: bool = True,
     ) -> None:
         self.random = random.Random(seed)  # a seed is to replay a run, not to hide
         self.books = make_books(PRICE, BEGINNING, rules or Rules())
@@ -66,6 +70,7 @@ class World:
         self.has_reports = seed % 2 == 0
         self.crashes = 0
         self._may_crash = may_crash
+        self._sells = sells
         self._flying: list[Observation] = []
         self._past: list[Observation] = []
         self._stuck: list[Observation] = []
@@ -274,9 +279,9 @@ class World:
         amounts = LITTLE if account_id in POOR else AMOUNTS
         amount = amounts[number % len(amounts)]
         posting = credit(account_id, str(number), amount, "because")
-        if number % PAID_EVERY == 0:
+        if self._sells and number % PAID_EVERY == 0:
             posting = payment(account_id, f"pi_{number}", abs(amount))
-        elif number % PAID_EVERY == 1:
+        elif self._sells and number % PAID_EVERY == 1:
             amount = -abs(amount)
             posting = payment_reversal(account_id, f"re_{number}", amount, "refund")
         self._accounts.add(account_id)

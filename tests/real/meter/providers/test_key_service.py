@@ -166,6 +166,16 @@ async def test_refused_requests_show_although_the_key_is_known(setup: Setup) -> 
     assert setup.second.refusal is None
 
 
+async def test_the_same_key_set_again_ends_a_refusal(setup: Setup) -> None:
+    await setup.first.set_key(KEY, is_forced=False)
+    setup.first.note_refused_request(402, LATER)
+    await setup.check()
+    assert await setup.first.set_key(KEY, is_forced=False) == 1
+    await setup.check()
+    assert await setup.refusal() is None
+    assert setup.first.refusal is None
+
+
 async def test_refused_requests_are_noted_while_the_provider_cannot_be_asked(
     setup: Setup,
 ) -> None:

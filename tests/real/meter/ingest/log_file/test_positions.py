@@ -135,7 +135,8 @@ async def test_another_meter_goes_on_where_the_first_one_left(
     (reader,) = meters.readers()
     await meters.stop(reader)
     meters.write(holds[10:])
-    await meters.until(lambda: meters.settled.arrived == holds)
+    # One that is stopped between settling and saving its position leaves lines to be read again.
+    await meters.until(lambda: list(dict.fromkeys(meters.settled.arrived)) == holds)
     assert meters.readers() == [1 - reader]
     await meters.stop(1 - reader)
 
