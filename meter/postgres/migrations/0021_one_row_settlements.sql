@@ -418,60 +418,6 @@ BEGIN
     RETURN ended;
 END $$;
 
--- As before. The settlements of a month whose usage is dropped move to the kept ones, and go with
--- the ledger of that month.
-CREATE OR REPLACE FUNCTION drop_months(wanted_kind text, before date) RETURNS date[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    this_month date := date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC')::date;
-    last_month date := least(before, (this_month - interval '1 month')::date);
-    old_month  date;
-    dropped    date[] := '{}';
-    settled    text;
-    tables     text;
-BEGIN
-    IF wanted_kind NOT IN ('usage', 'ledger') THEN
-        RAISE EXCEPTION 'there is no history of kind %', wanted_kind;
-    END IF;
-    PERFORM pg_advisory_xact_lock(7261994310482115);
-    FOR old_month IN
-        SELECT to_date(right(c.relname, 7), 'YYYY_MM')
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = (CASE wanted_kind WHEN 'usage' THEN 'usage_rows'
-                                              ELSE 'posting_rows' END)::regclass
-          AND c.relname ~ '_\d{4}_\d{2}$'
-          AND to_date(right(c.relname, 7), 'YYYY_MM') < last_month
-        ORDER BY 1
-    LOOP
-        -- Whoever ends one of these adds to its month: it waits, and so do those after it.
-        EXIT WHEN EXISTS (
-            SELECT 1 FROM holds h
-            WHERE h.created_at < (old_month + interval '1 month')::timestamp AT TIME ZONE 'UTC');
-        settled := 'settlements_' || to_char(old_month, 'YYYY_MM');
-        PERFORM lock_month(wanted_kind, old_month);
-        IF wanted_kind = 'usage' THEN
-            PERFORM seal_usage(old_month);
-            EXECUTE format('ALTER TABLE settlements DETACH PARTITION %I', settled);
-            EXECUTE format('ALTER TABLE kept_settlements ATTACH PARTITION %I'
-                           ' FOR VALUES FROM (%L) TO (%L)', settled,
-                           old_month::timestamp AT TIME ZONE 'UTC',
-                           (old_month + interval '1 month')::timestamp AT TIME ZONE 'UTC');
-        ELSE
-            -- Usage without its postings could no longer be compared with them.
-            CONTINUE WHEN NOT EXISTS (SELECT 1 FROM dropped_months d
-                                      WHERE d.kind = 'usage' AND d.month = old_month);
-            PERFORM seal_entries(old_month);
-            EXECUTE format('DROP TABLE IF EXISTS %I', settled);
-        END IF;
-        SELECT string_agg(format('%I', h.parent || '_' || to_char(old_month, 'YYYY_MM')), ', ')
-        INTO tables FROM history_tables() h
-        WHERE h.kind = wanted_kind AND h.parent <> 'settlements';
-        EXECUTE 'DROP TABLE ' || tables;
-        dropped := dropped || old_month;
-    END LOOP;
-    RETURN dropped;
-END $$;
-
 REVOKE EXECUTE ON FUNCTION settle_holds(
     uuid[], bigint[], text[], timestamptz[], bigint[], bigint[], bigint[], bigint[], bigint[],
     integer[], integer[], integer[], text[], boolean[], text[], text[]) FROM PUBLIC;

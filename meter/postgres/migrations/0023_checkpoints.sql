@@ -169,8 +169,9 @@ BEGIN
     RETURN coalesce(last.number, 0) + 1;
 END $$;
 
--- As before. Where checkpoints are sealed, a month stays until one covers all of its rows: sums must
--- have them first.
+-- As before. The settlements of a month whose usage is dropped move to the kept ones, and go with
+-- the ledger of that month. Where checkpoints are sealed, a month stays until one covers all of its
+-- rows: sums must have them first.
 CREATE OR REPLACE FUNCTION drop_months(wanted_kind text, before date) RETURNS date[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
