@@ -214,7 +214,7 @@ async def _lock(ground: Ground) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What was charged, billed and written off so far, and the worst balance of an account."""
+    """The sums charged, billed and written off so far, and the worst balance of an account."""
 
     charged_picos: int
     billed_picos: int

@@ -83,7 +83,7 @@ class MeterProcess:
 
 @dataclass
 class Shop:
-    """Everything that runs during a campaign."""
+    """The parts that run during a campaign."""
 
     stripe: StripeSimulator
     meters: list[MeterProcess]

@@ -1,4 +1,4 @@
-"""What the log stream loses is settled from the file, and one log alone settles everything."""
+"""The file settles requests that the log stream loses, and one log alone settles everything."""
 
 from collections.abc import Callable
 
