@@ -18,7 +18,8 @@ from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model
 from meter.process.periodic import periodic, until_done
 from meter.providers import openrouter
-from meter.providers.key_store import SYSTEM_OWNER, KeyRefusal, PostgresProviderKeys, StoredKey
+from meter.providers.key_refusal import KeyRefusal
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys, StoredKey
 from meter.sealing import SecretText
 
 FIRST_LOAD_INTERVAL_S: Final = 0.1

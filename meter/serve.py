@@ -228,12 +228,7 @@ def _readiness_probes(
 
     async def provider_key() -> Readiness:
         refusal = key_service.refusal
-        return optional(
-            None
-            if refusal is None
-            else f"{openrouter.ID} refuses our key with {refusal.status} ({refusal.reason}), so "
-            f"requests are answered 503: tollkeeper providers set-key {openrouter.ID}"
-        )
+        return optional(None if refusal is None else refusal.advice(openrouter.ID))
 
     async def access_log_file() -> Readiness:
         # A meter settles from the stream without its file.

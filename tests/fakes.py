@@ -33,7 +33,8 @@ from meter.limits.limits import Limit, LimitRule, Rates
 from meter.limits.rule_store import LimitRuleStore
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model, Price
-from meter.providers.key_store import KeyRefusal, PostgresProviderKeys, StoredKey
+from meter.providers.key_refusal import KeyRefusal
+from meter.providers.key_store import PostgresProviderKeys, StoredKey
 from meter.sealing import SecretText
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)

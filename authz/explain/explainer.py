@@ -85,10 +85,7 @@ class Explainer:
         refusal = self._snapshot.key_refusal
         if refusal is None or not isinstance(decision, Allow):
             return []
-        return [
-            f"{openrouter.ID} refuses our key with {refusal.status} ({refusal.reason}), so clients"
-            f" get 503. Set a key that works: tollkeeper providers set-key {openrouter.ID}"
-        ]
+        return [refusal.advice(openrouter.ID)]
 
     async def _try_out(self, explained: Explained) -> None:
         metrics = Metrics(CollectorRegistry())

@@ -23,7 +23,8 @@ from meter.errors import (
     StoreUnavailable,
 )
 from meter.process.periodic import periodic
-from meter.providers.key_store import SYSTEM_OWNER, KeyRefusal, PostgresProviderKeys, require_usable
+from meter.providers.key_refusal import KeyRefusal
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys, require_usable
 from meter.providers.provider import Provider
 from meter.sealing import SecretText
 

@@ -9,6 +9,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.errors import Conflict, InvalidRequest, SealBroken
 from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.providers.key_refusal import KeyRefusal
 from meter.sealing import MasterKey, SealContext, SecretText
 
 if TYPE_CHECKING:
@@ -28,14 +29,6 @@ MAX_KEY_CHARS: Final = 512
 HINT_CHARS: Final = 4
 # A hint of a short key would give too much of it away.
 SHORTEST_HINTED_KEY_CHARS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRefusal:
-    """A provider's refusal of our key: the HTTP status, and the reason for an administrator."""
-
-    status: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

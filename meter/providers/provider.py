@@ -8,7 +8,7 @@ from decimal import Decimal
 import aiohttp
 
 from meter.pricing.prices import OfferedModel, WithheldModel
-from meter.providers.key_store import KeyRefusal
+from meter.providers.key_refusal import KeyRefusal
 from meter.sealing import SecretText
 from meter.settlement.billing_terms import BillingTerms
 from meter.usage.usage import ReportedUsage

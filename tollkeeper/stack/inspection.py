@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from meter.providers.key_refusal import KeyRefusal
 from tollkeeper.stack.home import Home, find_supervisor, locate, read_operator_token
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.probes import http
@@ -94,10 +95,7 @@ def _problems(providers: dict[str, Any]) -> Iterator[str]:
     for provider in providers["data"]:
         name, key = provider["name"], provider["key"] or {}
         if key.get("refused_at") is not None:
-            yield (
-                f"{name} refuses our key with {key['refused_status']} ({key['refused_reason']}), "
-                f"so requests are answered 503: tollkeeper providers set-key {name}"
-            )
+            yield KeyRefusal(key["refused_status"], key["refused_reason"]).advice(name)
 
 
 async def _ask(

@@ -7,7 +7,7 @@ import aiohttp
 
 from meter.errors import ProviderUnavailable
 from meter.providers.fetching import Bounds, fetch, read_members, read_usd
-from meter.providers.key_store import KeyRefusal
+from meter.providers.key_refusal import KeyRefusal
 from meter.sealing import SecretText
 
 PATH: Final = "/key"

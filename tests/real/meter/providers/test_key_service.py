@@ -12,13 +12,14 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from meter.errors import ProviderUnavailable
+from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_service import (
     REFUSAL_STANDS_S,
     KeyNotTried,
     KeyRefused,
     ProviderKeyService,
 )
-from meter.providers.key_store import SYSTEM_OWNER, KeyRefusal, PostgresProviderKeys
+from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.openrouter.provider import OPENROUTER
 from meter.sealing import MasterKey, SecretText
 from tests.books import Books
