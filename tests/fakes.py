@@ -35,6 +35,7 @@ from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import Model, Price
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_store import PostgresProviderKeys, StoredKey
+from meter.reconciliation.drift import ProviderTotal
 from meter.sealing import SecretText
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -217,6 +218,14 @@ class FakeProviderKeys(PostgresProviderKeys):
         if self.failure is not None:
             raise self.failure
         return None if self.key is None else StoredKey(SecretText(self.key), 1, EPOCH, self.refusal)
+
+
+class NoProviderTotals:
+    """A provider that gives no totals."""
+
+    async def find_total(self) -> ProviderTotal | None:
+        """Return None."""
+        return None
 
 
 class FakeLimiter:

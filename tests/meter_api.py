@@ -25,11 +25,12 @@ from meter.postgres.pool import PostgresPool
 from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.provider import OPENROUTER
-from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
+from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
 from meter.services import Issuing, Services
 from tests.books import PEPPER
+from tests.fakes import NoProviderTotals
 
 OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef"
 ADMIN = "/api/v1/admin"

@@ -120,14 +120,6 @@ def replace_value(body: Body, start: int, end: int, text: str) -> Edit:
     return Edit(offset, byte_offset(body, end) - offset, text)
 
 
-def apply_edits(raw: bytes, edits: tuple[Edit, ...]) -> bytes:
-    """Return the edited body: the reference for the splices that Envoy makes."""
-    for edit in reversed(edits):
-        end = edit.offset + edit.remove
-        raw = raw[: edit.offset] + edit.insert.encode() + raw[end:]
-    return raw
-
-
 def _decode(text: str) -> Any:
     """Return the JSON value that a text is. Raises what the decoder raises."""
     if text[:1] == "{":

@@ -55,14 +55,6 @@ class ProviderTotals(Protocol):
         ...
 
 
-class NoProviderTotals:
-    """A provider that gives no totals."""
-
-    async def find_total(self) -> ProviderTotal | None:
-        """Return None."""
-        return None
-
-
 class DriftMetrics:
     """The metrics of the last reconciliation, whichever meter ran it."""
 

@@ -8,12 +8,13 @@ import pytest
 import pytest_asyncio
 import yarl
 
-from authz.endpoints.body import Body, apply_edits, parse
+from authz.endpoints.body import Body, parse
 from authz.endpoints.edits import edit_body
 from authz.policy import ACCOUNT_HEADER
 from authz.protos import ext_authz_pb2 as pb
 from authz.request import HEADERS_USED
 from tests.e2e.envoy.envoy_harness import PROVIDER_KEY, Gateway, allow, metadata, running_gateway
+from tests.splices import apply_edits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

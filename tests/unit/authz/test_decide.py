@@ -20,7 +20,6 @@ from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
 from authz.decide import DeadlinePassed, Decider, Terms
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason
-from authz.endpoints.body import apply_edits
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.answer import LimitAnswer
@@ -58,6 +57,7 @@ from tests.fakes import (
     principal,
     to_check,
 )
+from tests.splices import apply_edits
 
 PEPPER = Pepper(bytes.fromhex("11" * 32))
 KEY = mint().plain.reveal()

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from authz.endpoints.body import Body, apply_edits, parse
+from authz.endpoints.body import Body, parse
 from authz.endpoints.edits import edit_body
 from meter.api.app import create_app
 from meter.api.services import (
@@ -50,6 +50,7 @@ from meter.services import Issuing, Services
 from meter.settings import read_secret
 from tests.books import PEPPER
 from tests.patience import WAIT_S
+from tests.splices import apply_edits
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.settings import SimulatorSettings

@@ -14,12 +14,13 @@ from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention, months_before
 from meter.ledger.whole_books import check_books, snapshot
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool
-from meter.reconciliation.reconciler import NoProviderTotals, Reconciler
+from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import USD, Books, observed
+from tests.fakes import NoProviderTotals
 from tests.meter_api import ADMIN, MeterApi
 from tests.servers import Database
 

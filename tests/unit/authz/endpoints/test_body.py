@@ -14,7 +14,6 @@ from authz.endpoints.body import (
     MAX_MEMBERS,
     Body,
     _decode,
-    apply_edits,
     parse,
     read_body,
 )
@@ -22,6 +21,7 @@ from authz.endpoints.edits import edit_body
 from authz.endpoints.weight import MAX_MARKS
 from authz.request import AuthRequest
 from meter.pricing.prices import PriceCeiling
+from tests.splices import apply_edits
 
 MAX_BYTES = 1_000
 

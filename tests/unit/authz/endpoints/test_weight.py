@@ -5,13 +5,14 @@ import json
 import pytest
 
 from authz.decision import Deny, Reason, echo
-from authz.endpoints.body import Body, apply_edits, parse
+from authz.endpoints.body import Body, parse
 from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.edits import edit_body
 from authz.endpoints.weight import MAX_DIGITS, MAX_MARKS_TOGETHER, MAX_TEXT_BYTES, hollow_out
 from bench.bodies import SHAPES, work_on
 from meter.pricing.prices import Demand
 from meter.providers.openrouter.broadcast import TAG_MEMBER
+from tests.splices import apply_edits
 
 TAG = "0123456789abcdef" * 2
 IMAGE = "data:image/png;base64," + "iVBORw0KGgo/" * 10_000
