@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,12 +35,21 @@ def main() -> int:
             python = interpreter_without(chosen.without, Path(folder))
         home = Path(folder) / "home"
         with ChaosStack(home, chaos_environment(home, {}), 1, python).running() as stack:
-            rows = asyncio.run(run_attacks(stack, names, chosen.seconds, _say))
+            rows = asyncio.run(_told(run_attacks(stack, names, chosen.seconds)))
     if chosen.without is None and chosen.only is None:
         LATEST.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     broken = [f"{row.attack}: {failure}" for row in rows for failure in row.failures()]
     print("\n".join(["", *(broken or ["Every limit is kept."])]))
     return 1 if broken else 0
+
+
+async def _told(rows: AsyncIterator[Row]) -> list[Row]:
+    """Print each row as it is ready; return all."""
+    told = []
+    async for row in rows:
+        _say(row)
+        told.append(row)
+    return told
 
 
 def _say(row: Row) -> None:

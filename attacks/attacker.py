@@ -1,7 +1,8 @@
 """`python -m attacks.attacker`: one attack, in a process of its own, until its time is over.
 
 A process of its own keeps the attack's work out of the bystander's event loop. The target comes as
-JSON on standard input, because it has credentials; what the attack spent leaves as JSON.
+JSON on standard input, because it has credentials. The line BEGUN on standard output says that the
+attack begins; what it spent follows as JSON at its end.
 """
 
 import asyncio
@@ -35,6 +36,8 @@ DECLARED_BYTES: Final = 20 * 2**20
 PIECE: Final = b" " * 2**20
 H2_RESETS_AT_ONCE: Final = 50
 PAUSE_S: Final = 0.02
+# Written when the attack begins; what it spent follows at its end.
+BEGUN: Final = b"begun\n"
 _HEADERS: Final = "host: attacks\r\ncontent-type: application/json\r\n"
 
 
@@ -239,6 +242,8 @@ def main() -> None:
     """Read the target, attack, and print what it took."""
     request = json.load(sys.stdin)
     began_s = time.monotonic()
+    sys.stdout.buffer.write(BEGUN)
+    sys.stdout.flush()
     spent = asyncio.run(attack(request["attack"], Target(**request["target"])))
     seconds = round(time.monotonic() - began_s, 1)
     json.dump(dataclasses.asdict(spent) | {"seconds": seconds}, sys.stdout)

@@ -6,16 +6,17 @@ import json
 import sys
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import asyncpg
 
-from attacks.attacker import EXCEEDED_HOLDS, SEARCHING_MODEL
+from attacks.attacker import BEGUN, EXCEEDED_HOLDS, SEARCHING_MODEL
 from attacks.bystander import Seen, ask_steadily
 from chaos.customers import Administrator, Customer
+from chaos.locks import locked
 from chaos.quiescence import wait_quiet
 from chaos.stack import ChaosStack
 from chaos.upstream import Upstream, read_bill
@@ -114,10 +115,9 @@ class Ground:
 
 
 async def run_attacks(
-    stack: ChaosStack, names: Sequence[str], seconds: float, say: Callable[[Row], None]
-) -> list[Row]:
-    """Run attacks against a started stack; `say` is told each row as it is ready."""
-    rows = []
+    stack: ChaosStack, names: Iterable[str], seconds: float
+) -> AsyncGenerator[Row]:
+    """Run attacks against a started stack, one after the other; yield the row of each."""
     async with aiohttp.ClientSession() as session:
         administrator = Administrator(stack, session)
         ground = Ground(
@@ -131,20 +131,16 @@ async def run_attacks(
         )
         await _ask(ground, seconds / 3)  # warms caches and connections
         for name in names:
-            rows.append(await _run(ground, name, seconds))
-            say(rows[-1])
-    return rows
+            yield await _run(ground, name, seconds)
 
 
 async def _run(ground: Ground, name: str, seconds: float) -> Row:
     usual = await _ask(ground, seconds)
     await wait_quiet(ground.stack, QUIET_MOST_S)
     before = await _read_books(ground.stack)
-    async with _prepared(ground, name):
-        attacking = asyncio.create_task(_attack(ground, name, seconds))
-        await asyncio.sleep(seconds / 10)  # the attack has begun when the bystander asks
+    async with _prepared(ground, name), _attack(ground, name, seconds) as end:
         seen = await _ask(ground, seconds * 0.9)
-        spent = await attacking
+        spent = await end()
     await wait_quiet(ground.stack, QUIET_MOST_S)
     after = await _read_books(ground.stack)
     deadline_s = time.monotonic() + WRITTEN_OFF_WITHIN_S
@@ -168,27 +164,50 @@ async def _ask(ground: Ground, seconds: float) -> Seen:
     return await ask_steadily(base, key, MODEL, seconds)
 
 
-async def _attack(ground: Ground, name: str, seconds: float) -> dict[str, Any]:
+@contextlib.asynccontextmanager
+async def _attack(
+    ground: Ground, name: str, seconds: float
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, Any]]]]:
+    """Begin an attack; give what waits for its end and returns what it spent."""
     process = await asyncio.create_subprocess_exec(
-        *BEHIND_OTHERS,
+        # The requests of a locked account wait, and must be there to wait on a busy machine too.
+        *(() if name == LOCKED_ACCOUNT else BEHIND_OTHERS),
         *(sys.executable, "-m", "attacks.attacker"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     kind = "flood of one account" if name == LOCKED_ACCOUNT else name
     request = json.dumps({"attack": kind, "target": ground.target(seconds)})
-    output, _ = await process.communicate(request.encode())
-    if process.returncode:
-        raise RuntimeError(f"the attack {name} failed")
-    spent: dict[str, Any] = json.loads(output)
-    return spent
+
+    async def end() -> dict[str, Any]:
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"the attack {name} failed")
+        spent: dict[str, Any] = json.loads(output)
+        return spent
+
+    try:
+        process.stdin.write(request.encode())
+        process.stdin.close()
+        # The attack has begun when the bystander asks, however long the process took to start.
+        if await process.stdout.readline() != BEGUN:
+            raise RuntimeError(f"the attack {name} did not begin")
+        yield end
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @contextlib.asynccontextmanager
 async def _prepared(ground: Ground, name: str) -> AsyncIterator[None]:
     """Make what an attack needs beside its process, for as long as it runs."""
     if name == LOCKED_ACCOUNT:
-        async with _lock(ground):
+        # As a person with a session in Postgres can.
+        lock = "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE"
+        async with locked(ground.stack.owner_dsn, lock, ground.attacker.id):
             yield
         return
     if name == EXCEEDED_HOLDS:
@@ -196,20 +215,6 @@ async def _prepared(ground: Ground, name: str) -> AsyncIterator[None]:
         await ground.upstream.behave([{"match": {"model": SEARCHING_MODEL}, **searches}])
     yield
     await ground.upstream.behave([])
-
-
-@contextlib.asynccontextmanager
-async def _lock(ground: Ground) -> AsyncIterator[None]:
-    """Keep the attacker's account locked, as a person with a session in Postgres can."""
-    connection = await asyncpg.connect(ground.stack.owner_dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(
-                "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", ground.attacker.id
-            )
-            yield
-    finally:
-        await connection.close()
 
 
 @dataclass(frozen=True, slots=True)

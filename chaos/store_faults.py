@@ -9,6 +9,7 @@ import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from chaos.locks import locked
 from chaos.schedule import Fault
 from chaos.stack import ChaosStack
 
@@ -42,13 +43,9 @@ async def allow_writes(stack: ChaosStack) -> None:
 async def lock_accounts(stack: ChaosStack, fault: Fault) -> None:
     """A lock that an administrator forgot: whoever moves money waits."""
     with contextlib.suppress(*_AWAY):
-        connection = await asyncpg.connect(stack.dsn(), timeout=CONNECT_TIMEOUT_S)
-        try:
-            async with connection.transaction():
-                await connection.execute("LOCK TABLE accounts IN EXCLUSIVE MODE")
-                await asyncio.sleep(fault.for_s)
-        finally:
-            await connection.close(timeout=CONNECT_TIMEOUT_S)
+        lock = "LOCK TABLE accounts IN EXCLUSIVE MODE"
+        async with locked(stack.dsn(), lock, connect_timeout_s=CONNECT_TIMEOUT_S):
+            await asyncio.sleep(fault.for_s)
 
 
 async def end_backends(stack: ChaosStack, fault: Fault) -> None:

@@ -101,7 +101,9 @@ def postgres_running(root: Path) -> Iterator[postgres.PostgresServer]:
     )
     server.prepare()
     log = root / "postgres.log"
-    with running(server.command(), lambda: postgres.accepts(server), log, signal.SIGINT):
+    # A test that keeps a transaction open does so for as long as it takes.
+    command = [*server.command(), "-c", "idle_in_transaction_session_timeout=0"]
+    with running(command, lambda: postgres.accepts(server), log, signal.SIGINT):
         yield server
 
 

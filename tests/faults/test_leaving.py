@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
-import asyncpg
 import pytest
 
 from chaos.customers import Customer
+from chaos.locks import locked
 from chaos.stack import ChaosStack, signal_family
 from tests.faults.auditor import Auditor, Expected, Usage
 from tests.faults.departures import (
@@ -174,13 +174,9 @@ async def test_without_reports_a_policy_decides_where_nobody_knows_the_generatio
 @asynccontextmanager
 async def accounts_locked(stack: ChaosStack, accounts: list[str]) -> AsyncIterator[None]:
     """No hold can be placed for these accounts inside the block."""
-    connection = await asyncpg.connect(stack.dsn())
-    try:
-        async with connection.transaction():
-            await connection.fetch("SELECT FROM accounts WHERE id = ANY ($1) FOR UPDATE", accounts)
-            yield
-    finally:
-        await connection.close()
+    lock = "SELECT FROM accounts WHERE id = ANY ($1) FOR UPDATE"
+    async with locked(stack.dsn(), lock, accounts):
+        yield
 
 
 @asynccontextmanager

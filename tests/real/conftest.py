@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from meter.holds import hold_store
 from meter.postgres import pool
 from meter.postgres.pool import KEYED_SESSION, open_pool
 from tests.books import Books
@@ -17,8 +18,14 @@ from tests.servers import Database
 @pytest.fixture(autouse=True)
 def _patient_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pools wait as long as a busy machine takes: a server that is well is never "away"."""
-    for name in ("CONNECT_TIMEOUT_S", "ACQUIRE_TIMEOUT_S", "COMMAND_TIMEOUT_S"):
+    for name in (
+        "CONNECT_TIMEOUT_S",
+        "ACQUIRE_TIMEOUT_S",
+        "COMMAND_TIMEOUT_S",
+        "IDLE_IN_TRANSACTION_S",
+    ):
         monkeypatch.setattr(pool, name, WAIT_S)
+    monkeypatch.setattr(hold_store, "DRAIN_TIMEOUT_S", WAIT_S)
 
 
 @pytest_asyncio.fixture

@@ -1,14 +1,12 @@
 """A human keeps rows locked: only the settlements that need the rows wait, and none is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
-import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from chaos.locks import locked
 from meter.errors import RowLocked
 from meter.ingest.batcher import Batcher
 from meter.ingest.metrics import IngestMetrics
@@ -43,18 +41,6 @@ class KillOnce:
             raise Killed
 
 
-@asynccontextmanager
-async def human(database: Database, statement: str) -> AsyncIterator[None]:
-    """A session that runs a statement, and goes for a cup of tea before it commits."""
-    session = await asyncpg.connect(database.owner_dsn)
-    try:
-        async with session.transaction():
-            await session.execute(statement)
-            yield
-    finally:
-        await session.close()
-
-
 def parked_endings(books: Books, crash_points: CrashPoints = NoCrashPoints()) -> ParkedEndings:  # noqa: B008
     """The task that settles parked endings."""
     store = ParkedEndingStore(books.pool)
@@ -79,7 +65,9 @@ async def test_a_locked_account_delays_no_other(books: Books, database: Database
     for _ in range(4):
         hers += [await books.held(alice, CENT) for _ in range(5)]
         theirs = [await books.held(payer, CENT) for payer in others]
-        async with human(database, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
+        async with locked(
+            database.owner_dsn, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"
+        ):
             # Acknowledged, so that the reader of a log file moves on.
             await batcher.settle_all(
                 [entry_of(observed(hold_id, "0.001")) for hold_id in (*hers[-5:], *theirs)],
@@ -107,7 +95,7 @@ async def test_a_kill_between_settling_and_forgetting_changes_nothing(
     payer = await books.payer("alice", 10 * USD)
     held = [await books.held(payer, CENT) for _ in range(3)]
     settlements = PostgresSettlementStore(books.pool)
-    async with human(database, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
+    async with locked(database.owner_dsn, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
         await settlements.settle([observed(hold_id) for hold_id in held])
     with pytest.raises(Killed):
         await parked_endings(books, KillOnce("meter.before_unpark")).step()
@@ -122,16 +110,16 @@ async def test_a_kill_between_settling_and_forgetting_changes_nothing(
 
 async def test_a_locked_hold_delays_no_other(books: Books, database: Database) -> None:
     payer = await books.payer("alice", 10 * USD)
-    locked, free = [await books.held(payer, CENT) for _ in range(2)]
+    busy, free = [await books.held(payer, CENT) for _ in range(2)]
     settlements = PostgresSettlementStore(books.pool)
-    async with human(database, f"SELECT 1 FROM holds WHERE id = '{locked}' FOR UPDATE"):
-        changes = await settlements.settle([observed(locked), observed(free)])
-        assert [one.hold_id for plan in changes for one in plan.parked] == [locked]
+    async with locked(database.owner_dsn, f"SELECT 1 FROM holds WHERE id = '{busy}' FOR UPDATE"):
+        changes = await settlements.settle([observed(busy), observed(free)])
+        assert [one.hold_id for plan in changes for one in plan.parked] == [busy]
         assert await books.state(free) == "settled"
         assert await parked_endings(books).step() is None
         assert await parked(books) == 1
     await parked_endings(books).step()
-    assert await books.state(locked) == "settled"
+    assert await books.state(busy) == "settled"
     assert await parked(books) == 0
 
 
@@ -143,7 +131,7 @@ async def test_a_row_that_nobody_passes_over_delays_its_own_ending_only(
     unknown = [observed(hold_id, usage=None) for hold_id in held]
     settlements = PostgresSettlementStore(books.pool)
     await settlements.settle([observed(held[0], usage=None, generation_id=None)])
-    async with human(database, "SELECT 1 FROM lookups FOR UPDATE"):
+    async with locked(database.owner_dsn, "SELECT 1 FROM lookups FOR UPDATE"):
         await settlements.settle(unknown)
         states = [await books.state(hold_id) for hold_id in held[1:]]
         assert states == ["unknown"] * 3
@@ -161,7 +149,7 @@ async def test_one_account_with_very_many_parked_endings_starves_no_other(
     hers = [await books.held(alice, CENT) for _ in range(6)]
     his = await books.held(bob, CENT)
     locks = "SELECT 1 FROM accounts WHERE id IN ('alice', 'bob') FOR UPDATE"
-    async with human(database, locks):
+    async with locked(database.owner_dsn, locks):
         endings = [observed(hold_id) for hold_id in (*hers, his)]
         await PostgresSettlementStore(books.pool).settle(endings)
     assert await parked_endings(books).step() == 0.0
@@ -179,7 +167,7 @@ async def test_a_policy_waits_for_its_own_hold_only(books: Books, database: Data
             [PolicyDecision(hold_id, PolicyVerdict.VOID, Rule.NOT_REPORTED, None)]
         )
 
-    async with human(database, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
+    async with locked(database.owner_dsn, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
         with pytest.raises(RowLocked):
             await decide(hers)
         await decide(his)
@@ -190,7 +178,7 @@ async def test_a_policy_waits_for_its_own_hold_only(books: Books, database: Data
 async def test_releases_pass_over_what_is_locked(books: Books, database: Database) -> None:
     alice, bob = await books.payer("alice", 10 * USD), await books.payer("bob", 10 * USD)
     hers, his = await books.held(alice, CENT), await books.held(bob, CENT)
-    async with human(database, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
+    async with locked(database.owner_dsn, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
         with pytest.raises(RowLocked):
             await books.holds.release([hers, his])
         assert [await books.state(hold_id) for hold_id in (hers, his)] == ["open", "released"]
@@ -204,7 +192,7 @@ async def test_credit_for_a_locked_account_fails_soon_and_alone(
     await books.payer("alice", USD)
     await books.payer("bob", USD)
     ledger = LedgerStore(books.pool)
-    async with human(database, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
+    async with locked(database.owner_dsn, "SELECT 1 FROM accounts WHERE id = 'alice' FOR UPDATE"):
         hers = asyncio.ensure_future(ledger.post_credit(credit("alice", "k", USD, "gift")))
         await ledger.post_credit(credit("bob", "k", USD, "gift"))
         with pytest.raises(RowLocked):
