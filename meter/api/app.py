@@ -29,7 +29,15 @@ from meter.api.admin import (
     users,
 )
 from meter.api.admin import credits as credits_
-from meter.api.billing import auto_top_up, buy_page, coupons, payments, return_page, webhook
+from meter.api.billing import (
+    auto_top_up,
+    buy_page,
+    coupons,
+    payments,
+    return_page,
+    user_billing,
+    webhook,
+)
 from meter.api.billing import own as own_billing
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
@@ -59,6 +67,7 @@ _RESOURCES: Final = (
     plans,
     debts,
     payments,
+    user_billing,
     coupons,
     providers,
     catalogue,

@@ -66,6 +66,29 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         503: ("stripe_unavailable",),
     },
     "open_portal": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
+    "list_own_invoices": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "list_invoices_of_user": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "open_portal_for_user": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "get_auto_top_up_of_user": {404: ("not_found",)},
+    "put_auto_top_up_of_user": {404: ("selling_off",), 422: ("amount_not_sold",)},
+    "delete_auto_top_up_of_user": {404: ("not_found",)},
+    "redeem_coupon_for_user": {
+        404: ("coupon_not_valid",),
+        409: ("coupon_redeemed",),
+        429: ("too_many_attempts",),
+    },
     "put_selling_terms": {422: ("amount_not_sold",)},
     "open_checkout_for_user": {
         404: ("selling_off",),

@@ -42,6 +42,7 @@ class SellingTerms:
     most_picos: int
     is_taxed: bool
     takes_promotion_codes: bool
+    makes_invoices: bool = False
 
     def __post_init__(self) -> None:
         least, most = cents_of(self.least_picos), cents_of(self.most_picos)

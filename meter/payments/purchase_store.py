@@ -49,6 +49,7 @@ class PurchaseStore:
             terms.most_picos,
             terms.is_taxed,
             terms.takes_promotion_codes,
+            terms.makes_invoices,
         )
         async with acquire(self._pool) as connection, connection.transaction():
             before = await connection.fetchrow(_SAVE_TERMS, *values)
@@ -157,4 +158,5 @@ def _to_detail(terms: SellingTerms) -> dict[str, object]:
         "most": format_usd(terms.most_picos),
         "is_taxed": terms.is_taxed,
         "takes_promotion_codes": terms.takes_promotion_codes,
+        "makes_invoices": terms.makes_invoices,
     }

@@ -15,7 +15,7 @@ from meter.payments.fulfilment import Fulfilment
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase import Payment, Purchase, PurchaseKind, cents_of
 from meter.payments.purchase_store import PurchaseStore
-from meter.payments.stripe_facts import CustomerGone
+from meter.payments.stripe_facts import CustomerGone, InvoiceFacts
 
 if TYPE_CHECKING:
     from meter.payments.stripe_gateway import StripeGateway
@@ -87,6 +87,15 @@ class Selling:
             account_id,
             lambda customer_id: self._gateway.create_portal(customer_id, self._return_url),
         )
+
+    async def list_invoices(
+        self, account_id: str, after: str | None, limit: int
+    ) -> list[InvoiceFacts]:
+        """Return invoices of an account as Stripe has them, newest first. Raises NotFound."""
+        _, customer_id = await self._purchases.find_customer(account_id, self._gateway.is_live)
+        if customer_id is None:
+            return []
+        return await self._gateway.list_invoices(customer_id, after, limit)
 
     async def refund(
         self, payment_id: str, amount_picos: int | None, key: str, actor: Actor

@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from meter.errors import MeterError, Outage
+from meter.payments.purchase import PICOS_PER_CENT
 
 
 class StripeUnavailable(Outage):
@@ -121,6 +122,37 @@ class DisputeFacts:
     id: str
     withdrawn_cents: int
     reinstated_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceFacts:
+    """An invoice as Stripe has it now. Amounts are in cents of its currency."""
+
+    id: str
+    number: str | None
+    status: str
+    currency: str
+    total_cents: int
+    tax_cents: int
+    paid_cents: int
+    created_at: datetime
+    page_url: str | None
+    pdf_url: str | None
+
+    @property
+    def total_picos(self) -> int:
+        """Return the total, tax included."""
+        return self.total_cents * PICOS_PER_CENT
+
+    @property
+    def tax_picos(self) -> int:
+        """Return the tax in the total."""
+        return self.tax_cents * PICOS_PER_CENT
+
+    @property
+    def paid_picos(self) -> int:
+        """Return what was paid of the total."""
+        return self.paid_cents * PICOS_PER_CENT
 
 
 @dataclass(frozen=True, slots=True)

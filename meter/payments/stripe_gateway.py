@@ -21,6 +21,7 @@ from meter.payments.stripe_facts import (
     CheckoutSession,
     CustomerGone,
     DisputeFacts,
+    InvoiceFacts,
     PaymentFacts,
     PaymentState,
     RefundFacts,
@@ -138,6 +139,8 @@ class StripeGateway:
         }
         if terms.takes_promotion_codes:
             params["allow_promotion_codes"] = True
+        if terms.makes_invoices:
+            params["invoice_creation"] = {"enabled": True}
         if terms.is_taxed:
             price["tax_behavior"] = "exclusive"
             params["automatic_tax"] = {"enabled": True}
@@ -305,6 +308,26 @@ class StripeGateway:
             )
         return session.url
 
+    async def list_invoices(
+        self, customer_id: str, after: str | None, most: int
+    ) -> list[InvoiceFacts]:
+        """Return at most so many invoices of a customer, newest first, after one of them.
+
+        Drafts are left out: nobody has seen them yet. Raises CustomerGone.
+        """
+        params: Any = {"customer": customer_id, "limit": min(most, PAGE_ROWS)}
+        if after is not None:
+            params["starting_after"] = after
+        rows: list[InvoiceFacts] = []
+        with _stripe_errors():
+            found = await self._client.v1.invoices.list_async(params)
+            async for one in found.auto_paging_iter():
+                if one.status != "draft":
+                    rows.append(_invoice(one))
+                if len(rows) == most:
+                    break
+        return rows
+
 
 def _object_id(found: Any) -> str:
     """Return the id of an event's object; some, such as a balance, have none."""
@@ -414,6 +437,21 @@ def _payment(intent: Any) -> PaymentFacts:
         payment_method_id=_id_of(intent.payment_method),
         is_live=intent.livemode,
         failure=None if error is None else (error.decline_code or error.code or error.type),
+    )
+
+
+def _invoice(invoice: Any) -> InvoiceFacts:
+    return InvoiceFacts(
+        id=invoice.id,
+        number=invoice.number,
+        status=invoice.status,
+        currency=invoice.currency,
+        total_cents=invoice.total,
+        tax_cents=sum(one.amount for one in invoice.total_taxes or ()),
+        paid_cents=invoice.amount_paid,
+        created_at=datetime.fromtimestamp(invoice.created, UTC),
+        page_url=invoice.hosted_invoice_url,
+        pdf_url=invoice.invoice_pdf,
     )
 
 

@@ -6,6 +6,7 @@ import typer
 
 from tollkeeper.api_client import MeterApi, segment
 from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import JsonOption, LimitOption, show_one, show_rows
 
 COLUMNS = ("id", "name", "amount", "redemptions", "max_redemptions", "expires_at", "ended_at")
@@ -45,6 +46,18 @@ def create_coupon(
 def list_coupons(client: MeterApi, limit: LimitOption = 50, as_json: JsonOption = None) -> None:
     """List coupons, newest first."""
     show_rows(client.rows("/coupons", limit), COLUMNS, as_json, "There are no coupons.")
+
+
+@app.command("redeem")
+def redeem_coupon(
+    client: MeterApi,
+    user: UserArgument,
+    code: Annotated[str, typer.Argument(help="The coupon's code.", show_default=False)],
+    as_json: JsonOption = None,
+) -> None:
+    """Redeem a code for a user, once; prints the credit and the balance."""
+    path = f"/users/{segment(user)}/coupons"
+    show_one(client.send("POST", path, {"code": code}), as_json)
 
 
 @app.command("end")

@@ -9,9 +9,12 @@ import typer
 from tollkeeper.api_client import MeterApi, NoAnswer, segment
 from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.users import UserArgument
+from tollkeeper.errors import CommandError
 from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows
 
 COLUMNS = ("paid_at", "id", "user_id", "paid", "credited", "reversed", "is_live")
+PURCHASE_COLUMNS = ("created_at", "id", "user_id", "kind", "amount", "state", "reason")
+INVOICE_COLUMNS = ("created_at", "id", "number", "status", "total", "tax", "paid", "page_url")
 EVENT_COLUMNS = ("received_at", "id", "type", "object_id", "source", "state", "attempts", "error")
 
 app = ApiCommands(name="payments", help="Credit that is sold through Stripe.", no_args_is_help=True)
@@ -51,6 +54,10 @@ def set_terms(
         bool | None,
         typer.Option("--promotion-codes/--no-promotion-codes", help="Of Stripe's own coupons."),
     ] = None,
+    invoices: Annotated[
+        bool | None,
+        typer.Option("--invoices/--no-invoices", help="Have Stripe make invoices of purchases."),
+    ] = None,
     as_json: JsonOption = None,
 ) -> None:
     """Show or set the terms under which credit is sold; what is left out stays."""
@@ -60,6 +67,7 @@ def set_terms(
         "most": most,
         "is_taxed": tax,
         "takes_promotion_codes": promotion_codes,
+        "makes_invoices": invoices,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if changes:
@@ -81,6 +89,67 @@ def open_checkout(
     """Open a purchase for a user; prints the page at Stripe on which it is paid."""
     body = {"amount": amount, "save_card": save_card}
     show_one(client.send("POST", f"/users/{segment(user)}/checkout", body), as_json)
+
+
+@app.command("portal")
+def open_portal(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
+    """Open a user's pages at Stripe (cards, invoices); send the address to the user only."""
+    show_one(client.send("POST", f"/users/{segment(user)}/portal"), as_json)
+
+
+@app.command("invoices")
+def list_invoices(
+    client: MeterApi, user: UserArgument, limit: LimitOption = 50, as_json: JsonOption = None
+) -> None:
+    """List a user's invoices as Stripe has them, newest first."""
+    rows = client.rows(f"/users/{segment(user)}/invoices", limit)
+    show_rows(rows, INVOICE_COLUMNS, as_json, "There are no invoices.")
+
+
+@app.command("purchases")
+def list_purchases(
+    client: MeterApi,
+    user: Annotated[str | None, typer.Option("--user", help="Only of this user.")] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = None,
+) -> None:
+    """List purchases, also those that were never paid, newest first."""
+    rows = client.rows("/purchases", limit, user_id=user)
+    show_rows(rows, PURCHASE_COLUMNS, as_json, "There are no purchases.")
+
+
+@app.command("auto-top-up")
+def set_auto_top_up(
+    client: MeterApi,
+    user: UserArgument,
+    threshold: Annotated[
+        str | None, typer.Option("--threshold", help="Charge below this credit, such as 5.00.")
+    ] = None,
+    amount: Annotated[
+        str | None, typer.Option("--amount", help="Credit to buy each time, such as 25.00.")
+    ] = None,
+    monthly_ceiling: Annotated[
+        str | None, typer.Option("--monthly-ceiling", help="The most in a month, such as 200.00.")
+    ] = None,
+    is_off: Annotated[bool, typer.Option("--off", help="Charge the card no more.")] = False,
+    as_json: JsonOption = None,
+) -> None:
+    """Show a user's automatic top-ups, set them, which ends a pause, or switch them off."""
+    path = f"/users/{segment(user)}/auto-top-up"
+    given = {"threshold": threshold, "amount": amount, "monthly_ceiling": monthly_ceiling}
+    named = [name for name, value in given.items() if value is not None]
+    if is_off and named:
+        raise CommandError("--off goes with no amount; leave the amounts out.")
+    if is_off:
+        client.send("DELETE", path)
+        say(f"The card of {user} is charged no more.")
+        return
+    if not named:
+        show_one(client.get(path), as_json)
+        return
+    if len(named) < len(given):
+        raise CommandError("Give --threshold, --amount and --monthly-ceiling together.")
+    show_one(client.send("PUT", path, given), as_json)
 
 
 @app.command("list")

@@ -7,8 +7,11 @@ from meter.api.authentication import FromBuyer, FromReader, WithKey
 from meter.api.billing.replies import FromPayments
 from meter.api.fields import Body, Budget, Payable, Reply, Usd
 from meter.api.services import FromAutoTopUps, FromPurchases
+from meter.audit.events import Actor
 from meter.money import parse_usd
+from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.purchase import AmountOutOfBounds
+from meter.payments.purchase_store import PurchaseStore
 
 router = APIRouter(prefix="/api/v1/billing/auto-top-up", tags=["Billing"], dependencies=WithKey)
 
@@ -42,6 +45,27 @@ async def get_auto_top_up(caller: FromReader, auto_top_ups: FromAutoTopUps) -> A
     return AutoTopUpReply.model_validate(await auto_top_ups.get(caller.account_id))
 
 
+async def switch_on(
+    account_id: str,
+    body: AutoTopUpBody,
+    actor: Actor,
+    purchases: PurchaseStore,
+    auto_top_ups: AutoTopUpStore,
+) -> AutoTopUpReply:
+    """Switch the automatic top-ups of an account on. Raises AmountOutOfBounds."""
+    amount_picos = parse_usd(body.amount)
+    (await purchases.get_terms()).require_sold(amount_picos)
+    ceiling_picos = parse_usd(body.monthly_ceiling)
+    if ceiling_picos < amount_picos:
+        raise AmountOutOfBounds(
+            "monthly_ceiling must not be below amount, or nothing is ever charged"
+        )
+    await auto_top_ups.switch_on(
+        account_id, parse_usd(body.threshold), amount_picos, ceiling_picos, actor
+    )
+    return AutoTopUpReply.model_validate(await auto_top_ups.get(account_id))
+
+
 @router.put("", summary="Switch automatic top-ups on")
 async def put_auto_top_up(
     caller: FromBuyer,
@@ -54,21 +78,7 @@ async def put_auto_top_up(
 
     A card is saved by a purchase with `save_card`. Setting them again ends a pause.
     """
-    amount_picos = parse_usd(body.amount)
-    (await purchases.get_terms()).require_sold(amount_picos)
-    ceiling_picos = parse_usd(body.monthly_ceiling)
-    if ceiling_picos < amount_picos:
-        raise AmountOutOfBounds(
-            "monthly_ceiling must not be below amount, or nothing is ever charged"
-        )
-    await auto_top_ups.switch_on(
-        caller.account_id,
-        parse_usd(body.threshold),
-        amount_picos,
-        ceiling_picos,
-        caller.actor,
-    )
-    return AutoTopUpReply.model_validate(await auto_top_ups.get(caller.account_id))
+    return await switch_on(caller.account_id, body, caller.actor, purchases, auto_top_ups)
 
 
 @router.delete("", status_code=204, summary="Switch automatic top-ups off")

@@ -11,6 +11,7 @@ from meter.api.billing.replies import (
     CheckoutBody,
     CheckoutReply,
     FromPayments,
+    InvoicePageReply,
     PaymentPageReply,
     PortalReply,
     PurchasePageReply,
@@ -56,8 +57,26 @@ async def buy_credit(
 
 @router.post("/portal", status_code=201, summary="Open your pages at Stripe")
 async def open_portal(caller: FromBuyer, payments: FromPayments) -> PortalReply:
-    """Return the address of the page where your cards are kept."""
+    """Return the address of the page where you find your cards and invoices."""
     return PortalReply(url=await payments.selling.open_portal(caller.account_id))
+
+
+@router.get("/invoices", summary="List your invoices")
+async def list_own_invoices(
+    caller: FromReader,
+    query: Annotated[PageQuery, Query()],
+    cursors: FromCursors,
+    payments: FromPayments,
+) -> InvoicePageReply:
+    """List your invoices as Stripe has them, newest first. Receipts are with your payments."""
+    page, cursor = await cursors.page(
+        f"invoices:{caller.account_id}",
+        query,
+        partial(payments.selling.list_invoices, caller.account_id),
+        lambda last: (last.id,),
+        str,
+    )
+    return InvoicePageReply.of(page, cursor)
 
 
 @router.get("/purchases", summary="List your purchases")

@@ -14,9 +14,11 @@ from meter.api.billing.replies import (
     FromPayments,
     PaymentPageReply,
     PaymentReply,
+    PurchasePageReply,
     SellingReply,
     selling_reply,
 )
+from meter.api.cursors import instant_and_id
 from meter.api.fields import (
     AccountId,
     Body,
@@ -54,6 +56,9 @@ class SellingBody(Body):
     most: Payable
     is_taxed: bool = Field(default=False, description="Have Stripe add tax to the amount")
     takes_promotion_codes: bool = Field(default=False, description="Of Stripe's own coupons")
+    makes_invoices: bool = Field(
+        default=False, description="Have Stripe make an invoice of each purchase"
+    )
 
 
 class RefundBody(Body):
@@ -75,6 +80,12 @@ class PaymentDetailReply(PaymentReply):
     """A payment with all that took credit of it back."""
 
     reversals: list[ReversalReply]
+
+
+class PurchaseQuery(PageQuery):
+    """The part of the purchases to return."""
+
+    user_id: AccountId | None = None
 
 
 class PaymentQuery(PageQuery):
@@ -123,7 +134,11 @@ async def put_selling_terms(
 ) -> SellingReply:
     """Set the amounts that are sold at once. Purchases that are open stay as they are."""
     terms = SellingTerms(
-        parse_usd(body.least), parse_usd(body.most), body.is_taxed, body.takes_promotion_codes
+        parse_usd(body.least),
+        parse_usd(body.most),
+        body.is_taxed,
+        body.takes_promotion_codes,
+        body.makes_invoices,
     )
     await purchases.set_terms(terms, actor)
     return selling_reply(terms, outside.payments)
@@ -137,6 +152,21 @@ async def open_checkout_for_user(
     amount_picos = parse_usd(body.amount)
     opened = await payments.selling.open_checkout(user_id, amount_picos, body.save_card, actor)
     return CheckoutReply(purchase_id=opened.purchase.id, amount=body.amount, url=opened.url)
+
+
+@router.get("/purchases", summary="List purchases")
+async def list_purchases(
+    query: Annotated[PurchaseQuery, Query()], cursors: FromCursors, purchases: FromPurchases
+) -> PurchasePageReply:
+    """List what users wanted to buy, newest first, with what became of it."""
+    page, cursor = await cursors.page(
+        f"purchases-of:{query.user_id}",
+        query,
+        partial(purchases.list_page, query.user_id),
+        lambda last: (last.created_at.isoformat(), str(last.id)),
+        instant_and_id,
+    )
+    return PurchasePageReply.of(page, cursor)
 
 
 @router.get("/payments", summary="List payments")

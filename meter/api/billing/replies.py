@@ -36,6 +36,7 @@ class SellingReply(Reply):
     most: Usd
     is_taxed: bool = Field(description="Whether Stripe adds tax to the amount")
     takes_promotion_codes: bool
+    makes_invoices: bool
 
 
 class CheckoutBody(Body):
@@ -97,6 +98,30 @@ class PaymentPageReply(Page):
     data: list[PaymentReply]
 
 
+class InvoiceReply(Reply):
+    """An invoice as Stripe has it now; the addresses are those of Stripe's own pages.
+
+    `currency` is that of all its amounts.
+    """
+
+    id: str = Field(examples=["in_1Q0"])
+    number: str | None = Field(examples=["7A1B2C3D-0001"])
+    status: str = Field(examples=["paid", "open", "void", "uncollectible"])
+    currency: str = Field(examples=["usd"])
+    total: Usd = Field(validation_alias="total_picos", description="Tax included")
+    tax: Usd = Field(validation_alias="tax_picos")
+    paid: Usd = Field(validation_alias="paid_picos")
+    created_at: Instant
+    page_url: str | None
+    pdf_url: str | None
+
+
+class InvoicePageReply(Page):
+    """Invoices, newest first."""
+
+    data: list[InvoiceReply]
+
+
 class PortalReply(Reply):
     """The page at Stripe where the customer keeps cards."""
 
@@ -115,4 +140,5 @@ def selling_reply(terms: SellingTerms, payments: Payments | None) -> SellingRepl
         most=format_usd(terms.most_picos),
         is_taxed=terms.is_taxed,
         takes_promotion_codes=terms.takes_promotion_codes,
+        makes_invoices=terms.makes_invoices,
     )
