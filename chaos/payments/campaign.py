@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
+import math
 import random
-from dataclasses import dataclass, field
+import sys
+import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +18,22 @@ import asyncpg
 from chaos.payments.meter import SWEEP
 from chaos.payments.shop import OPERATOR_TOKEN, POLL_S, STRIPE_KEY, Shop, open_shop
 from meter.ledger.verification_store import VerificationStore
+from meter.payments.event_store import KNOWN_EVENTS
 from meter.postgres.pool import open_pool
+from tollkeeper.simulator.stripe.books import Movement
 from tollkeeper.simulator.stripe.faults import Fault, Trouble
 
 BUYERS: Final = 20
-AT_ONCE: Final = 8
+AT_ONCE: Final = 16
+PROGRESS_EVERY_S: Final = 15.0
 QUIET_MOST_S: Final = 600.0
 SETTLE_SECONDS: Final = 60
+# A start costs as much as some hundred payments, so that long campaigns kill less often.
 KILL_EVERY_S: Final = (2.0, 6.0)
+KILL_EVERY_S_IN_LONG_ONES: Final = (10.0, 30.0)
+LONG_PAYMENTS: Final = 5_000
+# Of the others, which the meter only counts, a webhook of a shop is not told either.
+TOLD: Final = sorted({*KNOWN_EVENTS, "charge.succeeded"})
 TRIES: Final = 60
 PICOS_PER_CENT: Final = 10**10
 VISA: Final = "4242424242424242"
@@ -59,12 +71,16 @@ SIGNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A campaign: so many payments are tried; `without` switches one rule off."""
+    """A campaign: so many payments are tried, or what can be begun in `minutes`.
+
+    `without` switches one rule off.
+    """
 
     payments: int
     seed: int
     folder: Path
     without: str | None = None
+    minutes: float | None = None
 
 
 @dataclass
@@ -77,6 +93,8 @@ class Outcome:
     doubled: int = 0
     refunds: int = 0
     disputes: int = 0
+    tried: int = 0
+    buying_s: float = 0.0
     kills: int = 0
     missed_by_webhook: int = 0
     differences: dict[str, int] = field(default_factory=dict)
@@ -90,6 +108,7 @@ class Outcome:
     def to_text(self) -> str:
         """Return the result as lines."""
         lines = [
+            f"tried {self.tried} in {self.buying_s:.0f} s",
             f"payments {self.paid}, credited {self.credited}, lost {self.lost}, "
             f"doubled {self.doubled}",
             f"refunds {self.refunds}, disputes {self.disputes}, kills {self.kills}, "
@@ -210,18 +229,32 @@ async def run_campaign(plan: Plan) -> Outcome:
             troubles[Trouble.LOSE] = LOST_WITHOUT_SWEEP
         for trouble, percent in troubles.items():
             shop.stripe.faults.add(Fault(trouble=trouble, percent=percent, times=None))
-        killing = asyncio.create_task(
-            shop.kill_at_random(random.Random(chance.random()), KILL_EVERY_S)
+        for endpoint in shop.stripe.world.store.of("webhook_endpoint"):
+            endpoint["enabled_events"] = TOLD
+        every_s = KILL_EVERY_S if plan.payments < LONG_PAYMENTS else KILL_EVERY_S_IN_LONG_ONES
+        beside = [
+            asyncio.create_task(shop.kill_at_random(random.Random(chance.random()), every_s)),
+            asyncio.create_task(_show_progress(shop)),
+        ]
+        began = time.monotonic()
+        until = began + (math.inf if plan.minutes is None else 60 * plan.minutes)
+        numbers = itertools.takewhile(
+            lambda _: time.monotonic() < until, iter(range(plan.payments))
         )
-        slots = asyncio.Semaphore(AT_ONCE)
+        tried = 0
 
-        async def buy(number: int) -> None:
-            async with slots:
+        async def buy() -> None:
+            nonlocal tried
+            # The buyers share one iterator, so that each takes the next purchase.
+            for number in numbers:
+                tried += 1
                 await buyers.buy(number)
 
-        await asyncio.gather(*(buy(number) for number in range(plan.payments)))
-        killing.cancel()
-        await asyncio.gather(killing, return_exceptions=True)
+        await asyncio.gather(*(buy() for _ in range(AT_ONCE)))
+        buying_s = time.monotonic() - began
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         shop.stripe.faults.clear()
         # Refunds and disputes that are on their way end.
         shop.stripe.world.wall.skip(SETTLE_SECONDS)
@@ -234,7 +267,20 @@ async def run_campaign(plan: Plan) -> Outcome:
         since = datetime.now(UTC)
         await shop.restart()
         await _wait_quiet(shop, since, plan.without)
-        return await _compare(shop)
+        return replace(await _compare(shop), tried=tried, buying_s=buying_s)
+
+
+async def _show_progress(shop: Shop) -> None:
+    """Print how far the campaign is, until cancelled."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(PROGRESS_EVERY_S)
+        sys.stdout.write(
+            f"{time.monotonic() - began:.0f} s: {shop.stripe.books.count(Movement.PAID)} payments, "
+            f"{shop.kills} kills, "
+            f"{len(shop.stripe.deliveries)} webhooks on their way\n"
+        )
+        sys.stdout.flush()
 
 
 async def _wait_quiet(shop: Shop, since: datetime, without: str | None) -> None:

@@ -1,7 +1,7 @@
 """The simulator's own books: every cent that moved, by customer and by cause."""
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -40,6 +40,7 @@ class Books:
 
     def __init__(self) -> None:
         self._rows: list[BookRow] = []
+        self._counts: Counter[Movement] = Counter()
         self._sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
 
     def record(
@@ -67,9 +68,14 @@ class Books:
             dict(charge["metadata"]),
         )
         self._rows.append(row)
+        self._counts[movement] += 1
         sums = self._sums[row.customer or ""]
         sums[movement] += amount
         sums["tax"] += tax
+
+    def count(self, movement: Movement) -> int:
+        """Return how many movements there were for this cause."""
+        return self._counts[movement]
 
     def rows(self, after: int, limit: int) -> list[Json]:
         """Return rows with numbers above `after`, in their order."""

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from tollkeeper.simulator.stripe.store import PAGE_DEFAULT, PAGE_MAX, new_id
+from tollkeeper.simulator.stripe.wire.encoding import encode
 from tollkeeper.simulator.stripe.wire.parameters import CreatedRange, Parameters
 from tollkeeper.simulator.stripe.wire.problem import Json, bad_parameter, missing
 
@@ -29,12 +32,19 @@ class RecordedEvent:
     pending_webhooks: int = 0
 
     def to_json(self) -> Json:
+        return self._members(json.loads(self.data))
+
+    def to_body(self) -> bytes:
+        """Return the body of a webhook; the snapshot is not read again for it."""
+        return encode(self._members(msgspec.Raw(self.data.encode())))
+
+    def _members(self, data: object) -> Json:
         return {
             "id": self.id,
             "object": "event",
             "api_version": self.api_version,
             "created": self.created,
-            "data": json.loads(self.data),
+            "data": data,
             "livemode": False,
             "pending_webhooks": self.pending_webhooks,
             "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
@@ -72,7 +82,7 @@ class EventLog:
             # Never before the last, also when the machine's clock is set back.
             max(self._now(), self._events[-1].created if self._events else 0),
             self.api_version,
-            json.dumps(data),
+            msgspec.json.encode(data).decode(),
             self.request_id,
             self.idempotency_key,
         )

@@ -5,7 +5,6 @@ import hashlib
 import heapq
 import hmac
 import itertools
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -234,7 +233,7 @@ class Deliveries:
         event, endpoint = delivery.event, delivery.endpoint
         if self._world.store.find(endpoint["id"]) is None:
             return
-        payload = json.dumps(event.to_json(), indent=2).encode()
+        payload = event.to_body()
         # Receivers compare with their own clock, so the skipped time does not count here.
         at = int(self._clock())
         headers = {

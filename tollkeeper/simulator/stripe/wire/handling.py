@@ -1,7 +1,6 @@
 """One request from its bytes to its answer: key, version, idempotency, faults, errors."""
 
 import hmac
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -11,11 +10,12 @@ import structlog
 from aiohttp import web
 
 from tollkeeper.simulator.stripe.faults import Faults, Trouble, problem_of
+from tollkeeper.simulator.stripe.wire.encoding import encode
 from tollkeeper.simulator.stripe.wire.expansion import expand, read_paths
 from tollkeeper.simulator.stripe.wire.form import parse_form
 from tollkeeper.simulator.stripe.wire.idempotency import IdempotencyKeys
 from tollkeeper.simulator.stripe.wire.parameters import Parameters
-from tollkeeper.simulator.stripe.wire.problem import Json, Problem, bad_parameter
+from tollkeeper.simulator.stripe.wire.problem import Problem, bad_parameter
 from tollkeeper.simulator.stripe.world import Call, Operation, World
 
 #: Older versions have other members; the simulator does not speak them.
@@ -54,7 +54,7 @@ class ApiHandling:
             "out much of Stripe's API; see its README.",
         )
         request_id = _new_request_id()
-        return _response(404, _dump(problem.to_json(request_id)), request_id)
+        return _response(404, encode(problem.to_json(request_id)), request_id)
 
     def _answer(self, request: web.Request, operation: Operation, body: str) -> web.StreamResponse:
         """Answer in one step, without a pause: no other request sees anything half done."""
@@ -82,7 +82,7 @@ class ApiHandling:
             if trouble == Trouble.ERROR_AFTER_COMMIT:
                 raise problem_of(trouble)
         except Problem as problem:
-            status, answer = problem.status, _dump(problem.to_json(request_id))
+            status, answer = problem.status, encode(problem.to_json(request_id))
             headers |= problem.headers
             if not problem.is_kept:
                 return _response(status, answer, request_id, headers)
@@ -109,7 +109,7 @@ class ApiHandling:
         events.request_id, events.idempotency_key = request_id, key
         try:
             row = operation.handle(Call(parameters, dict(request.match_info), request.path))
-            return _dump(expand(self._world, row, paths))
+            return encode(expand(self._world, row, paths))
         finally:
             events.request_id = events.idempotency_key = None
 
@@ -147,10 +147,6 @@ def _check_version(version: str) -> None:
 
 def _new_request_id() -> str:
     return f"req_{secrets.token_hex(7)}"
-
-
-def _dump(row: Json) -> bytes:
-    return json.dumps(row, indent=2).encode()
 
 
 def _response(
