@@ -23,6 +23,7 @@ from meter.ingest.log_file.metrics import FileMetrics
 from meter.ingest.log_file.position_store import LogPositionStore
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.stream.server import STOP_GRACE_S, AccessLogService, build_server
+from meter.ledger.usage_days import UsageDays
 from meter.limits.redis_windows import RedisLimitWindows, connect
 from meter.lookups.queue import LookupQueue
 from meter.lookups.samples import RecordSamples, SampledSettlementStore
@@ -105,6 +106,7 @@ async def run_settlement(
         await run("usual use", uses.run())
         excesses = MeasuredExcesses(pool, registry)
         await run("measured excess", excesses.run())
+        await run("usage by day", UsageDays(pool).run())
 
         def settlements_through(pool: PostgresPool) -> SettlementStore:
             store = PostgresSettlementStore(

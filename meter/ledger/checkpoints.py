@@ -11,6 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from meter.ledger.batches import (
+    CHUNK_POSTINGS,
+    find_chunk,
+    read_horizon,
+    wait_for_batches,
+)
 from meter.ledger.verification import Failure
 from meter.ledger.whole_books import (
     INVARIANTS,
@@ -26,16 +32,11 @@ if TYPE_CHECKING:
 
 _QUERIES: Final = queries("meter.ledger")
 _FIND_CHECKPOINT: Final = _QUERIES["find_checkpoint"]
-_READ_HORIZON: Final = _QUERIES["read_horizon"]
-_WAIT_FOR_CHAIN: Final = _QUERIES["wait_for_chain"]
-_NEXT_CHUNK: Final = _QUERIES["next_chunk"]
 _VERIFY_BATCHES: Final = _QUERIES["verify_batches"]
 _SEAL_CHECKPOINT: Final = _QUERIES["seal_checkpoint"]
 _GET_LAST_BATCH: Final = _QUERIES["get_last_batch"]
 _COMPARE_WITH_CHECKPOINT: Final = _QUERIES["compare_with_checkpoint"]
 
-CHAINS: Final = 32
-CHUNK_POSTINGS: Final = 20_000
 # No chunk, and no comparison, keeps its snapshot for longer.
 CHUNK_TIMEOUT_S: Final = 60.0
 # The first checkpoint of a ledger reads all of it.
@@ -60,7 +61,8 @@ async def advance(connection: PostgresConnection, chunk_postings: int = CHUNK_PO
     transaction. Raises StoreUnavailable during an outage, and when a chunk takes too long.
     """
     with store_errors():
-        horizon = await _find_horizon(connection)
+        horizon = await read_horizon(connection)
+        await wait_for_batches(connection)
         sealed = 0
         while True:
             async with connection.transaction():
@@ -95,16 +97,6 @@ def merged(first: tuple[Failure, ...], second: tuple[Failure, ...]) -> tuple[Fai
     return (*first, *(one for one in second if one.invariant not in named))
 
 
-async def _find_horizon(connection: PostgresConnection) -> int:
-    """Return a number up to which every batch is committed, or never will be."""
-    horizon: int = await connection.fetchval(_READ_HORIZON)
-    # A number is drawn by whoever has a chain. After every chain was free once, nobody writes a
-    # batch with a number up to the horizon any more. Each wait is for one writer alone.
-    for chain in range(1, CHAINS + 1):
-        await connection.execute(_WAIT_FOR_CHAIN, chain)
-    return horizon
-
-
 async def _verify_chunk(
     connection: PostgresConnection, horizon: int, chunk_postings: int
 ) -> tuple[tuple[Failure, ...], bool]:
@@ -116,7 +108,7 @@ async def _verify_chunk(
         return _failures([("chain", f"checkpoint {last['number']}")]), False
     await connection.execute(f"SET LOCAL statement_timeout = '{CHUNK_TIMEOUT_S:.0f}s'")
     await connection.execute(ROWS_SINCE)
-    up_to = await connection.fetchval(_NEXT_CHUNK, last["last_batch"], horizon, chunk_postings)
+    up_to = await find_chunk(connection, last["last_batch"], horizon, chunk_postings)
     # Rows of batches that are not there would be in no chunk: the last one reaches the horizon.
     is_last = up_to is None
     up_to = horizon if is_last else up_to

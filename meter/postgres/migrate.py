@@ -23,7 +23,7 @@ GRANT USAGE ON SCHEMA public TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON accounts, plans, credentials, operators, provider_keys, models,
     prices, catalogue_syncs, holds, ledger_chains, lookups, report_feeds, undecided_requests,
     log_positions, issuers, credential_secrets, credential_uses, passes, signing_keys, limit_rules,
-    spending, usual_uses, key_days, account_changes TO {SERVICE_ROLE};
+    spending, usual_uses, key_days, account_changes, usage_days, usage_position TO {SERVICE_ROLE};
 GRANT DELETE ON provider_keys, operators, lookups, undecided_requests, credential_secrets, passes,
     signing_keys, limit_rules, spending, issuers, parked_endings, usual_uses,
     auto_top_ups TO {SERVICE_ROLE};
@@ -31,7 +31,7 @@ GRANT SELECT, INSERT ON usage_rows, settlement_conflicts, posting_rows, entry_ro
     credit_postings, provider_totals, reconciliations, audit_log, parked_endings, write_offs
     TO {SERVICE_ROLE};
 GRANT UPDATE (taken_back_picos) ON write_offs TO {SERVICE_ROLE};
-GRANT SELECT ON ledger_batch_numbers TO {SERVICE_ROLE};
+GRANT SELECT ON ledger_batch_numbers, postings_position TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON ledger_checkpoints TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON checkpoint_sums TO {SERVICE_ROLE};
 GRANT SELECT ON settlements, kept_settlements, ended_hold_rows, postings, entries, usage_records,
@@ -49,7 +49,7 @@ GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, 
     settle_holds, take_chain, seal_batch, settlement_record, first_hash, checkpoint_sums_hash,
     sums_of_batches, sums_of_books, seal_checkpoint, release_free_holds, lock_accounts,
     move_spending, move_money, count_spending, ledger_line, prepare_months, drop_months,
-    lock_month, forget_records TO {SERVICE_ROLE};
+    lock_month, forget_records, add_up_settlements TO {SERVICE_ROLE};
 """
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import date
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -15,9 +15,9 @@ from meter.usage.usage_totals import Grouping, UsageTotals
 _QUERIES: Final = queries("meter.usage")
 _TOTAL_USAGE: Final = _QUERIES["total_usage"]
 
-
-# Adding up reads all of an account's records in the period, so it takes two of the pool's
-# connections at most, one of them for an account, and neither for longer than this.
+# Adding up reads a row for each day, key and model of the period, and the latest settlements. It
+# takes two of the pool's connections at most, one of them for an account, and neither for longer
+# than this.
 MOST_AT_ONCE: Final = 2
 MOST_WAITING: Final = 64
 MOST_S: Final = 5.0
@@ -27,16 +27,16 @@ SLOW_S: Final = 0.2
 CACHED_TIMES: Final = 20
 MOST_CACHED: Final = 1_000
 
-# The account, how its usage is grouped, the period, and the page.
-_Question = tuple[str, Grouping, tuple[datetime, datetime], str | None, int]
+# The account, how its usage is grouped, the first and the last day, and the page.
+_Question = tuple[str, Grouping, tuple[date, date], str | None, int]
 
 
 class UsageStore:
     """Adds up usage records. Raises StoreUnavailable during an outage.
 
     Equal questions at the same time are answered by one query, and so are those that follow a slow
-    answer. Others of one account wait for each
-    other, so that an account which asks all the time keeps no other waiting for long.
+    answer. Others of one account wait for each other, so that an account which asks all the time
+    keeps no other waiting for long.
     """
 
     def __init__(self, pool: PostgresPool) -> None:
@@ -52,11 +52,11 @@ class UsageStore:
         self,
         account_id: str,
         grouping: Grouping,
-        period: tuple[datetime, datetime],
+        period: tuple[date, date],
         after: str | None,
         limit: int,
     ) -> list[UsageTotals]:
-        """Return totals by group, in order of the group, from one instant up to another.
+        """Return totals by group, in order of the group, of a first to a last day of UTC.
 
         They may be as old as CACHED_TIMES what it took to add them up. Raises StoreUnavailable
         during an outage, and when MOST_WAITING questions wait already; InvalidRequest where adding
@@ -95,7 +95,7 @@ class UsageStore:
         totals = [
             UsageTotals(
                 group=row["group_key"],
-                requests=row["requests"],
+                requests=int(row["requests"]),
                 prompt_tokens=int(row["prompt_tokens"]),
                 completion_tokens=int(row["completion_tokens"]),
                 cached_tokens=int(row["cached_tokens"]),

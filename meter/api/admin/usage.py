@@ -1,7 +1,7 @@
 """Usage: an account's requests, added up by day, model or key."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, timedelta
 from functools import partial
 from typing import Annotated, Final
 
@@ -35,7 +35,7 @@ router = APIRouter(
 
 
 class UsageQuery(PageQuery):
-    """The requests to add up. Days are those of UTC."""
+    """The requests to add up. Days are those of UTC on which requests began."""
 
     group_by: Annotated[Grouping, Query(description="One row for each day, model or key")] = (
         Grouping.DAY
@@ -108,11 +108,7 @@ class AccountUsage:
             message = f"query.from: the period may have {MAX_RANGE_DAYS} days at most"
             raise ProblemError(422, "invalid_period", message)
         scope = f"usage:{account_id}:{query.group_by}:{first}:{last}"
-        period = (
-            datetime.combine(first, time.min, UTC),
-            datetime.combine(last + timedelta(days=1), time.min, UTC),
-        )
-        fetch = partial(self.usage.list_totals, account_id, query.group_by, period)
+        fetch = partial(self.usage.list_totals, account_id, query.group_by, (first, last))
         return await self.cursors.page(scope, query, fetch, lambda row: (row.group,), str)
 
 

@@ -12,6 +12,7 @@ from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
 from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention, months_before
+from meter.ledger.usage_days import UsageDays
 from meter.ledger.whole_books import check_books, snapshot
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool
 from meter.reconciliation.reconciler import Reconciler
@@ -85,6 +86,9 @@ async def test_dropping_months_changes_no_sum_and_no_verdict(books: Books, api: 
     before = await books.verified()
     assert before.is_ok, before.failures
     funds = await books.funds("ada")
+    year = {"from": f"{within(7):%Y-%m-%d}", "group_by": "model"}
+    used = (await api.operator.get(f"{ADMIN}/users/ada/usage", params=year)).json()["data"]
+    assert used[0]["requests"] == 24
     dropped = await history(books, usage=2, ledger=4).tend()
     assert [(one.kind, one.month) for one in dropped[-3:]] == [
         ("ledger", months_before(this_month(), months_ago)) for months_ago in (7, 6, 5)
@@ -100,6 +104,9 @@ async def test_dropping_months_changes_no_sum_and_no_verdict(books: Books, api: 
     ]
     assert after.totals.usage_records < before.totals.usage_records
     assert after.head == before.head
+    await UsageDays(books.pool).add_up()
+    usage = await api.operator.get(f"{ADMIN}/users/ada/usage", params=year)
+    assert usage.json()["data"] == used
     shown = (await api.operator.get(f"{ADMIN}/ledger/verification")).json()
     assert {"kind": "ledger", "month": f"{within(5):%Y-%m}"} in shown["dropped_months"]
     reconciler = Reconciler(

@@ -30,6 +30,7 @@ from meter.identity.principal_store import PostgresPrincipals
 from meter.ledger.checkpoints import advance, compare, get_last_batch
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
+from meter.ledger.usage_days import UsageDays
 from meter.ledger.whole_books import ROWS_SINCE, snapshot
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
@@ -40,6 +41,8 @@ from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
+from meter.usage.usage_store import UsageStore
+from meter.usage.usage_totals import Grouping
 from tests.books import PEPPER, USD, Books, Payer, observed
 from tests.servers import Database
 from tollkeeper.stack.servers import postgres
@@ -135,6 +138,15 @@ _ATTACHED = """
         END LOOP;
     END $$
 """
+# The totals of usage by day, which migration 0034 makes of what is there.
+_DAYS = """
+    INSERT INTO usage_days
+    SELECT account_id, (placed_at AT TIME ZONE 'UTC')::date, credential_id, model_id, true,
+           count(*), sum(prompt_tokens), sum(completion_tokens), 0, 0, sum(provider_picos),
+           -sum(customer_picos)
+    FROM settlements WHERE batch = 0 GROUP BY 1, 2, 3, 4;
+    UPDATE usage_position SET seq = (SELECT max(seq) FROM settlements WHERE batch = 0);
+"""
 _OTHERS = """
     INSERT INTO credentials (id, account_id, name, prefix, revoked_at)
     SELECT translate(lpad(n::text, 16, '0'), '0189', 'abcd'), 'alice', 'ended', 'sk', now()
@@ -220,6 +232,7 @@ async def past(
     await superuser.execute(_ATTACHED)
     # As if all of it had been verified.
     await superuser.execute("SELECT seal_checkpoint(0)")
+    await superuser.execute(_DAYS)
     await superuser.execute(_OTHERS.format(others=PAST_OTHERS))
     await superuser.execute("ANALYZE")
     await superuser.close()
@@ -257,6 +270,13 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
             await compare(daily, last_batch)
             await daily.fetch(_RECONCILE_BOOKS_SINCE, last_batch)
             await daily.fetch(_RECONCILE_COST_SINCE, datetime.now(UTC), last_batch)
+
+    # A page of usage is read before and after the last settlements are in the totals by day.
+    month = (datetime.now(UTC).date() - timedelta(days=40), datetime.now(UTC).date())
+    for grouping in Grouping:
+        [*_, usage] = await UsageStore(past.api).list_totals("alice", grouping, month, None, 100)
+        assert usage.requests > 0
+        await UsageDays(past.api).add_up()
 
     lookups = LookupQueue(books.pool, LookupTerms(timedelta(0)), "openrouter")
     await lookups.note([ReportedGeneration(held[2], "gen-2", 5)])

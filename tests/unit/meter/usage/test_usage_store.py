@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import date
 
 import pytest
 
@@ -12,8 +12,7 @@ from meter.usage import usage_store
 from meter.usage.usage_store import MOST_AT_ONCE, MOST_WAITING, UsageStore
 from meter.usage.usage_totals import Grouping, UsageTotals
 
-BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
-ENDS = datetime(2026, 2, 1, tzinfo=UTC)
+FIRST, LAST = date(2026, 1, 1), date(2026, 1, 31)
 TURNS = 20
 
 
@@ -43,7 +42,7 @@ class SlowPool:
 
 
 def ask(store: UsageStore, account: str, limit: int = 1) -> "asyncio.Task[list[UsageTotals]]":
-    page = store.list_totals(account, Grouping.DAY, (BEGINS, ENDS), None, limit)
+    page = store.list_totals(account, Grouping.DAY, (FIRST, LAST), None, limit)
     return asyncio.create_task(page)
 
 

@@ -1,0 +1,41 @@
+"""Reads the batches of the ledger in order, while others write to its chains."""
+
+from typing import Final
+
+from meter.postgres.pool import PostgresConnection, queries
+
+_QUERIES: Final = queries("meter.ledger")
+_READ_HORIZON: Final = _QUERIES["read_horizon"]
+_WAIT_FOR_CHAIN: Final = _QUERIES["wait_for_chain"]
+_NEXT_CHUNK: Final = _QUERIES["next_chunk"]
+
+CHAINS: Final = 32
+CHUNK_POSTINGS: Final = 20_000
+
+
+async def read_horizon(connection: PostgresConnection) -> int:
+    """Return the youngest number that a batch has by now; it may not be committed yet."""
+    horizon: int = await connection.fetchval(_READ_HORIZON)
+    return horizon
+
+
+async def wait_for_batches(connection: PostgresConnection) -> None:
+    """Wait until every batch whose number was read before is committed, or never will be.
+
+    The caller is in no transaction. Raises RowLocked when one of them takes too long.
+    """
+    # A number is drawn by whoever has a chain. After every chain was free once, nobody writes a
+    # batch with a number up to the horizon any more. Each wait is for one writer alone.
+    for chain in range(1, CHAINS + 1):
+        await connection.execute(_WAIT_FOR_CHAIN, chain)
+
+
+async def find_chunk(
+    connection: PostgresConnection, after: int, horizon: int, postings: int
+) -> int | None:
+    """Return the last of the batches after a number that have so many postings together.
+
+    None where no batch is left up to the horizon.
+    """
+    up_to: int | None = await connection.fetchval(_NEXT_CHUNK, after, horizon, postings)
+    return up_to
