@@ -37,8 +37,8 @@ END $$;
 
 INSERT INTO usage_days
 SELECT account_id, (placed_at AT TIME ZONE 'UTC')::date, credential_id, model_id, true, count(*),
-       sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(reasoning_tokens),
-       sum(provider_picos), -sum(customer_picos)
+       sum(prompt_tokens), sum(completion_tokens), coalesce(sum(cached_tokens), 0),
+       coalesce(sum(reasoning_tokens), 0), sum(provider_picos), -sum(customer_picos)
 FROM settlements GROUP BY 1, 2, 3, 4
 UNION ALL
 SELECT account_id, (placed_at AT TIME ZONE 'UTC')::date, credential_id, model_id, false,
@@ -85,8 +85,9 @@ CREATE FUNCTION add_up_settlements(
 ) RETURNS void LANGUAGE sql AS $$
     INSERT INTO usage_days AS d
     SELECT s.account_id, (s.placed_at AT TIME ZONE 'UTC')::date, s.credential_id, s.model_id, true,
-           count(*), sum(s.prompt_tokens), sum(s.completion_tokens), sum(s.cached_tokens),
-           sum(s.reasoning_tokens), sum(s.provider_picos), -sum(s.customer_picos)
+           count(*), sum(s.prompt_tokens), sum(s.completion_tokens),
+           coalesce(sum(s.cached_tokens), 0), coalesce(sum(s.reasoning_tokens), 0),
+           sum(s.provider_picos), -sum(s.customer_picos)
     FROM settlements s
     WHERE s.batch > after AND s.batch <= up_to AND s.placed_at >= opens AND s.placed_at < closes
     GROUP BY 1, 2, 3, 4

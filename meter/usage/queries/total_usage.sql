@@ -11,8 +11,8 @@ FROM (
     WHERE d.account_id = $1 AND d.day BETWEEN $3 AND $4
     UNION ALL
     SELECT (s.placed_at AT TIME ZONE 'UTC')::date, s.model_id, s.credential_id, 1,
-           s.prompt_tokens, s.completion_tokens, s.cached_tokens, s.reasoning_tokens,
-           s.provider_picos, -s.customer_picos
+           s.prompt_tokens, s.completion_tokens, coalesce(s.cached_tokens, 0),
+           coalesce(s.reasoning_tokens, 0), s.provider_picos, -s.customer_picos
     FROM settlements s
     WHERE s.account_id = $1
       AND s.seq > (SELECT seq FROM usage_position) AND s.batch > (SELECT batch FROM usage_position)
