@@ -1,10 +1,12 @@
 """The client of the meter API: one request at a time, each error as one sentence."""
 
+import http.client
 import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -72,6 +74,15 @@ class MeterApi:
             if cursor is None:
                 return
 
+    def lines(self, path: str, **params: Any) -> Iterator[bytes]:
+        """Yield the lines of a file. Raises NoAnswer if it breaks off."""
+        query = urlencode({name: value for name, value in params.items() if value is not None})
+        request = urllib.request.Request(
+            f"{self.url}{_ADMIN}{path}?{query}", headers=self._authorization()
+        )
+        with self._answers(), _open(request, REQUEST_TIMEOUT_S) as answer:
+            yield from answer
+
     def _authorization(self) -> dict[str, str]:
         if self.token is None:
             raise CommandError(
@@ -91,14 +102,17 @@ class MeterApi:
         content = None if body is None else json.dumps(body).encode()
         presented = {"Content-Type": "application/json", **headers}
         request = urllib.request.Request(self.url + target, content, presented, method=method)
+        with self._answers(), _open(request, timeout_s) as answer:
+            return _document(answer.read(), self.url)
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn refusals and missing answers into errors of commands."""
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect).open(
-                request, timeout=timeout_s
-            ) as answer:
-                return _document(answer.read(), self.url)
+            yield
         except urllib.error.HTTPError as error:
             raise _refused(error, self.url) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ConnectionRefusedError):
                 raise NoAnswer(
@@ -136,6 +150,12 @@ def segment(text: str) -> str:
     if not text:
         raise CommandError("An id must not be empty.")
     return quote(text, safe="")
+
+
+def _open(request: urllib.request.Request, timeout_s: float) -> http.client.HTTPResponse:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+    answer: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
+    return answer
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -38,6 +38,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("coupons", "coupons", "Codes that give credit."),
             ("usage", "usage", "Add up a user's requests, tokens and costs."),
             ("transactions", "usage", "List what moved a user's balance."),
+            ("export", "exports.files", "Write usage, transactions or payments to a file."),
             ("models", "models", "List models with their prices."),
             ("catalogue", "catalogue", "Models that are not offered, doubts, raised estimates."),
             ("plans", "plans", "Plans: markup and limits."),

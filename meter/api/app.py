@@ -41,6 +41,7 @@ from meter.api.billing import (
 from meter.api.billing import own as own_billing
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
+from meter.api.exports import files
 from meter.api.keys import own_keys, passes, user_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
@@ -55,6 +56,8 @@ from meter.api.public import (
 )
 from meter.api.services import ApiDependencies
 from meter.errors import MeterError
+from meter.exports.export_store import ExportStore
+from meter.exports.export_stream import ExportStreams
 
 _RESOURCES: Final = (
     # First: Envoy asks it four times a second and more, and routes are looked through in order.
@@ -87,6 +90,7 @@ _RESOURCES: Final = (
     own_account,
     own_billing,
     auto_top_up,
+    files,
     own_keys,
     passes,
     identities,
@@ -104,6 +108,7 @@ def create_app(outside: ApiDependencies) -> FastAPI:
     services = outside.services
     app.state.dependencies = outside
     app.state.cursors = Cursors(services.pepper)
+    app.state.exports = ExportStreams(ExportStore(services.pool), outside.registry)
     app.state.catalogue = models.RenderedCatalogue(services.catalogue, services.clock)
     app.state.running_reports = key_reports.RunningReports()
     app.state.report_metrics = provider_reports.ReportMetrics(outside.registry)

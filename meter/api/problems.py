@@ -27,6 +27,7 @@ from meter.errors import (
     SealBroken,
     UnknownReference,
 )
+from meter.exports.export_stream import TooManyExports
 from meter.ledger import credit as top_up
 from meter.payments.coupons import CouponNotValid, CouponRedeemed, TooManyAttempts
 from meter.payments.purchase import AmountOutOfBounds
@@ -82,6 +83,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     CouponNotValid: (404, "coupon_not_valid"),
     CouponRedeemed: (409, "coupon_redeemed"),
     TooManyAttempts: (429, "too_many_attempts"),
+    TooManyExports: (429, "too_many_exports"),
     AmountOutOfBounds: (422, "amount_not_sold"),
     StripeRefused: (409, "stripe_refused"),
     NotPermitted: (403, "not_permitted"),

@@ -13,6 +13,7 @@ from meter.api.cursors import Cursors
 from meter.audit.audit_store import AuditStore
 from meter.clock import Clock
 from meter.errors import InvalidRequest
+from meter.exports.export_stream import ExportStreams
 from meter.history.month_store import HistoryStore
 from meter.holds.live_hold_store import LiveHoldStore
 from meter.identity.credential_resolver import CredentialResolver
@@ -128,6 +129,12 @@ async def _cursors(request: Request) -> Cursors:
     return cursors
 
 
+async def _exports(request: Request) -> ExportStreams:
+    exports: ExportStreams = request.app.state.exports
+    return exports
+
+
+FromExports = Annotated[ExportStreams, Depends(_exports)]
 FromCursors = Annotated[Cursors, Depends(_cursors)]
 FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accounts)]
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]

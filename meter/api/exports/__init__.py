@@ -1,0 +1,1 @@
+"""Files of the books, and the systems that usage is sent to."""

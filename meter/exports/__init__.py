@@ -1,0 +1,1 @@
+"""Hands out the books: files, usage to other systems, events to customers."""
