@@ -15,7 +15,7 @@ from chaos.stack import ChaosStack
 from chaos.upstream import BillRow, read_bill
 
 LOOK_EVERY_S: Final = 0.25
-CONNECT_TIMEOUT_S: Final = 2.0
+CONNECT_TIMEOUT_S: Final = 20.0
 _USAGE: Final = """
     SELECT generation_id, min(recorded_at) AS recorded_at,
            sum(provider_cost_picos)::bigint AS cost_picos,

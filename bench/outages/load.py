@@ -1,6 +1,7 @@
 """A steady load of small requests, JSON and SSE in turn, and how each ended for its client."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 PATH: Final = "/v1/chat/completions"
-PATIENCE: Final = aiohttp.ClientTimeout(total=15)
+PATIENCE_S: Final = 15.0
 SLOW_HEADER: Final = "x-slow"
 # Every so many streams take about a second, so that some are running whenever something happens.
 SLOW_EVERY: Final = 4
@@ -34,17 +35,17 @@ class Answer:
 
 @dataclass(slots=True)
 class Load:
-    """Sends requests at a steady rate, whatever becomes of them."""
+    """Sends requests and notes how each ended; a request has `patience_s` for its answer."""
 
     gateway: str
     key: str = field(repr=False)
     session: aiohttp.ClientSession
-    per_second: float
+    patience_s: float = PATIENCE_S
     answers: list[Answer] = field(default_factory=list)
     _asked: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def press(self) -> None:
-        """Until it is cancelled; then wait for every answer."""
+    async def press(self, per_second: float) -> None:
+        """Send at a steady rate, whatever becomes of it, until cancelled; then wait for answers."""
         began, number = time.monotonic(), 0
         try:
             while True:
@@ -52,9 +53,19 @@ class Load:
                 self._asked.add(task)
                 task.add_done_callback(self._asked.discard)
                 number += 1
-                await asyncio.sleep(max(0.0, began + number / self.per_second - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + number / per_second - time.monotonic()))
         finally:
             await asyncio.gather(*self._asked)
+
+    async def press_in_turn(self, clients: int, is_over: asyncio.Event) -> None:
+        """Let so many clients ask, each again when it is answered, however fast the machine is."""
+        numbers = itertools.count()
+
+        async def ask() -> None:
+            while not is_over.is_set():
+                await self._ask(next(numbers))
+
+        await asyncio.gather(*(ask() for _ in range(clients)))
 
     def between(self, start: float, end: float) -> Counter[str]:
         """How the requests ended that were sent in this time."""
@@ -79,9 +90,10 @@ class Load:
             "stream": number % 2 == 0,
             "messages": [{"role": "user", "content": f"question {number}"}],
         }
+        patience = aiohttp.ClientTimeout(total=self.patience_s)
         try:
             async with self.session.post(
-                self.gateway + PATH, data=json.dumps(body), headers=headers, timeout=PATIENCE
+                self.gateway + PATH, data=json.dumps(body), headers=headers, timeout=patience
             ) as reply:
                 await reply.read()
                 return str(reply.status)

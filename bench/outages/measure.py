@@ -85,8 +85,8 @@ async def measure(
     """Take it away for so long, then wait until the books are right again."""
     books = payer.books
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        load = Load(stack.endpoint("gateway"), payer.key, session, per_second)
-        pressing = asyncio.create_task(load.press())
+        load = Load(stack.endpoint("gateway"), payer.key, session)
+        pressing = asyncio.create_task(load.press(per_second))
         await asyncio.sleep(BEFORE_S)
         async with away:
             gone = Moment.now()

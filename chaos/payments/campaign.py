@@ -56,8 +56,9 @@ TROUBLES: Final = {
     Trouble.RATE_LIMIT: 2,
     Trouble.ERROR: 1,
 }
-# Each payment has two events and a return page, so that losing all of them is rare otherwise.
-LOST_WITHOUT_SWEEP: Final = 80
+# Each payment has two events and, for every second buyer, a return page: all of its events must be
+# lost, or losing all of them is rare.
+LOST_WITHOUT_SWEEP: Final = 100
 # What each movement in the stand-in's books does to credit.
 SIGNS: Final = {
     "paid": 1,

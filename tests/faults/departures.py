@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, cycle, product
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,29 +20,30 @@ from tests.patience import WAIT_S
 PATH = "/v1/chat/completions"
 CASE_HEADER = "x-case"
 CREDIT_PICOS = 5 * 10**12
-# How long an upstream takes that a client does not wait for.
-THINKS_MS = 1_800
-LEAVES_THINKING_AFTER_S = 1.0
 ANSWERS_AFTER_MS = 800
 # Clients that leave when the answer comes do so from this much before it, each a bit later.
 FIRST_JITTER_S = -0.03
 JITTER_STEP_S = 0.008
 JITTERS = 12
-# A decision takes some milliseconds; clients leave at all times about it.
+# A decision takes some milliseconds, on a busy machine many times as many; clients leave at all
+# times about it.
 DECIDING_STEP_S = 0.0004
 DECIDING_STEPS = 60
 # The upstream bills each case a number of prompt tokens of its own, by which the row is known.
 FIRST_PROMPT_TOKENS = 100
+# More requests than arrive between two looks.
+LOOKED_AT = 200
 
 _numbers = count()
 
 # What the upstream does for each point after the check.
 BEHAVIOURS: dict[str, dict[str, Any]] = {
-    "thinking": {"delay_ms": THINKS_MS},
-    "refused later": {"delay_ms": THINKS_MS, "status": 500},
+    "thinking": {"until_left": True},
+    "refused later": {"until_left": True, "status": 500},
     "answering": {"delay_ms": ANSWERS_AFTER_MS, "chunk_delay_ms": 20},
     "headers of the answer": {"chunk_delay_ms": 60, "reply_bytes": 3_000_000},
-    "mid-token": {"chunk_sizes": [37], "chunk_delay_ms": 10},
+    # Far longer than a client needs that is slow to leave.
+    "mid-token": {"chunk_sizes": [37], "chunk_delay_ms": 10, "text": "word " * 4_000},
     "usage": {"chunk_delay_ms": 60},
     "end": {"chunk_delay_ms": 60},
 }
@@ -111,6 +112,8 @@ class Stage:
 
     stack: ChaosStack
     session: aiohttp.ClientSession
+    _arrived: set[int] = field(default_factory=set)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def open_accounts(self, cases: list[Departure]) -> dict[int, Customer]:
         """One for each case, with 5 US dollars."""
@@ -135,6 +138,18 @@ class Stage:
         numbers = [dict(one["headers"]).get(CASE_HEADER) for one in found]
         return [case.number for case in cases if str(case.number) in numbers]
 
+    async def wait_arrived(self, case: Departure) -> None:
+        """Return when the upstream has its request."""
+        while case.number not in self._arrived:
+            async with self._looking:
+                if case.number not in self._arrived:
+                    url = f"{self.stack.endpoint('simulator')}/control/requests?limit={LOOKED_AT}"
+                    async with self.session.get(url) as reply:
+                        for one in (await reply.json())["requests"]:
+                            number = dict(one["headers"]).get(CASE_HEADER)
+                            self._arrived |= set() if number is None else {int(number)}
+                    await asyncio.sleep(0.02)
+
     async def begin(self, case: Departure, customer: Customer) -> Exchange:
         """A connection over which nothing is sent yet."""
         where = urlsplit(self.stack.endpoint("gateway"))
@@ -148,14 +163,38 @@ class Stage:
             case.protocol, where.hostname, where.port, PATH, headers, len(case.body)
         )
 
-    async def leave(self, case: Departure, customer: Customer) -> float:
-        """Ask, and leave at the point; returns when that was, by `time.monotonic`."""
+    async def leave(self, case: Departure, customer: Customer, pace: int = 1) -> float:
+        """Ask, and leave at the point; returns when that was, by `time.monotonic`.
+
+        With a greater `pace` a client about the decision stays so many times as long.
+        """
         exchange = await self.begin(case, customer)
         async with asyncio.timeout(WAIT_S):
-            await _go_as_far_as(exchange, case)
+            if case.point == "headers":
+                await exchange.send_head(0.6)
+                await asyncio.sleep(0.1)
+            elif case.point == "body":
+                await exchange.send_head(1)
+                await exchange.send_body(case.body, 0.5)
+                await asyncio.sleep(0.1)
+            else:
+                await ask(exchange, case)
+                await self._listen(exchange, case, pace)
         left_at = time.monotonic()
         await exchange.leave(case.how)
         return left_at
+
+    async def _listen(self, exchange: Exchange, case: Departure, pace: int) -> None:
+        if case.point == "deciding":
+            await asyncio.sleep(pace * DECIDING_STEP_S * (case.number % DECIDING_STEPS))
+        elif case.point in ("thinking", "refused later"):
+            await self.wait_arrived(case)
+        elif case.point == "answering":
+            await self.wait_arrived(case)
+            jitter_s = FIRST_JITTER_S + JITTER_STEP_S * (case.number % JITTERS)
+            await asyncio.sleep(ANSWERS_AFTER_MS / 1000 + jitter_s)
+        else:
+            await _read_up_to(exchange, case.point)
 
     async def stay(self, case: Departure, customer: Customer) -> None:
         """Ask, and take the answer to its end, or to where it breaks off."""
@@ -171,31 +210,6 @@ async def ask(exchange: Exchange, case: Departure) -> None:
     """Send the whole request."""
     await exchange.send_head(1)
     await exchange.send_body(case.body, 1)
-
-
-async def _go_as_far_as(exchange: Exchange, case: Departure) -> None:
-    if case.point == "headers":
-        await exchange.send_head(0.6)
-        await asyncio.sleep(0.1)
-    elif case.point == "body":
-        await exchange.send_head(1)
-        await exchange.send_body(case.body, 0.5)
-        await asyncio.sleep(0.1)
-    else:
-        await ask(exchange, case)
-        await _listen(exchange, case)
-
-
-async def _listen(exchange: Exchange, case: Departure) -> None:
-    if case.point == "deciding":
-        await asyncio.sleep(DECIDING_STEP_S * (case.number % DECIDING_STEPS))
-    elif case.point in ("thinking", "refused later"):
-        await asyncio.sleep(LEAVES_THINKING_AFTER_S)
-    elif case.point == "answering":
-        jitter_s = FIRST_JITTER_S + JITTER_STEP_S * (case.number % JITTERS)
-        await asyncio.sleep(ANSWERS_AFTER_MS / 1000 + jitter_s)
-    else:
-        await _read_up_to(exchange, case.point)
 
 
 async def _read_up_to(exchange: Exchange, point: str) -> None:

@@ -19,7 +19,8 @@ from tests.servers import run_in_thread
 SEED = 20261122
 LOAD_MINUTES = 1.5
 PER_SECOND = 25.0
-CONTROL_MINUTES = 0.12
+# A control that shows nothing on a busy machine is tried again for longer.
+CONTROL_MINUTES = (0.12, 0.5, 1.0)
 CONTROL_SEED = 1
 # What each rule is there for, as the checker says it.
 NOTICED = {"file": "lost", "unique": "doubled", "lookup": "lost"}
@@ -53,15 +54,19 @@ def reports_without() -> Iterator[dict[str, Report]]:
     folders = {rule: new_folder() for rule in RULES}
 
     def control(rule: str) -> Report:
-        plan = Plan(
-            CONTROL_SEED,
-            CONTROL_MINUTES,
-            PER_SECOND,
-            folders[rule],
-            without=rule,
-            instances=METERS[rule],
-        )
-        return asyncio.run(run_campaign(plan))
+        for number, minutes in enumerate(CONTROL_MINUTES):
+            plan = Plan(
+                CONTROL_SEED,
+                minutes,
+                PER_SECOND,
+                folders[rule] / str(number),
+                without=rule,
+                instances=METERS[rule],
+            )
+            report = asyncio.run(run_campaign(plan))
+            if getattr(report.verdict.bill, NOTICED[rule]):
+                break
+        return report
 
     with ThreadPoolExecutor(len(RULES)) as pool:
         yield dict(zip(RULES, pool.map(control, RULES), strict=True))

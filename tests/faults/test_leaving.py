@@ -31,8 +31,10 @@ from tests.patience import WAIT_S
 LOCKED_S = 0.5
 ROUNDS_ABOUT_THE_DECISION = 25
 # So that a check takes its few milliseconds, and not its place in a queue. On a busy machine the
-# clients need to be further apart, until some of them leave in time and some do not.
-APART_S = (0.012, 0.024, 0.048, 0.096, 0.192)
+# clients need to be further apart and to stay longer, until some of them leave in time and some do
+# not.
+APART_S = 0.012
+PACES = (1, 3, 9, 27)
 
 
 @asynccontextmanager
@@ -58,18 +60,18 @@ async def leave_all(
     stage: Stage,
     cases: list[Departure],
     customers: dict[int, Customer],
-    within_s: float,
     apart_s: float = 0.0,
+    pace: int = 1,
 ) -> dict[int, float]:
     """All at once or a bit apart; how long after leaving the hold of each was last seen live."""
 
     async def leave(position: int, case: Departure) -> float:
-        await asyncio.sleep(position * apart_s)
-        return await stage.leave(case, customers[case.number])
+        await asyncio.sleep(position * apart_s * pace)
+        return await stage.leave(case, customers[case.number], pace)
 
     left_at = await asyncio.gather(*itertools.starmap(leave, enumerate(cases)))
     accounts = [customers[case.number].id for case in cases]
-    last_seen = await Auditor(stage.stack).wait_ended(accounts, within_s)
+    last_seen = await Auditor(stage.stack).wait_ended(accounts, WAIT_S)
     return {
         case.number: max(0.0, last_seen.get(customers[case.number].id, left) - left)
         for case, left in zip(cases, left_at, strict=True)
@@ -98,7 +100,7 @@ async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> N
         customers = await stage.open_accounts([*cases, *hushed])
         await stage.behave(case.behaviour() for case in cases)
         await stage.behave(case.behaviour(omit_report=True) for case in hushed)
-        took_s = await leave_all(stage, [*cases, *hushed], customers, WAIT_S)
+        took_s = await leave_all(stage, [*cases, *hushed], customers)
     usage = await check_books(brisk_stack, cases, customers)
     report("with reports", cases, took_s, [f"{one.kind} by {one.source}" for one in usage])
     assert {one.source for one in usage} == {"stream", "lookup"}
@@ -121,12 +123,12 @@ async def test_whoever_leaves_about_the_decision_pays_if_it_was_billed(
     brisk_stack: ChaosStack,
 ) -> None:
     billed = asked = 0
-    for apart_s in APART_S:
+    for pace in PACES:
         cases = departures(["deciding"] * ROUNDS_ABOUT_THE_DECISION)
         async with on_stage(brisk_stack) as stage:
             customers = await stage.open_accounts(cases)
             await stage.behave(case.behaviour() for case in cases)
-            took_s = await leave_all(stage, cases, customers, WAIT_S, apart_s)
+            took_s = await leave_all(stage, cases, customers, APART_S, pace)
         billed += len(await check_books(brisk_stack, cases, customers))
         asked += len(cases)
         endings = await Auditor(brisk_stack).endings(one.id for one in customers.values())
@@ -144,7 +146,7 @@ async def test_without_reports_a_policy_decides_where_nobody_knows_the_generatio
     async with on_stage(unreported_stack) as stage:
         customers = await stage.open_accounts(cases)
         await stage.behave(case.behaviour() for case in cases)
-        took_s = await leave_all(stage, cases, customers, WAIT_S)
+        took_s = await leave_all(stage, cases, customers)
     auditor = Auditor(unreported_stack)
     usage = await auditor.usage(one.id for one in customers.values())
     report("without reports", cases, took_s, [f"{one.kind} by {one.source}" for one in usage])

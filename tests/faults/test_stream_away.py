@@ -1,46 +1,53 @@
 """Envoy's access-log stream has nobody to go to: the file tells, and nothing waits for its return.
 
-The same for minutes: `python -m bench.outages --only stream --minutes 5`.
+The same for minutes, with figures: `python -m bench.outages --only stream --minutes 5`.
 """
 
-import sys
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
 
 import aiohttp
 
 from bench.outages.away import stream_away
-from bench.outages.measure import Measured, measure, prepare
+from bench.outages.load import Load
+from bench.outages.measure import prepare
 from chaos.stack import ChaosStack
+from tests.patience import WAIT_S, until
 
-AWAY_S = 12.0
-PER_SECOND = 25.0
-SETTLED_WITHIN_S = 60.0
-# The rest is under way when the stream comes back: a line is left to the stream for a second.
-SHARE_SETTLED_MEANWHILE = 0.7
+CLIENTS = 4
+SETTLED_BY_THE_FILE = 100
+SETTLED_BY_THE_STREAM = 30
 
 
 async def test_while_the_stream_is_away_the_file_settles(brisk_stack: ChaosStack) -> None:
+    """Requests are under way all the time, also in the moments when the stream goes and returns."""
     async with aiohttp.ClientSession() as session:
         payer = await prepare(brisk_stack, session)
-    measured = await measure(
-        brisk_stack, payer, "stream", stream_away(brisk_stack), AWAY_S, PER_SECOND
-    )
-    report(measured)
-    assert set(measured.while_away) == {"200"}
-    assert measured.settled_away["stream"] == 0
-    asked = measured.while_away.total()
-    assert measured.settled_away.total() >= SHARE_SETTLED_MEANWHILE * asked
-    assert measured.settled_away["file"] > asked / 2
-    assert measured.settled_back["stream"] > 0
-    assert measured.settled_after_s is not None
-    assert measured.settled_after_s < SETTLED_WITHIN_S
-    assert measured.balance.is_right, measured.balance
-    assert measured.balance.provisional == 0
+        load = Load(brisk_stack.endpoint("gateway"), payer.key, session, WAIT_S)
+        books, is_over = payer.books, asyncio.Event()
 
+        async def settled(since: datetime) -> Counter[str]:
+            return await books.sources_between(since, datetime.now(UTC))
 
-def report(measured: Measured) -> None:
-    """For those who run this with -s."""
-    sys.stdout.write(
-        f"\naway {measured.away_s:.0f} s, sent {measured.while_away.total()}; settled meanwhile"
-        f" {dict(measured.settled_away)}, afterwards {dict(measured.settled_back)}, all within"
-        f" {measured.settled_after_s} s of its return\n"
-    )
+        async def by_the_file() -> bool:
+            return (await settled(gone))["file"] >= SETTLED_BY_THE_FILE
+
+        async def by_the_stream() -> bool:
+            return (await settled(back))["stream"] >= SETTLED_BY_THE_STREAM
+
+        pressing = asyncio.create_task(load.press_in_turn(CLIENTS, is_over))
+        async with stream_away(brisk_stack):
+            gone = datetime.now(UTC)
+            await until(by_the_file, "the file settles")
+            while_away = await settled(gone)
+        back = datetime.now(UTC)
+        await until(by_the_stream, "the stream settles again")
+        is_over.set()
+        await pressing
+        assert await books.wait_settled(WAIT_S) is not None
+    assert while_away["stream"] == 0
+    assert {answer.outcome for answer in load.answers} == {"200"}
+    balance = await books.balance()
+    assert balance.is_right, balance
+    assert balance.provisional == 0

@@ -1,11 +1,13 @@
 """The books, on a real Postgres, as the service role."""
 
 from collections.abc import AsyncIterator
+from typing import cast
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from meter.history import month_store
 from meter.holds import hold_store
 from meter.postgres import pool
 from meter.postgres.pool import KEYED_SESSION, open_pool
@@ -16,8 +18,11 @@ from tests.servers import Database
 
 
 @pytest.fixture(autouse=True)
-def _patient_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pools wait as long as a busy machine takes: a server that is well is never "away"."""
+def _patient_pools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pools wait as long as a busy machine takes: a server that is well is never "away".
+
+    A test of what happens when a lock is not given in time has the mark `lock_timeouts`.
+    """
     for name in (
         "CONNECT_TIMEOUT_S",
         "ACQUIRE_TIMEOUT_S",
@@ -26,6 +31,11 @@ def _patient_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(pool, name, WAIT_S)
     monkeypatch.setattr(hold_store, "DRAIN_TIMEOUT_S", WAIT_S)
+    if request.node.get_closest_marker("lock_timeouts") is None:
+        monkeypatch.setattr(pool, "LOCK_TIMEOUT_S", WAIT_S)
+        monkeypatch.setattr(month_store, "LOCK_TIMEOUT_MS", int(WAIT_S * 1000))
+        session = cast("dict[str, str]", KEYED_SESSION)
+        monkeypatch.setitem(session, "lock_timeout", str(int(WAIT_S * 1000)))
 
 
 @pytest_asyncio.fixture

@@ -21,6 +21,7 @@ from tollkeeper.simulator.reports.broadcast import Broadcast
 
 KEY_PREFIX = "sk-or-"
 PROCESSING_BLANK = b"\n"
+LOOK_EVERY_S = 0.02
 
 
 class Keyring:
@@ -96,6 +97,8 @@ class Inference:
             delay_ms = self._delay_ms + behaviour.delay_ms
             if delay_ms:
                 await asyncio.sleep(delay_ms / 1000)
+            while behaviour.until_left and not has_left(request):  # noqa: ASYNC110  # no event
+                await asyncio.sleep(LOOK_EVERY_S)
             if behaviour.is_failure and not behaviour.billed:
                 return await _fail(request, behaviour, ask.is_stream, None)
             answer = self._answerer.answer(ask, model_name, behaviour)

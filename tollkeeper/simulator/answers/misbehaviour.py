@@ -48,6 +48,7 @@ class Behaviour(BaseModel):
     cut_before_reply: bool = False
     billed: bool = False
     delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
+    until_left: bool = False
     body_delay_ms: int = Field(default=0, ge=0, le=DELAY_MAX_MS)
     chunk_delay_ms: int | None = Field(default=None, ge=0, le=DELAY_MAX_MS)
     chunk_sizes: tuple[int, ...] = ()

@@ -142,6 +142,7 @@ async def test_months_are_listed_kept_and_dropped(books: Books, api: MeterApi) -
     assert all(row["dropped_at"] and row["bytes_on_disk"] is None for row in gone)
 
 
+@pytest.mark.lock_timeouts
 @pytest.mark.parametrize(
     "work",
     [
@@ -161,6 +162,7 @@ async def test_a_change_of_months_gives_way_to_whoever_works(
     assert await history(books, usage=2).tend() != []
 
 
+@pytest.mark.lock_timeouts
 @pytest.mark.usefixtures("owner")
 async def test_a_month_is_not_dropped_from_under_a_verification(books: Books) -> None:
     await lived(books)

@@ -334,6 +334,7 @@ async def test_one_request_that_postgres_refuses_does_not_fail_the_others(books:
     assert (await books.funds("alice"))[1] == 5 * USD
 
 
+@pytest.mark.lock_timeouts
 async def test_a_locked_account_holds_up_others_for_a_moment_only(books: Books) -> None:
     locked = await books.payer("locked", USD)
     other = await books.payer("other", USD)

@@ -189,6 +189,7 @@ async def test_a_chunk_with_a_failure_is_not_sealed(books: Books, database: Data
     assert await books.pool.fetchval("SELECT max(last_batch) FROM ledger_checkpoints") == 0
 
 
+@pytest.mark.lock_timeouts
 async def test_a_batch_that_is_under_way_is_in_no_checkpoint_before_it_is_written(
     books: Books, database: Database
 ) -> None:

@@ -22,6 +22,9 @@ from tests.books import USD, Books, observed
 from tests.log_entries import entry_of
 from tests.servers import Database
 
+# An ending waits for a row only where it cannot pass it over.
+pytestmark = pytest.mark.lock_timeouts
+
 CENT = USD // 100
 
 
