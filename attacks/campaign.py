@@ -31,12 +31,12 @@ LITTLE_USD: Final = "1"
 # Far more than a request of the model is held for.
 UNASKED_SEARCHES: Final = 60
 # A debt is written off some seconds after the last hold has ended.
-WRITTEN_OFF_WITHIN_S: Final = 15.0
+WRITTEN_OFF_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.5
 # An attacker has a machine of its own. Here it shares the stack's, and is given only the time of
 # the processor that nothing else wants: it must not be the attacker who delays the bystander.
 BEHIND_OTHERS: Final = ("nice", "-n", "19")
-QUIET_MOST_S: Final = 60.0
+QUIET_MOST_S: Final = 300.0
 # A bystander of any attack keeps at least this share of successes (V12), ...
 LEAST_SUCCESS: Final = 0.99
 # ... and at most so many times the usual 95th percentile.

@@ -26,7 +26,7 @@ from chaos.stack import ChaosStack, chaos_environment
 from chaos.upstream import Upstream
 from meter.ingest.access_logs import AccessLogs
 
-QUIET_MOST_S: Final = 120.0
+QUIET_MOST_S: Final = 300.0
 CONTROL_QUIET_MOST_S: Final = 4.0
 CRASH_FOLDER: Final = "crash-points"
 KEPT_FOLDER: Final = "taken-from-the-log"

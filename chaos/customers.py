@@ -20,8 +20,8 @@ MARKUPS_BPS: Final = (0, 333, 1_250, 9_999)
 TOP_UP_USD: Final = "0.0007"
 TOP_UP_EVERY_S: Final = 2.0
 RETRY_S: Final = 0.3
-PATIENCE_S: Final = 90.0
-TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+PATIENCE_S: Final = 300.0
+TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ SHORT: Final = ((24, 10), (5, 100), (1, 500))
 THINKS_MS: Final = {10: 400, 100: 1_500, 500: 6_000}
 REPEATS_MOST: Final = 3
 TOLD_EVERY: Final = 50
-TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
-QUIET_MOST_S: Final = 60.0
+TIMEOUT: Final = aiohttp.ClientTimeout(total=300)
+QUIET_MOST_S: Final = 300.0
 _NEEDED: Final = re.compile(r"may cost up to ([0-9.]+) USD")
 _DECISIONS: Final = re.compile(r"^tollkeeper_authz_decisions_total\{.*\} (\S+)$", re.MULTILINE)
 _BODY: Final = {

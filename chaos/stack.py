@@ -18,7 +18,8 @@ from tollkeeper.stack.home import find_supervisor, locate
 from tollkeeper.stack.servers.ports import free_port
 from tollkeeper.stack.servers.postgres import DATABASE, OWNER_ROLE, SERVICE_ROLE, SUPERUSER
 
-COMMAND_TIMEOUT_S: Final = 180.0
+# A stack that does not start says so by itself; this is for one that hangs.
+COMMAND_TIMEOUT_S: Final = 800.0
 KINDS: Final = ("envoy", "authz", "meter", "postgres", "redis")
 _FOREIGN: Final = ("TOLLKEEPER_", "OPENROUTER_", "SIMULATOR_")
 

@@ -27,7 +27,7 @@ _HERE = Path(__file__).resolve().parent
 # Beside this file when installed from a wheel, in a folder of its own in a clone.
 _PACKAGED = _HERE / "envoy.yaml"
 TEMPLATE = _PACKAGED if _PACKAGED.is_file() else _HERE.parent / "envoy" / "envoy.yaml"
-VALIDATE_TIMEOUT_S = 30.0
+VALIDATE_TIMEOUT_S = 300.0
 STREAM_LOGGER = "envoy.access_loggers.http_grpc"
 FILE_LOGGERS = ("tollkeeper.ordinary_ends", "tollkeeper.other_ends")
 # Envoy's default of ten seconds would keep money facts in memory that long.

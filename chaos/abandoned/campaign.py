@@ -41,7 +41,7 @@ ORDINARY: Final = 80
 ORDINARY_AT_ONCE: Final = 8
 AT_ONCE: Final = 40
 ACCOUNTS: Final = 4
-TIMEOUT_S: Final = 25.0
+TIMEOUT_S: Final = 120.0
 QUIET_MOST_S: Final = 240.0
 LOOK_EVERY_S: Final = 0.5
 # Both logs have a request long before.

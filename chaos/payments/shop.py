@@ -28,7 +28,7 @@ from tollkeeper.stack.supervision.children import die_with_parent
 OPERATOR_TOKEN: Final = "operator-token-of-the-payments-campaign"
 STRIPE_KEY: Final = "sk_test_of_the_payments_campaign"
 WEBHOOK_SECRET: Final = "whsec_of_the_payments_campaign"
-READY_MOST_S: Final = 120.0
+READY_MOST_S: Final = 300.0
 POLL_S: Final = 0.2
 METERS: Final = 2
 # Shorter than Stripe's, so that a meter that is away for seconds loses events for good.

@@ -28,8 +28,8 @@ MAX_CONNECTIONS = 100
 # rarer checkpoints and compressed pages keep the log small.
 MAX_WAL_SIZE = "2GB"
 CHECKPOINT_TIMEOUT = "15min"
-INITDB_TIMEOUT_S = 120
-CONNECT_TIMEOUT_S = 5
+INITDB_TIMEOUT_S = 300
+CONNECT_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ METER_STOP_TIMEOUT_S = 35.0
 AUTHZ_STOP_TIMEOUT_S = 15.0
 # Some migrations rewrite a long history, and a migration that is cut off starts again.
 MIGRATION_TIMEOUT_S = 3600.0
-CATALOGUE_TIMEOUT_S = 15.0
+CATALOGUE_TIMEOUT_S = 60.0
 CATALOGUE_POLL_S = 0.1
 BROADCAST_PATH = f"/api/v1/provider-reports/{openrouter.ID}"
 BUY_PATH = "/api/v1/billing/buy"

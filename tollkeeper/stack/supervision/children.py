@@ -13,7 +13,7 @@ from pathlib import Path
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.supervision.logs import last_line, open_log
 
-STEP_TIMEOUT_S = 120.0
+STEP_TIMEOUT_S = 300.0
 _PR_SET_PDEATHSIG = 1
 
 

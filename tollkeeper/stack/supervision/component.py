@@ -4,7 +4,9 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-START_TIMEOUT_S = 60.0
+# A component that ends is noticed at once. One that starts may take long on a busy machine, where
+# everything starts side by side.
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
 
 Probe = Callable[[], Awaitable[bool]]
