@@ -166,6 +166,7 @@ async def serve(settings: MeterSettings) -> None:
                 "stripe events": payments.worker.run,
                 "stripe sweep": payments.sweep.run,
                 "automatic top-ups": payments.auto_top_ups.run,
+                "stripe comparison": payments.nightly.run,
             }
         for name, run in works.items():
             tasks.append(await stack.enter_async_context(background(name, run())))

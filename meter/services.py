@@ -28,6 +28,7 @@ from meter.limits.rule_store import LimitRuleStore
 from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.coupons import Coupons
 from meter.payments.event_store import EventStore
+from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase_store import PurchaseStore
 from meter.postgres.pool import PostgresPool
@@ -86,6 +87,7 @@ class Services:
         self.purchases = PurchaseStore(pool)
         self.payments = PaymentStore(pool)
         self.stripe_events = EventStore(pool)
+        self.stripe_comparisons = ComparisonStore(pool)
         self.provider_key_service = provider_key_service
         self.auto_top_ups = AutoTopUpStore(pool)
         self.coupons = Coupons(pool, pepper)

@@ -32,6 +32,7 @@ from meter.api.admin import credits as credits_
 from meter.api.billing import (
     auto_top_up,
     buy_page,
+    comparisons,
     coupons,
     payments,
     return_page,
@@ -71,6 +72,7 @@ _RESOURCES: Final = (
     debts,
     payments,
     user_billing,
+    comparisons,
     coupons,
     providers,
     catalogue,

@@ -114,6 +114,12 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     },
     "export_own": {429: ("too_many_exports",)},
     "export_all": {429: ("too_many_exports",)},
+    "compare_day": {
+        404: ("selling_off",),
+        409: ("conflict", "stripe_refused"),
+        422: ("invalid_request",),
+        503: ("stripe_unavailable",),
+    },
     "replay_stripe_event": {404: ("selling_off",)},
     "post_stripe_event": {400: ("webhook_refused",), 404: ("selling_off",)},
     "create_key": {409: ("conflict",)},

@@ -37,6 +37,7 @@ from meter.network import Network
 from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.coupons import Coupons
 from meter.payments.event_store import EventStore
+from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.payments import Payments
 from meter.payments.purchase_store import PurchaseStore
@@ -173,6 +174,7 @@ FromRaisedEstimates = Annotated[
 FromReconciler = Annotated[Reconciler, _provide(lambda services: services.reconciler)]
 FromReviews = Annotated[SettlementReviewStore, _provide(lambda services: services.reviews)]
 FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.signing_keys)]
+FromStripeComparisons = Annotated[ComparisonStore, _provide(lambda one: one.stripe_comparisons)]
 FromStripeEvents = Annotated[EventStore, _provide(lambda services: services.stripe_events)]
 FromUsage = Annotated[UsageStore, _provide(lambda services: services.usage)]
 FromWriteOffs = Annotated[WriteOffStore, _provide(lambda services: services.write_offs)]

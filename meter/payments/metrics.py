@@ -40,6 +40,16 @@ class PaymentMetrics:
             "Events of Stripe that need an administrator.",
             registry=registry,
         )
+        self.comparison_differences = Gauge(
+            "tollkeeper_stripe_comparison_differences",
+            "Movements of the last 31 days that differ between Stripe's balance and the books.",
+            registry=registry,
+        )
+        self.compared_day = Gauge(
+            "tollkeeper_stripe_compared_day_timestamp_seconds",
+            "The beginning of the last day that was compared with Stripe's balance.",
+            registry=registry,
+        )
         self.last_sweep = Gauge(
             "tollkeeper_stripe_last_sweep_timestamp_seconds",
             "When the sweep last listed what the webhook may have missed.",

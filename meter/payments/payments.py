@@ -14,6 +14,8 @@ from meter.payments.event_worker import EventWorker
 from meter.payments.fulfilment import Fulfilment
 from meter.payments.metrics import PaymentMetrics
 from meter.payments.mode import StripeMode
+from meter.payments.nightly.comparison_store import ComparisonStore
+from meter.payments.nightly.run import NightlyComparison
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase_store import PurchaseStore
 from meter.payments.selling import Selling
@@ -36,6 +38,7 @@ class Payments:
     worker: EventWorker
     sweep: PaymentSweep
     auto_top_ups: AutoTopUps
+    nightly: NightlyComparison
     metrics: PaymentMetrics
 
 
@@ -63,5 +66,6 @@ def make_payments(
         auto_top_ups=AutoTopUps(
             gateway, AutoTopUpStore(pool), purchases, fulfilment, clock, metrics
         ),
+        nightly=NightlyComparison(gateway, ComparisonStore(pool), clock, metrics),
         metrics=metrics,
     )

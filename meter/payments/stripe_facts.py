@@ -125,6 +125,27 @@ class DisputeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class BalanceMovement:
+    """A balance transaction: money that came to us or left us, before Stripe's fee.
+
+    `cents` are in `currency`, that of the balance; `sold_cents` in US dollars, in which credit is
+    sold, None where the movement has no such amount. Both are below zero where money left.
+    `is_pending` marks a charge that may still fail.
+    """
+
+    category: str
+    source_id: str
+    payment_id: str | None
+    purchase_id: UUID | None
+    currency: str
+    cents: int
+    sold_cents: int | None
+    fee_cents: int
+    is_pending: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class InvoiceFacts:
     """An invoice as Stripe has it now. Amounts are in cents of its currency."""
 

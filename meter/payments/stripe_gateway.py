@@ -16,6 +16,7 @@ import stripe
 from meter.payments.mode import StripeMode
 from meter.payments.purchase import Purchase, SellingTerms, cents_of
 from meter.payments.stripe_facts import (
+    BalanceMovement,
     CardDeclined,
     CheckoutPage,
     CheckoutSession,
@@ -308,6 +309,24 @@ class StripeGateway:
             )
         return session.url
 
+    async def list_balance(
+        self, since: datetime, until: datetime, most: int
+    ) -> list[BalanceMovement]:
+        """Return at most so many balance transactions of a period, newest first."""
+        params: Any = {
+            "created": {"gte": int(since.timestamp()), "lt": int(until.timestamp())},
+            "limit": PAGE_ROWS,
+            "expand": ["data.source"],
+        }
+        movements: list[BalanceMovement] = []
+        with _stripe_errors():
+            found = await self._client.v1.balance_transactions.list_async(params)
+            async for one in found.auto_paging_iter():
+                movements.append(_movement(one))
+                if len(movements) == most:
+                    break
+        return movements
+
     async def list_invoices(
         self, customer_id: str, after: str | None, most: int
     ) -> list[InvoiceFacts]:
@@ -437,6 +456,29 @@ def _payment(intent: Any) -> PaymentFacts:
         payment_method_id=_id_of(intent.payment_method),
         is_live=intent.livemode,
         failure=None if error is None else (error.decline_code or error.code or error.type),
+    )
+
+
+def _movement(transaction: Any) -> BalanceMovement:
+    source = transaction.source
+    is_expanded = source is not None and not isinstance(source, str)
+    sold_cents: int | None = None
+    if transaction.currency == CURRENCY:
+        sold_cents = transaction.amount
+    elif is_expanded and getattr(source, "currency", None) == CURRENCY:
+        # The balance is kept in another currency than credit is sold in.
+        sold_cents = source.amount if transaction.amount > 0 else -source.amount
+    return BalanceMovement(
+        category=transaction.reporting_category,
+        source_id=_id_of(source) or "",
+        payment_id=_id_of(getattr(source, "payment_intent", None)) if is_expanded else None,
+        purchase_id=_purchase_id(getattr(source, "metadata", None)) if is_expanded else None,
+        currency=transaction.currency,
+        cents=transaction.amount,
+        sold_cents=sold_cents,
+        fee_cents=transaction.fee,
+        is_pending=is_expanded and source.object == "charge" and source.status == "pending",
+        created_at=datetime.fromtimestamp(transaction.created, UTC),
     )
 
 

@@ -41,7 +41,7 @@ GRANT SELECT ON schema_migrations, dropped_months, sealed_entries, sealed_usage,
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
     TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
-    stripe_sweeps, coupons, coupon_attempts,
+    stripe_sweeps, stripe_comparisons, go_lives, coupons, coupon_attempts,
     auto_top_ups TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};

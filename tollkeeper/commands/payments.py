@@ -8,13 +8,15 @@ import typer
 
 from tollkeeper.api_client import MeterApi, NoAnswer, segment
 from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.commands.ledger import VERIFICATION_TIMEOUT_S
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.errors import CommandError
-from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows
+from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows, show_verdict
 
 COLUMNS = ("paid_at", "id", "user_id", "paid", "credited", "reversed", "is_live")
 PURCHASE_COLUMNS = ("created_at", "id", "user_id", "kind", "amount", "state", "reason")
 INVOICE_COLUMNS = ("created_at", "id", "number", "status", "total", "tax", "paid", "page_url")
+COMPARISON_COLUMNS = ("day", "is_live", "ok", "difference_count", "not_ours", "compared_at")
 EVENT_COLUMNS = ("received_at", "id", "type", "object_id", "source", "state", "attempts", "error")
 
 app = ApiCommands(name="payments", help="Credit that is sold through Stripe.", no_args_is_help=True)
@@ -194,6 +196,36 @@ def refund_payment(
         say(f"To repeat this safely, add --idempotency-key {key}")
         raise
     show_one(refunded, as_json)
+
+
+@app.command("compare")
+def compare_day(
+    client: MeterApi,
+    day: Annotated[str, typer.Argument(help="A day (UTC), such as 2026-11-29.")],
+    as_json: JsonOption = None,
+) -> None:
+    """Compare a day with Stripe's balance, as each night does; exit code 1 for differences."""
+    body = {"day": day}
+    found = client.send("POST", "/stripe-comparisons", body, timeout_s=VERIFICATION_TIMEOUT_S)
+    lines = {
+        "day": found["day"],
+        "comparison": "the books agree" if found["ok"] else "THE BOOKS DIFFER",
+        **{
+            one["kind"]: f"{one['stripe']} at Stripe ({one['stripe_count']}), "
+            f"{one['booked']} booked ({one['booked_count']})"
+            for one in found["kinds"]
+        },
+        **{f"fees in {one['currency']}": one["amount"] for one in found["fees"]},
+        **{f"difference: {one['cause']}": one["sentence"] for one in found["differences"]},
+    }
+    show_verdict(found, lines, as_json)
+
+
+@app.command("comparisons")
+def list_comparisons(client: MeterApi, limit: LimitOption = 31, as_json: JsonOption = None) -> None:
+    """List comparisons with Stripe's balance, latest day first."""
+    rows = client.rows("/stripe-comparisons", limit)
+    show_rows(rows, COMPARISON_COLUMNS, as_json, "No day was compared yet.")
 
 
 @app.command("events")

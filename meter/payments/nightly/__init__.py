@@ -1,0 +1,1 @@
+"""The nightly comparison of Stripe's balance with the postings of payments."""
