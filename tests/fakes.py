@@ -248,7 +248,7 @@ class FakeLimiter:
         for use in uses:
             limit, used = use.limit, self._used.setdefault((use.limit.kind, use.limit.bucket), [])
             used[:] = [at_s for at_s in used if at_s > now_s - 60]
-            spare = limit.per_minute - len(used) - use.amount
+            spare = limit.most - len(used) - use.amount
             wait_s = 0.0 if spare >= 0 else (used[0] + 60 - now_s if used else 60.0)
             states.append(BucketState(spare, int(wait_s * 1_000_000), 60_000_000))
         answer = to_answer(uses, states)

@@ -114,7 +114,7 @@ def _limit_words(explained: Explained) -> str:
     if not uses:
         return "No limit covers it."
     counted = _join(
-        f"{use.limit.bucket} ({use.amount} of {use.limit.per_minute} {use.limit.kind} "
+        f"{use.limit.bucket} ({use.amount} of {use.limit.most} {use.limit.kind} "
         f"a minute{', shadow' if use.limit.is_shadow else ''})"
         for use in uses
     )

@@ -80,6 +80,7 @@ def to_answer(uses: Sequence[LimitUse], states: Sequence[BucketState]) -> LimitA
     for use, state in zip(uses, states, strict=True):
         if state.spare >= 0:
             continue
+        # Amounts above a whole limit are of tokens, which are counted by the minute only.
         wait_us = WINDOW_S * _MICROS_PER_S if state.wait_us == NEVER else state.wait_us
         if use.limit.is_shadow:
             shadow_refusals += (use.limit,)
@@ -99,7 +100,7 @@ def to_answer(uses: Sequence[LimitUse], states: Sequence[BucketState]) -> LimitA
         before = tightest.get(limit.kind)
         if before is None or rank < before[0]:
             reset_s = state.reset_us / _MICROS_PER_S
-            status = LimitStatus(limit.kind, limit.per_minute, remaining, reset_s)
+            status = LimitStatus(limit.kind, limit.most, remaining, reset_s)
             tightest[limit.kind] = (rank, status)
     return LimitAnswer(
         tuple(status for _, status in tightest.values()),

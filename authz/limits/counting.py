@@ -8,7 +8,7 @@ from authz.limits.answer import LimitAnswer, Limiter, LimitUse
 from authz.metrics import Metrics
 from meter.holds.hold import NO_TOKENS, CountedTokens
 from meter.identity.principal import Principal
-from meter.limits.limits import Limit, LimitKind, LimitRule, Rates
+from meter.limits.limits import Limit, LimitKind, LimitRule, LimitWindow, Rates
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Model
 
 # An estimate takes a byte for a token, and adds room for the texts that a provider puts around a
@@ -132,6 +132,12 @@ def _limits(bucket: str, rates: Rates, is_shadow: bool = False) -> Iterable[Limi
         yield Limit(bucket, LimitKind.REQUESTS, rates.requests_per_minute, is_shadow)
     if rates.tokens_per_minute is not None:
         yield Limit(bucket, LimitKind.TOKENS, rates.tokens_per_minute, is_shadow)
+    for most, window in (
+        (rates.requests_per_day, LimitWindow.DAY),
+        (rates.requests_per_month, LimitWindow.MONTH),
+    ):
+        if most is not None:
+            yield Limit(bucket, LimitKind.REQUESTS, most, is_shadow, window)
 
 
 def _refusal(answer: LimitAnswer, principal: Principal, prompt_tokens: int = 0) -> Deny:
@@ -141,9 +147,9 @@ def _refusal(answer: LimitAnswer, principal: Principal, prompt_tokens: int = 0) 
     whose = "this account" if kind == "account" else "this kind of request"
     if kind == "key":
         whose = f"this {principal.presented}"
-    what = f"The limit of {limit.per_minute} {limit.kind} a minute for {whose}"
+    what = f"The limit of {limit.most} {limit.kind} {limit.window.words} for {whose}"
     message = f"{what} is used up. Wait as long as 'retry-after' says."
-    if limit.kind is LimitKind.TOKENS and prompt_tokens > limit.per_minute:
+    if limit.kind is LimitKind.TOKENS and prompt_tokens > limit.most:
         # Waiting does not help, and "used up" would not be true.
         message = (
             f"{what} is less than this prompt, which counts as {prompt_tokens}. "

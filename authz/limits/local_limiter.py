@@ -2,16 +2,19 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from authz.limits.answer import NEVER, BucketState, LimitAnswer, LimitUse, to_answer
+from authz.limits.calendar_window import CalendarWindow
 from authz.limits.local_window import LocalWindow
 from meter.clock import Clock
-from meter.limits.limits import Limit
+from meter.limits.limits import Limit, LimitWindow, end_of_window
 
 # A window that is used in every one of its slots takes 2 KiB.
 MAX_BUCKETS: Final = 20_000
 _MICROS_PER_S: Final = 1_000_000
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class LocalLimiter:
@@ -26,7 +29,7 @@ class LocalLimiter:
     def __init__(self, clock: Clock, expected_instances: int) -> None:
         self._clock = clock
         self._instances = expected_instances
-        self._windows: OrderedDict[str, LocalWindow] = OrderedDict()
+        self._windows: OrderedDict[str, LocalWindow | CalendarWindow] = OrderedDict()
 
     def take(self, uses: Sequence[LimitUse]) -> LimitAnswer:
         """Admit one check in all of its buckets, or in none."""
@@ -35,7 +38,7 @@ class LocalLimiter:
         for use in uses:
             window = self._window(use.limit)
             total = window.forget(now_us)
-            limit = use.limit.per_minute
+            limit = use.limit.most
             ceiling = window.ceiling(now_us)
             share = max(1, limit // self._instances)
             spare = (share if ceiling is None else min(share, ceiling)) - total - _cost(use)
@@ -80,14 +83,56 @@ class LocalLimiter:
         for use in uses:
             self._window(use.limit).give_back(_cost(use))
 
-    def _window(self, limit: Limit) -> LocalWindow:
+    def known(self, limit: Limit) -> int:
+        """Return the count of all instances that this one knows of; 0 for a minute.
+
+        A minute that Redis has lost is over soon; a month is not.
+        """
+        if limit.window is LimitWindow.MINUTE:
+            return 0
         window = self._windows.get(limit.key)
+        return window.known(self._now_us()) if isinstance(window, CalendarWindow) else 0
+
+    def remember(
+        self,
+        uses: Sequence[LimitUse],
+        states: Sequence[BucketState],
+        is_counted: bool,
+        asked_at_s: float,
+    ) -> None:
+        """Remember what Redis has counted in days and months. `asked_at_s` is not later."""
+        for use, state in zip(uses, states, strict=True):
+            if use.limit.window is not LimitWindow.MINUTE:
+                window = self._window(use.limit)
+                assert isinstance(window, CalendarWindow)
+                count = use.limit.most - state.spare - (0 if is_counted else use.amount)
+                ends_us = int(asked_at_s * _MICROS_PER_S) + state.reset_us
+                window.remember(count if state.reset_us else 0, ends_us)
+
+    def new_window(self, limit: Limit) -> LocalWindow | CalendarWindow:
+        """Return an empty window of a limit."""
+        if limit.window is LimitWindow.MINUTE:
+            return LocalWindow()
+        now = self._clock.now()
+        left = end_of_window(limit.window, now) - now
+        return CalendarWindow(limit.window, self._now_us() + left // _MICROSECOND)
+
+    def report(self, limit_key: str, amount: int) -> None:
+        """Note that Redis was told of an amount that was admitted without it."""
+        window = self._windows.get(limit_key)
+        if isinstance(window, CalendarWindow):
+            window.report(amount)
+
+    def _window(self, limit: Limit) -> LocalWindow | CalendarWindow:
+        window = self._windows.get(limit.key)
+        if isinstance(window, CalendarWindow) and window.has_ended(self._now_us()):
+            window = self._windows[limit.key] = self.new_window(limit)
         if window is not None:
             self._windows.move_to_end(limit.key)
             return window
         if len(self._windows) >= MAX_BUCKETS:
             self._windows.popitem(last=False)
-        window = self._windows[limit.key] = LocalWindow()
+        window = self._windows[limit.key] = self.new_window(limit)
         return window
 
     def _now_us(self) -> int:

@@ -65,7 +65,7 @@ class RecentRefusals:
         if not found:
             return None
         refusal, limit = max(found, key=lambda each: each[0].room_at_s)
-        status = LimitStatus(limit.kind, limit.per_minute, 0, refusal.whole_at_s - now_s)
+        status = LimitStatus(limit.kind, limit.most, 0, refusal.whole_at_s - now_s)
         return LimitAnswer((status,), limit, refusal.room_at_s - now_s, ())
 
     def forget(self) -> None:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from authz.limits.answer import ADMITTED, BucketState, LimitAnswer, LimitUse, to_answer
+from authz.limits.calendar_window import CalendarWindow
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.local_window import LocalWindow
 from authz.limits.recent_refusals import RecentRefusals
 from authz.metrics import Metrics
 from meter.clock import Clock
-from meter.limits.limits import WINDOW_S, Limit, LimitKind
+from meter.limits.limits import WINDOW_S, Limit, LimitKind, LimitWindow
 from meter.limits.redis_windows import BORN_KEY, REDIS_OUTAGES, LimitScript, redis_key
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class RedisLimiter:
 
     After a failure of Redis, no check waits for it until a probe in the background has succeeded.
     From then on, and whenever Redis has lost its counts, each check must be admitted by `local`
-    too for the length of one window, because Redis does not know all of the last minute.
+    too for a minute, because Redis does not know all of the last minute.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class RedisLimiter:
         self._born: int | None = None
         self._add = LimitScript(redis, "add")
         # Amounts admitted here lately that Redis does not know of, by key.
-        self._unreported: dict[str, LocalWindow] = {}
+        self._unreported: dict[str, LocalWindow | CalendarWindow] = {}
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -115,7 +116,7 @@ class RedisLimiter:
         """
         if self.is_degraded:
             return None
-        keys, numbers = _to_questions([_Waiting([*uses, _NEVER_FITS])])
+        keys, numbers = self._to_questions([_Waiting([*uses, _NEVER_FITS])])
         try:
             async with asyncio.timeout(self._timeout_s):
                 _, *found = await self._script.run(keys, numbers)
@@ -158,7 +159,7 @@ class RedisLimiter:
             batch = self._reserve(batch)
         if not batch:
             return
-        keys, numbers = _to_questions(batch)
+        keys, numbers = self._to_questions(batch)
         asked_at_s = self._clock.monotonic_s()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -178,10 +179,11 @@ class RedisLimiter:
         for waiting in batch:
             own = [next(states) for _ in waiting.uses]
             answer = to_answer(waiting.uses, own)
+            self._local.remember(waiting.uses, own, answer.refused_by is None, asked_at_s)
             if answer.refused_by is not None:
                 self._refusals.note(waiting.uses, own, asked_at_s)
                 if waiting.reserved is not None:
-                    self._local.give_back(waiting.uses)
+                    self._local.give_back(_of_minutes(waiting.uses))
             elif waiting.reserved is None:
                 if self._is_guarded:
                     # This answer shows that Redis lost its counts: it was given without them.
@@ -193,10 +195,13 @@ class RedisLimiter:
             waiting.tell(answer)
 
     def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
-        """Have this instance admit the checks first; return those that it admits."""
+        """Have this instance admit the checks first; return those that it admits.
+
+        Days and months need no guard: Redis takes their counts over from the question.
+        """
         for waiting in batch:
             if waiting.reserved is None:
-                waiting.reserved = self._local.take(waiting.uses)
+                waiting.reserved = self._local.take(_of_minutes(waiting.uses))
                 if waiting.reserved.refused_by is not None:
                     waiting.tell(waiting.reserved)
         return [
@@ -211,22 +216,45 @@ class RedisLimiter:
         if answer.refused_by is None:
             now_us = self._now_us()
             for use in uses:
-                key = redis_key(use.limit.key)
+                key = use.limit.key
                 if key in self._unreported or len(self._unreported) < MAX_UNREPORTED:
-                    window = self._unreported.setdefault(key, LocalWindow())
+                    window = self._unreported.get(key)
+                    if window is None:
+                        window = self._unreported[key] = self._local.new_window(use.limit)
                     window.forget(now_us)
                     window.add(now_us, use.amount)
         return answer
 
+    def _to_questions(self, batch: Sequence[_Waiting]) -> tuple[list[str], list[float]]:
+        """Return the keys, each once, and the numbers that the script takes."""
+        index: dict[str, int] = {}
+        numbers: list[float] = []
+        for waiting in batch:
+            numbers.append(len(waiting.uses))
+            for use in waiting.uses:
+                limit = use.limit
+                key = redis_key(limit.key)
+                at = index.setdefault(key, len(index) + 1)
+                known = self._local.known(limit) if limit.window else 0
+                numbers += (at, limit.most, use.amount, limit.is_shadow, limit.window, known)
+        return [*index, BORN_KEY], numbers
+
     async def _report(self) -> None:
-        """Report to Redis the amounts of the last minute that were admitted without it."""
+        """Report to Redis the amounts that were admitted without it, and still count."""
         while self._unreported:
             now_us = self._now_us()
             keys = list(self._unreported)[:BATCH_LIMIT]
-            amounts = [self._unreported.pop(key).forget(now_us) for key in keys]
-            numbers = [n for at, amount in enumerate(amounts, 1) for n in (at, amount, 0)]
+            numbers: list[float] = []
+            amounts: list[int] = []
+            for at, key in enumerate(keys, 1):
+                window = self._unreported.pop(key)
+                amounts.append(window.forget(now_us))
+                number = window.number if isinstance(window, CalendarWindow) else LimitWindow.MINUTE
+                numbers += (at, amounts[-1], 0, number)
             async with asyncio.timeout(self._timeout_s):
-                await self._add.run(keys, numbers)
+                await self._add.run([redis_key(key) for key in keys], numbers)
+            for key, amount in zip(keys, amounts, strict=True):
+                self._local.report(key, amount)
 
     def _now_us(self) -> int:
         return int(self._clock.monotonic_s() * _MICROS_PER_S)
@@ -279,15 +307,5 @@ class RedisLimiter:
         self._probe = None
 
 
-def _to_questions(batch: Sequence[_Waiting]) -> tuple[list[str], list[float]]:
-    """Return the keys, each once, and the numbers that the script takes."""
-    index: dict[str, int] = {}
-    numbers: list[float] = []
-    for waiting in batch:
-        numbers.append(len(waiting.uses))
-        for use in waiting.uses:
-            limit = use.limit
-            key = redis_key(limit.key)
-            at = index.setdefault(key, len(index) + 1)
-            numbers += (at, limit.per_minute, use.amount, limit.is_shadow)
-    return [*index, BORN_KEY], numbers
+def _of_minutes(uses: Sequence[LimitUse]) -> list[LimitUse]:
+    return [use for use in uses if use.limit.window is LimitWindow.MINUTE]

@@ -1,12 +1,12 @@
-"""Limits on requests and tokens in a minute, and the buckets that they are counted in. Pure.
+"""Limits on requests and tokens, and the buckets that they are counted in. Pure.
 
 All requests that count in one bucket share its limit. A bucket is `key:<id>`, `account:<id>`, or
 `rule:<id>`, which may be followed by `:account:<id>` or `:key:<id>`.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -20,6 +20,22 @@ class LimitKind(StrEnum):
     TOKENS = "tokens"
 
 
+class LimitWindow(IntEnum):
+    """The time over which a limit counts. The scripts in `scripts/` know the same numbers.
+
+    `MINUTE`: any 60 seconds. `DAY` and `MONTH`: those of the calendar in UTC, as for budgets.
+    """
+
+    MINUTE = 0
+    DAY = 1
+    MONTH = 2
+
+    @property
+    def words(self) -> str:
+        """Return the words that follow a number of requests or tokens."""
+        return ("a minute", "a day (UTC)", "a month (UTC)")[self]
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """The limits of one key or account; None means no limit."""
@@ -27,19 +43,31 @@ class Rates:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrent_requests: int | None = None
+    requests_per_day: int | None = None
+    requests_per_month: int | None = None
 
 
 NO_RATES: Final = Rates()
 
 
-def key_of(kind: LimitKind, bucket: str) -> str:
-    """Return the name of a window: each bucket has one for each kind."""
-    return f"{kind.value}:{bucket}"
+def end_of_window(window: LimitWindow, now: datetime) -> datetime:
+    """Return when the day or month (UTC) of an instant ends."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if window is LimitWindow.DAY:
+        return midnight + timedelta(days=1)
+    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def key_of(kind: LimitKind, bucket: str, window: LimitWindow = LimitWindow.MINUTE) -> str:
+    """Return the name of a window: each bucket has one for each kind and time."""
+    if window is LimitWindow.MINUTE:
+        return f"{kind.value}:{bucket}"
+    return f"{kind.value}-{window.name.lower()}:{bucket}"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `per_minute` of a kind in any 60 seconds, for all requests that share the bucket.
+    """At most `most` of a kind in the window, for all requests that share the bucket.
 
     A limit in shadow mode is counted and reported, but never refuses a request. The name of a
     bucket has no spaces. `key` names kind and bucket together; it is computed once, because each
@@ -48,13 +76,14 @@ class Limit:
 
     bucket: str
     kind: LimitKind
-    per_minute: int
+    most: int
     is_shadow: bool = False
+    window: LimitWindow = LimitWindow.MINUTE
     key: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Compute the key."""
-        object.__setattr__(self, "key", key_of(self.kind, self.bucket))
+        object.__setattr__(self, "key", key_of(self.kind, self.bucket, self.window))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +160,6 @@ def rates_to_json(rates: Rates) -> dict[str, int | None]:
         "requests_per_minute": rates.requests_per_minute,
         "tokens_per_minute": rates.tokens_per_minute,
         "concurrent_requests": rates.concurrent_requests,
+        "requests_per_day": rates.requests_per_day,
+        "requests_per_month": rates.requests_per_month,
     }

@@ -1,4 +1,4 @@
-"""The windows of limits in Redis: requests and tokens of the last minute, for authz and meter.
+"""The windows of limits in Redis, for authz and meter.
 
 The scripts in `meter/limits/scripts/` define how a window is kept. They use Redis' own clock, so
 that the clocks of several machines need not agree.
@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from meter.clock import Clock
 from meter.errors import StoreUnavailable
-from meter.limits.limits import LimitKind, TokenUse, key_of
+from meter.limits.limits import LimitKind, LimitWindow, TokenUse, key_of
 
 KEY_PREFIX: Final = "tollkeeper:limit"
 # The time since when this Redis counts. When Redis loses its data, it loses this key too.
@@ -124,7 +124,8 @@ class RedisLimitWindows:
             age_us = 0 if use.counted_at is None else max(0, (now - use.counted_at) // _MICROSECOND)
             for bucket in use.buckets:
                 key = redis_key(key_of(LimitKind.TOKENS, bucket))
-                numbers += (index.setdefault(key, len(index) + 1), use.tokens, age_us)
+                at = index.setdefault(key, len(index) + 1)
+                numbers += (at, use.tokens, age_us, LimitWindow.MINUTE)
         if not index:
             return
         try:

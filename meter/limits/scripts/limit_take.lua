@@ -1,7 +1,8 @@
 -- Asks for many requests, each of several buckets: all of them have room for it, or it counts in
 -- none. ARGV[2] holds, as doubles, for each request the number of its buckets, and for each of
--- those the index of its key, the limit, the amount, and 1 in shadow mode, which refuses nothing.
--- The last key says since when this server counts: another answer than before, and it has lost what
+-- those the index of its key, the limit, the amount, 1 in shadow mode, which refuses nothing, the
+-- number of the window, and the count that the caller knows of: this server has lost what it counts
+-- less, and takes it over. The last key says since when this server counts: another answer than before, and it has lost what
 -- it had counted. Answers that, and then for each bucket of each request: what is left of its limit (below zero: it did not fit),
 -- microseconds until it fits (-1: never), and microseconds until the whole limit is there again.
 local born = redis.call('GET', KEYS[#KEYS])
@@ -14,12 +15,13 @@ local answers, answered = {tonumber(born)}, 1
 local asked, limits, amounts, spares = {}, {}, {}, {}
 local at = 1
 while at <= #questions do
-  local size, index, is_shadow
+  local size, index, is_shadow, number, known
   local is_refused = false
   size, at = unpack('<d', questions, at)
   for i = 1, size do
-    index, limits[i], amounts[i], is_shadow, at = unpack('<dddd', questions, at)
-    local bucket = bucket_at(index)
+    index, limits[i], amounts[i], is_shadow, number, known, at = unpack('<dddddd', questions, at)
+    local bucket = bucket_at(index, number)
+    if known > bucket.total then count(bucket, known - bucket.total) end
     local spare = limits[i] - bucket.total - amounts[i]
     asked[i], spares[i] = bucket, spare
     if spare < 0 and is_shadow == 0 then is_refused = true end
@@ -29,7 +31,7 @@ while at <= #questions do
     local wait = 0
     if spare < 0 then wait = amounts[i] > limits[i] and -1 or wait_for(bucket, -spare) end
     if not is_refused then count(bucket, amounts[i]) end
-    local reset = bucket.total > 0 and (bucket.slot + SLOTS) * SLOT_US - now or 0
+    local reset = bucket.total > 0 and leaves_at(bucket, bucket.slot) - now or 0
     answers[answered + 1], answers[answered + 2], answers[answered + 3] = spare, wait, reset
     answered = answered + 3
   end

@@ -17,7 +17,7 @@ from authz.limits.local_limiter import LocalLimiter
 from authz.limits.redis_limiter import GUARDED_S, RedisLimiter
 from authz.metrics import Metrics
 from meter.clock import ManualClock, SystemClock
-from meter.limits.limits import Limit, LimitKind, TokenUse
+from meter.limits.limits import Limit, LimitKind, LimitWindow, TokenUse
 from meter.limits.redis_windows import RedisLimitWindows, connect
 from tests import servers
 from tests.fakes import EPOCH
@@ -309,6 +309,21 @@ async def test_keys_expire(limiter: RedisLimiter, redis_url: str) -> None:
     await limiter.take([LimitUse(Limit("account:a", LimitKind.REQUESTS, 60), 1)])
     async with Redis.from_url(redis_url) as redis:
         assert 60_500 < await redis.pttl("tollkeeper:limit:requests:account:a") <= 61_000
+
+
+async def test_a_month_outlives_the_data_of_redis(limiter: RedisLimiter, redis_url: str) -> None:
+    uses = [LimitUse(Limit("account:a", LimitKind.REQUESTS, 5, window=LimitWindow.MONTH), 1)]
+    for _ in range(3):
+        assert (await limiter.take(uses)).refused_by is None
+    async with Redis.from_url(redis_url) as redis:
+        await redis.flushall()
+    assert [(await limiter.take(uses)).refused_by is None for _ in range(3)] == [True, True, False]
+    refused = await limiter.take([*uses, requests(60)])
+    # A refused check counts nowhere, and what is known stays what was counted.
+    assert refused.refused_by == uses[0].limit
+    async with Redis.from_url(redis_url) as redis:
+        await redis.flushall()
+    assert (await limiter.take(uses)).refused_by is not None
 
 
 async def test_windows_that_redis_evicts_are_noticed(

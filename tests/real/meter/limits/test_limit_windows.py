@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from authz.limits.answer import NEVER
 from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
-from meter.limits.limits import LimitKind, TokenUse, key_of
+from meter.limits.limits import LimitKind, LimitWindow, TokenUse, end_of_window, key_of
 from meter.limits.redis_windows import (
     BORN_KEY,
     LimitScript,
@@ -49,13 +49,22 @@ class Windows:
         for check in checks:
             numbers.append(len(check))
             for key, *rest in check:
-                numbers += (keys.index(key) + 1, *rest)
+                numbers += (keys.index(key) + 1, *rest, 0, 0)
         _, *found = await self._take.run([*keys, BORN_KEY], numbers, str(START_US + at_us))
         return [found[at : at + 3] for at in range(0, len(found), 3)]
 
+    async def take_in(
+        self, window: LimitWindow, at_us: int, limit: int, known: int = 0
+    ) -> tuple[int, ...]:
+        """Ask for one request of a day or month; `known` is what the caller knows was counted."""
+        key = redis_key(key_of(LimitKind.REQUESTS, "account:a", window))
+        numbers = [1, 1, limit, 1, 0, window, known]
+        _, *found = await self._take.run([key, BORN_KEY], numbers, str(START_US + at_us))
+        return tuple(found)
+
     async def add(self, at_us: int, amount: int, age_us: int = 0, key: str = KEY) -> None:
         """Count what has happened."""
-        await self._add.run([key], [1, amount, age_us], str(START_US + at_us))
+        await self._add.run([key], [1, amount, age_us, 0], str(START_US + at_us))
 
     async def total(self, at_us: int, key: str = KEY) -> int:
         """What is in the window."""
@@ -249,3 +258,30 @@ def test_keys_tell_kinds_apart() -> None:
     names = {redis_key(key_of(kind, "key:k")) for kind in LimitKind}
     assert names == {"tollkeeper:limit:requests:key:k", "tollkeeper:limit:tokens:key:k"}
     assert not any(a.startswith(b) for a, b in itertools.permutations(names, 2))
+
+
+@pytest.mark.parametrize("window", [LimitWindow.DAY, LimitWindow.MONTH])
+async def test_days_and_months_are_those_of_the_calendar(
+    windows: Windows, redis: Redis, window: LimitWindow
+) -> None:
+    # Ends of years, of February in leap years and others, and of a century.
+    days = ((2030, 1, 1), (2031, 12, 31), (2032, 2, 28), (2032, 2, 29), (2100, 2, 28))
+    for noon in (datetime(*day, 12, tzinfo=UTC) for day in days):
+        await redis.flushall()
+        at_us = (noon - EPOCH) // timedelta(microseconds=1)
+        left_us = (end_of_window(window, noon) - noon) // timedelta(microseconds=1)
+        assert await windows.take_in(window, at_us, 2) == (1, 0, left_us)
+        assert await windows.take_in(window, at_us + left_us - 1, 2) == (0, 0, 1)
+        assert await windows.take_in(window, at_us + left_us - 1, 2) == (-1, 1, 1)
+        spare, wait_us, _ = await windows.take_in(window, at_us + left_us, 2)
+        assert (spare, wait_us) == (1, 0)
+
+
+async def test_a_count_that_was_lost_is_taken_over(windows: Windows, redis: Redis) -> None:
+    for _ in range(3):
+        await windows.take_in(LimitWindow.MONTH, 0, 5)
+    await redis.flushall()
+    assert (await windows.take_in(LimitWindow.MONTH, 1, 5, known=3))[0] == 1
+    # Redis has counted more than this caller knows of: others asked meanwhile.
+    assert (await windows.take_in(LimitWindow.MONTH, 2, 5, known=3))[0] == 0
+    assert (await windows.take_in(LimitWindow.MONTH, 3, 5, known=3))[0] == -1
