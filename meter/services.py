@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from meter.accounts.account_store import AccountStore
-from meter.accounts.plan_store import PlanStore
 from meter.audit.audit_store import AuditStore
 from meter.clock import Clock
 from meter.history.month_store import HistoryStore
@@ -31,6 +30,7 @@ from meter.payments.event_store import EventStore
 from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase_store import PurchaseStore
+from meter.plans.plan_store import PlanStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore

@@ -41,7 +41,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("export", "exports.files", "Write usage, transactions or payments to a file."),
             ("models", "models", "List models with their prices."),
             ("catalogue", "catalogue", "Models that are not offered, doubts, raised estimates."),
-            ("plans", "plans", "Plans: markup and limits."),
+            ("plans", "plans", "Plans: price, credit, markup and limits."),
             ("limits", "limits", "Limit rules for plans, users, keys and models."),
             ("providers", "providers", "Providers and their keys."),
             ("holds", "holds", "Money set aside for requests."),

@@ -1,1 +1,1 @@
-"""Accounts and the plans that give them their terms."""
+"""Accounts, which pay."""

@@ -1,10 +1,9 @@
-"""Accounts, which pay and have one balance each, and the plans that set their terms. Pure."""
+"""Accounts, which pay and have one balance each. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from meter.limits.limits import NO_RATES, Rates
-from meter.scopes import DEFAULT_SCOPES, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +45,3 @@ class Account:
     created_at: datetime
     rates: Rates = NO_RATES
     may_manage_keys: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Terms that many accounts share. `rates` limit each account, `key_rates` each of its keys."""
-
-    id: str
-    name: str
-    markup_bps: int
-    rates: Rates = NO_RATES
-    key_rates: Rates = NO_RATES
-    max_keys: int = 100
-    self_service_scopes: frozenset[Scope] = DEFAULT_SCOPES | {Scope.KEYS_WRITE}

@@ -8,11 +8,11 @@ from typing import Any, Final
 import asyncpg
 
 from meter.accounts.account import Account, Funds
-from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, NotFound, UnknownReference
 from meter.limits.limits import Rates, rates_to_json
+from meter.limits.rate_rows import rate_columns, rates_of
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.postgres.rows import from_row
 

@@ -40,6 +40,7 @@ from meter.api.billing import (
     webhook,
 )
 from meter.api.billing import own as own_billing
+from meter.api.billing import plans as sold_plans
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.exports import files
@@ -91,6 +92,7 @@ _RESOURCES: Final = (
     buy_page,
     own_account,
     own_billing,
+    sold_plans,
     auto_top_up,
     files,
     own_keys,

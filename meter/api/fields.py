@@ -6,7 +6,7 @@ and in the schema of the OpenAPI document, so that every request that fits the s
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
@@ -35,9 +35,10 @@ DEFAULT_PAGE: Final = 50
 MAX_CURSOR_CHARS: Final = 512
 MAX_MARKUP_BPS: Final = 1_000_000
 MAX_PER_MINUTE: Final = 1_000_000
+MAX_PER_MONTH: Final = 1_000_000_000
 MAX_TOKENS_PER_MINUTE: Final = 1_000_000_000
 MAX_REASON_CHARS: Final = 500
-_RATES: Final = frozenset({"requests_per_minute", "tokens_per_minute", "concurrent_requests"})
+_RATES: Final = frozenset(field.name for field in fields(Rates))
 _INSTANT: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)"
 # Control characters and line separators: Postgres cannot hold the first of them, and the others
 # could rewrite the terminal of whoever lists them.
@@ -189,6 +190,9 @@ Debt = Annotated[
     Field(description="US dollars as a decimal string", examples=["2.50"]),
 ]
 PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MINUTE)]
+PerMonth = Annotated[
+    int, Field(ge=1, le=MAX_PER_MONTH, description="By the calendar, in UTC", examples=[1000])
+]
 TokensPerMinute = Annotated[int, Field(ge=1, le=MAX_TOKENS_PER_MINUTE)]
 # Strict bodies take no text for a scope either.
 ScopeName = Annotated[Scope, Field(strict=False)]
@@ -218,6 +222,14 @@ PositiveAmount = Annotated[
     str,
     Like(rf"(?!0(\.0+)?$){_USD}", f"an amount is {_USD_SENTENCE}, and not zero"),
     Field(description="US dollars as a decimal string, above zero", examples=["10.00"]),
+]
+SoldFor = Annotated[
+    str,
+    Like(
+        r"(0\.[5-9][0-9]?|[1-9][0-9]{0,5}(\.[0-9]{1,2})?)",
+        "a price is a decimal string of 0.50 US dollars or more in whole cents, such as '19.00'",
+    ),
+    Field(description="US dollars as a decimal string, in whole cents", examples=["19.00"]),
 ]
 Payable = Annotated[
     str,
@@ -262,11 +274,13 @@ class Reply(BaseModel):
 
 
 class RatesBody(Body):
-    """Limits of requests and tokens in a minute, and of requests at once."""
+    """Limits of requests and tokens in a minute, of requests at once, in a day and in a month."""
 
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: TokensPerMinute | None = None
     concurrent_requests: PerMinute | None = None
+    requests_per_day: PerMonth | None = None
+    requests_per_month: PerMonth | None = None
 
     def given_rates(self) -> dict[str, int | None]:
         """Return the limits that the body names; None removes a limit."""
@@ -278,7 +292,10 @@ class RatesBody(Body):
 
 
 class LimitsBody(RatesBody):
-    """Limits of requests and tokens in a minute, and of requests at once; null sets none."""
+    """Limits of requests and tokens in a minute, and of requests at once; null sets none.
+
+    Days and months are those of the calendar in UTC.
+    """
 
 
 class LimitsReply(Reply):
@@ -287,6 +304,8 @@ class LimitsReply(Reply):
     requests_per_minute: int | None
     tokens_per_minute: int | None
     concurrent_requests: int | None
+    requests_per_day: int | None
+    requests_per_month: int | None
 
 
 class PageQuery(BaseModel):

@@ -8,7 +8,6 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from meter.accounts.account_store import AccountStore
-from meter.accounts.plan_store import PlanStore
 from meter.api.cursors import Cursors
 from meter.audit.audit_store import AuditStore
 from meter.clock import Clock
@@ -41,6 +40,7 @@ from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.payments import Payments
 from meter.payments.purchase_store import PurchaseStore
+from meter.plans.plan_store import PlanStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from meter.accounts.account_store import user_not_found
-from meter.accounts.plan_store import rate_columns, rates_of
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound, UnknownReference
@@ -15,6 +14,7 @@ from meter.identity.keys.key_text import new_credential_id
 from meter.identity.principal import CredentialKind
 from meter.identity.provisioning import shown_subject, stored_subject
 from meter.limits.limits import Rates
+from meter.limits.rate_rows import rate_columns, rates_of
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.postgres.rows import from_row
 from meter.scopes import DEFAULT_SCOPES, Scope, scopes_of

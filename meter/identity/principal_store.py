@@ -3,7 +3,6 @@
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
-from meter.accounts.plan_store import rates_of
 from meter.identity.keys.key_text import new_credential_id
 from meter.identity.principal import (
     ByAccount,
@@ -16,6 +15,7 @@ from meter.identity.principal import (
     Principal,
 )
 from meter.identity.provisioning import ensure_identity
+from meter.limits.rate_rows import rates_of
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.scopes import scopes_of
 

@@ -125,7 +125,7 @@ def check_account(admin: Admin, customer: Customer) -> None:
     rows = admin.rows(
         "SELECT u.*, coalesce(a.markup_bps, p.markup_bps) AS agreed_bps, a.balance_picos,"
         " a.held_picos, a.overdrawn_picos FROM usage_records u"
-        " JOIN accounts a ON a.id = u.account_id JOIN plans p ON p.id = a.plan_id"
+        " JOIN accounts a ON a.id = u.account_id JOIN account_plans p ON p.account_id = a.id"
         " WHERE u.account_id = $1",
         customer.id,
     )

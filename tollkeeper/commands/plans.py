@@ -1,26 +1,69 @@
-"""`tollkeeper plans`: terms that users share."""
+"""`tollkeeper plans`: terms that users share, with their history."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from tollkeeper.api_client import MeterApi, segment
 from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.errors import CommandError
 from tollkeeper.tables import JsonOption, show_one, show_rows
 
 COLUMNS = (
     "id",
+    "version",
     "name",
     "markup_bps",
+    "price",
     "requests_per_minute",
     "tokens_per_minute",
     "concurrent_requests",
+    "requests_per_day",
+    "requests_per_month",
     "key_limits",
     "max_keys",
+    "retired_at",
 )
+VERSION_COLUMNS = ("version", "applies", "created_at", "created_by", *COLUMNS[2:-1])
+PlanArgument = Annotated[str, typer.Argument(help="The plan's id.", show_default=False)]
 LimitCount = Annotated[int | None, typer.Option(help="By default no limit.")]
+NewLimit = Annotated[int | None, typer.Option(help="0 for no limit.")]
+ScopesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--self-service-scope", help="Scope that users may give to keys; may be repeated."
+    ),
+]
+PriceOption = Annotated[
+    str | None, typer.Option("--price", help="Of a period, such as 19.00; none: it is not sold.")
+]
+PeriodOption = Annotated[
+    str | None, typer.Option("--period", help="week, month or year; by default month.")
+]
+IncludedOption = Annotated[
+    str | None, typer.Option("--included-credit", help="Of a period, such as 20.00.")
+]
+TrialDaysOption = Annotated[
+    int | None, typer.Option("--trial-days", help="First days that cost nothing.")
+]
+TrialCreditOption = Annotated[
+    str | None, typer.Option("--trial-credit", help="Credit for these days.")
+]
+PositionOption = Annotated[
+    int | None, typer.Option("--position", help="Plans are shown in this order.")
+]
+PopularOption = Annotated[
+    bool | None, typer.Option("--most-popular/--not-most-popular", help="How it is shown.")
+]
+AtOnceOption = Annotated[
+    bool,
+    typer.Option("--at-once", help="For all users now; by default for periods that begin later."),
+]
 
-app = ApiCommands(name="plans", help="Plans: markup and limits.", no_args_is_help=True)
+app = ApiCommands(
+    name="plans", help="Plans: price, credit, markup and limits.", no_args_is_help=True
+)
 
 
 def register(root: typer.Typer) -> None:
@@ -35,10 +78,17 @@ def list_plans(client: MeterApi, as_json: JsonOption = None) -> None:
     show_rows(rows, COLUMNS, as_json, "There are no plans.")
 
 
+@app.command("show")
+def show_plan(client: MeterApi, plan: PlanArgument, as_json: JsonOption = None) -> None:
+    """Show every version of a plan, newest first."""
+    rows = client.get(f"/plans/{segment(plan)}")["versions"]
+    show_rows(rows, VERSION_COLUMNS, as_json, "There are no versions.")
+
+
 @app.command("set")
 def set_plan(
     client: MeterApi,
-    plan: Annotated[str, typer.Argument(help="The plan's id.", show_default=False)],
+    plan: PlanArgument,
     name: Annotated[str, typer.Option("--name", help="Name to show to people.")],
     markup_bps: Annotated[
         int, typer.Option("--markup-bps", help="Markup on the cost, in basis points: 500 is 5 %.")
@@ -46,27 +96,35 @@ def set_plan(
     requests_per_minute: LimitCount = None,
     tokens_per_minute: LimitCount = None,
     concurrent_requests: LimitCount = None,
+    requests_per_day: LimitCount = None,
+    requests_per_month: LimitCount = None,
     key_requests_per_minute: LimitCount = None,
     key_tokens_per_minute: LimitCount = None,
     key_concurrent_requests: LimitCount = None,
     max_keys: Annotated[
         int, typer.Option("--max-keys", help="Most live keys that a user may create.")
     ] = 100,
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--self-service-scope", help="Scope that users may give to keys; may be repeated."
-        ),
-    ] = None,
+    scope: ScopesOption = None,
+    price: PriceOption = None,
+    period: PeriodOption = None,
+    included_credit: IncludedOption = None,
+    trial_days: TrialDaysOption = None,
+    trial_credit: TrialCreditOption = None,
+    position: PositionOption = None,
+    is_most_popular: PopularOption = None,
+    at_once: AtOnceOption = False,
     as_json: JsonOption = None,
 ) -> None:
     """Create or replace a plan; a limit that is left out does not apply."""
+    given = {"position": position, "is_most_popular": is_most_popular}
     terms = {
         "name": name,
         "markup_bps": markup_bps,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "concurrent_requests": concurrent_requests,
+        "requests_per_day": requests_per_day,
+        "requests_per_month": requests_per_month,
         "key_limits": {
             "requests_per_minute": key_requests_per_minute,
             "tokens_per_minute": key_tokens_per_minute,
@@ -74,5 +132,94 @@ def set_plan(
         },
         "max_keys": max_keys,
         **({"self_service_scopes": scope} if scope else {}),
+        **{member: value for member, value in given.items() if value is not None},
+        "price": _price({}, price, period, included_credit, trial_days, trial_credit),
     }
-    show_one(client.send("PUT", f"/plans/{segment(plan)}", terms), as_json)
+    show_one(client.send("PUT", _path(plan, at_once), terms), as_json)
+
+
+@app.command("change")
+def change_plan(
+    client: MeterApi,
+    plan: PlanArgument,
+    name: Annotated[str | None, typer.Option("--name", help="Name to show to people.")] = None,
+    markup_bps: Annotated[
+        int | None, typer.Option("--markup-bps", help="In basis points: 500 is 5 %.")
+    ] = None,
+    requests_per_minute: NewLimit = None,
+    tokens_per_minute: NewLimit = None,
+    concurrent_requests: NewLimit = None,
+    requests_per_day: NewLimit = None,
+    requests_per_month: NewLimit = None,
+    max_keys: Annotated[
+        int | None, typer.Option("--max-keys", help="Most live keys that a user may create.")
+    ] = None,
+    scope: ScopesOption = None,
+    price: PriceOption = None,
+    period: PeriodOption = None,
+    included_credit: IncludedOption = None,
+    trial_days: TrialDaysOption = None,
+    trial_credit: TrialCreditOption = None,
+    position: PositionOption = None,
+    is_most_popular: PopularOption = None,
+    at_once: AtOnceOption = False,
+    as_json: JsonOption = None,
+) -> None:
+    """Change some terms of a plan; this makes a new version, and what is left out stays."""
+    given = {
+        "name": name,
+        "markup_bps": markup_bps,
+        "max_keys": max_keys,
+        "self_service_scopes": scope or None,
+        "position": position,
+        "is_most_popular": is_most_popular,
+    }
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrent_requests": concurrent_requests,
+        "requests_per_day": requests_per_day,
+        "requests_per_month": requests_per_month,
+    }
+    terms: dict[str, Any] = {
+        member: value for member, value in given.items() if value is not None
+    } | {member: value or None for member, value in limits.items() if value is not None}
+    if any((price, period, included_credit, trial_days is not None, trial_credit)):
+        before = client.get(f"/plans/{segment(plan)}")["price"] or {}
+        terms["price"] = _price(before, price, period, included_credit, trial_days, trial_credit)
+    show_one(client.send("PATCH", _path(plan, at_once), terms), as_json)
+
+
+@app.command("retire")
+def retire_plan(client: MeterApi, plan: PlanArgument, as_json: JsonOption = None) -> None:
+    """Sell a plan no more; users keep it, and subscriptions go on."""
+    show_one(client.send("POST", f"/plans/{segment(plan)}/retire"), as_json)
+
+
+def _path(plan: str, at_once: bool) -> str:
+    return f"/plans/{segment(plan)}" + ("?applies=at_once" if at_once else "")
+
+
+def _price(
+    before: Mapping[str, Any],
+    amount: str | None,
+    period: str | None,
+    included: str | None,
+    trial_days: int | None,
+    trial_credit: str | None,
+) -> dict[str, Any] | None:
+    """Return the price with what was given; None where the plan is not sold."""
+    amount = amount or before.get("amount")
+    if amount in (None, "none"):
+        if period or included or trial_days or trial_credit:
+            raise CommandError("--period, credit and a trial need --price.")
+        return None
+    old = before.get("trial") or {}
+    days = old.get("days", 0) if trial_days is None else trial_days
+    credit = trial_credit or old.get("credit")
+    return {
+        "amount": amount,
+        "period": period or before.get("period") or "month",
+        "included_credit": included or before.get("included_credit") or "0",
+        "trial": {"days": days, "credit": None if credit == "0.00" else credit} if days else None,
+    }

@@ -86,6 +86,8 @@ class UserTermsReply(Reply):
     requests_per_minute: int | None = _own_limit("requests_per_minute")
     tokens_per_minute: int | None = _own_limit("tokens_per_minute")
     concurrent_requests: int | None = _own_limit("concurrent_requests")
+    requests_per_day: int | None = _own_limit("requests_per_day")
+    requests_per_month: int | None = _own_limit("requests_per_month")
     may_manage_keys: bool
     is_suspended: bool
 

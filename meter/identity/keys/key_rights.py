@@ -6,7 +6,7 @@ create the key as it is afterwards?
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -239,11 +239,7 @@ def _are_rates_within(wanted: Rates, before: Rates, plan: Rates) -> bool:
     """Return whether no limit is higher than before; a key without a limit has the plan's."""
     return all(
         _is_at_most(new if new is not None else plans, old if old is not None else plans)
-        for new, old, plans in (
-            (wanted.requests_per_minute, before.requests_per_minute, plan.requests_per_minute),
-            (wanted.tokens_per_minute, before.tokens_per_minute, plan.tokens_per_minute),
-            (wanted.concurrent_requests, before.concurrent_requests, plan.concurrent_requests),
-        )
+        for new, old, plans in zip(astuple(wanted), astuple(before), astuple(plan), strict=True)
     )
 
 

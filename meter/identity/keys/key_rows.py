@@ -4,11 +4,11 @@ import json
 
 import asyncpg
 
-from meter.accounts.plan_store import rate_columns, rates_of
 from meter.identity.keys.key_rights import KeyRights
 from meter.identity.keys.key_terms import KeyTerms
 from meter.identity.keys.key_text import MintedKey
 from meter.identity.principal import Budgets, Credential, CredentialKind
+from meter.limits.rate_rows import rate_columns, rates_of
 from meter.postgres.rows import from_row
 from meter.scopes import scopes_of
 

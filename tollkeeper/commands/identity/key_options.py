@@ -49,6 +49,8 @@ TokensOption = Annotated[str | None, typer.Option("--tokens-per-minute", help="A
 ConcurrentOption = Annotated[
     str | None, typer.Option("--concurrent-requests", help="A number, or none.")
 ]
+DayOption = Annotated[str | None, typer.Option("--requests-per-day", help="A number, or none.")]
+MonthOption = Annotated[str | None, typer.Option("--requests-per-month", help="A number, or none.")]
 TagOption = Annotated[
     list[str] | None,
     typer.Option("--tag", help="name=value; may be repeated; replaces all tags; none: no tags."),
@@ -89,13 +91,19 @@ def end_members(expires_in_days: int | None, expires_at: str | None) -> dict[str
 
 
 def limit_members(
-    requests: str | None, tokens: str | None, concurrent: str | None
+    requests: str | None,
+    tokens: str | None,
+    concurrent: str | None,
+    a_day: str | None,
+    a_month: str | None,
 ) -> dict[str, int | None]:
     """Return the limits that were given, null for `none`; raises CommandError for other words."""
     given = {
         "requests_per_minute": requests,
         "tokens_per_minute": tokens,
         "concurrent_requests": concurrent,
+        "requests_per_day": a_day,
+        "requests_per_month": a_month,
     }
     members = {name: text for name, text in given.items() if text is not None}
     if not all(text == NONE or text.isdecimal() for text in members.values()):

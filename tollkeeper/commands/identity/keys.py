@@ -10,10 +10,12 @@ from tollkeeper.commands.identity.key_options import (
     AddressOption,
     BudgetOption,
     ConcurrentOption,
+    DayOption,
     ExpiresAtOption,
     ExpiresInOption,
     KeyArgument,
     ModelOption,
+    MonthOption,
     RequestsOption,
     ScopeOption,
     TagOption,
@@ -68,11 +70,19 @@ def create_key(
     requests_per_minute: RequestsOption = None,
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
+    requests_per_day: DayOption = None,
+    requests_per_month: MonthOption = None,
     tag: TagOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create a key and show its secret once."""
-    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    limits = limit_members(
+        requests_per_minute,
+        tokens_per_minute,
+        concurrent_requests,
+        requests_per_day,
+        requests_per_month,
+    )
     body = {
         "name": name,
         **end_members(expires_in_days, expires_at),
@@ -129,11 +139,19 @@ def change_key(
     requests_per_minute: RequestsOption = None,
     tokens_per_minute: TokensOption = None,
     concurrent_requests: ConcurrentOption = None,
+    requests_per_day: DayOption = None,
+    requests_per_month: MonthOption = None,
     tag: TagOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Change the terms that are given; `none` removes a restriction."""
-    limits = limit_members(requests_per_minute, tokens_per_minute, concurrent_requests)
+    limits = limit_members(
+        requests_per_minute,
+        tokens_per_minute,
+        concurrent_requests,
+        requests_per_day,
+        requests_per_month,
+    )
     body = {
         **({} if name is None else {"name": name}),
         **end_members(expires_in_days, expires_at),

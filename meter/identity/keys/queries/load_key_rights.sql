@@ -4,6 +4,8 @@ SELECT clock_timestamp() AS now, a.may_manage_keys, a.is_suspended, p.max_keys, 
        p.key_requests_per_minute AS requests_per_minute,
        p.key_tokens_per_minute AS tokens_per_minute,
        p.key_concurrent_requests AS concurrent_requests,
+       p.key_requests_per_day AS requests_per_day,
+       p.key_requests_per_month AS requests_per_month,
        (SELECT count(*) FROM credentials k
         WHERE k.account_id = a.id AND k.kind = 'key' AND k.revoked_at IS NULL
           AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())) AS live_keys,
@@ -18,5 +20,5 @@ SELECT clock_timestamp() AS now, a.may_manage_keys, a.is_suspended, p.max_keys, 
                 0) AS changes_of_a_day,
        EXISTS (SELECT FROM live_principals l
                WHERE l.credential_id = $2 AND l.account_id = a.id) AS is_caller_live
-FROM accounts a JOIN plans p ON p.id = a.plan_id
+FROM accounts a JOIN account_plans p ON p.account_id = a.id
 WHERE a.id = $1

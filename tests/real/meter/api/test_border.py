@@ -299,7 +299,7 @@ async def test_a_fault_is_500_without_its_reason(
     async def fail(*_: object) -> None:
         raise RuntimeError("planted-detail")
 
-    monkeypatch.setattr("meter.accounts.plan_store.PlanStore.list_all", fail)
+    monkeypatch.setattr("meter.plans.plan_store.PlanStore.list_all", fail)
     answer = await api.operator.get(f"{ADMIN}/plans")
     assert_problem(answer, 500, "internal_error")
     assert "planted-detail" not in answer.text

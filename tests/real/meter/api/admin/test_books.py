@@ -26,7 +26,10 @@ async def test_plans_are_made_and_changed(api: MeterApi) -> None:
         "requests_per_minute": None,
         "tokens_per_minute": None,
         "concurrent_requests": None,
+        "requests_per_day": None,
+        "requests_per_month": None,
     }
+    free = {"price": None, "position": 0, "is_most_popular": False, "retired_at": None}
     terms: dict[str, Any] = {
         "name": "Gold",
         "markup_bps": 6000,
@@ -37,7 +40,10 @@ async def test_plans_are_made_and_changed(api: MeterApi) -> None:
         "self_service_scopes": ["inference", "keys:write"],
     }
     made = await api.operator.put(path, json=terms)
-    assert (made.status_code, made.json()) == (201, {"id": "gold", **terms})
+    assert (made.status_code, made.json()) == (
+        201,
+        {"id": "gold", "version": 1, **terms, **free},
+    )
     changed = await api.operator.put(path, json={"name": "Gold", "markup_bps": 5000})
     terms = {
         "name": "Gold",
@@ -47,9 +53,15 @@ async def test_plans_are_made_and_changed(api: MeterApi) -> None:
         "max_keys": 100,
         "self_service_scopes": ["inference", "keys:write", "models:read", "usage:read"],
     }
-    assert (changed.status_code, changed.json()) == (200, {"id": "gold", **terms})
+    assert (changed.status_code, changed.json()) == (
+        200,
+        {"id": "gold", "version": 2, **terms, **free},
+    )
     listed = (await api.operator.get(f"{ADMIN}/plans")).json()["data"]
-    assert [plan["id"] for plan in listed] == ["gold", "standard", "unlimited"]
+    assert [plan["id"] for plan in listed] == [
+        *("gold", "standard", "unlimited"),
+        *("trial", "starter", "professional", "enterprise"),
+    ]
     for plan_id, body in (
         ("Gold", terms),
         ("gold", {**terms, "markup_bps": 1_000_001}),

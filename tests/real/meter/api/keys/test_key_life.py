@@ -48,6 +48,8 @@ async def test_a_key_has_all_its_terms(api: MeterApi, keys: str) -> None:
         "requests_per_minute": 60,
         "tokens_per_minute": None,
         "concurrent_requests": 2,
+        "requests_per_day": None,
+        "requests_per_month": None,
     }
     assert (key["tags"], key["status"]) == (TERMS["tags"], "active")
     assert (key["created_by"], key["last_used_at"]) == ("operator:operator", None)
