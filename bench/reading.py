@@ -28,6 +28,7 @@ from meter.ingest.metrics import IngestMetrics
 from meter.ingest.stream.server import AccessLogService
 from meter.process.crash_points import NoCrashPoints
 from meter.settlement.changes import SettlementChanges
+from meter.settlement.port import SettlementStore
 from meter.usage.usage import Observation
 from tests.file_log import Positions
 from tests.log_lines import LATER, line
@@ -44,13 +45,13 @@ class _NoBooks(FakeSettlementStore):
         return []
 
 
-class _Meter:
-    """The reading parts of one meter, in front of no books."""
+class LogReaders:
+    """The reading parts of one meter, in front of books that may be none."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, books: SettlementStore | None = None) -> None:
         metrics = IngestMetrics(CollectorRegistry())
-        self.batcher = Batcher(_NoBooks(), metrics)
-        self.batcher.start()
+        self.batcher = Batcher(books or _NoBooks(), metrics)
+        self._settling = self.batcher.start()
         self.stream = AccessLogService(self.batcher, metrics)
         self.follower = FileFollower(
             log,
@@ -74,6 +75,11 @@ class _Meter:
         while not await self.follower.step():
             pass
 
+    async def close(self) -> None:
+        """End the settlement of what is queued."""
+        self._settling.cancel()
+        await asyncio.wait([self._settling])
+
 
 def measure_reading() -> dict[str, Any]:
     """Return records a second and CPU microseconds of a record, by the way that it arrives."""
@@ -90,7 +96,7 @@ def measure_reading() -> dict[str, Any]:
 
 
 async def _one_round(log: Path, messages: Sequence[bytes]) -> dict[str, float]:
-    both, alone = _Meter(log), _Meter(log)
+    both, alone = LogReaders(log), LogReaders(log)
     return {
         "stream": await _cpu_s(lambda: both.read_stream(messages)),
         "file_after_stream": await _cpu_s(both.read_file),
