@@ -40,8 +40,8 @@ _BACKENDS: Final = """
     WHERE datname = current_database() AND backend_type = 'client backend'
 """
 _SQL_UNITS: Final = 100
-# What booking does to rows, without its tables: a slower processor, or caches that others fill, make
-# both slower alike.
+# What booking does to rows, in a table of its own: a slower processor, or caches that others fill,
+# make both slower alike.
 _SQL_UNIT: Final = f"""
     DO $$
     DECLARE
