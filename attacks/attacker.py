@@ -23,9 +23,14 @@ import h2.connection
 import h2.exceptions
 
 from attacks.shapes import SHAPES, filled
+from meter.identity.keys.key_text import mint
 
 PARALLEL_SEARCHES: Final = "parallel searches"
 EXCEEDED_HOLDS: Final = "exceeded holds"
+SLOW_READERS: Final = "slow readers"
+ABANDONED: Final = "abandoned requests"
+# The upstream answers requests with this header as the campaign told it for the attack.
+ATTACK_HEADER: Final = "x-attack"
 CHAT: Final = "/v1/chat/completions"
 SEARCHING_MODEL: Final = "openai/gpt-4o-mini-search-preview"
 FLOOD_CONNECTIONS: Final = 48
@@ -36,6 +41,9 @@ DECLARED_BYTES: Final = 20 * 2**20
 PIECE: Final = b" " * 2**20
 H2_RESETS_AT_ONCE: Final = 50
 PAUSE_S: Final = 0.02
+LEAVING_CONNECTIONS: Final = 12
+# Clients leave before the headers of the reply, or in the middle of it: see `campaign`.
+LEAVES_AFTER_S: Final = (0.15, 0.6)
 # Written when the attack begins; what it spent follows at its end.
 BEGUN: Final = b"begun\n"
 _HEADERS: Final = "host: attacks\r\ncontent-type: application/json\r\n"
@@ -78,7 +86,11 @@ def small_body(model: str, max_tokens: int = 8) -> bytes:
 
 
 async def _ask_without_end(
-    target: Target, spent: Spent, path: str, headers: Mapping[str, str], body: bytes | None
+    target: Target,
+    spent: Spent,
+    path: str,
+    headers: Mapping[str, str] | Callable[[], Mapping[str, str]],
+    body: bytes | None,
 ) -> None:
     url = f"http://{target.host}:{target.port}{path}"
     # Abandoned connections are part of most attacks; the pool must not wait for them.
@@ -87,7 +99,8 @@ async def _ask_without_end(
         while True:
             try:
                 method = "GET" if body is None else "POST"
-                async with session.request(method, url, data=body, headers=headers) as reply:
+                sent = headers() if callable(headers) else headers
+                async with session.request(method, url, data=body, headers=sent) as reply:
                     await reply.read()
                     spent.note(reply.status)
             except (aiohttp.ClientError, TimeoutError, OSError):
@@ -105,6 +118,21 @@ def _flood(path: str, connections: int, key: Callable[[Target], str], is_post: b
         )
 
     return run
+
+
+async def _make_up_keys(target: Target, spent: Spent) -> None:
+    """Ask with another key each time, none of which there is."""
+    spent.connections = FLOOD_CONNECTIONS
+    body = small_body(target.model)
+
+    def headers() -> Mapping[str, str]:
+        # Of the right form, so that only the database can tell.
+        key = mint().plain.reveal()
+        return {"authorization": f"Bearer {key}", "content-type": "application/json"}
+
+    await asyncio.gather(
+        *(_ask_without_end(target, spent, CHAT, headers, body) for _ in range(FLOOD_CONNECTIONS))
+    )
 
 
 def _drain(key: Callable[[Target], str]) -> Run:
@@ -172,6 +200,7 @@ async def _read_slowly(target: Target, spent: Spent) -> None:
     body = json.dumps(json.loads(small_body(target.model)) | {"stream": True, "max_tokens": 2_000})
     request = (
         f"POST {CHAT} HTTP/1.1\r\n{_HEADERS}authorization: Bearer {target.key}\r\n"
+        f"{ATTACK_HEADER}: {SLOW_READERS}\r\n"
         f"content-length: {len(body)}\r\n\r\n{body}"
     ).encode()
     held = []
@@ -182,6 +211,38 @@ async def _read_slowly(target: Target, spent: Spent) -> None:
             held.append(writer)
             spent.connections += 1
     await asyncio.Event().wait()
+
+
+async def _abandon(target: Target, spent: Spent) -> None:
+    """Ask without a limit of tokens, half of the times for a stream, and leave."""
+    spent.connections = LEAVING_CONNECTIONS
+    headers = {
+        "authorization": f"Bearer {target.key}",
+        "content-type": "application/json",
+        ATTACK_HEADER: ABANDONED,
+    }
+    asked = json.loads(small_body(target.model))
+    del asked["max_tokens"]
+
+    async def one(turn: int) -> None:
+        async with aiohttp.ClientSession() as session:
+            for number in itertools.count(turn):
+                body = json.dumps(asked | {"stream": number % 2 == 0})
+                leaves_after_s = LEAVES_AFTER_S[number // 2 % 2]
+                url = f"http://{target.host}:{target.port}{CHAT}"
+                status = 0
+                try:
+                    async with (
+                        asyncio.timeout(leaves_after_s),
+                        session.post(url, data=body, headers=headers) as reply,
+                    ):
+                        status = reply.status
+                        await reply.read()
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    pass
+                spent.note(status)
+
+    await asyncio.gather(*map(one, range(LEAVING_CONNECTIONS)))
 
 
 async def _reset_rapidly(target: Target, spent: Spent) -> None:
@@ -215,9 +276,10 @@ async def _reset_rapidly(target: Target, spent: Spent) -> None:
 
 RUNS: Final[Mapping[str, Run]] = {
     "withheld bodies": _withhold,
-    "slow readers": _read_slowly,
+    SLOW_READERS: _read_slowly,
+    ABANDONED: _abandon,
     "rapid resets": _reset_rapidly,
-    "made-up keys": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: "sk-tk-made-up", True),
+    "made-up keys": _make_up_keys,
     "flood of one account": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.key, True),
     "flood without credit": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.poor_key, True),
     "flood of the API": _flood("/api/v1/me", FLOOD_CONNECTIONS, lambda target: "none", False),

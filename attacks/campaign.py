@@ -6,14 +6,21 @@ import json
 import sys
 import time
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import asyncpg
 
-from attacks.attacker import BEGUN, EXCEEDED_HOLDS, SEARCHING_MODEL
+from attacks.attacker import (
+    ABANDONED,
+    ATTACK_HEADER,
+    BEGUN,
+    EXCEEDED_HOLDS,
+    SEARCHING_MODEL,
+    SLOW_READERS,
+)
 from attacks.bystander import Seen, ask_steadily
 from chaos.customers import Administrator, Customer
 from chaos.locks import locked
@@ -30,6 +37,38 @@ POOR_USD: Final = "0.000000000001"
 LITTLE_USD: Final = "1"
 # Far more than a request of the model is held for.
 UNASKED_SEARCHES: Final = 60
+
+
+def _of_attack(name: str) -> dict[str, Any]:
+    return {"match": {"header": {ATTACK_HEADER: name}}}
+
+
+# The upstream's behaviour during an attack.
+BEHAVIOURS: Final[Mapping[str, dict[str, Any]]] = {
+    EXCEEDED_HOLDS: {
+        "match": {"model": SEARCHING_MODEL},
+        "unasked_searches": UNASKED_SEARCHES,
+    },
+    # The streams are there for as long as the attack.
+    SLOW_READERS: {**_of_attack(SLOW_READERS), "chunk_delay_ms": 200},
+    # No record tells what half of the requests cost whose client left.
+    ABANDONED: {
+        **_of_attack(ABANDONED),
+        "delay_ms": 300,
+        "chunk_delay_ms": 50,
+        "omit_generation": True,
+    },
+}
+# Holds whose usage nobody tells end by policy within seconds, and the provider's total is known
+# soon. By default an attack would have to wait for a quarter of an hour.
+SETTINGS: Final = {
+    "TOLLKEEPER_LOOKUP_FIRST_DELAY_S": "1",
+    "TOLLKEEPER_LOOKUP_PATIENCE_S": "8",
+    "TOLLKEEPER_RECONCILE_LAG_S": "1",
+    "SIMULATOR_GENERATION_DELAY_MS": "500",
+}
+# No less than the lag of the provider's total, see SETTINGS.
+LAG_S: Final = 2.0
 # A debt is written off some seconds after the last hold has ended.
 WRITTEN_OFF_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.5
@@ -98,6 +137,7 @@ class Ground:
     searcher: Customer
     exceeder: Customer
     upstream: Upstream
+    administrator: Administrator
 
     def target(self, seconds: float) -> dict[str, Any]:
         """Return what the attacker is told."""
@@ -128,6 +168,7 @@ async def run_attacks(
             await administrator.open_account("searcher", LITTLE_USD),
             await administrator.open_account("exceeder", LITTLE_USD),
             Upstream(stack.endpoint("simulator"), session),
+            administrator,
         )
         await _ask(ground, seconds / 3)  # warms caches and connections
         for name in names:
@@ -142,6 +183,9 @@ async def _run(ground: Ground, name: str, seconds: float) -> Row:
         seen = await _ask(ground, seconds * 0.9)
         spent = await end()
     await wait_quiet(ground.stack, QUIET_MOST_S)
+    if name == ABANDONED:
+        await asyncio.sleep(LAG_S)
+        await ground.administrator.reconcile()
     after = await _read_books(ground.stack)
     deadline_s = time.monotonic() + WRITTEN_OFF_WITHIN_S
     while after.worst_balance_picos < 0 and time.monotonic() < deadline_s:
@@ -210,9 +254,11 @@ async def _prepared(ground: Ground, name: str) -> AsyncIterator[None]:
         async with locked(ground.stack.owner_dsn, lock, ground.attacker.id):
             yield
         return
-    if name == EXCEEDED_HOLDS:
-        searches = {"unasked_searches": UNASKED_SEARCHES}
-        await ground.upstream.behave([{"match": {"model": SEARCHING_MODEL}, **searches}])
+    if name == ABANDONED:
+        # From here on, the provider's total says what the unknown requests cost together.
+        await ground.administrator.reconcile(is_baseline=True)
+    if behaviour := BEHAVIOURS.get(name):
+        await ground.upstream.behave([behaviour])
     yield
     await ground.upstream.behave([])
 

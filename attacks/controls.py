@@ -3,10 +3,12 @@
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from attacks.attacker import ABANDONED, SLOW_READERS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("authz", "meter", "tollkeeper", "envoy")
@@ -52,6 +54,52 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
             "max_request_bytes: 65536\n                        allow_partial_message: true",
             "max_request_bytes: 25165824\n                        allow_partial_message: false",
         ),
+    ),
+    # Envoy sends no more requests to the provider at once than slow readers keep.
+    SLOW_READERS: (
+        Removal(_ENVOY, "max_connections: 4096", "max_connections: 100"),
+        Removal(_ENVOY, "max_pending_requests: 8192", "max_pending_requests: 1"),
+    ),
+    # Connections may reset any number of streams at once.
+    "rapid resets": (
+        Removal(_ENVOY, "max_concurrent_streams: 100", "max_concurrent_streams: 100000"),
+        Removal(
+            _ENVOY,
+            "static_resources:\n  listeners:\n    - name: edge",
+            "layered_runtime:\n  layers:\n    - name: control\n      static_layer:\n"
+            "        overload: { premature_reset_total_stream_count: 1000000000 }\n"
+            "static_resources:\n  listeners:\n    - name: edge",
+        ),
+    ),
+    # Every made-up key is looked up.
+    "made-up keys": (
+        Removal(
+            "authz/callers/principal_cache.py",
+            "FIRST_LOOKUPS_PER_S: Final = 1_000",
+            "FIRST_LOOKUPS_PER_S: Final = 1_000_000",
+        ),
+    ),
+    # The whole hold is charged where nobody tells the cost, and nothing corrects it.
+    ABANDONED: (
+        Removal(
+            "meter/settlement/spreading.py",
+            "if sum(guess.cost_picos for guess in guesses) == total_picos:",
+            "if guesses:",
+        ),
+        Removal(
+            "meter/settlement/usual_use.py",
+            "tokens = min(hold.max_tokens, max(usual_tokens,",
+            "tokens = max(hold.max_tokens, max(usual_tokens,",
+        ),
+    ),
+    # Nested bodies are parsed to any depth, and bodies of any weight.
+    "bodies: deep": (
+        Removal(
+            "authz/endpoints/body.py",
+            "if heavy := refuse_heavy(kept):",
+            "if heavy := None and refuse_heavy(kept):",
+        ),
+        *_BODIES,
     ),
     # Bodies of any weight are parsed.
     "bodies: many members": (
@@ -103,16 +151,16 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
 }
 
 
-def interpreter_without(attack: str, folder: Path) -> str:
-    """Return an interpreter whose code is a copy of this clone without the defence.
+def interpreter_without(attacks: Iterable[str], folder: Path) -> str:
+    """Return an interpreter whose code is a copy of this clone without the defences.
 
-    Raises ValueError when the text of the defence is not there once: then the control proves
+    Raises ValueError when the text of a defence is not there once: then the control proves
     nothing.
     """
     code, environment = folder / "code", folder / "venv"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, code / package)
-    for removal in CONTROLS[attack]:
+    for removal in dict.fromkeys(one for attack in attacks for one in CONTROLS[attack]):
         file = code / removal.path
         text = file.read_text()
         if text.count(removal.old) != 1:

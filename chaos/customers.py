@@ -70,6 +70,18 @@ class Administrator:
         content = {"amount": amount_usd, "reason": "campaign"}
         await self._post(f"users/{account}/credits", content)
 
+    async def reconcile(self, *, is_baseline: bool = False) -> None:
+        """Reconcile the books once; the provider's total counts from a baseline on.
+
+        Raises RuntimeError when the books drift.
+        """
+        url = f"{self._base}/reconciliations{'?new_baseline=true' if is_baseline else ''}"
+        headers = {"Authorization": self._authorization}
+        async with self._session.post(url, headers=headers) as reply:
+            report = await reply.json()
+        if not report.get("ok"):
+            raise RuntimeError(f"the books drift: {report}")
+
     async def keep_poor_alive(self, customers: list[Customer], seed: int) -> None:
         """Top one of the poor up now and then; runs until it is cancelled."""
         draw = random.Random(f"top-ups {seed}")

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,12 +54,16 @@ class ChaosStack:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["ChaosStack"]:
-        """Start it, and end it afterwards, also where it did not come up whole."""
-        try:
-            self.up()
-            yield self
-        finally:
-            self.down()
+        """Start it, and end it afterwards, also where it did not come up whole.
+
+        SIGTERM ends the process as Ctrl-C does, so that it ends the stack as well.
+        """
+        with _ended_by_sigterm():
+            try:
+                self.up()
+                yield self
+            finally:
+                self.down()
 
     def down(self) -> None:
         """End it, if it runs."""
@@ -145,6 +150,24 @@ class ChaosStack:
     def _status(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(locate(self.home).status.read_text())
         return document
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit. A second one does not disturb what the first one ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def family_of(pid: int) -> list[psutil.Process]:

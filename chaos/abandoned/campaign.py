@@ -76,7 +76,7 @@ class Campaign:
             await administrator.open_account(f"leaver-{n}", "5000") for n in range(ACCOUNTS)
         ]
         self._keys = [account.key for account in accounts]
-        await self._reconcile("?new_baseline=true")
+        await administrator.reconcile(is_baseline=True)
         await self._upstream.behave([kind.to_behaviour() for kind in KINDS])
         watching = asyncio.create_task(self._upstream.watch())
         try:
@@ -90,7 +90,7 @@ class Campaign:
             await self._let_holds_expire()
             await self._wait_for("SELECT NOT EXISTS (SELECT FROM holds)")
             await asyncio.sleep(LAG_S)
-            await self._reconcile()
+            await administrator.reconcile()
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -170,14 +170,6 @@ class Campaign:
                     await asyncio.sleep(LOOK_EVERY_S)
         finally:
             await connection.close()
-
-    async def _reconcile(self, query: str = "") -> None:
-        url = f"{self._stack.endpoint('api')}/api/v1/admin/reconciliations{query}"
-        headers = {"Authorization": f"Bearer {self._stack.operator_token}"}
-        async with self._session.post(url, headers=headers) as reply:
-            report = await reply.json()
-        if not report.get("ok"):
-            raise RuntimeError(f"the books drift: {report}")
 
     async def _compare(self) -> Verdict:
         connection = await asyncpg.connect(self._stack.dsn())

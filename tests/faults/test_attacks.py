@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from attacks.attacker import PARALLEL_SEARCHES
-from attacks.campaign import LOCKED_ACCOUNT, Row, run_attacks
+from attacks.campaign import LOCKED_ACCOUNT, SETTINGS, Row, run_attacks
 from attacks.controls import CONTROLS, interpreter_without
 from chaos.stack import ChaosStack, chaos_environment
 from tests.patience import WAIT_S
@@ -44,7 +44,7 @@ async def first_row(stack: ChaosStack, attack: str, is_found: Callable[[Row], bo
 def attacked_stack(python: str = sys.executable) -> Iterator[ChaosStack]:
     with tempfile.TemporaryDirectory(prefix="tk-attacks-", dir="/tmp") as folder:
         home = Path(folder) / "home"
-        with ChaosStack(home, chaos_environment(home, {}), 1, python).running() as stack:
+        with ChaosStack(home, chaos_environment(home, SETTINGS), 1, python).running() as stack:
             yield stack
 
 
@@ -68,11 +68,11 @@ def test_without_its_defence_an_attack_stops_others(tmp_path: Path) -> None:
     def is_stopped(row: Row) -> bool:
         return row.seen.success < row.usual.success - 2 * TOLERANCE
 
-    with attacked_stack(interpreter_without(LOCKED_ACCOUNT, tmp_path)) as stack:
+    with attacked_stack(interpreter_without([LOCKED_ACCOUNT], tmp_path)) as stack:
         row = asyncio.run(first_row(stack, LOCKED_ACCOUNT, is_stopped))
     assert row.failures()
 
 
 @pytest.mark.parametrize("attack", CONTROLS)
 def test_the_text_of_each_removed_defence_is_there(attack: str, tmp_path: Path) -> None:
-    assert Path(interpreter_without(attack, tmp_path)).exists()
+    assert Path(interpreter_without([attack], tmp_path)).exists()
