@@ -152,3 +152,8 @@ async def _execute(server: postgres.PostgresServer, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def is_lock_awaited(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    """Return whether some session of the server waits for a lock."""
+    return bool(await connection.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"))

@@ -40,14 +40,15 @@ def entries() -> Entries:
 
 @asynccontextmanager
 async def commanded_envoy(
-    folder: Path, entries: Entries, drain_s: float
+    folder: Path, entries: Entries, is_asked: asyncio.Event, drain_s: float
 ) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """The command of containers, before a provider that takes its time."""
+    """The command of containers, before a provider that notes `is_asked` and takes its time."""
 
     async def always(_: pb.CheckRequest) -> pb.CheckResponse:
         return allow(HOLD_ID)
 
     async def slowly(request: web.Request) -> web.StreamResponse:
+        is_asked.set()
         await asyncio.sleep(REPLY_AFTER_S)
         return await json_reply(request)
 
@@ -96,12 +97,13 @@ async def test_a_request_under_way_is_answered_and_logged_twice(
 ) -> None:
     folder = server_root / "ending"
     folder.mkdir()
+    is_asked = asyncio.Event()
     async with (
-        commanded_envoy(folder, entries, drain_s=10) as (url, envoy),
+        commanded_envoy(folder, entries, is_asked, drain_s=10) as (url, envoy),
         aiohttp.ClientSession() as session,
     ):
         asked = asyncio.create_task(ask(session, url))
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(is_asked.wait(), WAIT_S)
         envoy.send_signal(signal.SIGTERM)
         assert await asked == 200
         assert await asyncio.wait_for(envoy.wait(), WAIT_S) == 0
@@ -116,12 +118,13 @@ async def test_a_drain_has_an_end_and_envoy_ends_with_the_command(
 ) -> None:
     folder = server_root / "ending-soon"
     folder.mkdir()
+    is_asked = asyncio.Event()
     async with (
-        commanded_envoy(folder, entries, drain_s=0) as (url, envoy),
+        commanded_envoy(folder, entries, is_asked, drain_s=0) as (url, envoy),
         aiohttp.ClientSession() as session,
     ):
         asked = asyncio.create_task(ask(session, url))
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(is_asked.wait(), WAIT_S)
         envoy.send_signal(signal.SIGTERM)
         with pytest.raises(aiohttp.ClientError):
             await asked
@@ -131,7 +134,7 @@ async def test_a_drain_has_an_end_and_envoy_ends_with_the_command(
 async def test_envoy_ends_when_its_command_is_killed(server_root: Path, entries: Entries) -> None:
     folder = server_root / "ending-killed"
     folder.mkdir()
-    async with commanded_envoy(folder, entries, drain_s=10) as (_, envoy):
+    async with commanded_envoy(folder, entries, asyncio.Event(), drain_s=10) as (_, envoy):
         os.kill(envoy.pid, signal.SIGKILL)
         await envoy.wait()
         async with asyncio.timeout(WAIT_S):

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.e2e.envoy.envoy_harness import Gateway, metadata, running_gateway
+from tests.e2e.envoy.envoy_harness import Gateway, Pause, metadata, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -172,15 +171,17 @@ async def test_a_client_that_leaves_keeps_hold_and_generation(gateway: Gateway) 
 async def test_a_client_that_leaves_before_the_answer_keeps_its_hold(gateway: Gateway) -> None:
     hold_id = gateway.reset()
 
+    pause = Pause()
+
     async def slow(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.5)
+        await pause.wait()
         return web.Response(text="{}", content_type="application/json")
 
     gateway.provider.answer = slow
-    with pytest.raises(TimeoutError):
-        await gateway.post(timeout=aiohttp.ClientTimeout(total=0.2))
+    await gateway.leave(pause.reached.wait())
     entry = await gateway.entries.of(hold_id)
     assert entry.common_properties.response_flags.downstream_connection_termination
+    pause.over.set()
     assert "tollkeeper.usage" not in metadata(entry)
     assert entry.response.response_code.value == 0
 

@@ -35,7 +35,7 @@ from tests.e2e.raw_http import JSON, Reply, send
 from tests.e2e.running_stack import RunningStack, wait_until
 from tests.e2e.test_refusals import CASES, Case
 from tests.patience import until
-from tests.servers import run_in_thread
+from tests.servers import is_lock_awaited, run_in_thread
 
 CHAT = "/v1/chat/completions"
 IN_FLIGHT = "checks_in_flight"
@@ -242,11 +242,7 @@ async def leave_while_locked(doors: Doors, door: str, customer: Customer) -> Non
     lock = "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE"
     async with locked(doors.admin.dsn, lock, customer.id) as auditor:
         connection = begun(door, customer)
-
-        async def is_awaited() -> object:
-            return await auditor.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
-
-        await until(is_awaited, "the check waits for the account")
+        await until(lambda: is_lock_awaited(auditor), "the check waits for the account")
         connection.close()
         await until(is_idle, "authz has given the check up")
 

@@ -27,7 +27,7 @@ from meter.sealing import MasterKey, SecretText
 from tests.books import add_key
 from tests.fakes import to_check
 from tests.patience import WAIT_S, until
-from tests.servers import Database
+from tests.servers import Database, is_lock_awaited
 
 MASTER_KEY = MasterKey(bytes(range(32)))
 
@@ -165,9 +165,6 @@ async def test_a_revoked_key_gets_no_hold_at_once(running: Running) -> None:
 async def test_a_client_that_leaves_during_the_hold_leaves_none_open(
     running: Running, database: Database
 ) -> None:
-    async def is_awaited() -> object:
-        return await running.books.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
-
     async def is_given_up() -> bool:
         async with running.http.get("http://authz/metrics") as answer:
             return "\ntollkeeper_authz_checks_in_flight 0.0\n" in await answer.text()
@@ -175,7 +172,7 @@ async def test_a_client_that_leaves_during_the_hold_leaves_none_open(
     async def is_caught() -> object:
         async with locked(database.owner_dsn, "SELECT 1 FROM accounts FOR UPDATE"):
             call = running.ask(running.payload)
-            await until(is_awaited, "the check waits for the account")
+            await until(lambda: is_lock_awaited(running.books), "the check waits for the account")
             call.cancel()
             await until(is_given_up, "authz has given the check up")
         return await running.books.fetchval("SELECT count(*) > 0 FROM ended_holds")

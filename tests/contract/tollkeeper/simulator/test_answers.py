@@ -20,6 +20,7 @@ from aiohttp import web
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 
+from tests.patience import until
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill, BillError
 from tollkeeper.simulator.settings import SimulatorSettings
@@ -514,11 +515,14 @@ async def test_a_client_that_leaves_is_billed_in_full(simulator: Simulator) -> N
     await response.content.readany()
     response.close()
     row = simulator.rows()[0]
-    await asyncio.sleep(0.3)
-    simulator.clock.move(10)
-    status, record = await simulator.generation(row["generation_id"])
-    assert status == 200
-    assert record["cancelled"] is True
+
+    async def is_noticed() -> object:
+        simulator.clock.move(10)
+        status, record = await simulator.generation(row["generation_id"])
+        return status == 200 and record["cancelled"]
+
+    await until(is_noticed, "the simulator notices that the client left")
+    _, record = await simulator.generation(row["generation_id"])
     assert record["total_cost"] == Decimal(row["cost"]) > 0
 
 

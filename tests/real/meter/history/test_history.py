@@ -23,7 +23,8 @@ from meter.usage.usage import Source
 from tests.books import USD, Books, observed
 from tests.fakes import NoProviderTotals
 from tests.meter_api import ADMIN, MeterApi
-from tests.servers import Database
+from tests.patience import until
+from tests.servers import Database, is_lock_awaited
 
 CENT = USD // 100
 OLD_MONTHS = 24
@@ -195,7 +196,7 @@ async def test_what_is_written_at_the_last_moment_is_sealed(
     async with owner.transaction():
         await owner.execute(_LATE_RECORD, within(6))
         dropping = asyncio.create_task(HistoryStore(books.pool).drop_month("usage", month))
-        await asyncio.sleep(0.1)
+        await until(lambda: is_lock_awaited(owner), "the drop waits for the record")
         assert not dropping.done()
     assert await dropping
     sealed = "SELECT requests FROM sealed_usage WHERE month = $1"

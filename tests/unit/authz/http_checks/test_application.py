@@ -33,7 +33,7 @@ from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
 from meter.limits.limits import LimitKind
 from meter.sealing import SecretText
-from tests.patience import WAIT_S
+from tests.patience import WAIT_S, until
 
 HOLD = UUID(int=7)
 LIMITS = (LimitStatus(LimitKind.REQUESTS, 60, 59, 1.0),)
@@ -208,7 +208,7 @@ class Proxy:
 
 
 def proxy_of(
-    answering: Answering, deadline_s: float = 5.0, room_bytes: int = 1_000
+    answering: Answering, deadline_s: float = WAIT_S, room_bytes: int = 1_000
 ) -> tuple[Stub, Metrics, Proxy]:
     stub, metrics = Stub(answering), Metrics(CollectorRegistry())
     service = CheckService(cast(Decider, stub), SystemClock(), metrics, deadline_s)
@@ -248,10 +248,10 @@ async def test_bodies_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> N
         await released.wait()
         return ALLOW
 
-    _, metrics, first = proxy_of(waiting, room_bytes=100)
+    stub, metrics, first = proxy_of(waiting, room_bytes=100)
     second, third = Proxy(first.form), Proxy(first.form)
     asking = asyncio.create_task(first.ask("/envoy/v1/x", "", b"x" * 60))
-    await asyncio.sleep(0.01)
+    await until(lambda: stub.asked, "it is decided about")
     assert await second.ask("/envoy/v1/x", "", b"x" * 60) == 503
     assert counted(metrics, "outage", "unavailable") == 1
     released.set()
@@ -293,7 +293,7 @@ async def test_who_leaves_during_the_decision_cancels_it() -> None:
 
     stub, metrics, proxy = proxy_of(forever)
     asking = asyncio.create_task(proxy.ask())
-    await asyncio.sleep(0.01)
+    await until(lambda: stub.asked, "it is decided about")
     proxy.leave()
     assert await asyncio.wait_for(asking, WAIT_S) is None
     assert stub.cancelled == 1
@@ -326,7 +326,7 @@ async def test_outages_faults_and_lateness_are_503_and_counted_once() -> None:
         raise KeyError("sk-or-planted")
 
     async def late(_: AuthRequest) -> Decision:
-        await asyncio.sleep(5)
+        await asyncio.sleep(WAIT_S)
         return ALLOW
 
     for answering, code in ((away, "unavailable"), (broken, "fault"), (late, "unavailable")):

@@ -18,6 +18,7 @@ from authz.metrics import Metrics
 from authz.request import AuthRequest
 from authz.service import CheckService
 from meter.clock import SystemClock
+from tests.patience import WAIT_S, until
 
 
 class Slow:
@@ -35,7 +36,7 @@ class Slow:
     @property
     def form(self) -> HttpForm:
         metrics = Metrics(CollectorRegistry())
-        service = CheckService(cast(Decider, self), SystemClock(), metrics, 5.0)
+        service = CheckService(cast(Decider, self), SystemClock(), metrics, WAIT_S)
         return HttpForm(service, 100)
 
 
@@ -71,9 +72,10 @@ async def test_a_socket_for_our_user_and_group_with_targets_to_the_letter(path: 
 
 
 async def test_a_check_under_way_is_answered_before_the_end(path: Path) -> None:
-    async with serving(Slow(0.2).form, f"unix:{path}", 2):
+    slow = Slow(0.2)
+    async with serving(slow.form, f"unix:{path}", int(WAIT_S)):
         asking = asyncio.create_task(ask(path, "/forward?metering=off"))
-        await asyncio.sleep(0.05)
+        await until(lambda: slow.asked, "the check is under way")
     assert (await asking).startswith(b"HTTP/1.1 200 ")
 
 

@@ -12,6 +12,7 @@ from meter.errors import InvalidRequest, IssuerUnavailable
 from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.fetching import MAX_DOCUMENT_BYTES, IssuerDocuments
 from meter.network import Network
+from tests.patience import WAIT_S
 from tests.tls import Authority, make_authority
 
 LOOPBACK: list[Network] = [ip_network("127.0.0.0/8")]
@@ -92,7 +93,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def documents(authority: Authority) -> IssuerDocuments:
-    return IssuerDocuments(LOOPBACK, authority.ca_file, timeout_s=0.5)
+    return IssuerDocuments(LOOPBACK, authority.ca_file, timeout_s=WAIT_S)
 
 
 Serve = Callable[..., Awaitable[str]]
@@ -174,9 +175,10 @@ async def test_redirects_are_not_followed(
     assert status[:3] in await refused(documents, await serve(moved))
 
 
-async def test_an_answer_that_takes_too_long(documents: IssuerDocuments, serve: Serve) -> None:
-    slow = await serve(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", then_s=3)
-    assert "TimeoutError" in await refused(documents, slow)
+async def test_an_answer_that_takes_too_long(authority: Authority, serve: Serve) -> None:
+    slow = await serve(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", then_s=WAIT_S)
+    hasty = IssuerDocuments(LOOPBACK, authority.ca_file, timeout_s=0.3)
+    assert "TimeoutError" in await refused(hasty, slow)
 
 
 async def test_a_private_address_is_not_connected_to(authority: Authority, serve: Serve) -> None:

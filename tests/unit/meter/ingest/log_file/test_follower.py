@@ -16,6 +16,7 @@ from meter.ingest.log_file.position import LogPosition
 from meter.usage.usage import Source
 from tests.file_log import SMALL_LINE_BYTES, Followed
 from tests.log_lines import LATER, line, undecided
+from tests.patience import until
 
 
 @pytest.fixture
@@ -153,8 +154,7 @@ async def test_the_lease_is_renewed_while_the_books_are_slow(
     monkeypatch.setattr(followed.settled, "settle_all", settle_slowly)
     before = followed.positions.read_at
     step = asyncio.create_task(followed.follower.step())
-    await asyncio.sleep(0.1)
-    assert followed.positions.read_at != before
+    await until(lambda: followed.positions.read_at != before, "the reader renews its lease")
     assert followed.positions.position.offset_bytes == 0
     slow.set()
     await step
