@@ -87,7 +87,7 @@ def to_answer(uses: Sequence[LimitUse], states: Sequence[BucketState]) -> LimitA
         elif refused_by is None or wait_us > longest_us:
             refused_by, longest_us = use.limit, wait_us
     # Only the tightest limit of each kind is shown to the client.
-    tightest: dict[LimitKind, tuple[int, LimitStatus]] = {}
+    tightest: dict[LimitKind, tuple[int, int, Limit, int]] = {}
     for use, state in zip(uses, states, strict=True):
         limit = use.limit
         if limit.is_shadow:
@@ -99,11 +99,12 @@ def to_answer(uses: Sequence[LimitUse], states: Sequence[BucketState]) -> LimitA
         rank = -1 if limit is refused_by else remaining
         before = tightest.get(limit.kind)
         if before is None or rank < before[0]:
-            reset_s = state.reset_us / _MICROS_PER_S
-            status = LimitStatus(limit.kind, limit.most, remaining, reset_s)
-            tightest[limit.kind] = (rank, status)
+            tightest[limit.kind] = (rank, remaining, limit, state.reset_us)
     return LimitAnswer(
-        tuple(status for _, status in tightest.values()),
+        tuple(
+            LimitStatus(kind, limit.most, remaining, reset_us / _MICROS_PER_S)
+            for kind, (_, remaining, limit, reset_us) in tightest.items()
+        ),
         refused_by,
         None if refused_by is None else longest_us / _MICROS_PER_S,
         shadow_refusals,

@@ -16,6 +16,8 @@ from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Model
 COUNTED_BYTES_PER_TOKEN: Final = 4
 # Credentials whose limits are cached.
 MAX_REMEMBERED: Final = 10_000
+# Sets of models of one credential whose limits are cached.
+MAX_MODELS_REMEMBERED: Final = 16
 # The length of a reply, as it counts while Redis is away, where a request names no limit.
 LOCAL_REPLY_TOKENS: Final = 1_024
 
@@ -35,12 +37,23 @@ class Rules(Protocol):
         ...
 
 
-class _Own(NamedTuple):
-    """The limits of one credential and its account."""
+class _Covering(NamedTuple):
+    """The limits that cover a request, and their buckets of tokens."""
 
-    rates: tuple[Rates, Rates]
-    all: list[Limit]
+    limits: list[Limit]
+    buckets: tuple[str, ...]
+
+
+class _Own(NamedTuple):
+    """The limits of one credential and its account; with those of rules, by models.
+
+    They hold for these terms and rules alone: a refresh of the rules brings another list.
+    """
+
+    terms: tuple[Rates, Rates, str, str]
+    rules: Sequence[LimitRule]
     of_requests: list[Limit]
+    by_models: dict[tuple[str, ...], _Covering]
 
 
 class Limits:
@@ -63,25 +76,18 @@ class Limits:
         self, principal: Principal, models: Sequence[Model], demand: Demand
     ) -> Counted | Deny:
         """Count one request and its prompt; return the statuses of the limits, or the refusal."""
-        own, rules = self._own_limits(principal), self._rules.rules
-        if not own.all and not rules:
+        covering = self._covering(principal, models)
+        if not covering.limits:
             return NOTHING_COUNTED
         # Search results and other texts that are fetched are bounded by the context alone.
         context = max(model.context_length for model in models) * demand.prompts
         seen = min(demand.prompt_tokens - PROMPT_OVERHEAD_TOKENS, context)
         prompt = max(1, seen // COUNTED_BYTES_PER_TOKEN)
         reply = demand.completion_tokens or LOCAL_REPLY_TOKENS
-        limits = list(own.all)
-        ids = (principal.account_id, principal.credential_id)
-        for rule in rules:
-            # A fallback may be the model that serves the request, so it counts as well.
-            if any(rule.covers(principal.plan_id, *ids, model.id) for model in models):
-                rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
-                limits += _limits(rule.bucket(*ids), rates, rule.is_shadow)
-        answer = await self._take(principal, limits, prompt, prompt + reply)
+        answer = await self._take(principal, covering.limits, prompt, prompt + reply)
         if isinstance(answer, Deny):
             return answer
-        buckets = tuple(limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
+        buckets = covering.buckets
         return answer, CountedTokens(buckets, prompt) if buckets else NO_TOKENS
 
     async def take_request(self, principal: Principal) -> tuple[LimitStatus, ...] | Deny:
@@ -105,17 +111,44 @@ class Limits:
             self._metrics.count_shadow_refusal(limit)
         return answer.statuses if answer.refused_by is None else _refusal(answer, principal, tokens)
 
-    def _own_limits(self, principal: Principal) -> "_Own":
+    def _covering(self, principal: Principal, models: Sequence[Model]) -> _Covering:
+        """Return the limits of the credential, the account and the rules, cached by models."""
+        own = self._own_limits(principal)
+        names = tuple(model.id for model in models)
+        covering = own.by_models.get(names)
+        if covering is None:
+            limits = own_limits(principal)
+            ids = (principal.account_id, principal.credential_id)
+            for rule in own.rules:
+                # A fallback may be the model that serves the request, so it counts as well.
+                if any(rule.covers(principal.plan_id, *ids, name) for name in names):
+                    rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
+                    limits += _limits(rule.bucket(*ids), rates, rule.is_shadow)
+            buckets = (limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
+            covering = _Covering(limits, tuple(buckets))
+            if len(own.by_models) >= MAX_MODELS_REMEMBERED:
+                own.by_models.clear()
+            own.by_models[names] = covering
+        return covering
+
+    def _own_limits(self, principal: Principal) -> _Own:
         """Return the limits of the credential and of the account, cached while they stay."""
         own = self._own.get(principal.credential_id)
-        rates = (principal.key_rates, principal.account_rates)
-        if own is None or own.rates != rates:
-            every = own_limits(principal)
-            of_requests = [limit for limit in every if limit.kind is LimitKind.REQUESTS]
+        rules = self._rules.rules
+        terms = (
+            principal.key_rates,
+            principal.account_rates,
+            principal.plan_id,
+            principal.account_id,
+        )
+        if own is None or own.rules is not rules or own.terms != terms:
+            of_requests = [
+                limit for limit in own_limits(principal) if limit.kind is LimitKind.REQUESTS
+            ]
             self._own.pop(principal.credential_id, None)
             if len(self._own) >= MAX_REMEMBERED:
                 del self._own[next(iter(self._own))]
-            own = self._own[principal.credential_id] = _Own(rates, every, of_requests)
+            own = self._own[principal.credential_id] = _Own(terms, rules, of_requests, {})
         return own
 
 

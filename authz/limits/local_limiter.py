@@ -36,7 +36,7 @@ class LocalLimiter:
         now_us = self._now_us()
         judged: list[tuple[int, int]] = []
         for use in uses:
-            window = self._window(use.limit)
+            window = self._window(use.limit, now_us)
             total = window.forget(now_us)
             limit = use.limit.most
             ceiling = window.ceiling(now_us)
@@ -58,7 +58,7 @@ class LocalLimiter:
             self.note(uses)
         # A reset counts from the last request, so it is read after this one was counted.
         states = [
-            BucketState(spare, wait_us, self._window(use.limit).reset_us(now_us))
+            BucketState(spare, wait_us, self._window(use.limit, now_us).reset_us(now_us))
             for use, (spare, wait_us) in zip(uses, judged, strict=True)
         ]
         return to_answer(uses, states)
@@ -67,7 +67,7 @@ class LocalLimiter:
         """Count a check that was admitted, here or by Redis."""
         now_us = self._now_us()
         for use in uses:
-            window = self._window(use.limit)
+            window = self._window(use.limit, now_us)
             window.forget(now_us)
             window.add(now_us, _cost(use))
 
@@ -75,13 +75,29 @@ class LocalLimiter:
         """Remember the rest that Redis has left, for the time when Redis is away."""
         now_us = self._now_us()
         for use, state in zip(uses, states, strict=True):
-            left = state.spare if state.spare >= 0 else state.spare + use.amount
-            self._window(use.limit).learn(now_us, max(0, left) // self._instances)
+            self._learn(self._window(use.limit, now_us), now_us, use, state)
+
+    def note_and_learn(self, uses: Sequence[LimitUse], states: Sequence[BucketState]) -> None:
+        """Do both, for each check that Redis admitted, with one look at each window."""
+        now_us = self._now_us()
+        for use, state in zip(uses, states, strict=True):
+            window = self._window(use.limit, now_us)
+            window.forget(now_us)
+            window.add(now_us, _cost(use))
+            self._learn(window, now_us, use, state)
+
+    def _learn(
+        self, window: LocalWindow | CalendarWindow, now_us: int, use: LimitUse, state: BucketState
+    ) -> None:
+        spare = state.spare
+        left = spare if spare >= 0 else max(0, spare + use.amount)
+        window.learn(now_us, left // self._instances)
 
     def give_back(self, uses: Sequence[LimitUse]) -> None:
         """Undo a `take` of a moment ago, because Redis has refused the check."""
+        now_us = self._now_us()
         for use in uses:
-            self._window(use.limit).give_back(_cost(use))
+            self._window(use.limit, now_us).give_back(_cost(use))
 
     def known(self, limit: Limit) -> int:
         """Return the count of all instances that this one knows of; 0 for a minute.
@@ -103,7 +119,7 @@ class LocalLimiter:
         """Remember what Redis has counted in days and months. `asked_at_s` is not later."""
         for use, state in zip(uses, states, strict=True):
             if use.limit.window is not LimitWindow.MINUTE:
-                window = self._window(use.limit)
+                window = self._window(use.limit, self._now_us())
                 assert isinstance(window, CalendarWindow)
                 count = use.limit.most - state.spare - (0 if is_counted else use.amount)
                 ends_us = int(asked_at_s * _MICROS_PER_S) + state.reset_us
@@ -123,16 +139,17 @@ class LocalLimiter:
         if isinstance(window, CalendarWindow):
             window.report(amount)
 
-    def _window(self, limit: Limit) -> LocalWindow | CalendarWindow:
-        window = self._windows.get(limit.key)
-        if isinstance(window, CalendarWindow) and window.has_ended(self._now_us()):
-            window = self._windows[limit.key] = self.new_window(limit)
+    def _window(self, limit: Limit, now_us: int) -> LocalWindow | CalendarWindow:
+        key = limit.key
+        window = self._windows.get(key)
         if window is not None:
-            self._windows.move_to_end(limit.key)
+            if isinstance(window, CalendarWindow) and window.has_ended(now_us):
+                window = self._windows[key] = self.new_window(limit)
+            self._windows.move_to_end(key)
             return window
         if len(self._windows) >= MAX_BUCKETS:
             self._windows.popitem(last=False)
-        window = self._windows[limit.key] = self.new_window(limit)
+        window = self._windows[key] = self.new_window(limit)
         return window
 
     def _now_us(self) -> int:
@@ -140,4 +157,5 @@ class LocalLimiter:
 
 
 def _cost(use: LimitUse) -> int:
-    return max(use.amount, use.local_amount or 0)
+    amount, local = use.amount, use.local_amount
+    return amount if local is None or local < amount else local

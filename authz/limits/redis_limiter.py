@@ -184,14 +184,16 @@ class RedisLimiter:
                 self._refusals.note(waiting.uses, own, asked_at_s)
                 if waiting.reserved is not None:
                     self._local.give_back(_of_minutes(waiting.uses))
-            elif waiting.reserved is None:
-                if self._is_guarded:
-                    # This answer shows that Redis lost its counts: it was given without them.
-                    self._reserve([waiting])
+                if not self._is_guarded:
+                    self._local.learn(waiting.uses, own)
+            elif not self._is_guarded:
+                if waiting.reserved is None:
+                    self._local.note_and_learn(waiting.uses, own)
                 else:
-                    self._local.note(waiting.uses)
-            if not self._is_guarded:
-                self._local.learn(waiting.uses, own)
+                    self._local.learn(waiting.uses, own)
+            elif waiting.reserved is None:
+                # This answer shows that Redis lost its counts: it was given without them.
+                self._reserve([waiting])
             waiting.tell(answer)
 
     def _reserve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
