@@ -44,6 +44,7 @@ SINGLE_PROTOCOLS: Final = {
     "IssuerStore": "meter.jwts must not import meter.identity",
     "OfAccount": "bounds a type variable",
     "PassKeys": "meter.jwts must not import meter.identity",
+    "ProviderTotals": "meter.reconciliation must not import meter.providers",
     "Rules": "authz.limits must not import authz.catalogue",
 }
 

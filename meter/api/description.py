@@ -114,6 +114,7 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     },
     "export_own": {429: ("too_many_exports",)},
     "export_all": {429: ("too_many_exports",)},
+    "go_live": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
     "compare_day": {
         404: ("selling_off",),
         409: ("conflict", "stripe_refused"),

@@ -30,6 +30,7 @@ from meter.errors import (
 from meter.exports.export_stream import TooManyExports
 from meter.ledger import credit as top_up
 from meter.payments.coupons import CouponNotValid, CouponRedeemed, TooManyAttempts
+from meter.payments.go_live import SellingNotOpen
 from meter.payments.purchase import AmountOutOfBounds
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
 from meter.providers.key_service import KeyNotTried, KeyRefused
@@ -80,6 +81,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     top_up.IdempotencyKeyReused: (409, "idempotency_key_reused"),
     top_up.BalanceTooLarge: (409, "balance_too_large"),
     Conflict: (409, "conflict"),
+    SellingNotOpen: (404, "selling_off"),
     CouponNotValid: (404, "coupon_not_valid"),
     CouponRedeemed: (409, "coupon_redeemed"),
     TooManyAttempts: (429, "too_many_attempts"),

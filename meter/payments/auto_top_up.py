@@ -12,6 +12,7 @@ from meter.payments.fulfilment import Fulfilment
 from meter.payments.metrics import PaymentMetrics
 from meter.payments.purchase import Purchase, PurchaseState
 from meter.payments.purchase_store import PurchaseStore
+from meter.payments.selling import Selling
 from meter.payments.stripe_facts import CardDeclined, PaymentFacts, PaymentState, StripeRefused
 from meter.process.periodic import periodic
 
@@ -60,6 +61,7 @@ class AutoTopUps:
         store: AutoTopUpStore,
         purchases: PurchaseStore,
         fulfilment: Fulfilment,
+        selling: Selling,
         clock: Clock,
         metrics: PaymentMetrics,
     ) -> None:
@@ -67,6 +69,7 @@ class AutoTopUps:
         self._store = store
         self._purchases = purchases
         self._fulfilment = fulfilment
+        self._selling = selling
         self._clock = clock
         self._metrics = metrics
 
@@ -79,6 +82,8 @@ class AutoTopUps:
     async def look(self) -> int:
         """Charge accounts that run low; return how many charges were begun. Raises Outage."""
         await self.find_lost(LOST_ANSWER_AFTER)
+        if not await self._selling.is_open():
+            return 0
         begun = 0
         for account_id in await self._store.list_due(ACCOUNTS_AT_ONCE):
             purchase = await self._store.open_purchase(account_id, self._gateway.is_live)

@@ -12,6 +12,8 @@ from meter.payments.auto_top_up_store import AutoTopUpStore
 from meter.payments.event_store import EventStore
 from meter.payments.event_worker import EventWorker
 from meter.payments.fulfilment import Fulfilment
+from meter.payments.go_live import GoLive
+from meter.payments.go_live_store import GoLiveStore
 from meter.payments.metrics import PaymentMetrics
 from meter.payments.mode import StripeMode
 from meter.payments.nightly.comparison_store import ComparisonStore
@@ -35,6 +37,7 @@ class Payments:
     events: EventStore
     fulfilment: Fulfilment
     selling: Selling
+    go_live: GoLive
     worker: EventWorker
     sweep: PaymentSweep
     auto_top_ups: AutoTopUps
@@ -51,20 +54,23 @@ def make_payments(
 
     gateway, metrics = StripeGateway(mode), PaymentMetrics(registry)
     purchases, payments, events = PurchaseStore(pool), PaymentStore(pool), EventStore(pool)
+    go_lives = GoLiveStore(pool)
     fulfilment = Fulfilment(gateway, purchases, payments, metrics)
+    selling = Selling(
+        gateway, purchases, payments, fulfilment, AuditStore(pool), go_lives, mode.return_base
+    )
     worker = EventWorker(events, fulfilment, gateway, metrics)
     return Payments(
         gateway=gateway,
         purchases=purchases,
         events=events,
         fulfilment=fulfilment,
-        selling=Selling(
-            gateway, purchases, payments, fulfilment, AuditStore(pool), mode.return_base
-        ),
+        selling=selling,
+        go_live=GoLive(gateway, go_lives, payments, selling, mode.return_base),
         worker=worker,
         sweep=PaymentSweep(gateway, events, purchases, fulfilment, worker, clock, metrics),
         auto_top_ups=AutoTopUps(
-            gateway, AutoTopUpStore(pool), purchases, fulfilment, clock, metrics
+            gateway, AutoTopUpStore(pool), purchases, fulfilment, selling, clock, metrics
         ),
         nightly=NightlyComparison(gateway, ComparisonStore(pool), clock, metrics),
         metrics=metrics,

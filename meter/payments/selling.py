@@ -10,10 +10,12 @@ import structlog
 from meter.audit.audit_store import AuditStore
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import NotFound
-from meter.money import format_usd
+from meter.money import PICOS_PER_USD, format_usd
 from meter.payments.fulfilment import Fulfilment
+from meter.payments.go_live import SellingNotOpen
+from meter.payments.go_live_store import GoLiveStore
 from meter.payments.payment_store import PaymentStore
-from meter.payments.purchase import Payment, Purchase, PurchaseKind, cents_of
+from meter.payments.purchase import Payment, Purchase, PurchaseKind, SellingTerms, cents_of
 from meter.payments.purchase_store import PurchaseStore
 from meter.payments.stripe_facts import CustomerGone, InvoiceFacts
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from meter.payments.stripe_gateway import StripeGateway
 
 RETURN_PATH: Final = "/api/v1/billing/return"
+PROOF_PICOS: Final = PICOS_PER_USD
 Result = TypeVar("Result")
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +47,7 @@ class Selling:
         payments: PaymentStore,
         fulfilment: Fulfilment,
         audit: AuditStore,
+        go_lives: GoLiveStore,
         return_base: str,
     ) -> None:
         self._gateway = gateway
@@ -51,6 +55,7 @@ class Selling:
         self._payments = payments
         self._fulfilment = fulfilment
         self._audit = audit
+        self._go_lives = go_lives
         self._return_url = f"{return_base}{RETURN_PATH}"
 
     async def open_checkout(
@@ -58,10 +63,36 @@ class Selling:
     ) -> OpenedPurchase:
         """Open the purchase of an amount of credit on Stripe's page.
 
-        Raises AmountOutOfBounds, NotFound for an unknown account.
+        Raises AmountOutOfBounds, NotFound for an unknown account, SellingNotOpen.
         """
+        if not await self.is_open():
+            raise SellingNotOpen(
+                "no credit is sold here yet: the administrator has not finished going live"
+            )
         terms = await self._purchases.get_terms()
         terms.require_sold(amount_picos)
+        return await self._open(account_id, amount_picos, saves_card, terms, actor)
+
+    async def is_open(self) -> bool:
+        """Return whether credit is sold: in test mode, and live once going live has passed."""
+        return not self._gateway.is_live or await self._go_lives.is_open()
+
+    async def open_proof(self, account_id: str, actor: Actor) -> OpenedPurchase:
+        """Open the purchase of 1 USD that proves that selling works, also before it is open.
+
+        Raises NotFound for an unknown account.
+        """
+        terms = await self._purchases.get_terms()
+        return await self._open(account_id, PROOF_PICOS, False, terms, actor)
+
+    async def _open(
+        self,
+        account_id: str,
+        amount_picos: int,
+        saves_card: bool,
+        terms: SellingTerms,
+        actor: Actor,
+    ) -> OpenedPurchase:
         await self._purchases.find_customer(account_id, self._gateway.is_live)
         purchase = await self._purchases.open_purchase(
             uuid4(),

@@ -125,6 +125,15 @@ class DisputeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """An address that Stripe tells of events; `*` among the types stands for all."""
+
+    url: str
+    is_enabled: bool
+    event_types: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class BalanceMovement:
     """A balance transaction: money that came to us or left us, before Stripe's fee.
 

@@ -31,6 +31,7 @@ from meter.payments.stripe_facts import (
     StripeEvent,
     StripeRefused,
     StripeUnavailable,
+    WebhookEndpoint,
     WebhookRefused,
 )
 
@@ -308,6 +309,21 @@ class StripeGateway:
                 {"customer": customer_id, "return_url": return_url}
             )
         return session.url
+
+    async def list_webhook_endpoints(self) -> list[WebhookEndpoint]:
+        """Return the endpoints in the mode of our key; Stripe allows 16."""
+        with _stripe_errors():
+            found = await self._client.v1.webhook_endpoints.list_async({"limit": PAGE_ROWS})
+        return [
+            WebhookEndpoint(one.url, one.status == "enabled", one.enabled_events)
+            for one in found.data
+        ]
+
+    async def find_page(self, session_id: str) -> str | None:
+        """Return the page of a Checkout session that may still be paid."""
+        with _stripe_errors():
+            session = await _found(self._client.v1.checkout.sessions.retrieve_async(session_id))
+        return None if session is None or session.status != "open" else session.url
 
     async def list_balance(
         self, since: datetime, until: datetime, most: int

@@ -36,6 +36,14 @@ MeterOption = Annotated[
 ]
 
 
+# By the mode of selling that the API names.
+SELLING = {
+    "test": "sold in test mode, no money moves",
+    "going_live": "not sold yet; `tollkeeper billing go-live` has not passed",
+    "live": "sold for real money",
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(up)
@@ -148,6 +156,7 @@ def _show(found: Inspection, console: Console) -> None:
     console.print(table)
     for name, url in found.status.endpoints.items():
         console.print(f"{name:<10} {url}")
+    console.print(f"Credit: {SELLING.get(found.selling or '', 'not sold')}")
     for problem in found.problems:
         console.print(f"[red]{escape(problem)}[/]", soft_wrap=True)
     if found.holds is None:

@@ -27,6 +27,8 @@ class Inspection:
     holds: dict[str, int] | None
     seen_at: float
     problems: tuple[str, ...] = ()
+    # The mode in which credit is sold; None while none is, or while the meter API does not answer.
+    selling: str | None = None
 
     @property
     def is_healthy(self) -> bool:
@@ -64,6 +66,7 @@ class Inspection:
             "endpoints": status.endpoints if status else {},
             "components": components,
             "holds": self.holds,
+            "selling": self.selling,
             "problems": list(self.problems),
         }
 
@@ -83,11 +86,13 @@ async def inspect(settings: StackSettings) -> Inspection:
         return Inspection(None, None, time.time())
     counts = await _ask(settings, home, status, "/holds/summary")
     providers = await _ask(settings, home, status, "/providers")
+    selling = await _ask(settings, home, status, "/selling")
     return Inspection(
         status,
         None if counts is None else {k: n for k, n in counts.items() if isinstance(n, int)},
         time.time(),
         () if providers is None else tuple(_problems(providers)),
+        None if selling is None else selling["mode"],
     )
 
 

@@ -37,7 +37,7 @@ async def get_selling(
     caller: FromReader, outside: FromOutside, purchases: FromPurchases
 ) -> SellingReply:
     """Return the amounts that are sold, and whether real money moves."""
-    return selling_reply(await purchases.get_terms(), outside.payments)
+    return await selling_reply(await purchases.get_terms(), outside.payments)
 
 
 @router.post("/checkout", status_code=201, summary="Buy credit")

@@ -125,7 +125,7 @@ class StripeEventPageReply(Page):
 @router.get("/selling", summary="Get the terms of selling credit")
 async def get_selling_terms(outside: FromOutside, purchases: FromPurchases) -> SellingReply:
     """Return the amounts that are sold, and whether real money moves."""
-    return selling_reply(await purchases.get_terms(), outside.payments)
+    return await selling_reply(await purchases.get_terms(), outside.payments)
 
 
 @router.put("/selling", summary="Set the terms of selling credit")
@@ -141,7 +141,7 @@ async def put_selling_terms(
         body.makes_invoices,
     )
     await purchases.set_terms(terms, actor)
-    return selling_reply(terms, outside.payments)
+    return await selling_reply(terms, outside.payments)
 
 
 @router.post("/users/{user_id}/checkout", status_code=201, summary="Open a purchase for a user")

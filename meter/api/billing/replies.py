@@ -28,10 +28,15 @@ FromPayments = Annotated[Payments, Depends(find_selling)]
 
 
 class SellingReply(Reply):
-    """The terms under which credit is sold now. `mode` is `test` while no real money moves."""
+    """The terms under which credit is sold now. `mode` is `test` while no real money moves.
+
+    In `going_live` there is a live key, and nothing is sold until the checks have passed.
+    """
 
     is_selling: bool
-    mode: str | None = Field(examples=["test", "live"], description="Null while nothing is sold")
+    mode: str | None = Field(
+        examples=["test", "going_live", "live"], description="Null while no Stripe key is set"
+    )
     least: Usd
     most: Usd
     is_taxed: bool = Field(description="Whether Stripe adds tax to the amount")
@@ -128,17 +133,21 @@ class PortalReply(Reply):
     url: str
 
 
-def selling_reply(terms: SellingTerms, payments: Payments | None) -> SellingReply:
+async def selling_reply(terms: SellingTerms, payments: Payments | None) -> SellingReply:
     """Return the terms of selling, and the mode of the parts that sell; None for none."""
-    mode = None
-    if payments is not None:
-        mode = "live" if payments.gateway.is_live else "test"
+    is_selling = payments is not None and await payments.selling.is_open()
     return SellingReply(
-        is_selling=payments is not None,
-        mode=mode,
+        is_selling=is_selling,
+        mode=None if payments is None else _mode(payments.gateway.is_live, is_selling),
         least=format_usd(terms.least_picos),
         most=format_usd(terms.most_picos),
         is_taxed=terms.is_taxed,
         takes_promotion_codes=terms.takes_promotion_codes,
         makes_invoices=terms.makes_invoices,
     )
+
+
+def _mode(is_live: bool, is_selling: bool) -> str:
+    if not is_live:
+        return "test"
+    return "live" if is_selling else "going_live"

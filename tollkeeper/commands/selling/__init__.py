@@ -1,0 +1,1 @@
+"""Commands about selling credit through Stripe."""
