@@ -37,12 +37,13 @@ from tollkeeper.stack.settings import StackSettings
 BIN = Path(sys.executable).parent
 # After the drain: the last entries of both logs, and the end of the process.
 ENVOY_END_S = 6
-OURS = ("migrate", "meter", "authz", "envoy")
+OURS = ("migrate", "meter", "authz", "authz-bodies", "envoy")
 # What a service's process reads, and then what its health check and the command line read.
 REQUIRED: Mapping[str, type[BaseSettings]] = {
     "migrate": MigrationSettings,
     "meter": MeterSettings,
     "authz": AuthzSettings,
+    "authz-bodies": AuthzSettings,
     "envoy": EnvoySettings,
 }
 BESIDE: tuple[type[BaseSettings], ...] = (HealthSettings, StackSettings)
@@ -127,13 +128,16 @@ def test_only_the_gateway_is_published_and_on_loopback_by_default(compose: dict[
     }
     for name, network in compose["networks"].items():
         assert (network or {}).get("internal", False) is (name not in ("outside", "issuers"))
-    for name in ("postgres", "redis", "authz", "migrate"):
+    for name in ("postgres", "redis", "authz", "authz-bodies", "migrate"):
         assert "outside" not in compose["services"][name]["networks"]
 
 
 def test_who_verifies_jwts_of_others_reaches_their_issuers(compose: dict[str, Any]) -> None:
     networks = {name: set(one["networks"]) for name, one in compose["services"].items()}
-    assert [name for name, joined in networks.items() if "issuers" in joined] == ["authz"]
+    assert [name for name, joined in networks.items() if "issuers" in joined] == [
+        "authz",
+        "authz-bodies",
+    ]
     assert "outside" in networks["meter"]
 
 
@@ -217,6 +221,8 @@ def test_the_parts_listen_where_the_others_look(compose: dict[str, Any]) -> None
     listens = {
         "AUTHZ_ADDRESS": ("authz", authz["TOLLKEEPER_AUTHZ_LISTEN"]),
         "AUTHZ_HEALTH_ADDRESS": ("authz", authz["TOLLKEEPER_AUTHZ_HEALTH_LISTEN"]),
+        "AUTHZ_BODIES_ADDRESS": ("authz-bodies", authz["TOLLKEEPER_AUTHZ_LISTEN"]),
+        "AUTHZ_BODIES_HEALTH_ADDRESS": ("authz-bodies", authz["TOLLKEEPER_AUTHZ_HEALTH_LISTEN"]),
         "INGEST_ADDRESS": ("meter", meter["TOLLKEEPER_INGEST_LISTEN"]),
         "METER_API_ADDRESS": ("meter", meter["TOLLKEEPER_METER_LISTEN"]),
     }
@@ -232,11 +238,22 @@ def test_the_parts_listen_where_the_others_look(compose: dict[str, Any]) -> None
 def test_whoever_is_asked_shares_a_network_with_envoy(compose: dict[str, Any]) -> None:
     networks = {name: set(compose["services"][name]["networks"]) for name in OURS}
     assert networks["envoy"] & networks["authz"] == {"checks"}
+    assert networks["authz-bodies"] == networks["authz"]
     assert "api" in networks["envoy"] & networks["meter"]
     assert [name for name in compose["services"] if "checks" in networks.get(name, ())] == [
         "authz",
+        "authz-bodies",
         "envoy",
     ]
+
+
+def test_large_bodies_are_read_by_an_authz_of_their_own(compose: dict[str, Any]) -> None:
+    checks, bodies = (compose["services"][name] for name in ("authz", "authz-bodies"))
+    assert bodies["scale"] == 1
+    # Docker's default is 1024.
+    assert bodies["cpu_shares"] < 1024
+    for name in set(checks) - {"scale", "cpu_shares"}:
+        assert bodies[name] == checks[name]
 
 
 @pytest.mark.parametrize("name", ["authz", "meter"])
@@ -365,6 +382,8 @@ def envoy_environment(tmp_path: Path) -> dict[str, str]:
         "TOLLKEEPER_ENVOY_LISTEN": f"127.0.0.1:{free_port()}",
         "TOLLKEEPER_AUTHZ_ADDRESS": "localhost:1",
         "TOLLKEEPER_AUTHZ_HEALTH_ADDRESS": "localhost:2",
+        "TOLLKEEPER_AUTHZ_BODIES_ADDRESS": "localhost:5",
+        "TOLLKEEPER_AUTHZ_BODIES_HEALTH_ADDRESS": "localhost:6",
         "TOLLKEEPER_INGEST_ADDRESS": "localhost:3",
         "TOLLKEEPER_METER_API_ADDRESS": "localhost:4",
         "TOLLKEEPER_PROVIDER_BASE_URL": "https://openrouter.ai/api/v1",
