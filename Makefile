@@ -93,8 +93,13 @@ test-quick: lint
 bench: $(STAMP)
 	@echo "Measuring; the machine should be idle"
 	@$(BIN)/python -m bench $(BENCH_OPTIONS)
+ifneq (,$(findstring --scale,$(BENCH_OPTIONS)))
+	@$(BIN)/python -m bench.chart
+	@echo "The rows are in bench/scale.json. Next: compare them with docs/benchmarks.md"
+else
 	@$(BIN)/python -m bench.first_byte
 	@echo "The rows are in bench/latest.json. Next: compare them with docs/benchmarks.md"
+endif
 
 versus: $(STAMP)
 	@$(BIN)/python -m bench.versus $(CLONE)

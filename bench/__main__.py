@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,12 @@ from bench.budgets import compare
 from bench.gateway import measure_gateway
 from bench.load import LoadGeneratorMissing, median
 from bench.peers import PeerMissing
-from bench.scale import measure_scale
+from bench.scale import QUANTITIES
 from bench.settling import settle_rates
 
 LATEST = Path(__file__).parent / "latest.json"
 SCALE = Path(__file__).parent / "scale.json"
 LEDGERS = (10_000, 1_000_000)
-HISTORIES = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
 def main() -> int:
@@ -27,7 +27,16 @@ def main() -> int:
     parser.add_argument("--slices", type=int, default=7, help="one-second slices of each kind")
     parser.add_argument("--paced-seconds", type=int, default=8, help="seconds of 100 requests each")
     parser.add_argument("--peers", action="store_true", help="also Portkey and LiteLLM")
+    parser.add_argument("--scale", action="store_true", help="instead, with more of something")
+    parser.add_argument(
+        "--only", choices=list(QUANTITIES), action="append", help="with --scale: of this alone"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=30, help="with --scale: begin nothing after so long"
+    )
     chosen = parser.parse_args()
+    if chosen.scale:
+        return _measure_scale(chosen.only or list(QUANTITIES), chosen.slices, chosen.minutes)
     try:
         rows = asyncio.run(measure_gateway(chosen.slices, chosen.paced_seconds, chosen.peers, _say))
     except (LoadGeneratorMissing, PeerMissing) as error:
@@ -43,23 +52,35 @@ def main() -> int:
     return 0
 
 
-def _measure_scale(slices: int) -> int:
-    rows: dict[str, Any] = dict(asyncio.run(measure_scale(slices, _say)))
-    rates = settle_rates(HISTORIES)
-    rows["ledger_entries"] = [
-        {"entries": entries, "settled_per_second": round(median(rate))}
-        for entries, rate in rates.items()
-    ]
-    SCALE.write_text(json.dumps(rows, indent=2) + "\n")
-    for quantity, points in rows.items():
-        print(f"\n{quantity}")
-        for point in points:
-            print(f"  {point}")
+def _measure_scale(quantities: list[str], slices: int, minutes: float) -> int:
+    """Measure each quantity; its rows replace those of an earlier run in bench/scale.json."""
+    began_s = time.monotonic()
+    left_out = []
+    for number, quantity in enumerate(quantities, 1):
+        took_s = time.monotonic() - began_s
+        if took_s > minutes * 60:
+            left_out.append(quantity)
+            continue
+        _say(f"{quantity} ({number} of {len(quantities)}), {took_s:.0f} s so far")
+        try:
+            points = asyncio.run(QUANTITIES[quantity](slices, _say))
+        except LoadGeneratorMissing as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        rows: dict[str, Any] = json.loads(SCALE.read_text()) if SCALE.exists() else {}
+        rows[quantity] = points
+        SCALE.write_text(json.dumps(rows, indent=2) + "\n")
+        print("\n".join(f"  {point}" for point in points))
+    if left_out:
+        print(
+            f"\nLeft out after {minutes:.0f} minutes: {', '.join(left_out)}. Next: --only names one"
+        )
     return 0
 
 
 def _settling_rows() -> dict[str, Any]:
-    rates = settle_rates(LEDGERS)
+    rounds = settle_rates(LEDGERS, _say)
+    rates = {entries: [each.per_second for each in taken] for entries, taken in rounds.items()}
     small, large = (rates[entries] for entries in LEDGERS)
     ratios = [late / early for early, late in zip(small, large, strict=True)]
     return {

@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 
 from bench.calibration import unit_us
+from bench.processes import sessions_cpu_ns
 from bench.reading import LogReaders
 from chaos.replayed import message_from_lines
 from meter.holds.hold import HoldPlaced
@@ -35,10 +36,6 @@ ROUNDS: Final = 16
 REQUESTS: Final = 200
 HELD_AT_ONCE: Final = 4
 _SESSION: Final = {**KEYED_SESSION, "synchronous_commit": "off"}
-_BACKENDS: Final = """
-    SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND backend_type = 'client backend'
-"""
 _SQL_UNITS: Final = 100
 # What booking does to rows, in a table of its own: a slower processor, or caches that others fill,
 # make both slower alike.
@@ -72,20 +69,14 @@ class _Booking:
         self._payer = payer
         self._settlements = PostgresSettlementStore(pool)
 
-    async def server_ns(self) -> int:
-        """Return the CPU of the sessions so far: the scheduler counts nanoseconds."""
-        rows = await self._pool.fetch(_BACKENDS)
-        stats = (Path(f"/proc/{row['pid']}/schedstat").read_text() for row in rows)
-        return sum(int(one.split()[0]) for one in stats)
-
     async def sql_unit_us(self) -> float:
-        before_ns = await self.server_ns()
+        before_ns = await sessions_cpu_ns(self._pool)
         await self._pool.execute(_SQL_UNIT)
-        return (await self.server_ns() - before_ns) / _SQL_UNITS / 1e3
+        return (await sessions_cpu_ns(self._pool) - before_ns) / _SQL_UNITS / 1e3
 
     async def round(self, folder: Path) -> tuple[float, float]:
         """Book some requests; return microseconds of Postgres and of the meter for each."""
-        before_ns = await self.server_ns()
+        before_ns = await sessions_cpu_ns(self._pool)
         hold_ids = await self._hold()
         log = folder / f"{hold_ids[0]}.jsonl"
         lines = [line(one) for one in hold_ids]
@@ -97,7 +88,7 @@ class _Booking:
         await readers.read_file()
         meter_s = time.process_time() - began_s
         await readers.close()
-        server_ns = await self.server_ns() - before_ns
+        server_ns = await sessions_cpu_ns(self._pool) - before_ns
         left = await self._pool.fetchval("SELECT count(*) FROM holds")
         assert left == 0, f"{left} holds were not settled"
         return server_ns / REQUESTS / 1e3, meter_s / REQUESTS * 1e6

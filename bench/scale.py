@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from bench.load import (
     write_scripts_of_many,
 )
 from bench.processes import cpu_seconds, envoy_running, memory_mib
+from bench.settling import settle_rates
 from bench.stack import BenchStack, running_stack
 from meter.identity.keys.key_text import Pepper, mint
 from tollkeeper.stack.home import locate
@@ -43,25 +44,20 @@ HOT_SHARE: Final = 9
 BODY_BYTES: Final = (1_000, 100_000, 5_000_000)
 EVENTS: Final = (10, 100, 1_000, 10_000)
 OPEN_STREAMS: Final = (100, 1_000)
+HISTORIES: Final = (10_000, 100_000, 1_000_000, 10_000_000)
 BALANCE_PICOS: Final = 10**15
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
 
 
-async def measure_scale(slices: int, say: Say) -> dict[str, list[Row]]:
-    """Return a list of rows for each quantity. Raises LoadGeneratorMissing without wrk."""
-    rows: dict[str, list[Row]] = {"instances": []}
+async def _instances(slices: int, say: Say) -> list[Row]:
+    rows = []
     for instances in INSTANCES:
         async with _static_stack(instances) as (stack, folder):
             script = folder / "ask.lua"
             write_script(script, stack.key)
-            rows["instances"].append({"instances": instances, **_row(stack, script, slices, say)})
-    async with _static_stack(1) as (stack, folder):
-        rows["body_bytes"] = _bodies(stack, folder, slices, say)
-        rows["accounts"] = await _accounts(stack, folder, slices, say)
-    rows["events"] = await _events(slices, say)
-    rows["open_streams"] = await _open_streams(say)
+            rows.append({"instances": instances, **_row(stack, script, slices, say)})
     return rows
 
 
@@ -103,18 +99,24 @@ def _row(stack: BenchStack, script: Path, slices: int, say: Say) -> Row:
     return row
 
 
-def _bodies(stack: BenchStack, folder: Path, slices: int, say: Say) -> list[Row]:
+async def _bodies(slices: int, say: Say) -> list[Row]:
     rows = []
-    for size in BODY_BYTES:
-        body = json.loads(BODY)
-        body["messages"][0]["content"] = "Good day. " * (size // 10)
-        script = folder / f"body-{size}.lua"
-        write_script_of_body(script, stack.key, json.dumps(body))
-        rows.append({"bytes": size, **_row(stack, script, slices, say)})
+    async with _static_stack(1) as (stack, folder):
+        for size in BODY_BYTES:
+            body = json.loads(BODY)
+            body["messages"][0]["content"] = "Good day. " * (size // 10)
+            script = folder / f"body-{size}.lua"
+            write_script_of_body(script, stack.key, json.dumps(body))
+            rows.append({"bytes": size, **_row(stack, script, slices, say)})
     return rows
 
 
-async def _accounts(stack: BenchStack, folder: Path, slices: int, say: Say) -> list[Row]:
+async def _accounts(slices: int, say: Say) -> list[Row]:
+    async with _static_stack(1) as (stack, folder):
+        return await _by_accounts(stack, folder, slices, say)
+
+
+async def _by_accounts(stack: BenchStack, folder: Path, slices: int, say: Say) -> list[Row]:
     rows = []
     master_key = bytes.fromhex(locate(stack.home).master_key.read_text().strip())
     keys: list[str] = []
@@ -185,7 +187,7 @@ async def _events(slices: int, say: Say) -> list[Row]:
     return rows
 
 
-async def _open_streams(say: Say) -> list[Row]:
+async def _open_streams(_: int, say: Say) -> list[Row]:
     """Memory of each process before, and while so many streams are open."""
     upstream = _Upstream()
     with tempfile.TemporaryDirectory(prefix="tks-", dir="/tmp") as name:
@@ -249,3 +251,29 @@ class _Upstream:
         await reply.write(end.encode())
         await reply.write_eof()
         return reply
+
+
+async def _ledger_entries(_: int, say: Say) -> list[Row]:
+    rounds = await asyncio.to_thread(settle_rates, HISTORIES, say)
+    return [
+        {
+            "entries": entries,
+            "settled_per_second": round(median([each.per_second for each in taken])),
+            "cpu_us": {
+                "meter": min(each.meter_us for each in taken),
+                "postgres": min(each.postgres_us for each in taken),
+            },
+        }
+        for entries, taken in rounds.items()
+    ]
+
+
+# What grows, and how it is measured, with so many slices of load.
+QUANTITIES: Final[Mapping[str, Callable[[int, Say], Coroutine[None, None, list[Row]]]]] = {
+    "instances": _instances,
+    "body_bytes": _bodies,
+    "accounts": _accounts,
+    "events": _events,
+    "open_streams": _open_streams,
+    "ledger_entries": _ledger_entries,
+}

@@ -1,16 +1,20 @@
-"""How many usage records a second one process settles, and whether a long ledger slows it."""
+"""How many usage records one process settles in a second, at what CPU, by length of the ledger.
+
+CPU says more than the rate where other work shares the machine.
+"""
 
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from bench.processes import sessions_cpu_ns
 from meter.ingest.batcher import BATCH_LIMIT
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.settlement.settlement_store import PostgresSettlementStore
@@ -43,10 +47,21 @@ _MONTH: Final = """
 """
 
 
-def settle_rates(histories: tuple[int, ...]) -> dict[int, list[float]]:
-    """Records a second by number of ledger entries, in rounds that take turns."""
+@dataclass(frozen=True, slots=True)
+class SettledRound:
+    """Records a second, and CPU microseconds of a record in this process and in Postgres."""
+
+    per_second: float
+    meter_us: float
+    postgres_us: float
+
+
+def settle_rates(
+    histories: tuple[int, ...], say: Callable[[str], None]
+) -> dict[int, list[SettledRound]]:
+    """Rounds by number of ledger entries; rounds of different ledgers take turns."""
     with _database_server() as server:
-        return servers.run_in_thread(lambda: _measure(server, histories))
+        return servers.run_in_thread(lambda: _measure(server, histories, say))
 
 
 @contextmanager
@@ -59,15 +74,22 @@ def _database_server() -> Iterator[PostgresServer]:
         yield server
 
 
-async def _measure(server: PostgresServer, histories: tuple[int, ...]) -> dict[int, list[float]]:
-    ledgers = {entries: await _Ledger.with_history(server, entries) for entries in histories}
-    rates: dict[int, list[float]] = {entries: [] for entries in histories}
+async def _measure(
+    server: PostgresServer, histories: tuple[int, ...], say: Callable[[str], None]
+) -> dict[int, list[SettledRound]]:
+    ledgers: dict[int, _Ledger] = {}
+    for entries in histories:
+        began_s = time.perf_counter()
+        ledgers[entries] = await _Ledger.with_history(server, entries)
+        say(f"filled a ledger of {entries:,} entries in {time.perf_counter() - began_s:.0f} s")
+    rounds: dict[int, list[SettledRound]] = {entries: [] for entries in histories}
     for _ in range(ROUNDS):
         for entries, ledger in ledgers.items():
-            rates[entries].append(await ledger.settle_round())
+            rounds[entries].append(await ledger.settle_round())
+            say(f"{entries:,} entries: {rounds[entries][-1]}")
     for ledger in ledgers.values():
         await ledger.close()
-    return rates
+    return rounds
 
 
 class _Ledger:
@@ -95,13 +117,23 @@ class _Ledger:
         await self._books.holds.close()
         await self._pool.close()
 
-    async def settle_round(self) -> float:
-        """Place holds, then time only their settlement."""
+    async def settle_round(self) -> SettledRound:
+        """Place holds, then measure only their settlement."""
         endings = await self._held()
-        began = time.perf_counter()
+        postgres_ns = await sessions_cpu_ns(self._pool)
+        meter_s = time.process_time()
+        began_s = time.perf_counter()
         for start in range(0, len(endings), BATCH_LIMIT):
             await self._settlements.settle(endings[start : start + BATCH_LIMIT])
-        return len(endings) / (time.perf_counter() - began)
+        took_s = time.perf_counter() - began_s
+        meter_s = time.process_time() - meter_s
+        postgres_ns = await sessions_cpu_ns(self._pool) - postgres_ns
+        records = len(endings)
+        return SettledRound(
+            round(records / took_s),
+            round(meter_s / records * 1e6, 1),
+            round(postgres_ns / records / 1e3, 1),
+        )
 
     async def _held(self) -> list[Observation]:
         self._round += 1
