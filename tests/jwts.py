@@ -109,7 +109,7 @@ def issuer(
     is_enabled: bool = True,
     **members: Any,
 ) -> Issuer:
-    """An issuer that is believed."""
+    """An issuer that is trusted."""
     return Issuer(issuer_id, url, terms(family, **members), is_enabled)
 
 
@@ -209,7 +209,7 @@ class VerifierSetup:
     async def refusal(self, text: str) -> str:
         """Why it is refused; fails the test if it is not, or if anybody else was asked."""
         verification = await self.verifier.verify_with_reason(text)
-        assert verification.verified is None, "it was believed"
+        assert verification.verified is None, "it was accepted"
         assert await self.verifier.verify(text) is None
         assert self.documents.asked == []
         return verification.reason

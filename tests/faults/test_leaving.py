@@ -113,7 +113,7 @@ async def test_whoever_leaves_pays_what_was_billed(brisk_stack: ChaosStack) -> N
             assert reasons == ["not_billed"], case.name
         else:
             assert "not_billed" not in reasons, case.name
-    # Billed, but the provider that reports everything did not say so: believed, and tagged.
+    # Billed, but the provider that reports everything did not say so: not charged, and tagged.
     accounts = [customers[case.number].id for case in hushed]
     assert await Auditor(brisk_stack).usage(accounts) == []
     assert {tuple(endings[account]) for account in accounts} == {("not_billed",)}

@@ -28,8 +28,8 @@ from meter.settlement.outcome import (
     decide_outcome,
 )
 from meter.usage.usage import Observation, Source
+from tests.laws.state_machine.simulation import Simulation
 from tests.laws.state_machine.tables import Rules
-from tests.laws.state_machine.world import World
 
 WEAK = frozenset({UnknownReason.FAILED, UnknownReason.ZERO_COST, UnknownReason.NO_COST})
 SEEDS = range(6)
@@ -45,36 +45,36 @@ NEGATIVE_STEPS = 4_000
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_rules_hold_after_every_step(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     """The seed is in the name of the test; `python -m tests.laws.state_machine` replays it."""
-    world = World(seed)
+    simulation = Simulation(seed)
     # Of this process: what else the machine does is not measured.
     began = time.process_time()
-    world.run(STEPS)
+    simulation.run(STEPS)
     per_second = STEPS / (time.process_time() - began)
     with capsys.disabled():
-        print(f"\nseed {seed}: {per_second:,.0f} steps/s, {world.crashes} crashes")  # noqa: T201
+        print(f"\nseed {seed}: {per_second:,.0f} steps/s, {simulation.crashes} crashes")  # noqa: T201
     assert per_second > STEPS_PER_SECOND_LEAST
-    check_that_much_happened(world)
+    check_that_much_happened(simulation)
 
 
-def check_that_much_happened(world: World) -> None:
+def check_that_much_happened(simulation: Simulation) -> None:
     """A run in which nothing goes wrong would prove nothing."""
-    bookings = [one for records in world.books.records.values() for one in records]
+    bookings = [one for records in simulation.books.records.values() for one in records]
     kinds = {kind: sum(one.kind == kind for one in bookings) for kind in BookingKind}
-    assert world.crashes > 500
+    assert simulation.crashes > 500
     assert all(count > 0 for count in kinds.values()), kinds
-    templates = {posting.template for posting in world.books.journal}
+    templates = {posting.template for posting in simulation.books.journal}
     assert templates == set(Template)
-    assert any(account.balance_picos < 0 for account in world.books.accounts.values())
+    assert any(account.balance_picos < 0 for account in simulation.books.accounts.values())
 
 
 def is_red(rules: Rules | None = None, seeds: Iterable[int] = NEGATIVE_SEEDS) -> bool:
     """Whether a checker notices, on any of a few seeds."""
-    return any(_breaks(World(seed, rules)) for seed in seeds)
+    return any(_breaks(Simulation(seed, rules)) for seed in seeds)
 
 
-def _breaks(world: World) -> bool:
+def _breaks(simulation: Simulation) -> bool:
     try:
-        world.run(NEGATIVE_STEPS)
+        simulation.run(NEGATIVE_STEPS)
     except (AssertionError, BrokenInvariant):
         # The second is a constraint of the database that notices by itself.
         return True
@@ -158,15 +158,15 @@ def test_a_checker_notices_that_weak_evidence_settles(monkeypatch: pytest.Monkey
 
 
 def test_a_checker_notices_that_a_record_of_nought_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.laws.state_machine.world.ARE_RECORDS_ASKED_AT_THE_END", False)
+    monkeypatch.setattr("tests.laws.state_machine.simulation.ARE_RECORDS_ASKED_AT_THE_END", False)
     assert not is_red(seeds=SEEDS_WITHOUT_A_LAST_LOOK)
-    monkeypatch.setattr(World, "_watch", World._forget)
+    monkeypatch.setattr(Simulation, "_watch", Simulation._forget)
     assert is_red(seeds=SEEDS_WITHOUT_A_LAST_LOOK)
 
 
 def test_a_run_is_the_same_again() -> None:
-    first, second = World(7), World(7)
-    for world in (first, second):
-        world.run(2_000)
+    first, second = Simulation(7), Simulation(7)
+    for simulation in (first, second):
+        simulation.run(2_000)
     assert first.books.journal == second.books.journal
     assert first.books.accounts == second.books.accounts

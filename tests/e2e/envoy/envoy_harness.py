@@ -322,7 +322,7 @@ async def _ready(port: int, process: asyncio.subprocess.Process) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ProviderTls:
-    """A provider behind TLS: what it presents, the name asked for, the roots believed."""
+    """A provider behind TLS: what it presents, the name asked for, the roots trusted."""
 
     server: ssl.SSLContext
     name: str

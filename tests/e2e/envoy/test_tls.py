@@ -18,8 +18,8 @@ def presented(
     folder: Path, name: str, san: x509.GeneralName, *, is_trusted: bool = True
 ) -> ProviderTls:
     issuer = Authority.named("test roots")
-    believed = issuer if is_trusted else Authority.named("other roots")
-    roots = believed.write_roots(folder / "roots.pem")
+    trusted = issuer if is_trusted else Authority.named("other roots")
+    roots = trusted.write_roots(folder / "roots.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issuer.issue(folder / "server.pem", [san], "provider"))
     return ProviderTls(context, name, roots)

@@ -43,7 +43,7 @@ PER_ROUTE = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtA
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class EnvoyPair:
     """Two Envoys that differ in how they ask."""
 
     authz: AuthzProcess
@@ -90,7 +90,7 @@ def over_grpc(document: Document) -> Document:
 
 
 @pytest.fixture(scope="module")
-def doors(stack: RunningStack) -> Iterator[Doors]:
+def envoys(stack: RunningStack) -> Iterator[EnvoyPair]:
     with contextlib.ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="tk-", dir="/tmp")))
         admin = Admin(stack)
@@ -104,13 +104,13 @@ def doors(stack: RunningStack) -> Iterator[Doors]:
             port = point(document, authz, folder / name)
             closing.enter_context(envoy_running(document, folder / name))
             urls.append(f"http://127.0.0.1:{port}")
-        yield Doors(authz, *urls)
+        yield EnvoyPair(authz, *urls)
 
 
 @pytest.fixture(scope="module")
-def customers(doors: Doors) -> tuple[Customer, Customer]:
+def customers(envoys: EnvoyPair) -> tuple[Customer, Customer]:
     """One account for each way, so that one's requests do not count for the other."""
-    return doors.admin.open_account(credit="1"), doors.admin.open_account(credit="1")
+    return envoys.admin.open_account(credit="1"), envoys.admin.open_account(credit="1")
 
 
 def told(reply: Reply) -> tuple[int, dict[str, str], bytes]:
@@ -121,26 +121,26 @@ def told(reply: Reply) -> tuple[int, dict[str, str], bytes]:
     return reply.status, headers | dict.fromkeys(varying, ""), reply.body
 
 
-def sent(door: str, case: Case, customer: Customer) -> Reply:
+def sent(url: str, case: Case, customer: Customer) -> Reply:
     headers = list([JSON] if case.headers is None else case.headers)
     if case.has_key:
         headers.append(customer.bearer)
-    return send(door, case.method, case.path, headers, case.body)
+    return send(url, case.method, case.path, headers, case.body)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.code])
 def test_refusals_are_the_same(
-    doors: Doors, customers: tuple[Customer, Customer], name: str
+    envoys: EnvoyPair, customers: tuple[Customer, Customer], name: str
 ) -> None:
-    grpc, http = map(sent, doors.both(), (CASES[name],) * 2, customers)
+    grpc, http = map(sent, envoys.both(), (CASES[name],) * 2, customers)
     assert told(grpc) == told(http)
     assert (http.status, http.error["code"]) == (CASES[name].status, CASES[name].code)
-    assert not doors.admin.hold_states(*customers)
+    assert not envoys.admin.hold_states(*customers)
 
 
-def ask(door: str, customer: Customer, **members: Any) -> Reply:
+def ask(url: str, customer: Customer, **members: Any) -> Reply:
     body = json.dumps(chat(**members)).encode()
-    return send(door, "POST", CHAT, [JSON, customer.bearer], body)
+    return send(url, "POST", CHAT, [JSON, customer.bearer], body)
 
 
 @pytest.mark.parametrize(
@@ -151,19 +151,19 @@ def ask(door: str, customer: Customer, **members: Any) -> Reply:
     ],
 )
 def test_refusals_of_an_account_are_the_same(
-    doors: Doors, code: str, terms: dict[str, Any]
+    envoys: EnvoyPair, code: str, terms: dict[str, Any]
 ) -> None:
-    replies = [ask(door, doors.admin.open_account(**terms)) for door in doors.both()]
+    replies = [ask(url, envoys.admin.open_account(**terms)) for url in envoys.both()]
     assert told(replies[0]) == told(replies[1])
     assert replies[1].error["code"] == code
 
 
-def test_limits_are_told_in_the_same_way(doors: Doors) -> None:
+def test_limits_are_told_in_the_same_way(envoys: EnvoyPair) -> None:
     plan = {"name": "Two", "markup_bps": 0, "requests_per_minute": 2}
-    doors.admin.call("PUT", "plans/two-a-minute", plan)
-    for door in doors.both():
-        customer = doors.admin.open_account(plan="two-a-minute", credit="1")
-        first, _, refused = (ask(door, customer) for _ in range(3))
+    envoys.admin.call("PUT", "plans/two-a-minute", plan)
+    for url in envoys.both():
+        customer = envoys.admin.open_account(plan="two-a-minute", credit="1")
+        first, _, refused = (ask(url, customer) for _ in range(3))
         assert (first.status, refused.status) == (200, 429)
         assert first.headers["x-ratelimit-limit-requests"] == "2"
         assert first.headers["x-ratelimit-remaining-requests"] == "1"
@@ -179,12 +179,12 @@ FACTS = """SELECT account_id, credential_id, model_id, endpoint, prompt_tokens, 
     "members",
     [{}, {"stream": True}, {"max_tokens": None}, {"messages": [{"role": "user", "content": "é€"}]}],
 )
-def test_what_is_paid_for_is_the_same(doors: Doors, members: dict[str, Any]) -> None:
-    customers = [doors.admin.open_account(credit="1") for _ in range(2)]
+def test_what_is_paid_for_is_the_same(envoys: EnvoyPair, members: dict[str, Any]) -> None:
+    customers = [envoys.admin.open_account(credit="1") for _ in range(2)]
     bodies = []
-    for door, customer in zip(doors.both(), customers, strict=True):
-        reply = ask(door, customer, **members)
-        received = doors.admin.received()
+    for url, customer in zip(envoys.both(), customers, strict=True):
+        reply = ask(url, customer, **members)
+        received = envoys.admin.received()
         assert reply.status == 200
         names = [name.lower() for name, _ in received["headers"]]
         assert not [name for name in names if "_" in name or name.startswith("x-tollkeeper")]
@@ -193,63 +193,63 @@ def test_what_is_paid_for_is_the_same(doors: Doors, members: dict[str, Any]) -> 
     assert bodies[0] == bodies[1]
     if "max_tokens" in members:
         assert b'"max_tokens":' in bodies[1]
-    doors.admin.wait_settled(*customers)
+    envoys.admin.wait_settled(*customers)
     found = []
     for customer in customers:
-        (row,) = doors.admin.rows(FACTS, customer.id)
+        (row,) = envoys.admin.rows(FACTS, customer.id)
         assert (row["account_id"], row["credential_id"]) == (customer.id, customer.key_id)
         assert row["is_streaming"] is bool(members.get("stream"))
         found.append(tuple(row)[2:])
-        ((generation, cost),) = doors.admin.usage(customer).items()
-        assert Decimal(cost) == Decimal(doors.admin.bill_row(generation).cost)
+        ((generation, cost),) = envoys.admin.usage(customer).items()
+        assert Decimal(cost) == Decimal(envoys.admin.bill_row(generation).cost)
     assert found[0] == found[1]
 
 
 def test_a_misspelt_policy_lets_nobody_through(
-    doors: Doors, customers: tuple[Customer, Customer]
+    envoys: EnvoyPair, customers: tuple[Customer, Customer]
 ) -> None:
-    for door, customer in zip(doors.both(), customers, strict=True):
-        reply = send(door, "GET", "/misspelt", [customer.bearer])
+    for url, customer in zip(envoys.both(), customers, strict=True):
+        reply = send(url, "GET", "/misspelt", [customer.bearer])
         assert (reply.status, reply.error["code"]) == (503, "unavailable")
         assert reply.headers["retry-after"] == "1"
 
 
-def test_a_client_that_leaves_leaves_no_hold(doors: Doors) -> None:
+def test_a_client_that_leaves_leaves_no_hold(envoys: EnvoyPair) -> None:
     """The account is locked, so that each check is caught while it places its hold."""
-    for door in doors.both():
+    for url in envoys.both():
         customers: list[Customer] = []
 
-        def is_caught(door: str = door, customers: list[Customer] = customers) -> bool:
-            customers.append(doors.admin.open_account(credit="1"))
-            run_in_thread(lambda: leave_while_locked(doors, door, customers[-1]))
-            return "released" in doors.admin.hold_states(*customers)
+        def is_caught(url: str = url, customers: list[Customer] = customers) -> bool:
+            customers.append(envoys.admin.open_account(credit="1"))
+            run_in_thread(lambda: leave_while_locked(envoys, url, customers[-1]))
+            return "released" in envoys.admin.hold_states(*customers)
 
         # authz waits for a lock for a second only. On a busy machine that may be over before authz
         # notices that the client left, and then there never was a hold.
         wait_until(is_caught, "a hold was placed and released")
         wait_until(
-            lambda customers=customers: doors.admin.hold_states(*customers).keys() == {"released"},  # type: ignore[misc]
+            lambda customers=customers: envoys.admin.hold_states(*customers).keys() == {"released"},  # type: ignore[misc]
             "no hold is open",
         )
 
 
-async def leave_while_locked(doors: Doors, door: str, customer: Customer) -> None:
+async def leave_while_locked(envoys: EnvoyPair, url: str, customer: Customer) -> None:
     """Send a request, leave while its check waits for the account, then free the account."""
 
     async def is_idle() -> bool:
-        return await asyncio.to_thread(doors.authz.sample, IN_FLIGHT) == 0
+        return await asyncio.to_thread(envoys.authz.sample, IN_FLIGHT) == 0
 
     lock = "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE"
-    async with locked(doors.admin.dsn, lock, customer.id) as auditor:
-        connection = begun(door, customer)
+    async with locked(envoys.admin.dsn, lock, customer.id) as auditor:
+        connection = begun(url, customer)
         await until(lambda: is_lock_awaited(auditor), "the check waits for the account")
         connection.close()
         await until(is_idle, "authz has given the check up")
 
 
-def begun(door: str, customer: Customer) -> socket.socket:
+def begun(url: str, customer: Customer) -> socket.socket:
     """A connection on which a whole request was sent and nothing is read."""
-    where, body = urlsplit(door), json.dumps(chat()).encode()
+    where, body = urlsplit(url), json.dumps(chat()).encode()
     connection = socket.create_connection((str(where.hostname), int(where.port or 0)))
     head = (
         f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: {customer.bearer[1]}\r\n"
@@ -259,42 +259,44 @@ def begun(door: str, customer: Customer) -> socket.socket:
     return connection
 
 
-def test_an_authz_that_hangs_is_a_503(doors: Doors, customers: tuple[Customer, Customer]) -> None:
-    doors.authz.process.send_signal(signal.SIGSTOP)
+def test_an_authz_that_hangs_is_a_503(
+    envoys: EnvoyPair, customers: tuple[Customer, Customer]
+) -> None:
+    envoys.authz.process.send_signal(signal.SIGSTOP)
     try:
-        replies = run_in_thread(lambda: both_at_once(doors, customers))
+        replies = run_in_thread(lambda: both_at_once(envoys, customers))
     finally:
-        doors.authz.process.send_signal(signal.SIGCONT)
+        envoys.authz.process.send_signal(signal.SIGCONT)
     assert told(replies[0]) == told(replies[1])
     assert (replies[1].status, replies[1].error["code"]) == (503, "unavailable")
     # What was asked meanwhile is decided later, for nobody.
-    doors.admin.wait_settled(*customers)
+    envoys.admin.wait_settled(*customers)
 
 
-async def both_at_once(doors: Doors, customers: tuple[Customer, Customer]) -> list[Reply]:
-    asking = [asyncio.to_thread(ask, *pair) for pair in zip(doors.both(), customers, strict=True)]
+async def both_at_once(envoys: EnvoyPair, customers: tuple[Customer, Customer]) -> list[Reply]:
+    asking = [asyncio.to_thread(ask, *pair) for pair in zip(envoys.both(), customers, strict=True)]
     return await asyncio.gather(*asking)
 
 
-def test_no_secret_is_in_the_log(doors: Doors, customers: tuple[Customer, Customer]) -> None:
-    ask(doors.http, customers[1])
-    provider_key = (doors.admin.stack.home / "simulator" / "provider.key").read_text().strip()
+def test_no_secret_is_in_the_log(envoys: EnvoyPair, customers: tuple[Customer, Customer]) -> None:
+    ask(envoys.http, customers[1])
+    provider_key = (envoys.admin.stack.home / "simulator" / "provider.key").read_text().strip()
     for secret in (provider_key, customers[1].key):
-        assert secret not in doors.authz.log
-    assert "Traceback" not in doors.authz.log
+        assert secret not in envoys.authz.log
+    assert "Traceback" not in envoys.authz.log
 
 
 DEPARTURES = 200
 LONGEST_STAY_S = 0.02
 
 
-def test_every_hold_of_a_client_that_left_is_known_to_the_log(doors: Doors) -> None:
+def test_every_hold_of_a_client_that_left_is_known_to_the_log(envoys: EnvoyPair) -> None:
     """HTTP/1 cannot tell whether an answer was read: what stays open, the sweep can find."""
-    customer = doors.admin.open_account(credit="10")
+    customer = envoys.admin.open_account(credit="10")
     seed = random.Random(11)
 
     def leave_early() -> None:
-        connection = begun(doors.http, customer)
+        connection = begun(envoys.http, customer)
         time.sleep(seed.random() * LONGEST_STAY_S)
         connection.close()
 
@@ -305,11 +307,11 @@ def test_every_hold_of_a_client_that_left_is_known_to_the_log(doors: Doors) -> N
 
     def unknown() -> set[str]:
         """Request ids of open holds that are in no line of a request without a decision."""
-        (log,) = (doors.authz.folder / "h").glob("*.jsonl")
+        (log,) = (envoys.authz.folder / "h").glob("*.jsonl")
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         undecided = {line["request_id"] for line in lines if line.get("hold_id") is None}
         return {
-            str(row["request_id"]) for row in doors.admin.rows(statement, customer.id)
+            str(row["request_id"]) for row in envoys.admin.rows(statement, customer.id)
         } - undecided
 
     wait_until(lambda: not unknown(), "every open hold is known to the log")

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from tests.laws.state_machine.world import World
+from tests.laws.state_machine.simulation import Simulation
 
 
 def main() -> int:
@@ -17,10 +17,10 @@ def main() -> int:
     for seed in range(asked.seed, asked.seed + asked.seeds):
         sys.stdout.write(f"seed {seed}: ")
         sys.stdout.flush()
-        world, began = World(seed), time.perf_counter()
-        world.run(asked.steps)
+        simulation, began = Simulation(seed), time.perf_counter()
+        simulation.run(asked.steps)
         per_second = asked.steps / (time.perf_counter() - began)
-        sys.stdout.write(f"{per_second:,.0f} steps/s, {world.crashes} crashes\n")
+        sys.stdout.write(f"{per_second:,.0f} steps/s, {simulation.crashes} crashes\n")
     return 0
 
 

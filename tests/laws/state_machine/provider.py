@@ -1,4 +1,4 @@
-"""The provider of the simulated world: answers requests, bills most of them, and remembers."""
+"""The provider of the simulation: answers requests, bills most of them, and remembers."""
 
 import random
 from dataclasses import dataclass, replace

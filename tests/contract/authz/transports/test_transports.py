@@ -27,7 +27,7 @@ def method(channel: grpc.aio.Channel, path: str = PATH) -> "Ask":
     return channel.unary_unary(path)
 
 
-class Gate:
+class WaitingCheck:
     """A check that waits until it may answer, and remembers who left."""
 
     def __init__(self) -> None:
@@ -70,8 +70,8 @@ async def channel(socket: str) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture
-async def gate(transport: Transport, socket: str) -> AsyncIterator[Gate]:
-    made = Gate()
+async def waiting(transport: Transport, socket: str) -> AsyncIterator[WaitingCheck]:
+    made = WaitingCheck()
     await transport.start(made.check, socket)
     yield made
     await transport.stop(0)
@@ -82,71 +82,73 @@ def ask(channel: grpc.aio.Channel) -> "Ask":
     return method(channel)
 
 
-async def test_answers_and_takes_nothing_back(gate: Gate, ask: "Ask") -> None:
-    gate.may_answer.set()
+async def test_answers_and_takes_nothing_back(waiting: WaitingCheck, ask: "Ask") -> None:
+    waiting.may_answer.set()
     assert await ask(b"abc") == b"cba"
     assert await ask(b"") == b""
-    assert gate.taken_back == 0
+    assert waiting.taken_back == 0
 
 
-async def test_the_socket_is_private(gate: Gate, socket: str) -> None:
+async def test_the_socket_is_private(waiting: WaitingCheck, socket: str) -> None:
     mode = Path(socket.removeprefix("unix:")).stat().st_mode
     assert stat.S_IMODE(mode) == 0o660
 
 
-async def test_carries_a_body_of_24_mib(gate: Gate, ask: "Ask") -> None:
-    gate.may_answer.set()
+async def test_carries_a_body_of_24_mib(waiting: WaitingCheck, ask: "Ask") -> None:
+    waiting.may_answer.set()
     payload = os.urandom(24 * 2**20)
     assert await ask(payload) == payload[::-1]
 
 
-async def test_a_message_over_the_limit_is_refused(gate: Gate, ask: "Ask") -> None:
-    gate.may_answer.set()
+async def test_a_message_over_the_limit_is_refused(waiting: WaitingCheck, ask: "Ask") -> None:
+    waiting.may_answer.set()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await ask(bytes(33 * 2**20))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert await ask(b"abc") == b"cba"
 
 
-async def test_answers_200_at_once(gate: Gate, ask: "Ask") -> None:
-    gate.may_answer.set()
+async def test_answers_200_at_once(waiting: WaitingCheck, ask: "Ask") -> None:
+    waiting.may_answer.set()
     asked = [str(number).encode() for number in range(200)]
     answers = await asyncio.gather(*(ask(one) for one in asked))
     assert list(answers) == [one[::-1] for one in asked]
 
 
-async def test_a_client_that_leaves_cancels_the_check(gate: Gate, ask: "Ask") -> None:
+async def test_a_client_that_leaves_cancels_the_check(waiting: WaitingCheck, ask: "Ask") -> None:
     call = ask(b"x")
-    await gate.arrived.wait()
+    await waiting.arrived.wait()
     call.cancel()
     async with asyncio.timeout(WAIT_S):
-        await gate.was_cancelled.wait()
+        await waiting.was_cancelled.wait()
 
 
-async def test_a_deadline_cancels_the_check(gate: Gate, ask: "Ask") -> None:
+async def test_a_deadline_cancels_the_check(waiting: WaitingCheck, ask: "Ask") -> None:
     timeout_s = 0.2
     # On a busy machine a call may end before its server hears of it.
-    while not gate.arrived.is_set():
+    while not waiting.arrived.is_set():
         with pytest.raises(grpc.aio.AioRpcError) as late:
             await ask(b"x", timeout=timeout_s)
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         timeout_s *= 2
     async with asyncio.timeout(WAIT_S):
-        await gate.was_cancelled.wait()
+        await waiting.was_cancelled.wait()
 
 
 @pytest.mark.parametrize("path", ["/other.Service/Check", f"/{SERVICE}/Other", "/"])
 async def test_another_method_is_unimplemented(
-    gate: Gate, channel: grpc.aio.Channel, path: str
+    waiting: WaitingCheck, channel: grpc.aio.Channel, path: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await method(channel, path)(b"x")
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert not gate.arrived.is_set()
+    assert not waiting.arrived.is_set()
 
 
-async def test_a_check_that_raises_is_an_error_and_tells_nothing(gate: Gate, ask: "Ask") -> None:
-    gate.may_answer.set()
+async def test_a_check_that_raises_is_an_error_and_tells_nothing(
+    waiting: WaitingCheck, ask: "Ask"
+) -> None:
+    waiting.may_answer.set()
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await ask(b"fault")
     assert failed.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
@@ -154,26 +156,26 @@ async def test_a_check_that_raises_is_an_error_and_tells_nothing(gate: Gate, ask
 
 
 async def test_stopping_lets_checks_under_way_finish(
-    gate: Gate, ask: "Ask", transport: Transport
+    waiting: WaitingCheck, ask: "Ask", transport: Transport
 ) -> None:
     call = ask(b"abc")
-    await gate.arrived.wait()
+    await waiting.arrived.wait()
     stopping = asyncio.create_task(transport.stop(WAIT_S))
     await asyncio.sleep(0.05)
     assert not stopping.done()
-    gate.may_answer.set()
+    waiting.may_answer.set()
     assert await call == b"cba"
     await stopping
 
 
 async def test_stopping_cancels_what_outlasts_the_grace(
-    gate: Gate, ask: "Ask", transport: Transport
+    waiting: WaitingCheck, ask: "Ask", transport: Transport
 ) -> None:
     call = ask(b"abc")
-    await gate.arrived.wait()
+    await waiting.arrived.wait()
     await transport.stop(0.1)
     async with asyncio.timeout(WAIT_S):
-        await gate.was_cancelled.wait()
+        await waiting.was_cancelled.wait()
     with pytest.raises(grpc.aio.AioRpcError):
         await call
 
@@ -183,18 +185,18 @@ async def test_a_killed_process_leaves_a_socket_that_is_replaced(
 ) -> None:
     with sockets.socket(sockets.AF_UNIX) as stale:
         stale.bind(socket.removeprefix("unix:"))
-    gate = Gate()
-    gate.may_answer.set()
-    await transport.start(gate.check, socket)
+    waiting = WaitingCheck()
+    waiting.may_answer.set()
+    await transport.start(waiting.check, socket)
     assert await ask(b"abc") == b"cba"
     await transport.stop(0)
 
 
 async def test_listens_on_tcp(transport: Transport, unused_tcp_port: int) -> None:
-    gate = Gate()
-    gate.may_answer.set()
+    waiting = WaitingCheck()
+    waiting.may_answer.set()
     address = f"127.0.0.1:{unused_tcp_port}"
-    await transport.start(gate.check, address)
+    await transport.start(waiting.check, address)
     async with grpc.aio.insecure_channel(address) as channel:
         assert await method(channel)(b"abc") == b"cba"
     await transport.stop(0)
@@ -202,4 +204,4 @@ async def test_listens_on_tcp(transport: Transport, unused_tcp_port: int) -> Non
 
 async def test_an_address_that_cannot_be_had_is_an_os_error(transport: Transport) -> None:
     with pytest.raises(OSError, match="cannot listen"):
-        await transport.start(Gate().check, "unix:/nowhere/at/all/a.sock")
+        await transport.start(WaitingCheck().check, "unix:/nowhere/at/all/a.sock")

@@ -74,7 +74,7 @@ class AwayNow(RedisLimiter):
 
 
 @dataclass
-class House:
+class ExplainerSetup:
     """Who decides and who explains, on the same books."""
 
     books: Books
@@ -112,7 +112,7 @@ class House:
 
 
 @pytest_asyncio.fixture
-async def house(books: Books, redis_url: str) -> AsyncIterator[House]:
+async def setup(books: Books, redis_url: str) -> AsyncIterator[ExplainerSetup]:
     payer = await books.payer("ada", USD)
     clock, metrics = SystemClock(), Metrics(CollectorRegistry())
     keys, rules = FakeProviderKeys(), FakeLimitRules()
@@ -132,7 +132,7 @@ async def house(books: Books, redis_url: str) -> AsyncIterator[House]:
         TERMS,
     )
     explainer = Explainer(books.pool, PEPPER, jwts, snapshot, limiter, clock, TERMS)
-    yield House(books, payer, decider, explainer, rules, jwts, keys, snapshot)
+    yield ExplainerSetup(books, payer, decider, explainer, rules, jwts, keys, snapshot)
     await limiter.close()
 
 
@@ -150,21 +150,23 @@ def ending(explanation: Explanation) -> str:
     return report.says
 
 
-async def test_an_allowance_is_explained_phase_by_phase_and_nothing_happens(house: House) -> None:
-    await house.set_key(requests_per_minute=5, concurrent_requests=2, budget_day_picos=USD // 2)
-    before = await house.rows()
+async def test_an_allowance_is_explained_phase_by_phase_and_nothing_happens(
+    setup: ExplainerSetup,
+) -> None:
+    await setup.set_key(requests_per_minute=5, concurrent_requests=2, budget_day_picos=USD // 2)
+    before = await setup.rows()
     for _ in range(10):
-        found = await house.explain()
+        found = await setup.explain()
     assert found.verdict is Verdict.ALLOW
     assert outcomes(found) == "ooooooooo"
     said = [one.says for one in found.phases]
-    assert f"The key {house.payer.credential_id} of the account ada" in said[1]
+    assert f"The key {setup.payer.credential_id} of the account ada" in said[1]
     assert "requests 4 of 5 left" in said[6]
     assert "1.00 USD are available (balance 1.00, held 0.00)" in said[7]
     assert "the key's budget (day) of 0.50 USD has 0.00 spent and 0.00 held" in said[7]
     assert "the key runs 0 of 2 requests" in said[7]
-    assert await house.rows() == before
-    assert await house.books.funds("ada") == (USD, 0, 0)
+    assert await setup.rows() == before
+    assert await setup.books.funds("ada") == (USD, 0, 0)
 
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -190,11 +192,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_explains_what_is_decided(house: House, name: str) -> None:
+async def test_explains_what_is_decided(setup: ExplainerSetup, name: str) -> None:
     expected, changes = CASES[name]
-    request = house.request(**changes)
-    found = await house.explainer.explain(request)
-    decision = await house.decider.decide(request, SystemClock().monotonic_s() + 5)
+    request = setup.request(**changes)
+    found = await setup.explainer.explain(request)
+    decision = await setup.decider.decide(request, SystemClock().monotonic_s() + 5)
     assert outcomes(found) == expected
     if isinstance(decision, Deny):
         kind = decision.reason.value
@@ -206,111 +208,111 @@ async def test_explains_what_is_decided(house: House, name: str) -> None:
         assert found.answer.status is None
 
 
-async def test_says_what_is_really_wrong_with_a_key(house: House) -> None:
-    key, at = house.payer.plain_key, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+async def test_says_what_is_really_wrong_with_a_key(setup: ExplainerSetup) -> None:
+    key, at = setup.payer.plain_key, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     swapped = "a" if key[-1] != "a" else "b"
-    assert "checksum is wrong" in ending(await house.explain(credential=key[:-1] + swapped))
-    assert "and this has 68" in ending(await house.explain(credential=key[:-1]))
-    never = await house.explain(credential=mint().plain.reveal())
+    assert "checksum is wrong" in ending(await setup.explain(credential=key[:-1] + swapped))
+    assert "and this has 68" in ending(await setup.explain(credential=key[:-1]))
+    never = await setup.explain(credential=mint().plain.reveal())
     assert "never was a key with this id" in ending(never)
-    forged = await house.explain(credential=mint(house.payer.credential_id).plain.reveal())
+    forged = await setup.explain(credential=mint(setup.payer.credential_id).plain.reveal())
     assert "none of its secrets" in ending(forged)
     for column, said in (
         ("revoked_at", "was revoked at 2026-01-02 03:04:05 UTC"),
         ("suspended_at", "is suspended since 2026-01-02 03:04:05 UTC"),
         ("expires_at", "expired at 2026-01-02 03:04:05 UTC"),
     ):
-        await house.set_key(**{column: at})
-        found = await house.explain()
+        await setup.set_key(**{column: at})
+        found = await setup.explain()
         assert said in ending(found)
         assert found.answer.code == "invalid_api_key"
         assert key not in json.dumps(found.to_json())
-        assert found.credential == f"tk-{house.payer.credential_id}"
-        await house.set_key(**{column: None})
-    await house.books.pool.execute("UPDATE credential_secrets SET ends_at = $1", at)
-    assert "this secret ended at 2026-01-02 03:04:05 UTC" in ending(await house.explain())
+        assert found.credential == f"tk-{setup.payer.credential_id}"
+        await setup.set_key(**{column: None})
+    await setup.books.pool.execute("UPDATE credential_secrets SET ends_at = $1", at)
+    assert "this secret ended at 2026-01-02 03:04:05 UTC" in ending(await setup.explain())
 
 
-async def test_says_what_is_wrong_with_a_pass(house: House) -> None:
-    house.jwts.known["pass.pass.x"] = PASS
-    assert "books do not know it" in ending(await house.explain(credential="pass.pass.x"))
-    await house.books.pool.execute(
+async def test_says_what_is_wrong_with_a_pass(setup: ExplainerSetup) -> None:
+    setup.jwts.known["pass.pass.x"] = PASS
+    assert "books do not know it" in ending(await setup.explain(credential="pass.pass.x"))
+    await setup.books.pool.execute(
         "INSERT INTO passes (id, credential_id, account_id, scopes, budget_picos, created_by,"
         " expires_at) VALUES ('pass-of-ada-0123456789', $1, 'ada', '{inference}', 0, 'test', $2)",
-        house.payer.credential_id,
+        setup.payer.credential_id,
         SOON,
     )
-    spent = await house.explain(credential="pass.pass.x")
+    spent = await setup.explain(credential="pass.pass.x")
     assert spent.answer.code == "budget_exceeded"
     assert "the pass's budget (total) of 0.00 USD" in ending(spent)
-    await house.books.pool.execute("UPDATE passes SET revoked_at = now()")
-    assert "the pass was revoked at" in ending(await house.explain(credential="pass.pass.x"))
-    assert "signature is not good" in ending(await house.explain(credential="other.pass.x"))
+    await setup.books.pool.execute("UPDATE passes SET revoked_at = now()")
+    assert "the pass was revoked at" in ending(await setup.explain(credential="pass.pass.x"))
+    assert "signature is not good" in ending(await setup.explain(credential="other.pass.x"))
 
 
-async def test_first_sight_of_an_identity_is_tried_out_and_undone(house: House) -> None:
-    await house.books.pool.execute(
+async def test_first_sight_of_an_identity_is_tried_out_and_undone(setup: ExplainerSetup) -> None:
+    await setup.books.pool.execute(
         "INSERT INTO issuers (id, url, terms) VALUES ('acme', 'https://acme.example', '{}')"
     )
-    before = await house.rows()
-    found = await house.explain(credential="alice.alice.x")
+    before = await setup.rows()
+    found = await setup.explain(credential="alice.alice.x")
     assert outcomes(found) == "ooooooor-"
     assert found.answer.code == "insufficient_credits"
-    assert await house.rows() == before
-    house.jwts.known["alice.alice.x"] = replace(ALICE, may_create=False)
-    found = await house.explain(credential="alice.alice.x")
+    assert await setup.rows() == before
+    setup.jwts.known["alice.alice.x"] = replace(ALICE, may_create=False)
+    found = await setup.explain(credential="alice.alice.x")
     assert "No account is known for alice of acme, and none may be made" in ending(found)
 
 
-async def test_says_from_where_and_for_what_a_key_may_be_used(house: House) -> None:
-    await house.set_key(allowed_addresses=["10.0.0.0/8"])
-    found = await house.explain()
+async def test_says_from_where_and_for_what_a_key_may_be_used(setup: ExplainerSetup) -> None:
+    await setup.set_key(allowed_addresses=["10.0.0.0/8"])
+    found = await setup.explain()
     assert outcomes(found) == "oor------"
     assert "comes from 192.0.2.7, and may be used from 10.0.0.0/8" in ending(found)
-    assert (await house.explain(peer="10.1.2.3")).verdict is Verdict.ALLOW
-    await house.set_key(allowed_addresses=None, allowed_models=["acme/*"])
-    assert "Allowed: [acme/*]" in ending(await house.explain())
-    await house.set_key(allowed_models=None, scopes=["usage:read"])
-    assert "It has usage:read" in ending(await house.explain())
+    assert (await setup.explain(peer="10.1.2.3")).verdict is Verdict.ALLOW
+    await setup.set_key(allowed_addresses=None, allowed_models=["acme/*"])
+    assert "Allowed: [acme/*]" in ending(await setup.explain())
+    await setup.set_key(allowed_models=None, scopes=["usage:read"])
+    assert "It has usage:read" in ending(await setup.explain())
 
 
-async def test_says_who_answers_what_is_not_decided(house: House) -> None:
+async def test_says_who_answers_what_is_not_decided(setup: ExplainerSetup) -> None:
     for path in ("/api/v1/credits", "/v1/models", "/api/v1/llm/models"):
-        assert "The meter API answers there" in ending(await house.explain(method="GET", path=path))
+        assert "The meter API answers there" in ending(await setup.explain(method="GET", path=path))
     for path in ("/v1/chat", "/api/v1/llm/chat"):
-        assert "meter API" not in ending(await house.explain(path=path))
+        assert "meter API" not in ending(await setup.explain(path=path))
 
 
-async def test_looks_at_limits_without_counting(house: House) -> None:
-    await house.set_key(requests_per_minute=1)
-    house.rules.rules = (
+async def test_looks_at_limits_without_counting(setup: ExplainerSetup) -> None:
+    await setup.set_key(requests_per_minute=1)
+    setup.rules.rules = (
         LimitRule("seen", AppliesTo.EVERYONE, None, CountedPer.RULE, None, None, 1, True),
     )
-    await house.snapshot.refresh()
+    await setup.snapshot.refresh()
     for _ in range(3):
-        found = await house.explain()
+        found = await setup.explain()
     assert found.verdict is Verdict.ALLOW
     assert "rule:seen would refuse, were it enforced" in found.phases[6].says
-    await house.decider.decide(house.request(), SystemClock().monotonic_s() + 5)
-    found = await house.explain()
+    await setup.decider.decide(setup.request(), SystemClock().monotonic_s() + 5)
+    found = await setup.explain()
     assert outcomes(found) == "oooooor--"
     assert "requests 0 of 1 left" in ending(found)
     assert int(dict(found.answer.headers)["retry-after"]) in (60, 61)
     explainer = Explainer(
-        house.books.pool, PEPPER, house.jwts, house.snapshot, AwayNow(), SystemClock(), TERMS
+        setup.books.pool, PEPPER, setup.jwts, setup.snapshot, AwayNow(), SystemClock(), TERMS
     )
-    found = await explainer.explain(house.request())
+    found = await explainer.explain(setup.request())
     assert found.verdict is Verdict.ALLOW
     assert "Redis cannot be asked" in found.phases[6].says
 
 
-async def test_an_outage_is_explained_as_well(house: House) -> None:
-    found = await house.explain(extensions={"scope": "infrence"})
+async def test_an_outage_is_explained_as_well(setup: ExplainerSetup) -> None:
+    found = await setup.explain(extensions={"scope": "infrence"})
     assert outcomes(found) == "u--------"
     assert "unknown value" in ending(found)
     assert (found.answer.status, found.answer.code) == (503, "unavailable")
-    house.keys.key = None
-    await house.snapshot.refresh()
-    found = await house.explain()
+    setup.keys.key = None
+    await setup.snapshot.refresh()
+    found = await setup.explain()
     assert outcomes(found) == "ooooou---"
     assert found.answer.code == "provider_unavailable"

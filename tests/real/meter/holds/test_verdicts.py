@@ -141,7 +141,7 @@ class Rules:
             yield None if budget is None else budget - of_pass
 
 
-class RandomWorld:
+class RandomAccounts:
     """Accounts whose terms change at random, alike in the books and in the model."""
 
     def __init__(self, books: Books, chance: random.Random) -> None:
@@ -294,24 +294,24 @@ async def place(pool: PostgresPool, batch: list[HoldRequest]) -> dict[UUID, Hold
 @pytest.mark.parametrize("seed", range(4))
 async def test_random_batches_get_the_verdicts_of_the_rules(books: Books, seed: int) -> None:
     chance = random.Random(seed)
-    world = RandomWorld(books, chance)
-    await world.fill()
+    accounts = RandomAccounts(books, chance)
+    await accounts.fill()
     seen: Counter[str] = Counter()
     for _ in range(BATCHES):
         for _ in range(chance.randrange(4)):
-            await world.change()
+            await accounts.change()
         may_be_limited = chance.random() < 0.4
-        batch = [world.request(may_be_limited) for _ in range(chance.randint(1, LARGEST))]
-        locked = {chance.choice(list(world.rules.balances))} if chance.random() < 0.2 else set()
+        batch = [accounts.request(may_be_limited) for _ in range(chance.randint(1, LARGEST))]
+        locked = {chance.choice(list(accounts.rules.balances))} if chance.random() < 0.2 else set()
         async with books.pool.acquire() as other, other.transaction():
             await other.execute(
                 "SELECT FROM accounts WHERE id = ANY ($1::text[]) FOR NO KEY UPDATE", list(locked)
             )
             answers = await place(books.pool, batch)
         for request in sorted(batch, key=lambda one: one.account_id):
-            expected = world.rules.judge(request, locked)
+            expected = accounts.rules.judge(request, locked)
             assert answers[request.hold_id] == expected, request
             seen[expected.reason if isinstance(expected, HoldRefused) else str(expected)[:6]] += 1
-        assert await world.books_as_model() == world.model()
+        assert await accounts.books_as_model() == accounts.model()
     # The batches had requests of each kind.
     assert {*Refusal, "HoldPl", BUSY} <= seen.keys(), seen

@@ -1,4 +1,4 @@
-"""Issuers and identities: believed on terms, one account for each subject, never two issuers."""
+"""Issuers and identities: trusted on terms, one account for each subject, never two issuers."""
 
 import asyncio
 from dataclasses import replace

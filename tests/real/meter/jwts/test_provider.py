@@ -1,4 +1,4 @@
-"""JWTs of a real OIDC provider: found, believed, rotated, out of reach, and up to no good."""
+"""JWTs of a real OIDC provider: found, accepted, rotated, out of reach, and up to no good."""
 
 import socket
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ def provider(authority: Authority) -> Iterator[Provider]:
         yield running
 
 
-class Gate:
-    """A verifier that believes the provider, with a clock to turn."""
+class VerifierSetup:
+    """A verifier that trusts the provider, with a clock to turn."""
 
     def __init__(self, provider: Provider, documents: IssuerDocuments) -> None:
         self.provider = provider
         self.clock = ManualClock(datetime.now(UTC))
-        believed = issuer(Family.RS, url=provider.url, max_key_age_s=MAX_KEY_AGE_S)
-        self.store = FakeIssuers(StoredIssuer(believed, None, None))
+        trusted = issuer(Family.RS, url=provider.url, max_key_age_s=MAX_KEY_AGE_S)
+        self.store = FakeIssuers(StoredIssuer(trusted, None, None))
         self.documents = documents
         self.restart()
 
@@ -59,62 +59,62 @@ class Gate:
 
 
 @pytest.fixture
-def gate(provider: Provider, authority: Authority) -> Gate:
-    return Gate(provider, IssuerDocuments(LOOPBACK, authority.ca_file))
+def setup(provider: Provider, authority: Authority) -> VerifierSetup:
+    return VerifierSetup(provider, IssuerDocuments(LOOPBACK, authority.ca_file))
 
 
-async def test_its_jwts_are_believed(gate: Gate) -> None:
+async def test_its_jwts_are_accepted(setup: VerifierSetup) -> None:
     for _ in range(3):
-        verified = await gate.verifier.verify(gate.sign())
+        verified = await setup.verifier.verify(setup.sign())
         assert isinstance(verified, VerifiedIdentity) and verified.subject == "ada"
-    assert gate.provider.asked == ["/.well-known/openid-configuration", "/jwks"]
+    assert setup.provider.asked == ["/.well-known/openid-configuration", "/jwks"]
 
 
-async def test_its_id_token_is_not_an_access_token(gate: Gate) -> None:
-    id_token = gate.provider.sign_in("ada", AUDIENCE)
-    gate.store.change(issuer(Family.RS, url=gate.provider.url, may_omit_type=True))
-    verification = await gate.verifier.verify_with_reason(id_token)
+async def test_its_id_token_is_not_an_access_token(setup: VerifierSetup) -> None:
+    id_token = setup.provider.sign_in("ada", AUDIENCE)
+    setup.store.change(issuer(Family.RS, url=setup.provider.url, may_omit_type=True))
+    verification = await setup.verifier.verify_with_reason(id_token)
     assert verification.reason == "it is an ID token, not an access token"
-    url = gate.provider.url
-    gate.store.change(issuer(Family.RS, url=url, may_omit_type=True, may_be_id_token=True))
-    gate.clock.advance(1)
-    verified = await gate.verifier.verify(id_token)
+    url = setup.provider.url
+    setup.store.change(issuer(Family.RS, url=url, may_omit_type=True, may_be_id_token=True))
+    setup.clock.advance(1)
+    verified = await setup.verifier.verify(id_token)
     assert isinstance(verified, VerifiedIdentity) and verified.subject == "ada"
 
 
-async def test_it_rotates_its_key(gate: Gate) -> None:
-    before = gate.sign()
-    assert await gate.verifier.verify(before) is not None
-    gate.provider.rotate()
-    after = gate.sign()
-    gate.clock.advance(FETCH_INTERVAL_S)
-    assert await gate.verifier.verify(after) is not None
-    assert await gate.verifier.verify(before) is None
-    assert len(gate.provider.asked) == 4
+async def test_it_rotates_its_key(setup: VerifierSetup) -> None:
+    before = setup.sign()
+    assert await setup.verifier.verify(before) is not None
+    setup.provider.rotate()
+    after = setup.sign()
+    setup.clock.advance(FETCH_INTERVAL_S)
+    assert await setup.verifier.verify(after) is not None
+    assert await setup.verifier.verify(before) is None
+    assert len(setup.provider.asked) == 4
 
 
-async def test_it_goes_down_and_comes_back(gate: Gate) -> None:
-    text = gate.sign()
-    assert await gate.verifier.verify(text) is not None
-    gate.provider.stop()
-    gate.clock.advance(MAX_KEY_AGE_S)
+async def test_it_goes_down_and_comes_back(setup: VerifierSetup) -> None:
+    text = setup.sign()
+    assert await setup.verifier.verify(text) is not None
+    setup.provider.stop()
+    setup.clock.advance(MAX_KEY_AGE_S)
     for _ in ("held in memory", "kept by the store"):
-        assert await gate.verifier.verify(text) is not None
-        gate.restart()
-    gate.clock.advance(1)
+        assert await setup.verifier.verify(text) is not None
+        setup.restart()
+    setup.clock.advance(1)
     with pytest.raises(IssuerUnavailable):
-        await gate.verifier.verify(text)
-    gate.provider.start()
-    gate.clock.advance(FETCH_INTERVAL_S)
-    assert await gate.verifier.verify(text) is not None
+        await setup.verifier.verify(text)
+    setup.provider.start()
+    setup.clock.advance(FETCH_INTERVAL_S)
+    assert await setup.verifier.verify(text) is not None
 
 
-async def test_it_redirects_to_a_private_address(gate: Gate) -> None:
+async def test_it_redirects_to_a_private_address(setup: VerifierSetup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        gate.provider.redirect_to = f"https://127.0.0.1:{listener.getsockname()[1]}/jwks"
+        setup.provider.redirect_to = f"https://127.0.0.1:{listener.getsockname()[1]}/jwks"
         with pytest.raises(IssuerUnavailable, match="302"):
-            await gate.verifier.verify(gate.sign())
+            await setup.verifier.verify(setup.sign())
         with pytest.raises(BlockingIOError):
             listener.accept()
 
@@ -122,18 +122,20 @@ async def test_it_redirects_to_a_private_address(gate: Gate) -> None:
 async def test_a_private_address_that_nobody_allowed(
     provider: Provider, authority: Authority
 ) -> None:
-    gate = Gate(provider, IssuerDocuments((), authority.ca_file))
+    setup = VerifierSetup(provider, IssuerDocuments((), authority.ca_file))
     with pytest.raises(IssuerUnavailable, match="not public"):
-        await gate.verifier.verify(gate.sign())
+        await setup.verifier.verify(setup.sign())
     assert provider.asked == []
 
 
-async def test_it_is_too_slow_to_wait_for(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_too_slow_to_wait_for(
+    setup: VerifierSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client hears within a moment, though the fetch may still go on."""
     monkeypatch.setattr(key_sets, "FETCH_WAIT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         where = f"https://127.0.0.1:{silent.getsockname()[1]}/jwks"
-        gate.store.change(issuer(Family.RS, url=gate.provider.url, jwks_url=where))
+        setup.store.change(issuer(Family.RS, url=setup.provider.url, jwks_url=where))
         with pytest.raises(IssuerUnavailable):
-            await gate.verifier.verify(gate.sign())
-        await gate.verifier.close()
+            await setup.verifier.verify(setup.sign())
+        await setup.verifier.close()

@@ -23,7 +23,7 @@ from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Observation
 from tests.books import MODEL, Books, Payer
 from tests.laws.state_machine.memory import MemoryBooks
-from tests.laws.state_machine.world import ACCOUNTS, World
+from tests.laws.state_machine.simulation import ACCOUNTS, Simulation
 
 STEPS = 800
 Row = tuple[Any, ...]
@@ -229,22 +229,22 @@ async def on_postgres(books: Books) -> dict[str, list[Row]]:
 @pytest.mark.parametrize("seed", [0, 1])
 async def test_memory_and_postgres_keep_the_same_books(books: Books, seed: int) -> None:
     # Payments have rows of their own in Postgres: `tests/real/meter/payments` has them.
-    world = World(seed, may_crash=False, make_books=Noting, sells=False)
-    assert isinstance(world.books, Noting)
+    simulation = Simulation(seed, may_crash=False, make_books=Noting, sells=False)
+    assert isinstance(simulation.books, Noting)
     payers = {name: await books.payer(name, 0) for name in ACCOUNTS}
     real = OnPostgres(books, payers)
     for _ in range(STEPS):
-        world.step()
-    for number, step in enumerate(world.books.script):
+        simulation.step()
+    for number, step in enumerate(simulation.books.script):
         try:
             await step(real)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, operation {number}: {error}") from error
-    expected, found = in_memory(world.books), await on_postgres(books)
+    expected, found = in_memory(simulation.books), await on_postgres(books)
     for name in expected:
         assert found[name] == expected[name], f"seed {seed}: {name}"
     assert len(expected["usage"]) > STEPS // 20
     verification = await books.verified()
     assert verification.is_ok, verification.failures
     assert verification.totals.provider_cost_picos == sum(row[6] for row in expected["usage"])
-    assert verification.totals.postings == len(world.books.journal)
+    assert verification.totals.postings == len(simulation.books.journal)

@@ -1,4 +1,4 @@
-"""Passes: signed here, believed here, and as narrow as they say."""
+"""Passes: signed here, accepted here, and as narrow as they say."""
 
 import json
 from datetime import timedelta

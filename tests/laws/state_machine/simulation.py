@@ -48,7 +48,7 @@ AMOUNTS: Final = (1, 10**6, 10**11, 5 * 10**11, 10**11, -1, -(10**9), -(10**11))
 PAID_EVERY: Final = 6
 
 
-class World:
+class Simulation:
     """One run. `has_reports` is whether the provider reports what it bills.
 
     With `sells`, credit is also paid for and refunded.
