@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments attacks abandoned shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments browser attacks abandoned shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -36,6 +36,7 @@ help:
 	@echo "  make chaos      attack a whole stack, then look for a missing pico-dollar"
 	@echo "  make attacks    flood, withhold, lock; and measure what another user notices"
 	@echo "  make payments   payments under faults, then credit against Stripe's books"
+	@echo "  make browser    buys credit in a real chromium, on a stack of its own"
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
 	@echo "  make abandoned  charge against bill of 10,000 requests that nobody reads to the end"
 	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
@@ -116,6 +117,13 @@ attacks: $(STAMP)
 
 payments: $(STAMP)
 	@$(BIN)/python -m chaos.payments $(PAYMENTS_OPTIONS)
+	@echo "Done. Next: docs/payments.md"
+
+browser: $(STAMP)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  command -v google-chrome >/dev/null || \
+	  { echo "No chromium on this machine. Install it, as by: apt-get install chromium"; exit 1; }
+	@$(BIN)/pytest -q tests/browser/buying.py
 	@echo "Done. Next: docs/payments.md"
 
 rounds: $(STAMP)
