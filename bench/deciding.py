@@ -224,7 +224,7 @@ def _to_check(key: str) -> bytes:
 
 
 class _Memory(asyncio.Transport):
-    """A transport to nowhere, which counts what ends an answer."""
+    """A transport to nowhere, which counts the ends of answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,10 +238,10 @@ class _Memory(asyncio.Transport):
         await self._all_came.wait()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if bytes(data).endswith(RESPONSE_TRAILERS):
-            self._missing -= 1
-            if not self._missing:
-                self._all_came.set()
+        ended = bytes(data).count(RESPONSE_TRAILERS)
+        self._missing -= ended
+        if ended and not self._missing:
+            self._all_came.set()
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -45,12 +45,14 @@ class MemoryTransport(asyncio.Transport):
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self.written = bytearray()
+        self.writes = 0
         self.unsent_bytes = 0
         self.is_closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.is_closed:
             self.written += data
+            self.writes += 1
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes

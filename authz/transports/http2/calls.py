@@ -11,6 +11,7 @@ from authz.transports.http2 import frames, status
 from authz.transports.http2.frames import ConnectionFault, StreamFault
 from authz.transports.http2.headers import Fields, judge
 from authz.transports.http2.intake import Intake
+from authz.transports.http2.outbox import Outbox
 from authz.transports.http2.sending import Sender
 from authz.transports.http2.status import Refusal
 from authz.transports.http2.stream import Stream
@@ -28,19 +29,17 @@ class Calls:
     `on_idle` is called whenever the last open stream has ended.
     """
 
-    def __init__(
-        self, intake: Intake, transport: asyncio.Transport, on_idle: Callable[[], None]
-    ) -> None:
+    def __init__(self, intake: Intake, outbox: Outbox, on_idle: Callable[[], None]) -> None:
         self._intake = intake
         self._limits = intake.limits
-        self._transport = transport
+        self._outbox = outbox
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._streams: dict[int, Stream] = {}
         self._take_backs = TakeBacks(intake.limits.answers_remembered)
         self._judged: tuple[Fields | None, Refusal | None] = (None, None)
         self._buffered_bytes = 0
-        self.sender = Sender(transport, self._answered)
+        self.sender = Sender(outbox, self._answered)
         self.last_id = 0
         self.is_refusing = False
 
@@ -116,7 +115,7 @@ class Calls:
             self._begin(stream)
         elif padding:
             # The window has room for one message only, so padding must not use it up.
-            self._transport.write(frames.window_update(stream_id, padding))
+            self._outbox.write(frames.window_update(stream_id, padding))
 
     def take_reset(self, stream_id: int) -> None:
         """End a call that the peer gave up before it had the whole answer."""
@@ -127,7 +126,7 @@ class Calls:
 
     def reset(self, stream_id: int, code: int) -> None:
         """Reset a stream from our side."""
-        self._transport.write(frames.reset(stream_id, code))
+        self._outbox.write(frames.reset(stream_id, code))
         if stream := self._streams.get(stream_id):
             self._give_up(stream)
 
@@ -149,7 +148,7 @@ class Calls:
     def raise_fence(self) -> None:
         """Write a PING, whose acknowledgement shows that the peer has read the answers so far."""
         if self._take_backs.raise_fence():
-            self._transport.write(frames.frame(frames.PING, 0, 0, FENCE))
+            self._outbox.write(frames.frame(frames.PING, 0, 0, FENCE))
 
     def pass_fence(self) -> None:
         """Note that the peer has acknowledged the PING."""
@@ -183,7 +182,7 @@ class Calls:
             self._refuse_open(stream)
             return
         if self._streams.get(stream.id) is stream:
-            self.sender.answer(stream, answer)
+            self.sender.answer(stream, answer, is_last=len(self._streams) == 1)
         elif answer.take_back is not None:
             # The call was given up, and the check ended before the cancellation reached it.
             answer.take_back()
@@ -196,7 +195,7 @@ class Calls:
         """Answer with a status alone; the rest of the request is not read."""
         self.sender.refuse(stream.id, refusal)
         if not has_ended:
-            self._transport.write(frames.reset(stream.id, frames.NO_ERROR))
+            self._outbox.write(frames.reset(stream.id, frames.NO_ERROR))
         self._forget(stream)
 
     def _answered(self, stream: Stream, answer: Answer) -> None:

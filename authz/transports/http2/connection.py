@@ -11,6 +11,7 @@ from authz.transports.http2.calls import FENCE, Calls
 from authz.transports.http2.frames import ConnectionFault, StreamFault
 from authz.transports.http2.headers import HeaderDecoder
 from authz.transports.http2.intake import Intake
+from authz.transports.http2.outbox import Outbox
 from authz.transports.http2.rate_limit import RateLimit
 from authz.transports.http2.receiving import ReceiveWindow
 
@@ -61,14 +62,15 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send our settings; or end the connection when there are too many."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=self._limits.unsent_high_bytes)
-        self._calls = Calls(self._intake, self._transport, self._on_idle)
+        transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(high=self._limits.unsent_high_bytes)
+        self._outbox = Outbox(transport, self._loop)
+        self._calls = Calls(self._intake, self._outbox, self._on_idle)
         self._timer = self._loop.call_later(self._limits.handshake_timeout_s, self._tick)
         if not self._intake.admit(self):
             self._fail(frames.ENHANCE_YOUR_CALM, "too many connections")
             return
-        self._transport.write(
+        self._outbox.write(
             frames.settings(
                 (frames.MAX_CONCURRENT_STREAMS, self._limits.concurrent_streams),
                 (frames.INITIAL_WINDOW_SIZE, self._limits.stream_window_bytes),
@@ -92,8 +94,8 @@ class Connection(asyncio.Protocol):
             # The outermost place of a connection: our own fault must not end other connections.
             _log.exception("http2_fault")
             self._fail(frames.INTERNAL_ERROR, "internal error")
-        if self._transport.get_write_buffer_size() > self._limits.unsent_bytes:
-            self._transport.abort()
+        if self._outbox.unsent_bytes > self._limits.unsent_bytes:
+            self._outbox.abort()
 
     def pause_writing(self) -> None:
         """Let answers wait, because the peer does not read."""
@@ -116,21 +118,21 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Ask for no more calls. The connection closes when those under way have ended."""
         if self._is_closing:
-            self._transport.abort()
+            self._outbox.abort()
         elif not self._has_settings:
             # No call was read yet, so the peer may send all of its calls to another instance.
             self._close(frames.NO_ERROR, "")
         elif not self._is_draining:
             self._is_draining = True
             # With the largest id, calls that are on their way are still accepted (RFC 9113, 6.8).
-            self._transport.write(frames.goaway(frames.MAX_STREAM_ID, frames.NO_ERROR))
+            self._outbox.write(frames.goaway(frames.MAX_STREAM_ID, frames.NO_ERROR))
             self._ping(DRAIN)
 
     def abort(self) -> list["asyncio.Future[None]"]:
         """Close now; return the ends of the checks that this cancels."""
         ends = [one.task.ended() for one in self._calls.streams if one.task is not None]
         self._calls.give_up_all()
-        self._transport.abort()
+        self._outbox.abort()
         return ends
 
     def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
                     self._block = _Block(stream_id, ends_stream, bytearray(fragment))
             elif kind == frames.DATA:
                 if credit := self._window.take(len(payload)):
-                    self._transport.write(credit)
+                    self._outbox.write(credit)
                 content = frames.unpad(flags, payload)
                 ends_stream = bool(flags & frames.END_STREAM)
                 if not content and not ends_stream:
@@ -219,7 +221,7 @@ class Connection(asyncio.Protocol):
         self._count_idle_frame()
         self._has_settings = True
         self._calls.sender.apply(pairs, self._calls.streams)
-        self._transport.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._outbox.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self._calls.sender.pump(self._calls.streams)
 
     def _receive_ping(self, flags: int, payload: bytes) -> None:
@@ -227,7 +229,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PING has a wrong length")
         if not flags & frames.ACK:
             self._count_idle_frame()
-            self._transport.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self._outbox.write(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif payload == FENCE:
             self._calls.pass_fence()
         elif payload == DRAIN and self._is_draining:
@@ -245,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._ping(DRAIN)
 
     def _ping(self, payload: bytes) -> None:
-        self._transport.write(frames.frame(frames.PING, 0, 0, payload))
+        self._outbox.write(frames.frame(frames.PING, 0, 0, payload))
 
     def _tick(self) -> None:
         """Do the work that is due by time alone."""
@@ -269,8 +271,8 @@ class Connection(asyncio.Protocol):
     def _close(self, code: int, reason: str) -> None:
         """Send GOAWAY and close; abort after a moment where the peer does not read."""
         self._is_closing = True
-        self._transport.write(frames.goaway(self._calls.last_id, code, reason))
+        self._outbox.write(frames.goaway(self._calls.last_id, code, reason))
         self._calls.give_up_all()
-        self._transport.close()
+        self._outbox.close()
         self._timer.cancel()
-        self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._outbox.abort)

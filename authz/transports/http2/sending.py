@@ -1,6 +1,5 @@
 """Writes answers to a peer as soon as its windows allow."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -23,6 +22,7 @@ from authz.transports.http2.frames import (
     frame,
     head,
 )
+from authz.transports.http2.outbox import Outbox
 from authz.transports.http2.status import EMPTY_TABLE, RESPONSE_HEAD, RESPONSE_TRAILERS, Refusal
 from authz.transports.http2.stream import Stream, Unsent
 from authz.transports.transport import Answer
@@ -38,10 +38,8 @@ class Sender:
     `on_sent` is called with each stream whose answer was written to its end.
     """
 
-    def __init__(
-        self, transport: asyncio.Transport, on_sent: Callable[[Stream, Answer], None]
-    ) -> None:
-        self._transport = transport
+    def __init__(self, outbox: Outbox, on_sent: Callable[[Stream, Answer], None]) -> None:
+        self._outbox = outbox
         self._on_sent = on_sent
         self._window = DEFAULT_WINDOW_BYTES
         self._table_update = EMPTY_TABLE
@@ -52,10 +50,13 @@ class Sender:
     def refuse(self, stream_id: int, refusal: Refusal) -> None:
         """Answer with headers alone."""
         block = self._first_block(refusal.block)
-        self._transport.write(frame(HEADERS, _LAST_HEADERS, stream_id, block))
+        self._outbox.write(frame(HEADERS, _LAST_HEADERS, stream_id, block))
 
-    def answer(self, stream: Stream, answer: Answer) -> None:
-        """Answer with a message, or with as much of it as the windows have room for."""
+    def answer(self, stream: Stream, answer: Answer, is_last: bool) -> None:
+        """Answer with a message, or with as much of it as the windows have room for.
+
+        Unless it is the last one, the answer waits for others of this turn of the event loop.
+        """
         message = answer.payload
         size = len(message)
         prefix = _UNCOMPRESSED + size.to_bytes(4)
@@ -63,14 +64,15 @@ class Sender:
         headers = head(len(block), HEADERS, END_HEADERS, stream.id) + block
         size += len(prefix)
         if size > self._room(stream) or size > self.max_frame_bytes:
-            self._transport.write(headers)
+            self._outbox.write(headers)
             stream.unsent = Unsent(memoryview(prefix + message), answer)
             self.pump((stream,))
             return
         self._window -= size
         stream.send_window -= size
         body = head(size, DATA, 0, stream.id) + prefix
-        self._transport.write(b"".join((headers, body, message, _trailers(stream.id))))
+        send = self._outbox.write if is_last else self._outbox.gather
+        send(b"".join((headers, body, message, _trailers(stream.id))))
         self._on_sent(stream, answer)
 
     def pump(self, streams: Iterable[Stream]) -> None:
@@ -82,10 +84,10 @@ class Sender:
                     part, unsent.rest = unsent.rest[:room], unsent.rest[room:]
                     self._window -= len(part)
                     stream.send_window -= len(part)
-                    self._transport.write(head(len(part), DATA, 0, stream.id) + part)
+                    self._outbox.write(head(len(part), DATA, 0, stream.id) + part)
                 if not unsent.rest:
                     stream.unsent = None
-                    self._transport.write(_trailers(stream.id))
+                    self._outbox.write(_trailers(stream.id))
                     self._on_sent(stream, unsent.answer)
 
     def apply(self, pairs: list[tuple[int, int]], streams: Iterable[Stream]) -> None:

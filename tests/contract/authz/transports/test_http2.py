@@ -10,6 +10,7 @@ from hpack import Encoder
 from authz.transports.http2 import frames
 from authz.transports.http2.connection import DRAIN
 from authz.transports.http2.limits import ConnectionLimits
+from authz.transports.http2.status import RESPONSE_TRAILERS
 from authz.transports.http2.take_backs import FENCE_AFTER_ANSWERS, TakeBacks
 from tests.http2_peer import REQUEST_HEADERS, Checks, Peer, Wire, grpc_message, open_checks, settle
 from tests.patience import WAIT_S
@@ -307,6 +308,20 @@ async def test_fences_keep_memory_small_under_load() -> None:
     for _ in range(FENCE_AFTER_ANSWERS * 3 + 5):
         await peer.ask(b"abc")
     assert len(peer.connection._calls._take_backs) < FENCE_AFTER_ANSWERS * 2 + 10
+
+
+async def test_answers_of_one_turn_of_the_loop_leave_in_one_write() -> None:
+    checks = Checks()
+    wire = Wire(checks.check)
+    await wire.send(opening() + whole_call(1) + whole_call(3) + whole_call(5))
+    # Of a fourth call only the beginning has come: the answers do not wait for it.
+    await wire.send(frames.frame(frames.HEADERS, frames.END_HEADERS, 7, block()))
+    wire.take()
+    writes = wire.transport.writes
+    checks.gate.set()
+    await settle()
+    assert wire.transport.writes == writes + 1
+    assert wire.take().count(RESPONSE_TRAILERS) == 3
 
 
 async def test_draining_finishes_what_is_under_way() -> None:
