@@ -40,7 +40,6 @@ from meter.settlement.spreading import Guess
 _QUERIES: Final = queries("meter.reconciliation")
 _RECONCILE_SAVE: Final = _QUERIES["reconcile_save"]
 _RECONCILE_BOOKS: Final = _QUERIES["reconcile_books"]
-_RECONCILE_BOOKS_SINCE: Final = _QUERIES["reconcile_books_since"]
 _RECONCILE_ATTENTION: Final = _QUERIES["reconcile_attention"]
 _RECONCILE_COST: Final = _QUERIES["reconcile_cost"]
 _RECONCILE_COST_SINCE: Final = _QUERIES["reconcile_cost_since"]
@@ -109,7 +108,7 @@ class OpenBooks:
         async with opened:
             if reads_all:
                 books = await self._connection.fetch(
-                    _RECONCILE_BOOKS, timeout=VERIFY_QUERY_TIMEOUT_S
+                    _RECONCILE_BOOKS, None, timeout=VERIFY_QUERY_TIMEOUT_S
                 )
                 failures = (await check_books(self._connection)).failures
                 cost = await self._connection.fetchrow(
@@ -118,7 +117,7 @@ class OpenBooks:
             else:
                 last_batch = await get_last_batch(self._connection)
                 books = await self._connection.fetch(
-                    _RECONCILE_BOOKS_SINCE, last_batch, timeout=CHUNK_TIMEOUT_S
+                    _RECONCILE_BOOKS, last_batch, timeout=CHUNK_TIMEOUT_S
                 )
                 failures = merged(failures, await compare(self._connection, last_batch))
                 cost = await self._connection.fetchrow(

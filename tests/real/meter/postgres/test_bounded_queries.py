@@ -52,7 +52,7 @@ PAST_REQUESTS = 1_000_000
 PAST_OTHERS = 100_000
 MOST_ROWS = 2_000
 
-_RECONCILE_BOOKS_SINCE = queries("meter.reconciliation")["reconcile_books_since"]
+_RECONCILE_BOOKS = queries("meter.reconciliation")["reconcile_books"]
 _RECONCILE_COST_SINCE = queries("meter.reconciliation")["reconcile_cost_since"]
 
 _EXPLAINED = {
@@ -268,7 +268,7 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
         async with snapshot(daily, ROWS_SINCE):
             last_batch = await get_last_batch(daily)
             await compare(daily, last_batch)
-            await daily.fetch(_RECONCILE_BOOKS_SINCE, last_batch)
+            await daily.fetch(_RECONCILE_BOOKS, last_batch)
             await daily.fetch(_RECONCILE_COST_SINCE, datetime.now(UTC), last_batch)
 
     # A page of usage is read before and after the last settlements are in the totals by day.
