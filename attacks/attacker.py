@@ -289,12 +289,17 @@ RUNS: Final[Mapping[str, Run]] = {
 }
 
 
-async def attack(name: str, target: Target) -> Spent:
-    """Run an attack for its time; return what it spent."""
+async def attack(name: str, target: Target, say_begun: Callable[[], None]) -> Spent:
+    """Run an attack for its time, which begins with its first connection; return what it spent."""
     spent = Spent()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(target.seconds):
-            await RUNS[name](target, spent)
+    attacking = asyncio.ensure_future(RUNS[name](target, spent))
+    while not spent.connections and not attacking.done():  # noqa: ASYNC110  # attacks tell nobody
+        await asyncio.sleep(PAUSE_S)
+    say_begun()
+    await asyncio.wait({attacking}, timeout=target.seconds)
+    attacking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await attacking
     usage = resource.getrusage(resource.RUSAGE_SELF)
     spent.cpu_s = round(usage.ru_utime + usage.ru_stime, 2)
     return spent
@@ -304,9 +309,12 @@ def main() -> None:
     """Read the target, attack, and print what it took."""
     request = json.load(sys.stdin)
     began_s = time.monotonic()
-    sys.stdout.buffer.write(BEGUN)
-    sys.stdout.flush()
-    spent = asyncio.run(attack(request["attack"], Target(**request["target"])))
+
+    def say_begun() -> None:
+        sys.stdout.buffer.write(BEGUN)
+        sys.stdout.flush()
+
+    spent = asyncio.run(attack(request["attack"], Target(**request["target"]), say_begun))
     seconds = round(time.monotonic() - began_s, 1)
     json.dump(dataclasses.asdict(spent) | {"seconds": seconds}, sys.stdout)
 

@@ -17,6 +17,7 @@ from authz.protos import ext_authz_pb2 as pb
 from tests.e2e.envoy.envoy_harness import (
     Decisions,
     Entries,
+    Pause,
     Provider,
     allow,
     json_reply,
@@ -30,6 +31,7 @@ from tollkeeper.stack.servers.ports import free_port
 from tollkeeper.stack.supervision.probes import answers_ok
 
 HOLD_ID = "ab" * 16
+# Long enough for the command to begin to drain, most of the time.
 REPLY_AFTER_S = 1.5
 
 
@@ -40,16 +42,15 @@ def entries() -> Entries:
 
 @asynccontextmanager
 async def commanded_envoy(
-    folder: Path, entries: Entries, is_asked: asyncio.Event, drain_s: float
+    folder: Path, entries: Entries, pause: Pause, drain_s: float
 ) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """The command of containers, before a provider that notes `is_asked` and takes its time."""
+    """The command of containers, before a provider that pauses before it answers."""
 
     async def always(_: pb.CheckRequest) -> pb.CheckResponse:
         return allow(HOLD_ID)
 
     async def slowly(request: web.Request) -> web.StreamResponse:
-        is_asked.set()
-        await asyncio.sleep(REPLY_AFTER_S)
+        await pause.wait()
         return await json_reply(request)
 
     async with AsyncExitStack() as stack:
@@ -97,14 +98,15 @@ async def test_a_request_under_way_is_answered_and_logged_twice(
 ) -> None:
     folder = server_root / "ending"
     folder.mkdir()
-    is_asked = asyncio.Event()
+    pause = Pause()
     async with (
-        commanded_envoy(folder, entries, is_asked, drain_s=10) as (url, envoy),
+        commanded_envoy(folder, entries, pause, drain_s=60) as (url, envoy),
         aiohttp.ClientSession() as session,
     ):
         asked = asyncio.create_task(ask(session, url))
-        await asyncio.wait_for(is_asked.wait(), WAIT_S)
+        await asyncio.wait_for(pause.reached.wait(), WAIT_S)
         envoy.send_signal(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(REPLY_AFTER_S, pause.over.set)
         assert await asked == 200
         assert await asyncio.wait_for(envoy.wait(), WAIT_S) == 0
         with pytest.raises(aiohttp.ClientConnectorError):
@@ -118,23 +120,24 @@ async def test_a_drain_has_an_end_and_envoy_ends_with_the_command(
 ) -> None:
     folder = server_root / "ending-soon"
     folder.mkdir()
-    is_asked = asyncio.Event()
+    pause = Pause()
     async with (
-        commanded_envoy(folder, entries, is_asked, drain_s=0) as (url, envoy),
+        commanded_envoy(folder, entries, pause, drain_s=0) as (url, envoy),
         aiohttp.ClientSession() as session,
     ):
         asked = asyncio.create_task(ask(session, url))
-        await asyncio.wait_for(is_asked.wait(), WAIT_S)
+        await asyncio.wait_for(pause.reached.wait(), WAIT_S)
         envoy.send_signal(signal.SIGTERM)
         with pytest.raises(aiohttp.ClientError):
             await asked
         assert await asyncio.wait_for(envoy.wait(), WAIT_S) == 0
+        pause.over.set()
 
 
 async def test_envoy_ends_when_its_command_is_killed(server_root: Path, entries: Entries) -> None:
     folder = server_root / "ending-killed"
     folder.mkdir()
-    async with commanded_envoy(folder, entries, asyncio.Event(), drain_s=10) as (_, envoy):
+    async with commanded_envoy(folder, entries, Pause(), drain_s=10) as (_, envoy):
         os.kill(envoy.pid, signal.SIGKILL)
         await envoy.wait()
         async with asyncio.timeout(WAIT_S):
