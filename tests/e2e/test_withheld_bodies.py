@@ -48,7 +48,8 @@ def beside(admin: Admin, bystander: Customer, key: str, refused: int) -> Withhel
         ]
         async with asyncio.timeout(WAIT_S):
             while len(withheld.answers) < refused:
-                assert (await asyncio.to_thread(admin.ask, bystander)).status == 200
+                # 40 MB come at once, and a slow machine may not judge in time meanwhile.
+                assert (await asyncio.to_thread(admin.ask, bystander)).status in (200, 503)
         # On a slow machine, the rest are told meanwhile that they took too long.
         for _ in range(ASKED):
             assert (await asyncio.to_thread(admin.ask, bystander)).status == 200
