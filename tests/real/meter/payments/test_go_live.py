@@ -16,6 +16,7 @@ from meter.payments.go_live import probe_webhook
 from meter.payments.go_live_store import GoLiveStore
 from tests.books import Books
 from tests.meter_api import ADMIN, MeterApi, admit_operator, meter_api
+from tests.patience import WAIT_S
 from tests.selling import PUBLIC_URL, WEBHOOK, WEBHOOK_SECRET, event, mode, signed
 from tests.shop import Shop, selling
 
@@ -134,8 +135,10 @@ async def test_an_address_that_does_not_lead_to_the_meter_is_told(
     ],
 )
 async def test_the_probe_knows_a_meter_that_refuses(
-    status: int, body: str, expected: str | None
+    status: int, body: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(go_live, "PROBE_TIMEOUT_S", WAIT_S)
+
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=body, headers={"Location": "/elsewhere"})
 
