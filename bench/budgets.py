@@ -20,7 +20,7 @@ REQUEST_UNITS: Final[Mapping[str, float]] = {
 DECISION_UNITS: Final = 18.0
 # A request that is held, read from both logs and settled: `python -m bench.booking`. Each process
 # has a unit of its own, a piece of SQL and a piece of Python.
-BOOKING_UNITS: Final[Mapping[str, float]] = {"postgres": 1.6, "meter": 10.8}
+BOOKING_UNITS: Final[Mapping[str, float]] = {"postgres": 0.78, "meter": 11.5}
 TOLERANCE: Final = 1.25
 
 
