@@ -54,8 +54,9 @@ class LimitRuleStore:
             await connection.execute(_LOCK_LIMIT_RULES)
             target = (rule.applies_to.value, rule.applies_id)
             if not await connection.fetchval(_FIND_RULE_TARGET, *target):
-                word = "user" if rule.applies_to is AppliesTo.ACCOUNT else rule.applies_to.value
-                raise UnknownReference(f"there is no {word} with the id that the rule names")
+                raise UnknownReference(
+                    f"there is no {_word(rule.applies_to)} with the id that the rule names"
+                )
             rules = [_rule(row) for row in await connection.fetch(_LIST_LIMIT_RULES)]
             before = next((one for one in rules if one.id == rule.id), None)
             if before is None and len(rules) >= MOST_LIMIT_RULES:
@@ -93,7 +94,13 @@ def _no_rule(rule_id: str) -> NotFound:
 
 
 def _audited(rule: LimitRule) -> dict[str, Any]:
-    return {name: value for name, value in asdict(rule).items() if name != "id"}
+    words = {"applies_to": _word(rule.applies_to), "counted_per": _word(rule.counted_per)}
+    return {name: value for name, value in asdict(rule).items() if name != "id"} | words
+
+
+def _word(one: AppliesTo | CountedPer) -> str:
+    """Return the API's word, which administrators read here too: an account is a user there."""
+    return "user" if one.value == "account" else one.value
 
 
 def _rule(row: asyncpg.Record) -> LimitRule:

@@ -107,6 +107,15 @@ async def test_what_changed_nothing_is_not_told(api: MeterApi) -> None:
     assert len(told) == 8
 
 
+async def test_limit_rules_are_told_in_the_words_of_the_api(api: MeterApi) -> None:
+    await api.user("ada")
+    rule = {"applies_to": "user", "applies_id": "ada", "counted_per": "user"}
+    await api.operator.put(f"{ADMIN}/limits/hers", json={**rule, "requests_per_minute": 5})
+    (line,) = await lines(api, action="limit.")
+    told = {name: change["to"] for name, change in line["detail"].items()}
+    assert told == {**rule, "requests_per_minute": 5, "is_shadow": False}
+
+
 async def test_lines_are_found_by_user_action_and_actor(api: MeterApi) -> None:
     await api.user("root")
     admin = await api.key("root", scopes=["admin:write"])
