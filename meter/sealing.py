@@ -95,6 +95,28 @@ class SigningKeyContext:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """The sink and version that a sealed credential is bound to."""
+
+    sink_id: str
+    key_version: int
+
+    def to_bytes(self) -> bytes:
+        """Return the associated data, which is never that of another kind of key."""
+        return b"tollkeeper sink credential v1" + _with_lengths(
+            (self.sink_id, str(self.key_version))
+        )
+
+    @property
+    def remedy(self) -> str:
+        """Told to operators."""
+        return (
+            f"the credential of the sink {self.sink_id} was sealed under another master key. Put "
+            "the old master key back, or set the credential again"
+        )
+
+
 def _with_lengths(parts: tuple[str, ...]) -> bytes:
     return b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
 

@@ -16,6 +16,7 @@ from meter.api.app import create_app
 from meter.api.services import ApiDependencies, ProviderReports, Readiness, ReadinessProbe
 from meter.clock import SystemClock
 from meter.errors import InvalidRequest, StoreUnavailable
+from meter.exports.sinks import make_sinks
 from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention
 from meter.identity.jwt_setup import issuer_documents, jwt_verifier, own_issuer
@@ -133,6 +134,8 @@ async def serve(settings: MeterSettings) -> None:
             lookups = LookupQueue(pool, settings.lookup_terms, provider.id)
             reports = ProviderReports(reports_token, tags, lookups)
 
+        sinks = make_sinks(pool, master_key, registry)
+        stack.push_async_callback(sinks.sender.close)
         payments = None
         if stripe_mode is not None:
             payments = make_payments(stripe_mode, pool, clock, registry)
@@ -158,6 +161,7 @@ async def serve(settings: MeterSettings) -> None:
             "provider key": key_service.run,
             "history": history.run,
             "signing rotation": rotation.run,
+            "sinks": sinks.worker.run,
             "write-offs": WriteOffs(WriteOffStore(pool), registry).run,
             "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
         }
@@ -183,6 +187,7 @@ async def serve(settings: MeterSettings) -> None:
                 readiness=_readiness_probes(sync, key_service, settlement),
                 provider_reports=reports,
                 payments=payments,
+                sinks=sinks,
                 trusted_proxies=read_networks(settings.trusted_proxies),
             )
         )

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from meter.api.app import create_app
 from meter.api.services import ApiDependencies, ReadinessProbe
 from meter.clock import Clock, SystemClock
+from meter.exports.sinks import Sinks, make_sinks
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.operator_store import OperatorStore
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
@@ -49,6 +50,7 @@ class MeterApi:
     keys: PostgresProviderKeys
     app: FastAPI
     registry: CollectorRegistry
+    sinks: Sinks
     payments: Payments | None = None
 
     @property
@@ -129,6 +131,7 @@ async def meter_api(
     reconciler = Reconciler(ReconciliationStore(pool), NoProviderTotals(), registry)
     issuing = Issuing(OWN_ISSUER, signing, documents)
     payments = None if sells is None else make_payments(sells, pool, clock, registry)
+    sinks = make_sinks(pool, master_key, registry)
     outside = ApiDependencies(
         services=Services(
             pool,
@@ -145,6 +148,7 @@ async def meter_api(
         readiness=readiness or {},
         trusted_proxies=read_networks(trusted_proxies),
         payments=payments,
+        sinks=sinks,
     )
     app = create_app(outside)
     transport = httpx2.ASGITransport(app=app)
@@ -153,7 +157,8 @@ async def meter_api(
         httpx2.AsyncClient(transport=transport, base_url=ADDRESS, headers=presented) as operator,
         httpx2.AsyncClient(transport=transport, base_url=ADDRESS) as anybody,
     ):
-        yield MeterApi(operator, anybody, pool, keys, app, registry, payments)
+        yield MeterApi(operator, anybody, pool, keys, app, registry, sinks, payments)
+    await sinks.sender.close()
     if payments is not None:
         await payments.gateway.close()
     await verifier.close()

@@ -40,6 +40,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("usage", "usage", "Add up a user's requests, tokens and costs."),
             ("transactions", "usage", "List what moved a user's balance."),
             ("export", "exports.files", "Write usage, transactions or payments to a file."),
+            ("sinks", "exports.sinks", "Systems that usage is sent to."),
             ("models", "models", "List models with their prices."),
             ("catalogue", "catalogue", "Models that are not offered, doubts, raised estimates."),
             ("plans", "plans", "Plans: price, credit, markup and limits."),

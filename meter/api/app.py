@@ -44,7 +44,7 @@ from meter.api.billing import own as own_billing
 from meter.api.billing import plans as sold_plans
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
-from meter.api.exports import files
+from meter.api.exports import files, sinks
 from meter.api.keys import own_keys, passes, user_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
@@ -97,6 +97,7 @@ _RESOURCES: Final = (
     sold_plans,
     auto_top_up,
     files,
+    sinks,
     own_keys,
     passes,
     identities,

@@ -13,6 +13,7 @@ from meter.audit.audit_store import AuditStore
 from meter.clock import Clock
 from meter.errors import InvalidRequest
 from meter.exports.export_stream import ExportStreams
+from meter.exports.sinks import Sinks
 from meter.history.month_store import HistoryStore
 from meter.holds.live_hold_store import LiveHoldStore
 from meter.identity.credential_resolver import CredentialResolver
@@ -105,6 +106,8 @@ class ApiDependencies:
     readiness: Mapping[str, ReadinessProbe] = field(default_factory=dict)
     provider_reports: ProviderReports | None = None
     payments: Payments | None = None
+    # Without them no usage is sent to other systems, and their routes answer 404.
+    sinks: Sinks | None = None
     # The proxies whose statement about the client's address is trusted.
     trusted_proxies: tuple[Network, ...] = ()
 

@@ -12,6 +12,7 @@ _LOCK_MONTH: Final = _QUERIES["lock_month"]
 _DROP_MONTHS: Final = _QUERIES["drop_months"]
 _FORGET_RECORDS: Final = _QUERIES["forget_records"]
 _LIST_MONTHS: Final = _QUERIES["list_months"]
+_LIST_SINKS_BEHIND: Final = _QUERIES["list_sinks_behind"]
 
 # Making and dropping a partition needs its parent alone for a moment, and whoever settles waits
 # behind us while we wait. We give up first: before the database looks for deadlocks (1 s), and
@@ -65,6 +66,14 @@ class HistoryStore:
                 _DROP_MONTHS, kind, next_month(month), timeout=SEAL_TIMEOUT_S
             )
         return month in dropped
+
+    async def list_sinks_behind(self, month: date) -> list[str]:
+        """Return the sinks that did not take all usage of a month, paused ones included."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(
+                _LIST_SINKS_BEHIND, month, next_month(month), timeout=SEAL_TIMEOUT_S
+            )
+        return [row["id"] for row in rows]
 
     async def forget_records(self, days: int, limit: int) -> int:
         """Delete ended keys, audit lines and conflicts older than so many days; 90 at least.

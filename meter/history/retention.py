@@ -101,6 +101,11 @@ class History:
             "Ended keys, audit lines and conflicts that this meter deleted for their age.",
             registry=registry,
         )
+        self._waits = Gauge(
+            "tollkeeper_history_waits_for_sinks",
+            "1 while a month of usage is kept for longer because a sink did not take all of it.",
+            registry=registry,
+        )
         self._failures = Counter(
             "tollkeeper_history_failures",
             "Times that history could not be looked after; tried again.",
@@ -152,7 +157,20 @@ class History:
                     break
         dropped = []
         over = self._retention.to_drop(await self._store.list_months(), self._clock.now().date())
+        kept = False
         for month in over:
+            if month.kind == USAGE:
+                # What a sink did not take would be lost to it, and so would the months after it.
+                behind = [] if kept else await self._store.list_sinks_behind(month.month)
+                if behind:
+                    kept = True
+                    _log.error(
+                        "history_month_kept_for_sinks",
+                        month=month.month.isoformat()[:7],
+                        sinks=behind,
+                    )
+                if kept:
+                    continue
             # Another meter may have dropped it meanwhile.
             if await self._store.drop_month(month.kind, month.month):
                 self._dropped.labels(month.kind).inc()
@@ -160,6 +178,7 @@ class History:
                     "history_month_dropped", kind=month.kind, month=month.month.isoformat()[:7]
                 )
                 dropped.append(month)
+        self._waits.set(kept)
         months = await self._store.list_months()
         for kind in (USAGE, LEDGER):
             self._kept.labels(kind).set(sum(one.is_kept and one.kind == kind for one in months))

@@ -45,6 +45,8 @@ GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stri
     stripe_sweeps, stripe_comparisons, go_lives, coupons, coupon_attempts,
     auto_top_ups TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE ON sinks, parked_events, sink_accounts TO {SERVICE_ROLE};
+GRANT DELETE ON parked_events, sink_accounts TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
     settle_holds, take_chain, seal_batch, settlement_record, first_hash, checkpoint_sums_hash,
