@@ -25,6 +25,7 @@ from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_store import PassStore
 from meter.identity.signing_key_store import SigningKeys
 from meter.identity.signing_rotation import SigningRotation
+from meter.ledger.lots import CreditExpiry, LotStore
 from meter.ledger.write_offs import WriteOffs, WriteOffStore
 from meter.listening import listening_socket
 from meter.lookups.queue import LookupQueue
@@ -163,6 +164,7 @@ async def serve(settings: MeterSettings) -> None:
             "signing rotation": rotation.run,
             "sinks": sinks.worker.run,
             "write-offs": WriteOffs(WriteOffStore(pool), registry).run,
+            "credit expiry": CreditExpiry(LotStore(pool), clock, registry).run,
             "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
         }
         if payments is not None:

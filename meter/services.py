@@ -21,6 +21,7 @@ from meter.identity.signing_key_store import PublishedKeys, SigningKeys
 from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.ledger.credit_store import LedgerStore
+from meter.ledger.lots import LotStore
 from meter.ledger.verification_store import VerificationStore
 from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
@@ -72,6 +73,7 @@ class Services:
         self.plans = PlanStore(pool)
         self.limit_rules = LimitRuleStore(pool)
         self.ledger = LedgerStore(pool)
+        self.lots = LotStore(pool)
         self.verification = VerificationStore(pool)
         self.history = HistoryStore(pool)
         self.holds = LiveHoldStore(pool)

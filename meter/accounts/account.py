@@ -8,15 +8,20 @@ from meter.limits.limits import NO_RATES, Rates
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """The money of an account, in pico-dollars. A new hold may use what is available."""
+    """The money of an account, in pico-dollars. A new hold may use what is available.
+
+    `expired_picos` is credit that has expired and is still in the balance: its posting comes within
+    seconds, and new holds may not use it.
+    """
 
     balance_picos: int
     held_picos: int
+    expired_picos: int = 0
 
     @property
     def available_picos(self) -> int:
-        """Return the balance less the amount that open holds have set aside."""
-        return self.balance_picos - self.held_picos
+        """Return the balance less what open holds have set aside, and less expired credit."""
+        return self.balance_picos - self.held_picos - self.expired_picos
 
     @property
     def overdrawn_picos(self) -> int:

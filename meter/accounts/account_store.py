@@ -147,7 +147,7 @@ def _found(row: asyncpg.Record | None, account_id: str) -> Account:
 
 
 def _account(row: asyncpg.Record) -> Account:
-    funds = Funds(row["balance_picos"], row["held_picos"])
+    funds = Funds(row["balance_picos"], row["held_picos"], row["expired_picos"])
     return from_row(Account, row, funds=funds, rates=rates_of(row))
 
 

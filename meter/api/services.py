@@ -29,6 +29,7 @@ from meter.identity.signing_key_store import PublishedKeys, SigningKeys
 from meter.jwts.fetching import IssuerDocuments
 from meter.jwts.passes import OwnIssuer
 from meter.ledger.credit_store import LedgerStore
+from meter.ledger.lots import LotStore
 from meter.ledger.verification_store import VerificationStore
 from meter.ledger.write_offs import WriteOffStore
 from meter.limits.rule_store import LimitRuleStore
@@ -156,6 +157,7 @@ FromIssuers = Annotated[PostgresIssuers, _provide(lambda services: services.issu
 FromKeys = Annotated[KeyService, _provide(lambda services: services.keys)]
 FromKeyStore = Annotated[KeyStore, _provide(lambda services: services.key_store)]
 FromLedger = Annotated[LedgerStore, _provide(lambda services: services.ledger)]
+FromLots = Annotated[LotStore, _provide(lambda services: services.lots)]
 FromLimitRules = Annotated[LimitRuleStore, _provide(lambda services: services.limit_rules)]
 FromOperators = Annotated[OperatorStore, _provide(lambda services: services.operators)]
 FromOwnIssuer = Annotated[OwnIssuer, _provide(lambda services: services.own_issuer)]

@@ -91,7 +91,7 @@ class DryRun:
         if row is None:
             raise NotFound("account")
         return HoldFacts(
-            Funds(row["balance_picos"], row["held_picos"]),
+            Funds(row["balance_picos"], row["held_picos"], row["expired_picos"]),
             row["account_running"],
             row["key_running"],
             tuple(BudgetState(**dict(budget)) for budget in budgets),

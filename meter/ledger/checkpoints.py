@@ -86,9 +86,11 @@ async def compare(connection: PostgresConnection, last_batch: int) -> tuple[Fail
     """
     rows = await connection.fetch(_COMPARE_WITH_CHECKPOINT, last_batch, timeout=CHUNK_TIMEOUT_S)
     found = [(row["invariant"], row["id"]) for row in rows]
-    # Payments are few beside requests, and their rows may be compared all together.
-    payments = await connection.fetch(INVARIANTS["payments"][1], timeout=CHUNK_TIMEOUT_S)
-    return _failures([*found, *(("payments", row["id"]) for row in payments)])
+    # Payments and lots are few beside requests, and their rows may be compared all together.
+    for invariant in ("payments", "lots"):
+        rows = await connection.fetch(INVARIANTS[invariant][1], timeout=CHUNK_TIMEOUT_S)
+        found += [(invariant, row["id"]) for row in rows]
+    return _failures(found)
 
 
 def merged(first: tuple[Failure, ...], second: tuple[Failure, ...]) -> tuple[Failure, ...]:

@@ -1,7 +1,9 @@
 """Credit given, bought or taken back: what must hold before it is posted."""
 
+from datetime import datetime
+
 from meter.accounts.account import Funds
-from meter.errors import Conflict
+from meter.errors import Conflict, InvalidRequest
 from meter.ledger.postings import Posting, Template
 from meter.money import MAX_PICOS, format_usd
 
@@ -35,9 +37,25 @@ def check_credit(posting: Posting, funds: Funds) -> None:
         raise BalanceTooLarge("the balance would exceed 9.2 million USD")
 
 
-def check_replay(posting: Posting, recorded_picos: int, recorded_reason: str | None) -> None:
+def check_expiry(posting: Posting) -> None:
+    """Demand that credit expires after it is given; raises InvalidRequest."""
+    if posting.expires_at is None or posting.booked_at is None:
+        return
+    if posting.expires_at <= posting.booked_at:
+        raise InvalidRequest(
+            "expires_at is not in the future: credit must expire after it is given"
+        )
+
+
+def check_replay(
+    posting: Posting,
+    recorded_picos: int,
+    recorded_reason: str | None,
+    recorded_expiry: datetime | None = None,
+) -> None:
     """Demand that a posting which exists already says the same; raises IdempotencyKeyReused."""
-    if (posting.customer_picos, posting.reason) != (recorded_picos, recorded_reason):
+    said = (posting.customer_picos, posting.reason, posting.expires_at)
+    if said != (recorded_picos, recorded_reason, recorded_expiry):
         raise IdempotencyKeyReused(
-            "this Idempotency-Key was used before with another amount or reason"
+            "this Idempotency-Key was used before with another amount, reason or expiry"
         )

@@ -11,7 +11,7 @@ from meter.accounts.account_store import user_not_found
 from meter.audit.audit_store import write_audit
 from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.ledger.append import write_postings
-from meter.ledger.credit import check_credit, check_replay
+from meter.ledger.credit import check_credit, check_expiry, check_replay
 from meter.ledger.postings import Posting, Template
 from meter.ledger.statement import CreditPosted, RequestFacts, Transaction
 from meter.money import format_usd
@@ -25,6 +25,9 @@ _LIST_TRANSACTIONS: Final = _QUERIES["list_transactions"]
 _LOCK_ACCOUNT_FUNDS: Final = queries("meter.accounts")["lock_account_funds"]
 _MOVE_BALANCE: Final = _QUERIES["move_balance"]
 _INSERT_CREDIT_POSTING: Final = _QUERIES["insert_credit_posting"]
+_ADD_LOT: Final = _QUERIES["add_lot"]
+_TAKE_FROM_LOTS: Final = _QUERIES["take_from_lots"]
+_CLOSE_LOTS: Final = _QUERIES["close_lots"]
 
 AlsoWrite = Callable[[PostgresConnection], Awaitable[object]]
 
@@ -53,8 +56,11 @@ class LedgerStore:
             posting = replace(posting, booked_at=await connection.fetchval(_READ_CLOCK))
             before = await connection.fetchrow(_FIND_POSTING, posting.id)
             if before is not None:
-                check_replay(posting, int(before["amount_picos"]), before["reason"])
+                check_replay(
+                    posting, int(before["amount_picos"]), before["reason"], before["expires_at"]
+                )
                 return _credit_posted(posting, before, was_replayed=True)
+            check_expiry(posting)
             check_credit(posting, funds)
             posted = await append_credit(connection, posting)
             if also is not None:
@@ -65,6 +71,8 @@ class LedgerStore:
                 "amount": format_usd(posting.customer_picos),
                 "reason": posting.reason,
             }
+            if posting.expires_at is not None:
+                detail["expires_at"] = posting.expires_at.isoformat()
             target = f"user:{posting.account_id}"
             event = AuditEvent("credit.posted", target, posting.account_id, detail)
             await write_audit(connection, actor, event)
@@ -80,14 +88,37 @@ class LedgerStore:
 
 
 async def append_credit(connection: PostgresConnection, posting: Posting) -> CreditPosted:
-    """Write a posting that no request caused, and move the balance; the account is locked."""
+    """Write a posting that no request caused, and move the balance; the account is locked.
+
+    Credit with an expiry becomes a lot. What is taken comes from lots, the earliest expiry first; a
+    reversed payment takes first the credit that never expires, since that was bought. What expires
+    is of one lot, which the caller changes.
+    """
     await write_postings(connection, [posting])
-    balance_picos: int = await connection.fetchval(
-        _MOVE_BALANCE,
-        posting.account_id,
-        posting.customer_picos,
-        posting.template is Template.PAYMENT_REVERSAL,
+    is_reversal = posting.template is Template.PAYMENT_REVERSAL
+    moved = await connection.fetchrow(
+        _MOVE_BALANCE, posting.account_id, posting.customer_picos, is_reversal
     )
+    assert moved is not None
+    if posting.expires_at is not None:
+        await connection.execute(
+            _ADD_LOT,
+            posting.id,
+            posting.account_id,
+            posting.customer_picos,
+            posting.booked_at,
+            posting.expires_at,
+        )
+    elif (
+        posting.customer_picos < 0
+        and moved["next_expiry"] is not None
+        and posting.template is not Template.EXPIRY
+    ):
+        if not is_reversal:
+            await connection.execute(
+                _TAKE_FROM_LOTS, posting.account_id, moved["next_expiry"], -posting.customer_picos
+            )
+        await connection.execute(_CLOSE_LOTS, posting.account_id)
     row = await connection.fetchrow(
         _INSERT_CREDIT_POSTING,
         posting.id,
@@ -95,7 +126,7 @@ async def append_credit(connection: PostgresConnection, posting: Posting) -> Cre
         posting.template.value,
         posting.reason or "",
         posting.customer_picos,
-        balance_picos,
+        moved["balance_picos"],
     )
     assert row is not None
     return _credit_posted(posting, row, was_replayed=False)
@@ -110,6 +141,7 @@ def _credit_posted(posting: Posting, row: asyncpg.Record, was_replayed: bool) ->
         recorded_at=row["booked_at"],
         balance_after_picos=int(row["balance_after_picos"]),
         was_replayed=was_replayed,
+        expires_at=posting.expires_at,
     )
 
 

@@ -33,6 +33,7 @@ class LedgerAccount(StrEnum):
     ADJUSTMENTS = "adjustments"
     LOSSES = "losses"
     PAYMENTS = "payments"
+    EXPIRED = "expired"
 
 
 class Template(StrEnum):
@@ -47,6 +48,7 @@ class Template(StrEnum):
     WRITE_OFF = "write_off"
     PAYMENT = "payment"
     PAYMENT_REVERSAL = "payment_reversal"
+    EXPIRY = "expiry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Posting:
     """An atomic, balanced set of entries about one account.
 
     `booked_at` is the time of what it is about, the same however often it is posted, and part of
-    the key by which the database refuses a second one; None is the moment of writing.
+    the key by which the database refuses a second one; None is the moment of writing. Credit that a
+    posting gives expires at `expires_at`; None is never.
     """
 
     id: UUID
@@ -72,6 +75,7 @@ class Posting:
     entries: tuple[Entry, ...]
     hold_id: UUID | None = None
     reason: str | None = None
+    expires_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if sum(entry.amount_picos for entry in self.entries) != 0:
@@ -122,9 +126,20 @@ def correction(hold: Hold, revision: int, cost_picos: int, charge_picos: int) ->
     return _about(hold, Template.CORRECTION, revision, cost_picos, charge_picos)
 
 
-def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str) -> Posting:
-    """Credit given (positive) or taken back (negative) by an administrator, with the reason."""
+def credit(
+    account_id: str,
+    idempotency_key: str,
+    amount_picos: int,
+    reason: str,
+    expires_at: datetime | None = None,
+) -> Posting:
+    """Credit given (positive) or taken back (negative) by an administrator, with the reason.
+
+    Credit that is given may expire. Raises InvalidAmount where what is taken back has an expiry.
+    """
     is_grant = amount_picos > 0
+    if expires_at is not None and not is_grant:
+        raise InvalidAmount("only credit that is given can expire: leave out expires_at")
     return Posting(
         id=uuid5(_NAMESPACE, f"credit:{account_id}:{idempotency_key}"),
         booked_at=None,
@@ -135,6 +150,7 @@ def credit(account_id: str, idempotency_key: str, amount_picos: int, reason: str
             Entry(LedgerAccount.CUSTOMER, amount_picos),
             Entry(LedgerAccount.GRANTS if is_grant else LedgerAccount.ADJUSTMENTS, -amount_picos),
         ),
+        expires_at=expires_at,
     )
 
 
@@ -158,17 +174,41 @@ def write_off(
     )
 
 
-def coupon_credit(account_id: str, coupon_id: str, amount_picos: int, name: str) -> Posting:
+def coupon_credit(
+    account_id: str,
+    coupon_id: str,
+    amount_picos: int,
+    name: str,
+    expires_at: datetime | None = None,
+) -> Posting:
     """Return the posting of credit by a coupon, which an account redeems once."""
+    cause = f"coupon:{coupon_id}:{account_id}"
+    return _granted(account_id, cause, amount_picos, f"coupon: {name}", expires_at)
+
+
+def plan_credit(
+    account_id: str, cause: str, amount_picos: int, reason: str, expires_at: datetime
+) -> Posting:
+    """Return the posting of credit that a period of a plan includes, until the end of the period.
+
+    `cause` names the period, such as the id of its invoice: each is granted once.
+    """
+    return _granted(account_id, f"plan:{cause}", amount_picos, reason, expires_at)
+
+
+def expiry(
+    account_id: str, lot_id: UUID, expired_picos: int, amount_picos: int, reason: str
+) -> Posting:
+    """Return the posting by which a part of a lot expires; `expired_picos` did so before."""
     return Posting(
-        id=uuid5(_NAMESPACE, f"coupon:{coupon_id}:{account_id}"),
+        id=uuid5(_NAMESPACE, f"expiry:{lot_id}:{expired_picos}"),
         booked_at=None,
-        template=Template.GRANT,
+        template=Template.EXPIRY,
         account_id=account_id,
-        reason=f"coupon: {name}",
+        reason=reason,
         entries=(
-            Entry(LedgerAccount.CUSTOMER, amount_picos),
-            Entry(LedgerAccount.GRANTS, -amount_picos),
+            Entry(LedgerAccount.CUSTOMER, -amount_picos),
+            Entry(LedgerAccount.EXPIRED, amount_picos),
         ),
     )
 
@@ -185,6 +225,23 @@ def payment_reversal(account_id: str, cause: str, amount_picos: int, reason: str
     of the refund or dispute with what happened to it.
     """
     return _paid(Template.PAYMENT_REVERSAL, account_id, cause, amount_picos, reason)
+
+
+def _granted(
+    account_id: str, cause: str, amount_picos: int, reason: str, expires_at: datetime | None
+) -> Posting:
+    return Posting(
+        id=uuid5(_NAMESPACE, cause),
+        booked_at=None,
+        template=Template.GRANT,
+        account_id=account_id,
+        reason=reason,
+        entries=(
+            Entry(LedgerAccount.CUSTOMER, amount_picos),
+            Entry(LedgerAccount.GRANTS, -amount_picos),
+        ),
+        expires_at=expires_at,
+    )
 
 
 def _paid(

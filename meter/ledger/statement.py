@@ -30,7 +30,10 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class CreditPosted:
-    """A credit or adjustment in the books, and the balance right after it."""
+    """A credit or adjustment in the books, and the balance right after it.
+
+    `expires_at` is None for credit that never expires.
+    """
 
     id: UUID
     template: str
@@ -39,3 +42,4 @@ class CreditPosted:
     recorded_at: datetime
     balance_after_picos: int
     was_replayed: bool
+    expires_at: datetime | None = None

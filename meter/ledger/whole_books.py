@@ -70,6 +70,10 @@ INVARIANTS: Final = {
         "payments, refunds or disputes differ from their postings",
         _QUERIES["verify_payments"],
     ),
+    "lots": (
+        "users or lots have other expiring credit than their balance and postings say",
+        _QUERIES["verify_lots"],
+    ),
     "chain": (
         "batches of the ledger were changed after they were written, or are missing",
         _QUERIES["verify_chain"],

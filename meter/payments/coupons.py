@@ -11,6 +11,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound, NotPermitted
 from meter.identity.keys.key_text import Pepper
+from meter.ledger.credit import IdempotencyKeyReused
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import coupon_credit
 from meter.ledger.statement import CreditPosted
@@ -30,6 +31,7 @@ _COUNT_REDEMPTION: Final = _QUERIES["count_redemption"]
 _INSERT_REDEMPTION: Final = _QUERIES["insert_redemption"]
 _END_COUPON: Final = _QUERIES["end_coupon"]
 _COUNT_ATTEMPT: Final = _QUERIES["count_attempt"]
+_READ_CLOCK: Final = queries("meter.ledger")["read_clock"]
 
 # Without the letters and digits that people confuse.
 CODE_ALPHABET: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
@@ -59,7 +61,10 @@ class TooManyAttempts(NotPermitted):
 
 @dataclass(frozen=True, slots=True)
 class Coupon:
-    """A coupon, without its code."""
+    """A coupon, without its code.
+
+    Its credit expires `credit_days` after it was redeemed; None is never.
+    """
 
     id: str
     name: str
@@ -67,6 +72,7 @@ class Coupon:
     max_redemptions: int
     redemptions: int
     expires_at: datetime | None
+    credit_days: int | None
     ended_at: datetime | None
     created_at: datetime
 
@@ -79,6 +85,7 @@ class NewCoupon:
     amount_picos: int
     max_redemptions: int
     expires_at: datetime | None = None
+    credit_days: int | None = None
     code: str | None = None
 
 
@@ -107,6 +114,7 @@ class Coupons:
                     new.amount_picos,
                     new.max_redemptions,
                     new.expires_at,
+                    new.credit_days,
                 )
             except asyncpg.UniqueViolationError:
                 raise CouponExists("a coupon with this code exists already") from None
@@ -145,12 +153,16 @@ class Coupons:
                 )
             digest = self._digest(code)
             if await connection.fetchval(_FIND_REDEMPTION, digest, account_id):
-                raise CouponRedeemed("this account has redeemed the code before")
+                raise _redeemed()
             row = await connection.fetchrow(_FIND_COUPON, digest)
+            now = await connection.fetchval(_READ_CLOCK)
         if row is None:
             raise _not_valid()
         coupon = _coupon(row)
-        posting = coupon_credit(account_id, coupon.id, coupon.amount_picos, coupon.name)
+        expires_at = None
+        if coupon.credit_days is not None:
+            expires_at = now + timedelta(days=coupon.credit_days)
+        posting = coupon_credit(account_id, coupon.id, coupon.amount_picos, coupon.name, expires_at)
 
         async def record(connection: PostgresConnection) -> None:
             # In the posting's transaction: what has ended meanwhile takes the posting with it.
@@ -158,14 +170,22 @@ class Coupons:
                 raise _not_valid()
             await connection.execute(_INSERT_REDEMPTION, coupon.id, account_id, posting.id)
 
-        posted = await self._ledger.post_credit(posting, actor, also=record)
+        try:
+            posted = await self._ledger.post_credit(posting, actor, also=record)
+        except IdempotencyKeyReused:
+            # Another call of this moment was first, with another instant of expiry.
+            raise _redeemed() from None
         if posted.was_replayed:
-            raise CouponRedeemed("this account has redeemed the code before")
+            raise _redeemed()
         return posted
 
     def _digest(self, code: str) -> bytes:
         # No API key begins like this, so the digest of a code is never that of a key.
         return self._pepper.digest(f"coupon:{''.join(code.split()).replace('-', '').upper()}")
+
+
+def _redeemed() -> CouponRedeemed:
+    return CouponRedeemed("this account has redeemed the code before")
 
 
 def _not_valid() -> CouponNotValid:

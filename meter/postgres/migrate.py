@@ -44,7 +44,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raise
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
     stripe_sweeps, stripe_comparisons, go_lives, coupons, coupon_attempts,
     auto_top_ups TO {SERVICE_ROLE};
-GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE (remaining_picos, expired_picos) ON credit_lots TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions, lot_expiries
+    TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON sinks, parked_events, sink_accounts TO {SERVICE_ROLE};
 GRANT DELETE ON parked_events, sink_accounts TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
@@ -52,7 +54,8 @@ GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, 
     settle_holds, take_chain, seal_batch, settlement_record, first_hash, checkpoint_sums_hash,
     sums_of_batches, sums_of_books, seal_checkpoint, release_free_holds, lock_accounts,
     move_spending, move_money, count_spending, ledger_line, prepare_months, drop_months,
-    lock_month, forget_records, add_up_settlements TO {SERVICE_ROLE};
+    lock_month, forget_records, add_up_settlements, expirable_lots, expired_credit, close_lots,
+    take_from_lots, put_back_in_lots, settle_lots, add_lot, expire_lot TO {SERVICE_ROLE};
 """
 
 

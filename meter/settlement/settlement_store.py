@@ -62,6 +62,7 @@ _INSERT_USAGE_RECORDS: Final = _QUERIES["insert_usage_records"]
 _MARK_HOLDS_UNKNOWN: Final = _QUERIES["mark_holds_unknown"]
 _INSERT_SETTLEMENT_CONFLICTS: Final = _QUERIES["insert_settlement_conflicts"]
 _MOVE_MONEY: Final = _QUERIES["move_money"]
+_SETTLE_LOTS: Final = _QUERIES["settle_lots"]
 _END_HOLDS: Final = _QUERIES["end_holds"]
 _LOAD_USES: Final = _QUERIES["load_uses"]
 
@@ -355,7 +356,7 @@ async def _write(
         )
     if changes.moves:
         moves, spent = changes.moves.values(), changes.spending.values()
-        await connection.execute(
+        with_lots = await connection.fetchval(
             _MOVE_MONEY,
             list(changes.moves),
             [move.charge_picos for move in moves],
@@ -366,6 +367,14 @@ async def _write(
             [move.charge_picos for move in spent],
             [move.freed_picos for move in spent],
         )
+        if with_lots and changes.bookings:
+            await connection.execute(
+                _SETTLE_LOTS,
+                with_lots,
+                [booking.hold.account_id for booking in changes.bookings],
+                [booking.hold.placed_at for booking in changes.bookings],
+                [booking.charge_picos for booking in changes.bookings],
+            )
     if changes.bookings:
         batch = await write_postings(
             connection, [posting for booking in changes.bookings for posting in booking.postings]

@@ -10,6 +10,7 @@ from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows
 
+LOT_COLUMNS = ("expires_at", "remaining", "amount", "granted_at", "reason")
 WRITE_OFF_COLUMNS = ("at", "user_id", "amount", "posting_id")
 
 app = ApiCommands(name="credits", help="Credit of users, in US dollars.", no_args_is_help=True)
@@ -26,6 +27,13 @@ def show_credits(client: MeterApi, user: UserArgument, as_json: JsonOption = Non
     show_one(client.get(f"/users/{segment(user)}/credits"), as_json)
 
 
+@app.command("lots")
+def list_lots(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
+    """List a user's credit that expires, in the order in which it is spent."""
+    found = client.get(f"/users/{segment(user)}/credits/lots")
+    show_rows(found["data"], LOT_COLUMNS, as_json, "No credit of this user expires.")
+
+
 # Without this setting a negative amount would be read as an option.
 @app.command("add", context_settings={"ignore_unknown_options": True})
 def add_credits(
@@ -35,6 +43,14 @@ def add_credits(
         str, typer.Argument(help="Such as 5.00, or -1.25 to take credit back.", show_default=False)
     ],
     reason: Annotated[str, typer.Option("--reason", help="Reason; it is stored in the ledger.")],
+    expires_at: Annotated[
+        str | None,
+        typer.Option(
+            "--expires-at",
+            help="Such as 2027-01-31T00:00:00Z; by default the credit never expires.",
+            show_default=False,
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option("--idempotency-key", help="Commands with the same key post only once."),
@@ -44,6 +60,8 @@ def add_credits(
     """Give credit, or take it back with a negative amount."""
     key = idempotency_key or uuid.uuid4().hex
     body = {"amount": amount, "reason": reason}
+    if expires_at is not None:
+        body["expires_at"] = expires_at
     path = f"/users/{segment(user)}/credits"
     try:
         posted = client.send("POST", path, body, {"Idempotency-Key": key})

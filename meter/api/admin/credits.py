@@ -8,9 +8,19 @@ from fastapi import APIRouter, Header, Response
 from pydantic import AliasPath, Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Amount, Body, Instant, Reason, Reply, Usd, UserId
+from meter.api.fields import (
+    Amount,
+    Body,
+    FutureInstant,
+    Instant,
+    Reason,
+    Reply,
+    Usd,
+    UserId,
+)
 from meter.api.problems import ProblemError
-from meter.api.services import FromAccounts, FromLedger
+from meter.api.services import FromAccounts, FromLedger, FromLots
+from meter.ledger.lots import LOTS_SHOWN
 from meter.ledger.postings import credit
 from meter.money import parse_usd
 
@@ -34,6 +44,11 @@ class CreditBody(Body):
 
     amount: Amount
     reason: Reason
+    expires_at: FutureInstant | None = Field(
+        default=None,
+        description="From this instant on, what is left of the credit cannot be used. Left out: it "
+        "never expires",
+    )
 
 
 class PostedCreditReply(Reply):
@@ -45,6 +60,7 @@ class PostedCreditReply(Reply):
     reason: str
     at: Instant = Field(validation_alias="recorded_at")
     balance: Usd = Field(validation_alias="balance_after_picos")
+    expires_at: Instant | None
 
 
 class CreditsReply(Reply):
@@ -57,7 +73,7 @@ class CreditsReply(Reply):
     )
     available: Usd = Field(
         validation_alias=AliasPath("funds", "available_picos"),
-        description="Balance less what is held",
+        description="Balance less what is held, and less credit that has expired",
     )
     overdrawn: Usd = Field(
         validation_alias=AliasPath("funds", "overdrawn_picos"),
@@ -67,6 +83,30 @@ class CreditsReply(Reply):
     is_blocked: bool = Field(
         validation_alias=AliasPath("funds", "is_blocked"),
         description="No request is accepted until `available` is zero or more",
+    )
+
+
+class LotReply(Reply):
+    """Credit that expires, with what is left of it."""
+
+    id: UUID = Field(description="The id of the posting that gave it")
+    amount: Usd = Field(validation_alias="amount_picos")
+    remaining: Usd = Field(validation_alias="remaining_picos")
+    expires_at: Instant
+    granted_at: Instant
+    reason: str
+
+
+class LotsReply(Reply):
+    """The credit of a user that expires, the earliest expiry first: in this order it is spent."""
+
+    data: list[LotReply] = Field(
+        validation_alias="lots", description=f"The first {LOTS_SHOWN}; usually there are few"
+    )
+    expiring: Usd = Field(
+        validation_alias="expiring_picos",
+        description="What is left in all of them. The rest of the balance never expires, and is "
+        "spent last",
     )
 
 
@@ -101,7 +141,7 @@ async def post_credit(
     available, is refused with 409.
     """
     key = require_idempotency_key(idempotency_key)
-    posting = credit(user_id, key, parse_usd(body.amount), body.reason)
+    posting = credit(user_id, key, parse_usd(body.amount), body.reason, body.expires_at)
     posted = await ledger.post_credit(posting, actor)
     if posted.was_replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -112,3 +152,10 @@ async def post_credit(
 async def get_credits(user_id: UserId, accounts: FromAccounts) -> CreditsReply:
     """Return the balance, the amount held for running requests, and the amount available."""
     return CreditsReply.model_validate(await accounts.get(user_id))
+
+
+@router.get("/lots", summary="List a user's credit that expires")
+async def list_lots(user_id: UserId, accounts: FromAccounts, lots: FromLots) -> LotsReply:
+    """List credit that expires and is not spent, in the order in which it is spent."""
+    await accounts.get(user_id)
+    return LotsReply.model_validate(await lots.get_open(user_id))

@@ -25,6 +25,7 @@ from meter.money import parse_usd
 from meter.payments.coupons import NewCoupon
 
 MOST_REDEMPTIONS: Final = 1_000_000
+MOST_CREDIT_DAYS: Final = 3_660
 _CODE: Final = r"[A-Za-z0-9][A-Za-z0-9 -]{3,62}[A-Za-z0-9]"
 
 router = APIRouter(
@@ -51,6 +52,13 @@ class CouponBody(Body):
     amount: PositiveAmount
     max_redemptions: int = Field(default=1, ge=1, le=MOST_REDEMPTIONS)
     expires_at: FutureInstant | None = None
+    credit_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_CREDIT_DAYS,
+        description="Days after redeeming for which the credit can be used. Left out: it never "
+        "expires",
+    )
     code: Code | None = Field(default=None, description="Left out: one that nobody can guess")
 
 
@@ -69,6 +77,7 @@ class CouponReply(Reply):
     max_redemptions: int
     redemptions: int
     expires_at: Instant | None
+    credit_days: int | None
     ended_at: Instant | None
     created_at: Instant
 
@@ -98,7 +107,14 @@ async def create_coupon(
 ) -> NewCouponReply:
     """Make a coupon, which each account may redeem once."""
     amount_picos = parse_usd(body.amount)
-    new = NewCoupon(body.name, amount_picos, body.max_redemptions, body.expires_at, body.code)
+    new = NewCoupon(
+        body.name,
+        amount_picos,
+        body.max_redemptions,
+        body.expires_at,
+        body.credit_days,
+        body.code,
+    )
     coupon, code = await coupons.create(new, actor)
     made = CouponReply.model_validate(coupon)
     return NewCouponReply.model_construct(**dict(made), code=code)

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from meter.api.admin.credits import CreditsReply
+from meter.api.admin.credits import CreditsReply, LotsReply
 from meter.api.admin.transactions import FromAccountTransactions, TransactionPageReply
 from meter.api.admin.usage import FromAccountUsage, UsagePageReply, UsageQuery, UsageReply
 from meter.api.authentication import FromReader, WithKey
 from meter.api.fields import PageQuery
-from meter.api.services import FromAccounts
+from meter.api.services import FromAccounts, FromLots
 
 router = APIRouter(prefix="/api/v1", tags=["Your own"], dependencies=WithKey)
 
@@ -18,6 +18,12 @@ router = APIRouter(prefix="/api/v1", tags=["Your own"], dependencies=WithKey)
 async def get_own_credits(caller: FromReader, accounts: FromAccounts) -> CreditsReply:
     """Return the balance, the amount held for running requests, and the amount available."""
     return CreditsReply.model_validate(await accounts.get(caller.account_id))
+
+
+@router.get("/credits/lots", summary="List your credit that expires")
+async def list_own_lots(caller: FromReader, lots: FromLots) -> LotsReply:
+    """List credit that expires and is not spent, in the order in which it is spent."""
+    return LotsReply.model_validate(await lots.get_open(caller.account_id))
 
 
 @router.get("/transactions", summary="List your transactions")

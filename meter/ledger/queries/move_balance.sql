@@ -9,4 +9,4 @@ UPDATE accounts SET
         greatest(0, held_picos - (balance_picos + $2)),
         reversed_debt_picos + CASE WHEN $3 THEN greatest(0, -$2) ELSE 0 END)
 WHERE id = $1
-RETURNING balance_picos
+RETURNING balance_picos, next_expiry

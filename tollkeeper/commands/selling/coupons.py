@@ -30,6 +30,14 @@ def create_coupon(
     expires_at: Annotated[
         str | None, typer.Option("--expires-at", help="Such as 2027-01-31T00:00:00Z.")
     ] = None,
+    credit_days: Annotated[
+        int | None,
+        typer.Option(
+            "--credit-days",
+            help="Days after redeeming for which the credit can be used; by default for ever.",
+            show_default=False,
+        ),
+    ] = None,
     code: Annotated[
         str | None, typer.Option("--code", help="By default one that nobody can guess.")
     ] = None,
@@ -37,7 +45,7 @@ def create_coupon(
 ) -> None:
     """Make a coupon; its code is shown this once."""
     body: dict[str, Any] = {"name": name, "amount": amount, "max_redemptions": redemptions}
-    given = {"expires_at": expires_at, "code": code}
+    given = {"expires_at": expires_at, "credit_days": credit_days, "code": code}
     body |= {member: value for member, value in given.items() if value is not None}
     show_one(client.send("POST", "/coupons", body), as_json)
 
