@@ -1,9 +1,9 @@
 """Decide which tests run on one worker of pytest-xdist, and in which order.
 
-A file runs on one worker, so that its module fixtures are made once. Files that share the stack of
-`tests/e2e/conftest.py` form a few groups, because each worker that needs that stack starts its own,
-and every stack costs some ten seconds of CPU. What waits longest comes first, so that no worker
-begins with it when the others are about to end.
+A file runs on one worker, so that its module fixtures are made once. Files that share a stack form
+a few groups, because each worker that needs that stack starts its own, and every stack costs some
+ten seconds of CPU. What waits longest comes first, so that no worker begins with it when the others
+are about to end.
 """
 
 from typing import Final
@@ -17,8 +17,10 @@ ALONE: Final = (
     "_the_generation",
 )
 
-# Each line shares one stack and one worker. A file that is missing here runs by itself.
+# Each line shares one stack and one worker. A file that is missing here runs by itself. The first
+# line shares the stack of `tests/faults/conftest.py`, the others that of `tests/e2e/conftest.py`.
 SHARED_STACKS: Final = (
+    ("test_leaving", "test_stream_away", "test_sse_splits"),
     ("test_outages", "test_cli", "test_explain", "test_exact_bill", "test_file_settles"),
     ("test_streams", "test_credentials", "test_docs_examples", "test_openai_client"),
     (
@@ -30,6 +32,9 @@ SHARED_STACKS: Final = (
         "test_reconcile",
         "test_overspending",
         "test_secrets",
+        "test_prices",
+        "test_provider_key",
+        "test_withheld_bodies",
     ),
 )
 _STACK_OF: Final = {
@@ -40,8 +45,8 @@ _STACK_OF: Final = {
 
 LONGEST_FIRST: Final = (
     "tests/faults/test_chaos.py",
-    "tests/faults/test_leaving.py",
     "shared stack",
+    "tests/faults/test_leaving.py",
     "tests/faults",
     "tests/e2e",
     "tests/laws",
@@ -56,7 +61,7 @@ def group_of(node_id: str) -> str:
         return node_id
     path = node_id.partition("::")[0]
     name = path.rpartition("/")[2].removesuffix(".py")
-    return _STACK_OF.get(name, path) if path.startswith("tests/e2e/") else path
+    return _STACK_OF.get(name, path) if path.startswith(("tests/e2e/", "tests/faults/")) else path
 
 
 def rank_of(node_id: str) -> tuple[int, str]:
