@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from chaos.locks import locked
 from meter.errors import RowLocked
 from meter.ledger.usage_days import UsageDays
 from meter.postgres.pool import PostgresConnection
@@ -20,6 +21,8 @@ from meter.usage.usage import Source
 from meter.usage.usage_store import UsageStore
 from meter.usage.usage_totals import Grouping
 from tests.books import MODEL, USD, Books, observed
+from tests.patience import WAIT_S
+from tests.servers import Database
 
 DAYS = [datetime(2026, 1, day, 12, tzinfo=UTC) for day in (1, 2, 3)]
 STEPS = 60
@@ -31,6 +34,13 @@ _SUMS = """
     FROM usage_records
     WHERE account_id = $1 AND (placed_at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4
     GROUP BY 1 ORDER BY 1
+"""
+
+
+_WAITS = """
+    SELECT count(*) > 0 FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+      AND query LIKE '%ledger_chains%'
 """
 
 
@@ -110,24 +120,27 @@ async def test_totals_are_the_sum_over_the_records(books: Books, seed: int) -> N
     assert await books.pool.fetchval(unread) == 0
 
 
-async def test_a_batch_that_commits_late_is_added_once(books: Books) -> None:
+async def test_a_batch_that_commits_late_is_added_once(books: Books, database: Database) -> None:
     payer = await books.payer("ada", 10 * USD)
     early, late = [await books.held(payer, USD, placed_at=DAYS[1]) for _ in range(2)]
     settlements = PostgresSettlementStore(books.pool)
     adding = UsageDays(books.pool)
     day = DAYS[1].date()
     other = await books.payer("bob", USD)
-    async with books.pool.acquire() as writer, writer.transaction():
+    async with locked(database.service_dsn, "SELECT 1") as writer:
         waiting = PostgresSettlementStore(OneConnection(writer))  # type: ignore[arg-type]
         await waiting.settle([observed(early, "0.25")])
         # Of a later batch, and committed before.
         await settlements.settle([observed(await books.held(other, USD, placed_at=DAYS[1]), "0.1")])
-        with pytest.raises(RowLocked):
-            await adding.add_up()
+        waiting_adder = asyncio.create_task(adding.add_up())
+        async with asyncio.timeout(WAIT_S):
+            while not await books.pool.fetchval(_WAITS):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert await totals(books, "ada", Grouping.MODEL, day) == []
-        await check(books, "bob")
+        [row] = await totals(books, "bob", Grouping.MODEL, day)
+        assert row[1] == 1
+    await waiting_adder
     await check(books, "ada", "bob")
-    await adding.add_up()
     await settlements.settle([observed(late, "0.5")])
     [row] = await totals(books, "ada", Grouping.MODEL, day)
     assert (row[0], row[1], row[-1]) == (MODEL, 2, 3 * USD // 4)
