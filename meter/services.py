@@ -31,6 +31,7 @@ from meter.payments.event_store import EventStore
 from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase_store import PurchaseStore
+from meter.payments.subscriptions.subscription_store import SubscriptionStore
 from meter.plans.plan_store import PlanStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
@@ -88,6 +89,7 @@ class Services:
         self.provider_keys = provider_keys
         self.purchases = PurchaseStore(pool)
         self.payments = PaymentStore(pool)
+        self.subscriptions = SubscriptionStore(pool)
         self.stripe_events = EventStore(pool)
         self.stripe_comparisons = ComparisonStore(pool)
         self.provider_key_service = provider_key_service

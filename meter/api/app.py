@@ -42,6 +42,7 @@ from meter.api.billing import (
 )
 from meter.api.billing import own as own_billing
 from meter.api.billing import plans as sold_plans
+from meter.api.billing import subscription as subscriptions
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.exports import files, sinks
@@ -95,6 +96,7 @@ _RESOURCES: Final = (
     own_account,
     own_billing,
     sold_plans,
+    subscriptions,
     auto_top_up,
     files,
     sinks,

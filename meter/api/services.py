@@ -42,6 +42,7 @@ from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.payment_store import PaymentStore
 from meter.payments.payments import Payments
 from meter.payments.purchase_store import PurchaseStore
+from meter.payments.subscriptions.subscription_store import SubscriptionStore
 from meter.plans.plan_store import PlanStore
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
@@ -180,6 +181,7 @@ FromReconciler = Annotated[Reconciler, _provide(lambda services: services.reconc
 FromReviews = Annotated[SettlementReviewStore, _provide(lambda services: services.reviews)]
 FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.signing_keys)]
 FromStripeComparisons = Annotated[ComparisonStore, _provide(lambda one: one.stripe_comparisons)]
+FromSubscriptions = Annotated[SubscriptionStore, _provide(lambda one: one.subscriptions)]
 FromStripeEvents = Annotated[EventStore, _provide(lambda services: services.stripe_events)]
 FromUsage = Annotated[UsageStore, _provide(lambda services: services.usage)]
 FromWriteOffs = Annotated[WriteOffStore, _provide(lambda services: services.write_offs)]

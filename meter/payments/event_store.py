@@ -55,7 +55,21 @@ REVERSAL_EVENTS: Final = frozenset(
         "charge.dispute.closed",
     }
 )
-KNOWN_EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REVERSAL_EVENTS
+INVOICE_EVENTS: Final = frozenset(
+    {"invoice.paid", "invoice.payment_failed", "invoice.payment_action_required"}
+)
+SUBSCRIPTION_EVENTS: Final = frozenset(
+    {
+        "customer.subscription.created",
+        "customer.subscription.updated",
+        "customer.subscription.deleted",
+        "customer.subscription.paused",
+        "customer.subscription.resumed",
+    }
+)
+KNOWN_EVENTS: Final = (
+    SESSION_EVENTS | PAYMENT_EVENTS | REVERSAL_EVENTS | INVOICE_EVENTS | SUBSCRIPTION_EVENTS
+)
 
 
 class EventState(StrEnum):

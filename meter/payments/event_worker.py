@@ -9,8 +9,10 @@ import structlog
 
 from meter.errors import MeterError, Outage, StoreUnavailable
 from meter.payments.event_store import (
+    INVOICE_EVENTS,
     PAYMENT_EVENTS,
     SESSION_EVENTS,
+    SUBSCRIPTION_EVENTS,
     EventState,
     EventStore,
     TakenEvent,
@@ -106,6 +108,10 @@ class EventWorker:
             return await self._fulfilment.follow_session(event.object_id)
         if event.type in PAYMENT_EVENTS:
             return await self._fulfilment.follow_payment(event.object_id)
+        if event.type in INVOICE_EVENTS:
+            return await self._fulfilment.follow_invoice(event.object_id)
+        if event.type in SUBSCRIPTION_EVENTS:
+            return await self._fulfilment.follow_subscription(event.object_id)
         payment_id = await self._gateway.find_payment_id(event.type, event.object_id)
         if payment_id is None:
             return Followed.FOREIGN

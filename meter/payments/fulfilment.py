@@ -29,6 +29,7 @@ from meter.payments.stripe_facts import (
     SessionState,
     StripeRefused,
 )
+from meter.payments.subscriptions.following import FollowedInvoice, SubscriptionFollower
 
 if TYPE_CHECKING:
     from meter.payments.stripe_gateway import StripeGateway
@@ -58,11 +59,13 @@ class Fulfilment:
         purchases: PurchaseStore,
         payments: PaymentStore,
         metrics: PaymentMetrics,
+        subscriptions: SubscriptionFollower,
     ) -> None:
         self._gateway = gateway
         self._purchases = purchases
         self._payments = payments
         self._metrics = metrics
+        self._subscriptions = subscriptions
 
     async def follow_session(self, session_id: str) -> Followed:
         """Fulfil or end the purchase of a Checkout session, as the session is now."""
@@ -70,6 +73,8 @@ class Fulfilment:
         purchase = None if session is None else await self._find_ours(session)
         if session is None or purchase is None:
             return Followed.FOREIGN
+        if session.subscription_id is not None:
+            return await self.follow_subscription(session.subscription_id)
         if session.state is SessionState.PAID and session.payment_id is not None:
             facts = await self._gateway.find_payment(session.payment_id)
             if facts is not None and facts.state is PaymentState.SUCCEEDED:
@@ -82,6 +87,27 @@ class Fulfilment:
             await self._purchases.end(purchase.id, PurchaseState.ENDED, "not paid in time")
         elif session.state is SessionState.FAILED:
             await self._purchases.end(purchase.id, PurchaseState.ENDED, "the payment failed")
+        return Followed.DONE
+
+    async def follow_subscription(self, subscription_id: str) -> Followed:
+        """Bring a subscription up to date, with its latest invoice."""
+        return await self._reverse_invoice(
+            await self._subscriptions.follow_subscription(subscription_id)
+        )
+
+    async def follow_invoice(self, invoice_id: str) -> Followed:
+        """Post what follows from an invoice of a subscription, as the invoice is now."""
+        return await self._reverse_invoice(await self._subscriptions.follow_invoice(invoice_id))
+
+    async def _reverse_invoice(self, followed: FollowedInvoice | None) -> Followed:
+        """Post what took back a payment that became credit just now.
+
+        Its refund may have been told before: then no payment of ours was known.
+        """
+        if followed is None:
+            return Followed.FOREIGN
+        if followed.payment_id is not None:
+            await self.follow_reversals(followed.payment_id)
         return Followed.DONE
 
     async def follow_payment(self, payment_id: str) -> Followed:

@@ -30,6 +30,11 @@ class PaymentMetrics:
             ("outcome",),
             registry=registry,
         )
+        self.unknown_prices = Counter(
+            "tollkeeper_stripe_unknown_prices",
+            "Paid invoices with a price that no plan has; nothing was credited.",
+            registry=registry,
+        )
         self.oldest_waiting_s = Gauge(
             "tollkeeper_stripe_oldest_waiting_event_seconds",
             "The age of the oldest event of Stripe that was not followed yet.",

@@ -21,7 +21,11 @@ from meter.payments.nightly.run import NightlyComparison
 from meter.payments.payment_store import PaymentStore
 from meter.payments.purchase_store import PurchaseStore
 from meter.payments.selling import Selling
+from meter.payments.subscriptions.following import SubscriptionFollower
+from meter.payments.subscriptions.subscribing import Subscribing
+from meter.payments.subscriptions.subscription_store import SubscriptionStore
 from meter.payments.sweep import PaymentSweep
+from meter.plans.plan_store import PlanStore
 from meter.postgres.pool import PostgresPool
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ class Payments:
     fulfilment: Fulfilment
     selling: Selling
     go_live: GoLive
+    subscribing: Subscribing
+    subscriptions: SubscriptionFollower
     worker: EventWorker
     sweep: PaymentSweep
     auto_top_ups: AutoTopUps
@@ -51,14 +57,15 @@ def make_payments(
     """Return the parts by which credit is sold in this mode."""
     # Here, because Stripe's library takes half a second and many megabytes where nothing is sold.
     from meter.payments.stripe_gateway import StripeGateway
+    from meter.payments.subscriptions.stripe_subscriptions import StripeSubscriptions
 
     gateway, metrics = StripeGateway(mode), PaymentMetrics(registry)
     purchases, payments, events = PurchaseStore(pool), PaymentStore(pool), EventStore(pool)
-    go_lives = GoLiveStore(pool)
-    fulfilment = Fulfilment(gateway, purchases, payments, metrics)
-    selling = Selling(
-        gateway, purchases, payments, fulfilment, AuditStore(pool), go_lives, mode.return_base
-    )
+    go_lives, audit = GoLiveStore(pool), AuditStore(pool)
+    stripe, store = StripeSubscriptions(gateway), SubscriptionStore(pool)
+    follower = SubscriptionFollower(stripe, store, purchases, metrics, mode.is_live)
+    fulfilment = Fulfilment(gateway, purchases, payments, metrics, follower)
+    selling = Selling(gateway, purchases, payments, fulfilment, audit, go_lives, mode.return_base)
     worker = EventWorker(events, fulfilment, gateway, metrics)
     return Payments(
         gateway=gateway,
@@ -67,8 +74,14 @@ def make_payments(
         fulfilment=fulfilment,
         selling=selling,
         go_live=GoLive(gateway, go_lives, payments, selling, mode.return_base),
+        subscribing=Subscribing(
+            stripe, store, PlanStore(pool), purchases, selling, follower, audit, mode.is_live
+        ),
+        subscriptions=follower,
         worker=worker,
-        sweep=PaymentSweep(gateway, events, purchases, fulfilment, worker, clock, metrics),
+        sweep=PaymentSweep(
+            gateway, events, purchases, fulfilment, worker, clock, metrics, follower
+        ),
         auto_top_ups=AutoTopUps(
             gateway, AutoTopUpStore(pool), purchases, fulfilment, selling, clock, metrics
         ),

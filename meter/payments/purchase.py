@@ -20,10 +20,11 @@ class AmountOutOfBounds(InvalidRequest):
 
 
 class PurchaseKind(StrEnum):
-    """The ways to buy credit: on Stripe's page, or by a saved card."""
+    """The ways to buy credit: on Stripe's page, by a saved card, or with a plan."""
 
     CHECKOUT = "checkout"
     AUTO_TOP_UP = "auto_top_up"
+    SUBSCRIPTION = "subscription"
 
 
 class PurchaseState(StrEnum):

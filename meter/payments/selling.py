@@ -56,7 +56,7 @@ class Selling:
         self._fulfilment = fulfilment
         self._audit = audit
         self._go_lives = go_lives
-        self._return_url = f"{return_base}{RETURN_PATH}"
+        self.return_url = f"{return_base}{RETURN_PATH}"
 
     async def open_checkout(
         self, account_id: str, amount_picos: int, saves_card: bool, actor: Actor
@@ -65,10 +65,7 @@ class Selling:
 
         Raises AmountOutOfBounds, NotFound for an unknown account, SellingNotOpen.
         """
-        if not await self.is_open():
-            raise SellingNotOpen(
-                "no credit is sold here yet: the administrator has not finished going live"
-            )
+        await self.require_open()
         terms = await self._purchases.get_terms()
         terms.require_sold(amount_picos)
         return await self._open(account_id, amount_picos, saves_card, terms, actor)
@@ -76,6 +73,13 @@ class Selling:
     async def is_open(self) -> bool:
         """Return whether credit is sold: in test mode, and live once going live has passed."""
         return not self._gateway.is_live or await self._go_lives.is_open()
+
+    async def require_open(self) -> None:
+        """Raise SellingNotOpen before going live has passed."""
+        if not await self.is_open():
+            raise SellingNotOpen(
+                "no credit is sold here yet: the administrator has not finished going live"
+            )
 
     async def open_proof(self, account_id: str, actor: Actor) -> OpenedPurchase:
         """Open the purchase of 1 USD that proves that selling works, also before it is open.
@@ -103,10 +107,10 @@ class Selling:
             saves_card,
             actor,
         )
-        page = await self._with_customer(
+        page = await self.with_customer(
             account_id,
             lambda customer_id: self._gateway.create_checkout(
-                purchase, customer_id, terms, self._return_url
+                purchase, customer_id, terms, self.return_url
             ),
         )
         await self._purchases.set_session(purchase.id, page.session_id)
@@ -114,9 +118,9 @@ class Selling:
 
     async def open_portal(self, account_id: str) -> str:
         """Return the address of the account's pages at Stripe. Raises NotFound."""
-        return await self._with_customer(
+        return await self.with_customer(
             account_id,
-            lambda customer_id: self._gateway.create_portal(customer_id, self._return_url),
+            lambda customer_id: self._gateway.create_portal(customer_id, self.return_url),
         )
 
     async def list_invoices(
@@ -148,7 +152,7 @@ class Selling:
         await self._fulfilment.follow_reversals(payment_id)
         return await self._payments.get(payment_id)
 
-    async def _with_customer(
+    async def with_customer(
         self, account_id: str, work: Callable[[str], Awaitable[Result]]
     ) -> Result:
         """Do something with the account's customer at Stripe, which is made at its first use.

@@ -77,6 +77,7 @@ class CheckoutSession:
     currency: str
     bought_cents: int
     is_live: bool
+    subscription_id: str | None = None
 
 
 class PaymentState(StrEnum):

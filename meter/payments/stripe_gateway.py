@@ -44,6 +44,8 @@ WEBHOOK_TOLERANCE_S: Final = 300
 # A page that nobody pays closes by itself. Stripe allows 30 minutes to 24 hours.
 CHECKOUT_LIFETIME: Final = timedelta(hours=2)
 PAGE_ROWS: Final = 100
+# The most types of events that Stripe takes in one question.
+MOST_TYPES: Final = 20
 # The member of Stripe's metadata that names our purchase.
 PURCHASE_MEMBER: Final = "tollkeeper_purchase"
 ACCOUNT_MEMBER: Final = "tollkeeper_account"
@@ -66,6 +68,11 @@ class StripeGateway:
             http_client=self._http,
             max_network_retries=MAX_RETRIES,
         )
+
+    @property
+    def client(self) -> stripe.StripeClient:
+        """Return the library's client, for the questions of `subscriptions`."""
+        return self._client
 
     @property
     def is_live(self) -> bool:
@@ -108,7 +115,7 @@ class StripeGateway:
         Stripe repeats an answer of 500 for as long as it keeps a key, so each call has its own. A
         second customer does no harm: the first one that is stored is used.
         """
-        with _stripe_errors():
+        with stripe_errors():
             customer = await self._client.v1.customers.create_async(
                 {"email": email, "metadata": {ACCOUNT_MEMBER: account_id}},
                 {"idempotency_key": f"customer-{uuid4()}"},
@@ -147,7 +154,7 @@ class StripeGateway:
             price["tax_behavior"] = "exclusive"
             params["automatic_tax"] = {"enabled": True}
             params["customer_update"] = {"address": "auto"}
-        with _stripe_errors():
+        with stripe_errors():
             session = await self._client.v1.checkout.sessions.create_async(
                 params,  # type: ignore[arg-type]
                 {"idempotency_key": f"checkout-{purchase.id}-{customer_id}"},
@@ -158,8 +165,8 @@ class StripeGateway:
 
     async def find_session(self, session_id: str) -> CheckoutSession | None:
         """Return a Checkout session as it is now."""
-        with _stripe_errors():
-            session = await _found(
+        with stripe_errors():
+            session = await existing(
                 self._client.v1.checkout.sessions.retrieve_async(
                     session_id, {"expand": ["payment_intent"]}
                 )
@@ -168,7 +175,7 @@ class StripeGateway:
 
     async def find_session_of(self, payment_id: str) -> CheckoutSession | None:
         """Return the Checkout session that made a PaymentIntent; None where another way did."""
-        with _stripe_errors():
+        with stripe_errors():
             found = await self._client.v1.checkout.sessions.list_async(
                 {"payment_intent": payment_id, "limit": 1, "expand": ["data.payment_intent"]}
             )
@@ -176,8 +183,8 @@ class StripeGateway:
 
     async def find_payment(self, payment_id: str) -> PaymentFacts | None:
         """Return a PaymentIntent as it is now."""
-        with _stripe_errors():
-            intent = await _found(
+        with stripe_errors():
+            intent = await existing(
                 self._client.v1.payment_intents.retrieve_async(
                     payment_id, {"expand": ["latest_charge"]}
                 )
@@ -188,19 +195,19 @@ class StripeGateway:
         """Return the PaymentIntent that the object of an event is about."""
         v1 = self._client.v1
         found: Any
-        with _stripe_errors():
+        with stripe_errors():
             if event_type.startswith("charge.dispute."):
-                found = await _found(v1.disputes.retrieve_async(object_id))
+                found = await existing(v1.disputes.retrieve_async(object_id))
             elif object_id.startswith(("re_", "pyr_")):
-                found = await _found(v1.refunds.retrieve_async(object_id))
+                found = await existing(v1.refunds.retrieve_async(object_id))
             else:
-                found = await _found(v1.charges.retrieve_async(object_id))
-        return None if found is None else _id_of(found.payment_intent)
+                found = await existing(v1.charges.retrieve_async(object_id))
+        return None if found is None else id_of(found.payment_intent)
 
     async def list_reversals(self, payment_id: str) -> ReversalFacts:
         """Return all refunds and disputes of a PaymentIntent as they are now."""
         asked: Any = {"payment_intent": payment_id, "limit": PAGE_ROWS}
-        with _stripe_errors():
+        with stripe_errors():
             refunds = await self._client.v1.refunds.list_async(asked)
             disputes = await self._client.v1.disputes.list_async(asked)
             return ReversalFacts(
@@ -213,32 +220,34 @@ class StripeGateway:
 
     async def list_events(self, types: Sequence[str], since: datetime) -> list[StripeEvent]:
         """Return the events of these types since an instant, oldest first; 30 days at most."""
-        with _stripe_errors():
-            found = await self._client.v1.events.list_async(
-                {
-                    "types": list(types),
-                    "created": {"gte": int(since.timestamp())},
-                    "limit": PAGE_ROWS,
-                }
-            )
-            events = [
-                StripeEvent(
-                    one.id,
-                    one.type,
-                    _object_id(one.data.object),
-                    one.livemode,
-                    datetime.fromtimestamp(one.created, UTC),
+        events: list[StripeEvent] = []
+        with stripe_errors():
+            for first in range(0, len(types), MOST_TYPES):
+                found = await self._client.v1.events.list_async(
+                    {
+                        "types": list(types[first : first + MOST_TYPES]),
+                        "created": {"gte": int(since.timestamp())},
+                        "limit": PAGE_ROWS,
+                    }
                 )
-                async for one in found.auto_paging_iter()
-            ]
-        return events[::-1]
+                events += [
+                    StripeEvent(
+                        one.id,
+                        one.type,
+                        _object_id(one.data.object),
+                        one.livemode,
+                        datetime.fromtimestamp(one.created, UTC),
+                    )
+                    async for one in found.auto_paging_iter()
+                ]
+        return sorted(events, key=lambda one: one.happened_at)
 
     async def refund(self, payment_id: str, cents: int | None, key: str) -> None:
         """Refund a part of a payment, or what is left of it (None), once for each key."""
         params: dict[str, Any] = {"payment_intent": payment_id}
         if cents is not None:
             params["amount"] = cents
-        with _stripe_errors():
+        with stripe_errors():
             await self._client.v1.refunds.create_async(
                 params,  # type: ignore[arg-type]
                 {"idempotency_key": key},
@@ -247,16 +256,16 @@ class StripeGateway:
     async def keep_card(self, customer_id: str, payment_method_id: str) -> None:
         """Make a card the one that automatic top-ups charge. Repeating changes nothing."""
         params: Any = {"invoice_settings": {"default_payment_method": payment_method_id}}
-        with _stripe_errors():
+        with stripe_errors():
             await self._client.v1.customers.update_async(customer_id, params)
 
     async def find_saved_card(self, customer_id: str) -> str | None:
         """Return the card that automatic top-ups charge; None where the customer keeps none."""
-        with _stripe_errors():
-            customer = await _found(self._client.v1.customers.retrieve_async(customer_id))
+        with stripe_errors():
+            customer = await existing(self._client.v1.customers.retrieve_async(customer_id))
         if customer is None or getattr(customer, "deleted", False):
             return None
-        return _id_of(customer.invoice_settings.default_payment_method)
+        return id_of(customer.invoice_settings.default_payment_method)
 
     async def charge_saved_card(
         self, purchase: Purchase, customer_id: str, payment_method_id: str
@@ -275,7 +284,7 @@ class StripeGateway:
             "metadata": _metadata(purchase),
             "expand": ["latest_charge"],
         }
-        with _stripe_errors():
+        with stripe_errors():
             try:
                 intent = await self._client.v1.payment_intents.create_async(
                     params,  # type: ignore[arg-type]
@@ -295,7 +304,7 @@ class StripeGateway:
             "limit": PAGE_ROWS,
             "expand": ["data.latest_charge"],
         }
-        with _stripe_errors():
+        with stripe_errors():
             found = await self._client.v1.payment_intents.list_async(params)
             async for intent in found.auto_paging_iter():
                 if _purchase_id(intent.metadata) == purchase.id:
@@ -304,7 +313,7 @@ class StripeGateway:
 
     async def create_portal(self, customer_id: str, return_url: str) -> str:
         """Return the address of the page where a customer keeps cards and finds receipts."""
-        with _stripe_errors():
+        with stripe_errors():
             session = await self._client.v1.billing_portal.sessions.create_async(
                 {"customer": customer_id, "return_url": return_url}
             )
@@ -312,7 +321,7 @@ class StripeGateway:
 
     async def list_webhook_endpoints(self) -> list[WebhookEndpoint]:
         """Return the endpoints in the mode of our key; Stripe allows 16."""
-        with _stripe_errors():
+        with stripe_errors():
             found = await self._client.v1.webhook_endpoints.list_async({"limit": PAGE_ROWS})
         return [
             WebhookEndpoint(one.url, one.status == "enabled", one.enabled_events)
@@ -321,8 +330,8 @@ class StripeGateway:
 
     async def find_page(self, session_id: str) -> str | None:
         """Return the page of a Checkout session that may still be paid."""
-        with _stripe_errors():
-            session = await _found(self._client.v1.checkout.sessions.retrieve_async(session_id))
+        with stripe_errors():
+            session = await existing(self._client.v1.checkout.sessions.retrieve_async(session_id))
         return None if session is None or session.status != "open" else session.url
 
     async def list_balance(
@@ -335,7 +344,7 @@ class StripeGateway:
             "expand": ["data.source"],
         }
         movements: list[BalanceMovement] = []
-        with _stripe_errors():
+        with stripe_errors():
             found = await self._client.v1.balance_transactions.list_async(params)
             async for one in found.auto_paging_iter():
                 movements.append(_movement(one))
@@ -354,7 +363,7 @@ class StripeGateway:
         if after is not None:
             params["starting_after"] = after
         rows: list[InvoiceFacts] = []
-        with _stripe_errors():
+        with stripe_errors():
             found = await self._client.v1.invoices.list_async(params)
             async for one in found.auto_paging_iter():
                 if one.status != "draft":
@@ -376,7 +385,7 @@ def _metadata(purchase: Purchase) -> dict[str, str]:
     return {PURCHASE_MEMBER: str(purchase.id), ACCOUNT_MEMBER: purchase.account_id}
 
 
-async def _found(asked: Any) -> Any:
+async def existing(asked: Any) -> Any:
     """Return what is asked for; None where it does not exist under our key."""
     try:
         return await asked
@@ -387,7 +396,7 @@ async def _found(asked: Any) -> Any:
 
 
 @contextmanager
-def _stripe_errors() -> Iterator[None]:
+def stripe_errors() -> Iterator[None]:
     """Translate what the library raises: a retry helps, or Stripe refuses for good."""
     try:
         yield
@@ -403,7 +412,7 @@ def _stripe_errors() -> Iterator[None]:
         raise StripeUnavailable(f"Stripe does not answer ({type(error).__name__})") from error
 
 
-def _id_of(reference: Any) -> str | None:
+def id_of(reference: Any) -> str | None:
     """Return the id of an object that may be expanded."""
     if reference is None or isinstance(reference, str):
         return reference
@@ -426,9 +435,10 @@ def _session(session: Any) -> CheckoutSession:
         id=session.id,
         purchase_id=_purchase_id(session.metadata),
         state=_session_state(session.status, session.payment_status, intent_status),
-        payment_id=_id_of(intent),
+        payment_id=id_of(intent),
         currency=session.currency or "",
         bought_cents=(session.amount_subtotal or 0) - discount,
+        subscription_id=id_of(session.subscription),
         is_live=session.livemode,
     )
 
@@ -468,8 +478,8 @@ def _payment(intent: Any) -> PaymentFacts:
         received_cents=intent.amount_received or 0,
         paid_at=datetime.fromtimestamp(charge.created if is_expanded else intent.created, UTC),
         receipt_url=charge.receipt_url if is_expanded else None,
-        customer_id=_id_of(intent.customer),
-        payment_method_id=_id_of(intent.payment_method),
+        customer_id=id_of(intent.customer),
+        payment_method_id=id_of(intent.payment_method),
         is_live=intent.livemode,
         failure=None if error is None else (error.decline_code or error.code or error.type),
     )
@@ -486,8 +496,8 @@ def _movement(transaction: Any) -> BalanceMovement:
         sold_cents = source.amount if transaction.amount > 0 else -source.amount
     return BalanceMovement(
         category=transaction.reporting_category,
-        source_id=_id_of(source) or "",
-        payment_id=_id_of(getattr(source, "payment_intent", None)) if is_expanded else None,
+        source_id=id_of(source) or "",
+        payment_id=id_of(getattr(source, "payment_intent", None)) if is_expanded else None,
         purchase_id=_purchase_id(getattr(source, "metadata", None)) if is_expanded else None,
         currency=transaction.currency,
         cents=transaction.amount,

@@ -14,6 +14,7 @@ from meter.payments.metrics import PaymentMetrics
 from meter.payments.purchase import PurchaseKind, PurchaseState
 from meter.payments.purchase_store import PurchaseStore
 from meter.payments.stripe_facts import StripeRefused
+from meter.payments.subscriptions.following import SubscriptionFollower
 from meter.process.periodic import periodic
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PaymentSweep:
         worker: EventWorker,
         clock: Clock,
         metrics: PaymentMetrics,
+        subscriptions: SubscriptionFollower,
     ) -> None:
         self._gateway = gateway
         self._events = events
@@ -53,15 +55,17 @@ class PaymentSweep:
         self._worker = worker
         self._clock = clock
         self._metrics = metrics
+        self._subscriptions = subscriptions
 
     async def run(self) -> NoReturn:
         """Sweep at the start and at intervals until cancelled, through outages."""
         await periodic("stripe_sweep", self.sweep, SWEEP_EVERY_S, RETRY_S, (Outage,))
 
     async def sweep(self) -> None:
-        """List missed events and look at open purchases. Raises Outage."""
+        """List missed events, and look at open purchases and ended periods. Raises Outage."""
         await self.list_events()
         await self.look_at_purchases(UNSEEN_FOR)
+        await self._subscriptions.follow_overdue(self._clock.now())
         self._metrics.last_sweep.set(self._clock.now().timestamp())
 
     async def list_events(self) -> int:
@@ -97,7 +101,7 @@ class PaymentSweep:
                             "purchase_unclear", purchase_id=str(purchase.id), reason=str(error)
                         )
                 elif (
-                    purchase.kind is PurchaseKind.CHECKOUT
+                    purchase.kind is not PurchaseKind.AUTO_TOP_UP
                     and self._clock.now() - purchase.created_at > ABANDONED_AFTER
                 ):
                     await self._purchases.end(

@@ -36,7 +36,8 @@ GRANT SELECT, INSERT ON ledger_checkpoints TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON checkpoint_sums TO {SERVICE_ROLE};
 GRANT SELECT ON settlements, kept_settlements, ended_hold_rows, postings, entries, usage_records,
     ended_holds TO {SERVICE_ROLE};
-GRANT SELECT, INSERT ON plan_versions TO {SERVICE_ROLE};
+GRANT SELECT, INSERT ON plan_versions, plan_prices, subscription_invoices TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE ON subscriptions TO {SERVICE_ROLE};
 GRANT SELECT ON account_plans, schema_migrations, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates

@@ -7,8 +7,9 @@ import typer
 
 from tollkeeper.api_client import MeterApi, segment
 from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.commands.users import UserArgument
 from tollkeeper.errors import CommandError
-from tollkeeper.tables import JsonOption, show_one, show_rows
+from tollkeeper.tables import JsonOption, LimitOption, show_one, show_rows
 
 COLUMNS = (
     "id",
@@ -26,6 +27,8 @@ COLUMNS = (
     "retired_at",
 )
 VERSION_COLUMNS = ("version", "applies", "created_at", "created_by", *COLUMNS[2:-1])
+SUBSCRIPTION_COLUMNS = ("id", "user_id", "plan", "status", "paid_until", "cancels_at", "ended_at")
+SYNC_COLUMNS = ("plan", "price_id", "differences")
 PlanArgument = Annotated[str, typer.Argument(help="The plan's id.", show_default=False)]
 LimitCount = Annotated[int | None, typer.Option(help="By default no limit.")]
 NewLimit = Annotated[int | None, typer.Option(help="0 for no limit.")]
@@ -194,6 +197,44 @@ def change_plan(
 def retire_plan(client: MeterApi, plan: PlanArgument, as_json: JsonOption = None) -> None:
     """Sell a plan no more; users keep it, and subscriptions go on."""
     show_one(client.send("POST", f"/plans/{segment(plan)}/retire"), as_json)
+
+
+@app.command("sync")
+def sync_plans(
+    client: MeterApi,
+    check: Annotated[bool, typer.Option("--check", help="Only say what differs.")] = False,
+    as_json: JsonOption = None,
+) -> None:
+    """Make products and prices of the plans at Stripe; says what differed before."""
+    rows = client.send("POST", "/plans/sync", {"may_change": not check})["data"]
+    show_rows(rows, SYNC_COLUMNS, as_json, "No plan is sold.")
+
+
+@app.command("subscriptions")
+def list_subscriptions(
+    client: MeterApi, limit: LimitOption = 50, as_json: JsonOption = None
+) -> None:
+    """List subscriptions of users, newest first."""
+    rows = client.rows("/subscriptions", limit)
+    show_rows(rows, SUBSCRIPTION_COLUMNS, as_json, "There are no subscriptions.")
+
+
+@app.command("subscribe")
+def subscribe_user(
+    client: MeterApi,
+    user: UserArgument,
+    plan: PlanArgument,
+    as_json: JsonOption = None,
+) -> None:
+    """Open the page at Stripe on which a user's subscription begins; prints its address."""
+    path = f"/users/{segment(user)}/subscription"
+    show_one(client.send("POST", path, {"plan": plan}), as_json)
+
+
+@app.command("cancel")
+def cancel_subscription(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
+    """Have the subscription of a user end with the period that is paid."""
+    show_one(client.send("POST", f"/users/{segment(user)}/subscription/cancel"), as_json)
 
 
 def _path(plan: str, at_once: bool) -> str:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import AliasPath, BeforeValidator, Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
+from meter.api.billing.replies import FromPayments
 from meter.api.fields import (
     Body,
     Budget,
@@ -308,6 +309,35 @@ async def change_plan(
 async def retire_plan(plan_id: PlanPath, actor: FromAdministrator, plans: FromPlans) -> PlanReply:
     """Sell a plan no more; users keep it, and subscriptions go on."""
     return PlanReply.model_validate(await plans.retire(actor, plan_id))
+
+
+class SyncBody(Body):
+    """The permission to change what differs at Stripe."""
+
+    may_change: bool = Field(default=True, description="false: only say what differs")
+
+
+class SyncedPlanReply(Reply):
+    """A plan beside Stripe; `differences` is empty where it was in step before."""
+
+    plan: str = Field(validation_alias="plan_id")
+    price_id: str | None = Field(description="The price at Stripe", examples=["price_1"])
+    differences: list[str] = Field(examples=[["the price is missing"]])
+
+
+class SyncReply(Reply):
+    """Every plan that is sold, beside Stripe."""
+
+    data: list[SyncedPlanReply]
+
+
+@router.post("/sync", summary="Make the prices of plans at Stripe")
+async def sync_plans(body: SyncBody, actor: FromAdministrator, payments: FromPayments) -> SyncReply:
+    """Make product and price of each plan that is sold, and say what differed before.
+
+    Repeating it changes nothing. A plan is sold at Stripe under the key of its price.
+    """
+    return SyncReply.model_validate({"data": await payments.subscribing.sync(body.may_change)})
 
 
 def _version_reply(version: PlanVersion) -> PlanVersionReply:

@@ -412,7 +412,7 @@ class Subscriptions:
         if not has_periods:
             lines = []
         waiting = self._pending.take_pending(customer["id"], subscription["id"], invoice)
-        lines += [_item_line(item) for item in waiting]
+        lines += [self._item_line(item) for item in waiting]
         billing = Billing(
             customer=customer,
             reason=reason,
@@ -623,6 +623,30 @@ class Subscriptions:
             },
         )
 
+    def _item_line(self, item: Json) -> InvoiceLine:
+        parent, pricing = item["parent"], item["pricing"]
+        subscription = parent["subscription_details"]["subscription"] if parent else None
+        return InvoiceLine(
+            subtotal=item["amount"],
+            title=item["description"] or "",
+            period=(item["period"]["start"], item["period"]["end"]),
+            quantity=item["quantity"],
+            price=self._world.store.get("price", pricing["price_details"]["price"])
+            if pricing
+            else None,
+            subscription=subscription,
+            parent={
+                "invoice_item_details": {
+                    "invoice_item": item["id"],
+                    "proration": item["proration"],
+                    "proration_details": {"credited_items": None},
+                    "subscription": subscription,
+                },
+                "subscription_item_details": None,
+                "type": "invoice_item_details",
+            },
+        )
+
     def _move_trial(self, subscription: Json, trial_end: int) -> None:
         subscription["trial_end"] = subscription["billing_cycle_anchor"] = trial_end
         for item in _items(subscription):
@@ -764,25 +788,3 @@ def _items(subscription: Json) -> list[Json]:
 def _differences(row: Json, changed: Json) -> Json:
     """Return the values that a change replaces."""
     return {name: row[name] for name in changed if row[name] != changed[name]}
-
-
-def _item_line(item: Json) -> InvoiceLine:
-    parent = item["parent"]
-    subscription = parent["subscription_details"]["subscription"] if parent else None
-    return InvoiceLine(
-        subtotal=item["amount"],
-        title=item["description"] or "",
-        period=(item["period"]["start"], item["period"]["end"]),
-        quantity=item["quantity"],
-        subscription=subscription,
-        parent={
-            "invoice_item_details": {
-                "invoice_item": item["id"],
-                "proration": item["proration"],
-                "proration_details": {"credited_items": None},
-                "subscription": subscription,
-            },
-            "subscription_item_details": None,
-            "type": "invoice_item_details",
-        },
-    )

@@ -128,7 +128,7 @@ class CheckoutSessions:
         allows_codes = given.flag("allow_promotion_codes")
         members["discounts"] = self._discounts(given, allows_codes)
         members["expires_at"] = self._expiry(given)
-        purchase = Purchase(self._intent_data(given), self._subscription_data(given))
+        purchase = Purchase(self._intent_data(given), self._subscription_data(given, customer))
         purchase.needs_customer = mode == "subscription" or creation == "always"
         purchase.has_invoice = given.child("invoice_creation").flag("enabled")
         if purchase.has_invoice:
@@ -470,14 +470,15 @@ class CheckoutSessions:
             **texts,
         }
 
-    def _subscription_data(self, given: Parameters) -> Terms:
+    def _subscription_data(self, given: Parameters, customer: str | None) -> Terms:
         data = given.child("subscription_data")
+        owner = self._world.store.get("customer", customer) if customer else None
         return Terms(
             customer={},
             items=(),
             metadata=data.metadata(),
             description=data.text("description"),
-            trial_end=read_trial_end(data, self._world.wall.now()),
+            trial_end=read_trial_end(data, self._world.timeline_of(owner).now()),
             missing_method=read_missing_method(data),
         )
 

@@ -1,0 +1,247 @@
+"""Plans sold through the simulator of Stripe, with Stripe's own library and test clocks."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.books import Books
+from tests.meter_api import ADMIN
+from tests.patience import WAIT_S
+from tests.shop import Shop, selling
+from tollkeeper.simulator.stripe.events import RecordedEvent
+
+DAY = timedelta(days=1)
+JANUARY = datetime(2032, 1, 10, 12, tzinfo=UTC)
+OWN = "/api/v1/billing/subscription"
+
+
+class Subscriber:
+    """A user whose customer at Stripe lives on a test clock."""
+
+    def __init__(self, shop: Shop, key: str, clock_id: str) -> None:
+        self.shop = shop
+        self._key = key
+        self._clock_id = clock_id
+
+    @classmethod
+    async def open(cls, shop: Shop) -> "Subscriber":
+        """Make the user Ada, and the prices of the plans."""
+        await shop.api.user("ada")
+        key = (await shop.api.key("ada", scopes=["usage:read", "billing:write"]))["key"]
+        v1 = shop.meter.gateway.client.v1
+        clocks = v1.test_helpers.test_clocks
+        clock = await clocks.create_async({"frozen_time": int(JANUARY.timestamp())})
+        customer = await v1.customers.create_async(
+            {"email": "ada@example.com", "test_clock": clock.id}
+        )
+        await shop.meter.purchases.save_customer("ada", False, customer.id, None)
+        await sync(shop)
+        return cls(shop, key, clock.id)
+
+    async def ask(self, path: str = "", method: str = "GET", **body: Any) -> dict[str, Any]:
+        """Ask about the subscription, as the user."""
+        answer = await self.shop.api.as_key(self._key, f"{OWN}{path}", method, body or None)
+        assert answer.status_code < 300, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def subscribe(self, plan: str) -> str:
+        """Subscribe on the page; returns the session's id."""
+        return await self.shop.pay((await self.ask("", "POST", plan=plan))["url"])
+
+    async def advance(self, until: datetime) -> None:
+        """Move the clock of Stripe on, and wait until all that follows has happened."""
+        clocks = self.shop.meter.gateway.client.v1.test_helpers.test_clocks
+        await clocks.advance_async(self._clock_id, {"frozen_time": int(until.timestamp())})
+        async with asyncio.timeout(WAIT_S):
+            while (await clocks.retrieve_async(self._clock_id)).status != "ready":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def told(self) -> tuple[str, str, int | None]:
+        """Deliver all events; return balance, plan and requests a month."""
+        await self.shop.deliver(*self.shop.events())
+        return await self.standing()
+
+    async def standing(self) -> tuple[str, str, int | None]:
+        """Return the balance, the plan, and the requests a month that it allows."""
+        row = await self.shop.api.pool.fetchrow(
+            "SELECT plan_id, requests_per_month FROM account_plans WHERE account_id = 'ada'"
+        )
+        assert row is not None
+        return await self.shop.balance("ada"), row["plan_id"], row["requests_per_month"]
+
+
+async def sync(shop: Shop, **body: Any) -> dict[str, list[str]]:
+    answer = await shop.api.operator.post(f"{ADMIN}/plans/sync", json=body)
+    assert answer.status_code == 200, answer.text
+    return {one["plan"]: one["differences"] for one in answer.json()["data"]}
+
+
+@pytest_asyncio.fixture
+async def shop(books: Books) -> AsyncIterator[Shop]:
+    async with selling(books.pool) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def ada(shop: Shop) -> Subscriber:
+    return await Subscriber.open(shop)
+
+
+async def test_sync_makes_prices_once_and_says_what_differs(shop: Shop) -> None:
+    missing = ["the product is missing", "the price is missing"]
+    plans = ("trial", "starter", "professional", "enterprise")
+    assert await sync(shop, may_change=False) == dict.fromkeys(plans, missing)
+    assert await sync(shop) == dict.fromkeys(plans, missing)
+    assert await sync(shop) == {plan: [] for plan in plans}
+    price = {"amount": "29.00", "period": "month", "included_credit": "30.00"}
+    changes = {"name": "Beginner", "price": price}
+    await shop.api.operator.patch(f"{ADMIN}/plans/starter", json=changes)
+    found = await sync(shop)
+    assert found["starter"] == ["the product is 'Starter'", "the price is missing"]
+    assert found["trial"] == (await sync(shop))["starter"] == []
+
+
+async def test_a_subscription_from_its_first_period_to_its_end(ada: Subscriber) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    assert await ada.told() == ("20.00", "starter", 1_000)
+    found = await ada.ask()
+    assert (found["status"], found["plan"], found["is_applied"]) == ("active", "starter", True)
+    assert found["paid_until"] == "2032-02-10T12:00:00Z"
+    (paid,) = await shop.payments("ada")
+    assert (paid["paid"], paid["credited"]) == ("19.00", "20.00")
+
+    # Terms that change apply to the next period; its credit adds to what is left.
+    await shop.api.operator.patch(f"{ADMIN}/plans/starter", json={"requests_per_month": 1_500})
+    assert await ada.standing() == ("20.00", "starter", 1_000)
+    await ada.advance(JANUARY + 32 * DAY)
+    assert await ada.told() == ("40.00", "starter", 1_500)
+
+    assert (await ada.ask("/cancel", "POST"))["cancels_at"] == "2032-03-10T12:00:00Z"
+    assert (await ada.ask("/resume", "POST"))["cancels_at"] is None
+    await ada.ask("/cancel", "POST")
+    assert await ada.told() == ("40.00", "starter", 1_500)
+    await ada.advance(JANUARY + 62 * DAY)
+    assert await ada.told() == ("40.00", "standard", None)
+    answer = await shop.api.operator.get(f"{ADMIN}/subscriptions")
+    (ended,) = answer.json()["data"]
+    assert (ended["status"], ended["is_applied"]) == ("canceled", False)
+    verified = (await shop.api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert verified["ok"], verified["failures"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_order_repetition_and_loss_do_not_matter(ada: Subscriber, seed: int) -> None:
+    chance, shop = random.Random(seed), ada.shop
+    await ada.subscribe("starter")
+    await ada.advance(JANUARY + 32 * DAY)
+    events = 2 * shop.events("invoice.paid", "checkout.session.completed")
+    events += shop.events("customer.subscription.created", "customer.subscription.updated")
+    chance.shuffle(events)
+    await shop.deliver(*events[: chance.randrange(len(events))])
+    # What no webhook brought is found by the sweep.
+    await shop.meter.sweep.sweep()
+    await shop.meter.worker.follow_all()
+    assert await ada.standing() == ("40.00", "starter", 1_000)
+
+
+async def test_many_at_once_give_the_credit_once(ada: Subscriber) -> None:
+    shop = ada.shop
+    session = await ada.subscribe("professional")
+    (paid,) = shop.events("invoice.paid")
+    (made,) = shop.events("customer.subscription.created")
+    follow = shop.meter.fulfilment
+    await asyncio.gather(
+        *[follow.follow_session(session) for _ in range(4)],
+        *[follow.follow_invoice(object_id(paid)) for _ in range(4)],
+        *[follow.follow_subscription(object_id(made)) for _ in range(4)],
+    )
+    assert await ada.standing() == ("60.00", "professional", 10_000)
+
+
+async def test_a_change_to_a_dearer_plan_is_paid_now_and_to_a_cheaper_one_next(
+    ada: Subscriber,
+) -> None:
+    await ada.subscribe("starter")
+    await ada.told()
+    await ada.advance(JANUARY + 15 * DAY)
+    await ada.ask("", "PUT", plan="professional")
+    balance, plan, requests = await ada.told()
+    assert (plan, requests) == ("professional", 10_000)
+    # Half a period of 60 less what is unused of 20, in proportion to the cents that were charged.
+    assert 38 < float(balance) < 42
+    await ada.ask("", "PUT", plan="starter")
+    assert await ada.told() == (balance, "professional", 10_000)
+    await ada.advance(JANUARY + 32 * DAY)
+    renewed, plan, requests = await ada.told()
+    assert (plan, requests) == ("starter", 1_000)
+    assert float(renewed) == pytest.approx(float(balance) + 20)
+
+
+async def test_a_trial_gives_its_own_credit_and_only_once(ada: Subscriber) -> None:
+    shop = ada.shop
+    price = {"amount": "19.00", "period": "month", "included_credit": "20.00"}
+    trial = {"days": 7, "credit": "2.00"}
+    await shop.api.operator.patch(
+        f"{ADMIN}/plans/starter", json={"price": {**price, "trial": trial}}
+    )
+    await ada.subscribe("starter")
+    assert await ada.told() == ("2.00", "starter", 1_000)
+    await ada.advance(JANUARY + 8 * DAY)
+    assert await ada.told() == ("22.00", "starter", 1_000)
+    refused = await shop.api.operator.post(
+        f"{ADMIN}/users/ada/subscription", json={"plan": "starter"}
+    )
+    assert refused.status_code == 409, refused.text
+
+
+async def test_an_unknown_price_grants_nothing_and_is_parked(ada: Subscriber) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    (paid,) = shop.events("invoice.paid")
+    found = shop.meter.subscriptions._store
+    known, found.find_version = found.find_version, nothing  # type: ignore[method-assign]
+    with pytest.raises(Exception, match="no price of a plan"):
+        await shop.meter.fulfilment.follow_invoice(object_id(paid))
+    assert await ada.standing() == ("0.00", "standard", None)
+    found.find_version = known  # type: ignore[method-assign]
+    await shop.meter.fulfilment.follow_invoice(object_id(paid))
+    assert await ada.standing() == ("20.00", "starter", 1_000)
+
+
+def object_id(event: RecordedEvent) -> str:
+    return str(event.to_json()["data"]["object"]["id"])
+
+
+async def nothing(price_id: str, is_live: bool) -> None:
+    """Know no price."""
+
+
+async def test_terms_end_when_nobody_pays_and_return_when_somebody_does(ada: Subscriber) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    await ada.told()
+    follower = shop.meter.subscriptions
+    ended = datetime(2032, 2, 10, 12, tzinfo=UTC)
+    assert await follower.follow_overdue(ended + 6 * DAY) == 0
+    assert await follower.follow_overdue(ended + 8 * DAY) == 1
+    assert await ada.standing() == ("20.00", "standard", None)
+    await ada.advance(JANUARY + 32 * DAY)
+    assert await ada.told() == ("40.00", "starter", 1_000)
+
+
+async def test_a_refund_takes_the_credit_of_the_period_back(ada: Subscriber) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    await ada.told()
+    (paid,) = await shop.payments("ada")
+    path, key = f"{ADMIN}/payments/{paid['id']}/refunds", {"Idempotency-Key": "one"}
+    answer = await shop.api.operator.post(path, json={}, headers=key)
+    assert answer.status_code < 300, answer.text
+    assert await shop.balance("ada") == "0.00"
