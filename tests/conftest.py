@@ -86,12 +86,27 @@ def migrated_template(postgres_server: PostgresServer) -> PostgresServer:
     return postgres_server
 
 
+@pytest.fixture(scope="session")
+def patient_template(migrated_template: PostgresServer) -> PostgresServer:
+    """The same Postgres once it has the template whose functions wait long for locks, too."""
+    servers.run_in_thread(lambda: servers.make_patient_template(migrated_template))
+    return migrated_template
+
+
 @pytest.fixture
-def database(migrated_template: PostgresServer) -> Iterator[servers.Database]:
-    """A fresh, migrated database: `owner_dsn` and `service_dsn`."""
-    fresh = servers.run_in_thread(lambda: servers.clone_template(migrated_template))
+def database(
+    request: pytest.FixtureRequest, patient_template: PostgresServer
+) -> Iterator[servers.Database]:
+    """A fresh, migrated database: `owner_dsn` and `service_dsn`.
+
+    Its functions wait for locks as long as a busy machine takes, unless the test has the mark
+    `lock_timeouts`.
+    """
+    is_patient = request.node.get_closest_marker("lock_timeouts") is None
+    template = servers.PATIENT_TEMPLATE if is_patient else servers.TEMPLATE
+    fresh = servers.run_in_thread(lambda: servers.clone_template(patient_template, template))
     yield fresh
-    servers.run_in_thread(lambda: servers.drop(migrated_template, fresh))
+    servers.run_in_thread(lambda: servers.drop(patient_template, fresh))
 
 
 @pytest.fixture(scope="session")

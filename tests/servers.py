@@ -21,6 +21,8 @@ from tollkeeper.stack.supervision.children import die_with_parent
 
 POLL_INTERVAL_S = 0.02
 TEMPLATE = "tollkeeper_template"
+# A clone of it whose functions wait for locks as long as a busy machine takes.
+PATIENT_TEMPLATE = "tollkeeper_patient_template"
 
 T = TypeVar("T")
 
@@ -125,12 +127,28 @@ async def make_template(server: postgres.PostgresServer) -> None:
     await migrate(server.dsn(postgres.OWNER_ROLE, TEMPLATE))
 
 
-async def clone_template(server: postgres.PostgresServer) -> Database:
+async def make_patient_template(server: postgres.PostgresServer) -> None:
+    """The same, whose functions wait for locks as long as a busy machine takes."""
+    await _clone(server, PATIENT_TEMPLATE, TEMPLATE)
+    connection = await asyncpg.connect(server.dsn(postgres.OWNER_ROLE, PATIENT_TEMPLATE))
+    try:
+        patient = await connection.fetch(
+            "SELECT oid::regprocedure AS signature FROM pg_proc"
+            " WHERE EXISTS (SELECT 1 FROM unnest(proconfig) one WHERE one LIKE 'lock_timeout=%')"
+        )
+        assert patient
+        for function in patient:
+            await connection.execute(
+                f"ALTER FUNCTION {function['signature']} SET lock_timeout = '{WAIT_S:.0f}s'"
+            )
+    finally:
+        await connection.close()
+
+
+async def clone_template(server: postgres.PostgresServer, template: str = TEMPLATE) -> Database:
     """A fresh database; the template must have no connection open."""
     name = f"test_{secrets.token_hex(6)}"
-    await _execute(
-        server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" OWNER "{postgres.OWNER_ROLE}"'
-    )
+    await _clone(server, name, template)
     return Database(
         name, server.dsn(postgres.OWNER_ROLE, name), server.dsn(postgres.SERVICE_ROLE, name)
     )
@@ -144,6 +162,12 @@ async def drop(server: postgres.PostgresServer, database: Database) -> None:
 async def drop_named(server: postgres.PostgresServer, name: str) -> None:
     """The same for one that is not a clone of the template."""
     await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _clone(server: postgres.PostgresServer, name: str, template: str) -> None:
+    await _execute(
+        server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{postgres.OWNER_ROLE}"'
+    )
 
 
 async def _execute(server: postgres.PostgresServer, statement: str) -> None:
