@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import asyncpg
+from prometheus_client import CollectorRegistry
 
 from meter.holds.hold import HoldPlaced, HoldRequest, new_hold_id
 from meter.holds.hold_store import PostgresHolds
@@ -18,6 +19,10 @@ from meter.ledger.verification_store import VerificationStore
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Estimate, OfferedModel
+from meter.process.crash_points import NoCrashPoints
+from meter.settlement.parked import ParkedEndings
+from meter.settlement.parked_store import ParkedEndingStore
+from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.settlement.usual_use import ASSUMED_BYTES_PER_TOKEN
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 from tests.servers import Database
@@ -152,6 +157,22 @@ class Books:
             moved = "UPDATE holds SET created_at = $2, expires_at = $2 WHERE id = $1"
             await self.pool.execute(moved, answer.hold_id, placed_at)
         return answer.hold_id
+
+    async def settle_parked(self) -> None:
+        """Settle what was parked, as the task of a meter does.
+
+        Settlements at the same time park what they find locked by one another, on a slow machine
+        more of it.
+        """
+        parked = ParkedEndings(
+            ParkedEndingStore(self.pool),
+            PostgresSettlementStore(self.pool),
+            lambda changes: None,
+            CollectorRegistry(),
+            NoCrashPoints(),
+        )
+        while await self.pool.fetchval("SELECT count(*) FROM parked_endings"):
+            await parked.step()
 
     async def funds(self, account_id: str) -> tuple[int, int, int]:
         """Balance, held and overdrawn, in pico-dollars."""

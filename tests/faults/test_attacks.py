@@ -21,8 +21,9 @@ from chaos.stack import ChaosStack, chaos_environment
 from tests.patience import WAIT_S
 
 SECONDS = 4.0
-# A request in a hundred may fail, and one of a few dozen more by the chance of a busy machine.
-TOLERANCE = 0.05
+# `make attacks` holds a bystander to 99 %. Here a busy machine may be too late for some of a few
+# dozen requests when an attack begins; without its defence more than half of them fail.
+TOLERANCE = 0.25
 # What an attack does by itself it does each time; a busy machine does it now and then.
 ATTEMPTS = 3
 

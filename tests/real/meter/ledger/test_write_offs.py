@@ -31,6 +31,7 @@ async def overspend(books: Books, account_id: str, requests: int, cost: str) -> 
             for store, hold_id in zip(stores, holds, strict=True)
         )
     )
+    await books.settle_parked()
     return payer
 
 

@@ -6,16 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from meter.errors import RowLocked
 from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
 from meter.money import format_usd
-from meter.process.crash_points import NoCrashPoints
-from meter.settlement.parked import ParkedEndings
-from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
@@ -240,6 +236,7 @@ async def test_two_meters_correct_and_post_late_once(books: Books) -> None:
     await asyncio.gather(
         *(meter.settle(truth[turn:] + truth[:turn]) for turn, meter in enumerate(meters))
     )
+    await books.settle_parked()
     assert await books.funds("alice") == (50 * USD - 10 * 25 * CENT, 0, 0)
     assert await books.pool.fetchval("SELECT count(*) FROM usage_records") == 15
     assert (await books.verified()).is_ok
@@ -256,19 +253,6 @@ async def until_unlocked(call: Callable[[Argument], Awaitable[object]], argument
         except RowLocked:
             continue
         return
-
-
-async def settle_parked(books: Books) -> None:
-    """Settle what was parked, as the task of a meter does."""
-    parked = ParkedEndings(
-        ParkedEndingStore(books.pool),
-        PostgresSettlementStore(books.pool),
-        lambda changes: None,
-        CollectorRegistry(),
-        NoCrashPoints(),
-    )
-    while await books.pool.fetchval("SELECT count(*) FROM parked_endings"):
-        await parked.step()
 
 
 async def test_credits_settlements_and_releases_never_wait_in_a_circle(books: Books) -> None:
@@ -296,7 +280,7 @@ async def test_credits_settlements_and_releases_never_wait_in_a_circle(books: Bo
                 await until_unlocked(ledger.post_credit, posting)
 
     await asyncio.gather(*(work(worker) for worker in range(WORKERS)))
-    await settle_parked(books)
+    await books.settle_parked()
     paid = sum([(await books.funds(payer.account_id))[0] for payer in payers])
     turns = WORKERS * ROUNDS
     assert paid == 150 * USD - turns * 4 * 11 * CENT + turns * 3 * CENT

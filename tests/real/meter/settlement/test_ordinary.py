@@ -101,6 +101,7 @@ async def test_a_checker_of_its_own_finds_the_same_hashes(books: Books, database
     settlements = PostgresSettlementStore(books.pool)
     held = [await books.held(payer, CENT, markup_bps=50) for payer in payers for _ in range(5)]
     await asyncio.gather(*(settlements.settle([observed(one, "0.002")]) for one in held[:10]))
+    await books.settle_parked()
     await settlements.settle([observed(one, "0.02") for one in held[10:]])
 
     async def broken() -> tuple[str, ...]:

@@ -43,6 +43,7 @@ async def test_two_meters_on_one_input_settle_once(books: Books) -> None:
     endings = [observed(await books.held(payer, USD), "0.01") for _ in range(50)]
     meters = [PostgresSettlementStore(books.pool) for _ in range(4)]
     await asyncio.gather(*(meter.settle(endings) for meter in meters))
+    await books.settle_parked()
     assert await books.funds("alice") == (100 * USD - 50 * 10**10, 0, 0)
     assert await books.pool.fetchval("SELECT count(*) FROM usage_records") == 50
     assert await books.pool.fetchval("SELECT count(*) FROM settlement_conflicts") == 0
@@ -161,6 +162,7 @@ async def test_holds_and_settlements_under_load_keep_the_books_straight(books: B
         await settlements.settle([observed(hold_id, "0.0123")])
 
     await asyncio.gather(*(live(n) for n in range(200)))
+    await books.settle_parked()
     for payer in payers:
         assert await books.funds(payer.account_id) == (10 * USD - 40 * 12_300_000_000, 0, 0)
     assert await books.pool.fetchval("SELECT sum(amount_picos) FROM entries") == 0

@@ -138,6 +138,7 @@ async def test_meters_that_write_together_lose_nothing(books: Books) -> None:
     ada = await books.payer("ada", 10 * USD)
     setups = [LearningSetup(books) for _ in range(4)]
     await asyncio.gather(*(setup.serve(ada, 5) for setup in setups))
+    await books.settle_parked()
     assert await setups[0].requests() == {"ada": 20, "": 20}
 
 

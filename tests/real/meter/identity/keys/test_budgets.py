@@ -131,6 +131,7 @@ async def test_a_budget_given_while_holds_come_and_go_counts_each_once(books: Bo
             await asyncio.sleep(0.01)
 
     await asyncio.gather(*(come_and_go() for _ in range(60)), change_often())
+    await books.settle_parked()
     assert await spending(books, payer.credential_id) == {"day": (60, 0)}
 
 
