@@ -284,6 +284,15 @@ _BREAKS = {
         "INSERT INTO credit_postings (posting_id, booked_at, template, reason, amount_picos, "
         "balance_after_picos) VALUES (gen_random_uuid(), now(), 'payment', 'planted', 7, 7)",
     ),
+    "a lot without its posting": (
+        "lots",
+        "INSERT INTO credit_lots (id, account_id, amount_picos, remaining_picos, granted_at, "
+        "expires_at) VALUES (gen_random_uuid(), 'ada', 7, 0, now(), now() + interval '1 day')",
+    ),
+    "a lot that its account does not show": (
+        "lots",
+        "UPDATE accounts SET next_expiry = now() + interval '1 day'",
+    ),
     "sealed usage": (
         "sealed",
         "INSERT INTO dropped_months (kind, month, last_batch) "
