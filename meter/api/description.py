@@ -119,6 +119,38 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "end_sink": {409: ("conflict",)},
     "export_own": {429: ("too_many_exports",)},
     "export_all": {429: ("too_many_exports",)},
+    "get_subscription": {404: ("selling_off",)},
+    "change_subscription": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "cancel_subscription": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "resume_subscription": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "cancel_subscription_of": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "sync_plans": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
+    "subscribe": {
+        404: ("selling_off",),
+        409: ("conflict", "stripe_refused"),
+        503: ("stripe_unavailable",),
+    },
+    "subscribe_user": {
+        404: ("selling_off",),
+        409: ("conflict", "stripe_refused"),
+        503: ("stripe_unavailable",),
+    },
     "go_live": {404: ("selling_off",), 409: ("stripe_refused",), 503: ("stripe_unavailable",)},
     "compare_day": {
         404: ("selling_off",),
