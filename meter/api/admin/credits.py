@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Response
-from pydantic import AliasPath, Field
+from pydantic import AliasPath, ConfigDict, Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import (
@@ -17,6 +17,7 @@ from meter.api.fields import (
     Reply,
     Usd,
     UserId,
+    either,
 )
 from meter.api.problems import ProblemError
 from meter.api.services import FromAccounts, FromLedger, FromLots
@@ -40,7 +41,13 @@ IdempotencyKey = Annotated[
 
 
 class CreditBody(Body):
-    """An amount to give (positive) or to take back (negative)."""
+    """An amount to give (positive) or to take back (negative). Only what is given may expire."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            {"expires_at": "null"}, {"expires_at": "string", "amount": {"pattern": "^[^-]"}}
+        )
+    )
 
     amount: Amount
     reason: Reason
