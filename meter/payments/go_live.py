@@ -69,11 +69,6 @@ class GoLiveReport:
 PriceCheck = Callable[[], Awaitable[list[str]]]
 
 
-async def credit_has_no_prices() -> list[str]:
-    """Return no difference: credit is priced in the purchase itself."""
-    return []
-
-
 class GoLive:
     """Runs the checks, and opens the shop when all have passed. Raises StoreUnavailable."""
 
@@ -84,7 +79,7 @@ class GoLive:
         payments: PaymentStore,
         selling: "Selling",
         return_base: str,
-        find_price_differences: PriceCheck = credit_has_no_prices,
+        find_price_differences: PriceCheck,
     ) -> None:
         self._gateway = gateway
         self._store = store
@@ -192,7 +187,7 @@ class GoLive:
                 name,
                 CheckState.FAILED,
                 "; ".join(differences),
-                f"run `tollkeeper plans sync`, {_AGAIN}",
+                f"run `tollkeeper plans sync`, or retire plans that you do not sell, {_AGAIN}",
             )
         return Check(name, CheckState.PASSED, "what is sold has its price at Stripe")
 

@@ -66,6 +66,9 @@ def make_payments(
     follower = SubscriptionFollower(stripe, store, purchases, metrics, mode.is_live)
     fulfilment = Fulfilment(gateway, purchases, payments, metrics, follower)
     selling = Selling(gateway, purchases, payments, fulfilment, audit, go_lives, mode.return_base)
+    subscribing = Subscribing(
+        stripe, store, PlanStore(pool), purchases, selling, follower, audit, mode.is_live
+    )
     worker = EventWorker(events, fulfilment, gateway, metrics)
     return Payments(
         gateway=gateway,
@@ -73,10 +76,15 @@ def make_payments(
         events=events,
         fulfilment=fulfilment,
         selling=selling,
-        go_live=GoLive(gateway, go_lives, payments, selling, mode.return_base),
-        subscribing=Subscribing(
-            stripe, store, PlanStore(pool), purchases, selling, follower, audit, mode.is_live
+        go_live=GoLive(
+            gateway,
+            go_lives,
+            payments,
+            selling,
+            mode.return_base,
+            subscribing.find_price_differences,
         ),
+        subscribing=subscribing,
         subscriptions=follower,
         worker=worker,
         sweep=PaymentSweep(

@@ -138,6 +138,14 @@ class Subscribing:
             if plan.is_sold and plan.price is not None
         ]
 
+    async def find_price_differences(self) -> list[str]:
+        """Return what differs between the plans that are sold and Stripe, a sentence each."""
+        return [
+            f"plan {plan.plan_id}: {difference}"
+            for plan in await self.sync(may_change=False)
+            for difference in plan.differences
+        ]
+
     async def _sync_plan(self, plan: PlanVersion, price: PlanPrice, may_change: bool) -> SyncedPlan:
         differences = []
         product = await self._stripe.ensure_product(plan.id, plan.name, may_change)

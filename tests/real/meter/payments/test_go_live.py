@@ -35,6 +35,8 @@ async def shop(books: Books, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
     monkeypatch.setattr(go_live, "_LOOPBACK", frozenset({"gateway.test"}))
     async with selling(books.pool, **ENDPOINT) as opened:
         await opened.api.user("ada")
+        synced = await opened.api.operator.post(f"{ADMIN}/plans/sync", json={})
+        assert synced.status_code == 200, synced.text
         yield opened
 
 
@@ -66,6 +68,19 @@ async def checks(shop: Shop, **body: str) -> dict[str, tuple[str, str, str | Non
 def states(found: dict[str, tuple[str, str, str | None]]) -> list[str]:
     """The state of each check, in order."""
     return [state for state, _, _ in found.values()]
+
+
+async def test_a_plan_without_its_price_at_stripe_keeps_the_shop_closed(shop: Shop) -> None:
+    changed = await shop.api.operator.patch(
+        f"{ADMIN}/plans/starter",
+        json={"price": {"amount": "21.00", "period": "month", "included_credit": "20.00"}},
+    )
+    assert changed.status_code == 200, changed.text
+    state, why, next_step = (await checks(shop))["prices"]
+    assert (state, why) == ("failed", "plan starter: the price is missing")
+    assert "tollkeeper plans sync" in str(next_step)
+    await shop.api.operator.post(f"{ADMIN}/plans/sync", json={})
+    assert (await checks(shop))["prices"][0] == "passed"
 
 
 async def test_the_checks_pass_with_a_purchase_that_is_paid_and_refunded(shop: Shop) -> None:
