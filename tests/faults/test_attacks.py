@@ -23,9 +23,9 @@ from tests.patience import WAIT_S
 SECONDS = 4.0
 # `make attacks` holds a bystander to 99 %. Here a busy machine may be too late for some of a few
 # dozen requests when an attack begins; without its defence more than half of them fail.
-TOLERANCE = 0.25
+TOLERANCE = 0.15
 # What an attack does by itself it does each time; a busy machine does it now and then.
-ATTEMPTS = 3
+ATTEMPTS = 5
 
 
 async def first_row(stack: ChaosStack, attack: str, is_found: Callable[[Row], bool]) -> Row:
