@@ -61,6 +61,7 @@ class Departure:
     protocol: str
     how: str
     is_stream: bool
+    model: str = "openai/gpt-4o-mini"
 
     @property
     def name(self) -> str:
@@ -77,7 +78,7 @@ class Departure:
     def body(self) -> bytes:
         """The request: long enough for its hold to cover the prompt tokens."""
         content = {"role": "user", "content": "word " * (40 + self.prompt_tokens // 4)}
-        asked = {"model": "openai/gpt-4o-mini", "max_tokens": 40, "stream": self.is_stream}
+        asked = {"model": self.model, "max_tokens": 40, "stream": self.is_stream}
         return json.dumps({**asked, "messages": [content]}).encode()
 
     def behaviour(self, **more: Any) -> dict[str, Any]:
@@ -99,10 +100,15 @@ def departures(points: Iterable[str]) -> list[Departure]:
 
 
 def listeners(how_many: int) -> list[Departure]:
-    """Clients who stay for as long as their stream does, in turn over both protocols."""
+    """Clients who stay for as long as their stream does, in turn over both protocols.
+
+    They ask a model of their own: a wrong cost far above its hold has requests of its model
+    refused, and other tests share the stack.
+    """
     protocols = cycle(("http/1.1", "h2"))
     return [
-        Departure(next(_numbers), "none", next(protocols), "close", True) for _ in range(how_many)
+        Departure(next(_numbers), "none", next(protocols), "close", True, "openai/gpt-4o")
+        for _ in range(how_many)
     ]
 
 
