@@ -243,6 +243,7 @@ async def past(
     await keyed.close()
 
 
+@pytest.mark.lock_timeouts
 async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past: Past) -> None:
     books, payer = past.books, past.payer
     settlements = PostgresSettlementStore(books.pool)
