@@ -45,11 +45,13 @@ class BillRow:
     cost: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admin:
     """What an administrator and an auditor may do and see."""
 
     stack: RunningStack
+    # Whether the upstream was told to refuse our key, or another key was set.
+    is_key_doubted: bool = False
 
     def wait_well(self) -> None:
         """Until the supervisor has noted that every component answers."""
@@ -164,6 +166,13 @@ class Admin:
         """Tell the upstream to do this, `times` times, and to forget what it was told before."""
         self.control("DELETE", "behaviours")
         self.control("POST", "behaviours", behaviour)
+        self.is_key_doubted |= behaviour.get("status") in (401, 402, 403)
+
+    def restore_key(self) -> None:
+        """Set the key of the upstream again: `status` would stay red for ten minutes."""
+        own = (self.stack.home / "simulator/provider.key").read_text().strip()
+        self.call("PUT", "providers/openrouter/key", {"key": own})
+        wait_until(lambda: bool(self.stack.status()["is_healthy"]), "the upstream accepts our key")
 
     def received(self) -> dict[str, Any]:
         """How many requests the upstream received, and the last one with its `body`."""

@@ -44,3 +44,5 @@ def admin(stack: RunningStack) -> Iterator[Admin]:
     admin.wait_well()
     yield admin
     admin.control("DELETE", "behaviours")
+    if admin.is_key_doubted:
+        admin.restore_key()
