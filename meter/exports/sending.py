@@ -1,14 +1,14 @@
 """Sends bodies to addresses that others chose: bounded, without redirects, to checked addresses."""
 
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from yarl import URL
 
 from meter.errors import MeterError, Outage
+from meter.process.checked_sessions import describe_failure, open_checked_session
 
 TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -16,8 +16,7 @@ MAX_REPLY_BYTES: Final = 65_536
 MAX_ERROR_CHARS: Final = 500
 # The sink says that the body is wrong, so the same body would be refused again.
 _REFUSED: Final = frozenset({400, 413, 422})
-
-_AddressInfo = tuple[Any, ...]
+_NOT_ALLOWED: Final = "its address is not allowed here"
 
 
 class SinkUnavailable(Outage):
@@ -44,11 +43,7 @@ class Answer:
 
 
 class Sender:
-    """Sends requests with a body or none.
-
-    An address is checked where the connection is made, not before: a name could resolve to another
-    address between two look-ups. `may_connect` decides about each.
-    """
+    """Sends requests with a body or none, to addresses that `may_connect` allows."""
 
     def __init__(self, may_connect: Callable[[str], bool], timeout_s: float = TIMEOUT_S) -> None:
         self._may_connect = may_connect
@@ -74,7 +69,8 @@ class Sender:
                     if len(reply) > MAX_REPLY_BYTES:
                         break
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise SinkUnavailable(_describe(error)) from error
+            late = "it did not answer in time" if isinstance(error, TimeoutError) else None
+            raise SinkUnavailable(late or describe_failure(error)) from error
         if status in _REFUSED:
             raise EventsRefused(status, reply)
         if not 200 <= status < 300:
@@ -94,31 +90,5 @@ class Sender:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    use_dns_cache=False, socket_factory=self._open_socket
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                timeout=self._timeout,
-            )
+            self._session = open_checked_session(self._may_connect, _NOT_ALLOWED, self._timeout)
         return self._session
-
-    def _open_socket(self, address_info: _AddressInfo) -> socket.socket:
-        """Open a socket for an address; aiohttp connects it to this very address."""
-        family, kind, protocol, _name, where = address_info
-        if not self._may_connect(str(where[0])):
-            raise OSError("its address is not allowed here")
-        return socket.socket(family, kind, protocol)
-
-
-def _describe(error: Exception) -> str:
-    """Describe an error in a few words: a library's message might quote the answer."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not trusted"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"it cannot be connected to ({error.os_error.strerror or error.os_error})"
-    if isinstance(error, TimeoutError):
-        return "it did not answer in time"
-    return f"it did not answer properly ({type(error).__name__})"

@@ -1,35 +1,33 @@
 """Fetches the documents of issuers: over verified TLS, bounded, never from our own network."""
 
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.abc import AbstractCookieJar
 from yarl import URL
 
 from meter.errors import InvalidRequest, IssuerUnavailable, JwtRefused
 from meter.jwts.addresses import may_connect, read_https_url
 from meter.jwts.reading import read_object
 from meter.network import Network
+from meter.process.checked_sessions import describe_failure, open_checked_session
 
 MAX_DOCUMENT_BYTES: Final = 262_144
 FETCH_TIMEOUT_S: Final = 5.0
 _HEADERS: Final = {"accept": "application/json", "accept-encoding": "identity"}
-
-_AddressInfo = tuple[Any, ...]
+_NOT_ALLOWED: Final = (
+    "its address is not public, and is in none of the networks of TOLLKEEPER_ISSUER_NETWORKS"
+)
 
 
 class IssuerDocuments:
     """Fetches discovery documents and key sets: one GET each, directly and over TLS.
 
-    Redirects, proxies, cookies and compression are off.
-
-    The address is checked when the connection is made, not before: a name could resolve to another
-    address between two look-ups. `extra_ca_file` is trusted in addition to the system's roots.
-    Raises InvalidRequest if that file cannot be read.
+    Redirects, proxies, cookies and compression are off. `extra_ca_file` is trusted in addition to
+    the system's roots. Raises InvalidRequest if that file cannot be read.
     """
 
     def __init__(
@@ -49,34 +47,20 @@ class IssuerDocuments:
         except (InvalidRequest, JwtRefused) as error:
             raise IssuerUnavailable(f"{url!a}: {error}") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise IssuerUnavailable(f"{url!a}: {_describe(error)}") from error
+            raise IssuerUnavailable(f"{url!a}: {describe_failure(error)}") from error
 
     async def _get(self, url: URL) -> bytes:
-        connector = aiohttp.TCPConnector(
-            ssl=self._tls, use_dns_cache=False, force_close=True, socket_factory=self._open_socket
-        )
-        jar: AbstractCookieJar = aiohttp.DummyCookieJar()
         async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=jar,
-                trust_env=False,
-                auto_decompress=False,
-                timeout=self._timeout,
+            open_checked_session(
+                partial(may_connect, allowed_networks=self._allowed_networks),
+                _NOT_ALLOWED,
+                self._timeout,
+                self._tls,
+                keeps_connections=False,
             ) as session,
             session.get(url, headers=_HEADERS, allow_redirects=False) as response,
         ):
             return await _read(response)
-
-    def _open_socket(self, address_info: _AddressInfo) -> socket.socket:
-        """Open a socket for an address; aiohttp connects it to this very address."""
-        family, kind, protocol, _name, where = address_info
-        if not may_connect(str(where[0]), self._allowed_networks):
-            raise OSError(
-                "its address is not public, and is in none of the networks of "
-                "TOLLKEEPER_ISSUER_NETWORKS"
-            )
-        return socket.socket(family, kind, protocol)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -101,12 +85,3 @@ def _verifying_context(extra_ca_file: Path | None) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise InvalidRequest(f"the CA file {extra_ca_file} cannot be read: {error}") from error
     return context
-
-
-def _describe(error: Exception) -> str:
-    """Describe an error in a few words: a library's message might quote the answer."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return "its certificate is not trusted"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"it cannot be connected to ({error.os_error.strerror or error.os_error})"
-    return f"it did not answer properly ({type(error).__name__})"
