@@ -1,31 +1,17 @@
 """Usage: an account's requests, added up by day, model or key."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly
 from meter.api.fields import Page, PageQuery, Reply, Usd, UserId
-from meter.api.problems import ProblemError
+from meter.api.periods import FirstDay, LastDay, read_period
 from meter.api.services import FromAccounts, FromClock, FromCursors, FromUsage
 from meter.usage.usage_totals import Grouping, UsageTotals
-
-MAX_RANGE_DAYS: Final = 366
-DEFAULT_RANGE_DAYS: Final = 30
-
-# Far enough from the ends of the calendar that a day can be added or taken away.
-Day = Annotated[
-    date,
-    Field(
-        ge=date(2000, 1, 1),
-        le=date(2999, 12, 31),
-        json_schema_extra={"pattern": r"^2\d{3}-\d\d-\d\d$"},
-    ),
-]
 
 router = APIRouter(
     prefix="/api/v1/admin/users/{user_id}/usage",
@@ -40,15 +26,8 @@ class UsageQuery(PageQuery):
     group_by: Annotated[Grouping, Query(description="One row for each day, model or key")] = (
         Grouping.DAY
     )
-    first: Annotated[
-        Day | None,
-        Query(
-            alias="from", description="First day, from 2000 to 2999; by default 29 days before `to`"
-        ),
-    ] = None
-    last: Annotated[
-        Day | None, Query(alias="to", description="Last day, included; by default today")
-    ] = None
+    first: FirstDay = None
+    last: LastDay = None
 
 
 class UsageReply(Reply):
@@ -100,13 +79,7 @@ class AccountUsage:
 
         Raises ProblemError (422) for a period that ends before it begins, or is too long.
         """
-        last = query.last or self.clock.now().astimezone(UTC).date()
-        first = query.first or last - timedelta(days=DEFAULT_RANGE_DAYS - 1)
-        if first > last:
-            raise ProblemError(422, "invalid_period", "query.from: must not be after `to`")
-        if (last - first).days >= MAX_RANGE_DAYS:
-            message = f"query.from: the period may have {MAX_RANGE_DAYS} days at most"
-            raise ProblemError(422, "invalid_period", message)
+        first, last = read_period(query.first, query.last, self.clock)
         scope = f"usage:{account_id}:{query.group_by}:{first}:{last}"
         fetch = partial(self.usage.list_totals, account_id, query.group_by, (first, last))
         return await self.cursors.page(scope, query, fetch, lambda row: (row.group,), str)

@@ -9,10 +9,9 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from meter.api.admin.usage import DEFAULT_RANGE_DAYS, MAX_RANGE_DAYS, Day
 from meter.api.authentication import AdministratorsOnly, FromReader, WithKey
 from meter.api.fields import MAX_CURSOR_CHARS, AccountId
-from meter.api.problems import ProblemError
+from meter.api.periods import FirstDay, LastDay, read_period
 from meter.api.services import FromAccounts, FromClock, FromCursors, FromExports
 from meter.errors import MeterError
 from meter.exports.export import Export, ExportKind
@@ -40,15 +39,8 @@ class ExportQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Annotated[FileFormat, Query(description="CSV or JSON Lines")] = FileFormat.CSV
-    first: Annotated[
-        Day | None,
-        Query(
-            alias="from", description="First day, from 2000 to 2999; by default 29 days before `to`"
-        ),
-    ] = None
-    last: Annotated[
-        Day | None, Query(alias="to", description="Last day, included; by default today")
-    ] = None
+    first: FirstDay = None
+    last: LastDay = None
     cursor: Annotated[
         str | None,
         Query(
@@ -102,13 +94,7 @@ class Files:
         Raises ProblemError (422) for a period that ends before it begins or is too long, and
         TooManyExports.
         """
-        last = query.last or self.clock.now().astimezone(UTC).date()
-        first = query.first or last - timedelta(days=DEFAULT_RANGE_DAYS - 1)
-        if first > last:
-            raise ProblemError(422, "invalid_period", "query.from: must not be after `to`")
-        if (last - first).days >= MAX_RANGE_DAYS:
-            message = f"query.from: the period may have {MAX_RANGE_DAYS} days at most"
-            raise ProblemError(422, "invalid_period", message)
+        first, last = read_period(query.first, query.last, self.clock)
         scope = f"export:{kind}:{account_id}:{first}:{last}"
         place = self.cursors.open(scope, query.cursor)
         export = Export(
