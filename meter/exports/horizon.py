@@ -4,10 +4,10 @@ import asyncio
 from typing import Final
 
 from meter.errors import RowLocked
+from meter.ledger.batches import read_position
 from meter.postgres.pool import PostgresPool, acquire, queries
 
 _QUERIES: Final = queries("meter.exports")
-_READ_POSITION: Final = _QUERIES["read_position"]
 _LIST_WRITERS: Final = _QUERIES["list_writers"]
 
 # Settlements take milliseconds. The tries last about a second together.
@@ -26,7 +26,7 @@ async def find_horizon(pool: PostgresPool) -> int:
     """
     # One connection: after a failover, neither positions nor writers would be those of before.
     async with acquire(pool) as connection:
-        horizon: int = await connection.fetchval(_READ_POSITION)
+        horizon = await read_position(connection)
         writers = {row[0] for row in await connection.fetch(_LIST_WRITERS)}
         pause_s = FIRST_PAUSE_S
         for _ in range(TRIES):

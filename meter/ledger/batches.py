@@ -5,12 +5,19 @@ from typing import Final
 from meter.postgres.pool import PostgresConnection, queries
 
 _QUERIES: Final = queries("meter.ledger")
+_READ_POSTING_POSITION: Final = _QUERIES["read_posting_position"]
 _READ_HORIZON: Final = _QUERIES["read_horizon"]
 _WAIT_FOR_CHAIN: Final = _QUERIES["wait_for_chain"]
 _NEXT_CHUNK: Final = _QUERIES["next_chunk"]
 
 CHAINS: Final = 32
 CHUNK_POSTINGS: Final = 20_000
+
+
+async def read_position(connection: PostgresConnection) -> int:
+    """Return the youngest position that a posting or usage record has; it may not be committed."""
+    position: int = await connection.fetchval(_READ_POSTING_POSITION)
+    return position
 
 
 async def read_horizon(connection: PostgresConnection) -> int:

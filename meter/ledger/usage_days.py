@@ -10,13 +10,18 @@ is dropped is added before.
 from typing import Final, NoReturn
 
 from meter.errors import StoreUnavailable
-from meter.ledger.batches import CHUNK_POSTINGS, find_chunk, read_horizon, wait_for_batches
+from meter.ledger.batches import (
+    CHUNK_POSTINGS,
+    find_chunk,
+    read_horizon,
+    read_position,
+    wait_for_batches,
+)
 from meter.ledger.whole_books import ROWS_SINCE
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.process.periodic import periodic
 
 _QUERIES: Final = queries("meter.ledger")
-_READ_POSTING_POSITION: Final = _QUERIES["read_posting_position"]
 _GET_USAGE_POSITION: Final = _QUERIES["get_usage_position"]
 _LOCK_USAGE_POSITION: Final = _QUERIES["lock_usage_position"]
 _ADD_UP_SETTLEMENTS: Final = _QUERIES["add_up_settlements"]
@@ -45,7 +50,7 @@ class UsageDays:
         """
         async with acquire(self._pool) as connection:
             # Before the horizon: every settlement of a later batch has a position above this one.
-            seq = await connection.fetchval(_READ_POSTING_POSITION)
+            seq = await read_position(connection)
             horizon = await read_horizon(connection)
             if horizon == await connection.fetchval(_GET_USAGE_POSITION):
                 return
