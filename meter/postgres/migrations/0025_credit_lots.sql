@@ -543,7 +543,7 @@ END $$;
 
 -- As before, and takes charges from lots.
 --
--- As before; it stores NULL for usual values.
+-- As before; it stores NULL for usual values, and spends lots.
 CREATE OR REPLACE FUNCTION settle_holds(
     hold_ids         uuid[],
     costs            bigint[],
