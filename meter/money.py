@@ -11,6 +11,7 @@ from typing import Final
 from meter.errors import InvalidAmount
 
 PICOS_PER_USD: Final = 10**12
+PICOS_PER_CENT: Final = PICOS_PER_USD // 100
 DECIMAL_PLACES: Final = 12
 MAX_PICOS: Final = 2**63 - 1
 BPS_PER_WHOLE: Final = 10_000

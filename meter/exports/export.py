@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from meter.money import PICOS_PER_USD, format_usd
+from meter.money import PICOS_PER_CENT, format_usd
 
-PICOS_PER_CENT: Final = PICOS_PER_USD // 100
 # A file ends there; its last line has the cursor with which the next one goes on.
 MOST_ROWS: Final = 1_000_000
 

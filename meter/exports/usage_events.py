@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from meter.exports.export import format_instant
 from meter.exports.sink import SinkKind, SinkTerms
-from meter.money import format_usd
+from meter.money import DECIMAL_PLACES, format_usd
 
-_PICOS_PER_CENT: Final = 10
+_CENTS_EXPONENT: Final = DECIMAL_PLACES - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def usage_event(row: Mapping[str, Any], terms: SinkTerms) -> UsageEvent:
         "started_at": format_instant(row["started_at"]),
     }
     if terms.kind is SinkKind.LAGO:
-        cents = Decimal(int(row["charge_picos"])).scaleb(-_PICOS_PER_CENT)
+        cents = Decimal(int(row["charge_picos"])).scaleb(-_CENTS_EXPONENT)
         event: dict[str, Any] = {
             "transaction_id": event_id,
             "external_subscription_id": row["account_id"],

@@ -7,15 +7,15 @@ concurrency do not matter.
 """
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
-from meter.money import format_usd
+from meter.money import PICOS_PER_CENT, format_usd
 from meter.payments.metrics import PaymentMetrics
 from meter.payments.payment_store import PaymentStore, ReversalKind
 from meter.payments.purchase import (
-    PICOS_PER_CENT,
+    CURRENCY,
     Payment,
     Purchase,
     PurchaseKind,
@@ -33,8 +33,6 @@ from meter.payments.subscriptions.following import FollowedInvoice, Subscription
 
 if TYPE_CHECKING:
     from meter.payments.stripe_gateway import StripeGateway
-
-CURRENCY: Final = "usd"
 
 _log = structlog.get_logger(__name__)
 

@@ -7,9 +7,10 @@ from typing import Final
 from uuid import UUID
 
 from meter.errors import InvalidRequest
-from meter.money import PICOS_PER_USD, format_usd
+from meter.money import PICOS_PER_CENT, format_usd
 
-PICOS_PER_CENT: Final = PICOS_PER_USD // 100
+# Credit and plans are sold in it alone, as Stripe writes it.
+CURRENCY: Final = "usd"
 # What Stripe itself can charge in US dollars.
 LEAST_CHARGE_CENTS: Final = 50
 MOST_CHARGE_CENTS: Final = 99_999_999

@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from meter.errors import MeterError, Outage
-from meter.payments.purchase import PICOS_PER_CENT
+from meter.money import PICOS_PER_CENT
 
 
 class StripeUnavailable(Outage):

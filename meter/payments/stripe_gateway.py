@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import stripe
 
 from meter.payments.mode import StripeMode
-from meter.payments.purchase import Purchase, SellingTerms, cents_of
+from meter.payments.purchase import CURRENCY, Purchase, SellingTerms, cents_of
 from meter.payments.stripe_facts import (
     BalanceMovement,
     CardDeclined,
@@ -37,7 +37,6 @@ from meter.payments.stripe_facts import (
 
 # Moving to another version of the API is a decision, made here.
 API_VERSION: Final = "2026-10-28.endive"
-CURRENCY: Final = "usd"
 REQUEST_TIMEOUT_S: Final = 20.0
 MAX_RETRIES: Final = 2
 WEBHOOK_TOLERANCE_S: Final = 300
@@ -135,29 +134,48 @@ class StripeGateway:
             "unit_amount": cents_of(purchase.amount_picos),
             "product_data": {"name": "Credit"},
         }
+        if terms.is_taxed:
+            price["tax_behavior"] = "exclusive"
         params: dict[str, Any] = {
             "mode": "payment",
-            "customer": customer_id,
-            "client_reference_id": str(purchase.id),
             "metadata": metadata,
             "payment_intent_data": intent,
             "line_items": [{"quantity": 1, "price_data": price}],
+        }
+        if terms.makes_invoices:
+            params["invoice_creation"] = {"enabled": True}
+        return await self.open_page("checkout", params, purchase, customer_id, terms, return_url)
+
+    async def open_page(
+        self,
+        action: str,
+        params: dict[str, Any],
+        purchase: Purchase,
+        customer_id: str,
+        terms: SellingTerms,
+        return_url: str,
+    ) -> CheckoutPage:
+        """Return the Checkout page of a purchase, which sells what `params` say.
+
+        The same page for the same action, purchase and customer.
+        """
+        params = {
+            **params,
+            "customer": customer_id,
+            "client_reference_id": str(purchase.id),
             "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
             "cancel_url": f"{return_url}?canceled=1",
             "expires_at": int((purchase.created_at + CHECKOUT_LIFETIME).timestamp()),
         }
         if terms.takes_promotion_codes:
             params["allow_promotion_codes"] = True
-        if terms.makes_invoices:
-            params["invoice_creation"] = {"enabled": True}
         if terms.is_taxed:
-            price["tax_behavior"] = "exclusive"
             params["automatic_tax"] = {"enabled": True}
             params["customer_update"] = {"address": "auto"}
         with stripe_errors():
             session = await self._client.v1.checkout.sessions.create_async(
                 params,  # type: ignore[arg-type]
-                {"idempotency_key": f"checkout-{purchase.id}-{customer_id}"},
+                {"idempotency_key": f"{action}-{purchase.id}-{customer_id}"},
             )
         if session.url is None:
             raise StripeRefused("Stripe made a Checkout session without a page")

@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from meter.errors import InvalidRequest
 from meter.limits.limits import NO_RATES, Rates, rates_to_json
-from meter.money import PICOS_PER_USD, format_usd
+from meter.money import PICOS_PER_CENT, PICOS_PER_USD, format_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
 
 DEFAULT_MAX_KEYS: Final = 100
 DEFAULT_SELF_SERVICE: Final = DEFAULT_SCOPES | {Scope.KEYS_WRITE}
 MOST_TRIAL_DAYS: Final = 730
-PICOS_PER_CENT: Final = PICOS_PER_USD // 100
 # What Stripe itself can charge in US dollars.
 LEAST_PRICE_PICOS: Final = PICOS_PER_USD // 2
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from meter.money import format_usd
+from meter.money import PICOS_PER_CENT, format_usd
 from meter.payments.metrics import PaymentMetrics
-from meter.payments.purchase import Purchase, PurchaseKind, PurchaseState
+from meter.payments.purchase import CURRENCY, Purchase, PurchaseKind, PurchaseState
 from meter.payments.purchase_store import PurchaseStore
 from meter.payments.stripe_facts import StripeRefused
 from meter.payments.subscriptions.facts import (
@@ -21,7 +21,7 @@ from meter.payments.subscriptions.facts import (
     SubscriptionInvoice,
 )
 from meter.payments.subscriptions.subscription_store import PaidPeriod, SubscriptionStore
-from meter.plans.plan import PICOS_PER_CENT, PlanVersion
+from meter.plans.plan import PlanVersion
 
 if TYPE_CHECKING:
     from meter.payments.subscriptions.stripe_subscriptions import StripeSubscriptions
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # After its period, an account keeps its terms for so long, while Stripe tries to charge the card.
 GRACE: Final = timedelta(days=7)
 OVERDUE_AT_ONCE: Final = 100
-CURRENCY: Final = "usd"
 
 _log = structlog.get_logger(__name__)
 

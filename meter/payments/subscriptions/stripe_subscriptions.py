@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from meter.payments.purchase import Purchase
-from meter.payments.stripe_facts import CheckoutPage, StripeRefused
+from meter.money import PICOS_PER_CENT
+from meter.payments.purchase import CURRENCY, Purchase
+from meter.payments.stripe_facts import CheckoutPage
 from meter.payments.stripe_gateway import (
     ACCOUNT_MEMBER,
-    CHECKOUT_LIFETIME,
-    CURRENCY,
     PURCHASE_MEMBER,
     StripeGateway,
     existing,
@@ -22,7 +21,7 @@ from meter.payments.subscriptions.facts import (
     SubscriptionFacts,
     SubscriptionInvoice,
 )
-from meter.plans.plan import PICOS_PER_CENT, PlanPrice
+from meter.plans.plan import PlanPrice
 
 if TYPE_CHECKING:
     from meter.payments.purchase import SellingTerms
@@ -36,6 +35,7 @@ class StripeSubscriptions:
     """Asks Stripe. Raises StripeUnavailable in an outage, StripeRefused for a refusal."""
 
     def __init__(self, gateway: StripeGateway) -> None:
+        self._gateway = gateway
         self._v1 = gateway.client.v1
 
     async def create_checkout(
@@ -54,28 +54,13 @@ class StripeSubscriptions:
             subscription["trial_period_days"] = trial_days
         params: dict[str, Any] = {
             "mode": "subscription",
-            "customer": customer_id,
-            "client_reference_id": str(purchase.id),
             "metadata": {PURCHASE_MEMBER: str(purchase.id), **ours},
             "subscription_data": subscription,
             "line_items": [{"quantity": 1, "price": price_id}],
-            "success_url": f"{return_url}?session_id={{CHECKOUT_SESSION_ID}}",
-            "cancel_url": f"{return_url}?canceled=1",
-            "expires_at": int((purchase.created_at + CHECKOUT_LIFETIME).timestamp()),
         }
-        if terms.takes_promotion_codes:
-            params["allow_promotion_codes"] = True
-        if terms.is_taxed:
-            params["automatic_tax"] = {"enabled": True}
-            params["customer_update"] = {"address": "auto"}
-        with stripe_errors():
-            session = await self._v1.checkout.sessions.create_async(
-                params,  # type: ignore[arg-type]
-                {"idempotency_key": f"subscribe-{purchase.id}-{customer_id}"},
-            )
-        if session.url is None:
-            raise StripeRefused("Stripe made a Checkout session without a page")
-        return CheckoutPage(session.id, session.url)
+        return await self._gateway.open_page(
+            "subscribe", params, purchase, customer_id, terms, return_url
+        )
 
     async def find_subscription(self, subscription_id: str) -> SubscriptionFacts | None:
         """Return a subscription as it is now."""

@@ -7,15 +7,15 @@ from uuid import uuid4
 from meter.audit.audit_store import AuditStore
 from meter.audit.events import Actor, AuditEvent
 from meter.errors import Conflict, NotFound
-from meter.money import format_usd
-from meter.payments.purchase import Purchase, PurchaseKind
+from meter.money import PICOS_PER_CENT, format_usd
+from meter.payments.purchase import CURRENCY, Purchase, PurchaseKind
 from meter.payments.purchase_store import PurchaseStore
 from meter.payments.selling import OpenedPurchase, Selling
 from meter.payments.stripe_facts import StripeRefused
 from meter.payments.subscriptions.facts import PriceFacts, SubscriptionFacts
 from meter.payments.subscriptions.following import SubscriptionFollower
 from meter.payments.subscriptions.subscription_store import Subscription, SubscriptionStore
-from meter.plans.plan import PICOS_PER_CENT, PlanPrice, PlanVersion, price_key
+from meter.plans.plan import PlanPrice, PlanVersion, price_key
 from meter.plans.plan_store import PlanStore
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Subscribing:
 def _difference(found: PriceFacts, price: PlanPrice) -> str | None:
     """Return how a price at Stripe differs from a plan's; None where it is the same."""
     cents = price.amount_picos // PICOS_PER_CENT
-    if (found.cents, found.currency, found.period) == (cents, "usd", price.period.value):
+    if (found.cents, found.currency, found.period) == (cents, CURRENCY, price.period.value):
         return None
     amount = "nothing fixed" if found.cents is None else format_usd(found.cents * PICOS_PER_CENT)
     return f"the price is {amount} {found.currency} a {found.period or 'period of its own'}"
