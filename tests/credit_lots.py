@@ -78,7 +78,7 @@ class Account:
         return sum(hold.amount for hold in self.holds.values())
 
     def expirable(self, lot: ModelLot) -> int:
-        """What of a lot has expired and no hold that was placed before may use."""
+        """Return the part of a lot that has expired and that no earlier hold may use."""
         if lot.expires > 0:
             return 0
         kept = 0

@@ -35,7 +35,7 @@ def admin() -> Iterator[Admin]:
 
 
 def balance(admin: Admin, customer: Customer) -> Decimal:
-    """What the customer has."""
+    """Return the balance of the customer."""
     return admin.credits(customer)["balance"]
 
 

@@ -42,7 +42,7 @@ class Browser:
         await self.wait_for(f"document.readyState === 'complete' && location.href === {url!r}", url)
 
     async def text(self) -> str:
-        """What a person reads on the page."""
+        """Return the text that a person reads on the page."""
         return str(await self.evaluate("document.body.innerText"))
 
     async def click(self, selector: str) -> None:

@@ -36,7 +36,7 @@ async def give(books: Books, payer: Payer, usd: int, hours: float) -> uuid.UUID:
 
 
 async def left(books: Books, account_id: str = "ada") -> list[int]:
-    """What is left of the lots of an account in whole dollars, the earliest expiry first."""
+    """The rest of each lot of an account in whole dollars, the earliest expiry first."""
     found = await LotStore(books.pool).get_open(account_id)
     assert found.expiring_picos == sum(lot.remaining_picos for lot in found.lots)
     return [lot.remaining_picos // USD for lot in found.lots]

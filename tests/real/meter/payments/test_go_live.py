@@ -191,6 +191,6 @@ async def test_a_live_meter_sells_nothing_before_all_checks_have_passed(books: B
 
 
 async def terms(api: MeterApi) -> tuple[bool, str]:
-    """Whether credit is sold, and in which mode."""
+    """The answer that says if credit is sold, and in which mode."""
     found: dict[str, Any] = (await api.operator.get(f"{ADMIN}/selling")).json()
     return found["is_selling"], found["mode"]

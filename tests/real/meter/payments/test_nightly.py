@@ -57,7 +57,7 @@ async def compare(shop: Shop) -> Comparison:
 
 
 def shown(compared: Comparison) -> dict[str, tuple[int, int]]:
-    """What both books have of each kind, in cents."""
+    """The cents of each kind in both books."""
     return {one.kind: (one.stripe_cents, one.booked_cents) for one in compared.report.kinds}
 
 

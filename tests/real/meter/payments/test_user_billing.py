@@ -1,4 +1,4 @@
-"""What administrators see of a user's billing, and do on the user's behalf."""
+"""Administrators see a user's billing, and act on the user's behalf."""
 
 from collections.abc import AsyncIterator
 
