@@ -197,6 +197,21 @@ class Edit(NamedTuple):
 
 
 @light_value
+class Upstream:
+    """The way of a request that does not take the default path.
+
+    The default path is OpenRouter with our key. `cluster` is Envoy's cluster, `provider` the one
+    that is asked first, with the key of the decision. `is_own_key` says that the key belongs to
+    the account. `fallbacks` are the providers that Envoy asks afterwards, each with its key.
+    """
+
+    cluster: str
+    provider: str
+    is_own_key: bool = False
+    fallbacks: tuple[tuple[str, SecretText], ...] = ()
+
+
+@light_value
 class Allow:
     """The request may go to the provider: under this hold, with this key, after these edits."""
 
@@ -209,6 +224,7 @@ class Allow:
     edits: tuple[Edit, ...] = ()
     limits: tuple[LimitStatus, ...] = ()
     is_streaming: bool = False
+    upstream: Upstream | None = None
 
 
 @light_value

@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from authz.decision import AllowUnmetered, Deny, LimitStatus
+from authz.decision import Allow, AllowUnmetered, Deny, LimitStatus
 from authz.policy import ACCOUNT_HEADER
 
 RETRY_AFTER_OUTAGE_S: Final = 1
@@ -13,6 +13,12 @@ REMOVED_CREDENTIALS: Final = ("authorization", "x-api-key")
 REMOVED_HEADERS: Final = ("x-api-key", "cookie", ACCOUNT_HEADER)
 CREDENTIAL_HEADER: Final = "x-tollkeeper-credential"
 SCOPES_HEADER: Final = "x-tollkeeper-scopes"
+# Envoy's route reads the cluster here, where the decision names one. A header that the client sent
+# under this name is replaced.
+CLUSTER_HEADER: Final = "tk-cluster"
+# With the provider's id behind it, the credential of an attempt at that provider. The filters of
+# the cluster remove these headers before the request leaves.
+KEY_HEADER_PREFIX: Final = "tk-key-"
 
 Header = tuple[str, str]
 
@@ -45,3 +51,22 @@ def identity_headers(allow: AllowUnmetered) -> list[Header]:
         (CREDENTIAL_HEADER, allow.credential_id),
         (SCOPES_HEADER, " ".join(allow.scopes)),
     ]
+
+
+def provider_headers(allow: Allow) -> list[Header]:
+    """Return the headers that a request to a provider is given.
+
+    They are the provider's credential and, off the default path, the cluster. Where several
+    providers are asked in turn, each has its credential in a header of its own, the first too.
+    """
+    headers = [("authorization", f"Bearer {allow.provider_key.reveal()}")]
+    upstream = allow.upstream
+    if upstream is not None:
+        headers.append((CLUSTER_HEADER, upstream.cluster))
+        if upstream.fallbacks:
+            in_turn = ((upstream.provider, allow.provider_key), *upstream.fallbacks)
+            headers += [
+                (f"{KEY_HEADER_PREFIX}{provider}", f"Bearer {key.reveal()}")
+                for provider, key in in_turn
+            ]
+    return headers

@@ -19,6 +19,7 @@ from authz.headers import (
     Header,
     identity_headers,
     limit_headers,
+    provider_headers,
     refusal_headers,
 )
 from authz.http_checks.targets import Form
@@ -64,7 +65,7 @@ def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
 def _allowed(allow: Allow) -> HttpAnswer:
     """Return the response to Envoy, which copies these headers into metadata of the same names."""
     headers = [
-        ("authorization", f"Bearer {allow.provider_key.reveal()}"),
+        *provider_headers(allow),
         (REMOVE_HEADER, ",".join(REMOVED_HEADERS)),
         ("hold_id", allow.hold_id.hex),
         ("account_id", allow.account_id),
@@ -74,6 +75,12 @@ def _allowed(allow: Allow) -> HttpAnswer:
         ("is_streaming", "true" if allow.is_streaming else "false"),
         *limit_headers(allow.limits),
     ]
+    if (upstream := allow.upstream) is not None:
+        headers += [
+            ("cluster", upstream.cluster),
+            ("provider", upstream.provider),
+            ("is_own_key", "true" if upstream.is_own_key else "false"),
+        ]
     if allow.edits:
         headers.append(("edits", "".join(edit.to_text() for edit in allow.edits)))
     return HttpAnswer(200, tuple(headers))

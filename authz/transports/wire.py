@@ -15,6 +15,7 @@ from authz.decision import (
     LimitStatus,
     NeedsWholeBody,
     OutageKind,
+    Upstream,
     error_body,
 )
 from authz.headers import (
@@ -23,6 +24,7 @@ from authz.headers import (
     RETRY_AFTER_OUTAGE_S,
     identity_headers,
     limit_headers,
+    provider_headers,
     refusal_headers,
 )
 from authz.protos.ext_authz_pb2 import (
@@ -127,8 +129,11 @@ def from_outage(kind: OutageKind) -> bytes:
 
 def _from_allow(allow: Allow) -> bytes:
     # Protobuf merges serialised messages in a row, so what repeats is made only once.
+    upstream = allow.upstream
     parts = [
-        _constant_allow(allow.provider_key.reveal()),
+        _constant_allow(allow.provider_key.reveal())
+        if upstream is None
+        else _allow_upstream(allow, upstream),
         _constant_metadata(
             allow.account_id,
             allow.credential_id,
@@ -156,6 +161,23 @@ def _constant_allow(provider_key: str) -> bytes:
             headers=[_header("authorization", f"Bearer {provider_key}")],
             headers_to_remove=REMOVED_HEADERS,
         ),
+    ).SerializeToString()
+
+
+def _allow_upstream(allow: Allow, upstream: Upstream) -> bytes:
+    """Write an allowance off the default path. Keys stand in headers only: metadata is logged."""
+    fields = {
+        "cluster": Value(string_value=upstream.cluster),
+        "provider": Value(string_value=upstream.provider),
+        "is_own_key": Value(bool_value=upstream.is_own_key),
+    }
+    return CheckResponse(
+        status=Status(code=GRPC_OK),
+        ok_response=OkHttpResponse(
+            headers=[_header(name, value) for name, value in provider_headers(allow)],
+            headers_to_remove=REMOVED_HEADERS,
+        ),
+        dynamic_metadata=Struct(fields=fields),
     ).SerializeToString()
 
 

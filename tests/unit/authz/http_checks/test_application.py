@@ -19,6 +19,7 @@ from authz.decision import (
     LimitStatus,
     OutageKind,
     Reason,
+    Upstream,
     deny,
 )
 from authz.http_checks import application, targets
@@ -115,6 +116,18 @@ def test_an_allowance_says_everything_in_headers() -> None:
     assert "planted" not in repr(answer)
     bare = dict(to_answer(replace(ALLOW, edits=()), Form.ENVOY).headers)
     assert "edits" not in bare
+
+
+def test_an_allowance_off_the_default_path_names_its_provider() -> None:
+    upstream = Upstream("route-fast", "openai", False, (("google", SecretText("planted-two")),))
+    answer = to_answer(replace(ALLOW, upstream=upstream), Form.ENVOY)
+    found = dict(answer.headers)
+    assert (found["tk-cluster"], found["cluster"]) == ("route-fast", "route-fast")
+    assert (found["provider"], found["is_own_key"]) == ("openai", "false")
+    assert found["tk-key-openai"] == found["authorization"] == "Bearer sk-or-planted"
+    assert found["tk-key-google"] == "Bearer planted-two"
+    assert "planted" not in repr(answer)
+    assert "cluster" not in dict(to_answer(ALLOW, Form.ENVOY).headers)
 
 
 def test_an_unmetered_allowance_says_who_calls_and_gives_no_key_out() -> None:

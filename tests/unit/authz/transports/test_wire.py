@@ -1,11 +1,12 @@
 """Allowances as Envoy reads them, whatever parts of them are kept from one to the next."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.decision import Allow, Edit, LimitStatus
+from authz.decision import Allow, Edit, LimitStatus, Upstream
 from authz.headers import REMOVED_HEADERS, limit_headers
 from authz.protos.ext_authz_pb2 import CheckResponse
 from authz.transports import wire
@@ -21,12 +22,21 @@ LIMITS = st.builds(
     st.integers(0, 10**6),
     st.floats(0, 60),
 )
+KEYS = st.sampled_from([SecretText("sk-one"), SecretText("sk-two")])
+PROVIDERS = st.sampled_from(["openai", "google", "my_vllm"])
+UPSTREAMS = st.builds(
+    Upstream,
+    st.sampled_from(["provider-openai", "route-fast"]),
+    st.just("anthropic"),
+    st.booleans(),
+    st.lists(st.tuples(PROVIDERS, KEYS), max_size=2, unique_by=lambda one: one[0]).map(tuple),
+)
 ALLOWANCES = st.builds(
     Allow,
     st.uuids().map(lambda made: UUID(int=made.int)),
     *(IDS, IDS, IDS),
     st.sampled_from(["chat_completions", "embeddings"]),
-    st.sampled_from([SecretText("sk-one"), SecretText("sk-two")]),
+    KEYS,
     st.lists(EDITS, max_size=3).map(tuple),
     st.lists(LIMITS, max_size=2).map(tuple),
     st.booleans(),
@@ -56,3 +66,30 @@ def test_an_allowance_has_its_own_ids_key_edits_and_limits(allow: Allow) -> None
     assert tuple(read.ok_response.headers_to_remove) == REMOVED_HEADERS
     added = read.ok_response.response_headers_to_add
     assert [(one.header.key, one.header.value) for one in added] == limit_headers(allow.limits)
+
+
+@given(ALLOWANCES, UPSTREAMS)
+def test_an_allowance_off_the_default_path_names_its_provider_and_hides_its_keys(
+    allow: Allow, upstream: Upstream
+) -> None:
+    plain = CheckResponse.FromString(wire.from_decision(allow))
+    read = CheckResponse.FromString(wire.from_decision(replace(allow, upstream=upstream)))
+    fields = read.dynamic_metadata.fields
+    assert fields["cluster"].string_value == upstream.cluster
+    assert fields["provider"].string_value == upstream.provider
+    assert fields["is_own_key"].bool_value is upstream.is_own_key
+    rest = {name: value for name, value in fields.items() if name in plain.dynamic_metadata.fields}
+    assert rest == dict(plain.dynamic_metadata.fields.items())
+    assert len(fields) == len(rest) + 3
+    assert "sk-" not in str(read.dynamic_metadata) + str(read.ok_response.response_headers_to_add)
+    headers = {one.header.key: one.header.value for one in read.ok_response.headers}
+    assert all(one.append_action == wire._OVERWRITE for one in read.ok_response.headers)
+    assert headers.pop("authorization") == f"Bearer {allow.provider_key.reveal()}"
+    assert headers.pop("tk-cluster") == upstream.cluster
+    # Each provider that may be asked finds its own credential, the first one too.
+    in_turn = ((upstream.provider, allow.provider_key), *upstream.fallbacks)
+    assert headers == {
+        f"tk-key-{provider}": f"Bearer {key.reveal()}"
+        for provider, key in (in_turn if upstream.fallbacks else ())
+    }
+    assert tuple(read.ok_response.headers_to_remove) == REMOVED_HEADERS
