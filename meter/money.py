@@ -65,6 +65,20 @@ def add_markup(cost_picos: int, markup_bps: int) -> int:
     return -(-cost_picos * (BPS_PER_WHOLE + markup_bps) // BPS_PER_WHOLE)
 
 
+def own_key_markup(fee_bps: int) -> int:
+    """Return the markup of a request with an own key: below zero, so that the charge is the fee.
+
+    The account itself pays its provider, and owes us a part of the cost, or nothing: a whole less
+    is a charge of 0.
+    """
+    return fee_bps - BPS_PER_WHOLE
+
+
+def own_key_fee(markup_bps: int) -> int | None:
+    """Return the fee that a markup below zero stands for, in basis points; None for our own key."""
+    return markup_bps + BPS_PER_WHOLE if markup_bps < 0 else None
+
+
 def _bounded(picos: int) -> int:
     if abs(picos) > MAX_PICOS:
         raise InvalidAmount("the amount does not fit a ledger entry (9.2 million US dollars)")

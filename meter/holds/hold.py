@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 from uuid import UUID
 
+from meter.money import own_key_fee
 from meter.postgres.fast_uuid import FastUUID
 from meter.pricing.prices import Estimate
 from meter.values import light_value
@@ -135,6 +136,23 @@ class Hold:
     def spenders(self) -> tuple[str, ...]:
         """Return the ids whose budgets the hold counts in: of its credential and its pass."""
         return (self.credential_id,) if self.pass_id is None else (self.credential_id, self.pass_id)
+
+    @property
+    def own_key_fee_bps(self) -> int | None:
+        """Return the part of the cost that is charged for the use of the account's own key.
+
+        None for a request with a key of ours. With an own key the account pays the provider itself.
+        """
+        return own_key_fee(self.markup_bps)
+
+    @property
+    def is_own_key(self) -> bool:
+        """Return whether the request goes out with the account's own key of the provider."""
+        return self.markup_bps < 0
+
+    def owed_picos(self, cost_picos: int) -> int:
+        """Return what the house owes the provider for a cost: nothing under an own key."""
+        return 0 if self.is_own_key else cost_picos
 
     @property
     def is_live(self) -> bool:

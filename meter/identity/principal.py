@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from meter.jwts.verified import VerifiedIdentity, VerifiedPass
 from meter.limits.limits import NO_RATES, Rates
+from meter.money import own_key_markup
 from meter.network import Network
 from meter.scopes import DEFAULT_SCOPES, Scope
 from meter.values import light_value
@@ -30,6 +31,33 @@ class CredentialKind(StrEnum):
         """The word by which messages to a caller name a credential of this kind."""
         return _WORDS[self]
 
+
+class OwnKeyMode(StrEnum):
+    """How requests use the account's own keys of providers.
+
+    `prefer`: with an own key where there is one for the model, else with our key, for credit.
+    `only`: with an own key or not at all. `never`: with our key.
+    """
+
+    PREFER = "prefer"
+    ONLY = "only"
+    NEVER = "never"
+
+
+@light_value
+class OwnKeyTerms:
+    """How requests of an account, or of one of its keys, use the account's own keys.
+
+    With `may_fall_back_to_credit` they go out with our key, for credit, while the provider refuses
+    the own one. `fee_bps` is the part of the cost that is charged for the use of an own key.
+    """
+
+    mode: OwnKeyMode = OwnKeyMode.PREFER
+    may_fall_back_to_credit: bool = False
+    fee_bps: int = 0
+
+
+DEFAULT_OWN_KEY_TERMS: Final = OwnKeyTerms()
 
 _WORDS: Final = {
     CredentialKind.KEY: "API key",
@@ -83,7 +111,8 @@ class Principal:
     A model must be allowed by each of `model_lists`; an empty tuple allows every model. Requests
     may come from `networks`; None allows every address. `ends_at` is the earliest end of
     credential, secret, pass and JWT. `pass_id` is the `jti` of a pass. `has_budget` tells whether
-    the key or the pass has one; the budget itself is known only to the books.
+    the key or the pass has one; the budget itself is known only to the books. `has_own_keys` tells
+    whether the account has stored a key of a provider: others need not be asked about.
     """
 
     credential_id: str
@@ -100,6 +129,18 @@ class Principal:
     account_rates: Rates = NO_RATES
     pass_id: str | None = None
     has_budget: bool = False
+    has_own_keys: bool = False
+    own_key_terms: OwnKeyTerms = DEFAULT_OWN_KEY_TERMS
+
+    @property
+    def own_key_markup_bps(self) -> int:
+        """Return the markup of requests with an own key, by which their charge is the fee."""
+        return own_key_markup(self.own_key_terms.fee_bps)
+
+    @property
+    def uses_own_keys(self) -> bool:
+        """Return whether requests go out with an own key where one serves the model."""
+        return self.has_own_keys and self.own_key_terms.mode is not OwnKeyMode.NEVER
 
     @property
     def presented(self) -> str:

@@ -11,6 +11,8 @@ from meter.identity.principal import (
     ByKey,
     ByPass,
     CredentialKind,
+    OwnKeyMode,
+    OwnKeyTerms,
     Presented,
     Principal,
 )
@@ -74,6 +76,9 @@ class PostgresPrincipals:
 
 def _to_principal(row: "Record", pass_id: str | None) -> Principal:
     networks = row["allowed_addresses"]
+    own_key_terms = OwnKeyTerms(
+        OwnKeyMode(row["own_key_mode"]), row["may_fall_back_to_credit"], row["own_key_fee_bps"]
+    )
     scopes = scopes_of(row["scopes"])
     lists = [row["allowed_models"]]
     has_budget = row["has_budget"]
@@ -96,4 +101,6 @@ def _to_principal(row: "Record", pass_id: str | None) -> Principal:
         account_rates=rates_of(row, "account_"),
         pass_id=pass_id,
         has_budget=has_budget,
+        has_own_keys=row["has_own_keys"],
+        own_key_terms=own_key_terms,
     )
