@@ -66,7 +66,7 @@ from meter.identity.principal import Presented, Principal
 from meter.limits.limits import Limit
 from meter.limits.rule_store import LimitRuleStore
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.prices import Model, Price
+from meter.pricing.prices import Model, Offer, Price
 from meter.process.startup_freeze import spare_long_lived_objects
 from meter.process.telemetry import configure_logs
 from meter.providers.key_store import PostgresProviderKeys, StoredKey
@@ -132,6 +132,9 @@ class _OneModel(PostgresCatalogue):
     async def load_models(self) -> dict[str, Model]:
         price = Price(1, MODEL, datetime(2026, 1, 1, tzinfo=UTC), 150_000, 600_000)
         return {MODEL: Model(MODEL, "Bench", 128_000, 4_096, price)}
+
+    async def load_offers(self) -> list[Offer]:
+        return []
 
 
 class _OneKey(PostgresProviderKeys):

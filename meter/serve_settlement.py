@@ -110,7 +110,7 @@ async def run_settlement(
 
         def settlements_through(pool: PostgresPool) -> SettlementStore:
             store = PostgresSettlementStore(
-                pool, settings.lookup_terms, crash_points, uses, excesses, provider.billing
+                pool, settings.lookup_terms, crash_points, uses, excesses, provider.dialect.billing
             )
             return store if counter is None else CountingSettlementStore(store, counter)
 
@@ -189,9 +189,10 @@ def _usage_finder(
         key = await keys.find_key(provider.id, SYSTEM_OWNER)
         if key is None:
             raise ProviderUnavailable("no provider key is set")
-        record = await provider.fetch_generation(
-            session, provider.base_url, key.plain, generation_id
-        )
+        fetch_generation = provider.dialect.fetch_generation
+        if fetch_generation is None:
+            return None
+        record = await fetch_generation(session, provider.base_url, key.plain, generation_id)
         return None if record is None else record.usage
 
     return find_usage

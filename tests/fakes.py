@@ -32,7 +32,7 @@ from meter.jwts.verified import Verified
 from meter.limits.limits import Limit, LimitRule, Rates
 from meter.limits.rule_store import LimitRuleStore
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.prices import Model, Price
+from meter.pricing.prices import Model, Offer, Price
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_store import PostgresProviderKeys, StoredKey
 from meter.reconciliation.drift import ProviderTotal
@@ -203,6 +203,10 @@ class FakeCatalogue(PostgresCatalogue):
         if self.is_away:
             raise StoreUnavailable("away")
         return dict(self.models)
+
+    async def load_offers(self) -> list[Offer]:
+        """None: every model is the default provider's."""
+        return []
 
 
 class FakeProviderKeys(PostgresProviderKeys):

@@ -40,8 +40,9 @@ GRANT SELECT, INSERT ON plan_versions, plan_prices, subscription_invoices TO {SE
 GRANT SELECT, INSERT, UPDATE ON subscriptions TO {SERVICE_ROLE};
 GRANT SELECT ON account_plans, schema_migrations, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};
-GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates
-    TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates,
+    providers, offers TO {SERVICE_ROLE};
+GRANT DELETE ON catalogue_syncs TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
     stripe_sweeps, stripe_comparisons, go_lives, coupons, coupon_attempts,
     auto_top_ups, own_key_terms TO {SERVICE_ROLE};

@@ -14,6 +14,8 @@ from meter.money import BPS_PER_WHOLE, MAX_PICOS, add_markup
 from meter.usage.usage import TokenCounts
 from meter.values import light_value
 
+# The provider of requests that no route sends elsewhere.
+DEFAULT_PROVIDER: Final = "openrouter"
 # Tokens that providers add to a prompt themselves: chat templates, tool preambles.
 PROMPT_OVERHEAD_TOKENS: Final = 1_024
 # A reply that is a picture or sound is billed whole, although the limit of the reply is less. The
@@ -61,6 +63,7 @@ class Price:
     audio_output_picos: int | None = None
     audio_cache_picos: int | None = None
     tiers: "tuple[PriceTier, ...]" = ()
+    provider: str = DEFAULT_PROVIDER
 
     @property
     def is_free(self) -> bool:
@@ -327,12 +330,38 @@ def catalogue_cost(tokens: TokenCounts, price: Price, flat_cost_picos: int) -> i
     )
 
 
+class PriceOrigin(StrEnum):
+    """The origin of a price.
+
+    `provider` its own listing, `catalogue` OpenRouter's catalogue for the same model, and
+    `administrator` a price list of an administrator, which no listing replaces.
+    """
+
+    PROVIDER = "provider"
+    CATALOGUE = "catalogue"
+    ADMINISTRATOR = "administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that a provider besides the default one serves.
+
+    `model` has the limits and the price of this provider; `upstream_name` is the provider's own
+    name of the model.
+    """
+
+    provider: str
+    upstream_name: str
+    model: Model
+
+
 @dataclass(frozen=True, slots=True)
 class OfferedModel:
     """A model as a provider's catalogue offers it; prices in pico-dollars per unit.
 
     `tiers` name the least length of prompts as `TIER_STARTS_AT`, and the prices that differ from
-    that length on as the members here are named.
+    that length on as the members here are named. `upstream_name` is the provider's own name of
+    the model; None where that is the id.
     """
 
     id: str
@@ -356,6 +385,8 @@ class OfferedModel:
     audio_cache_picos: int | None = None
     tiers: tuple[Mapping[str, int], ...] = ()
     unasked_searches: int = 0
+    upstream_name: str | None = None
+    origin: PriceOrigin = PriceOrigin.PROVIDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class CatalogueSync:
         """
         provider = self._provider
         key = await self._keys.find_key(provider.id, SYSTEM_OWNER)
-        offered = await provider.fetch_catalogue(
+        offered = await provider.dialect.fetch_catalogue(
             session, provider.base_url, None if key is None else key.plain
         )
         if not offered.models:

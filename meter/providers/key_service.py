@@ -77,7 +77,7 @@ class ProviderKeyService:
         if not is_forced:
             try:
                 async with aiohttp.ClientSession() as session:
-                    refusal = await provider.check_key(session, provider.base_url, plain)
+                    refusal = await provider.dialect.check_key(session, provider.base_url, plain)
             except ProviderUnavailable as error:
                 raise KeyNotTried(
                     f"the key was not stored, because {provider.id} could not be asked whether it"
@@ -142,7 +142,7 @@ class ProviderKeyService:
             refusal = KeyRefusal(seen[0], "requests were refused")
             await self._keys.note_refusal(*stored, refusal)
             self._note(refusal)
-        refused = await provider.check_key(session, provider.base_url, key.plain)
+        refused = await provider.dialect.check_key(session, provider.base_url, key.plain)
         if refused is not None:
             await self._keys.note_refusal(*stored, refused)
             self._note(refused)

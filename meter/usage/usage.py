@@ -71,7 +71,8 @@ class Observation:
     False only when no byte was sent upstream. `provider_status` is the status that the provider
     itself answered, if it answered. `has_error` says that the reply had an `error` member, or a
     stream an event with one. `upstream_ms` is the time from the first byte that was sent upstream
-    to the end; None where no byte was sent, or where nobody measured it.
+    to the end; None where no byte was sent, or where nobody measured it. `provider` is the provider
+    that answered, as the log names it; None for requests of the default path.
     """
 
     hold_id: UUID
@@ -89,3 +90,4 @@ class Observation:
     response_bytes: int = 0
     has_error: bool = False
     upstream_ms: int | None = None
+    provider: str | None = None

@@ -19,7 +19,8 @@ from meter.api.services import FromOutside, ProviderReports
 from meter.errors import InvalidAmount
 from meter.lookups.pending import ReportedGeneration
 from meter.money import picos_from_decimal
-from meter.providers.openrouter.provider import OPENROUTER
+from meter.providers import openrouter
+from meter.providers.openrouter.broadcast import read_reports
 from meter.providers.provider import Report
 
 # This only describes the scheme in the OpenAPI document. The check is below.
@@ -88,14 +89,14 @@ def find_reports(request: Request, outside: FromOutside) -> ProviderReports:
 
 
 @router.post(
-    f"/{OPENROUTER.id}",
+    f"/{openrouter.ID}",
     summary="Report generations",
     operation_id="post_openrouter_reports",
     openapi_extra=_BODY,
     dependencies=[Depends(_token_scheme)],
 )
 @router.put(
-    f"/{OPENROUTER.id}",
+    f"/{openrouter.ID}",
     summary="Report generations (the same with PUT)",
     operation_id="put_openrouter_reports",
     openapi_extra=_BODY,
@@ -108,7 +109,7 @@ async def take_openrouter_reports(
 
     May be repeated. 503 while Postgres does not answer, so that the sender tries again.
     """
-    found = OPENROUTER.read_reports(await request.body())
+    found = read_reports(await request.body())
     ours = [
         ReportedGeneration(hold_id, report.generation_id, _cost_picos(report))
         for report in found

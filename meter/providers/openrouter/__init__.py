@@ -2,5 +2,7 @@
 
 from typing import Final
 
-ID: Final = "openrouter"
+from meter.pricing.prices import DEFAULT_PROVIDER
+
+ID: Final = DEFAULT_PROVIDER
 BASE_URL: Final = "https://openrouter.ai/api/v1"

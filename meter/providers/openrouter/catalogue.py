@@ -157,7 +157,7 @@ def _offered(model_id: str, model: dict[str, Any]) -> OfferedModel:
         listing=listing,
         tiers=tiers,
         unasked_searches=_count_unasked_searches(model_id, prices),
-        **{name: prices.get(name, 0) for name in flat},
+        **{name: prices.get(name, 0) for name in flat},  # type: ignore[arg-type]
         **{name: prices.get(name) for name in optional},  # type: ignore[arg-type]
     )
 

@@ -33,7 +33,7 @@ async def fetch_key_usage(
 
 
 async def check_key(
-    session: aiohttp.ClientSession, base_url: str, key: SecretText
+    session: aiohttp.ClientSession, base_url: str, key: SecretText | None
 ) -> KeyRefusal | None:
     """Return why the key does not work; None when it does. The question costs nothing.
 

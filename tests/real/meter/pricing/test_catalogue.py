@@ -93,7 +93,7 @@ class Listing:
             self.catalogue,
             DoubtStore(books.pool),
             FakeProviderKeys(),
-            replace(OPENROUTER, fetch_catalogue=self._fetch),
+            replace(OPENROUTER, dialect=replace(OPENROUTER.dialect, fetch_catalogue=self._fetch)),
             60.0,
             self.registry,
         )

@@ -1,0 +1,1 @@
+"""Dialects of providers that are asked directly, at their OpenAI-shaped endpoints."""
