@@ -5,6 +5,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +18,12 @@ from meter.errors import InvalidRequest
 from meter.listening import ListenAddress, parse_address
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill, BillError
+from tollkeeper.simulator.dialects import DIALECTS, OPENROUTER
+from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.listening import Listener, Switches
 from tollkeeper.simulator.settings import SimulatorSettings
 
-ACCEPT_BACKLOG = 1_024
+OTHERS = tuple(name for name in DIALECTS if name != OPENROUTER.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Arguments:
     bill: Path
     seed: int
     delay_ms: int
+    dialects: tuple[tuple[Dialect, str, int], ...]
 
 
 def main() -> int:
@@ -41,9 +47,18 @@ def main() -> int:
     parser.add_argument(
         "--delay-ms", type=int, default=0, help="wait before the headers of each answer"
     )
+    parser.add_argument(
+        "--dialect",
+        action="append",
+        default=[],
+        type=_dialect_address,
+        metavar="ID=HOST:PORT",
+        help=f"serve one more dialect ({', '.join(OTHERS)}) at an address of its own",
+    )
     given = parser.parse_args()
     host, port = given.listen
-    arguments = Arguments(host, port, given.bill, given.seed, given.delay_ms)
+    dialects = tuple(given.dialect)
+    arguments = Arguments(host, port, given.bill, given.seed, given.delay_ms, dialects)
     is_console = os.environ.get("TOLLKEEPER_LOG_FORMAT") == "console"
     structlog.configure(
         processors=[
@@ -65,19 +80,30 @@ async def _serve(arguments: Arguments, settings: SimulatorSettings) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    bill = Bill(arguments.bill)
-    app = build_app(bill, settings, seed=arguments.seed, delay_ms=arguments.delay_ms)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.drain_seconds)
-    try:
-        await runner.setup()
-        site = web.TCPSite(runner, arguments.host, arguments.port, backlog=ACCEPT_BACKLOG)
-        await site.start()
-        where = f"{arguments.host}:{arguments.port}"
-        log.info("simulator_listening", listen=where, bill_rows=bill.row_count)
+    async with AsyncExitStack() as running:
+
+        async def listen(
+            dialect: Dialect, host: str, port: int, path: Path, more: Sequence[web.RouteDef] = ()
+        ) -> tuple[Listener, Bill]:
+            bill = Bill(path)
+            running.push_async_callback(bill.close)
+            app = build_app(
+                bill, settings, dialect=dialect, seed=arguments.seed, delay_ms=arguments.delay_ms
+            )
+            app.add_routes(more)
+            listener = Listener(app, dialect, host, port, settings.drain_seconds)
+            running.push_async_callback(listener.close)
+            await listener.start()
+            log.info("simulator_listening", base_url=listener.base_url, bill_rows=bill.row_count)
+            return listener, bill
+
+        others: dict[str, Listener] = {}
+        for dialect, host, port in arguments.dialects:
+            path = arguments.bill.with_name(f"{dialect.id}.jsonl")
+            others[dialect.id], _ = await listen(dialect, host, port, path)
+        switches = Switches(others).routes()
+        _, bill = await listen(OPENROUTER, arguments.host, arguments.port, arguments.bill, switches)
         await stopped.wait()
-    finally:
-        await runner.cleanup()
-        await bill.close()
     log.info("simulator_stopped", bill_rows=bill.row_count, bill_sum=bill.total_usd)
 
 
@@ -89,6 +115,13 @@ def _address(text: str) -> tuple[str, int]:
     if not address.host:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return address.host, address.port
+
+
+def _dialect_address(text: str) -> tuple[Dialect, str, int]:
+    name, _, where = text.partition("=")
+    if name not in OTHERS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(OTHERS)}")
+    return (DIALECTS[name], *_address(where))
 
 
 if __name__ == "__main__":

@@ -7,19 +7,23 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from tollkeeper.simulator.answers.answering import Answerer
+from tollkeeper.simulator.answers.errors import error_response, refuse
 from tollkeeper.simulator.answers.misbehaviour import Behaviours
-from tollkeeper.simulator.answers.refusal import Refusal, error_response
+from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.words import Vocabulary
+from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.catalogue import Catalogue
 from tollkeeper.simulator.control import Control
+from tollkeeper.simulator.dialects import OPENROUTER
+from tollkeeper.simulator.dialects.dialect import Dialect
 from tollkeeper.simulator.generation import Generations
-from tollkeeper.simulator.inference import Inference, Keyring
+from tollkeeper.simulator.inference import Inference
+from tollkeeper.simulator.keyring import Keyring
 from tollkeeper.simulator.received import ReceivedRequests
-from tollkeeper.simulator.reports.broadcast import make_broadcast
+from tollkeeper.simulator.reports.broadcast import NoBroadcast, make_broadcast
 from tollkeeper.simulator.settings import SimulatorSettings
 
-BASE_PATH = "/api/v1"
 REQUEST_MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -31,32 +35,44 @@ class Lookups:
     """The endpoints that cost nothing: models, a generation's record, the key's standing."""
 
     def __init__(
-        self, catalogue: Catalogue, generations: Generations, bill: Bill, keyring: Keyring
+        self,
+        dialect: Dialect,
+        catalogue: Catalogue,
+        generations: Generations,
+        bill: Bill,
+        keyring: Keyring,
     ) -> None:
-        self._catalogue = catalogue
+        self._dialect = dialect
+        self._models = json.dumps(dialect.list_models(catalogue), separators=(",", ":")).encode()
         self._generations = generations
         self._bill = bill
         self._keyring = keyring
 
     async def models(self, request: web.Request) -> web.Response:
-        return _json(self._catalogue.body)
+        """List the models. OpenRouter asks for no key, all others do."""
+        if self._dialect is not OPENROUTER:
+            try:
+                self._keyring.check(request)
+            except Refusal as refusal:
+                return refuse(self._dialect, refusal)
+        return _json(self._models)
 
     async def generation(self, request: web.Request) -> web.Response:
         try:
             self._keyring.check(request)
         except Refusal as refusal:
-            return refusal.to_response()
+            return refuse(self._dialect, refusal)
         generation_id = request.query.get("id", "")
         record = self._generations.find(generation_id)
         if record is None:
-            return error_response(404, f"Generation {generation_id} not found")
+            return error_response(self._dialect, 404, f"Generation {generation_id} not found")
         return _json(record)
 
     async def key(self, request: web.Request) -> web.Response:
         try:
             self._keyring.check(request)
         except Refusal as refusal:
-            return refusal.to_response()
+            return refuse(self._dialect, refusal)
         known = {"label": "sk-or-...", "limit": None, "is_free_tier": False}
         body = f'{{"data":{json.dumps(known)[:-1]},"usage":{self._bill.total_usd}}}}}'
         return _json(body.encode())
@@ -66,41 +82,50 @@ def build_app(
     bill: Bill,
     settings: SimulatorSettings,
     *,
+    dialect: Dialect = OPENROUTER,
     seed: int = 0,
     delay_ms: int = 0,
     now: Callable[[], datetime] = utc_now,
 ) -> web.Application:
-    """The whole simulator over an open bill. The caller closes the bill."""
-    catalogue, vocabulary = Catalogue.load(), Vocabulary(seed)
+    """One provider over an open bill. The caller closes the bill.
+
+    The key and the webhook of the settings are OpenRouter's.
+    """
+    is_openrouter = dialect is OPENROUTER
+    catalogue = Catalogue(dialect.models(), dialect.catalogue_name)
+    vocabulary = Vocabulary(seed)
     generations = Generations(bill, catalogue, settings.generation_delay_ms, now)
     behaviours, received = Behaviours(), ReceivedRequests()
-    keyring = Keyring(settings.key)
+    keyring = Keyring(dialect, settings.key if is_openrouter else None)
     app = web.Application(client_max_size=REQUEST_MAX_BYTES)
     inference = Inference(
-        answerer=Answerer(catalogue, vocabulary, now),
+        dialect=dialect,
+        answerer=Answerer(dialect, catalogue, vocabulary, now),
         vocabulary=vocabulary,
         bill=bill,
         generations=generations,
         behaviours=behaviours,
-        broadcast=make_broadcast(app, bill, settings, now),
+        broadcast=make_broadcast(app, bill, settings, now) if is_openrouter else NoBroadcast(),
         received=received,
         keyring=keyring,
         delay_ms=delay_ms,
     )
-    app.add_routes(Control(behaviours, received, bill).routes())
-    lookups = Lookups(catalogue, generations, bill, keyring)
-    app.add_routes(
-        [
-            web.post(f"{BASE_PATH}/chat/completions", inference.chat_completions),
-            web.post(f"{BASE_PATH}/completions", inference.completions),
-            web.post(f"{BASE_PATH}/embeddings", inference.embeddings),
-            web.get(f"{BASE_PATH}/models", lookups.models),
-            web.get(f"{BASE_PATH}/generation", lookups.generation),
-            web.get(f"{BASE_PATH}/key", lookups.key),
-            # Last: the router takes the first route that matches.
-            web.route("*", f"{BASE_PATH}/{{rest:.*}}", inference.unknown),
-        ]
-    )
+    app.add_routes(Control(behaviours, received, bill, keyring).routes())
+    lookups = Lookups(dialect, catalogue, generations, bill, keyring)
+    base_path = dialect.base_path
+    handlers = {
+        Endpoint.CHAT_COMPLETIONS: ("chat/completions", inference.chat_completions),
+        Endpoint.COMPLETIONS: ("completions", inference.completions),
+        Endpoint.EMBEDDINGS: ("embeddings", inference.embeddings),
+    }
+    offered = (handlers[endpoint] for endpoint in Endpoint if endpoint in dialect.endpoints)
+    app.add_routes([web.post(f"{base_path}/{path}", handler) for path, handler in offered])
+    app.add_routes([web.get(f"{base_path}/models", lookups.models)])
+    if is_openrouter:
+        app.add_routes([web.get(f"{base_path}/generation", lookups.generation)])
+        app.add_routes([web.get(f"{base_path}/key", lookups.key)])
+    # Last: the router takes the first route that matches.
+    app.add_routes([web.route("*", f"{base_path}/{{rest:.*}}", inference.unknown)])
     return app
 
 

@@ -2,7 +2,7 @@
 
 Tokens are counted by one fixed rule, a quarter of the text's bytes and some per message,
 never more than the body has bytes, images aside. Every other member is ignored, as
-OpenRouter passes on what it does not know.
+OpenRouter passes on what it does not know. A dialect refuses some of ``Ask.members``.
 """
 
 import json
@@ -81,6 +81,8 @@ class Ask:
     is_base64: bool = field(default=False)
     trace: Trace = field(default_factory=Trace)
     max_price_usd: Mapping[str, float] = field(default_factory=dict)
+    wants_usage: bool = False
+    members: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
@@ -111,6 +113,7 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
     may_reason = asked.get("reasoning_effort") != "none"
     if isinstance(reasoning, dict):
         may_reason = reasoning.get("enabled") is not False and reasoning.get("effort") != "none"
+    options = asked.get("stream_options")
     per_prompt = len(inputs) if endpoint is Endpoint.COMPLETIONS else 1
     return Ask(
         endpoint=endpoint,
@@ -131,6 +134,8 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         is_base64=asked.get("encoding_format") == "base64",
         trace=read_trace(asked.get("trace")),
         max_price_usd=_max_price(asked.get("provider")),
+        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        members=asked,
     )
 
 

@@ -35,7 +35,8 @@ class BillRow:
 
     What a restarted simulator has to know of the request is here too: its trace, and whether
     it is reported to the webhook and known to ``GET /generation``, and when. ``request_id`` is
-    the request's own header ``x-request-id``.
+    the request's own header ``x-request-id``, ``key_sha256`` the digest of the provider key
+    that pays, in hexadecimal.
     """
 
     generation_id: str
@@ -53,6 +54,7 @@ class BillRow:
     has_report: bool = True
     has_record: bool = True
     request_id: str | None = None
+    key_sha256: str = ""
     record_delay_ms: int = 0
     record_zero_ms: int = 0
 

@@ -4,28 +4,42 @@ import json
 from dataclasses import asdict
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tollkeeper.simulator.answers.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.bill import Bill
+from tollkeeper.simulator.keyring import Keyring
 from tollkeeper.simulator.received import REQUESTS_KEPT, ReceivedRequests
 
 REQUESTS_LISTED_DEFAULT = 20
 
 
+class ToldKey(BaseModel):
+    """One provider key, and whether it is accepted from now on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(min_length=1, max_length=1_000)
+    is_accepted: bool = True
+
+
 class Control:
     """Handlers of the control API. It asks for no key: the simulator is for loopback."""
 
-    def __init__(self, behaviours: Behaviours, received: ReceivedRequests, bill: Bill) -> None:
+    def __init__(
+        self, behaviours: Behaviours, received: ReceivedRequests, bill: Bill, keyring: Keyring
+    ) -> None:
         self._behaviours = behaviours
         self._received = received
         self._bill = bill
+        self._keyring = keyring
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/control/behaviours", self.add_behaviour),
             web.get("/control/behaviours", self.list_behaviours),
             web.delete("/control/behaviours", self.clear_behaviours),
+            web.post("/control/keys", self.tell_key),
             web.get("/control/requests", self.list_requests),
             web.get("/control/bill", self.show_bill),
             web.post("/control/reset", self.reset),
@@ -35,16 +49,18 @@ class Control:
         try:
             behaviour = Behaviour.model_validate_json(await request.read())
             self._behaviours.add(behaviour)
-        except ValidationError as error:
-            return _problem(
-                "; ".join(
-                    f"{'.'.join(str(step) for step in fault['loc']) or 'body'}: {fault['msg']}"
-                    for fault in error.errors(include_url=False)
-                )
-            )
         except ValueError as error:
-            return _problem(str(error))
+            return _invalid(error)
         return await self.list_behaviours(request)
+
+    async def tell_key(self, request: web.Request) -> web.Response:
+        """Accept or reject one provider key."""
+        try:
+            told = ToldKey.model_validate_json(await request.read())
+            self._keyring.tell(told.key, is_accepted=told.is_accepted)
+        except ValueError as error:
+            return _invalid(error)
+        return web.Response(status=204)
 
     async def list_behaviours(self, request: web.Request) -> web.Response:
         status = 201 if request.method == "POST" else 200
@@ -72,6 +88,17 @@ class Control:
         self._behaviours.clear()
         self._received.clear()
         return web.Response(status=204)
+
+
+def _invalid(error: ValueError) -> web.Response:
+    if not isinstance(error, ValidationError):
+        return _problem(str(error))
+    return _problem(
+        "; ".join(
+            f"{'.'.join(str(step) for step in fault['loc']) or 'body'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        )
+    )
 
 
 def _problem(message: str) -> web.Response:

@@ -1,46 +1,28 @@
 """The three paid endpoints: read, decide, bill, send, always in this order."""
 
 import asyncio
-import hmac
+import hashlib
 import json
 
 from aiohttp import web
-from pydantic import SecretStr
 
 from tollkeeper.simulator.answers.answering import Answer, Answerer
+from tollkeeper.simulator.answers.errors import error_response, refuse
 from tollkeeper.simulator.answers.misbehaviour import Behaviour, Behaviours
-from tollkeeper.simulator.answers.refusal import Refusal, error_response
+from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.replies import json_body, sse_events
 from tollkeeper.simulator.answers.sending import has_left, pieces, send
 from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint, read_ask
 from tollkeeper.simulator.bill import Bill
+from tollkeeper.simulator.dialects.dialect import Dialect
 from tollkeeper.simulator.generation import Generations
+from tollkeeper.simulator.keyring import Keyring
 from tollkeeper.simulator.received import ReceivedRequests
 from tollkeeper.simulator.reports.broadcast import Broadcast
 
-KEY_PREFIX = "sk-or-"
 PROCESSING_BLANK = b"\n"
 LOOK_EVERY_S = 0.02
-
-
-class Keyring:
-    """Checks provider keys: the one that is set, or any ``sk-or-`` key if none is set."""
-
-    def __init__(self, key: SecretStr | None) -> None:
-        self._key = key
-
-    def check(self, request: web.Request) -> None:
-        """Raises Refusal(401) unless the request carries a good key."""
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise Refusal(401, "No auth credentials found")
-        if self._key is None:
-            is_good = key.startswith(KEY_PREFIX) and len(key) > len(KEY_PREFIX)
-        else:
-            is_good = hmac.compare_digest(key.encode(), self._key.get_secret_value().encode())
-        if not is_good:
-            raise Refusal(401, "User not found.")
 
 
 class Inference:
@@ -49,6 +31,7 @@ class Inference:
     def __init__(
         self,
         *,
+        dialect: Dialect,
         answerer: Answerer,
         vocabulary: Vocabulary,
         bill: Bill,
@@ -59,6 +42,7 @@ class Inference:
         keyring: Keyring,
         delay_ms: int,
     ) -> None:
+        self._dialect = dialect
         self._answerer = answerer
         self._vocabulary = vocabulary
         self._bill = bill
@@ -81,16 +65,16 @@ class Inference:
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Answer 404 to any other path, and keep the request for tests to look at."""
         self._received.add(request, await request.read())
-        return error_response(404, "Not Found")
+        return error_response(self._dialect, 404, "Not Found")
 
     async def _handle(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         body = await request.read()
         self._received.add(request, body)
         try:
-            self._keyring.check(request)
+            key = self._keyring.check(request)
             ask = read_ask(endpoint, body)
             # Serve with the first model that is not told to refuse, else with the last.
-            for model_name in ask.model_names:
+            for model_name in ask.model_names[: self._dialect.models_max]:
                 behaviour = self._behaviours.take(model_name, ask.is_stream, request.headers)
                 if not behaviour.is_failure:
                     break
@@ -100,14 +84,14 @@ class Inference:
             while behaviour.until_left and not has_left(request):  # noqa: ASYNC110  # no event
                 await asyncio.sleep(LOOK_EVERY_S)
             if behaviour.is_failure and not behaviour.billed:
-                return await _fail(request, behaviour, ask.is_stream, None)
+                return await self._fail(request, behaviour, ask.is_stream, None)
             answer = self._answerer.answer(ask, model_name, behaviour)
-            return await self._charge_and_reply(request, answer, behaviour)
+            return await self._charge_and_reply(request, answer, behaviour, key)
         except Refusal as refusal:
-            return refusal.to_response()
+            return refuse(self._dialect, refusal)
 
     async def _charge_and_reply(
-        self, request: web.Request, answer: Answer, behaviour: Behaviour
+        self, request: web.Request, answer: Answer, behaviour: Behaviour, key: str
     ) -> web.StreamResponse:
         self._generations.begin(answer)
         is_sent = False
@@ -115,7 +99,8 @@ class Inference:
             # Bill the answer. Raises Refusal(503) when the bill cannot be written.
             try:
                 request_id = request.headers.get("X-Request-Id")
-                await self._bill.append(answer.to_row(behaviour, request_id))
+                key_sha256 = hashlib.sha256(key.encode()).hexdigest()
+                await self._bill.append(answer.to_row(behaviour, request_id, key_sha256))
             except OSError:
                 raise Refusal(503, "The bill could not be written") from None
             response, is_sent = await self._reply(request, answer, behaviour)
@@ -132,14 +117,16 @@ class Inference:
         if behaviour.is_failure:
             is_named = not behaviour.omit_generation_id
             generation_id = answer.generation_id if is_named else None
-            failed = await _fail(request, behaviour, answer.ask.is_stream, generation_id)
+            failed = await self._fail(request, behaviour, answer.ask.is_stream, generation_id)
             return failed, not has_left(request)
         if answer.ask.is_stream:
-            parts = pieces(sse_events(answer, behaviour), behaviour.chunk_sizes)
-            response = web.StreamResponse(headers=_headers(answer, behaviour, "text/event-stream"))
+            parts = pieces(sse_events(self._dialect, answer, behaviour), behaviour.chunk_sizes)
+            response = web.StreamResponse(
+                headers=self._headers(answer, behaviour, "text/event-stream")
+            )
             return response, await send(request, response, parts, behaviour)
-        whole = json_body(answer, behaviour, self._vocabulary)
-        headers = _headers(answer, behaviour, "application/json")
+        whole = json_body(self._dialect, answer, behaviour, self._vocabulary)
+        headers = self._headers(answer, behaviour, "application/json")
         if behaviour.body_delay_ms:
             response = web.StreamResponse(headers=headers)
             return response, await send(request, response, [PROCESSING_BLANK, whole], behaviour)
@@ -149,48 +136,49 @@ class Inference:
         response.content_length = len(whole)
         return response, await send(request, response, [whole], behaviour)
 
+    def _headers(self, answer: Answer, behaviour: Behaviour, content_type: str) -> dict[str, str]:
+        headers = {"Content-Type": content_type}
+        if not behaviour.omit_generation_id:
+            headers |= self._dialect.headers(answer.generation_id)
+        if answer.ask.is_stream:
+            headers["Cache-Control"] = "no-cache"
+        return headers
 
-def _headers(answer: Answer, behaviour: Behaviour, content_type: str) -> dict[str, str]:
-    headers = {"Content-Type": content_type, "X-Generation-Id": answer.generation_id}
-    if behaviour.omit_generation_id:
-        del headers["X-Generation-Id"]
-    if answer.ask.is_stream:
-        headers["Cache-Control"] = "no-cache"
-    return headers
+    async def _fail(
+        self,
+        request: web.Request,
+        behaviour: Behaviour,
+        is_stream: bool,
+        generation_id: str | None,
+    ) -> web.StreamResponse:
+        """Answer with the failure that a behaviour asks for, under an id where it was billed."""
+        if behaviour.cut_before_reply:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=500)
+        response = self._failure(behaviour, is_stream)
+        if generation_id is not None:
+            response.headers.update(self._dialect.headers(generation_id))
+        return response
 
+    def _failure(self, behaviour: Behaviour, is_stream: bool) -> web.Response:
+        if behaviour.status is not None:
+            return self._refused(behaviour.status, behaviour)
+        content_type = "text/event-stream" if is_stream else "application/json"
+        error = self._dialect.error_body(502, "Provider returned error", None)
+        body = json.dumps(error).encode()
+        if is_stream:
+            body = b"data: " + body + b"\n\ndata: [DONE]\n\n"
+        return web.Response(body=b"" if behaviour.empty else body, content_type=content_type)
 
-async def _fail(
-    request: web.Request, behaviour: Behaviour, is_stream: bool, generation_id: str | None
-) -> web.StreamResponse:
-    """Answer with the failure that a behaviour asks for, under an id where it was billed."""
-    if behaviour.cut_before_reply:
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response(status=500)
-    response = _failure(behaviour, is_stream)
-    if generation_id is not None:
-        response.headers["X-Generation-Id"] = generation_id
-    return response
-
-
-def _failure(behaviour: Behaviour, is_stream: bool) -> web.Response:
-    if behaviour.status is not None:
-        return _refused(behaviour.status, behaviour)
-    content_type = "text/event-stream" if is_stream else "application/json"
-    error = {"error": {"code": 502, "message": "Provider returned error"}}
-    body = json.dumps(error).encode()
-    if is_stream:
-        body = b"data: " + body + b"\n\ndata: [DONE]\n\n"
-    return web.Response(body=b"" if behaviour.empty else body, content_type=content_type)
-
-
-def _refused(status: int, behaviour: Behaviour) -> web.Response:
-    """The error body given: text as it is, anything else as JSON."""
-    body = behaviour.error_body
-    if body is None:
-        return error_response(status, f"The simulator was told to answer {status}")
-    if isinstance(body, str):
-        return web.Response(status=status, text=body, content_type="text/html")
-    return web.Response(
-        status=status, body=json.dumps(body).encode(), content_type="application/json"
-    )
+    def _refused(self, status: int, behaviour: Behaviour) -> web.Response:
+        """The error body given: text as it is, anything else as JSON."""
+        body = behaviour.error_body
+        if body is None:
+            message = f"The simulator was told to answer {status}"
+            return error_response(self._dialect, status, message)
+        if isinstance(body, str):
+            return web.Response(status=status, text=body, content_type="text/html")
+        return web.Response(
+            status=status, body=json.dumps(body).encode(), content_type="application/json"
+        )

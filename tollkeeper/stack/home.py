@@ -83,6 +83,9 @@ class Home:
     def simulator_port(self) -> Path:
         return self.simulator / "port"
 
+    def dialect_port(self, dialect_id: str) -> Path:
+        return self.simulator / f"{dialect_id}.port"
+
     @property
     def stripe_port(self) -> Path:
         return self.simulator / "stripe.port"

@@ -88,6 +88,7 @@ def _summary(topology: Topology, key: str, model: str | None, is_detached: bool)
     yield f"  meter API       {endpoints['api']}/docs"
     if topology.simulator_port:
         yield f"  simulator       {endpoints['simulator']} (bill: {home.simulator / 'bill.jsonl'})"
+        yield "                  other providers to try: `tollkeeper status`"
     if topology.stripe_port:
         yield f"  Stripe          {endpoints['stripe']} (simulator)"
     is_given = topology.settings.operator_token is not None

@@ -14,6 +14,7 @@ from tollkeeper.simulator.answers.words import Vocabulary, example_of
 from tollkeeper.simulator.asking import Ask, Endpoint
 from tollkeeper.simulator.bill import BillRow
 from tollkeeper.simulator.catalogue import Catalogue, Model
+from tollkeeper.simulator.dialects.dialect import Dialect
 from tollkeeper.simulator.pricing import Usage, cost_picos, to_usd
 
 TEXT_TOKENS_MIN = 8
@@ -57,7 +58,7 @@ class Answer:
     def finish_reason(self) -> str:
         return self.choices[0].finish_reason if self.choices else "stop"
 
-    def to_row(self, behaviour: Behaviour, request_id: str | None) -> BillRow:
+    def to_row(self, behaviour: Behaviour, request_id: str | None, key_sha256: str) -> BillRow:
         return BillRow(
             generation_id=self.generation_id,
             model=self.model.id,
@@ -74,6 +75,7 @@ class Answer:
             has_report=not behaviour.omit_report,
             has_record=not behaviour.omit_generation,
             request_id=request_id,
+            key_sha256=key_sha256,
             record_delay_ms=behaviour.record_delay_ms,
             record_zero_ms=behaviour.record_zero_ms,
         )
@@ -83,8 +85,13 @@ class Answerer:
     """Turns requests into answers; the same request and seed give the same words."""
 
     def __init__(
-        self, catalogue: Catalogue, vocabulary: Vocabulary, now: Callable[[], datetime]
+        self,
+        dialect: Dialect,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        now: Callable[[], datetime],
     ) -> None:
+        self._dialect = dialect
         self._catalogue = catalogue
         self._vocabulary = vocabulary
         self._now = now
@@ -101,14 +108,14 @@ class Answerer:
             for index in range(count)
         )
         usage = _usage(ask, model, choices, behaviour)
-        # Replies without a single token cost nothing, as OpenRouter promises.
-        is_free = ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens
+        is_empty = ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens
+        is_free = is_empty and self._dialect.is_empty_reply_free
         if prices.at(usage.prompt_tokens).exceed(ask.max_price_usd):
             raise Refusal(404, f"No endpoints found for {model_name} within the maximum price")
         cost = cost_picos(prices, usage) + WEB_RESULT_PICOS * ask.search_results
         at = self._now()
         return Answer(
-            generation_id=f"gen-{int(at.timestamp())}-{self._random_id(ID_LENGTH)}",
+            generation_id=self._dialect.make_id(at, self._random_id(ID_LENGTH)),
             at=at,
             ask=ask,
             model=model,
@@ -120,7 +127,8 @@ class Answerer:
     def _find_model(self, ask: Ask, name: str) -> Model:
         model = self._catalogue.find(name)
         if model is None:
-            raise Refusal(400, f"{name} is not a valid model ID")
+            raise self._dialect.unknown_model(name)
+        self._dialect.check_members(ask.members, model)
         if model.is_embedding != (ask.endpoint is Endpoint.EMBEDDINGS):
             raise Refusal(404, f"No endpoints found for {name} that do {ask.endpoint}")
         if ask.prompt.image_count and not model.may_see_images:

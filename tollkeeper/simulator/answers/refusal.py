@@ -1,25 +1,14 @@
-"""Refusals of the simulator, in OpenRouter's error shape."""
-
-import json
-
-from aiohttp import web
+"""Refusals of the simulator, which a dialect puts in its provider's shape."""
 
 
 class Refusal(Exception):
-    """A request that is answered with a status and billed nothing."""
+    """A request that is answered with a status and billed nothing.
 
-    def __init__(self, status: int, message: str) -> None:
+    ``code`` is the provider's own name of the reason, where it has one.
+    """
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
-
-    def to_response(self) -> web.Response:
-        return error_response(self.status, self.message)
-
-
-def error_response(status: int, message: str) -> web.Response:
-    """``{"error": {"message", "code"}}``, the code being the status, as OpenRouter does."""
-    error = {"error": {"message": message, "code": status}}
-    return web.Response(
-        status=status, body=json.dumps(error).encode(), content_type="application/json"
-    )
+        self.code = code

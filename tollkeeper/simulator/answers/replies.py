@@ -1,28 +1,21 @@
-"""The bytes of an answer: one JSON object, or a list of server-sent events.
-
-Costs are spliced in as decimal text: a float on the way would not be the bill's number.
-"""
+"""The bytes of an answer: one JSON object, or a list of server-sent events."""
 
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tollkeeper.simulator.answers.answering import Answer, Choice
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
 from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint
-from tollkeeper.simulator.pricing import to_usd
+from tollkeeper.simulator.dialects.dialect import Dialect, StreamUsage
 
 DIMENSIONS_DEFAULT = 1536
 PIECE_MIN_CHARS = 20
 PIECES_MAX = 2_000
-PROCESSING = b": OPENROUTER PROCESSING\n\n"
 DONE = b"data: [DONE]\n\n"
 
-# Usage that says nothing, and usage that says less than the one before.
-ZERO_USAGE = '{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0,"cost":0}'
-LESSER_USAGE = '{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":0.000000000001}'
-_LATER_USAGE = {"zeros_after": ZERO_USAGE, "lesser_after": LESSER_USAGE}
 _JSON_OBJECTS = {
     Endpoint.CHAT_COMPLETIONS: "chat.completion",
     Endpoint.COMPLETIONS: "text_completion",
@@ -33,31 +26,11 @@ _CHUNK_OBJECTS = {
 }
 
 
-def usage_text(answer: Answer, behaviour: Behaviour) -> str:
-    """The ``usage`` object as JSON text."""
-    usage = answer.usage
-    cost = "0" if behaviour.zero_cost else to_usd(answer.cost_picos)
-    if behaviour.wrong_cost is not None:
-        cost = behaviour.wrong_cost
-    named = {"negative": f"-{cost}", "text": f'"{cost}"', "null": "null"}
-    named_cost = cost if behaviour.cost_form is None else named.get(behaviour.cost_form)
-    cost_member = "" if named_cost is None else f',"cost":{named_cost}'
-    return (
-        f'{{"prompt_tokens":{usage.prompt_tokens}'
-        f',"completion_tokens":{usage.completion_tokens}'
-        f',"total_tokens":{usage.total_tokens}'
-        f'{cost_member},"is_byok":false'
-        f',"prompt_tokens_details":{{"cached_tokens":{usage.cached_tokens}'
-        f',"cache_write_tokens":{usage.cache_write_tokens}'
-        f',"audio_tokens":{usage.audio_tokens}}}'
-        f',"cost_details":{{"upstream_inference_cost":{cost}}}'
-        f',"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning_tokens}}}}}'
-    )
-
-
-def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> bytes:
+def json_body(
+    dialect: Dialect, answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary
+) -> bytes:
     """The reply to a request that did not ask for a stream."""
-    usage = _usage_member(answer, behaviour)
+    usage = _usage_member(dialect, answer, behaviour)
     if answer.ask.endpoint is Endpoint.EMBEDDINGS:
         dimensions = answer.ask.dimensions or DIMENSIONS_DEFAULT
         starts = map(zlib.crc32, answer.ask.inputs)
@@ -69,11 +42,12 @@ def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> b
             f'{{"object":"embedding","index":{index},"embedding":{text}}}'
             for index, text in enumerate(texts)
         )
+        named = f',"id":"{answer.generation_id}"' if dialect.has_openrouter_members else ""
         return (
             f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
-            f',"id":"{answer.generation_id}"{usage}}}'
+            f"{named}{usage}}}"
         ).encode()
-    body = _completion_body(answer, answer.choices, usage)
+    body = _completion_body(dialect, answer, answer.choices, usage)
     if behaviour.reply_bytes is not None and len(body) < behaviour.reply_bytes:
         padding = " " + "x" * (behaviour.reply_bytes - len(body) - 1)
         first, *others = answer.choices
@@ -82,70 +56,87 @@ def json_body(answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary) -> b
             finish_reason=first.finish_reason,
             reasoning=first.reasoning,
         )
-        return _completion_body(answer, ((longer, *others)), usage)
+        return _completion_body(dialect, answer, ((longer, *others)), usage)
     return body
 
 
-def sse_events(answer: Answer, behaviour: Behaviour) -> list[bytes]:
+def sse_events(dialect: Dialect, answer: Answer, behaviour: Behaviour) -> list[bytes]:
     """The events of a stream, each whole and with its blank line, in order."""
-    usage = _usage_member(answer, behaviour)
-    events = [PROCESSING, *_text_events(answer)]
+    usage = _usage_member(dialect, answer, behaviour)
+    is_asked = dialect.stream_usage is StreamUsage.ALWAYS_LAST or answer.ask.wants_usage
+    is_in_each = is_asked and dialect.stream_usage is StreamUsage.EACH_IF_ASKED
+    texts = list(_text_choices(dialect, answer))
+    events = list(dialect.first_events)
+    for number, choices in enumerate(texts, start=1):
+        member = dialect.usage_before_last if is_asked else ""
+        if is_in_each:
+            said = _said_so_far(answer, number, len(texts))
+            member = _usage_member(dialect, said, behaviour)
+        events.append(_event(dialect, answer, choices, member))
     if behaviour.error_midstream:
-        # OpenRouter reports a failure after the status has been sent in this way.
+        # The status has been sent: a failure is reported in this way.
         chunk = _chunk(
-            answer,
-            [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+            dialect, answer, [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]
         )
         chunk["error"] = {"code": 502, "message": "Provider disconnected unexpectedly"}
         events = [*events[: len(events) // 2 + 1], _data(chunk, ""), DONE]
+    elif is_in_each or not is_asked:
+        events.append(DONE)
     elif behaviour.usage_after_done:
-        events += [DONE, _event(answer, [], usage)]
+        events += [DONE, _event(dialect, answer, [], usage)]
     else:
-        later = _LATER_USAGE.get(behaviour.usage_placeholder or "")
-        extra = [] if later is None else [_event(answer, [], f',"usage":{later}')]
-        events += [_event(answer, [], usage), *extra, DONE] if usage else [DONE]
+        later = {"zeros_after": dialect.zero_usage, "lesser_after": dialect.lesser_usage}.get(
+            behaviour.usage_placeholder or ""
+        )
+        extra = [] if later is None else [_event(dialect, answer, [], f',"usage":{later}')]
+        events += [_event(dialect, answer, [], usage), *extra, DONE] if usage else [DONE]
     if behaviour.line_ending == "\n":
         return events
     # JSON never holds a bare line feed, so these are the line ends and nothing else.
     return [event.replace(b"\n", behaviour.line_ending.encode()) for event in events]
 
 
-def _usage_member(answer: Answer, behaviour: Behaviour) -> str:
+def _usage_member(dialect: Dialect, answer: Answer, behaviour: Behaviour) -> str:
     if behaviour.silent_usage:
         return ""
     if behaviour.usage_null:
         return ',"usage":null'
     if behaviour.usage_placeholder == "zeros":
-        return f',"usage":{ZERO_USAGE}'
-    return f',"usage":{usage_text(answer, behaviour)}'
+        return f',"usage":{dialect.zero_usage}'
+    return f',"usage":{dialect.usage_text(answer.usage, answer.cost_picos, behaviour)}'
 
 
-def _completion_body(answer: Answer, choices: tuple[Choice, ...], usage: str) -> bytes:
+def _completion_body(
+    dialect: Dialect, answer: Answer, choices: tuple[Choice, ...], usage: str
+) -> bytes:
+    is_openrouter = dialect.has_openrouter_members
     spoken: list[dict[str, object]] = []
     for index, choice in enumerate(choices):
-        reasoning = choice.reasoning or None
-        content: dict[str, object] = {"text": choice.text, "reasoning": reasoning}
+        reasoning = {"reasoning": choice.reasoning or None} if is_openrouter else {}
+        content: dict[str, object] = {"text": choice.text, **reasoning}
         if answer.ask.endpoint is Endpoint.CHAT_COMPLETIONS:
             message: dict[str, object] = {
                 "role": "assistant",
                 "content": None if choice.tool_name is not None else choice.text,
                 "refusal": None,
-                "reasoning": reasoning,
+                **reasoning,
             }
             if choice.tool_name is not None:
                 message["tool_calls"] = [_tool_call(choice, choice.text)]
             content = {"message": message}
+        native = {"native_finish_reason": choice.finish_reason} if is_openrouter else {}
         finish = {
             "logprobs": None,
             "finish_reason": choice.finish_reason,
-            "native_finish_reason": choice.finish_reason,
+            **native,
             "index": index,
         }
         spoken.append({**finish, **content})
+    served_by = {"provider": answer.model.provider} if is_openrouter else {}
     body = json.dumps(
         {
             "id": answer.generation_id,
-            "provider": answer.model.provider,
+            **served_by,
             "model": answer.model.id,
             "object": _JSON_OBJECTS[answer.ask.endpoint],
             "created": int(answer.at.timestamp()),
@@ -166,26 +157,37 @@ def _tool_call(choice: Choice, arguments: str) -> dict[str, object]:
     }
 
 
-def _text_events(answer: Answer) -> Iterator[bytes]:
+def _said_so_far(answer: Answer, number: int, count: int) -> Answer:
+    """The answer with the usage of its first ``number`` chunks out of ``count``."""
+    usage = replace(
+        answer.usage,
+        completion_tokens=answer.usage.completion_tokens * number // count,
+        reasoning_tokens=answer.usage.reasoning_tokens * number // count,
+    )
+    return replace(answer, usage=usage)
+
+
+def _text_choices(dialect: Dialect, answer: Answer) -> Iterator[list[dict[str, object]]]:
+    """The member ``choices`` of each chunk that carries text or an end."""
+    is_openrouter = dialect.has_openrouter_members
     for index, choice in enumerate(answer.choices):
-        finish: dict[str, object] = {
-            "finish_reason": choice.finish_reason,
-            "native_finish_reason": choice.finish_reason,
-        }
-        deltas = list(_deltas(answer, choice))
+        finish: dict[str, object] = {"finish_reason": choice.finish_reason}
+        if is_openrouter:
+            finish["native_finish_reason"] = choice.finish_reason
+        deltas = list(_deltas(answer, choice, has_reasoning=is_openrouter))
         for number, delta in enumerate(deltas, start=1):
             end = finish if number == len(deltas) else {"finish_reason": None}
-            yield _event(answer, [{"index": index, **delta, **end, "logprobs": None}])
+            yield [{"index": index, **delta, **end, "logprobs": None}]
 
 
-def _deltas(answer: Answer, choice: Choice) -> Iterator[dict[str, object]]:
+def _deltas(answer: Answer, choice: Choice, *, has_reasoning: bool) -> Iterator[dict[str, object]]:
     """The pieces of one choice; the last is empty and carries the finish reason."""
     if answer.ask.endpoint is Endpoint.COMPLETIONS:
         for piece in _pieces(choice.text):
             yield {"text": piece}
         yield {"text": ""}
         return
-    for piece in _pieces(choice.reasoning):
+    for piece in _pieces(choice.reasoning if has_reasoning else ""):
         yield {"delta": {"role": "assistant", "content": "", "reasoning": piece}}
     is_call = choice.tool_name is not None
     if is_call:
@@ -205,14 +207,17 @@ def _pieces(text: str) -> Iterator[str]:
     return (text[start : start + size] for start in range(0, len(text), size))
 
 
-def _event(answer: Answer, choices: list[dict[str, object]], usage: str = "") -> bytes:
-    return _data(_chunk(answer, choices), usage)
+def _event(
+    dialect: Dialect, answer: Answer, choices: list[dict[str, object]], usage: str = ""
+) -> bytes:
+    return _data(_chunk(dialect, answer, choices), usage)
 
 
-def _chunk(answer: Answer, choices: list[dict[str, object]]) -> dict[str, object]:
+def _chunk(dialect: Dialect, answer: Answer, choices: list[dict[str, object]]) -> dict[str, object]:
+    served_by = {"provider": answer.model.provider} if dialect.has_openrouter_members else {}
     return {
         "id": answer.generation_id,
-        "provider": answer.model.provider,
+        **served_by,
         "model": answer.model.id,
         "object": _CHUNK_OBJECTS[answer.ask.endpoint],
         "created": int(answer.at.timestamp()),

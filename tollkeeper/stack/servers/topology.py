@@ -4,10 +4,12 @@ import asyncio
 import secrets
 import signal
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meter.providers import openrouter
+from tollkeeper.simulator.dialects import DIALECTS, OPENROUTER
 from tollkeeper.stack.errors import StackError
 from tollkeeper.stack.home import Home, write_private
 from tollkeeper.stack.servers import binaries, demo, postgres, redis_server
@@ -61,6 +63,8 @@ class Topology:
     instances: Instances
     simulator_port: int | None
     stripe_port: int | None = None
+    # The ports of other providers that the simulator stands in for.
+    dialect_ports: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -73,6 +77,9 @@ class Topology:
             found[meter.name.replace("meter", "api")] = f"http://{meter.api}"
         if self.simulator_port:
             found["simulator"] = f"http://{LOOPBACK}:{self.simulator_port}"
+        for dialect_id, port in self.dialect_ports.items():
+            base_path = DIALECTS[dialect_id].base_path
+            found[f"simulator/{dialect_id}"] = f"http://{LOOPBACK}:{port}{base_path}"
         if self.stripe_port:
             found["stripe"] = f"http://{LOOPBACK}:{self.stripe_port}"
         return found
@@ -111,7 +118,9 @@ class Topology:
         if self.simulator_port:
             listen = f"{LOOPBACK}:{self.simulator_port}"
             bill = str(self.home.simulator / "bill.jsonl")
-            arguments = ("tollkeeper.simulator", "--listen", listen, "--bill", bill)
+            arguments = ["tollkeeper.simulator", "--listen", listen, "--bill", bill]
+            for dialect_id, port in self.dialect_ports.items():
+                arguments += ["--dialect", f"{dialect_id}={LOOPBACK}:{port}"]
             settings = {
                 "SIMULATOR_KEY": self._simulator_key(),
                 "SIMULATOR_BROADCAST_URL": f"{self.endpoints['api']}{BROADCAST_PATH}",
@@ -297,6 +306,7 @@ def design(home: Home, settings: StackSettings) -> Topology:
     """
     data = home.postgres
     user = run_as(data, "INT")
+    others = [name for name in DIALECTS if name != OPENROUTER.id] if settings.has_simulator else []
     return Topology(
         home,
         settings,
@@ -305,6 +315,7 @@ def design(home: Home, settings: StackSettings) -> Topology:
         instances(home, settings.authz_instances, settings.meter_instances, settings.api_port),
         kept_port(home.simulator_port) if settings.has_simulator else None,
         kept_port(home.stripe_port) if settings.stripe_simulator else None,
+        {name: kept_port(home.dialect_port(name)) for name in others},
     )
 
 
