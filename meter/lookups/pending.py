@@ -26,6 +26,7 @@ class PendingLookup:
     `seen` is what an access log told of it, None where none did; `placed_at` is that of its hold.
     `is_overdue` says that the time to find out is over, `is_decided` that a policy has decided
     and only the truth is waited for, `has_reports` that the provider was heard to report others.
+    `own_key_of` is the account with whose own key the request was sent; None for our key.
     `is_watched` is a request that was settled by a record of 0, which may not be priced yet.
     """
 
@@ -41,6 +42,7 @@ class PendingLookup:
     is_settled: bool
     has_reports: bool
     is_watched: bool = False
+    own_key_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

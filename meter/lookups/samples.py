@@ -130,7 +130,15 @@ class SampledSettlementStore:
     async def settle(self, observations: Sequence[Observation]) -> list[SettlementChanges]:
         """Settle, and draw from what was settled; raises as the store does."""
         changes = await self._store.settle(observations)
-        self._samples.note(observations)
+        # Only those that our key was billed for: nobody else's record can be asked for with it.
+        settled = {hold_id for one in changes for hold_id in one.ordinary}
+        settled |= {
+            booking.hold.id
+            for one in changes
+            for booking in one.bookings
+            if not booking.hold.is_own_key
+        }
+        self._samples.note([seen for seen in observations if seen.hold_id in settled])
         return changes
 
     async def end_by_policy(self, decisions: Sequence[PolicyDecision]) -> SettlementChanges:

@@ -55,6 +55,13 @@ _NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
 # Asks the provider for the usage of a generation. None when it knows none by this id; raises
 # UnreadableRecord, ProviderUnavailable, StoreUnavailable or SealBroken.
 FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
+# The same for a request with the own key of an account, which is asked about with this key alone:
+# the account, then the generation. None also where the account has no key any more.
+FindOwnUsage = Callable[[str, str], Awaitable[ReportedUsage | None]]
+
+
+async def find_nothing(account_id: str, generation_id: str) -> None:
+    """Return no usage: for installations without own keys."""
 
 
 class LookupMetrics:
@@ -94,10 +101,12 @@ class LookupWorker:
         crash_points: CrashPoints,
         per_second: float,
         has_reports: bool,
+        find_own_usage: FindOwnUsage = find_nothing,
     ) -> None:
         self._queue = queue
         self._settlements = settlements
         self._find_usage = find_usage
+        self._find_own_usage = find_own_usage
         self._clock = clock
         self._metrics = metrics
         self._count = count
@@ -151,7 +160,10 @@ class LookupWorker:
 
     async def _ask(self, pending: PendingLookup, generation_id: str) -> None:
         try:
-            usage = await self._find_usage(generation_id)
+            if pending.own_key_of is None:
+                usage = await self._find_usage(generation_id)
+            else:
+                usage = await self._find_own_usage(pending.own_key_of, generation_id)
         except UnreadableRecord:
             # A record without a cost that can be read is as good as none.
             self._metrics.outcomes.labels("unreadable").inc()
@@ -160,7 +172,11 @@ class LookupWorker:
             return
         except ProviderUnavailable as error:
             self._metrics.outcomes.labels("unavailable").inc()
-            await self._outlast(pending, error)
+            if pending.own_key_of is None:
+                await self._outlast(pending, error)
+            else:
+                # A key that its owner ended looks like an outage, and would be one for good.
+                await self._ask_again(pending)
             return
         if usage is None:
             self._metrics.outcomes.labels("no_record").inc()
@@ -230,7 +246,8 @@ class LookupWorker:
         _log.error("lookup_failed", hold_id=pending.hold_id.hex, exc_info=error)
 
     async def _decide(self, pending: PendingLookup) -> None:
-        has_reports = self._has_reports and pending.has_reports
+        # The provider reports to us what it bills to our key.
+        has_reports = self._has_reports and pending.has_reports and pending.own_key_of is None
         rule = choose_rule(pending.seen, pending.generation_id, has_reports)
         decision = PolicyDecision(pending.hold_id, rule.verdict, rule, pending.seen)
         changes = await self._settlements.end_by_policy([decision])

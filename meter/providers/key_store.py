@@ -11,6 +11,7 @@ from meter.errors import Conflict, InvalidRequest, SealBroken
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.providers.key_refusal import KeyRefusal
 from meter.sealing import MasterKey, SealContext, SecretText
+from meter.values import light_value
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -22,11 +23,14 @@ _SAVE_PROVIDER_KEY: Final = _QUERIES["save_provider_key"]
 _LIST_PROVIDER_KEYS: Final = _QUERIES["list_provider_keys"]
 _NOTE_KEY_REFUSAL: Final = _QUERIES["note_key_refusal"]
 _CLEAR_KEY_REFUSAL: Final = _QUERIES["clear_key_refusal"]
+_FIND_OWN_KEYS: Final = _QUERIES["find_own_keys"]
 
 # The owner of the key that requests of all accounts go out with.
 SYSTEM_OWNER: Final = "system"
 MAX_KEY_CHARS: Final = 512
 HINT_CHARS: Final = 4
+# A refusal of an account's own key keeps requests from it for this long, where credit may be used.
+OWN_REFUSAL_STANDS_S: Final = 600.0
 # A hint of a short key would give too much of it away.
 SHORTEST_HINTED_KEY_CHARS: Final = 20
 
@@ -39,6 +43,18 @@ class StoredKey:
     key_version: int
     updated_at: datetime
     refusal: KeyRefusal | None
+
+
+@light_value
+class OwnKey:
+    """An account's own key of a provider; `is_refused` while the provider refused it lately.
+
+    `plain` is None where the key was sealed under another master key: its owner has to set it
+    again.
+    """
+
+    plain: SecretText | None
+    is_refused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,19 @@ class PostgresProviderKeys:
         if row["refused_at"] is not None:
             refusal = KeyRefusal(row["refused_status"], row["refused_reason"])
         return StoredKey(self._open(row), row["key_version"], row["updated_at"], refusal)
+
+    async def find_own_keys(self, account_id: str) -> dict[str, OwnKey]:
+        """Return the keys that an account has stored, opened, by provider."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_FIND_OWN_KEYS, account_id, OWN_REFUSAL_STANDS_S)
+        keys = {}
+        for row in rows:
+            try:
+                plain = self._open(row)
+            except SealBroken:
+                plain = None
+            keys[row["provider"]] = OwnKey(plain, row["is_refused"])
+        return keys
 
     async def note_refusal(
         self, provider: str, owner: str, key_version: int, refusal: KeyRefusal

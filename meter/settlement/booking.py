@@ -29,7 +29,8 @@ class BookingKind(StrEnum):
 class Recorded:
     """The state of a request in the books so far: sums over its usage records.
 
-    `is_provisional` is True while its charge is a guess of the policy.
+    `cost_picos` is what the request cost, whoever paid the provider. `is_provisional` is True while
+    its charge is a guess of the policy.
     """
 
     tokens: TokenCounts
@@ -45,7 +46,9 @@ class Booking:
     """One usage record with its postings.
 
     Amounts are pico-dollars; those of a correction are differences and may be negative.
-    `excess_picos` is the part of the charge that no held money covered.
+    `cost_picos` is what we owe the provider: nothing where the account paid with its own key, and
+    `own_key_cost_picos` is what that cost; None for our key. `excess_picos` is the part of the
+    charge that no held money covered.
     """
 
     observation: Observation
@@ -58,6 +61,12 @@ class Booking:
     excess_picos: int
     price_source: PriceSource
     postings: tuple[Posting, ...]
+    own_key_cost_picos: int | None
+
+    @property
+    def whole_cost_picos(self) -> int:
+        """Return what the provider charges for the request, whoever pays it."""
+        return self.cost_picos if self.own_key_cost_picos is None else self.own_key_cost_picos
 
 
 def book_settlement(observation: Observation, hold: Hold, settled: Settled) -> Booking:
@@ -83,17 +92,19 @@ def book_correction(
     """Book the differences between the recorded amounts and those that are known now."""
     revision = recorded.last_revision + 1
     difference_picos = settled.charge_picos - recorded.charge_picos
+    cost_picos = settled.cost_picos - recorded.cost_picos
     return Booking(
         observation=observation,
         hold=hold,
         kind=BookingKind.CORRECTION,
         revision=revision,
         tokens=settled.tokens.less(recorded.tokens),
-        cost_picos=settled.cost_picos - recorded.cost_picos,
+        cost_picos=hold.owed_picos(cost_picos),
         charge_picos=difference_picos,
         excess_picos=max(0, difference_picos),
         price_source=settled.price_source,
         postings=_correction_postings(hold, settled, recorded, revision),
+        own_key_cost_picos=cost_picos if hold.is_own_key else None,
     )
 
 
@@ -105,7 +116,7 @@ def _first(
     over_picos: int,
     reason: str | None = None,
 ) -> Booking:
-    cost_picos, charge_picos = settled.cost_picos, settled.charge_picos
+    cost_picos, charge_picos = hold.owed_picos(settled.cost_picos), settled.charge_picos
     # The excess carries cost first: what was held pays our markup last.
     over_cost_picos = min(cost_picos, over_picos)
     postings = []
@@ -120,19 +131,20 @@ def _first(
         kind=kind,
         revision=0,
         tokens=settled.tokens,
-        cost_picos=settled.cost_picos,
-        charge_picos=settled.charge_picos,
+        cost_picos=cost_picos,
+        charge_picos=charge_picos,
         excess_picos=over_picos,
         price_source=settled.price_source,
         postings=tuple(postings),
+        own_key_cost_picos=settled.cost_picos if hold.is_own_key else None,
     )
 
 
 def _correction_postings(
     hold: Hold, settled: Settled, recorded: Recorded, revision: int
 ) -> tuple[Posting, ...]:
-    now = (settled.cost_picos, settled.charge_picos)
-    before = (recorded.cost_picos, recorded.charge_picos)
+    now = (hold.owed_picos(settled.cost_picos), settled.charge_picos)
+    before = (hold.owed_picos(recorded.cost_picos), recorded.charge_picos)
     if now == before:
         return ()
     if not recorded.is_provisional:

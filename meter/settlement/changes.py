@@ -145,8 +145,13 @@ class SettlementChanges:
             self.spending[spender, booking.hold.placed_at].charge_picos += booking.charge_picos
 
     def learn(self, record: HoldOnRecord, settled: Settled) -> None:
-        """Add a request whose use is known to what its model usually uses."""
+        """Add a request whose use is known to what its model usually uses.
+
+        The hold of a request with an own key bounds a fee, which says little about its prompt.
+        """
         hold = record.hold
+        if hold.is_own_key:
+            return
         use = use_of(hold, record.price, settled)
         for account_id in (hold.account_id, ALL_ACCOUNTS):
             key = (hold.model_id, hold.endpoint, account_id)

@@ -56,7 +56,10 @@ class UnknownReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The tokens, cost and charge of a request; amounts are pico-dollars."""
+    """The tokens, cost and charge of a request; amounts are pico-dollars.
+
+    The cost is the provider's, whoever pays it: the account itself where it used its own key.
+    """
 
     tokens: TokenCounts
     cost_picos: int

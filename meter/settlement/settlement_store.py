@@ -426,6 +426,7 @@ def _usage_row(booking: Booking) -> tuple[object, ...]:
         seen.response_flags,
         seen.is_streaming,
         seen.source.value,
+        booking.own_key_cost_picos,
     )
 
 
@@ -470,7 +471,7 @@ def _to_recorded(row: "Record") -> Recorded | None:
             cache_write=row["cache_write_tokens"],
             reasoning=row["reasoning_tokens"],
         ),
-        cost_picos=row["provider_cost_picos"],
+        cost_picos=row["cost_picos"],
         charge_picos=row["charge_picos"],
         last_revision=row["last_revision"],
         source=Source(row["source"]),

@@ -80,18 +80,22 @@ def guess(hold: Hold, price: Price, usual: UsualUse | None, streamed_bytes: int)
     was sent of a stream: a reply has at least the tokens that were seen, and at most those that the
     hold allows.
     """
-    bound_picos = _bound_of(hold, price)
+    # Of a hold that charges no fee for an own key, nothing can be read about the request.
+    is_bounded = hold.own_key_fee_bps != 0
+    bound_picos = _bound_of(hold, price) if is_bounded else 0
     if usual is None:
         prompt_picos = bound_picos // ASSUMED_BYTES_PER_TOKEN
         usual_tokens = ASSUMED_COMPLETION_TOKENS
     else:
         prompt_picos = usual.prompt_picos // usual.requests
-        if usual.prompt_bound_picos:
+        if usual.prompt_bound_picos and is_bounded:
             prompt_picos = bound_picos * usual.prompt_picos // usual.prompt_bound_picos
         usual_tokens = -(-usual.completion_tokens // usual.requests)
     tokens = min(hold.max_tokens, max(usual_tokens, streamed_bytes // MOST_BYTES_PER_EVENT))
-    most_picos = hold.amount_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
-    cost_picos = min(most_picos, prompt_picos + tokens * price.completion_picos)
+    cost_picos = prompt_picos + tokens * price.completion_picos
+    if is_bounded:
+        most_picos = hold.amount_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
+        cost_picos = min(most_picos, cost_picos)
     return Settled(
         tokens=TokenCounts(
             prompt=prompt_picos // price.prompt_picos if price.prompt_picos else 0,

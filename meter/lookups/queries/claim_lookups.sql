@@ -23,6 +23,8 @@ SELECT l.hold_id, l.generation_id, l.observed, l.attempts, l.is_decided, l.creat
        coalesce(live.created_at, ended.placed_at, l.created_at) AS placed_at,
        l.deadline_at <= clock_timestamp() AS is_overdue,
        live.id IS NOT NULL AS is_live,
+       CASE WHEN coalesce(live.markup_bps, ended.markup_bps) < 0
+            THEN coalesce(live.account_id, ended.account_id) END AS own_key_of,
        l.reason = 'zero_record' AS is_watched,
        coalesce(ended.reason = 'settled' AND l.reason <> 'zero_record' AND (
            l.reported_cost_picos IS NULL OR l.reported_cost_picos = (

@@ -1,5 +1,6 @@
 -- Requests that a policy charged and whose cost nobody has told since, the youngest first: with what
--- they come to now, and the cost that their hold covers.
+-- they come to now, and the cost that their hold covers. Our total says
+-- nothing about requests with own keys.
 SELECT u.hold_id, known.revision, known.cost_picos,
        div(h.amount_picos * 10000::numeric, 10000 + h.markup_bps) AS most_picos
 FROM usage_records u
@@ -9,6 +10,6 @@ CROSS JOIN LATERAL (
            bool_and(r.source = 'policy') AS is_guess
     FROM usage_records r WHERE r.hold_id = u.hold_id AND r.placed_at = u.placed_at
 ) known
-WHERE u.kind = 'provisional' AND known.is_guess
+WHERE u.kind = 'provisional' AND u.own_key_cost_picos IS NULL AND known.is_guess
 ORDER BY u.placed_at DESC, u.hold_id DESC
 LIMIT $1

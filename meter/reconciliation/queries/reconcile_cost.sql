@@ -1,7 +1,8 @@
 -- The provider's bill by our books: in all, booked after $1, the most that is in flight, and charged
--- by policy without a later report, with the cost that the holds of those cover.
+-- by policy without a later report, with the cost that the holds of those cover. Requests with own keys are
+-- not on our bill.
 SELECT ledger.*, guessed.*,
-       (SELECT coalesce(sum(amount_picos), 0) FROM holds) AS in_flight_picos
+       (SELECT coalesce(sum(amount_picos), 0) FROM holds WHERE markup_bps >= 0) AS in_flight_picos
 FROM (SELECT coalesce(sum(amount_picos), 0) AS ledger_picos,
              coalesce(sum(amount_picos) FILTER (WHERE recorded_at > $1 AND amount_picos > 0), 0)
                  AS recent_picos
@@ -20,4 +21,4 @@ FROM (SELECT coalesce(sum(amount_picos), 0) AS ledger_picos,
           SELECT sum(r.provider_cost_picos) AS cost_picos, bool_and(r.source = 'policy') AS is_guess
           FROM usage_records r WHERE r.hold_id = u.hold_id AND r.placed_at = u.placed_at
       ) known
-      WHERE u.kind = 'provisional' AND known.is_guess) guessed
+      WHERE u.kind = 'provisional' AND u.own_key_cost_picos IS NULL AND known.is_guess) guessed

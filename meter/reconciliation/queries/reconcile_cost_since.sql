@@ -2,7 +2,7 @@
 -- The provider's bill by our books: in all, booked after $1, the most that is in flight, and charged
 -- by policy without a later report, with the cost that the holds of those cover.
 SELECT ledger.*, guessed.*,
-       (SELECT coalesce(sum(amount_picos), 0) FROM holds) AS in_flight_picos
+       (SELECT coalesce(sum(amount_picos), 0) FROM holds WHERE markup_bps >= 0) AS in_flight_picos
 FROM (SELECT (SELECT coalesce(sum(cost), 0) FROM checkpoint_sums)
              + (SELECT coalesce(sum(cost), 0) FROM sums_of_batches($2, 9223372036854775807))
                  AS ledger_picos,
@@ -26,4 +26,4 @@ FROM (SELECT (SELECT coalesce(sum(cost), 0) FROM checkpoint_sums)
           SELECT sum(r.provider_cost_picos) AS cost_picos, bool_and(r.source = 'policy') AS is_guess
           FROM usage_records r WHERE r.hold_id = u.hold_id AND r.placed_at = u.placed_at
       ) known
-      WHERE u.kind = 'provisional' AND known.is_guess) guessed
+      WHERE u.kind = 'provisional' AND u.own_key_cost_picos IS NULL AND known.is_guess) guessed

@@ -9,7 +9,7 @@ SELECT h.id, h.placed_at, h.account_id, h.credential_id, h.model_id, h.endpoint,
        p.image_token_picos, p.image_output_picos, p.audio_picos, p.audio_output_picos,
        p.audio_cache_picos, p.tiers,
        u.last_revision, u.kind, u.source, u.prompt_tokens, u.completion_tokens, u.cached_tokens,
-       u.cache_write_tokens, u.reasoning_tokens, u.provider_cost_picos, u.charge_picos
+       u.cache_write_tokens, u.reasoning_tokens, u.cost_picos, u.charge_picos
 FROM ended_holds h
 JOIN prices p ON p.id = h.price_id
 CROSS JOIN LATERAL (
@@ -21,7 +21,8 @@ CROSS JOIN LATERAL (
            sum(r.cached_tokens)::bigint AS cached_tokens,
            sum(r.cache_write_tokens)::bigint AS cache_write_tokens,
            sum(r.reasoning_tokens)::bigint AS reasoning_tokens,
-           sum(r.provider_cost_picos)::bigint AS provider_cost_picos,
+           -- Under an own key the house owes nothing.
+           sum(coalesce(r.own_key_cost_picos, r.provider_cost_picos))::bigint AS cost_picos,
            sum(r.charge_picos)::bigint AS charge_picos
     FROM usage_records r WHERE r.hold_id = h.id AND r.placed_at = h.placed_at
 ) u

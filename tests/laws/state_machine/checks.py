@@ -76,7 +76,7 @@ class Checker:
         assert not self._books.holds, "V5: holds are live when nothing is left to come"
         assert not self._books.lookups, "V5: look-ups are left when nothing is left to find out"
         costs = {
-            hold_id: sum(one.cost_picos for one in bookings)
+            hold_id: sum(one.whole_cost_picos for one in bookings)
             for hold_id, bookings in self._books.records.items()
             if not is_provisional(self._books, hold_id)
         }
@@ -121,7 +121,7 @@ class Checker:
             if not has_ended and arrived.verdict is PolicyVerdict.CHARGE:
                 first = self._books.records[arrived.hold_id][0]
                 assert first.charge_picos <= first.hold.amount_picos, "a guess beyond its hold"
-                expected.rank, expected.cost_picos = POLICY, first.cost_picos
+                expected.rank, expected.cost_picos = POLICY, first.whole_cost_picos
             return
         said = _cost_said(arrived)
         if said is None and expected.rank == POLICY and _was_never_billed(arrived):
@@ -141,16 +141,18 @@ class Checker:
         bookings = books.records.get(hold_id, ())
         revisions = [one.revision for one in bookings]
         assert revisions == list(range(len(bookings))), "V3: settled other than once"
-        cost, charge = sum(b.cost_picos for b in bookings), sum(b.charge_picos for b in bookings)
-        assert self._by_hold[hold_id][:2] == [charge, cost], "V3: ledger and usage differ"
+        owed, charge = sum(b.cost_picos for b in bookings), sum(b.charge_picos for b in bookings)
+        assert self._by_hold[hold_id][:2] == [charge, owed], "V3: ledger and usage differ"
         if not bookings:
             assert is_live or ended is None or ended.hold.state != "settled", "V3: no usage record"
             return
         assert not is_live, "V3: charged while live"
         expected = self._expected[hold_id]
         assert expected.rank >= POLICY, "R4: settled by evidence that says nothing of a cost"
+        cost = sum(one.whole_cost_picos for one in bookings)
         assert cost == expected.cost_picos, "V4: charged other than the best word on it"
         markup = bookings[0].hold.markup_bps
+        assert owed == (0 if markup < 0 else cost), "V4: the account pays under its own key, not we"
         assert charge == -(-cost * (10_000 + markup) // 10_000), "V4: another markup"
         is_guess = bookings[0].kind is BookingKind.PROVISIONAL
         assert cost == 0 or is_guess or hold_id in self._bill, "V7: settled without a bill row"

@@ -155,7 +155,7 @@ def recorded(bookings: Sequence[Booking]) -> Recorded | None:
             cache_write=sum(one.cache_write for one in tokens),
             reasoning=sum(one.reasoning for one in tokens),
         ),
-        cost_picos=sum(booking.cost_picos for booking in bookings),
+        cost_picos=sum(booking.whole_cost_picos for booking in bookings),
         charge_picos=sum(booking.charge_picos for booking in bookings),
         last_revision=last.revision,
         source=last.observation.source,

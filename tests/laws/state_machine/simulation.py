@@ -37,7 +37,9 @@ ASKED_AFTER_DECISION: Final = timedelta(days=1)
 CHECK_ALL_EVERY: Final = 2_000
 FIXED: Final = (0, 1, 10**6, 3 * 10**8, 10**9, 5 * 10**9)
 PER_TOKEN: Final = (0, 600_000, 840_000)
-MARKUPS: Final = (0, 1, 2_500, 4_000)
+OUR_MARKUPS: Final = (0, 1, 2_500, 4_000)
+# And two of own keys, without a fee and with one.
+MARKUPS: Final = (*OUR_MARKUPS, -10_000, -9_500)
 # Some can hardly ever pay, so that what is beyond a balance is met all the time.
 POOR: Final = frozenset({"dan", "eve"})
 LITTLE: Final = (1, 10**6, 10**9, 3 * 10**9, -1, 10**8, -(10**8))
@@ -205,7 +207,14 @@ class Simulation:
             self._touch(generation.hold_id)
             self._note(generation)
 
+    def _is_own_key(self, hold_id: UUID) -> bool:
+        known = self.books.holds.get(hold_id) or self.books.ended[hold_id]
+        return known.hold.is_own_key
+
     def _note(self, generation: Generation) -> None:
+        if self._is_own_key(generation.hold_id):
+            # It is reported to whom it is billed.
+            return
         self.books.note(generation.hold_id, generation.id, generation.cost_picos)
 
     def _look_up(self) -> None:
@@ -252,7 +261,8 @@ class Simulation:
 
     def _decide(self, hold_id: UUID) -> None:
         lookup = self.books.lookups[hold_id]
-        rule = choose_rule(lookup.seen, lookup.generation_id, self.has_reports)
+        has_reports = self.has_reports and not self._is_own_key(hold_id)
+        rule = choose_rule(lookup.seen, lookup.generation_id, has_reports)
         decision = PolicyDecision(hold_id, rule.verdict, rule, lookup.seen)
         self.books.end_by_policy([decision])
 

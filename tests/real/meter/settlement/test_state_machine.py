@@ -180,6 +180,7 @@ def in_memory(books: MemoryBooks) -> dict[str, list[Row]]:
                 row.cost_picos,
                 row.charge_picos,
                 row.excess_picos,
+                row.own_key_cost_picos,
             )
             for one, rows in books.records.items()
             for row in rows
@@ -194,7 +195,8 @@ def in_memory(books: MemoryBooks) -> dict[str, list[Row]]:
                 entry.ledger_account.value,
                 entry.amount_picos,
             )
-            for row in books.journal
+            # The postings of one batch have no order: ordinary endings are settled before others.
+            for row in sorted(books.journal, key=lambda posting: posting.id)
             for entry in row.entries
         ],
         "conflicts": list(books.conflicts.values()),
@@ -210,9 +212,10 @@ _QUERIES = {
     "holds": "SELECT id, state, NULL AS reason FROM holds"
     " UNION ALL SELECT id, state, reason FROM ended_holds ORDER BY 1",
     "usage": "SELECT hold_id, revision, kind, source, prompt_tokens, completion_tokens,"
-    " provider_cost_picos, charge_picos, excess_picos FROM usage_records ORDER BY 1, 2",
+    " provider_cost_picos, charge_picos, excess_picos, own_key_cost_picos FROM usage_records"
+    " ORDER BY 1, 2",
     "entries": "SELECT p.id, p.template, p.account_id, p.hold_id, p.reason, e.ledger_account,"
-    " e.amount_picos FROM postings p JOIN entries e ON e.posting_id = p.id ORDER BY p.seq, e.line",
+    " e.amount_picos FROM postings p JOIN entries e ON e.posting_id = p.id ORDER BY p.id, e.line",
     "conflicts": "SELECT hold_id, kind FROM settlement_conflicts ORDER BY id",
     "lookups": "SELECT hold_id, coalesce(generation_id, ''), is_decided, observed IS NOT NULL"
     " FROM lookups ORDER BY 1",
