@@ -35,7 +35,7 @@ class Arguments:
     bill: Path
     seed: int
     delay_ms: int
-    dialects: tuple[tuple[Dialect, str, int], ...]
+    providers: tuple[tuple[str, Dialect, str, int], ...]
 
 
 def main() -> int:
@@ -51,14 +51,17 @@ def main() -> int:
         "--dialect",
         action="append",
         default=[],
-        type=_dialect_address,
-        metavar="ID=HOST:PORT",
-        help=f"serve one more dialect ({', '.join(OTHERS)}) at an address of its own",
+        type=_provider,
+        metavar="NAME=HOST:PORT",
+        help=f"serve one more provider at an address of its own; NAME is its dialect"
+        f" ({', '.join(OTHERS)}), and may end in a dash and a number",
     )
     given = parser.parse_args()
     host, port = given.listen
-    dialects = tuple(given.dialect)
-    arguments = Arguments(host, port, given.bill, given.seed, given.delay_ms, dialects)
+    providers = tuple(given.dialect)
+    if len({name for name, *_ in providers}) < len(providers):
+        parser.error("--dialect: each provider needs a name of its own")
+    arguments = Arguments(host, port, given.bill, given.seed, given.delay_ms, providers)
     is_console = os.environ.get("TOLLKEEPER_LOG_FORMAT") == "console"
     structlog.configure(
         processors=[
@@ -98,9 +101,9 @@ async def _serve(arguments: Arguments, settings: SimulatorSettings) -> None:
             return listener, bill
 
         others: dict[str, Listener] = {}
-        for dialect, host, port in arguments.dialects:
-            path = arguments.bill.with_name(f"{dialect.id}.jsonl")
-            others[dialect.id], _ = await listen(dialect, host, port, path)
+        for name, dialect, host, port in arguments.providers:
+            path = arguments.bill.with_name(f"{name}.jsonl")
+            others[name], _ = await listen(dialect, host, port, path)
         switches = Switches(others).routes()
         _, bill = await listen(OPENROUTER, arguments.host, arguments.port, arguments.bill, switches)
         await stopped.wait()
@@ -117,11 +120,12 @@ def _address(text: str) -> tuple[str, int]:
     return address.host, address.port
 
 
-def _dialect_address(text: str) -> tuple[Dialect, str, int]:
+def _provider(text: str) -> tuple[str, Dialect, str, int]:
     name, _, where = text.partition("=")
-    if name not in OTHERS:
-        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(OTHERS)}")
-    return (DIALECTS[name], *_address(where))
+    dialect_id, dash, number = name.partition("-")
+    if dialect_id not in OTHERS or bool(dash) != number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{name!r} does not begin with one of {', '.join(OTHERS)}")
+    return (name, DIALECTS[dialect_id], *_address(where))
 
 
 if __name__ == "__main__":
