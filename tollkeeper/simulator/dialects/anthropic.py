@@ -22,10 +22,11 @@ DATED_NAMES = {
     "anthropic/claude-sonnet-4": "claude-sonnet-4-20250514",
     "anthropic/claude-haiku-4.5": "claude-haiku-4-5-20251001",
     "anthropic/claude-3.7-sonnet": "claude-3-7-sonnet-20250219",
-    "anthropic/claude-3.5-sonnet": "claude-3-5-sonnet-20241022",
     "anthropic/claude-3.5-haiku": "claude-3-5-haiku-20241022",
     "anthropic/claude-3-haiku": "claude-3-haiku-20240307",
 }
+RETIRED_NAME = "claude-3-5-sonnet-20241022"
+"""A model that is listed still, and no longer answers."""
 _DATE = re.compile(r"-\d{8}$")
 _BY_ALIAS = {_DATE.sub("", name): name for name in DATED_NAMES.values()}
 _ERROR_TYPES = {
@@ -58,16 +59,20 @@ class AnthropicDialect(Dialect):
 
     def list_models(self, models: Iterable[Model]) -> object:
         listed = [self.to_listed(model) for model in models]
+        listed.append({**listed[-1], **_named(RETIRED_NAME), "lifecycle": "retired"})
         ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]}
         return {"data": listed, "has_more": False, **ends}
 
     def to_listed(self, model: Model) -> dict[str, object]:
-        year, month, day = model.id[-8:-4], model.id[-4:-2], model.id[-2:]
         return {
+            **_named(model.id),
             "type": "model",
-            "id": model.id,
-            "display_name": _DATE.sub("", model.id).replace("-", " ").title(),
-            "created_at": f"{year}-{month}-{day}T00:00:00Z",
+            "lifecycle": "active",
+            "deprecated_at": None,
+            "retires_at": None,
+            "capabilities": None,
+            "max_input_tokens": model.context_length,
+            "max_tokens": model.max_completion_tokens,
         }
 
     def error_body(self, status: int, message: str, code: str | None) -> object:
@@ -94,3 +99,12 @@ class AnthropicDialect(Dialect):
     def check_members(self, asked: Mapping[str, Any], model: Model) -> None:
         if asked.get("n") not in (None, 1):
             raise Refusal(400, "n must be 1")
+
+
+def _named(dated_name: str) -> dict[str, object]:
+    year, month, day = dated_name[-8:-4], dated_name[-4:-2], dated_name[-2:]
+    return {
+        "id": dated_name,
+        "display_name": _DATE.sub("", dated_name).replace("-", " ").title(),
+        "created_at": f"{year}-{month}-{day}T00:00:00Z",
+    }

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from anthropic.types import ModelInfo
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, RateLimitError
 from openai.types import CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -226,7 +227,12 @@ async def test_models_are_listed_without_prices_and_for_a_key(provider: Provider
         listed = (await got.json())["data"]
     assert all("pricing" not in one for one in listed)
     if is_anthropic:
-        assert "claude-sonnet-4-5-20250929" in {one["id"] for one in listed}
+        by_id = {one["id"]: ModelInfo.model_validate(one) for one in listed}
+        assert by_id["claude-sonnet-4-5-20250929"].lifecycle == "active"
+        retired = by_id["claude-3-5-sonnet-20241022"]
+        assert retired.lifecycle == "retired"
+        body = {"model": retired.id, "messages": MESSAGES}
+        assert (await provider.post("chat/completions", body))[0] == 404
         async with provider.session.get(url, headers=bearer) as got:
             assert got.status == 401
         return
