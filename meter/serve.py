@@ -46,6 +46,7 @@ from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.key_totals import KeyTotals
 from meter.providers.openrouter.provider import OPENROUTER
+from meter.providers.provider_store import ProviderStore
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
@@ -182,7 +183,15 @@ async def serve(settings: MeterSettings) -> None:
         app = create_app(
             ApiDependencies(
                 services=Services(
-                    pool, pepper, clock, issuing, jwts, keys, key_service, reconciler
+                    pool,
+                    pepper,
+                    clock,
+                    issuing,
+                    jwts,
+                    keys,
+                    key_service,
+                    reconciler,
+                    ProviderStore(pool, settings.provider_base_url),
                 ),
                 registry=registry,
                 provider_base_url=settings.provider_base_url,

@@ -27,12 +27,14 @@ from meter.ledger.usage_days import UsageDays
 from meter.limits.redis_windows import RedisLimitWindows, connect
 from meter.lookups.queue import LookupQueue
 from meter.lookups.samples import RecordSamples, SampledSettlementStore
-from meter.lookups.worker import FindUsage, LookupMetrics, LookupWorker
+from meter.lookups.worker import FindOwnUsage, FindUsage, LookupMetrics, LookupWorker
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
 from meter.process.background import background
 from meter.process.crash_points import CrashPoints
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+from meter.providers.own_key_refusals import OwnKeyRefusals
 from meter.providers.provider import Provider
+from meter.providers.provider_store import ProviderStore
 from meter.settings import MeterSettings
 from meter.settlement.measured_excess import MeasuredExcesses
 from meter.settlement.parked import ParkedEndings
@@ -108,9 +110,18 @@ async def run_settlement(
         await run("measured excess", excesses.run())
         await run("usage by day", UsageDays(pool).run())
 
+        refusals = OwnKeyRefusals(pool, registry)
+        await run("own key refusals", refusals.run())
+
         def settlements_through(pool: PostgresPool) -> SettlementStore:
             store = PostgresSettlementStore(
-                pool, settings.lookup_terms, crash_points, uses, excesses, provider.dialect.billing
+                pool,
+                settings.lookup_terms,
+                crash_points,
+                uses,
+                excesses,
+                provider.dialect.billing,
+                refusals.note,
             )
             return store if counter is None else CountingSettlementStore(store, counter)
 
@@ -137,6 +148,9 @@ async def run_settlement(
                 crash_points,
                 per_second=settings.lookups_per_second,
                 has_reports=settings.provider_reports,
+                find_own_usage=_own_usage_finder(
+                    session, ProviderStore(pool, settings.provider_base_url), keys
+                ),
             )
             samples = RecordSamples(
                 looked_up,
@@ -193,6 +207,27 @@ def _usage_finder(
         if fetch_generation is None:
             return None
         record = await fetch_generation(session, provider.base_url, key.plain, generation_id)
+        return None if record is None else record.usage
+
+    return find_usage
+
+
+def _own_usage_finder(
+    session: aiohttp.ClientSession, providers: ProviderStore, keys: PostgresProviderKeys
+) -> FindOwnUsage:
+    """Return the function that asks a provider for a generation, with the key of its owner."""
+
+    async def find_usage(
+        account_id: str, provider_id: str, generation_id: str
+    ) -> ReportedUsage | None:
+        key = (await keys.find_own_keys(account_id)).get(provider_id)
+        if key is None or key.plain is None:
+            return None
+        provider = next((one for one in await providers.list_all() if one.id == provider_id), None)
+        fetch = None if provider is None else provider.dialect.fetch_generation
+        if provider is None or fetch is None:
+            return None
+        record = await fetch(session, provider.base_url, key.plain, generation_id)
         return None if record is None else record.usage
 
     return find_usage

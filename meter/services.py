@@ -39,6 +39,8 @@ from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.raised_estimates import RaisedEstimateStore
 from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.own_keys import OwnKeyService
+from meter.providers.provider_store import ProviderStore
 from meter.reconciliation.reconciler import Reconciler
 from meter.settlement.review_store import SettlementReviewStore
 from meter.usage.usage_store import UsageStore
@@ -66,6 +68,7 @@ class Services:
         provider_keys: PostgresProviderKeys,
         provider_key_service: ProviderKeyService,
         reconciler: Reconciler,
+        providers: ProviderStore,
     ) -> None:
         self.pool = pool
         self.pepper = pepper
@@ -87,6 +90,8 @@ class Services:
         self.write_offs = WriteOffStore(pool)
         self.raised_estimates = RaisedEstimateStore(pool)
         self.provider_keys = provider_keys
+        self.providers = providers
+        self.own_keys = OwnKeyService(pool, provider_keys, providers)
         self.purchases = PurchaseStore(pool)
         self.payments = PaymentStore(pool)
         self.subscriptions = SubscriptionStore(pool)

@@ -26,6 +26,7 @@ from meter.postgres.pool import PostgresPool
 from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.provider import OPENROUTER
+from meter.providers.provider_store import ProviderStore
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
@@ -142,6 +143,7 @@ async def meter_api(
             keys,
             ProviderKeyService(keys, OPENROUTER.at(provider_url), registry),
             reconciler,
+            ProviderStore(pool, provider_url),
         ),
         registry=registry,
         provider_base_url=provider_url,

@@ -26,6 +26,7 @@ from meter.api.admin import (
     signing_keys,
     transactions,
     usage,
+    user_provider_keys,
     users,
 )
 from meter.api.admin import credits as credits_
@@ -49,6 +50,7 @@ from meter.api.exports import files, sinks
 from meter.api.keys import own_keys, passes, user_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
+from meter.api.own import provider_keys as own_provider_keys
 from meter.api.problems import ProblemError
 from meter.api.public import (
     documentation,
@@ -68,6 +70,7 @@ _RESOURCES: Final = (
     health,
     users,
     user_keys,
+    user_provider_keys,
     credits_,
     transactions,
     usage,
@@ -101,6 +104,7 @@ _RESOURCES: Final = (
     files,
     sinks,
     own_keys,
+    own_provider_keys,
     passes,
     identities,
     issuers,

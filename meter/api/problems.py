@@ -34,6 +34,7 @@ from meter.payments.go_live import SellingNotOpen
 from meter.payments.purchase import AmountOutOfBounds
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
 from meter.providers.key_service import KeyNotTried, KeyRefused
+from meter.providers.own_keys import TooManyRefusedKeys
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
@@ -94,6 +95,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     UnknownReference: (422, "unknown_reference"),
     KeyRefused: (422, "provider_key_refused"),
     KeyNotTried: (503, "provider_unavailable"),
+    TooManyRefusedKeys: (429, "too_many_attempts"),
     InvalidRequest: (422, "invalid_request"),
 }
 _HTTP_CODES: Final = {

@@ -50,6 +50,7 @@ from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.raised_estimates import RaisedEstimateStore
 from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
+from meter.providers.own_keys import OwnKeyService
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.sealing import SecretText
@@ -161,6 +162,7 @@ FromLedger = Annotated[LedgerStore, _provide(lambda services: services.ledger)]
 FromLots = Annotated[LotStore, _provide(lambda services: services.lots)]
 FromLimitRules = Annotated[LimitRuleStore, _provide(lambda services: services.limit_rules)]
 FromOperators = Annotated[OperatorStore, _provide(lambda services: services.operators)]
+FromOwnKeys = Annotated[OwnKeyService, _provide(lambda services: services.own_keys)]
 FromOwnIssuer = Annotated[OwnIssuer, _provide(lambda services: services.own_issuer)]
 FromPasses = Annotated[PassStore, _provide(lambda services: services.passes)]
 FromPassIssuer = Annotated[PassIssuer, _provide(lambda services: services.pass_issuer)]

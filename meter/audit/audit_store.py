@@ -57,7 +57,7 @@ class AuditStore:
     async def list_own(
         self, account_id: str, action: str | None, before: int | None, limit: int
     ) -> list[AuditLine]:
-        """Return the lines that an account may see: about its keys, passes and credit.
+        """Return the lines about keys, passes, provider keys and credit, which the account may see.
 
         The actor reads `administrator` where it was not the account itself.
         """

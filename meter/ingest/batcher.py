@@ -168,7 +168,9 @@ class Batcher:
                 continue
             observation = fresh[facts] = observation_from_facts(facts, queued.source)
             status = observation.provider_status
-            if status in OUR_REFUSALS and status != observation.status_code:
+            # Of another way than the default one, the key may be the account's own.
+            is_ours = observation.provider is None
+            if is_ours and status in OUR_REFUSALS and status != observation.status_code:
                 self._metrics.provider_refusals.labels(str(status)).inc()
                 _log.error("provider_refused_us", status=status, hold_id=observation.hold_id.hex)
                 if self._on_refused is not None:

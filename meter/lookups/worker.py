@@ -24,6 +24,7 @@ from meter.errors import (
 )
 from meter.lookups.pending import PendingLookup
 from meter.lookups.queue import LookupQueue
+from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.process.crash_points import CrashPoints
 from meter.process.periodic import periodic
 from meter.settlement.changes import SettlementChanges
@@ -56,11 +57,11 @@ _NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
 # UnreadableRecord, ProviderUnavailable, StoreUnavailable or SealBroken.
 FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
 # The same for a request with the own key of an account, which is asked about with this key alone:
-# the account, then the generation. None also where the account has no key any more.
-FindOwnUsage = Callable[[str, str], Awaitable[ReportedUsage | None]]
+# the account, the provider, the generation. None also where the account has no key any more.
+FindOwnUsage = Callable[[str, str, str], Awaitable[ReportedUsage | None]]
 
 
-async def find_nothing(account_id: str, generation_id: str) -> None:
+async def find_nothing(account_id: str, provider: str, generation_id: str) -> None:
     """Return no usage: for installations without own keys."""
 
 
@@ -163,7 +164,9 @@ class LookupWorker:
             if pending.own_key_of is None:
                 usage = await self._find_usage(generation_id)
             else:
-                usage = await self._find_own_usage(pending.own_key_of, generation_id)
+                usage = await self._find_own_usage(
+                    pending.own_key_of, DEFAULT_PROVIDER, generation_id
+                )
         except UnreadableRecord:
             # A record without a cost that can be read is as good as none.
             self._metrics.outcomes.labels("unreadable").inc()

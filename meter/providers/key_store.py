@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from meter.audit.audit_store import write_audit
 from meter.audit.events import SYSTEM, Actor, AuditEvent
 from meter.errors import Conflict, InvalidRequest, SealBroken
-from meter.postgres.pool import PostgresPool, acquire, queries
+from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.providers.key_refusal import KeyRefusal
 from meter.sealing import MasterKey, SealContext, SecretText
 from meter.values import light_value
@@ -148,34 +148,46 @@ class PostgresProviderKeys:
         SealBroken when the stored one was sealed under another master key: with the wrong master
         key every API key is refused, so going on is a decision (`may_replace_sealed`).
         """
-        text = require_usable(plain)
         async with acquire(self._pool) as connection, connection.transaction():
-            stored = await connection.fetchrow(_LOCK_PROVIDER_KEY, provider, owner)
-            if stored is not None:
-                try:
-                    opened = self._open(stored).reveal()
-                except SealBroken:
-                    if not may_replace_sealed:
-                        raise
-                else:
-                    if hmac.compare_digest(opened.encode(), text.encode()):
-                        return int(stored["key_version"])
-            new_version = (stored["key_version"] if stored else 0) + 1
-            sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
-            hint = f"...{text[-HINT_CHARS:]}" if len(text) >= SHORTEST_HINTED_KEY_CHARS else "..."
-            status = await connection.execute(
-                _SAVE_PROVIDER_KEY,
-                provider,
-                owner,
-                new_version,
-                sealed,
-                hint,
+            return await self.write_key(
+                connection, provider, owner, plain, may_replace_sealed, actor
             )
-            if status.endswith(" 0"):
-                raise Conflict("another key was stored at the same moment; look and set it again")
-            detail = {"key_version": new_version}
+
+    async def write_key(
+        self,
+        connection: PostgresConnection,
+        provider: str,
+        owner: str,
+        plain: SecretText,
+        may_replace_sealed: bool,
+        actor: Actor,
+    ) -> int:
+        """Do the same in a transaction of the caller. Raises as `set_key` does."""
+        text = require_usable(plain)
+        stored = await connection.fetchrow(_LOCK_PROVIDER_KEY, provider, owner)
+        if stored is not None:
+            try:
+                opened = self._open(stored).reveal()
+            except SealBroken:
+                if not may_replace_sealed:
+                    raise
+            else:
+                if hmac.compare_digest(opened.encode(), text.encode()):
+                    return int(stored["key_version"])
+        new_version = (stored["key_version"] if stored else 0) + 1
+        sealed = self._master_key.seal(plain, SealContext(provider, owner, new_version))
+        hint = f"...{text[-HINT_CHARS:]}" if len(text) >= SHORTEST_HINTED_KEY_CHARS else "..."
+        status = await connection.execute(
+            _SAVE_PROVIDER_KEY, provider, owner, new_version, sealed, hint
+        )
+        if status.endswith(" 0"):
+            raise Conflict("another key was stored at the same moment; look and set it again")
+        detail = {"key_version": new_version}
+        if owner == SYSTEM_OWNER:
             event = AuditEvent("provider.key_set", f"provider:{provider}", None, detail)
-            await write_audit(connection, actor, event)
+        else:
+            event = AuditEvent("provider_key.set", f"provider_key:{provider}", owner, detail)
+        await write_audit(connection, actor, event)
         return new_version
 
     def _open(self, stored: "Record") -> SecretText:
@@ -183,7 +195,7 @@ class PostgresProviderKeys:
         return self._master_key.open(stored["sealed"], context)
 
     async def list_keys(self) -> list[ProviderKeyListing]:
-        """List the keys that are set."""
+        """List the keys of the house that are set; those of accounts are not among them."""
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_PROVIDER_KEYS)
         return [ProviderKeyListing(**dict(row)) for row in rows]

@@ -98,6 +98,20 @@ class Ending:
     reason: HoldEnding
 
 
+# The answers that say that a provider does not take a key. A 403 may be about the prompt.
+KEY_REFUSALS: Final = frozenset({401, 402})
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKeyRefused:
+    """A provider's refusal of a request because of the account's own key."""
+
+    account_id: str
+    provider: str
+    status: int
+    began_at: datetime
+
+
 @dataclass(slots=True)
 class SettlementChanges:
     """All changes of a batch. `duplicates` counts arrivals that change nothing.
@@ -106,7 +120,8 @@ class SettlementChanges:
     placed. `uses` is what the settled requests add to the usual use of their models. `parked` are
     observations whose hold or account another transaction keeps locked: they are stored, and
     settled later. `ordinary` are the holds that one statement settled without a decision here, with
-    the log that told of each; they are in no other list.
+    the log that told of each; they are in no other list. `own_keys_refused` are for the owners of
+    the keys, and change no books.
     """
 
     ordinary: dict[UUID, Source] = field(default_factory=dict)
@@ -122,6 +137,7 @@ class SettlementChanges:
     )
     token_uses: list[TokenUse] = field(default_factory=list)
     uses: dict[UseKey, UsualUse] = field(default_factory=dict)
+    own_keys_refused: list[OwnKeyRefused] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -266,6 +282,11 @@ def _end_live(
     terms: BillingTerms,
 ) -> None:
     hold = record.hold
+    status = observation.provider_status
+    if hold.is_own_key and status in KEY_REFUSALS:
+        provider = observation.provider or record.price.provider
+        refused = OwnKeyRefused(hold.account_id, provider, status, observation.started_at)
+        changes.own_keys_refused.append(refused)
     outcome = decide_outcome(observation, hold, record.price, terms)
     if isinstance(outcome, Settled):
         changes.book(book_settlement(observation, hold, outcome))

@@ -117,12 +117,14 @@ class PostgresSettlementStore:
         uses: UsualUses | None = None,
         excesses: MeasuredExcesses | None = None,
         billing: BillingTerms = BillingTerms(),  # noqa: B008  # frozen, so sharing it is safe
+        note_refused: Callable[[SettlementChanges], None] | None = None,
     ) -> None:
         self._pool = pool
         self._uses = uses
         self._excesses = excesses
         self._terms = terms
         self._billing = billing
+        self._note_refused = note_refused
         self._crash_points = crash_points
         self._doubted = _DoubtedAccounts()
         self._ordinary = OrdinarySettlements(pool, crash_points)
@@ -254,6 +256,8 @@ class PostgresSettlementStore:
             self._uses.note(changes)
         if self._excesses is not None:
             self._excesses.note(changes)
+        if self._note_refused is not None and changes.own_keys_refused:
+            self._note_refused(changes)
         return changes
 
     async def _park(self, observation: Observation, _error: Exception) -> SettlementChanges:

@@ -75,7 +75,7 @@ async def list_own_audit_log(
     cursors: FromCursors,
     audit: FromAudit,
 ) -> AuditPageReply:
-    """List the changes of your account, its keys, passes and credit, newest first."""
+    """List the changes of your account, its keys of all kinds, passes and credit, newest first."""
     scope = f"own-audit:{caller.account_id}:{query.action}"
     fetch = partial(audit.list_own, caller.account_id, query.action)
     page, cursor = await cursors.page(scope, query, fetch, lambda last: (last.id,), int)

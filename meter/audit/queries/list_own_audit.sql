@@ -9,7 +9,7 @@ SELECT l.id, l.at, l.action, l.subject, l.account_id, l.detail,
             THEN l.actor ELSE 'administrator' END AS actor
 FROM audit_log l
 WHERE l.account_id = $1
-  AND split_part(l.action, '.', 1) IN ('key', 'pass', 'credit')
+  AND split_part(l.action, '.', 1) IN ('key', 'pass', 'credit', 'provider_key')
   AND ($2::text IS NULL OR starts_with(l.action, $2))
   AND ($3::bigint IS NULL OR l.id < $3)
 ORDER BY l.id DESC

@@ -107,13 +107,55 @@ def permit(change: KeyChange, rights: KeyRights, editor: KeyEditor) -> None:
     """Raise NotPermitted with the reason if the editor may not make the change."""
     if isinstance(editor, Administrator):
         return
-    if rights.caller is None:
-        raise NotPermitted("the credential that was presented has ended")
+    caller = _require_caller(rights)
     is_own = change.before is not None and change.before.id == editor.caller_id
     if not rights.may_manage_keys and not (is_own and change.act in _ENDING):
         raise NotPermitted("the administrator manages the keys of this account")
     if change.act in _ENDING:
         return
+    _require_may_widen(rights, caller, editor)
+    if change.act is KeyAct.ROTATE and is_own:
+        return
+    if change.act is KeyAct.CHANGE and is_within(change, rights):
+        return
+    if is_own:
+        raise NotPermitted("a key may narrow its own terms, but not widen them")
+    _require_could_create(change, rights, caller, editor.scopes)
+
+
+def permit_provider_keys(rights: KeyRights, editor: SelfService) -> None:
+    """Raise NotPermitted if a credential may not store the account's keys of providers.
+
+    Such a key serves all requests of the account, and its provider reads them: a credential that is
+    restricted itself must not decide that.
+    """
+    caller = _require_caller(rights)
+    if not rights.may_manage_keys:
+        raise NotPermitted("the administrator manages the keys of this account")
+    _require_may_widen(rights, caller, editor)
+    is_restricted = caller.budgets != Budgets() or caller.rates != Rates()
+    if is_restricted or caller.allowed_models is not None or caller.allowed_addresses is not None:
+        raise NotPermitted(
+            "a credential with a budget, limits, models or addresses of its own may not set"
+            " provider keys, because they serve all requests of the account; use another"
+        )
+
+
+def permit_ending_provider_key(rights: KeyRights, _editor: SelfService) -> None:
+    """Raise NotPermitted if a credential may not delete the account's keys of providers."""
+    _require_caller(rights)
+    if not rights.may_manage_keys:
+        raise NotPermitted("the administrator manages the keys of this account")
+
+
+def _require_caller(rights: KeyRights) -> Credential:
+    if rights.caller is None:
+        raise NotPermitted("the credential that was presented has ended")
+    return rights.caller
+
+
+def _require_may_widen(rights: KeyRights, caller: Credential, editor: SelfService) -> None:
+    """Raise NotPermitted unless the credential may make changes that end nothing."""
     if rights.changes_of_a_day >= MOST_CHANGES_A_DAY:
         raise NotPermitted(TOO_MANY_CHANGES)
     if editor.pass_id is not None:
@@ -121,20 +163,13 @@ def permit(change: KeyChange, rights: KeyRights, editor: KeyEditor) -> None:
             "a pass may suspend or revoke keys, but not create, change, resume or rotate them"
         )
     # A replaced secret must not get a way to outlive its end, or end the new secret.
-    is_key = rights.caller.kind is CredentialKind.KEY
-    if is_key and not _ends_by(rights.caller.expires_at, editor.ends_at):
+    is_key = caller.kind is CredentialKind.KEY
+    if is_key and not _ends_by(caller.expires_at, editor.ends_at):
         raise NotPermitted(
             "a secret that a rotation replaced may only suspend or revoke keys; use the new secret"
         )
     if rights.is_suspended:
         raise NotPermitted("the account is suspended")
-    if change.act is KeyAct.ROTATE and is_own:
-        return
-    if change.act is KeyAct.CHANGE and is_within(change, rights):
-        return
-    if is_own:
-        raise NotPermitted("a key may narrow its own terms, but not widen them")
-    _require_could_create(change, rights, rights.caller, editor.scopes)
 
 
 def _require_could_create(

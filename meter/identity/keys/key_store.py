@@ -61,6 +61,11 @@ class LockedKeys:
         self._connection = connection
         self._account_id = account_id
 
+    @property
+    def connection(self) -> PostgresConnection:
+        """Return the connection of the transaction, for changes beside the keys."""
+        return self._connection
+
     async def get(self, key_id: str) -> Credential:
         """Return a key, also a revoked one. Raises NotFound."""
         return _require_key(await _find(self._connection, self._account_id, key_id), key_id)

@@ -43,6 +43,7 @@ from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.openrouter.key_usage import fetch_key_usage
+from meter.providers.provider_store import ProviderStore
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.sealing import SecretText
@@ -106,6 +107,7 @@ def meter_app(generations: NotedGenerations | None) -> FastAPI:
                 provider_keys=cast(PostgresProviderKeys, None),
                 provider_key_service=cast(ProviderKeyService, None),
                 reconciler=cast(Reconciler, None),
+                providers=cast(ProviderStore, None),
             ),
             registry=CollectorRegistry(),
             provider_reports=reports,
