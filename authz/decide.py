@@ -314,7 +314,7 @@ class Decider:
         if demand.completion_tokens is None and bound.per_token_picos > 0:
             limit = reply_limit(placed.max_tokens, demand, candidates)
         ceiling = price_ceiling(demand, models)
-        edit = partial(endpoint.edits, body, limit, self._tag(hold_id), ceiling)
+        edit = partial(endpoint.edits, body, limit, self._tag(hold_id), ceiling, None)
         again: Principal | Deny = principal
         try:
             edits = await work.run(account_id, edit) if is_large else edit()

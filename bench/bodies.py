@@ -76,7 +76,7 @@ def work_on(raw: bytes) -> None:
     if isinstance(body, Deny):
         raise ValueError(body.message)
     CHAT_COMPLETIONS.bound(body, False)
-    CHAT_COMPLETIONS.edits(body, 100, _TAG, None)
+    CHAT_COMPLETIONS.edits(body, 100, _TAG, None, None)
 
 
 def measure_bodies() -> dict[str, Any]:

@@ -42,6 +42,8 @@ from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.own_keys import OwnKeyService
 from meter.providers.provider_store import ProviderStore
 from meter.reconciliation.reconciler import Reconciler
+from meter.routing.alias_store import AliasStore
+from meter.routing.route_store import RouteStore
 from meter.settlement.review_store import SettlementReviewStore
 from meter.usage.usage_store import UsageStore
 
@@ -75,6 +77,8 @@ class Services:
         self.clock = clock
         self.accounts = AccountStore(pool)
         self.plans = PlanStore(pool)
+        self.routes = RouteStore(pool)
+        self.aliases = AliasStore(pool)
         self.limit_rules = LimitRuleStore(pool)
         self.ledger = LedgerStore(pool)
         self.lots = LotStore(pool)

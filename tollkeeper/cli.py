@@ -46,6 +46,8 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("plans", "plans", "Plans: price, credit, markup and limits."),
             ("limits", "limits", "Limit rules for plans, users, keys and models."),
             ("providers", "providers", "Providers and their keys."),
+            ("routes", "routing.routes", "Routes: which providers serve which models."),
+            ("aliases", "routing.aliases", "Names of ours for models."),
             ("holds", "holds", "Money set aside for requests."),
             ("ledger", "ledger", "Verify the ledger; list its months and conflicts."),
             ("audit", "audit", "Show the audit log."),

@@ -3,20 +3,29 @@
 from collections.abc import Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from authz.decision import Deny, Reason, Refused, deny, echo
-from authz.endpoints.openrouter import ONLINE_SUFFIX, find_model, named_models
+from authz.endpoints.openrouter import find_model, named_models, split_suffixes
 from authz.policy import RoutePolicy
 from meter.identity.principal import Principal
 from meter.network import Address, is_allowed
 from meter.pricing.prices import Model
+from meter.providers.openrouter import ONLINE_SUFFIX
+from meter.routing.route import ModelAlias
+
+NO_ALIASES: Final[Mapping[str, ModelAlias]] = MappingProxyType({})
 
 
 class Candidates(NamedTuple):
-    """The models that may serve a request, the asked one first."""
+    """The models that a request names, the asked one first, and the names as the client wrote them.
+
+    `is_online` is true when a name asks for web search.
+    """
 
     models: list[Model]
+    names: list[tuple[str, str]]
     is_online: bool
 
     @property
@@ -43,30 +52,51 @@ def admit(
 
 
 def authorize(
-    principal: Principal, members: Mapping[str, Any], catalogue: Mapping[str, Model]
+    principal: Principal,
+    members: Mapping[str, Any],
+    catalogue: Mapping[str, Model],
+    aliases: Mapping[str, ModelAlias] = NO_ALIASES,
 ) -> Candidates | Deny:
-    """Return the models that a request names, or the refusal of one that may not be used."""
+    """Return the models that a request names, or the refusal of one that may not be used.
+
+    The catalogue has the aliases too, each with the model that it means.
+    """
     try:
         named = named_models(members)
-        models = [_permitted(principal, name, param, catalogue) for name, param in named]
+        models = [_permitted(principal, name, param, catalogue, aliases) for name, param in named]
     except Refused as refused:
         return refused.deny
-    return Candidates(models, any(name.endswith(ONLINE_SUFFIX) for name, _ in named))
+    return Candidates(models, named, any(name.endswith(ONLINE_SUFFIX) for name, _ in named))
 
 
 def _permitted(
-    principal: Principal, name: str, param: str, catalogue: Mapping[str, Model]
+    principal: Principal,
+    name: str,
+    param: str,
+    catalogue: Mapping[str, Model],
+    aliases: Mapping[str, ModelAlias],
 ) -> Model:
     model = find_model(name, catalogue)
     if model is None:
         message = f"The model '{echo(name)}' does not exist."
         raise Refused(deny(Reason.MODEL_NOT_FOUND, message, param))
-    names = (model.id, name)
-    if principal.model_lists and not all(
-        any(fnmatchcase(one, pattern) for pattern in patterns for one in names)
+    if not principal.model_lists:
+        return model
+    exact: tuple[str, ...] = (model.id, name)
+    matched = exact
+    alias = aliases.get(split_suffixes(name, catalogue)[0]) if aliases else None
+    if alias is not None:
+        # Patterns were written for models, so an alias that happens to match one must not lead to
+        # a model that none matches. Whoever lists the alias itself allows what it means. The name
+        # of a retired model is no such permission: its list was made for that model.
+        matched = (model.id,)
+        exact = matched if alias.is_redirect else (model.id, alias.name)
+    if not all(
+        any(fnmatchcase(one, pattern) for pattern in patterns for one in matched)
         for patterns in principal.model_lists
-        if patterns.isdisjoint(names)
+        if patterns.isdisjoint(exact)
     ):
-        message = f"This {principal.presented} may not use the model '{echo(name)}'."
+        means = "" if alias is None else f", which means '{model.id}' here"
+        message = f"This {principal.presented} may not use the model '{echo(name)}'{means}."
         raise Refused(deny(Reason.MODEL_NOT_ALLOWED, message, param))
     return model

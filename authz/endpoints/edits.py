@@ -12,23 +12,34 @@ from authz.endpoints.openrouter import (
     limit_price_member,
     tag_report,
 )
+from authz.endpoints.rewriting import Rewrite, rewrite_members
 from meter.pricing.prices import PriceCeiling
 
 # Providers read one name or the other.
-LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
+LIMIT_MEMBERS: Final[tuple[str, ...]] = ("max_tokens", "max_completion_tokens")
 
 
 def edit_body(
-    body: Body, max_tokens: int | None, report_tag: str | None, ceiling: PriceCeiling | None = None
+    body: Body,
+    max_tokens: int | None,
+    report_tag: str | None,
+    ceiling: PriceCeiling | None = None,
+    rewrite: Rewrite | None = None,
 ) -> tuple[Edit, ...]:
     """Return the edits that write what the decision adds to a body, in ascending order.
 
     None writes nothing. The limit of the reply is for a body that names none. The tag stands where
     the provider's report of the request will repeat it. The ceiling tells the provider the prices
-    that the estimate assumes.
+    that the estimate assumes. The rewrite has what another provider or name of a model needs.
     """
     members = body.members
-    if max_tokens is None and report_tag is None and ceiling and PROVIDER_MEMBER not in members:
+    if (
+        max_tokens is None
+        and report_tag is None
+        and rewrite is None
+        and ceiling
+        and PROVIDER_MEMBER not in members
+    ):
         return _limit_price_alone(ceiling, body.text.index("{") + 1, bool(members))
     wanted: tuple[str, ...] = () if max_tokens is None else LIMIT_MEMBERS
     if report_tag is not None:
@@ -36,17 +47,18 @@ def edit_body(
     if ceiling is not None:
         wanted += (PROVIDER_MEMBER,)
     spans: dict[str, tuple[int, int]] = {}
-    if not members.keys().isdisjoint(wanted):
+    if rewrite is not None or not members.keys().isdisjoint(wanted):
         spans = {name: (start, end) for name, start, end in member_spans(body.text)}
     changes: list[Edit | str] = []
     if max_tokens is not None:
+        named = LIMIT_MEMBERS
+        if rewrite is not None and rewrite.limit_member is not None:
+            named = (rewrite.limit_member,)
         # In the place of the first limit that is null, else a member of its own.
-        nulls = (
-            span for name, span in spans.items() if name in LIMIT_MEMBERS and members[name] is None
-        )
+        nulls = (span for name, span in spans.items() if name in named and members[name] is None)
         null = next(nulls, None)
         changes.append(
-            f'"{LIMIT_MEMBERS[0]}":{max_tokens}'
+            f'"{named[0]}":{max_tokens}'
             if null is None
             else replace_value(body, *null, str(max_tokens))
         )
@@ -54,6 +66,8 @@ def edit_body(
         changes.append(tag_report(body, spans.get(TRACE_MEMBER), report_tag))
     if ceiling is not None:
         changes.append(limit_price(body, spans.get(PROVIDER_MEMBER), ceiling))
+    if rewrite is not None:
+        changes += rewrite_members(body, spans, rewrite)
     edits = [one for one in changes if isinstance(one, Edit)]
     edits.sort(key=lambda one: one.offset)
     if new_members := [one for one in changes if isinstance(one, str)]:

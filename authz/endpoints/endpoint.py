@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from authz.decision import Deny, Edit
 from authz.endpoints.body import Body
+from authz.endpoints.rewriting import Rewrite
 from authz.request import AuthRequest
 from meter.pricing.prices import Demand, PriceCeiling
 
@@ -18,11 +19,14 @@ class Endpoint:
 
     `read` takes the request and the most bytes of a body. `bound` takes the body, and whether a
     model's name asks for web search. `edits` takes the body, the limit to write into it, the tag
-    for the provider's report and the prices not to exceed; None writes nothing.
+    for the provider's report, the prices not to exceed, and the rewrite for the provider that
+    serves it; None writes nothing.
     """
 
     name: str
     paths: tuple[str, ...]
     read: Callable[[AuthRequest, int], Body | Deny]
     bound: Callable[[Body, bool], Demand | Deny]
-    edits: Callable[[Body, int | None, str | None, PriceCeiling | None], tuple[Edit, ...]]
+    edits: Callable[
+        [Body, int | None, str | None, PriceCeiling | None, Rewrite | None], tuple[Edit, ...]
+    ]

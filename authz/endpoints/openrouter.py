@@ -13,7 +13,7 @@
 are named.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -23,14 +23,12 @@ from authz.endpoints.body import Body, byte_offset, member_spans, replace_value
 from authz.endpoints.members import count, invalid, read_usd, refuse_misspelt, unbounded
 from meter.money import format_usd
 from meter.pricing.prices import Model, PriceCeiling
+from meter.providers.openrouter import ROUTING_SUFFIXES
 from meter.providers.openrouter.broadcast import TAG_MEMBER
 
 MAX_FALLBACKS: Final = 16
 # No listed model has a longer id. Suffixes are removed one at a time, each with a copy of the rest.
 MAX_MODEL_NAME_CHARS: Final = 256
-ONLINE_SUFFIX: Final = ":online"
-# These say how to route to a listed model. `:free` and others are models of their own.
-ROUTING_SUFFIXES: Final = (ONLINE_SUFFIX, ":nitro", ":floor")
 
 MAX_WEB_RESULTS: Final = 10
 DEFAULT_WEB_RESULTS: Final = 5
@@ -97,6 +95,14 @@ def find_model(name: str, catalogue: Mapping[str, Model]) -> Model | None:
             return None
         name = name.removesuffix(suffix)
     return model
+
+
+def split_suffixes(name: str, listed: Collection[str]) -> tuple[str, str]:
+    """Return the listed part of a name that `find_model` found, and its routing suffixes."""
+    base = name
+    while base not in listed:
+        base = base.removesuffix(next(end for end in ROUTING_SUFFIXES if base.endswith(end)))
+    return base, name[len(base) :]
 
 
 def count_web_searches(members: Mapping[str, Any]) -> int:

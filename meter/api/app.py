@@ -60,6 +60,7 @@ from meter.api.public import (
     provider_reports,
     well_known,
 )
+from meter.api.routing import aliases, routes
 from meter.api.services import ApiDependencies
 from meter.errors import MeterError
 from meter.exports.export_store import ExportStore
@@ -82,6 +83,8 @@ _RESOURCES: Final = (
     go_live,
     coupons,
     providers,
+    routes,
+    aliases,
     catalogue,
     holds,
     lookups,

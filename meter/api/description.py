@@ -43,6 +43,8 @@ _TAGS: Final = {
     "Limits": "Limits beside those of plans, users and keys.",
     "Catalogue": "Models that are not offered, doubted findings, and raised estimates.",
     "Providers": "The services that answer requests, and the keys with which they are called.",
+    "Routes": "Which providers serve which models.",
+    "Aliases": "Names of ours for models.",
     "Ledger": "Holds, verification, reconciliation, and requests whose usage was not reported.",
     "Audit log": "The record of who changed what, and when.",
     "Provider reports": "The webhook for a provider's reports of finished requests.",
@@ -181,6 +183,8 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "remove_issuer": {409: ("conflict",)},
     "clear_raised_estimate": {404: ("not_found",)},
     "put_limit": {409: ("conflict",), 422: ("unknown_reference",)},
+    "put_route": {409: ("conflict",), 422: ("unknown_reference",)},
+    "put_alias": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_provider_key": {
         409: ("conflict", "other_master_key"),
         422: ("provider_key_refused",),
@@ -263,7 +267,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
         add(422, "invalid_period")
     if "path" in parameters.values() and not path.startswith(_OPENAI_PATHS):
         add(404, "not_found")
-        if operation["operationId"].endswith("_limit") or operation["operationId"] == "put_plan":
+        if operation["operationId"].endswith(("_limit", "_route", "_alias", "put_plan")):
             add(422, "invalid_request")
     for status, more in _CODES.get(operation["operationId"], {}).items():
         add(status, *more)

@@ -53,6 +53,8 @@ from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.own_keys import OwnKeyService
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
+from meter.routing.alias_store import AliasStore
+from meter.routing.route_store import RouteStore
 from meter.sealing import SecretText
 from meter.services import Services
 from meter.settlement.review_store import SettlementReviewStore
@@ -145,6 +147,7 @@ FromExports = Annotated[ExportStreams, Depends(_exports)]
 FromCursors = Annotated[Cursors, Depends(_cursors)]
 FromAccounts = Annotated[AccountStore, _provide(lambda services: services.accounts)]
 FromAudit = Annotated[AuditStore, _provide(lambda services: services.audit)]
+FromAliases = Annotated[AliasStore, _provide(lambda services: services.aliases)]
 FromAutoTopUps = Annotated[AutoTopUpStore, _provide(lambda one: one.auto_top_ups)]
 FromCatalogue = Annotated[PostgresCatalogue, _provide(lambda services: services.catalogue)]
 FromDoubts = Annotated[DoubtStore, _provide(lambda services: services.doubts)]
@@ -181,6 +184,7 @@ FromRaisedEstimates = Annotated[
 ]
 FromReconciler = Annotated[Reconciler, _provide(lambda services: services.reconciler)]
 FromReviews = Annotated[SettlementReviewStore, _provide(lambda services: services.reviews)]
+FromRoutes = Annotated[RouteStore, _provide(lambda services: services.routes)]
 FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.signing_keys)]
 FromStripeComparisons = Annotated[ComparisonStore, _provide(lambda one: one.stripe_comparisons)]
 FromSubscriptions = Annotated[SubscriptionStore, _provide(lambda one: one.subscriptions)]

@@ -41,7 +41,7 @@ GRANT SELECT, INSERT, UPDATE ON subscriptions TO {SERVICE_ROLE};
 GRANT SELECT ON account_plans, schema_migrations, dropped_months, sealed_entries, sealed_usage,
     live_principals, listed_credentials TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raised_estimates,
-    providers, offers TO {SERVICE_ROLE};
+    providers, offers, routes, route_providers, model_aliases TO {SERVICE_ROLE};
 GRANT DELETE ON catalogue_syncs TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
     stripe_sweeps, stripe_comparisons, go_lives, coupons, coupon_attempts,

@@ -1,0 +1,1 @@
+"""Routes, names of models, and which providers may serve a model."""

@@ -1,0 +1,2 @@
+-- Locks the names against other changes until the commit; requests still read them.
+LOCK TABLE model_aliases IN SHARE ROW EXCLUSIVE MODE

@@ -1,0 +1,2 @@
+-- Locks the routes against other changes until the commit; requests still read them.
+LOCK TABLE routes IN SHARE ROW EXCLUSIVE MODE
