@@ -46,6 +46,13 @@ class Reason(Enum):
         "The API key, pass or JWT is not valid. Check that it is complete and has not been revoked "
         "or expired.",
     )
+    # Not our word for a bad credential of ours: it is about the account's key of a provider.
+    OWN_KEY_REJECTED = ErrorKind(
+        "own_key_rejected",
+        401,
+        "authentication_error",
+        "The provider does not accept the key that the account has stored for it.",
+    )
     CONFLICTING_CREDENTIALS = ErrorKind(
         "conflicting_credentials",
         400,
@@ -76,6 +83,12 @@ class Reason(Enum):
     )
     MODEL_NOT_ALLOWED = ErrorKind(
         "model_not_allowed", 403, "permission_error", "The credential may not use the model."
+    )
+    NO_OWN_KEY = ErrorKind(
+        "no_own_key",
+        403,
+        "permission_error",
+        "The account uses provider keys of its own only, and has none for this model.",
     )
     INSUFFICIENT_CREDITS = ErrorKind(
         "insufficient_credits", 402, "insufficient_quota", "The account has too little credit."

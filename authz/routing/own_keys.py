@@ -4,11 +4,15 @@ Only principals with `has_own_keys` are asked about here, so that others pay not
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import Final, Protocol
 
+from authz.decision import Deny, Reason, deny
 from meter.clock import Clock
+from meter.identity.principal import OwnKeyMode, Principal
 from meter.providers.key_store import OwnKey
+from meter.sealing import SecretText
 from meter.values import light_value
 
 # Accounts whose opened keys are kept in memory.
@@ -28,6 +32,51 @@ class OwnKeys:
     def may_be_used_at(self, now_s: float) -> bool:
         """Return whether a decision that leaves now may carry one of the keys."""
         return now_s - self.read_at_s < MAX_ANSWER_AGE_S
+
+
+@light_value
+class OwnKeyUse:
+    """The own key that a request goes out with, and the provider that it belongs to."""
+
+    provider: str
+    plain: SecretText = field(repr=False)
+
+
+def choose_own_key(
+    principal: Principal, keys: OwnKeys, providers: Sequence[str]
+) -> OwnKeyUse | Deny | None:
+    """Return the own key for a model that these providers serve, in the order of preference.
+
+    None where the request goes out with our key, for credit. A key that the provider refused lately
+    is passed over where the account lets credit pay meanwhile; elsewhere it is used again, because
+    only the provider knows whether it works by now.
+    """
+    terms = principal.own_key_terms
+    stored = [one for one in providers if one in keys.by_provider]
+    for provider in stored:
+        key = keys.by_provider[provider]
+        if key.plain is not None and not (key.is_refused and terms.may_fall_back_to_credit):
+            return OwnKeyUse(provider, key.plain)
+    if terms.mode is not OwnKeyMode.ONLY and (terms.may_fall_back_to_credit or not stored):
+        return None
+    if not stored:
+        return deny(
+            Reason.NO_OWN_KEY,
+            "The account uses provider keys of its own only, and has none for this model. Store a"
+            f" key of {' or '.join(providers)} with PUT /api/v1/provider-keys/{providers[0]}, or"
+            " change the mode of the account or of the API key.",
+            "model",
+        )
+    provider = stored[0]
+    key = keys.by_provider[provider]
+    if key.plain is not None:
+        # In the mode `only` there is no credit to fall back to.
+        return OwnKeyUse(provider, key.plain)
+    return deny(
+        Reason.OWN_KEY_REJECTED,
+        f"The key that the account has stored for {provider} cannot be opened any more. Store it"
+        f" again with PUT /api/v1/provider-keys/{provider}.",
+    )
 
 
 class FindsOwnKeys(Protocol):
