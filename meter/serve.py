@@ -32,8 +32,6 @@ from meter.lookups.queue import LookupQueue
 from meter.network import read_networks
 from meter.payments.payments import make_payments
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, open_pool
-from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.doubt_store import DoubtStore
 from meter.process.background import background
 from meter.process.crash_points import crash_points_in
 from meter.process.periodic import until_done
@@ -41,12 +39,10 @@ from meter.process.startup_freeze import spare_long_lived_objects
 from meter.process.stopping import stop_event
 from meter.process.uvicorn_beside import serving
 from meter.providers import openrouter
-from meter.providers.catalogue_sync import CatalogueSync
-from meter.providers.key_service import ProviderKeyService
+from meter.providers.base_urls import BaseUrls
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.key_totals import KeyTotals
-from meter.providers.openrouter.provider import OPENROUTER
-from meter.providers.provider_store import ProviderStore
+from meter.providers.providers import Providers
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
@@ -109,11 +105,13 @@ async def serve(settings: MeterSettings) -> None:
         jwts = jwt_verifier(pool, settings)
         stack.push_async_callback(jwts.close)
         keys = PostgresProviderKeys(pool, master_key)
-        provider = OPENROUTER.at(settings.provider_base_url)
-        key_service = ProviderKeyService(keys, provider, registry)
-        sync_every_s = settings.catalogue_sync_every_s
-        sync = CatalogueSync(
-            PostgresCatalogue(pool), DoubtStore(pool), keys, provider, sync_every_s, registry
+        providers = Providers(
+            pool,
+            keys,
+            registry,
+            settings.provider_base_url,
+            BaseUrls.from_setting(settings.plain_http_providers),
+            settings.catalogue_sync_every_s,
         )
         settlements = None
         if settings.corrects_guesses:
@@ -122,7 +120,7 @@ async def serve(settings: MeterSettings) -> None:
             settlements = PostgresSettlementStore(keyed_pool, settings.lookup_terms, crash_points)
         reconciler = Reconciler(
             ReconciliationStore(pool),
-            KeyTotals(keys, provider),
+            KeyTotals(keys, providers.default),
             registry,
             settlements,
             timedelta(seconds=settings.reconcile_lag_s),
@@ -133,7 +131,7 @@ async def serve(settings: MeterSettings) -> None:
         reports = None
         if settings.provider_reports and reports_token is not None:
             tags = ReportTags.from_master_key(master_key.reveal())
-            lookups = LookupQueue(pool, settings.lookup_terms, provider.id)
+            lookups = LookupQueue(pool, settings.lookup_terms, openrouter.ID)
             reports = ProviderReports(reports_token, tags, lookups)
 
         sinks = make_sinks(pool, master_key, registry)
@@ -148,10 +146,9 @@ async def serve(settings: MeterSettings) -> None:
                 settings,
                 pool,
                 keys,
-                provider,
+                providers,
                 registry,
                 crash_points,
-                key_service.note_refused_request,
             )
         )
         # This task ends once it has succeeded, so it is not among the tasks that must not end.
@@ -159,8 +156,9 @@ async def serve(settings: MeterSettings) -> None:
         await stack.enter_async_context(background("operator admission", admission))
         tasks = list(settlement.tasks)
         works: dict[str, Callable[[], Coroutine[None, None, None]]] = {
-            "catalogue sync": sync.run,
-            "provider key": key_service.run,
+            "providers": providers.registry.run,
+            "catalogue syncs": providers.syncs.run,
+            "provider keys": providers.keys.run,
             "history": history.run,
             "signing rotation": rotation.run,
             "sinks": sinks.worker.run,
@@ -182,20 +180,10 @@ async def serve(settings: MeterSettings) -> None:
         issuing = Issuing(own_issuer(settings), signing, issuer_documents(settings))
         app = create_app(
             ApiDependencies(
-                services=Services(
-                    pool,
-                    pepper,
-                    clock,
-                    issuing,
-                    jwts,
-                    keys,
-                    key_service,
-                    reconciler,
-                    ProviderStore(pool, settings.provider_base_url),
-                ),
+                services=Services(pool, pepper, clock, issuing, jwts, keys, providers, reconciler),
                 registry=registry,
                 provider_base_url=settings.provider_base_url,
-                readiness=_readiness_probes(sync, key_service, settlement),
+                readiness=_readiness_probes(providers, settlement),
                 provider_reports=reports,
                 payments=payments,
                 sinks=sinks,
@@ -235,17 +223,16 @@ async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
 
 
 def _readiness_probes(
-    sync: CatalogueSync, key_service: ProviderKeyService, settlement: RunningSettlement
+    providers: Providers, settlement: RunningSettlement
 ) -> dict[str, ReadinessProbe]:
     """Return probes of parts that a meter can do without; Postgres has a probe in the API."""
 
     async def catalogue() -> Readiness:
-        # The last catalogue stays usable while the provider is away.
-        return optional(None if sync.is_synced else "not synced since this meter started")
+        # The last catalogue stays usable while a provider is away.
+        return optional(providers.syncs.problem())
 
     async def provider_key() -> Readiness:
-        refusal = key_service.refusal
-        return optional(None if refusal is None else refusal.advice(openrouter.ID))
+        return optional(providers.keys.problem())
 
     async def access_log_file() -> Readiness:
         # A meter settles from the stream without its file.

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 import aiohttp
@@ -33,8 +32,8 @@ from meter.process.background import background
 from meter.process.crash_points import CrashPoints
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.own_key_refusals import OwnKeyRefusals
-from meter.providers.provider import Provider
-from meter.providers.provider_store import ProviderStore
+from meter.providers.providers import Providers
+from meter.providers.registry import ProviderRegistry
 from meter.settings import MeterSettings
 from meter.settlement.measured_excess import MeasuredExcesses
 from meter.settlement.parked import ParkedEndings
@@ -70,10 +69,9 @@ async def run_settlement(
     settings: MeterSettings,
     pool: PostgresPool,
     keys: PostgresProviderKeys,
-    provider: Provider,
+    providers: Providers,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
-    on_refused: Callable[[int, datetime], None],
 ) -> AsyncIterator[RunningSettlement]:
     """Run every part that ends holds. At the end stop reading, then settle what has arrived.
 
@@ -120,7 +118,7 @@ async def run_settlement(
                 crash_points,
                 uses,
                 excesses,
-                provider.dialect.billing,
+                providers.registry.billing,
                 refusals.note,
             )
             return store if counter is None else CountingSettlementStore(store, counter)
@@ -137,9 +135,9 @@ async def run_settlement(
             lookup_pool = await open_keyed_pool(LOOKUP_CONNECTIONS)
             session = await stack.enter_async_context(aiohttp.ClientSession())
             looked_up = settlements_through(lookup_pool)
-            find_usage = _usage_finder(session, provider, keys)
+            find_usage = _usage_finder(session, providers.registry, keys)
             worker = LookupWorker(
-                LookupQueue(lookup_pool, settings.lookup_terms, provider.id),
+                LookupQueue(lookup_pool, settings.lookup_terms, providers.default.id),
                 looked_up,
                 find_usage,
                 clock,
@@ -148,9 +146,8 @@ async def run_settlement(
                 crash_points,
                 per_second=settings.lookups_per_second,
                 has_reports=settings.provider_reports,
-                find_own_usage=_own_usage_finder(
-                    session, ProviderStore(pool, settings.provider_base_url), keys
-                ),
+                find_own_usage=_own_usage_finder(session, providers.registry, keys),
+                terms_of=providers.registry.billing,
             )
             samples = RecordSamples(
                 looked_up,
@@ -162,7 +159,7 @@ async def run_settlement(
                 settings.record_samples_per_second,
             )
             logged = SampledSettlementStore(settlements, samples)
-        batcher = Batcher(logged, metrics, on_refused=on_refused)
+        batcher = Batcher(logged, metrics, on_refused=providers.keys.note_refused_request)
         sweep_store = SweepStore(pool, settings.lookup_terms.patience, crash_points)
         file = None
         logs = settings.access_logs
@@ -195,17 +192,18 @@ async def run_settlement(
 
 
 def _usage_finder(
-    session: aiohttp.ClientSession, provider: Provider, keys: PostgresProviderKeys
+    session: aiohttp.ClientSession, providers: ProviderRegistry, keys: PostgresProviderKeys
 ) -> FindUsage:
-    """Return the function that asks the provider for a generation, with the system's own key."""
+    """Return the function that asks a provider for a generation, with the system's own key."""
 
-    async def find_usage(generation_id: str) -> ReportedUsage | None:
-        key = await keys.find_key(provider.id, SYSTEM_OWNER)
-        if key is None:
-            raise ProviderUnavailable("no provider key is set")
-        fetch_generation = provider.dialect.fetch_generation
-        if fetch_generation is None:
+    async def find_usage(provider_id: str, generation_id: str) -> ReportedUsage | None:
+        provider = providers.find(provider_id)
+        fetch_generation = None if provider is None else provider.dialect.fetch_generation
+        if provider is None or fetch_generation is None:
             return None
+        key = await keys.find_key(provider_id, SYSTEM_OWNER)
+        if key is None:
+            raise ProviderUnavailable(f"no key of {provider_id} is set")
         record = await fetch_generation(session, provider.base_url, key.plain, generation_id)
         return None if record is None else record.usage
 
@@ -213,7 +211,7 @@ def _usage_finder(
 
 
 def _own_usage_finder(
-    session: aiohttp.ClientSession, providers: ProviderStore, keys: PostgresProviderKeys
+    session: aiohttp.ClientSession, providers: ProviderRegistry, keys: PostgresProviderKeys
 ) -> FindOwnUsage:
     """Return the function that asks a provider for a generation, with the key of its owner."""
 
@@ -223,7 +221,7 @@ def _own_usage_finder(
         key = (await keys.find_own_keys(account_id)).get(provider_id)
         if key is None or key.plain is None:
             return None
-        provider = next((one for one in await providers.list_all() if one.id == provider_id), None)
+        provider = providers.find(provider_id)
         fetch = None if provider is None else provider.dialect.fetch_generation
         if provider is None or fetch is None:
             return None

@@ -37,10 +37,9 @@ from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.raised_estimates import RaisedEstimateStore
-from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.own_keys import OwnKeyService
-from meter.providers.provider_store import ProviderStore
+from meter.providers.providers import Providers
 from meter.reconciliation.reconciler import Reconciler
 from meter.routing.alias_store import AliasStore
 from meter.routing.route_store import RouteStore
@@ -68,9 +67,8 @@ class Services:
         issuing: Issuing,
         jwts: Verifier,
         provider_keys: PostgresProviderKeys,
-        provider_key_service: ProviderKeyService,
+        providers: Providers,
         reconciler: Reconciler,
-        providers: ProviderStore,
     ) -> None:
         self.pool = pool
         self.pepper = pepper
@@ -95,13 +93,12 @@ class Services:
         self.raised_estimates = RaisedEstimateStore(pool)
         self.provider_keys = provider_keys
         self.providers = providers
-        self.own_keys = OwnKeyService(pool, provider_keys, providers)
+        self.own_keys = OwnKeyService(pool, provider_keys, providers.store)
         self.purchases = PurchaseStore(pool)
         self.payments = PaymentStore(pool)
         self.subscriptions = SubscriptionStore(pool)
         self.stripe_events = EventStore(pool)
         self.stripe_comparisons = ComparisonStore(pool)
-        self.provider_key_service = provider_key_service
         self.auto_top_ups = AutoTopUpStore(pool)
         self.coupons = Coupons(pool, pepper)
         # Identity: callers, and the credentials of accounts.

@@ -54,6 +54,8 @@ class MeterSettings(JwtSettings):
     operator_token_file: Path | None = None
     operator_token: SecretStr | None = None
     provider_base_url: str = openrouter.BASE_URL
+    # Hosts and networks of providers that may be asked by plain http, with commas between.
+    plain_http_providers: str = ""
     meter_listen: str = "127.0.0.1:8081"
     ingest_listen: str = "127.0.0.1:8082"
     catalogue_sync_every_s: float = Field(default=300.0, gt=0)

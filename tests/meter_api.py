@@ -23,10 +23,9 @@ from meter.network import read_networks
 from meter.payments.mode import StripeMode
 from meter.payments.payments import Payments, make_payments
 from meter.postgres.pool import PostgresPool
-from meter.providers.key_service import ProviderKeyService
+from meter.providers.base_urls import BaseUrls
 from meter.providers.key_store import PostgresProviderKeys
-from meter.providers.openrouter.provider import OPENROUTER
-from meter.providers.provider_store import ProviderStore
+from meter.providers.providers import Providers
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.sealing import MasterKey, SecretText
@@ -133,6 +132,9 @@ async def meter_api(
     issuing = Issuing(OWN_ISSUER, signing, documents)
     payments = None if sells is None else make_payments(sells, pool, clock, registry)
     sinks = make_sinks(pool, master_key, registry)
+    providers = Providers(
+        pool, keys, registry, provider_url, BaseUrls.from_setting("127.0.0.0/8"), 60.0
+    )
     outside = ApiDependencies(
         services=Services(
             pool,
@@ -141,9 +143,8 @@ async def meter_api(
             issuing,
             verifier,
             keys,
-            ProviderKeyService(keys, OPENROUTER.at(provider_url), registry),
+            providers,
             reconciler,
-            ProviderStore(pool, provider_url),
         ),
         registry=registry,
         provider_base_url=provider_url,

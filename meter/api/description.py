@@ -185,6 +185,9 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "put_limit": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_route": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_alias": {409: ("conflict",), 422: ("unknown_reference",)},
+    "create_provider": {409: ("conflict",)},
+    "delete_provider": {409: ("conflict",)},
+    "import_provider_prices": {409: ("conflict",)},
     "put_provider_key": {
         409: ("conflict", "other_master_key"),
         422: ("provider_key_refused",),

@@ -48,9 +48,9 @@ from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.raised_estimates import RaisedEstimateStore
-from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.own_keys import OwnKeyService
+from meter.providers.providers import Providers
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.routing.alias_store import AliasStore
@@ -175,9 +175,7 @@ FromPool = Annotated[PostgresPool, _provide(lambda services: services.pool)]
 FromPrincipals = Annotated[PostgresPrincipals, _provide(lambda services: services.principals)]
 FromProviderKeys = Annotated[PostgresProviderKeys, _provide(lambda one: one.provider_keys)]
 FromPurchases = Annotated[PurchaseStore, _provide(lambda services: services.purchases)]
-FromProviderKeyService = Annotated[
-    ProviderKeyService, _provide(lambda one: one.provider_key_service)
-]
+FromProviders = Annotated[Providers, _provide(lambda services: services.providers)]
 FromPublishedKeys = Annotated[PublishedKeys, _provide(lambda services: services.published_keys)]
 FromRaisedEstimates = Annotated[
     RaisedEstimateStore, _provide(lambda services: services.raised_estimates)

@@ -14,6 +14,7 @@ from meter.errors import BrokenInvariant, StoreUnavailable
 from meter.ingest.ending import EntryFacts, observation_from_facts
 from meter.ingest.metrics import IngestMetrics
 from meter.ingest.recent_endings import RecentEndings
+from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.process.halving import in_halves
 from meter.process.periodic import until_done
 from meter.settlement.port import SettlementStore
@@ -59,8 +60,8 @@ class Batcher:
     While one batch is being committed the next one forms, so batches grow with the load. A full
     queue makes `put` wait, which stops the reading of the access-log stream. An entry that was
     settled a moment ago and comes again unchanged, from the other log, is skipped.
-    `on_refused` is told of each request that the provider refused because of our key: the status,
-    and when the request began.
+    `on_refused` is told of each request that the provider refused because of our key: the
+    provider, the status, and when the request began.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Batcher:
         settlements: SettlementStore,
         metrics: IngestMetrics,
         recent: RecentEndings | None = None,
-        on_refused: Callable[[int, datetime], None] | None = None,
+        on_refused: Callable[[str, int, datetime], None] | None = None,
     ) -> None:
         self._settlements = settlements
         self._metrics = metrics
@@ -172,9 +173,15 @@ class Batcher:
             is_ours = observation.provider is None
             if is_ours and status in OUR_REFUSALS and status != observation.status_code:
                 self._metrics.provider_refusals.labels(str(status)).inc()
-                _log.error("provider_refused_us", status=status, hold_id=observation.hold_id.hex)
+                provider = observation.provider or DEFAULT_PROVIDER
+                _log.error(
+                    "provider_refused_us",
+                    provider=provider,
+                    status=status,
+                    hold_id=observation.hold_id.hex,
+                )
                 if self._on_refused is not None:
-                    self._on_refused(status, observation.started_at)
+                    self._on_refused(provider, status, observation.started_at)
         self._metrics.repeats.inc(len(batch) - len(fresh))
         if fresh:
             await until_done(

@@ -27,6 +27,7 @@ class PendingLookup:
     `is_overdue` says that the time to find out is over, `is_decided` that a policy has decided
     and only the truth is waited for, `has_reports` that the provider was heard to report others.
     `own_key_of` is the account with whose own key the request was sent; None for our key.
+    `provider` is the provider that the log names or, without that, the one of the hold's price.
     `is_watched` is a request that was settled by a record of 0, which may not be priced yet.
     """
 
@@ -41,6 +42,7 @@ class PendingLookup:
     is_live: bool
     is_settled: bool
     has_reports: bool
+    provider: str
     is_watched: bool = False
     own_key_of: str | None = None
 

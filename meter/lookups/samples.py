@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter
 from meter.clock import Clock
 from meter.errors import Outage, SealBroken, UnreadableRecord
 from meter.lookups.worker import FindUsage
+from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.process.periodic import periodic
 from meter.settlement.changes import SettlementChanges
 from meter.settlement.policy import PolicyDecision
@@ -72,6 +73,7 @@ class RecordSamples:
             has_usage = seen.usage is not None and seen.usage.cost_usd is not None
             if (
                 has_usage
+                and seen.provider in (None, DEFAULT_PROVIDER)
                 and seen.generation_id is not None
                 and len(self._waiting) < MOST_WAITING
                 and _CHANCE.random() < self._share
@@ -98,7 +100,7 @@ class RecordSamples:
 
     async def _compare(self, seen: Observation) -> str:
         assert seen.generation_id is not None and seen.usage is not None
-        usage = await self._find_usage(seen.generation_id)
+        usage = await self._find_usage(DEFAULT_PROVIDER, seen.generation_id)
         if usage is None:
             return "no_record"
         if not usage.cost_usd:

@@ -24,9 +24,9 @@ from meter.errors import (
 )
 from meter.lookups.pending import PendingLookup
 from meter.lookups.queue import LookupQueue
-from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.process.crash_points import CrashPoints
 from meter.process.periodic import periodic
+from meter.settlement.billing_terms import TermsOf, default_terms
 from meter.settlement.changes import SettlementChanges
 from meter.settlement.policy import PolicyDecision, choose_rule, unseen
 from meter.settlement.port import SettlementStore
@@ -53,9 +53,9 @@ _log = structlog.get_logger(__name__)
 # What one look-up raises that is not about this one.
 _NOT_OF_ONE: Final = (Outage, SealBroken, BrokenInvariant)
 
-# Asks the provider for the usage of a generation. None when it knows none by this id; raises
-# UnreadableRecord, ProviderUnavailable, StoreUnavailable or SealBroken.
-FindUsage = Callable[[str], Awaitable[ReportedUsage | None]]
+# Asks the provider with an id for the usage of a generation. None when it knows none by this id;
+# raises UnreadableRecord, ProviderUnavailable, StoreUnavailable or SealBroken.
+FindUsage = Callable[[str, str], Awaitable[ReportedUsage | None]]
 # The same for a request with the own key of an account, which is asked about with this key alone:
 # the account, the provider, the generation. None also where the account has no key any more.
 FindOwnUsage = Callable[[str, str, str], Awaitable[ReportedUsage | None]]
@@ -88,7 +88,7 @@ class LookupWorker:
     """One task of a meter. `per_second` bounds how often this meter asks the provider; 0 is never.
 
     `count` is told of every plan that was written. `has_reports` says that the provider was told
-    to report every generation that it bills.
+    to report every generation that it bills; `terms_of` says which providers can be asked at all.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class LookupWorker:
         per_second: float,
         has_reports: bool,
         find_own_usage: FindOwnUsage = find_nothing,
+        terms_of: TermsOf = default_terms,
     ) -> None:
         self._queue = queue
         self._settlements = settlements
@@ -115,6 +116,7 @@ class LookupWorker:
         self._per_second = per_second
         self._allowance = 0.0
         self._has_reports = has_reports
+        self._terms_of = terms_of
 
     async def run(self) -> None:
         """Look up until cancelled, through outages of Postgres and of the provider."""
@@ -147,9 +149,10 @@ class LookupWorker:
         return len(pending)
 
     async def _find_out(self, pending: PendingLookup) -> None:
+        can_ask = self._terms_of(pending.provider).has_records
         if pending.is_settled:
             await self._finish(pending, "settled_meanwhile")
-        elif pending.generation_id is not None:
+        elif pending.generation_id is not None and can_ask:
             await self._ask(pending, pending.generation_id)
         elif not pending.is_live:
             await self._finish(pending, "settled_meanwhile")
@@ -162,10 +165,10 @@ class LookupWorker:
     async def _ask(self, pending: PendingLookup, generation_id: str) -> None:
         try:
             if pending.own_key_of is None:
-                usage = await self._find_usage(generation_id)
+                usage = await self._find_usage(pending.provider, generation_id)
             else:
                 usage = await self._find_own_usage(
-                    pending.own_key_of, DEFAULT_PROVIDER, generation_id
+                    pending.own_key_of, pending.provider, generation_id
                 )
         except UnreadableRecord:
             # A record without a cost that can be read is as good as none.

@@ -15,6 +15,7 @@ from meter.pricing.prices import (
     Offer,
     OfferedModel,
     Price,
+    PriceOrigin,
     PriceTier,
     WithheldModel,
 )
@@ -26,6 +27,7 @@ _QUERIES: Final = queries("meter.pricing")
 _LOAD_FACTORS: Final = _QUERIES["load_factors"]
 _LOAD_MODELS: Final = _QUERIES["load_models"]
 _LOAD_OFFERS: Final = _QUERIES["load_offers"]
+_LOAD_PROVIDER_PRICES: Final = _QUERIES["load_provider_prices"]
 _LOCK_CATALOGUE: Final = _QUERIES["lock_catalogue"]
 _SAVE_MODELS: Final = _QUERIES["save_models"]
 _SAVE_OFFERS: Final = _QUERIES["save_offers"]
@@ -61,6 +63,14 @@ class ModelListing:
 
     model: Model
     listing: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPrice:
+    """A price in force, and who said so."""
+
+    price: Price
+    origin: PriceOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,17 @@ class PostgresCatalogue:
         return [
             Offer(row["provider"], row["upstream_name"], _to_model(row, raised)) for row in rows
         ]
+
+    async def load_prices(self, provider: str) -> dict[str, KnownPrice]:
+        """Return the prices of a provider that are in force, by model, offered or not."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LOAD_PROVIDER_PRICES, provider)
+        return {
+            row["model_id"]: KnownPrice(
+                to_price(row, row["price_id"], row["model_id"]), PriceOrigin(row["origin"])
+            )
+            for row in rows
+        }
 
     async def load_listings(self) -> list[ModelListing]:
         """Return all listed models with their descriptions, in the order of their ids.

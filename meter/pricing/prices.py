@@ -21,6 +21,8 @@ PROMPT_OVERHEAD_TOKENS: Final = 1_024
 # A reply that is a picture or sound is billed whole, although the limit of the reply is less. The
 # dearest picture that is documented has 6,240 tokens.
 MEDIA_REPLY_TOKENS: Final = 8_192
+# The assumed limit of a model whose listing names none.
+ASSUMED_CONTEXT_TOKENS: Final = 131_072
 # A class of requests whose estimate would have to be raised further is refused.
 MAX_FACTOR_BPS: Final = 100 * BPS_PER_WHOLE
 # The member of a stored tier that says from which length of the prompt on it applies.
@@ -84,6 +86,14 @@ class Price:
                 self.audio_output_picos,
             )
         ) and all(tier.price.is_free for tier in self.tiers)
+
+    @property
+    def has_flat_parts(self) -> bool:
+        """Return whether a part of the cost may not depend on tokens."""
+        return any(
+            price.request_picos or price.image_picos or price.web_search_picos
+            for price in (self, *(tier.price for tier in self.tiers))
+        )
 
     @property
     def dearest_prompt_picos(self) -> int:

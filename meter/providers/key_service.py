@@ -25,7 +25,9 @@ from meter.errors import (
 from meter.process.periodic import periodic
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys, require_usable
+from meter.providers.per_provider import for_each_provider
 from meter.providers.provider import Provider
+from meter.providers.registry import ProviderRegistry
 from meter.sealing import SecretText
 
 CHECK_EVERY_S: Final = 30.0
@@ -48,23 +50,26 @@ class KeyRefused(InvalidRequest):
     """The provider does not accept the key; the message says why."""
 
 
+def refused_gauge(registry: CollectorRegistry) -> Gauge:
+    """Return the metric of the keys of all providers."""
+    return Gauge(
+        "tollkeeper_provider_key_refused",
+        "1 while the provider refuses our key.",
+        ["provider"],
+        registry=registry,
+    )
+
+
 class ProviderKeyService:
     """The key with which requests of all accounts are sent to one provider."""
 
-    def __init__(
-        self, keys: PostgresProviderKeys, provider: Provider, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, keys: PostgresProviderKeys, provider: Provider, refused: Gauge) -> None:
         self._keys = keys
         self._provider = provider
         self._seen: tuple[int, datetime] | None = None
         self._look_now = asyncio.Event()
         self.refusal: KeyRefusal | None = None
-        self._refused = Gauge(
-            "tollkeeper_provider_key_refused",
-            "1 while the provider refuses our key.",
-            ["provider"],
-            registry=registry,
-        )
+        self._refused = refused
 
     async def set_key(self, plain: SecretText, is_forced: bool, actor: Actor = SYSTEM) -> int:
         """Store the key once the provider has accepted it; return its version.
@@ -162,3 +167,56 @@ class ProviderKeyService:
             _log.info("provider_key_accepted", provider=self._provider.id)
         self.refusal = refusal
         self._refused.labels(self._provider.id).set(refusal is not None)
+
+
+class ProviderKeyServices:
+    """The key services of all providers; those of enabled ones watch their keys."""
+
+    def __init__(
+        self,
+        keys: PostgresProviderKeys,
+        providers: ProviderRegistry,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._keys = keys
+        self._providers = providers
+        self._refused = refused_gauge(registry)
+        self._watching: dict[str, ProviderKeyService] = {}
+
+    async def run(self) -> None:
+        """Check the keys of all enabled providers until cancelled."""
+        await for_each_provider(self._providers, "provider key", self._watch)
+
+    async def _watch(self, provider: Provider) -> None:
+        service = self._watching[provider.id] = ProviderKeyService(
+            self._keys, provider, self._refused
+        )
+        try:
+            await service.run()
+        finally:
+            if self._watching.get(provider.id) is service:
+                del self._watching[provider.id]
+                with contextlib.suppress(KeyError):
+                    self._refused.remove(provider.id)
+
+    def get(self, provider_id: str) -> ProviderKeyService:
+        """Return the service of a provider. Raises NotFound."""
+        provider = self._providers.get(provider_id)
+        service = self._watching.get(provider_id)
+        return (
+            ProviderKeyService(self._keys, provider, self._refused) if service is None else service
+        )
+
+    def note_refused_request(self, provider_id: str, status: int, began_at: datetime) -> None:
+        """Take in that a provider refused a request because of our key. Never waits."""
+        if (service := self._watching.get(provider_id)) is not None:
+            service.note_refused_request(status, began_at)
+
+    def problem(self) -> str | None:
+        """Return which providers refuse our keys, and what to do; None where none does."""
+        advice = [
+            service.refusal.advice(provider_id)
+            for provider_id, service in sorted(self._watching.items())
+            if service.refusal is not None
+        ]
+        return "; ".join(advice) or None

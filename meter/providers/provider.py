@@ -89,7 +89,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Everything that is peculiar to the providers of one kind.
+    """The peculiarities of the providers of one kind.
 
     - `billing` has the terms that the documentation states.
     - `base_url` is the public address of the provider; None where each server has its own.

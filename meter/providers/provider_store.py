@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -10,6 +11,7 @@ from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
 from meter.errors import Conflict, InvalidRequest, NotFound
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
+from meter.postgres.rows import from_row
 from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.providers.dialects import DIALECTS
 from meter.providers.openrouter import BASE_URL
@@ -25,6 +27,7 @@ _INSERT_PROVIDER: Final = _QUERIES["insert_provider"]
 _SAVE_PROVIDER: Final = _QUERIES["save_provider"]
 _UNLIST_MODELS: Final = _QUERIES["unlist_models"]
 _COUNT_LIVE_HOLDS: Final = _QUERIES["count_live_holds"]
+_LIST_SYNCS: Final = _QUERIES["list_syncs"]
 _DELETE_PROVIDER: Final = _QUERIES["delete_provider"]
 
 MOST_PROVIDERS: Final = 100
@@ -40,6 +43,16 @@ class ProviderTerms:
     is_free: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """The last sync of a catalogue that worked, and since when and why it fails; None: it works."""
+
+    synced_at: datetime | None
+    models: int
+    failed_at: datetime | None
+    failure: str | None
+
+
 class ProviderStore:
     """Makes, changes, lists and deletes providers. Raises StoreUnavailable during an outage."""
 
@@ -52,6 +65,12 @@ class ProviderStore:
         async with acquire(self._pool) as connection:
             rows = await connection.fetch(_LIST_PROVIDERS)
         return [self._to_provider(row) for row in rows]
+
+    async def list_syncs(self) -> dict[str, SyncState]:
+        """Return the state of the catalogue of each provider that was synced or tried."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_LIST_SYNCS)
+        return {row["provider"]: from_row(SyncState, row) for row in rows}
 
     async def create(
         self, provider_id: str, dialect: DialectName, terms: ProviderTerms, actor: Actor

@@ -1,5 +1,6 @@
 """The providers in memory, as they were last read from Postgres."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ class ProviderRegistry:
     def __init__(self, store: ProviderStore, known: Sequence[Provider]) -> None:
         self._store = store
         self._providers: Mapping[str, Provider] = {one.id: one for one in known}
+        # Set, and replaced by a new one, when a provider is added, changed or deleted.
+        self.changed = asyncio.Event()
 
     @property
     def all(self) -> Sequence[Provider]:
@@ -42,7 +45,11 @@ class ProviderRegistry:
 
     async def refresh(self) -> None:
         """Read all providers. Raises StoreUnavailable."""
-        self._providers = {one.id: one for one in await self._store.list_all()}
+        found = {one.id: one for one in await self._store.list_all()}
+        if found != self._providers:
+            self._providers = found
+            changed, self.changed = self.changed, asyncio.Event()
+            changed.set()
 
     async def run(self) -> None:
         """Refresh until cancelled."""

@@ -16,7 +16,7 @@ from meter.holds.hold import Hold, HoldEnding, HoldState
 from meter.limits.limits import TokenUse
 from meter.money import add_markup
 from meter.pricing.prices import Price
-from meter.settlement.billing_terms import BillingTerms
+from meter.settlement.billing_terms import TermsOf, default_terms
 from meter.settlement.booking import (
     Booking,
     Recorded,
@@ -55,8 +55,9 @@ class ConflictKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HoldOnRecord:
-    """A hold with the price of its estimate, and with what the books say of it so far.
+    """A hold with its price, and with what the books say of it so far.
 
+    The price is that of its estimate or, where another provider answered, of that provider.
     `recorded` is None while nothing was charged. `generation_id` names the provider's record to
     ask for; None while it is not known. `has_entry` is False when the hold became unknown because
     no log had an entry for its request.
@@ -117,7 +118,8 @@ class SettlementChanges:
     """All changes of a batch. `duplicates` counts arrivals that change nothing.
 
     `token_uses` are the tokens that were not yet counted against limits when the holds were
-    placed. `uses` is what the settled requests add to the usual use of their models. `parked` are
+    placed. `unaskable` are those unknown holds whose provider has no records to ask for.
+    `uses` is what the settled requests add to the usual use of their models. `parked` are
     observations whose hold or account another transaction keeps locked: they are stored, and
     settled later. `ordinary` are the holds that one statement settled without a decision here, with
     the log that told of each; they are in no other list. `own_keys_refused` are for the owners of
@@ -128,6 +130,7 @@ class SettlementChanges:
     bookings: list[Booking] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     unknown: list[tuple[Observation, UnknownReason]] = field(default_factory=list)
+    unaskable: set[UUID] = field(default_factory=set)
     conflicts: list[tuple[Observation, ConflictKind]] = field(default_factory=list)
     parked: list[Observation] = field(default_factory=list)
     duplicates: int = 0
@@ -195,7 +198,7 @@ def changes_from_observations(
     observations: Sequence[Observation],
     records: Mapping[UUID, HoldOnRecord],
     locked: Set[UUID] = frozenset(),
-    terms: BillingTerms = BillingTerms(),  # noqa: B008  # frozen, so sharing it is safe
+    terms_of: TermsOf = default_terms,
 ) -> SettlementChanges:
     """Decide a batch in which every hold appears at most once.
 
@@ -211,9 +214,9 @@ def changes_from_observations(
         elif record is None:
             changes.conflicts.append((observation, ConflictKind.HOLD_NOT_FOUND))
         elif record.hold.is_live:
-            _end_live(changes, observation, record, terms)
+            _end_live(changes, observation, record, terms_of)
         else:
-            _apply_after_ending(changes, observation, record, terms)
+            _apply_after_ending(changes, observation, record, terms_of)
     return changes
 
 
@@ -279,7 +282,7 @@ def _end_live(
     changes: SettlementChanges,
     observation: Observation,
     record: HoldOnRecord,
-    terms: BillingTerms,
+    terms_of: TermsOf,
 ) -> None:
     hold = record.hold
     status = observation.provider_status
@@ -287,6 +290,7 @@ def _end_live(
         provider = observation.provider or record.price.provider
         refused = OwnKeyRefused(hold.account_id, provider, status, observation.started_at)
         changes.own_keys_refused.append(refused)
+    terms = terms_of(record.price.provider)
     outcome = decide_outcome(observation, hold, record.price, terms)
     if isinstance(outcome, Settled):
         changes.book(book_settlement(observation, hold, outcome))
@@ -300,6 +304,8 @@ def _end_live(
     names_generation = observation.generation_id is not None and record.generation_id is None
     if hold.state is HoldState.OPEN or not record.has_entry or names_generation:
         changes.unknown.append((observation, outcome.reason))
+        if not terms.has_records:
+            changes.unaskable.add(hold.id)
     else:
         changes.duplicates += 1
 
@@ -308,7 +314,7 @@ def _apply_after_ending(
     changes: SettlementChanges,
     observation: Observation,
     record: HoldOnRecord,
-    terms: BillingTerms,
+    terms_of: TermsOf,
 ) -> None:
     """Apply an observation of a hold that has ended.
 
@@ -316,12 +322,13 @@ def _apply_after_ending(
     brings the first charge.
     """
     recorded = record.recorded
+    terms = terms_of(record.price.provider)
     outcome = decide_outcome(observation, record.hold, record.price, terms)
     if isinstance(outcome, Unknown):
         # Worth a look-up only where the books have no charge or a guess, and the arrival names
         # the generation to ask for.
         is_guess = recorded is None or recorded.is_provisional
-        if is_guess and observation.generation_id is not None:
+        if is_guess and observation.generation_id is not None and terms.has_records:
             changes.unknown.append((observation, outcome.reason))
         else:
             changes.duplicates += 1

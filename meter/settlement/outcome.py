@@ -8,7 +8,7 @@ is in docs/operations.md, "How every hold ends".
 Pure: the same observation and hold always give the same outcome, so a batch may be tried again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -114,9 +114,12 @@ def ordinary_cost(seen: Observation) -> int | None:
 
     `decide_outcome` settles such an ending with this cost, whatever its hold and price: a log names
     a cost above 0, and nothing contradicts it. Only the markup and the amount of the hold remain.
+    Where the log names a provider, its terms and its price decide.
     """
     usage = seen.usage
     if usage is None or usage.cost_usd is None or seen.source not in _LOGS:
+        return None
+    if seen.provider is not None:
         return None
     if _is_contradicted(seen):
         return None
@@ -189,6 +192,9 @@ def _judge_usage(
     """Decide by the usage object that a log has."""
     if _is_contradicted(seen):
         return Unknown(UnknownReason.CONTRADICTION)
+    if not terms.names_costs:
+        # Our price of this provider decides, whatever a server writes into its usage.
+        usage = replace(usage, cost_usd=None, upstream_cost_usd=None, is_byok=False)
     if usage.cost_usd is None:
         has_completion = hold.endpoint not in WITHOUT_COMPLETION
         is_complete = usage.tokens.completion > 0 or not has_completion

@@ -11,7 +11,10 @@ table, from where `meter.settlement.parked` settles them.
 
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -23,9 +26,10 @@ from meter.ledger.append import write_postings
 from meter.ledger.write_offs import Refund, take_back
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.pricing.catalogue_store import to_price
+from meter.pricing.prices import Price
 from meter.process.crash_points import CrashPoints, NoCrashPoints
 from meter.process.halving import in_halves
-from meter.settlement.billing_terms import BillingTerms
+from meter.settlement.billing_terms import TermsOf, default_terms
 from meter.settlement.booking import Booking, Recorded
 from meter.settlement.changes import (
     HoldOnRecord,
@@ -64,12 +68,16 @@ _INSERT_SETTLEMENT_CONFLICTS: Final = _QUERIES["insert_settlement_conflicts"]
 _MOVE_MONEY: Final = _QUERIES["move_money"]
 _SETTLE_LOTS: Final = _QUERIES["settle_lots"]
 _END_HOLDS: Final = _QUERIES["end_holds"]
+_FIND_PRICES: Final = _QUERIES["find_prices"]
 _LOAD_USES: Final = _QUERIES["load_uses"]
 
 # Arrivals that contradict one hold and are kept; more of them tell nothing new.
 MOST_CONFLICTS: Final = 10
 # The usual use of a model says something from so many requests on.
 FEWEST_REQUESTS: Final = 10
+
+# Nobody is asked and waited for where a provider has no records.
+NO_TIME: Final = timedelta(0)
 
 # An account that was locked a moment ago is not waited for during this time.
 DOUBT_S: Final = 5.0
@@ -116,15 +124,15 @@ class PostgresSettlementStore:
         crash_points: CrashPoints = NoCrashPoints(),  # noqa: B008  # holds nothing
         uses: UsualUses | None = None,
         excesses: MeasuredExcesses | None = None,
-        billing: BillingTerms = BillingTerms(),  # noqa: B008  # frozen, so sharing it is safe
+        terms_of: TermsOf = default_terms,
         note_refused: Callable[[SettlementChanges], None] | None = None,
     ) -> None:
         self._pool = pool
         self._uses = uses
         self._excesses = excesses
         self._terms = terms
-        self._billing = billing
         self._note_refused = note_refused
+        self._terms_of = terms_of
         self._crash_points = crash_points
         self._doubted = _DoubtedAccounts()
         self._ordinary = OrdinarySettlements(pool, crash_points)
@@ -179,7 +187,12 @@ class PostgresSettlementStore:
                 raise RowLocked("another transaction keeps a hold or its account locked")
             return changes_from_policy(decisions, records, usual)
 
-        return await self._apply(hold_ids, decide)
+        answered_by = {
+            one.hold_id: one.seen.provider
+            for one in decisions
+            if one.seen is not None and one.seen.provider is not None
+        }
+        return await self._apply(hold_ids, decide, answered_by=answered_by)
 
     async def correct_guesses(self, shares: Sequence[Share]) -> SettlementChanges:
         """Correct charges by policy to their share of a total that became known.
@@ -211,22 +224,31 @@ class PostgresSettlementStore:
     async def _settle_together(self, batch: list[Observation], may_wait: bool) -> SettlementChanges:
         return await self._apply(
             [observation.hold_id for observation in batch],
-            partial(changes_from_observations, batch, terms=self._billing),
+            partial(changes_from_observations, batch, terms_of=self._terms_of),
             may_wait,
+            {one.hold_id: one.provider for one in batch if one.provider is not None},
         )
 
     async def _apply(
-        self, hold_ids: list[UUID], decide: Decide, may_wait: bool = True
+        self,
+        hold_ids: list[UUID],
+        decide: Decide,
+        may_wait: bool = True,
+        answered_by: Mapping[UUID, str] = MappingProxyType({}),
     ) -> SettlementChanges:
         if may_wait:
             try:
-                return await self._attempt(hold_ids, decide, may_wait=True)
+                return await self._attempt(hold_ids, decide, answered_by, may_wait=True)
             except RowLocked:
                 pass
-        return await self._attempt(hold_ids, decide, may_wait=False)
+        return await self._attempt(hold_ids, decide, answered_by, may_wait=False)
 
     async def _attempt(
-        self, hold_ids: list[UUID], decide: Decide, may_wait: bool
+        self,
+        hold_ids: list[UUID],
+        decide: Decide,
+        answered_by: Mapping[UUID, str],
+        may_wait: bool,
     ) -> SettlementChanges:
         """Apply a batch in one transaction.
 
@@ -236,6 +258,9 @@ class PostgresSettlementStore:
         async with acquire(self._pool) as connection:
             async with connection.transaction():
                 records, locked = await _load(connection, hold_ids, may_wait)
+                if answered_by:
+                    priced = await _priced_by_answer(connection, records, answered_by)
+                    records = {**records, **priced}
                 accounts = {record.hold.account_id for record in records.values()}
                 doubted = self._doubted.among(accounts) if may_wait else accounts
                 if doubted:
@@ -294,6 +319,47 @@ async def _load(
     return records, locked
 
 
+async def _priced_by_answer(
+    connection: PostgresConnection, records: HoldRecords, answered_by: Mapping[UUID, str]
+) -> dict[UUID, HoldOnRecord]:
+    """Return the records whose request another provider answered, with the price of that one.
+
+    A hold has the price of the dearest provider that may answer. The price is the one that was in
+    force when the hold was placed; without such a price the hold keeps its own.
+    """
+    others = {
+        hold_id: record
+        for hold_id, record in records.items()
+        if answered_by.get(hold_id, record.price.provider) != record.price.provider
+    }
+    if not others:
+        return {}
+    rows = await connection.fetch(
+        _FIND_PRICES,
+        list(others),
+        [answered_by[hold_id] for hold_id in others],
+        [record.hold.model_id for record in others.values()],
+        [record.hold.placed_at for record in others.values()],
+    )
+    prices = {row["hold_id"]: to_price(row, row["id"], row["model_id"]) for row in rows}
+    for hold_id in others.keys() - prices.keys():
+        _log.error(
+            "price_of_answer_missing",
+            hold_id=hold_id.hex,
+            provider=answered_by[hold_id],
+            model=others[hold_id].hold.model_id,
+        )
+    return {hold_id: _priced_at(others[hold_id], price) for hold_id, price in prices.items()}
+
+
+def _priced_at(record: HoldOnRecord, price: Price) -> HoldOnRecord:
+    """Return a record with the price of the provider that answered."""
+    hold = record.hold
+    flat_cost_picos = hold.flat_cost_picos if price.has_flat_parts else 0
+    hold = replace(hold, price_id=price.id, flat_cost_picos=flat_cost_picos)
+    return replace(record, hold=hold, price=price)
+
+
 def ordinary_costs(batch: Sequence[Observation]) -> dict[UUID, int]:
     """Return the costs of those endings of a batch that any hold decides alike."""
     return {
@@ -341,8 +407,14 @@ async def _write(
             [observation.status_code for observation in seen],
             [observation.response_flags for observation in seen],
             [observation_to_json(observation) for observation in seen],
-            terms.first_delay,
-            [terms.patience_for(reason) for _, reason in changes.unknown],
+            [
+                NO_TIME if seen.hold_id in changes.unaskable else terms.first_delay
+                for seen, _ in changes.unknown
+            ],
+            [
+                NO_TIME if seen.hold_id in changes.unaskable else terms.patience_for(reason)
+                for seen, reason in changes.unknown
+            ],
         )
     if changes.conflicts:
         await connection.execute(

@@ -13,7 +13,7 @@ from meter.holds.hold import Hold, HoldEnding
 from meter.ledger.postings import Template
 from meter.money import BPS_PER_WHOLE, add_markup
 from meter.pricing.prices import Price
-from meter.settlement.billing_terms import BillingTerms
+from meter.settlement.billing_terms import BillingTerms, TermsOf
 from meter.settlement.booking import Booking, BookingKind, book_settlement
 from meter.settlement.changes import HoldOnRecord, SettlementChanges
 from meter.settlement.changes import _apply_after_ending as apply_after_ending
@@ -114,14 +114,15 @@ def forgotten(
     changes: SettlementChanges,
     observation: Observation,
     record: HoldOnRecord,
-    terms: BillingTerms,
+    terms_of: TermsOf,
 ) -> None:
     """Take a charge that comes after a release for a repetition."""
+    terms = terms_of(record.price.provider)
     outcome = decide_outcome(observation, record.hold, record.price, terms)
     if record.recorded is None and isinstance(outcome, Settled):
         changes.duplicates += 1
     else:
-        apply_after_ending(changes, observation, record, terms)
+        apply_after_ending(changes, observation, record, terms_of)
 
 
 def test_a_checker_notices_that_excess_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ WITH in_turn AS (
     RETURNING l.*
 )
 SELECT l.hold_id, l.generation_id, l.observed, l.attempts, l.is_decided, l.created_at,
+       coalesce(l.observed ->> 'provider', p.provider, $3) AS provider,
        coalesce(live.created_at, ended.placed_at, l.created_at) AS placed_at,
        l.deadline_at <= clock_timestamp() AS is_overdue,
        live.id IS NOT NULL AS is_live,
@@ -31,7 +32,9 @@ SELECT l.hold_id, l.generation_id, l.observed, l.attempts, l.is_decided, l.creat
                SELECT sum(u.provider_cost_picos) FROM usage_records u
                WHERE u.hold_id = ended.id AND u.placed_at = ended.placed_at)), false) AS is_settled,
        coalesce((SELECT f.heard_at FROM report_feeds f WHERE f.provider = $3)
-           > coalesce(live.created_at, ended.placed_at) - $4::interval, false) AS has_reports
+           > coalesce(live.created_at, ended.placed_at) - $4::interval, false)
+           AND coalesce(l.observed ->> 'provider', p.provider, $3) = $3 AS has_reports
 FROM claimed l
 LEFT JOIN holds live ON live.id = l.hold_id
 LEFT JOIN ended_holds ended ON ended.id = l.hold_id
+LEFT JOIN prices p ON p.id = coalesce(live.price_id, ended.price_id)

@@ -15,7 +15,7 @@ import aiohttp
 
 from meter.errors import InvalidAmount, ProviderUnavailable
 from meter.money import picos_from_decimal
-from meter.pricing.prices import TIER_STARTS_AT, OfferedModel, WithheldModel
+from meter.pricing.prices import ASSUMED_CONTEXT_TOKENS, TIER_STARTS_AT, OfferedModel, WithheldModel
 from meter.providers.fetching import Bounds, fetch
 from meter.providers.provider import OfferedCatalogue
 from meter.sealing import SecretText
@@ -28,8 +28,6 @@ MAX_MODEL_ID_CHARS: Final = 200
 MAX_TOKENS: Final = 2**40
 MAX_TIERS: Final = 16
 MAX_REASON_CHARS: Final = 300
-# What a model may read or write when the catalogue names no limit of its own.
-ASSUMED_CONTEXT_TOKENS: Final = 131_072
 # These models search the web although no request asks them to.
 SEARCHING_MODELS: Final = re.compile(r"^perplexity/sonar|-search-(preview|api)\b")
 # No provider documents more searches for one request of a model that searches unasked.

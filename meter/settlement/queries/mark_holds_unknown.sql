@@ -2,8 +2,9 @@
 -- second arrival may add the generation id to ask for.
 WITH known AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::jsonb[],
-                         $8::interval[])
-        AS k (id, reason, generation_id, status_code, response_flags, observed, patience)
+                         $7::interval[], $8::interval[])
+        AS k (id, reason, generation_id, status_code, response_flags, observed, first_delay,
+              patience)
 ), marked AS (
     UPDATE holds h SET
         state = 'unknown', unknown_reason = k.reason,
@@ -16,7 +17,7 @@ SELECT k.id,
        coalesce((SELECT h.account_id FROM holds h WHERE h.id = k.id),
                 (SELECT e.account_id FROM ended_holds e WHERE e.id = k.id), '-'),
        k.generation_id, k.reason, k.observed,
-       clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN k.patience ELSE $7::interval END,
+       clock_timestamp() + CASE WHEN k.generation_id IS NULL THEN k.patience ELSE k.first_delay END,
        clock_timestamp() + k.patience
 FROM known k ORDER BY k.id
 ON CONFLICT (hold_id) DO UPDATE SET

@@ -154,7 +154,7 @@ async def test_what_the_provider_refuses_for_good_is_decided_in_the_end(books: B
     """A refusal looks like an outage, and an outage takes nothing from the patience."""
 
     class Refusing(Provider):
-        async def find_usage(self, generation_id: str) -> ReportedUsage | None:
+        async def find_usage(self, provider: str, generation_id: str) -> ReportedUsage | None:
             raise ProviderUnavailable(f"GET /generation answered 400 for {generation_id}")
 
     setup = LookupSetup(books, Refusing(), LookupTerms(timedelta(0), timedelta(minutes=15)))

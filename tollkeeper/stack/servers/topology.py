@@ -231,6 +231,8 @@ class Topology:
         defaults = {
             "TOLLKEEPER_ENVOY_ACCESS_LOG": str(self.home.access_log),
             "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.envoy_admin}",
+            # Servers of other dialects on this machine, the simulator among them.
+            "TOLLKEEPER_PLAIN_HTTP_PROVIDERS": "127.0.0.0/8,::1/128",
             # Our Envoy, which tells who called it.
             "TOLLKEEPER_TRUSTED_PROXIES": "127.0.0.1/32",
         }

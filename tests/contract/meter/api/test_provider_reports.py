@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -39,11 +40,10 @@ from meter.jwts.passes import OwnIssuer
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
 from meter.postgres.pool import PostgresPool
-from meter.providers.key_service import ProviderKeyService
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.openrouter.generations import fetch_generation
 from meter.providers.openrouter.key_usage import fetch_key_usage
-from meter.providers.provider_store import ProviderStore
+from meter.providers.providers import Providers
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.sealing import SecretText
@@ -105,9 +105,8 @@ def meter_app(generations: NotedGenerations | None) -> FastAPI:
                 ),
                 jwts=cast(Verifier, None),
                 provider_keys=cast(PostgresProviderKeys, None),
-                provider_key_service=cast(ProviderKeyService, None),
+                providers=cast(Providers, SimpleNamespace(store=None)),
                 reconciler=cast(Reconciler, None),
-                providers=cast(ProviderStore, None),
             ),
             registry=CollectorRegistry(),
             provider_reports=reports,

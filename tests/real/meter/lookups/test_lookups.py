@@ -46,7 +46,7 @@ class Provider:
         self.is_away = is_away
         self.asked: list[str] = []
 
-    async def find_usage(self, generation_id: str) -> ReportedUsage | None:
+    async def find_usage(self, provider: str, generation_id: str) -> ReportedUsage | None:
         """The usage on record; None where there is none yet."""
         self.asked.append(generation_id)
         if self.is_away:
@@ -455,7 +455,7 @@ async def test_an_error_without_a_record_is_let_go_soon_and_can_be_corrected(
 
 
 async def test_a_record_that_cannot_be_read_is_as_good_as_none(books: Books, payer: Payer) -> None:
-    async def find_usage(generation_id: str) -> ReportedUsage | None:
+    async def find_usage(provider: str, generation_id: str) -> ReportedUsage | None:
         raise UnreadableRecord(generation_id)
 
     provider = Provider()

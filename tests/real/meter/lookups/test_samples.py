@@ -35,7 +35,7 @@ class Sampling:
         )
         self.logged = SampledSettlementStore(store, self.samples)
 
-    async def find(self, generation_id: str) -> ReportedUsage | None:
+    async def find(self, provider: str, generation_id: str) -> ReportedUsage | None:
         """Return the record of a generation."""
         self.asked.append(generation_id)
         if self.is_away:

@@ -12,7 +12,7 @@ from meter.postgres.pool import PostgresConnection
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.prices import Model, OfferedModel, WithheldModel
-from meter.providers.catalogue_sync import CatalogueSync
+from meter.providers.catalogue_sync import CatalogueSync, SyncMetrics
 from meter.providers.openrouter.provider import OPENROUTER
 from meter.providers.provider import OfferedCatalogue
 from meter.settlement.settlement_store import PostgresSettlementStore
@@ -95,7 +95,7 @@ class Listing:
             FakeProviderKeys(),
             replace(OPENROUTER, dialect=replace(OPENROUTER.dialect, fetch_catalogue=self._fetch)),
             60.0,
-            self.registry,
+            SyncMetrics(self.registry),
         )
 
     async def _fetch(self, *_: object) -> OfferedCatalogue:
@@ -109,7 +109,9 @@ class Listing:
 
     def metric(self, name: str) -> float | None:
         """The value of a metric of the sync."""
-        return self.registry.get_sample_value(f"tollkeeper_catalogue_{name}")
+        return self.registry.get_sample_value(
+            f"tollkeeper_catalogue_{name}", {"provider": "openrouter"}
+        )
 
 
 async def test_a_withheld_model_is_warned_of_once_a_change(books: Books) -> None:

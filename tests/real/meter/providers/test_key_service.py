@@ -18,6 +18,7 @@ from meter.providers.key_service import (
     KeyNotTried,
     KeyRefused,
     ProviderKeyService,
+    refused_gauge,
 )
 from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
 from meter.providers.openrouter.provider import OPENROUTER
@@ -89,8 +90,8 @@ class Setup:
 def setup(books: Books, provider: Provider) -> Setup:
     keys = PostgresProviderKeys(books.pool, MasterKey(b"m" * 32))
     asked, registry = OPENROUTER.at(provider.url), CollectorRegistry()
-    first = ProviderKeyService(keys, asked, registry)
-    second = ProviderKeyService(keys, asked, CollectorRegistry())
+    first = ProviderKeyService(keys, asked, refused_gauge(registry))
+    second = ProviderKeyService(keys, asked, refused_gauge(CollectorRegistry()))
     return Setup(provider, keys, books, first, second, registry)
 
 

@@ -140,7 +140,7 @@ async def test_usage_without_a_cost_is_priced_by_the_catalogue(books: Books) -> 
     payer = await books.payer("alice", USD)
     hold_id = await books.held(payer, USD)
     without_costs = BillingTerms(names_costs=False)
-    settlements = PostgresSettlementStore(books.pool, billing=without_costs)
+    settlements = PostgresSettlementStore(books.pool, terms_of=lambda _: without_costs)
     await settlements.settle([observed(hold_id, None)])
     row = await books.pool.fetchrow("SELECT price_source, charge_picos FROM usage_records")
     assert row is not None

@@ -26,7 +26,7 @@ class LearningSetup:
         self.books = books
         self.uses = UsualUses(books.pool, CollectorRegistry())
         self.settlements = PostgresSettlementStore(
-            books.pool, uses=self.uses, billing=BillingTerms(names_costs=False)
+            books.pool, uses=self.uses, terms_of=lambda _: BillingTerms(names_costs=False)
         )
 
     async def hold(self, payer: Payer, prompt_bytes: int = 200) -> HoldPlaced:
