@@ -22,6 +22,7 @@ from authz.limits.counting import Limits
 from authz.limits.local_limiter import LocalLimiter
 from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
+from authz.routing.own_keys import OwnKeyCache
 from authz.service import CheckService
 from authz.settings import Settings
 from meter.clock import SystemClock
@@ -41,12 +42,15 @@ from meter.process.background import background
 from meter.process.crash_points import crash_points_in
 from meter.providers.key_store import PostgresProviderKeys
 from meter.providers.report_tags import ReportTags
+from meter.routing.table_store import RoutingStore
 from meter.sealing import MasterKey
 
 _MS_PER_S: Final = 1_000
 # The readiness check must answer while Postgres hangs.
 POSTGRES_TIMEOUT_S: Final = 1.0
 FIRST_LOOK_TIMEOUT_S: Final = 2.0
+# Below the second that the deletion of an own key may take, by more than a hold may wait.
+OWN_KEY_MAX_AGE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         )
         closing.push_async_callback(bodies.close)
         keys = PostgresProviderKeys(pool, master_key)
-        snapshot = CatalogueSnapshot(PostgresCatalogue(pool), keys, LimitRuleStore(pool), metrics)
+        snapshot = CatalogueSnapshot(
+            PostgresCatalogue(pool), keys, LimitRuleStore(pool), RoutingStore(pool), metrics
+        )
+        own_keys = OwnKeyCache(keys, clock, OWN_KEY_MAX_AGE_S)
         # Load the prices before the first check arrives: until then Envoy asks another instance.
         # An outage is not waited for, because the only instance can at least answer 503.
         with contextlib.suppress(Outage, TimeoutError):
@@ -141,11 +148,12 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
             uses,
             body_work,
             bodies,
+            own_keys,
         )
         deadline_after_s = settings.authz_deadline_ms / _MS_PER_S
         service = CheckService(decider, clock, metrics, deadline_after_s, crash_points)
         dependencies = DependencyHealth(pool, snapshot, limiter)
-        explainer = Explainer(pool, pepper, jwts, snapshot, limiter, clock, terms)
+        explainer = Explainer(pool, pepper, jwts, snapshot, limiter, clock, terms, own_keys)
         health = HealthServer(dependencies.read, metrics.registry, explainer.explain)
         closing.push_async_callback(health.stop)
         yield Application(service, health)

@@ -9,7 +9,7 @@
 4. body: read strictly. Where the check has only the beginning of a longer body, the account must
    be able to pay for the cheapest request; then the whole body is asked for, and nothing is held;
 5. authorize: the models exist, and the principal may use them;
-6. estimate: the upper bound of the usage and of its cost, and the key of the provider;
+6. estimate: the provider and its key, and the upper bound of the usage and of its cost;
 7. limits: the request is counted in every limit that covers it;
 8. hold: the estimate is set aside in Postgres, which judges credential and money once more;
 9. deadline: the answer can still be used. A principal that was found a while ago is looked up
@@ -21,14 +21,14 @@ Routes without metering go through 1, 2, 3, 7 and 9.
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 from authz.callers.authenticate import Authenticator
-from authz.callers.authorize import Candidates, admit, authorize
+from authz.callers.authorize import admit, authorize
 from authz.callers.last_uses import LastUses
 from authz.catalogue import CatalogueSnapshot
 from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason, deny
@@ -48,6 +48,8 @@ from authz.policy import (
     route_policy,
 )
 from authz.request import AuthRequest
+from authz.routing.choice import Asked, Choice, choose
+from authz.routing.own_keys import OwnKeyCache
 from authz.trace import NO_TRACE, Phase, Trace
 from meter.clock import Clock
 from meter.errors import Outage
@@ -59,6 +61,7 @@ from meter.pricing.prices import (
     MAX_FACTOR_BPS,
     Demand,
     Extra,
+    Model,
     cheapest_charge,
     estimate,
     price_ceiling,
@@ -143,6 +146,7 @@ class Decider:
         last_uses: LastUses | None = None,
         body_work: BodyWork | None = None,
         bodies: ArrivingBodies | None = None,
+        own_keys: OwnKeyCache | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._snapshot = snapshot
@@ -154,6 +158,7 @@ class Decider:
         self._tag = tag
         self._last_uses = last_uses or LastUses()
         self._bodies = bodies
+        self._own_keys = own_keys
         self._load = Load(holds, metrics)
         self._body_work = body_work or BodyWork(clock)
 
@@ -252,7 +257,10 @@ class Decider:
             return body
 
         trace.begin(Phase.AUTHORIZE)
-        candidates = authorize(principal, body.members, self._snapshot.models)
+        snapshot = self._snapshot
+        candidates = authorize(
+            principal, body.members, snapshot.models, snapshot.providers.table.aliases
+        )
         if isinstance(candidates, Deny):
             return candidates
         models = candidates.models
@@ -263,15 +271,28 @@ class Decider:
         demand = await work.run(account_id, bind) if is_large else bind()
         if isinstance(demand, Deny):
             return demand
-        if demand.extras and (refused := refuse_unpriced(demand, candidates)):
+        choice: Choice | None = None
+        markup_bps = principal.markup_bps
+        if principal.uses_own_keys or not snapshot.is_plain:
+            own_keys = None
+            if principal.uses_own_keys and self._own_keys is not None:
+                own_keys = await self._own_keys.find(account_id)
+            asked = Asked(endpoint.name, body.members, candidates, demand)
+            chosen = choose(asked, snapshot.providers, principal, own_keys)
+            if isinstance(chosen, Deny):
+                return chosen
+            choice = chosen
+            trace.note_choice(choice)
+            models, markup_bps = choice.models, choice.markup_bps
+        if demand.extras and (refused := refuse_unpriced(demand, models, candidates.is_online)):
             return refused
         factor_bps = raised_factor_bps(models, endpoint.name)
         if factor_bps >= MAX_FACTOR_BPS:
             return deny(Reason.COST_UNBOUNDED, EXCEEDED_TOO_FAR, "model")
-        bound = estimate(demand, models, principal.markup_bps, self._terms.floor_tokens, factor_bps)
+        bound = estimate(demand, models, markup_bps, self._terms.floor_tokens, factor_bps)
         trace.note_estimate(demand, bound)
         # Before the limits: a request that no provider can serve is counted in none.
-        provider_key = self._snapshot.provider_key
+        provider_key = snapshot.provider_key if choice is None else choice.key
 
         trace.begin(Phase.LIMITS)
         taken = await self._limits.take(principal, models, demand)
@@ -312,9 +333,13 @@ class Decider:
         trace.begin(Phase.DEADLINE)
         limit = None
         if demand.completion_tokens is None and bound.per_token_picos > 0:
-            limit = reply_limit(placed.max_tokens, demand, candidates)
-        ceiling = price_ceiling(demand, models)
-        edit = partial(endpoint.edits, body, limit, self._tag(hold_id), ceiling, None)
+            limit = reply_limit(placed.max_tokens, demand, models)
+        if choice is None or choice.takes_openrouter_members:
+            tag, ceiling = self._tag(hold_id), price_ceiling(demand, models)
+        else:
+            tag = ceiling = None
+        rewrite = None if choice is None else choice.rewrite
+        edit = partial(endpoint.edits, body, limit, tag, ceiling, rewrite)
         again: Principal | Deny = principal
         try:
             edits = await work.run(account_id, edit) if is_large else edit()
@@ -327,7 +352,10 @@ class Decider:
         if isinstance(again, Deny):
             self.take_back(hold_id)
             return again
-        if self._clock.monotonic_s() > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S):
+        now_s = self._clock.monotonic_s()
+        if now_s > min(deadline_s, judged_after_s + MAX_JUDGEMENT_AGE_S) or (
+            choice is not None and not choice.may_be_used_at(now_s)
+        ):
             self.take_back(hold_id)
             raise DeadlinePassed("the hold came after the deadline")
         self._last_uses.note(principal.credential_id, self._clock.now())
@@ -341,19 +369,22 @@ class Decider:
             edits,
             statuses,
             body.members.get("stream") is True,
+            None if choice is None else choice.upstream,
         )
 
     async def _admit_whole_body(
         self, request: AuthRequest, principal: Principal
     ) -> NeedsWholeBody | Deny:
         """Decide whether Envoy may keep a large body in memory for this account."""
-        available_picos = await self._holds.find_available(principal.account_id)
-        if available_picos < cheapest_charge(self._snapshot.models.values(), principal.markup_bps):
-            return deny(
-                Reason.INSUFFICIENT_CREDITS,
-                f"{format_usd(available_picos)} USD is available, which is less than the cheapest "
-                f"request costs. {self._terms.ways_to_credit}.",
-            )
+        # A request with an own key may need no credit; the body says which model it names.
+        if not principal.uses_own_keys:
+            available_picos = await self._holds.find_available(principal.account_id)
+            if available_picos < cheapest_charge(self._snapshot.all_models, principal.markup_bps):
+                return deny(
+                    Reason.INSUFFICIENT_CREDITS,
+                    f"{format_usd(available_picos)} USD is available, which is less than the "
+                    f"cheapest request costs. {self._terms.ways_to_credit}.",
+                )
         # Envoy makes the id. Without it nothing could give the room back.
         if self._bodies is not None and request.request_uuid is not None:
             size_bytes = request.announced_bytes(self._terms.max_body_bytes)
@@ -420,12 +451,12 @@ def route(request: AuthRequest) -> Endpoint | Deny:
     return deny(Reason.QUERY_NOT_ALLOWED) if question_mark else endpoint
 
 
-def refuse_unpriced(demand: Demand, candidates: Candidates) -> Deny | None:
+def refuse_unpriced(demand: Demand, models: Sequence[Model], is_online: bool) -> Deny | None:
     """Refuse a request for a part that some model lists no price for: its cost has no bound."""
     for extra in sorted(demand.extras):
-        if not all(model.price.lists(extra) for model in candidates.models):
+        if not all(model.price.lists(extra) for model in models):
             param, words = UNPRICED[extra]
-            if extra is Extra.WEB_SEARCH and candidates.is_online:
+            if extra is Extra.WEB_SEARCH and is_online:
                 param = "model"
             message = f"{words} no listed price with this model, so its cost cannot be bounded."
             return deny(Reason.COST_UNBOUNDED, message, param)
@@ -455,12 +486,12 @@ def refusal_of_hold(refused: HoldRefused, presented: str, ways_to_credit: str) -
     )
 
 
-def reply_limit(granted_tokens: int, demand: Demand, candidates: Candidates) -> int:
+def reply_limit(granted_tokens: int, demand: Demand, models: Sequence[Model]) -> int:
     """Return the limit of the reply to write into a body, in tokens.
 
     Some providers refuse a limit that does not fit into the context beside the prompt. Any limit
     up to the granted one keeps the bound, so the likely length of the prompt is exact enough.
     """
-    context = min(model.context_length for model in candidates.models)
+    context = min(model.context_length for model in models)
     likely_prompt = min(demand.prompt_tokens // LIKELY_BYTES_PER_TOKEN, context // 2)
     return max(1, min(granted_tokens, context - likely_prompt))

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from authz.policy import RoutePolicy
 from meter.identity.principal import Presented, Principal
 from meter.pricing.prices import Demand, Estimate, Model
+
+if TYPE_CHECKING:
+    from authz.routing.choice import Choice
 
 
 class Phase(IntEnum):
@@ -50,6 +53,9 @@ class Trace:
 
     def note_models(self, models: Sequence[Model]) -> None:
         """Note the models that may serve the request."""
+
+    def note_choice(self, choice: "Choice") -> None:
+        """Note the provider, where it is not OpenRouter by the default path."""
 
     def note_estimate(self, demand: Demand, estimate: Estimate) -> None:
         """Note the upper bound of usage, and of its cost."""

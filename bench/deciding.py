@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,10 +66,13 @@ from meter.identity.principal import Presented, Principal
 from meter.limits.limits import Limit
 from meter.limits.rule_store import LimitRuleStore
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.prices import Model, Offer, Price
+from meter.pricing.prices import DEFAULT_PROVIDER, Model, Offer, Price
 from meter.process.startup_freeze import spare_long_lived_objects
 from meter.process.telemetry import configure_logs
 from meter.providers.key_store import PostgresProviderKeys, StoredKey
+from meter.providers.provider import DialectName
+from meter.routing.table import RoutingTable
+from meter.routing.table_store import Routing, RoutingStore
 from meter.sealing import SecretText
 
 # As many checks as share a batch of holds at 16 connections.
@@ -145,6 +148,15 @@ class _OneKey(PostgresProviderKeys):
         return StoredKey(SecretText("sk-or-bench"), 1, datetime(2026, 1, 1, tzinfo=UTC), None)
 
 
+class _NoRoutes(RoutingStore):
+    def __init__(self) -> None:
+        """Need no pool."""
+
+    async def load(self, listed: Mapping[str, Model], offers: Iterable[Offer]) -> Routing:
+        dialects = {DEFAULT_PROVIDER: DialectName.OPENROUTER}
+        return Routing(RoutingTable(listed), dialects)
+
+
 class _NoRules(LimitRuleStore):
     def __init__(self) -> None:
         """Need no pool."""
@@ -178,7 +190,7 @@ class Bench:
 async def _open_bench() -> Bench:
     clock, metrics = SystemClock(), Metrics(CollectorRegistry())
     pepper = Pepper(bytes(32))
-    snapshot = CatalogueSnapshot(_OneModel(), _OneKey(), _NoRules(), metrics)
+    snapshot = CatalogueSnapshot(_OneModel(), _OneKey(), _NoRules(), _NoRoutes(), metrics)
     await snapshot.refresh()
     cache = PrincipalCache(_OnePrincipal(), clock, metrics, 0.9)
     decider = Decider(

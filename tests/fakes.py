@@ -1,7 +1,7 @@
 """Ports in memory; `tests/real/test_ports.py` holds them to what the real ones promise."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -32,10 +32,14 @@ from meter.jwts.verified import Verified
 from meter.limits.limits import Limit, LimitRule, Rates
 from meter.limits.rule_store import LimitRuleStore
 from meter.pricing.catalogue_store import PostgresCatalogue
-from meter.pricing.prices import Model, Offer, Price
+from meter.pricing.prices import DEFAULT_PROVIDER, Model, Offer, Price
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_store import PostgresProviderKeys, StoredKey
+from meter.providers.provider import DialectName
 from meter.reconciliation.drift import ProviderTotal
+from meter.routing.route import ModelAlias, Route
+from meter.routing.table import RoutingTable
+from meter.routing.table_store import Routing, RoutingStore
 from meter.sealing import SecretText
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -196,6 +200,7 @@ class FakeCatalogue(PostgresCatalogue):
 
     def __init__(self, *models: Model) -> None:
         self.models = {found.id: found for found in models}
+        self.offers: list[Offer] = []
         self.is_away = False
 
     async def load_models(self) -> dict[str, Model]:
@@ -205,15 +210,31 @@ class FakeCatalogue(PostgresCatalogue):
         return dict(self.models)
 
     async def load_offers(self) -> list[Offer]:
-        """None: every model is the default provider's."""
-        return []
+        """Those of other providers; none at first."""
+        return list(self.offers)
+
+
+class FakeRouting(RoutingStore):
+    """Routes, aliases and the dialects of enabled providers; OpenRouter alone at first."""
+
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+        self.aliases: list[ModelAlias] = []
+        self.dialects = {DEFAULT_PROVIDER: DialectName.OPENROUTER}
+
+    async def load(self, listed: Mapping[str, Model], offers: Iterable[Offer]) -> Routing:
+        """The table of them."""
+        enabled = frozenset(self.dialects)
+        table = RoutingTable(listed, offers, self.routes, self.aliases, enabled)
+        return Routing(table, dict(self.dialects))
 
 
 class FakeProviderKeys(PostgresProviderKeys):
-    """One key for whoever asks; `failure` is raised instead."""
+    """One key for every provider but those of `others`; `failure` is raised instead."""
 
     def __init__(self, key: str | None = "sk-or-planted") -> None:
         self.key = key
+        self.others: dict[str, StoredKey | None] = {}
         self.failure: Exception | None = None
         self.refusal: KeyRefusal | None = None
 
@@ -221,6 +242,8 @@ class FakeProviderKeys(PostgresProviderKeys):
         """The key, if set."""
         if self.failure is not None:
             raise self.failure
+        if provider in self.others:
+            return self.others[provider]
         return None if self.key is None else StoredKey(SecretText(self.key), 1, EPOCH, self.refusal)
 
 

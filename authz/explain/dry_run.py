@@ -7,6 +7,7 @@ from uuid import UUID
 from authz.limits.answer import ADMITTED, LimitAnswer, LimitUse
 from authz.limits.redis_limiter import RedisLimiter
 from authz.policy import RoutePolicy
+from authz.routing.choice import Choice
 from authz.trace import Phase, Trace
 from meter.holds.dry_run import DryRun
 from meter.holds.hold import HoldAnswer, HoldRequest
@@ -28,6 +29,7 @@ class DecisionTrace(Trace):
     models: Sequence[Model] = ()
     demand: Demand | None = None
     estimate: Estimate | None = None
+    choice: Choice | None = None
 
     def begin(self, phase: Phase) -> None:
         """Keep the last phase that began."""
@@ -52,6 +54,10 @@ class DecisionTrace(Trace):
     def note_models(self, models: Sequence[Model]) -> None:
         """Keep the models."""
         self.models = models
+
+    def note_choice(self, choice: Choice) -> None:
+        """Keep the choice of the provider."""
+        self.choice = choice
 
     def note_estimate(self, demand: Demand, estimate: Estimate) -> None:
         """Keep the upper bounds."""

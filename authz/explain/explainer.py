@@ -22,6 +22,7 @@ from authz.limits.counting import Limits
 from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
 from authz.request import AuthRequest
+from authz.routing.own_keys import OwnKeyCache
 from authz.service import outage_kind
 from meter.clock import Clock
 from meter.errors import Outage
@@ -48,6 +49,7 @@ class Explainer:
         limiter: RedisLimiter,
         clock: Clock,
         terms: Terms,
+        own_keys: OwnKeyCache | None = None,
     ) -> None:
         self._pool = pool
         self._pepper = pepper
@@ -55,6 +57,7 @@ class Explainer:
         self._snapshot = snapshot
         self._limiter = limiter
         self._clock = clock
+        self._own_keys = own_keys
         # An explanation states why a credential is refused, so a delay would hide nothing.
         self._terms = replace(terms, refusal_step_s=0.0)
         self._turn = asyncio.Lock()
@@ -82,10 +85,16 @@ class Explainer:
         )
 
     def _warnings(self, decision: Decision | Exception) -> list[str]:
-        refusal = self._snapshot.key_refusal
-        if refusal is None or not isinstance(decision, Allow):
+        if not isinstance(decision, Allow):
             return []
-        return [refusal.advice(openrouter.ID)]
+        upstream = decision.upstream
+        in_turn = [openrouter.ID]
+        if upstream is not None:
+            if upstream.is_own_key:
+                return []
+            in_turn = [upstream.provider, *(provider for provider, _ in upstream.fallbacks)]
+        refusals = ((one, self._snapshot.find_key_refusal(one)) for one in in_turn)
+        return [refusal.advice(one) for one, refusal in refusals if refusal is not None]
 
     async def _try_out(self, explained: Explained) -> None:
         metrics = Metrics(CollectorRegistry())
@@ -99,6 +108,7 @@ class Explainer:
                 self._clock,
                 metrics,
                 self._terms,
+                own_keys=self._own_keys,
             )
             request, deadline_s = explained.request, self._clock.monotonic_s() + EXPLAIN_TIMEOUT_S
             decision = await decider.decide(request, deadline_s, explained.trace)

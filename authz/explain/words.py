@@ -9,10 +9,11 @@ from authz.decision import Decision, Deny, Reason
 from authz.explain.dry_run import DecisionTrace, DryRunHolds, DryRunLimiter
 from authz.explain.explanation import Outcome, PhaseReport
 from authz.request import AuthRequest
+from authz.routing.choice import Choice
 from authz.trace import Phase
 from meter.holds.hold import HoldPlaced
 from meter.identity.principal import Principal
-from meter.money import format_usd
+from meter.money import format_usd, own_key_fee
 from meter.network import client_address
 from meter.pricing.prices import Estimate
 
@@ -97,12 +98,25 @@ def _address(explained: Explained) -> str:
 def _estimate_words(explained: Explained) -> str:
     demand, bound = explained.trace.demand, explained.trace.estimate
     assert demand is not None and bound is not None
-    markup_bps = explained.principal.markup_bps
+    way = _way_words(explained.trace.choice)
     most = f"{_cost(bound, bound.max_tokens)} USD for {bound.max_tokens} tokens of reply"
+    if bound.markup_bps < 0:
+        fee = f"the fee of {own_key_fee(bound.markup_bps)} basis points"
+        return f"{way}At most {most}, which is {fee}: the account pays the provider itself."
     if demand.completion_tokens is not None:
-        return f"At most {most}, markup of {markup_bps} basis points included."
+        return f"{way}At most {most}, markup of {bound.markup_bps} basis points included."
     least = f"{_cost(bound, bound.min_tokens)} USD for {bound.min_tokens}"
-    return f"No max_tokens is named: between {least} and {most}, as the money allows."
+    return f"{way}No max_tokens is named: between {least} and {most}, as the money allows."
+
+
+def _way_words(choice: Choice | None) -> str:
+    """Return the sentence about the provider; empty for OpenRouter by the default path."""
+    if choice is None or choice.upstream is None:
+        return ""
+    first = choice.offers[0]
+    whose = "the account's own key" if choice.upstream.is_own_key else "our key"
+    in_turn = ", then ".join(offer.provider for offer in choice.offers)
+    return f"It goes to {in_turn} as '{first.upstream_name}' with {whose}. "
 
 
 def _cost(bound: Estimate, tokens: int) -> str:

@@ -52,6 +52,7 @@ from tests.fakes import (
     FakePrincipals,
     FakeProviderKeys,
     FakeRedisOfBodies,
+    FakeRouting,
     model,
     price,
     principal,
@@ -120,7 +121,8 @@ async def setup() -> DeciderSetup:
         model("acme/one:free", prompt_picos=0, completion_picos=0),
     )
     rules, jwts, limiter = FakeLimitRules(), FakeJwts(), FakeLimiter(clock)
-    snapshot = CatalogueSnapshot(catalogue, keys, rules, metrics)
+    routing = FakeRouting()
+    snapshot = CatalogueSnapshot(catalogue, keys, rules, routing, metrics)
     await snapshot.refresh()
     cache = PrincipalCache(principals, clock, metrics, 0.9)
     uses = LastUses()
@@ -834,7 +836,9 @@ async def test_the_catalogue_stays_through_an_outage(setup: DeciderSetup) -> Non
 
 async def test_nothing_is_decided_before_the_catalogue_is_loaded() -> None:
     metrics = Metrics(CollectorRegistry())
-    snapshot = CatalogueSnapshot(FakeCatalogue(), FakeProviderKeys(), FakeLimitRules(), metrics)
+    snapshot = CatalogueSnapshot(
+        FakeCatalogue(), FakeProviderKeys(), FakeLimitRules(), FakeRouting(), metrics
+    )
     assert not snapshot.is_loaded
     with pytest.raises(StoreUnavailable):
         _ = snapshot.models

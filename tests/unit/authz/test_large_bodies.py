@@ -31,6 +31,7 @@ from tests.fakes import (
     FakeLimitRules,
     FakePrincipals,
     FakeProviderKeys,
+    FakeRouting,
     model,
     principal,
 )
@@ -59,7 +60,11 @@ async def make_decider() -> Decider:
         PEPPER.digest(BYSTANDER): replace(principal(), account_id="bystander"),
     }
     snapshot = CatalogueSnapshot(
-        FakeCatalogue(model("acme/one")), FakeProviderKeys(), FakeLimitRules(), metrics
+        FakeCatalogue(model("acme/one")),
+        FakeProviderKeys(),
+        FakeLimitRules(),
+        FakeRouting(),
+        metrics,
     )
     await snapshot.refresh()
     cache = PrincipalCache(FakePrincipals(known), clock, metrics, 0.9)

@@ -31,6 +31,7 @@ from meter.jwts.verifying import JwtVerifier
 from meter.limits.limits import AppliesTo, CountedPer, Limit, LimitRule
 from meter.limits.redis_windows import connect
 from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.routing.table_store import RoutingStore
 from meter.scopes import Scope
 from tests.books import MODEL, PEPPER, USD, Books, Payer
 from tests.fakes import FakeLimitRules, FakeProviderKeys
@@ -119,7 +120,9 @@ async def setup(books: Books, redis_url: str) -> AsyncIterator[ExplainerSetup]:
     known: dict[str, Verified] = {"pass": PASS, "alice": ALICE}
     jwts = KnownJwts(**known)
     limiter = RedisLimiter(connect(redis_url, 1), LocalLimiter(clock, 1), metrics, 1, clock)
-    snapshot = CatalogueSnapshot(PostgresCatalogue(books.pool), keys, rules, metrics)
+    snapshot = CatalogueSnapshot(
+        PostgresCatalogue(books.pool), keys, rules, RoutingStore(books.pool), metrics
+    )
     await snapshot.refresh()
     principals = PostgresPrincipals(books.pool)
     decider = Decider(
