@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
@@ -34,6 +34,15 @@ class Bounds:
     body_bytes: int
 
 
+ToHeaders = Callable[[SecretText], Mapping[str, str]]
+"""Returns the headers that present a key."""
+
+
+def bearer(key: SecretText) -> Mapping[str, str]:
+    """Present a key as a bearer token."""
+    return {"authorization": f"Bearer {key.reveal()}"}
+
+
 async def fetch(
     session: aiohttp.ClientSession,
     base_url: str,
@@ -41,6 +50,7 @@ async def fetch(
     key: SecretText | None,
     bounds: Bounds,
     understood: Collection[int] = (200, 404),
+    to_headers: ToHeaders = bearer,
     **query: str,
 ) -> Fetched:
     """GET one path below the provider's base.
@@ -49,7 +59,7 @@ async def fetch(
     Raises ProviderUnavailable for a status that is not `understood` (with `retry_after_s` where
     the answer has it), when the answer does not come in time, or when it is too large.
     """
-    headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
+    headers = {} if key is None else to_headers(key)
     try:
         async with session.get(
             f"{base_url}{path}",

@@ -8,7 +8,7 @@ import aiohttp
 
 from meter.errors import ProviderUnavailable
 from meter.pricing.prices import WithheldModel
-from meter.providers.fetching import Bounds, Fetched, fetch
+from meter.providers.fetching import Bounds, Fetched, ToHeaders, bearer, fetch
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.provider import OfferedCatalogue, UnpricedModel
 from meter.sealing import SecretText
@@ -35,17 +35,23 @@ FetchCatalogue = Callable[
 CheckKey = Callable[[aiohttp.ClientSession, str, SecretText | None], Awaitable[KeyRefusal | None]]
 
 
-def listing_by(read_name: ReadName, refusals: Mapping[int, str] = REFUSALS) -> FetchCatalogue:
+def listing_by(
+    read_name: ReadName,
+    refusals: Mapping[int, str] = REFUSALS,
+    to_headers: ToHeaders = bearer,
+    **query: str,
+) -> FetchCatalogue:
     """Return the function that fetches a listing.
 
     `read_name` returns the provider's own name of a model, and the names under which OpenRouter
-    may list the same model. `refusals` are the statuses that refuse a key.
+    may list the same model. `refusals` are the statuses that refuse a key, `to_headers` presents
+    it, and `query` goes with the question.
     """
 
     async def fetch_catalogue(
         session: aiohttp.ClientSession, base_url: str, key: SecretText | None
     ) -> OfferedCatalogue:
-        fetched = await _ask(session, base_url, key, refusals)
+        fetched = await _ask(session, base_url, key, refusals, to_headers, query)
         if fetched.status in refusals:
             raise ProviderUnavailable(
                 f"GET {PATH} answered {fetched.status}: {refusals[fetched.status]}"
@@ -55,7 +61,7 @@ def listing_by(read_name: ReadName, refusals: Mapping[int, str] = REFUSALS) -> F
     return fetch_catalogue
 
 
-def checking_by(refusals: Mapping[int, str] = REFUSALS) -> CheckKey:
+def checking_by(refusals: Mapping[int, str] = REFUSALS, to_headers: ToHeaders = bearer) -> CheckKey:
     """Return the function that says why a key does not work; None when it does.
 
     The question costs nothing. It raises ProviderUnavailable when the provider does not answer, or
@@ -65,7 +71,7 @@ def checking_by(refusals: Mapping[int, str] = REFUSALS) -> CheckKey:
     async def check_key(
         session: aiohttp.ClientSession, base_url: str, key: SecretText | None
     ) -> KeyRefusal | None:
-        fetched = await _ask(session, base_url, key, refusals)
+        fetched = await _ask(session, base_url, key, refusals, to_headers, {})
         if fetched.status in refusals:
             return KeyRefusal(fetched.status, refusals[fetched.status])
         read_listing(fetched.body, same_name)
@@ -95,6 +101,9 @@ def read_listing(body: bytes, read_name: ReadName) -> OfferedCatalogue:
             named = f"entry {place}"
             withheld[named] = WithheldModel(named, "The entry has no id that can be used.")
             continue
+        if entry.get("lifecycle") == "retired":
+            # Anthropic lists models that no longer answer.
+            continue
         upstream_name, catalogue_names = read_name(name)
         found[upstream_name] = UnpricedModel(
             upstream_name, _find_context_length(entry), None, catalogue_names
@@ -107,8 +116,11 @@ async def _ask(
     base_url: str,
     key: SecretText | None,
     refusals: Mapping[int, str],
+    to_headers: ToHeaders,
+    query: Mapping[str, str],
 ) -> Fetched:
-    fetched = await fetch(session, base_url, PATH, key, BOUNDS, understood=(200, 404, *refusals))
+    understood = (200, 404, *refusals)
+    fetched = await fetch(session, base_url, PATH, key, BOUNDS, understood, to_headers, **query)
     if fetched.status == 404:
         raise ProviderUnavailable(
             f"GET {PATH} answered 404: there is no such path below the base URL"

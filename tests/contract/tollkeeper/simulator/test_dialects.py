@@ -17,10 +17,13 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError, RateLimitError
 from openai.types import CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from meter.providers.dialects import DIALECTS as METER_DIALECTS
+from meter.providers.provider import DialectName
+from meter.sealing import SecretText
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.catalogue import Catalogue
-from tollkeeper.simulator.dialects import DIALECTS
+from tollkeeper.simulator.dialects import DIALECTS, OPENROUTER
 from tollkeeper.simulator.dialects.dialect import Dialect
 from tollkeeper.simulator.listening import Listener, Switches
 from tollkeeper.simulator.settings import SimulatorSettings
@@ -304,3 +307,28 @@ async def test_a_dialect_refuses_connections_until_it_is_switched_on(tmp_path: P
     await control.cleanup()
     await listener.close()
     await bill.close()
+
+
+async def test_the_meter_reads_the_listing_and_sees_a_rejected_key(provider: Provider) -> None:
+    dialect = METER_DIALECTS[DialectName(provider.dialect.id)]
+    session, url, key = provider.session, provider.base_url, SecretText(provider.key)
+    assert await dialect.check_key(session, url, key) is None
+    listed = await dialect.fetch_catalogue(session, url, key)
+    assert listed.withheld == ()
+    names = {one.upstream_name: one.catalogue_names for one in listed.unpriced}
+    catalogue = Catalogue(provider.dialect.models(), provider.dialect.catalogue_name)
+    assert set(names) == {model.id for model in catalogue}
+    if dialect.model_prefix:
+        # OpenRouter lists each under one of these names, which brings its price.
+        known = {model.id for model in OPENROUTER.models()}
+        found = {
+            name
+            for name in names
+            for other in names[name]
+            if f"{provider.dialect.id}/{other}" in known
+        }
+        assert found == set(names)
+    await provider.control("keys", {"key": provider.key, "is_accepted": False})
+    refusal = await dialect.check_key(session, url, key)
+    assert refusal is not None
+    assert provider.key[-4:] not in refusal.advice("p")
