@@ -150,7 +150,7 @@ async def serve(settings: MeterSettings) -> None:
                 provider,
                 registry,
                 crash_points,
-                key_service.note_refused_request,
+                key_service.note_request,
             )
         )
         # This task ends once it has succeeded, so it is not among the tasks that must not end.

@@ -71,7 +71,7 @@ async def run_settlement(
     provider: Provider,
     registry: CollectorRegistry,
     crash_points: CrashPoints,
-    on_refused: Callable[[int, datetime], None],
+    on_answered: Callable[[int, datetime], None],
 ) -> AsyncIterator[RunningSettlement]:
     """Run every part that ends holds. At the end stop reading, then settle what has arrived.
 
@@ -148,7 +148,7 @@ async def run_settlement(
                 settings.record_samples_per_second,
             )
             logged = SampledSettlementStore(settlements, samples)
-        batcher = Batcher(logged, metrics, on_refused=on_refused)
+        batcher = Batcher(logged, metrics, on_answered=on_answered)
         sweep_store = SweepStore(pool, settings.lookup_terms.patience, crash_points)
         file = None
         logs = settings.access_logs
