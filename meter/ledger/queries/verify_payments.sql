@@ -2,8 +2,10 @@
 -- about payments lacks its row. Postings of dropped months are still in credit_postings.
 SELECT 'payments' AS invariant, coalesce(known.posting_id, posted.posting_id)::text AS id
 FROM (SELECT posting_id, credited_picos AS amount_picos FROM payments
+      WHERE posting_id IS NOT NULL
       UNION ALL
-      SELECT posting_id, amount_picos FROM payment_reversals) known
+      SELECT posting_id, amount_picos FROM payment_reversals
+      WHERE posting_id IS NOT NULL) known
 FULL JOIN (SELECT posting_id, amount_picos FROM credit_postings
            WHERE template IN ('payment', 'payment_reversal')) posted
     ON posted.posting_id = known.posting_id
