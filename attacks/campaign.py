@@ -27,6 +27,7 @@ from chaos.locks import locked
 from chaos.quiescence import wait_quiet
 from chaos.stack import ChaosStack
 from chaos.upstream import Upstream, read_bill
+from tollkeeper.stack.supervision.priority import behind_others
 
 MODEL: Final = "openai/gpt-4o-mini"
 LOCKED_ACCOUNT: Final = "locked account"
@@ -74,7 +75,7 @@ WRITTEN_OFF_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.5
 # An attacker has a machine of its own. Here it shares the stack's, and is given only the time of
 # the processor that nothing else wants: it must not be the attacker who delays the bystander.
-BEHIND_OTHERS: Final = ("nice", "-n", "19")
+ATTACKER_NICENESS: Final = 19
 QUIET_MOST_S: Final = 300.0
 # A bystander of any attack keeps at least this share of successes (V12), ...
 LEAST_SUCCESS: Final = 0.99
@@ -215,10 +216,11 @@ async def _attack(
     """Begin an attack; give what waits for its end and returns what it spent."""
     process = await asyncio.create_subprocess_exec(
         # The requests of a locked account wait, and must be there to wait on a busy machine too.
-        *(() if name == LOCKED_ACCOUNT else BEHIND_OTHERS),
+        *(() if name == LOCKED_ACCOUNT else behind_others(ATTACKER_NICENESS)),
         *(sys.executable, "-m", "attacks.attacker"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None

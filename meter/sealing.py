@@ -117,6 +117,26 @@ class SinkContext:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookContext:
+    """The account and webhook that a sealed signing secret is bound to."""
+
+    account_id: str
+    webhook_id: str
+
+    def to_bytes(self) -> bytes:
+        """Return the associated data, which is never that of another kind of key."""
+        return b"tollkeeper webhook secret v1" + _with_lengths((self.account_id, self.webhook_id))
+
+    @property
+    def remedy(self) -> str:
+        """Told to operators."""
+        return (
+            f"the secret of the webhook {self.webhook_id} was sealed under another master key. "
+            "Put the old master key back, or have the user make another webhook"
+        )
+
+
 def _with_lengths(parts: tuple[str, ...]) -> bytes:
     return b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
 

@@ -17,6 +17,7 @@ from meter.api.services import ApiDependencies, ProviderReports, Readiness, Read
 from meter.clock import SystemClock
 from meter.errors import InvalidRequest, StoreUnavailable
 from meter.exports.sinks import make_sinks
+from meter.exports.webhooks.webhooks import make_webhooks
 from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention
 from meter.identity.jwt_setup import issuer_documents, jwt_verifier, own_issuer
@@ -136,6 +137,10 @@ async def serve(settings: MeterSettings) -> None:
 
         sinks = make_sinks(pool, master_key, registry)
         stack.push_async_callback(sinks.sender.close)
+        webhooks = make_webhooks(
+            pool, master_key, clock, registry, read_networks(settings.webhook_networks)
+        )
+        stack.push_async_callback(webhooks.sender.close)
         payments = None
         if stripe_mode is not None:
             payments = make_payments(stripe_mode, pool, clock, registry)
@@ -162,6 +167,7 @@ async def serve(settings: MeterSettings) -> None:
             "history": history.run,
             "signing rotation": rotation.run,
             "sinks": sinks.worker.run,
+            "webhooks": webhooks.worker.run,
             "write-offs": WriteOffs(WriteOffStore(pool), registry).run,
             "credit expiry": CreditExpiry(LotStore(pool), clock, registry).run,
             "reconciliation": partial(reconciler.run, settings.reconcile_every_s),
@@ -187,6 +193,7 @@ async def serve(settings: MeterSettings) -> None:
                 provider_reports=reports,
                 payments=payments,
                 sinks=sinks,
+                webhooks=webhooks.store,
                 trusted_proxies=read_networks(settings.trusted_proxies),
             )
         )

@@ -159,7 +159,7 @@ async def run_settlement(
                 settings.record_samples_per_second,
             )
             logged = SampledSettlementStore(settlements, samples)
-        batcher = Batcher(logged, metrics, on_refused=providers.keys.note_refused_request)
+        batcher = Batcher(logged, metrics, on_answered=providers.keys.note_request)
         sweep_store = SweepStore(pool, settings.lookup_terms.patience, crash_points)
         file = None
         logs = settings.access_logs

@@ -107,6 +107,8 @@ class MeterSettings(JwtSettings):
     stripe_api_base: str | None = None
     # The address of the gateway as customers' browsers reach it; Stripe sends them back there.
     public_url: str | None = None
+    # Private networks that webhooks of accounts may be in: CIDR notation, separated by commas.
+    webhook_networks: str = ""
     # Networks of proxies before us, with commas between: see meter/network.py.
     trusted_proxies: str = ""
     log_format: LogFormat = "json"

@@ -1,5 +1,6 @@
 """The meter API in this process, on a real Postgres, asked over ASGI."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from meter.api.app import create_app
 from meter.api.services import ApiDependencies, ReadinessProbe
 from meter.clock import Clock, SystemClock
 from meter.exports.sinks import Sinks, make_sinks
+from meter.exports.webhooks.webhooks import Webhooks, make_webhooks
 from meter.identity.issuer_store import PostgresIssuers
 from meter.identity.operator_store import OperatorStore
 from meter.identity.signing_key_store import PublishedKeys, SigningKeys
@@ -51,6 +53,7 @@ class MeterApi:
     app: FastAPI
     registry: CollectorRegistry
     sinks: Sinks
+    webhooks: Webhooks
     payments: Payments | None = None
 
     @property
@@ -115,6 +118,8 @@ async def meter_api(
     documents: IssuerDocuments | None = None,
     sells: StripeMode | None = None,
     provider_url: str = NO_PROVIDER,
+    webhook_tls: ssl.SSLContext | None = None,
+    webhook_networks: str = "",
 ) -> AsyncIterator[MeterApi]:
     """The API of a meter whose operator is admitted; issuers publish `documents`.
 
@@ -135,6 +140,9 @@ async def meter_api(
     providers = Providers(
         pool, keys, registry, provider_url, BaseUrls.from_setting("127.0.0.0/8"), 60.0
     )
+    webhooks = make_webhooks(
+        pool, master_key, clock, registry, read_networks(webhook_networks), webhook_tls
+    )
     outside = ApiDependencies(
         services=Services(
             pool,
@@ -152,6 +160,7 @@ async def meter_api(
         trusted_proxies=read_networks(trusted_proxies),
         payments=payments,
         sinks=sinks,
+        webhooks=webhooks.store,
     )
     app = create_app(outside)
     transport = httpx2.ASGITransport(app=app)
@@ -160,8 +169,9 @@ async def meter_api(
         httpx2.AsyncClient(transport=transport, base_url=ADDRESS, headers=presented) as operator,
         httpx2.AsyncClient(transport=transport, base_url=ADDRESS) as anybody,
     ):
-        yield MeterApi(operator, anybody, pool, keys, app, registry, sinks, payments)
+        yield MeterApi(operator, anybody, pool, keys, app, registry, sinks, webhooks, payments)
     await sinks.sender.close()
+    await webhooks.sender.close()
     if payments is not None:
         await payments.gateway.close()
     await verifier.close()

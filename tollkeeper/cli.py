@@ -41,6 +41,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("transactions", "usage", "List what moved a user's balance."),
             ("export", "exports.files", "Write usage, transactions or payments to a file."),
             ("sinks", "exports.sinks", "Systems that usage is sent to."),
+            ("webhooks", "exports.webhooks", "Where users are told of events."),
             ("models", "models", "List models with their prices."),
             ("catalogue", "catalogue", "Models that are not offered, doubts, raised estimates."),
             ("plans", "plans", "Plans: price, credit, markup and limits."),

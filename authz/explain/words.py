@@ -129,7 +129,7 @@ def _limit_words(explained: Explained) -> str:
         return "No limit covers it."
     counted = _join(
         f"{use.limit.bucket} ({use.amount} of {use.limit.most} {use.limit.kind} "
-        f"a minute{', shadow' if use.limit.is_shadow else ''})"
+        f"{use.limit.window.words}{', shadow' if use.limit.is_shadow else ''})"
         for use in uses
     )
     if answer is None:
@@ -154,9 +154,10 @@ def _fact_words(holds: DryRunHolds | None) -> str:
         ("account", facts.account_running, holds.request.account_concurrent),
         ("key", facts.key_running, holds.request.key_concurrent),
     )
+    expired = f", expired {format_usd(funds.expired_picos)}" if funds.expired_picos else ""
     parts = [
-        f"{format_usd(funds.available_picos)} USD are available "
-        f"(balance {format_usd(funds.balance_picos)}, held {format_usd(funds.held_picos)})",
+        f"{format_usd(funds.available_picos)} USD are available (balance "
+        f"{format_usd(funds.balance_picos)}, held {format_usd(funds.held_picos)}{expired})",
         *(
             f"the {one.whose}'s budget ({one.period}) of {format_usd(one.limit_picos)} USD "
             f"has {format_usd(one.spent_picos)} spent and {format_usd(one.held_picos)} held"

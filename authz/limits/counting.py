@@ -122,8 +122,7 @@ class Limits:
             for rule in own.rules:
                 # A fallback may be the model that serves the request, so it counts as well.
                 if any(rule.covers(principal.plan_id, *ids, name) for name in names):
-                    rates = Rates(rule.requests_per_minute, rule.tokens_per_minute)
-                    limits += _limits(rule.bucket(*ids), rates, rule.is_shadow)
+                    limits += _limits(rule.bucket(*ids), rule.rates, rule.is_shadow)
             buckets = (limit.bucket for limit in limits if limit.kind is LimitKind.TOKENS)
             covering = _Covering(limits, tuple(buckets))
             if len(own.by_models) >= MAX_MODELS_REMEMBERED:

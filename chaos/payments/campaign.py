@@ -1,4 +1,4 @@
-"""Buys, refunds and disputes under faults, then compares credit with the stand-in's books."""
+"""Buys, renews, refunds and disputes under faults, then compares credit with the other books."""
 
 import asyncio
 import contextlib
@@ -24,6 +24,20 @@ from tollkeeper.simulator.stripe.books import Movement
 from tollkeeper.simulator.stripe.faults import Fault, Trouble
 
 BUYERS: Final = 20
+# Accounts with a subscription, whose customers live on test clocks; by a card that is disputed at
+# each renewal, one whose refunds fail, and one that just pays.
+SUBSCRIBER_CARDS: Final = (
+    *("4242424242424242",) * 6,
+    *("4000000000000259",) * 2,
+    "4000000000005126",
+    "4000000000007726",
+)
+SUBSCRIBED_PLAN: Final = "starter"
+# A period of this plan costs 19 USD and includes 20 USD.
+SUBSCRIBED_CENTS: Final = 1_900
+INCLUDED_CENTS: Final = 2_000
+RENEWAL_DAYS: Final = 31
+RENEWALS_OF_100: Final = 30
 AT_ONCE: Final = 16
 PROGRESS_EVERY_S: Final = 15.0
 QUIET_MOST_S: Final = 600.0
@@ -89,6 +103,7 @@ class Outcome:
     """The result of a campaign, in cents; a difference is credit less the stand-in's books."""
 
     paid: int = 0
+    renewals: int = 0
     credited: int = 0
     lost: int = 0
     doubled: int = 0
@@ -110,8 +125,8 @@ class Outcome:
         """Return the result as lines."""
         lines = [
             f"tried {self.tried} in {self.buying_s:.0f} s",
-            f"payments {self.paid}, credited {self.credited}, lost {self.lost}, "
-            f"doubled {self.doubled}",
+            f"payments {self.paid} (renewals {self.renewals}), credited {self.credited}, "
+            f"lost {self.lost}, doubled {self.doubled}",
             f"refunds {self.refunds}, disputes {self.disputes}, kills {self.kills}, "
             f"events found by the sweep {self.missed_by_webhook}",
         ]
@@ -120,18 +135,80 @@ class Outcome:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """An account with a subscription; its clock is advanced by one at a time."""
+
+    customer_id: str
+    clock_id: str
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Buyers:
     """Customers who buy, come back or not, and want their money back now and then."""
 
     def __init__(self, shop: Shop, chance: random.Random) -> None:
         self._shop = shop
         self._chance = chance
+        self._subscribers: list[Subscriber] = []
 
     async def open_accounts(self) -> None:
         for number in range(BUYERS):
             body = {"id": f"buyer-{number}", "email": f"buyer-{number}@example.com"}
             reply = await self._ask("POST", "/api/v1/admin/users", body)
             assert reply is not None
+
+    async def subscribe(self) -> None:
+        """Have some accounts subscribe, before there are any faults."""
+        synced = await self._ask("POST", "/api/v1/admin/plans/sync", {})
+        assert synced is not None
+        for number, card in enumerate(SUBSCRIBER_CARDS):
+            user = f"subscriber-{number}"
+            body = {"id": user, "email": f"{user}@example.com"}
+            assert await self._ask("POST", "/api/v1/admin/users", body) is not None
+            frozen = {"frozen_time": str(int(time.time()))}
+            clock = await self._at_stripe("/v1/test_helpers/test_clocks", frozen)
+            form = {"email": body["email"], "test_clock": clock["id"]}
+            customer = await self._at_stripe("/v1/customers", form)
+            await self._shop.save_customer(user, customer["id"])
+            path = f"/api/v1/admin/users/{user}/subscription"
+            opened = await self._ask("POST", path, {"plan": SUBSCRIBED_PLAN})
+            assert opened is not None
+            fields = {"card_number": card, "name": "Ada"}
+            async with self._shop.session.post(
+                opened["url"], data=fields, allow_redirects=False
+            ) as page:
+                assert page.status in (200, 303), await page.text()
+            self._subscribers.append(Subscriber(customer["id"], clock["id"]))
+
+    async def act(self, number: int) -> None:
+        """Buy once, or have a subscription renew."""
+        if self._chance.randrange(100) < RENEWALS_OF_100:
+            await self.renew(self._chance.choice(self._subscribers))
+        else:
+            await self.buy(number)
+
+    async def renew(self, one: Subscriber) -> None:
+        """Move the clock of a subscriber on by a period; perhaps take the money back."""
+        chance = random.Random(f"{self._chance.random()}")
+        world = self._shop.stripe.world
+        async with one.turn:
+            clock = world.store.get("test_helpers.test_clock", one.clock_id)
+            until = clock["frozen_time"] + RENEWAL_DAYS * 86_400
+            path = f"/v1/test_helpers/test_clocks/{one.clock_id}/advance"
+            await self._at_stripe(path, {"frozen_time": str(until)})
+            # A request that was refused by a fault has not begun it.
+            while clock["status"] != "ready":  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+        found = await self._at_stripe(
+            f"/v1/payment_intents?customer={one.customer_id}&limit=1", None
+        )
+        for paid in found.get("data", ()):
+            if chance.random() < 0.2:
+                await self._refund(paid["id"], paid["amount"], through_meter=chance.random() < 0.5)
+            elif chance.random() < 0.5:
+                evidence = chance.choice(["winning_evidence", "losing_evidence"])
+                await self._answer_dispute(paid["id"], evidence)
 
     async def buy(self, number: int) -> None:
         """Buy once: open a purchase, pay, come back, and perhaps take the money back."""
@@ -225,6 +302,7 @@ async def run_campaign(plan: Plan) -> Outcome:
     async with open_shop(plan.folder, plan.seed, plan.without) as shop:
         buyers = Buyers(shop, chance)
         await buyers.open_accounts()
+        await buyers.subscribe()
         troubles = dict(TROUBLES)
         if plan.without == SWEEP:
             troubles[Trouble.LOSE] = LOST_WITHOUT_SWEEP
@@ -249,7 +327,7 @@ async def run_campaign(plan: Plan) -> Outcome:
             # The buyers share one iterator, so that each takes the next purchase.
             for number in numbers:
                 tried += 1
-                await buyers.buy(number)
+                await buyers.act(number)
 
         await asyncio.gather(*(buy() for _ in range(AT_ONCE)))
         buying_s = time.monotonic() - began
@@ -332,6 +410,7 @@ async def _compare(shop: Shop) -> Outcome:
     theirs = {row["payment_intent"]: row for row in rows if row["movement"] == "paid"}
     ours = {row["id"]: row for row in payments}
     outcome.paid, outcome.credited = len(theirs), len(ours)
+    outcome.renewals = sum(row["invoice"] is not None for row in theirs.values())
     outcome.lost = len(theirs.keys() - ours.keys())
     outcome.doubled = sum(row["times"] > 1 for row in payments) + len(ours.keys() - theirs.keys())
     outcome.refunds = sum(row["movement"] == "refunded" for row in rows)
@@ -342,6 +421,9 @@ async def _compare(shop: Shop) -> Outcome:
     for customer, sums in books.sums().items():
         if customer in accounts:
             cents = sum(sign * sums[name] for name, sign in SIGNS.items())
+            if accounts[customer].startswith("subscriber-"):
+                # Each is a whole period, or all of it that is taken back or given back.
+                cents = cents * INCLUDED_CENTS // SUBSCRIBED_CENTS
             expected[accounts[customer]] += cents
     for row in balances:
         # Nothing but payments and reversals moves these balances; parts round by pico-dollars.

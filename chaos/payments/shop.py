@@ -102,6 +102,17 @@ class Shop:
             victim.start()
             await victim.wait_ready(self.session)
 
+    async def save_customer(self, account_id: str, customer_id: str) -> None:
+        """Make a customer that lives on a test clock stand for an account."""
+        owner = await asyncpg.connect(self.owner_dsn)
+        await owner.execute(
+            "INSERT INTO stripe_customers (account_id, is_live, customer_id)"
+            " VALUES ($1, false, $2)",
+            account_id,
+            customer_id,
+        )
+        await owner.close()
+
     async def restart(self) -> None:
         """End the meters in order and start them again; each sweeps when it starts."""
         for one in self.meters:

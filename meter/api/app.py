@@ -47,6 +47,7 @@ from meter.api.billing import subscription as subscriptions
 from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.exports import files, sinks
+from meter.api.exports import webhooks as event_webhooks
 from meter.api.keys import own_keys, passes, user_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
@@ -106,6 +107,7 @@ _RESOURCES: Final = (
     auto_top_up,
     files,
     sinks,
+    event_webhooks,
     own_keys,
     own_provider_keys,
     passes,

@@ -39,6 +39,7 @@ _TAGS: Final = {
     "Transactions and usage": "The ledger postings and the usage of an account.",
     "Exports": "Files of the books.",
     "Sinks": "Systems that usage is sent to, such as Lago.",
+    "Webhooks": "Addresses at which accounts are told of events, signed as Standard Webhooks.",
     "Plans": "Terms that many users share.",
     "Limits": "Limits beside those of plans, users and keys.",
     "Catalogue": "Models that are not offered, doubted findings, and raised estimates.",
@@ -115,6 +116,8 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         409: ("coupon_redeemed",),
         429: ("too_many_attempts",),
     },
+    "create_own_webhook": {409: ("conflict",)},
+    "create_webhook_for_user": {409: ("conflict",)},
     "put_sink": {409: ("conflict",)},
     "pause_sink": {409: ("conflict",)},
     "resume_sink": {409: ("conflict",)},
@@ -133,6 +136,26 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         503: ("stripe_unavailable",),
     },
     "resume_subscription": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "pause_subscription": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "unpause_subscription": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "pause_subscription_of": {
+        404: ("selling_off",),
+        409: ("stripe_refused",),
+        503: ("stripe_unavailable",),
+    },
+    "unpause_subscription_of": {
         404: ("selling_off",),
         409: ("stripe_refused",),
         503: ("stripe_unavailable",),

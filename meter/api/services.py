@@ -14,6 +14,7 @@ from meter.clock import Clock
 from meter.errors import InvalidRequest
 from meter.exports.export_stream import ExportStreams
 from meter.exports.sinks import Sinks
+from meter.exports.webhooks.webhook_store import WebhookStore
 from meter.history.month_store import HistoryStore
 from meter.holds.live_hold_store import LiveHoldStore
 from meter.identity.credential_resolver import CredentialResolver
@@ -113,6 +114,8 @@ class ApiDependencies:
     payments: Payments | None = None
     # Without them no usage is sent to other systems, and their routes answer 404.
     sinks: Sinks | None = None
+    # Without it accounts have no webhooks, and their routes answer 404.
+    webhooks: WebhookStore | None = None
     # The proxies whose statement about the client's address is trusted.
     trusted_proxies: tuple[Network, ...] = ()
 

@@ -1,5 +1,6 @@
 """Sends bodies to addresses that others chose: bounded, without redirects, to checked addresses."""
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +17,8 @@ MAX_REPLY_BYTES: Final = 65_536
 MAX_ERROR_CHARS: Final = 500
 # The sink says that the body is wrong, so the same body would be refused again.
 _REFUSED: Final = frozenset({400, 413, 422})
-_NOT_ALLOWED: Final = "its address is not allowed here"
+# One text for both: nobody learns which names the inside of our network has.
+_NOT_ALLOWED: Final = "no name server knows it, or its address is not allowed here"
 
 
 class SinkUnavailable(Outage):
@@ -45,8 +47,14 @@ class Answer:
 class Sender:
     """Sends requests with a body or none, to addresses that `may_connect` allows."""
 
-    def __init__(self, may_connect: Callable[[str], bool], timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        may_connect: Callable[[str], bool],
+        timeout_s: float = TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._may_connect = may_connect
+        self._tls = tls
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
 
@@ -69,14 +77,13 @@ class Sender:
                     if len(reply) > MAX_REPLY_BYTES:
                         break
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            late = "it did not answer in time" if isinstance(error, TimeoutError) else None
-            raise SinkUnavailable(late or describe_failure(error)) from error
+            raise SinkUnavailable(_why(error)) from error
         if status in _REFUSED:
             raise EventsRefused(status, reply)
         if not 200 <= status < 300:
             hint = {
                 401: ": check the credential",
-                404: ": check the address, the code and the plan",
+                404: ": check the address, and at Lago the code and the plan",
             }
             kind = " (redirects are not followed)" if 300 <= status < 400 else ""
             raise SinkUnavailable(f"it answered {status}{kind}{hint.get(status, '')}")
@@ -90,5 +97,15 @@ class Sender:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = open_checked_session(self._may_connect, _NOT_ALLOWED, self._timeout)
+            self._session = open_checked_session(
+                self._may_connect, _NOT_ALLOWED, self._timeout, self._tls
+            )
         return self._session
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.InvalidURL):
+        return f"it cannot be connected to ({_NOT_ALLOWED})"
+    return describe_failure(error)

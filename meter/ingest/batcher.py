@@ -31,6 +31,7 @@ DRAIN_TIMEOUT_S: Final = 20.0
 # Statuses by which a provider refuses us, not the client: bad system key, no credit left, the
 # key's own limit. Envoy answers the client 503 then; a 403 about a prompt passes as it is.
 OUR_REFUSALS: Final = frozenset({401, 402, 403})
+SERVED: Final = 200
 
 _log = structlog.get_logger(__name__)
 
@@ -60,8 +61,8 @@ class Batcher:
     While one batch is being committed the next one forms, so batches grow with the load. A full
     queue makes `put` wait, which stops the reading of the access-log stream. An entry that was
     settled a moment ago and comes again unchanged, from the other log, is skipped.
-    `on_refused` is told of each request that the provider refused because of our key: the
-    provider, the status, and when the request began.
+    `on_answered` is told of each request that a provider served (200) or refused because of our
+    key: the provider, its status, and when the request began.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class Batcher:
         settlements: SettlementStore,
         metrics: IngestMetrics,
         recent: RecentEndings | None = None,
-        on_refused: Callable[[str, int, datetime], None] | None = None,
+        on_answered: Callable[[str, int, datetime], None] | None = None,
     ) -> None:
         self._settlements = settlements
         self._metrics = metrics
-        self._on_refused = on_refused
+        self._on_answered = on_answered
         self._recent = RecentEndings() if recent is None else recent
         self._queue: deque[_Queued] = deque()
         self._has_some = asyncio.Event()
@@ -170,18 +171,20 @@ class Batcher:
             observation = fresh[facts] = observation_from_facts(facts, queued.source)
             status = observation.provider_status
             # Of another way than the default one, the key may be the account's own.
-            is_ours = observation.provider is None
-            if is_ours and status in OUR_REFUSALS and status != observation.status_code:
+            if observation.provider is not None:
+                continue
+            if status in OUR_REFUSALS and status != observation.status_code:
                 self._metrics.provider_refusals.labels(str(status)).inc()
-                provider = observation.provider or DEFAULT_PROVIDER
                 _log.error(
                     "provider_refused_us",
-                    provider=provider,
+                    provider=DEFAULT_PROVIDER,
                     status=status,
                     hold_id=observation.hold_id.hex,
                 )
-                if self._on_refused is not None:
-                    self._on_refused(provider, status, observation.started_at)
+            elif status != SERVED:
+                continue
+            if self._on_answered is not None:
+                self._on_answered(DEFAULT_PROVIDER, status, observation.started_at)
         self._metrics.repeats.inc(len(batch) - len(fresh))
         if fresh:
             await until_done(

@@ -12,6 +12,14 @@ _NEXT_CHUNK: Final = _QUERIES["next_chunk"]
 
 CHAINS: Final = 32
 CHUNK_POSTINGS: Final = 20_000
+# No chunk, and no snapshot of a verification, is kept for longer.
+CHUNK_TIMEOUT_S: Final = 60.0
+# Rows since a batch are found by index, whatever the planner knows of the sizes of tables.
+ROWS_SINCE: Final = (
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = on;"
+    " SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = force_custom_plan;"
+    f" SET LOCAL jit = off; SET LOCAL statement_timeout = '{CHUNK_TIMEOUT_S:.0f}s'"
+)
 
 
 async def read_position(connection: PostgresConnection) -> int:

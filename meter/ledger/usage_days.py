@@ -12,12 +12,12 @@ from typing import Final, NoReturn
 from meter.errors import StoreUnavailable
 from meter.ledger.batches import (
     CHUNK_POSTINGS,
+    ROWS_SINCE,
     find_chunk,
     read_horizon,
     read_position,
     wait_for_batches,
 )
-from meter.ledger.whole_books import ROWS_SINCE
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.process.periodic import periodic
 

@@ -1,7 +1,29 @@
-"""The result of verifying the whole books. The queries name the rules V1 to V5."""
+"""The result of verifying the books: failures of named invariants, and totals."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
+
+SAMPLE_IDS: Final = 10
+# By invariant: what a failure says of the ids where it is broken. The queries name the rules V1 to
+# V5, V8 and V11.
+INVARIANTS: Final = {
+    "postings_balance": "postings do not sum to zero",
+    "entries_belong": "postings are missing, or have entries of another account",
+    "balances": "users have a balance other than the sum of their ledger entries",
+    "held": "users have set aside other than the sum of their live holds",
+    "available": "users are below zero by more than their excess postings explain",
+    "one_settlement": "holds have more than one settlement or excess posting",
+    "charges": "requests have postings that differ from their usage record",
+    "endings": "holds and usage records do not match one to one",
+    "limits": "holds are open past their limit, so nobody sweeps",
+    "sealed": "sealed months differ from the ledger",
+    "payments": "payments, refunds or disputes differ from their postings",
+    "lots": "users or lots have other expiring credit than their balance and postings say",
+    "chain": "batches of the ledger were changed after they were written, or are missing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +78,7 @@ class DroppedMonth:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of one check over one consistent snapshot. `head` is None where it is missing,
+    """The outcome of one check of the whole books. `head` is None where it is missing,
     which is one of the failures."""
 
     failures: tuple[Failure, ...]
@@ -68,3 +90,25 @@ class Verification:
     def is_ok(self) -> bool:
         """Return whether every invariant holds."""
         return not self.failures
+
+
+def failures_from(found: Iterable[tuple[str, str]]) -> tuple[Failure, ...]:
+    """Return the failures for pairs of an invariant and an id where it is broken."""
+    by_invariant: dict[str, set[str]] = defaultdict(set)
+    for invariant, one in found:
+        by_invariant[invariant].add(one)
+    return tuple(
+        Failure(
+            invariant,
+            f"{len(ids)} {INVARIANTS[invariant]}",
+            len(ids),
+            tuple(sorted(ids)[:SAMPLE_IDS]),
+        )
+        for invariant, ids in by_invariant.items()
+    )
+
+
+def merged(first: tuple[Failure, ...], second: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """Return the failures of two checks; the first stands for an invariant that both name."""
+    named = {one.invariant for one in first}
+    return (*first, *(one for one in second if one.invariant not in named))

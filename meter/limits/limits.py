@@ -131,6 +131,18 @@ class LimitRule:
     requests_per_minute: int | None
     tokens_per_minute: int | None
     is_shadow: bool
+    requests_per_day: int | None = None
+    requests_per_month: int | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """Return the limits of the rule."""
+        return Rates(
+            self.requests_per_minute,
+            self.tokens_per_minute,
+            requests_per_day=self.requests_per_day,
+            requests_per_month=self.requests_per_month,
+        )
 
     def covers(self, plan_id: str, account_id: str, credential_id: str, model_id: str) -> bool:
         """Return whether the rule applies to a request of this principal for this model."""

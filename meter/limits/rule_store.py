@@ -71,6 +71,8 @@ class LimitRuleStore:
                 rule.requests_per_minute,
                 rule.tokens_per_minute,
                 rule.is_shadow,
+                rule.requests_per_day,
+                rule.requests_per_month,
             )
             changes = changes_between({} if before is None else _audited(before), _audited(rule))
             if changes:

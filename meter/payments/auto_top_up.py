@@ -154,7 +154,7 @@ class AutoTopUps:
         await self._store.put_off(account_id, PAUSES[declines])
 
     async def _end(self, purchase: Purchase, reason: str) -> None:
-        await self._purchases.end(purchase.id, PurchaseState.ENDED, reason)
+        await self._purchases.end(purchase.id, PurchaseState.ENDED, reason, has_failed=True)
 
     async def _pause(self, account_id: str, reason: str) -> None:
         if await self._store.pause(account_id, reason):

@@ -84,7 +84,9 @@ class Fulfilment:
         elif session.state is SessionState.EXPIRED:
             await self._purchases.end(purchase.id, PurchaseState.ENDED, "not paid in time")
         elif session.state is SessionState.FAILED:
-            await self._purchases.end(purchase.id, PurchaseState.ENDED, "the payment failed")
+            await self._purchases.end(
+                purchase.id, PurchaseState.ENDED, "the payment failed", has_failed=True
+            )
         return Followed.DONE
 
     async def follow_subscription(self, subscription_id: str) -> Followed:
@@ -118,7 +120,10 @@ class Fulfilment:
             await self._credit_as_bought(purchase, facts)
         elif purchase.kind is PurchaseKind.AUTO_TOP_UP and facts.state is not PaymentState.PENDING:
             await self._purchases.end(
-                purchase.id, PurchaseState.ENDED, f"the card was not charged ({facts.failure})"
+                purchase.id,
+                PurchaseState.ENDED,
+                f"the card was not charged ({facts.failure})",
+                has_failed=True,
             )
         return Followed.DONE
 

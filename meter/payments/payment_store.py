@@ -1,7 +1,7 @@
 """Payments and their reversals in Postgres, each row committed together with its posting."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -55,7 +55,13 @@ class PaymentStore:
 
     async def credit(self, purchase: Purchase, facts: PaymentFacts, credited_picos: int) -> bool:
         """Turn a payment into credit; return whether this call did it."""
+        if await self.find(facts.id) is not None:
+            return False
         posting = payment(purchase.account_id, facts.id, credited_picos)
+        if purchase.credit_days is not None:
+            # The same at every attempt, since `paid_at` is Stripe's.
+            expires_at = facts.paid_at + timedelta(days=purchase.credit_days)
+            posting = replace(posting, expires_at=expires_at)
 
         async def record(connection: PostgresConnection) -> None:
             await connection.execute(
@@ -79,24 +85,20 @@ class PaymentStore:
 
         The id of the refund or dispute and the kind are the cause, so each is posted once.
         """
-        amount_picos = kind.sign * paid.share_of(cents)
-        if not amount_picos:
+        if not cents:
             return 0
+        amount_picos = kind.sign * paid.share_of(cents)
         cause = f"{object_id}:{kind.value}"
         reason = f"{kind.value.replace('_', ' ')}: {object_id} of payment {paid.id}"
+        columns = (cause, paid.id, paid.account_id, kind.value, cents, amount_picos)
+        if not amount_picos:
+            async with acquire(self._pool) as connection:
+                await connection.execute(_INSERT_REVERSAL, *columns, None)
+            return 0
         posting = payment_reversal(paid.account_id, cause, amount_picos, reason)
 
         async def record(connection: PostgresConnection) -> None:
-            await connection.execute(
-                _INSERT_REVERSAL,
-                cause,
-                paid.id,
-                paid.account_id,
-                kind.value,
-                cents,
-                amount_picos,
-                posting.id,
-            )
+            await connection.execute(_INSERT_REVERSAL, *columns, posting.id)
 
         posted = await self._ledger.post_credit(posting, also=record)
         return 0 if posted.was_replayed else amount_picos

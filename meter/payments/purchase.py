@@ -38,13 +38,17 @@ class PurchaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SellingTerms:
-    """The terms under which credit is sold, which the administrator sets."""
+    """The terms under which credit is sold, which the administrator sets.
+
+    Bought credit expires `credit_days` after it was paid; None is never.
+    """
 
     least_picos: int
     most_picos: int
     is_taxed: bool
     takes_promotion_codes: bool
     makes_invoices: bool = False
+    credit_days: int | None = None
 
     def __post_init__(self) -> None:
         least, most = cents_of(self.least_picos), cents_of(self.most_picos)
@@ -79,13 +83,15 @@ class Purchase:
     reason: str | None
     created_at: datetime
     ended_at: datetime | None
+    credit_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
     """Money that arrived, and the credit that it became.
 
-    `paid_cents` has tax in it and no discount; `credited_picos` is what was bought.
+    `paid_cents` has tax in it and no discount; `credited_picos` is what was bought, 0 for a plan
+    without included credit, which has no posting.
     """
 
     id: str
@@ -95,7 +101,7 @@ class Payment:
     is_live: bool
     paid_cents: int
     credited_picos: int
-    posting_id: UUID
+    posting_id: UUID | None
     receipt_url: str | None
     paid_at: datetime
     reversed_picos: int

@@ -50,6 +50,7 @@ class PurchaseStore:
             terms.is_taxed,
             terms.takes_promotion_codes,
             terms.makes_invoices,
+            terms.credit_days,
         )
         async with acquire(self._pool) as connection, connection.transaction():
             before = await connection.fetchrow(_SAVE_TERMS, *values)
@@ -121,10 +122,22 @@ class PurchaseStore:
             row = await connection.fetchrow(_FIND_PURCHASE_OF_SESSION, session_id)
         return None if row is None else read_purchase(row)
 
-    async def end(self, purchase_id: UUID, state: PurchaseState, reason: str | None = None) -> bool:
-        """End a purchase; return whether this ended it now. A paid one stays paid."""
+    async def end(
+        self,
+        purchase_id: UUID,
+        state: PurchaseState,
+        reason: str | None = None,
+        *,
+        has_failed: bool = False,
+    ) -> bool:
+        """End a purchase; return whether this ended it now. A paid one stays paid.
+
+        Webhooks of the account are told of a payment that has failed.
+        """
         async with acquire(self._pool) as connection:
-            ended = await connection.fetchval(_END_PURCHASE, purchase_id, state.value, reason)
+            ended = await connection.fetchval(
+                _END_PURCHASE, purchase_id, state.value, reason, has_failed
+            )
         return ended is not None
 
     async def take_open(self, is_live: bool, unseen_for: timedelta, limit: int) -> list[Purchase]:
@@ -159,4 +172,5 @@ def _to_detail(terms: SellingTerms) -> dict[str, object]:
         "is_taxed": terms.is_taxed,
         "takes_promotion_codes": terms.takes_promotion_codes,
         "makes_invoices": terms.makes_invoices,
+        "credit_days": terms.credit_days,
     }

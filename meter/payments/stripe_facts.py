@@ -140,7 +140,7 @@ class BalanceMovement:
 
     `cents` are in `currency`, that of the balance; `sold_cents` in US dollars, in which credit is
     sold, None where the movement has no such amount. Both are below zero where money left.
-    `is_pending` marks a charge that may still fail.
+    `is_pending` marks a charge that may still fail. `customer_id` is the customer who was charged.
     """
 
     category: str
@@ -153,6 +153,7 @@ class BalanceMovement:
     fee_cents: int
     is_pending: bool
     created_at: datetime
+    customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

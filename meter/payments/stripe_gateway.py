@@ -523,6 +523,7 @@ def _movement(transaction: Any) -> BalanceMovement:
         fee_cents=transaction.fee,
         is_pending=is_expanded and source.object == "charge" and source.status == "pending",
         created_at=datetime.fromtimestamp(transaction.created, UTC),
+        customer_id=id_of(getattr(source, "customer", None)) if is_expanded else None,
     )
 
 

@@ -50,6 +50,7 @@ GRANT SELECT, INSERT, UPDATE (remaining_picos, expired_picos) ON credit_lots TO 
 GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions, lot_expiries
     TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON sinks, parked_events, sink_accounts TO {SERVICE_ROLE};
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks, webhook_messages TO {SERVICE_ROLE};
 GRANT DELETE ON parked_events, sink_accounts TO {SERVICE_ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {SERVICE_ROLE};
 GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, append_postings,
@@ -57,7 +58,8 @@ GRANT EXECUTE ON FUNCTION place_holds, move_balances, release_holds, end_holds, 
     sums_of_batches, sums_of_books, seal_checkpoint, release_free_holds, lock_accounts,
     move_spending, move_money, count_spending, ledger_line, prepare_months, drop_months,
     lock_month, forget_records, add_up_settlements, expirable_lots, expired_credit, close_lots,
-    take_from_lots, put_back_in_lots, settle_lots, add_lot, expire_lot TO {SERVICE_ROLE};
+    take_from_lots, put_back_in_lots, settle_lots, add_lot, expire_lot, tell_account, webhook_body,
+    usd TO {SERVICE_ROLE};
 """
 
 

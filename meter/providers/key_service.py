@@ -7,6 +7,7 @@ clients report.
 
 import asyncio
 import contextlib
+from collections import deque
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,7 +25,12 @@ from meter.errors import (
 )
 from meter.process.periodic import periodic
 from meter.providers.key_refusal import KeyRefusal
-from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys, require_usable
+from meter.providers.key_store import (
+    SYSTEM_OWNER,
+    PostgresProviderKeys,
+    StoredKey,
+    require_usable,
+)
 from meter.providers.per_provider import for_each_provider
 from meter.providers.provider import Provider
 from meter.providers.registry import ProviderRegistry
@@ -36,6 +42,11 @@ RETRY_MOST_S: Final = 30.0
 # A refusal stands for this long after the last one: some requests are refused although the
 # provider accepts the key, and each meter sees only a part of the requests.
 REFUSAL_STANDS_S: Final = 600.0
+# It stands for so long only where the last so many requests that were served all began after it.
+# The meters note refusals every CHECK_EVERY_S, so within this time each has seen the others'.
+RECOVERED_AFTER_S: Final = 60.0
+RECOVERED_REQUESTS: Final = 20
+SERVED: Final = 200
 # Requests that began so soon after a key was set may have been sent with the former one.
 FORMER_KEY_FOR: Final = timedelta(seconds=10)
 
@@ -67,6 +78,7 @@ class ProviderKeyService:
         self._keys = keys
         self._provider = provider
         self._seen: tuple[int, datetime] | None = None
+        self._served_at: deque[datetime] = deque(maxlen=RECOVERED_REQUESTS)
         self._look_now = asyncio.Event()
         self.refusal: KeyRefusal | None = None
         self._refused = refused
@@ -101,8 +113,14 @@ class ProviderKeyService:
         self._look_now.set()
         return version
 
-    def note_refused_request(self, status: int, began_at: datetime) -> None:
-        """Take in that the provider refused a request because of our key. Never waits."""
+    def note_request(self, status: int, began_at: datetime) -> None:
+        """Take in that the provider served a request, or refused it because of our key.
+
+        Never waits.
+        """
+        if status == SERVED:
+            self._served_at.append(began_at)
+            return
         self._seen = (status, began_at)
         if self.refusal is None:
             self._look_now.set()
@@ -152,8 +170,18 @@ class ProviderKeyService:
             await self._keys.note_refusal(*stored, refused)
             self._note(refused)
         elif not is_seen:
-            has_ended = await self._keys.clear_refusal(*stored, REFUSAL_STANDS_S)
+            stands_s = RECOVERED_AFTER_S if self._has_served_since(key) else REFUSAL_STANDS_S
+            has_ended = await self._keys.clear_refusal(*stored, stands_s)
             self._note(None if has_ended else key.refusal)
+
+    def _has_served_since(self, key: StoredKey) -> bool:
+        """Return whether the provider serves requests again after its refusal of a key."""
+        served_at = self._served_at
+        return (
+            key.refused_at is not None
+            and len(served_at) == RECOVERED_REQUESTS
+            and min(served_at) > key.refused_at
+        )
 
     def _note(self, refusal: KeyRefusal | None) -> None:
         if refusal is not None and refusal != self.refusal:
@@ -207,10 +235,13 @@ class ProviderKeyServices:
             ProviderKeyService(self._keys, provider, self._refused) if service is None else service
         )
 
-    def note_refused_request(self, provider_id: str, status: int, began_at: datetime) -> None:
-        """Take in that a provider refused a request because of our key. Never waits."""
+    def note_request(self, provider_id: str, status: int, began_at: datetime) -> None:
+        """Take in that a provider served a request, or refused it because of our key.
+
+        Never waits.
+        """
         if (service := self._watching.get(provider_id)) is not None:
-            service.note_refused_request(status, began_at)
+            service.note_request(status, began_at)
 
     def problem(self) -> str | None:
         """Return which providers refuse our keys, and what to do; None where none does."""

@@ -37,12 +37,16 @@ SHORTEST_HINTED_KEY_CHARS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An opened key, its version and when it was set, and the provider's last refusal of it."""
+    """An opened key, its version and when it was set, and the provider's last refusal of it.
+
+    `refused_at` is when the refusal was stored, by the clock of the database.
+    """
 
     plain: SecretText
     key_version: int
     updated_at: datetime
     refusal: KeyRefusal | None
+    refused_at: datetime | None = None
 
 
 @light_value
@@ -100,7 +104,8 @@ class PostgresProviderKeys:
         refusal = None
         if row["refused_at"] is not None:
             refusal = KeyRefusal(row["refused_status"], row["refused_reason"])
-        return StoredKey(self._open(row), row["key_version"], row["updated_at"], refusal)
+        plain = self._open(row)
+        return StoredKey(plain, row["key_version"], row["updated_at"], refusal, row["refused_at"])
 
     async def find_own_keys(self, account_id: str) -> dict[str, OwnKey]:
         """Return the keys that an account has stored, opened, by provider."""

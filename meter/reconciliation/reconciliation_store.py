@@ -10,20 +10,15 @@ from typing import Any, Final
 import asyncpg
 
 from meter.errors import Conflict
+from meter.ledger.batches import CHUNK_TIMEOUT_S
 from meter.ledger.checkpoints import (
-    CHUNK_TIMEOUT_S,
     advance,
     compare,
     get_last_batch,
-    merged,
-)
-from meter.ledger.verification import Failure
-from meter.ledger.whole_books import (
-    ROWS_SINCE,
-    VERIFY_QUERY_TIMEOUT_S,
-    check_books,
     snapshot,
 )
+from meter.ledger.verification import Failure, failures_from, merged
+from meter.ledger.whole_books import SUMS, check_books
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.reconciliation.drift import (
     Attention,
@@ -42,13 +37,14 @@ _RECONCILE_SAVE: Final = _QUERIES["reconcile_save"]
 _RECONCILE_BOOKS: Final = _QUERIES["reconcile_books"]
 _RECONCILE_ATTENTION: Final = _QUERIES["reconcile_attention"]
 _RECONCILE_COST: Final = _QUERIES["reconcile_cost"]
-_RECONCILE_COST_SINCE: Final = _QUERIES["reconcile_cost_since"]
 _RECONCILE_BASELINE: Final = _QUERIES["reconcile_baseline"]
 _RECONCILE_SAVE_TOTAL: Final = _QUERIES["reconcile_save_total"]
 _RECONCILE_LIST: Final = _QUERIES["reconcile_list"]
 _RECONCILE_DUE: Final = _QUERIES["reconcile_due"]
 _LIST_GUESSES: Final = _QUERIES["list_guesses"]
 
+# In place of the accounts and their sums: those of the checkpoint are taken.
+_NO_SUMS: Final = (None,) * (1 + len(SUMS))
 # The youngest charges by policy that one run corrects.
 GUESSES_LIMIT: Final = 100_000
 
@@ -95,36 +91,29 @@ class OpenBooks:
     async def read(
         self, total: ProviderTotal | None, settled_by: datetime, reads_all: bool
     ) -> BooksRead:
-        """Read the books in one snapshot; costs booked after `settled_by` count as recent.
+        """Read the books; costs booked after `settled_by` count as recent.
 
-        With `reads_all`, every row is read. Otherwise the rows since the youngest checkpoint are
-        verified in chunks, and its sums stand for the rows before.
+        The rows since the youngest checkpoint are verified in chunks, with `reads_all` every row.
+        Then one snapshot compares the books: the sums of the checkpoint stand for the rows before,
+        with `reads_all` those that were added up anew.
         """
-        failures: tuple[Failure, ...] = ()
-        opened = snapshot(self._connection)
-        if not reads_all:
-            failures = (await advance(self._connection)).failures
-            opened = snapshot(self._connection, ROWS_SINCE, CHUNK_TIMEOUT_S)
-        async with opened:
-            if reads_all:
-                books = await self._connection.fetch(
-                    _RECONCILE_BOOKS, None, timeout=VERIFY_QUERY_TIMEOUT_S
-                )
-                failures = (await check_books(self._connection)).failures
-                cost = await self._connection.fetchrow(
-                    _RECONCILE_COST, settled_by, timeout=VERIFY_QUERY_TIMEOUT_S
-                )
-            else:
-                last_batch = await get_last_batch(self._connection)
-                books = await self._connection.fetch(
-                    _RECONCILE_BOOKS, last_batch, timeout=CHUNK_TIMEOUT_S
-                )
-                failures = merged(failures, await compare(self._connection, last_batch))
-                cost = await self._connection.fetchrow(
-                    _RECONCILE_COST_SINCE, settled_by, last_batch, timeout=CHUNK_TIMEOUT_S
-                )
+        failures = (await advance(self._connection)).failures
+        checked = await check_books(self._connection) if reads_all else None
+        if checked is not None:
+            failures = merged(failures, checked.verification.failures)
+        async with snapshot(self._connection):
+            last_batch = await get_last_batch(self._connection)
+            sums: tuple[object, ...] = (last_batch, *_NO_SUMS)
+            if checked is not None:
+                sums = (checked.last_batch, *checked.sums)
+            books = await self._connection.fetch(_RECONCILE_BOOKS, *sums, timeout=CHUNK_TIMEOUT_S)
+            contradictions = await compare(self._connection, last_batch)
+            failures = merged(failures, failures_from(contradictions))
+            cost = await self._connection.fetchrow(
+                _RECONCILE_COST, settled_by, last_batch, timeout=CHUNK_TIMEOUT_S
+            )
             attention = await self._connection.fetchrow(
-                _RECONCILE_ATTENTION, timeout=VERIFY_QUERY_TIMEOUT_S
+                _RECONCILE_ATTENTION, timeout=CHUNK_TIMEOUT_S
             )
             baseline, guesses = None, []
             if total is not None:
@@ -132,7 +121,7 @@ class OpenBooks:
                     _RECONCILE_BASELINE, total.provider, total.key_version
                 )
                 guesses = await self._connection.fetch(
-                    _LIST_GUESSES, GUESSES_LIMIT, timeout=VERIFY_QUERY_TIMEOUT_S
+                    _LIST_GUESSES, GUESSES_LIMIT, timeout=CHUNK_TIMEOUT_S
                 )
         assert attention is not None
         assert cost is not None

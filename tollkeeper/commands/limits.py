@@ -21,6 +21,8 @@ COLUMNS = (
     "model_pattern",
     "requests_per_minute",
     "tokens_per_minute",
+    "requests_per_day",
+    "requests_per_month",
     "is_shadow",
 )
 
@@ -63,6 +65,10 @@ def set_limit(
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option("--requests-per-minute")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option("--tokens-per-minute")] = None,
+    requests_per_day: Annotated[int | None, typer.Option("--requests-per-day", help="UTC.")] = None,
+    requests_per_month: Annotated[
+        int | None, typer.Option("--requests-per-month", help="UTC.")
+    ] = None,
     is_shadow: Annotated[
         bool, typer.Option("--shadow", help="Count and report, but refuse no request.")
     ] = False,
@@ -81,6 +87,8 @@ def set_limit(
         "model_pattern": model,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
+        "requests_per_day": requests_per_day,
+        "requests_per_month": requests_per_month,
         "is_shadow": is_shadow,
     }
     show_one(client.send("PUT", f"/limits/{segment(rule)}", terms), as_json)

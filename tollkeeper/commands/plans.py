@@ -237,6 +237,18 @@ def cancel_subscription(client: MeterApi, user: UserArgument, as_json: JsonOptio
     show_one(client.send("POST", f"/users/{segment(user)}/subscription/cancel"), as_json)
 
 
+@app.command("pause")
+def pause_subscription(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
+    """Charge a user's subscription nothing from the next period on."""
+    show_one(client.send("POST", f"/users/{segment(user)}/subscription/pause"), as_json)
+
+
+@app.command("unpause")
+def unpause_subscription(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
+    """Charge a user's subscription again, from the next period on."""
+    show_one(client.send("POST", f"/users/{segment(user)}/subscription/unpause"), as_json)
+
+
 def _path(plan: str, at_once: bool) -> str:
     return f"/plans/{segment(plan)}" + ("?applies=at_once" if at_once else "")
 

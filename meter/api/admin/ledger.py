@@ -103,7 +103,7 @@ async def list_months(history: FromHistory) -> MonthListReply:
 
 @router.get("/verification", summary="Verify the ledger")
 async def verify_ledger(clock: FromClock, verification: FromVerification) -> VerificationReply:
-    """Recompute balances, holds and settlements from one snapshot, without blocking requests."""
+    """Recompute balances, holds and settlements in chunks, without blocking requests."""
     started_s = clock.monotonic_s()
     outcome = await verification.verify()
     totals, head = outcome.totals, outcome.head

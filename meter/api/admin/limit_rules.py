@@ -11,6 +11,7 @@ from meter.api.fields import (
     Body,
     ModelPattern,
     PerMinute,
+    PerMonth,
     PlainText,
     Reply,
     ShortId,
@@ -22,6 +23,12 @@ from meter.api.services import FromLimitRules
 from meter.limits.limits import AppliesTo, CountedPer, LimitRule
 
 MAX_APPLIES_ID_CHARS: Final = 128
+_LIMITS: Final = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "requests_per_day",
+    "requests_per_month",
+)
 
 router = APIRouter(prefix="/api/v1/admin/limits", tags=["Limits"], dependencies=AdministratorsOnly)
 
@@ -56,7 +63,7 @@ class LimitRuleBody(Body):
                     {"applies_to": {"const": "everyone"}, "applies_id": "null"},
                     {"applies_to": {"enum": ["plan", "user", "key"]}, "applies_id": "string"},
                 ),
-                either({"requests_per_minute": "integer"}, {"tokens_per_minute": "integer"}),
+                either(*({name: "integer"} for name in _LIMITS)),
             ]
         }
     )
@@ -76,6 +83,8 @@ class LimitRuleBody(Body):
     )
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: TokensPerMinute | None = None
+    requests_per_day: PerMonth | None = None
+    requests_per_month: PerMonth | None = None
     is_shadow: bool = Field(default=False, description="Count and report, but refuse no request")
 
     def to_rule(self, rule_id: str) -> LimitRule:
@@ -83,8 +92,8 @@ class LimitRuleBody(Body):
         if (self.applies_to is LimitedTo.EVERYONE) != (self.applies_id is None):
             message = "body.applies_id: needed, unless the rule applies to everyone"
             raise ProblemError(422, "invalid_request", message)
-        if self.requests_per_minute is None and self.tokens_per_minute is None:
-            message = "body: give requests_per_minute, tokens_per_minute or both"
+        if all(getattr(self, name) is None for name in _LIMITS):
+            message = f"body: give one at least of {', '.join(_LIMITS)}"
             raise ProblemError(422, "invalid_request", message)
         return LimitRule(
             id=rule_id,
@@ -95,6 +104,8 @@ class LimitRuleBody(Body):
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
             is_shadow=self.is_shadow,
+            requests_per_day=self.requests_per_day,
+            requests_per_month=self.requests_per_month,
         )
 
 
@@ -108,6 +119,8 @@ class LimitRuleReply(Reply):
     model_pattern: str | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
+    requests_per_day: int | None
+    requests_per_month: int | None
     is_shadow: bool
 
 

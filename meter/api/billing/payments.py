@@ -8,6 +8,7 @@ from pydantic import Field
 
 from meter.api.admin.credits import IdempotencyKey, require_idempotency_key
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
+from meter.api.billing.coupons import MOST_CREDIT_DAYS
 from meter.api.billing.replies import (
     CheckoutBody,
     CheckoutReply,
@@ -58,6 +59,13 @@ class SellingBody(Body):
     takes_promotion_codes: bool = Field(default=False, description="Of Stripe's own coupons")
     makes_invoices: bool = Field(
         default=False, description="Have Stripe make an invoice of each purchase"
+    )
+    credit_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_CREDIT_DAYS,
+        description="Days after the payment for which bought credit can be used. Null: it never "
+        "expires",
     )
 
 
@@ -139,6 +147,7 @@ async def put_selling_terms(
         body.is_taxed,
         body.takes_promotion_codes,
         body.makes_invoices,
+        body.credit_days,
     )
     await purchases.set_terms(terms, actor)
     return await selling_reply(terms, outside.payments)

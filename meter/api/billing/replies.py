@@ -42,6 +42,9 @@ class SellingReply(Reply):
     is_taxed: bool = Field(description="Whether Stripe adds tax to the amount")
     takes_promotion_codes: bool
     makes_invoices: bool
+    credit_days: int | None = Field(
+        description="Days for which bought credit can be used; null: it never expires"
+    )
 
 
 class CheckoutBody(Body):
@@ -144,6 +147,7 @@ async def selling_reply(terms: SellingTerms, payments: Payments | None) -> Selli
         is_taxed=terms.is_taxed,
         takes_promotion_codes=terms.takes_promotion_codes,
         makes_invoices=terms.makes_invoices,
+        credit_days=terms.credit_days,
     )
 
 

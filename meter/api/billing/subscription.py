@@ -40,6 +40,7 @@ class SubscriptionReply(Reply):
     paid_until: Instant | None
     cancels_at: Instant | None
     ended_at: Instant | None
+    is_paused: bool = Field(description="Nothing is charged from the next period on")
     is_applied: bool = Field(
         validation_alias="has_terms", description="Whether the user has the terms of the plan now"
     )
@@ -95,6 +96,20 @@ async def resume_subscription(caller: FromBuyer, payments: FromPayments) -> Subs
     return SubscriptionReply.model_validate(changed)
 
 
+@router.post(f"{OWN}/pause", summary="Pause your subscription", dependencies=WithKey)
+async def pause_subscription(caller: FromBuyer, payments: FromPayments) -> SubscriptionReply:
+    """Be charged nothing from the next period on, until you take the pause back."""
+    changed = await payments.subscribing.set_paused(caller.account_id, True, caller.actor)
+    return SubscriptionReply.model_validate(changed)
+
+
+@router.post(f"{OWN}/unpause", summary="Take your pause back", dependencies=WithKey)
+async def unpause_subscription(caller: FromBuyer, payments: FromPayments) -> SubscriptionReply:
+    """Be charged again, from the next period on."""
+    changed = await payments.subscribing.set_paused(caller.account_id, False, caller.actor)
+    return SubscriptionReply.model_validate(changed)
+
+
 @router.get(
     "/api/v1/admin/subscriptions",
     summary="List subscriptions",
@@ -128,6 +143,34 @@ async def cancel_subscription_of(
 ) -> SubscriptionReply:
     """Have the subscription of a user end with the period that is paid."""
     changed = await payments.subscribing.set_cancels(user_id, True, actor)
+    return SubscriptionReply.model_validate(changed)
+
+
+@router.post(
+    "/api/v1/admin/users/{user_id}/subscription/pause",
+    summary="Pause a user's subscription",
+    dependencies=AdministratorsOnly,
+    tags=["Payments"],
+)
+async def pause_subscription_of(
+    user_id: UserId, actor: FromAdministrator, payments: FromPayments
+) -> SubscriptionReply:
+    """Charge a user nothing from the next period on, until the pause is taken back."""
+    changed = await payments.subscribing.set_paused(user_id, True, actor)
+    return SubscriptionReply.model_validate(changed)
+
+
+@router.post(
+    "/api/v1/admin/users/{user_id}/subscription/unpause",
+    summary="Take the pause of a user's subscription back",
+    dependencies=AdministratorsOnly,
+    tags=["Payments"],
+)
+async def unpause_subscription_of(
+    user_id: UserId, actor: FromAdministrator, payments: FromPayments
+) -> SubscriptionReply:
+    """Charge a user again, from the next period on."""
+    changed = await payments.subscribing.set_paused(user_id, False, actor)
     return SubscriptionReply.model_validate(changed)
 
 

@@ -25,7 +25,8 @@ SELECT 'limits', id::text FROM holds
 WHERE state = 'open' AND expires_at < clock_timestamp() - interval '1 minute'
 UNION ALL
 SELECT 'chain', 'head of chain ' || c.id
-FROM ledger_chains c
+FROM (SELECT n.id::smallint AS id, l.position, l.hash
+      FROM generate_series(1, 32) AS n (id) LEFT JOIN ledger_chains l ON l.id = n.id) c
 LEFT JOIN LATERAL (
     SELECT coalesce(b.position, b.number) AS position, b.hash FROM ledger_batches b
     WHERE b.chain = c.id
@@ -33,5 +34,5 @@ LEFT JOIN LATERAL (
     ORDER BY b.number DESC LIMIT 1
 ) young ON true
 LEFT JOIN (SELECT positions, hashes FROM ledger_checkpoints ORDER BY number DESC LIMIT 1) k ON true
-WHERE c.position <> coalesce(young.position, k.positions[c.id], 0)
-   OR c.hash <> coalesce(young.hash, k.hashes[c.id], first_hash(c.id))
+WHERE c.position IS DISTINCT FROM coalesce(young.position, k.positions[c.id], 0)
+   OR c.hash IS DISTINCT FROM coalesce(young.hash, k.hashes[c.id], first_hash(c.id))

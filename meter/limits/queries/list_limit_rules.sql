@@ -1,4 +1,4 @@
 -- All limit rules.
 SELECT id, applies_to, applies_id, counted_per, model_pattern, requests_per_minute,
-       tokens_per_minute, is_shadow
+       tokens_per_minute, is_shadow, requests_per_day, requests_per_month
 FROM limit_rules ORDER BY id

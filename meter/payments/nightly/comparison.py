@@ -169,8 +169,8 @@ def compare(
 ) -> DayReport:
     """Return the report of a day.
 
-    `booked` are our rows by cause, `ours` the accounts of our payments and purchases by id, and
-    `strays` the rows of ours that Stripe knows nothing of.
+    `booked` are our rows by cause, `ours` the accounts of our payments, purchases and customers by
+    id, and `strays` the rows of ours that Stripe knows nothing of.
     """
     differences: list[Difference] = []
     stripe: dict[str, list[int]] = {kind: [0, 0] for kind in KIND_ORDER}
@@ -242,7 +242,8 @@ def missing_days(
 
 def _owner(movement: BalanceMovement, ours: Mapping[str, str]) -> str | None:
     """Return the account of a movement that we have no row of; None where it is not ours."""
-    return ours.get(movement.payment_id or "") or ours.get(str(movement.purchase_id))
+    names = (movement.payment_id or "", str(movement.purchase_id), movement.customer_id or "")
+    return next((ours[name] for name in names if name in ours), None)
 
 
 def _sentence(kind: str, movement: BalanceMovement, row: BookedRow | None) -> str:

@@ -133,16 +133,20 @@ class ComparisonStore:
         return [from_row(BookedRow, row) for row in rows]
 
     async def find_ours(
-        self, is_live: bool, payments: Sequence[str], purchases: Sequence[UUID]
+        self,
+        is_live: bool,
+        payments: Sequence[str],
+        purchases: Sequence[UUID],
+        customers: Sequence[str],
     ) -> dict[str, str]:
-        """Return the accounts of payments and purchases by id; those of others are left out."""
+        """Return the accounts of payments, purchases and customers by id; no one else's."""
         found: dict[str, str] = {}
-        size = max(len(payments), len(purchases))
+        size = max(len(payments), len(purchases), len(customers))
         for first in range(0, size, IDS_AT_ONCE):
             chunk = slice(first, first + IDS_AT_ONCE)
             async with acquire(self._pool) as connection:
                 rows = await connection.fetch(
-                    _FIND_OURS, is_live, payments[chunk], purchases[chunk]
+                    _FIND_OURS, is_live, payments[chunk], purchases[chunk], customers[chunk]
                 )
             found |= {row["id"]: row["account_id"] for row in rows}
         return found

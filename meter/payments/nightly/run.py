@@ -142,6 +142,8 @@ class NightlyComparison:
             is_live,
             [one.payment_id for one in unbooked if one.payment_id is not None],
             [one.purchase_id for one in unbooked if one.purchase_id is not None],
+            # The charge of a subscription names no purchase, but always its customer.
+            [one.customer_id for one in unbooked if one.customer_id is not None],
         )
         rows = await self._store.list_booked_in(is_live, since, until, MOST_MOVEMENTS)
         seen = {cause_of(one) for one in movements}

@@ -1,2 +1,3 @@
 -- The terms under which credit is sold.
-SELECT least_picos, most_picos, is_taxed, takes_promotion_codes, makes_invoices FROM selling_terms
+SELECT least_picos, most_picos, is_taxed, takes_promotion_codes, makes_invoices, credit_days
+FROM selling_terms

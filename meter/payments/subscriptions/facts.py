@@ -8,7 +8,10 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionFacts:
-    """A subscription as Stripe has it now. The period is that of its first item."""
+    """A subscription as Stripe has it now. The period is that of its first item.
+
+    While `is_paused`, invoices are made and voided: nothing is charged.
+    """
 
     id: str
     purchase_id: UUID | None
@@ -21,6 +24,7 @@ class SubscriptionFacts:
     ended_at: datetime | None
     latest_invoice_id: str | None
     is_live: bool
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ class SubscriptionFollower:
             version=period.version.version,
             amount=format_usd(period.credited_picos),
         )
-        return invoice.payment_id if period.credited_picos else None
+        return invoice.payment_id
 
     async def _period_of(self, invoice: SubscriptionInvoice) -> PaidPeriod | None:
         """Return what an invoice gives; None where it charges for no period."""

@@ -96,6 +96,12 @@ class StripeSubscriptions:
                 subscription_id, {"cancel_at_period_end": is_wanted}
             )
 
+    async def set_paused(self, subscription_id: str, is_wanted: bool) -> None:
+        """Have a subscription charge nothing from its next period on, or charge again."""
+        params: Any = {"pause_collection": {"behavior": "void"} if is_wanted else ""}
+        with stripe_errors():
+            await self._v1.subscriptions.update_async(subscription_id, params)
+
     async def ensure_product(self, plan_id: str, name: str, may_change: bool) -> str | None:
         """Return what differs at the product of a plan, which is made or renamed; None if nothing.
 
@@ -161,6 +167,7 @@ def _subscription(found: Any) -> SubscriptionFacts:
         ended_at=None if found.ended_at is None else _instant(found.ended_at),
         latest_invoice_id=id_of(found.latest_invoice),
         is_live=found.livemode,
+        is_paused=found.pause_collection is not None,
     )
 
 

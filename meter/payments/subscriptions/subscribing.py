@@ -127,6 +127,18 @@ class Subscribing:
         await self._follower.follow_subscription(facts.id)
         return await self.get(account_id)
 
+    async def set_paused(self, account_id: str, is_wanted: bool, actor: Actor) -> Subscription:
+        """Have the subscription of an account charge nothing from its next period on, or go on.
+
+        What is paid stays; with the end of its period the account has the plan of before.
+        """
+        facts = await self._facts(account_id)
+        await self._stripe.set_paused(facts.id, is_wanted)
+        action = "subscription.paused" if is_wanted else "subscription.unpaused"
+        await self._note(action, account_id, actor, {"id": facts.id})
+        await self._follower.follow_subscription(facts.id)
+        return await self.get(account_id)
+
     async def sync(self, may_change: bool) -> list[SyncedPlan]:
         """Make product and price of every plan that is sold; say what differed before.
 

@@ -56,6 +56,7 @@ class Subscription:
     paid_until: datetime | None
     has_terms: bool
     created_at: datetime
+    is_paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class SubscriptionStore:
                 facts.cancels_at,
                 facts.ended_at,
                 asked_at,
+                facts.is_paused,
             )
 
     async def is_recorded(self, invoice_id: str) -> bool:
@@ -233,7 +235,7 @@ async def _record(
     )
     if new is None:
         return False
-    if posting is not None and invoice.payment_id is not None:
+    if invoice.payment_id is not None:
         await connection.execute(
             _INSERT_PAYMENT,
             invoice.payment_id,
@@ -242,7 +244,7 @@ async def _record(
             invoice.is_live,
             invoice.paid_cents,
             period.credited_picos,
-            posting.id,
+            None if posting is None else posting.id,
             invoice.page_url,
             invoice.paid_at,
         )

@@ -1,20 +1,21 @@
 -- Compares the books account by account, dropped months included: usage with ledger (charges and
 -- costs), live holds with held amounts, the ledger with balances, and credit less usage with
--- balances. With NULL all rows are read; otherwise $1 is the last batch of the youngest checkpoint,
--- whose sums are taken instead of the rows up to there.
+-- balances. Sums stand for the rows up to batch $1: those of the youngest checkpoint, whose last one it
+-- is, or those that are given from $2 on, the accounts first.
 WITH moved AS (
     SELECT account_id, sum(customer) AS customer, sum(charged) AS charged,
            sum(credited) AS credited, sum(cost) AS cost, sum(used_charge) AS used_charge,
            sum(used_cost) AS used_cost
     FROM (SELECT account_id, customer, charged, credited, cost, used_charge, used_cost
-          FROM sums_of_books(9223372036854775807) WHERE $1::bigint IS NULL
+          FROM checkpoint_sums WHERE $2::text[] IS NULL
           UNION ALL
           SELECT account_id, customer, charged, credited, cost, used_charge, used_cost
-          FROM checkpoint_sums WHERE $1::bigint IS NOT NULL
+          FROM unnest($2::text[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[],
+                      $7::numeric[], $8::numeric[], $9::numeric[])
+              AS given (account_id, customer, charged, credited, cost, over, used_charge, used_cost)
           UNION ALL
           SELECT account_id, customer, charged, credited, cost, used_charge, used_cost
-          FROM sums_of_batches($1::bigint, 9223372036854775807)
-          WHERE $1::bigint IS NOT NULL) parts
+          FROM sums_of_batches($1, 9223372036854775807)) parts
     GROUP BY account_id
 ), set_aside AS (
     SELECT account_id, sum(amount_picos) AS amount FROM holds GROUP BY account_id

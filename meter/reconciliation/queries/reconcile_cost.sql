@@ -1,17 +1,23 @@
 -- The provider's bill by our books: in all, booked after $1, the most that is in flight, and charged
--- by policy without a later report, with the cost that the holds of those cover. Requests with own keys are
--- not on our bill.
+-- by policy without a later report, with the cost that the holds of those cover. From the sums of the
+-- youngest checkpoint and the batches after $2, its last. Requests with own keys are on no bill of ours.
 SELECT ledger.*, guessed.*,
-       (SELECT coalesce(sum(amount_picos), 0) FROM holds WHERE markup_bps >= 0) AS in_flight_picos
-FROM (SELECT coalesce(sum(amount_picos), 0) AS ledger_picos,
-             coalesce(sum(amount_picos) FILTER (WHERE recorded_at > $1 AND amount_picos > 0), 0)
-                 AS recent_picos
-      FROM (SELECT e.amount_picos, p.recorded_at
-            FROM entries e JOIN postings p ON p.id = e.posting_id AND p.booked_at = e.booked_at
-            WHERE e.ledger_account = 'provider'
-            UNION ALL
-            SELECT amount_picos, '-infinity' FROM sealed_entries
-            WHERE ledger_account = 'provider') billed) ledger,
+       (SELECT coalesce(sum(amount_picos), 0) FROM holds WHERE markup_bps >= 0)
+           AS in_flight_picos
+FROM (SELECT (SELECT coalesce(sum(cost), 0) FROM checkpoint_sums)
+             + (SELECT coalesce(sum(cost), 0) FROM sums_of_batches($2, 9223372036854775807))
+                 AS ledger_picos,
+             coalesce((SELECT sum(e.amount_picos)
+                       FROM posting_rows p
+                       JOIN entry_rows e ON e.posting_id = p.id AND e.booked_at = p.booked_at
+                       WHERE p.batch > recent.after AND p.recorded_at > $1
+                         AND e.ledger_account = 'provider' AND e.amount_picos > 0), 0)
+             + coalesce((SELECT sum(s.provider_picos) FROM settlements s
+                         WHERE s.batch > recent.after AND s.recorded_at > $1), 0) AS recent_picos
+      -- Rows are found by their batch, and numbers of batches rise nearly as time does.
+      FROM (SELECT coalesce((SELECT number FROM ledger_batches
+                             WHERE sealed_at <= $1::timestamptz - interval '1 hour'
+                             ORDER BY number DESC LIMIT 1), 0) AS after) recent) ledger,
      (SELECT coalesce(sum(known.cost_picos), 0) AS provisional_picos,
              coalesce(sum(div(h.amount_picos * 10000::numeric, 10000 + h.markup_bps)), 0)
                  AS provisional_most_picos

@@ -32,7 +32,7 @@ _JSON_PATCH = {
 }
 _FILTER_MATCH = {"name": TEXT, "subFilter": {"name": TEXT}}
 _CONFIG_PATCH = {
-    "applyTo": {"HTTP_FILTER", "NETWORK_FILTER", "CLUSTER"},
+    "applyTo": {"HTTP_FILTER", "NETWORK_FILTER", "CLUSTER", "VIRTUAL_HOST", "LISTENER"},
     "match": {
         "context": {"GATEWAY"},
         "listener": {"filterChain": {"filter": _FILTER_MATCH}},

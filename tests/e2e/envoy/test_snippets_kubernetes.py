@@ -6,6 +6,7 @@ as it matters (names and order of filters); the patches are applied to it as doc
 
 import contextlib
 import copy
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tests.e2e.admin import Admin, chat
 from tests.e2e.envoy.authz_process import (
     ENVOY_FOLDER,
     EXT_AUTHZ,
+    WHOLE_BODY_CHECK,
     AuthzProcess,
     Document,
     authz_running,
@@ -31,6 +33,7 @@ from tests.e2e.envoy.authz_process import (
 from tests.e2e.envoy.kubernetes_shapes import PROVIDER, misfits, misfits_of
 from tests.e2e.raw_http import send_json
 from tests.e2e.running_stack import RunningStack
+from tests.patience import WAIT_S
 from tollkeeper.stack.home import locate
 from tollkeeper.stack.servers.ports import free_port
 
@@ -87,7 +90,9 @@ def generated(name: str, check: Document) -> Document:
     manager["access_log"] = [{"name": "control-plane", "typed_config": {"@type": LOG}}]
     # What a control plane leaves as it is, until a patch says otherwise.
     del manager["internal_address_config"], manager["common_http_protocol_options"]
-    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+    (host,) = manager["route_config"]["virtual_hosts"]
+    del host["typed_per_filter_config"]
+    for route in host["routes"]:
         if route["name"] == "not_found":
             route["typed_per_filter_config"] = {
                 check["name"]: route["typed_per_filter_config"][EXT_AUTHZ]
@@ -146,6 +151,7 @@ def by_istio() -> Document:
     said = values["meshConfig"]["extensionProviders"][0]["envoyExtAuthzGrpc"]
     body = {
         "max_request_bytes": said["includeRequestBodyInCheck"]["maxRequestBytes"],
+        "allow_partial_message": said["includeRequestBodyInCheck"]["allowPartialMessage"],
         "pack_as_bytes": said["includeRequestBodyInCheck"]["packAsBytes"],
     }
     cluster = f"outbound|{said['port']}||{said['service']}"
@@ -155,6 +161,13 @@ def by_istio() -> Document:
     network = listener["filter_chains"][0]["filters"][0]
     for one in spec("istio.yaml", "EnvoyFilter")["configPatches"]:
         if one["applyTo"] == "CLUSTER":
+            continue
+        if one["applyTo"] == "LISTENER":
+            listener.update(merged(listener, one["patch"]["value"]))
+            continue
+        if one["applyTo"] == "VIRTUAL_HOST":
+            (host,) = manager_of(listener)["route_config"]["virtual_hosts"]
+            host.update(merged(host, one["patch"]["value"]))
             continue
         wanted = one["match"]["listener"]["filterChain"]["filter"]
         assert wanted["name"] == network["name"]
@@ -180,6 +193,9 @@ def test_the_patches_are_the_parts_of_the_production_configuration() -> None:
     found = {one["name"]: one for one in manager_of(by_istio())["http_filters"]}
     for name in ("tollkeeper.reply_room", "tollkeeper.splice", *usage):
         assert found[name] == production(name)
+    second, own = found[WHOLE_BODY_CHECK]["typed_config"], production(WHOLE_BODY_CHECK)
+    assert {**second, "grpc_service": ...} == {**own["typed_config"], "grpc_service": ...}
+    assert list(found).index(WHOLE_BODY_CHECK) < list(found).index("tollkeeper.reply_room")
     for listener in (by_istio(), by_envoy_gateway()[0]):
         filters = {one["name"]: one for one in manager_of(listener)["http_filters"]}
         assert all(filters[name] == production(name) for name in usage)
@@ -288,3 +304,17 @@ def test_requests_are_checked_held_and_settled(
     assert cost == admin.bill_row(generation).cost
     (row,) = admin.rows("SELECT source FROM usage_records WHERE account_id = $1", customer.id)
     assert row["source"] == "stream"
+
+
+def test_a_mesh_judges_the_caller_before_it_keeps_a_large_body(platforms: Platforms) -> None:
+    admin, port = platforms.authz.admin, platforms.ports["mesh"]
+    with socket.create_connection(("127.0.0.1", port), WAIT_S) as client:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 20000000\r\n\r\n"
+        client.sendall(head.encode() + b"{" + b" " * 100_000)
+        assert client.recv(1_024).startswith(b"HTTP/1.1 401 ")
+    customer = admin.open_account(credit="1")
+    body = chat(messages=[{"role": "user", "content": "a " * 100_000}])
+    origin = f"http://127.0.0.1:{port}"
+    sent = send_json(origin, "POST", "/v1/chat/completions", body, [customer.bearer])
+    assert sent.status == 200
+    admin.wait_settled(customer)

@@ -60,6 +60,10 @@ def set_terms(
         bool | None,
         typer.Option("--invoices/--no-invoices", help="Have Stripe make invoices of purchases."),
     ] = None,
+    credit_days: Annotated[
+        int | None,
+        typer.Option("--credit-days", help="Bought credit expires so many days later; 0: never."),
+    ] = None,
     as_json: JsonOption = None,
 ) -> None:
     """Show or set the terms under which credit is sold; what is left out stays."""
@@ -70,10 +74,12 @@ def set_terms(
         "is_taxed": tax,
         "takes_promotion_codes": promotion_codes,
         "makes_invoices": invoices,
+        "credit_days": credit_days,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if changes:
         body = {name: terms[name] for name in given} | changes
+        body["credit_days"] = body["credit_days"] or None
         terms = client.send("PUT", "/selling", body)
     show_one(terms, as_json)
 

@@ -31,6 +31,7 @@ from tollkeeper.stack.servers.privileges import run_as
 from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.children import STEP_TIMEOUT_S, run_to_end
 from tollkeeper.stack.supervision.component import Component, Phase, Probe, Step
+from tollkeeper.stack.supervision.priority import behind_others
 from tollkeeper.stack.supervision.probes import answers_ok
 
 POSTGRES_STOP_TIMEOUT_S = 30.0
@@ -48,7 +49,7 @@ STRIPE_WEBHOOK_PATH = "/api/v1/webhooks/stripe"
 # -P: a folder named `redis` where the person stands must not be imported.
 PYTHON_MODULE = (sys.executable, "-P", "-m")
 # Reading large bodies must not keep the processor from checks of small requests.
-BEHIND_OTHERS = ("nice", "-n", "5")
+BODIES_NICENESS = 5
 BODIES_DATABASE_CONNECTIONS = "2"
 
 
@@ -259,9 +260,8 @@ class Topology:
             **component.environment,
             "TOLLKEEPER_AUTHZ_DATABASE_CONNECTIONS": BODIES_DATABASE_CONNECTIONS,
         }
-        return replace(
-            component, command=(*BEHIND_OTHERS, *component.command), environment=environment
-        )
+        command = (*behind_others(BODIES_NICENESS), *component.command)
+        return replace(component, command=command, environment=environment)
 
     def _service(
         self,

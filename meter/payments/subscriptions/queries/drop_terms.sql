@@ -3,7 +3,7 @@
 WITH dropped AS (
     UPDATE subscriptions s SET has_terms = false
     WHERE s.id = $1 AND s.has_terms AND (s.ended_at IS NOT NULL OR s.paid_until < $2::timestamptz
-        - CASE WHEN s.status IN ('active', 'trialing', 'past_due') THEN $3::interval
+        - CASE WHEN s.status IN ('active', 'trialing', 'past_due') AND NOT s.is_paused THEN $3::interval
                ELSE interval '0' END)
     RETURNING s.account_id, s.plan_id, s.previous_plan_id),
 moved AS (

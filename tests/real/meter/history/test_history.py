@@ -12,8 +12,9 @@ from meter.clock import SystemClock
 from meter.errors import StoreUnavailable
 from meter.history.month_store import HistoryStore
 from meter.history.retention import History, Retention, months_before
+from meter.ledger import whole_books
+from meter.ledger.checkpoints import snapshot
 from meter.ledger.usage_days import UsageDays
-from meter.ledger.whole_books import check_books, snapshot
 from meter.postgres.pool import KEYED_SESSION, acquire, open_pool
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
@@ -165,15 +166,32 @@ async def test_a_change_of_months_gives_way_to_whoever_works(
 
 @pytest.mark.lock_timeouts
 @pytest.mark.usefixtures("owner")
-async def test_a_month_is_not_dropped_from_under_a_verification(books: Books) -> None:
+async def test_a_month_is_not_dropped_from_under_a_comparison(books: Books) -> None:
     await lived(books)
     async with acquire(books.pool) as connection, snapshot(connection):
         with pytest.raises(StoreUnavailable):
             await history(books, usage=2).tend()
         # Nobody else is kept waiting by it.
         await books.payer("bob", USD)
-        assert (await check_books(connection)).is_ok
     assert await history(books, usage=2).tend() != []
+    assert (await books.verified()).is_ok
+
+
+@pytest.mark.usefixtures("owner")
+async def test_a_verification_says_that_a_month_was_dropped_meanwhile(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(books)
+    read = whole_books.Reading.read_requests
+
+    async def drop_and_read(reading: whole_books.Reading) -> None:
+        assert await history(books, usage=2).tend() != []
+        await read(reading)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_books.Reading, "read_requests", drop_and_read)
+        with pytest.raises(StoreUnavailable, match="verify again"):
+            await books.verified()
     assert (await books.verified()).is_ok
 
 

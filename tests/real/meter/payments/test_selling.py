@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -278,3 +278,30 @@ async def test_the_page_to_buy_runs_its_own_script_only(shop: Shop) -> None:
         text = page.text.split(f"<{element}>")[1].split(f"</{element}>")[0]
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{element}-src 'sha256-{digest}'" in policy
+
+
+async def test_bought_credit_expires_under_the_terms_of_its_purchase(shop: Shop) -> None:
+    terms = {"least": "1.00", "most": "100.00"}
+    set_ = await shop.api.operator.put(f"{ADMIN}/selling", json={**terms, "credit_days": 30})
+    assert set_.json()["credit_days"] == 30
+    await shop.buy("ada", "10.00")
+    # Terms that change meanwhile count for later purchases.
+    assert (await shop.api.operator.put(f"{ADMIN}/selling", json=terms)).is_success
+    await shop.buy("ada", "5.00")
+    for _ in range(2):
+        await shop.deliver(*shop.events())
+    (lot,) = (await shop.api.operator.get(f"{ADMIN}/users/ada/credits/lots")).json()["data"]
+    expired = {one["credited"]: one["paid_at"] for one in await shop.payments("ada")}
+    expires_at, paid_at = (
+        datetime.fromisoformat(one) for one in (lot["expires_at"], expired["10.00"])
+    )
+    assert (lot["amount"], expires_at - paid_at) == ("10.00", timedelta(days=30))
+    assert await shop.balance("ada") == "15.00"
+    # A refund takes the credit that never expires first, then the lot.
+    payment_id = next(one["id"] for one in await shop.payments("ada") if one["credited"] == "10.00")
+    path, key = f"{ADMIN}/payments/{payment_id}/refunds", {"Idempotency-Key": "one"}
+    assert (await shop.api.operator.post(path, json={}, headers=key)).is_success
+    await shop.deliver(*shop.events())
+    (lot,) = (await shop.api.operator.get(f"{ADMIN}/users/ada/credits/lots")).json()["data"]
+    assert (await shop.balance("ada"), lot["remaining"]) == ("5.00", "5.00")
+    await shop.assert_equal_books()

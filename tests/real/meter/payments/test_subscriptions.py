@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from meter.payments.nightly.comparison_store import ComparisonStore
+from meter.payments.nightly.run import NightlyComparison
 from tests.books import Books
 from tests.meter_api import ADMIN
 from tests.patience import WAIT_S
@@ -18,6 +20,7 @@ from tollkeeper.simulator.stripe.events import RecordedEvent
 DAY = timedelta(days=1)
 JANUARY = datetime(2032, 1, 10, 12, tzinfo=UTC)
 OWN = "/api/v1/billing/subscription"
+DISPUTED = "4000000000000259"
 
 
 class Subscriber:
@@ -245,3 +248,129 @@ async def test_a_refund_takes_the_credit_of_the_period_back(ada: Subscriber) -> 
     answer = await shop.api.operator.post(path, json={}, headers=key)
     assert answer.status_code < 300, answer.text
     assert await shop.balance("ada") == "0.00"
+
+
+async def test_a_lost_dispute_takes_the_credit_of_the_period_and_a_won_one_gives_it_back(
+    ada: Subscriber,
+) -> None:
+    shop = ada.shop
+    await shop.pay((await ada.ask("", "POST", plan="starter"))["url"], DISPUTED)
+    # The dispute may be told before the invoice whose payment it takes back.
+    await shop.deliver(*shop.events()[::-1])
+    assert await ada.told() == ("0.00", "starter", 1_000)
+    (paid,) = await shop.payments("ada")
+    assert (paid["paid"], paid["credited"], paid["reversed"]) == ("19.00", "20.00", "20.00")
+    v1: Any = shop.meter.gateway.client.v1
+    (dispute,) = (await v1.disputes.list_async({"payment_intent": paid["id"]})).data
+    evidence = {"uncategorized_text": "winning_evidence"}
+    await v1.disputes.update_async(dispute.id, {"evidence": evidence, "submit": True})
+    shop.stripe.world.wall.catch_up()
+    assert await ada.told() == ("20.00", "starter", 1_000)
+    verified = (await shop.api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert verified["ok"], verified["failures"]
+
+
+async def test_a_renewal_that_fails_gives_nothing_and_is_told_once(ada: Subscriber) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    await ada.told()
+    webhook = {"url": "https://example.com/", "events": ["payment.failed"]}
+    made = await shop.api.operator.post(f"{ADMIN}/users/ada/webhooks", json=webhook)
+    assert made.status_code == 201, made.text
+    v1: Any = shop.meter.gateway.client.v1
+    _, customer_id = await shop.meter.purchases.find_customer("ada", False)
+    (subscription,) = (await v1.subscriptions.list_async({"customer": customer_id})).data
+    method = await v1.payment_methods.attach_async(
+        "pm_card_chargeCustomerFail", {"customer": customer_id}
+    )
+    await v1.subscriptions.update_async(subscription.id, {"default_payment_method": method.id})
+    await ada.advance(JANUARY + 32 * DAY)
+    assert shop.events("invoice.payment_failed")
+    assert await ada.told() == ("20.00", "starter", 1_000)
+    assert (await ada.ask())["status"] == "past_due"
+    # Stripe tries again, and fails again: the account hears of the period once.
+    await ada.advance(JANUARY + 36 * DAY)
+    assert await ada.told() == ("20.00", "starter", 1_000)
+    path = f"{ADMIN}/users/ada/webhooks/{made.json()['id']}/messages"
+    (told,) = (await shop.api.operator.get(path)).json()["data"]
+    assert told["event"]["data"]["subscription_id"] == subscription.id
+    assert (told["type"], told["event"]["data"]["plan"]) == ("payment.failed", "starter")
+    # Paid with another card after all.
+    good = await v1.payment_methods.attach_async("pm_card_visa", {"customer": customer_id})
+    (invoice,) = (await v1.invoices.list_async({"customer": customer_id, "status": "open"})).data
+    await v1.invoices.pay_async(invoice.id, {"payment_method": good.id})
+    assert await ada.told() == ("40.00", "starter", 1_000)
+
+
+async def test_a_pause_charges_nothing_from_the_next_period_on(ada: Subscriber) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    await ada.told()
+    assert (await ada.ask("/pause", "POST"))["is_paused"]
+    await ada.advance(JANUARY + 32 * DAY)
+    assert await ada.told() == ("20.00", "starter", 1_000)
+    # What was paid is over: no days of grace for a period that nobody is asked to pay.
+    follower = shop.meter.subscriptions
+    assert await follower.follow_overdue(datetime(2032, 2, 10, 13, tzinfo=UTC)) == 1
+    assert await ada.standing() == ("20.00", "standard", None)
+    assert not (await ada.ask("/unpause", "POST"))["is_paused"]
+    assert len(await shop.payments("ada")) == 1
+    await ada.advance(JANUARY + 62 * DAY)
+    assert await ada.told() == ("40.00", "starter", 1_000)
+
+
+async def test_a_plan_without_credit_has_a_payment_that_can_be_refunded(ada: Subscriber) -> None:
+    shop = ada.shop
+    price = {"amount": "19.00", "period": "month", "included_credit": "0"}
+    await shop.api.operator.patch(f"{ADMIN}/plans/starter", json={"price": price})
+    await ada.subscribe("starter")
+    assert await ada.told() == ("0.00", "starter", 1_000)
+    (paid,) = await shop.payments("ada")
+    assert (paid["paid"], paid["credited"]) == ("19.00", "0.00")
+    day = datetime.fromtimestamp(shop.stripe.world.books.rows(0, 1)[0]["at"], UTC).date()
+    compared = await nightly(shop).compare_again(day)
+    assert compared.report.is_ok, compared.report.differences
+    path, key = f"{ADMIN}/payments/{paid['id']}/refunds", {"Idempotency-Key": "one"}
+    answer = await shop.api.operator.post(path, json={}, headers=key)
+    assert answer.status_code < 300, answer.text
+    for _ in range(2):
+        await shop.deliver(*shop.events())
+    assert await shop.balance("ada") == "0.00"
+    day = datetime.fromtimestamp(shop.stripe.world.books.rows(1, 1)[0]["at"], UTC).date()
+    compared = await nightly(shop).compare_again(day)
+    assert compared.report.is_ok, compared.report.differences
+    verified = (await shop.api.operator.get(f"{ADMIN}/ledger/verification")).json()
+    assert verified["ok"], verified["failures"]
+
+
+async def test_a_charge_of_a_subscription_that_was_never_booked_is_a_difference(
+    ada: Subscriber,
+) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    row = shop.stripe.world.books.rows(0, 1)[0]
+    day = datetime.fromtimestamp(row["at"], UTC).date()
+    compared = await nightly(shop).compare_again(day)
+    (difference,) = compared.report.differences
+    assert (difference.cause, difference.account_id) == (row["payment_intent"], "ada")
+    assert compared.report.not_ours == 0
+    await ada.told()
+    assert (await nightly(shop).compare_again(day)).report.is_ok
+
+
+def nightly(shop: Shop) -> NightlyComparison:
+    """The comparison of a meter whose clock is days ahead, so that today is over."""
+    store = ComparisonStore(shop.api.pool)
+    return NightlyComparison(shop.meter.gateway, store, DaysAhead(), shop.meter.metrics)
+
+
+class DaysAhead:
+    """A clock that is two days ahead."""
+
+    def now(self) -> datetime:
+        """Return the time of the machine, moved on."""
+        return datetime.now(UTC) + 2 * DAY
+
+    def monotonic_s(self) -> float:
+        """Return nothing of use: a comparison does not measure."""
+        return 0.0

@@ -27,11 +27,10 @@ from meter.identity.keys.key_terms import KeyTerms, TermChanges
 from meter.identity.keys.key_text import mint
 from meter.identity.principal import ByAccount, ByKey
 from meter.identity.principal_store import PostgresPrincipals
-from meter.ledger.checkpoints import advance, compare, get_last_batch
+from meter.ledger.checkpoints import advance, compare, get_last_batch, snapshot
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import credit
 from meter.ledger.usage_days import UsageDays
-from meter.ledger.whole_books import ROWS_SINCE, snapshot
 from meter.lookups.pending import ReportedGeneration
 from meter.lookups.queue import LookupQueue
 from meter.postgres.pool import KEYED_SESSION, PostgresPool, acquire, open_pool, queries
@@ -53,7 +52,7 @@ PAST_OTHERS = 100_000
 MOST_ROWS = 2_000
 
 _RECONCILE_BOOKS = queries("meter.reconciliation")["reconcile_books"]
-_RECONCILE_COST_SINCE = queries("meter.reconciliation")["reconcile_cost_since"]
+_RECONCILE_COST = queries("meter.reconciliation")["reconcile_cost"]
 
 _EXPLAINED = {
     "session_preload_libraries": "auto_explain",
@@ -266,11 +265,11 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
         assert (await advance(daily)).failures == ()
         await books.holds.release([await books.held(payer, 1)])
         assert (await advance(daily)).failures == ()
-        async with snapshot(daily, ROWS_SINCE):
+        async with snapshot(daily):
             last_batch = await get_last_batch(daily)
             await compare(daily, last_batch)
-            await daily.fetch(_RECONCILE_BOOKS, last_batch)
-            await daily.fetch(_RECONCILE_COST_SINCE, datetime.now(UTC), last_batch)
+            await daily.fetch(_RECONCILE_BOOKS, last_batch, *[None] * 8)
+            await daily.fetch(_RECONCILE_COST, datetime.now(UTC), last_batch)
 
     # A page of usage is read before and after the last settlements are in the totals by day.
     month = (datetime.now(UTC).date() - timedelta(days=40), datetime.now(UTC).date())

@@ -14,7 +14,10 @@ from prometheus_client import CollectorRegistry
 from meter.errors import ProviderUnavailable
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_service import (
+    RECOVERED_AFTER_S,
+    RECOVERED_REQUESTS,
     REFUSAL_STANDS_S,
+    SERVED,
     KeyNotTried,
     KeyRefused,
     ProviderKeyService,
@@ -79,10 +82,10 @@ class Setup:
             for service in services or (self.first, self.second):
                 await service.check(session)
 
-    async def let_refusals_age(self) -> None:
+    async def let_refusals_age(self, seconds: float = REFUSAL_STANDS_S) -> None:
         await self.books.pool.execute(
             "UPDATE provider_keys SET refused_at = refused_at - make_interval(secs => $1)",
-            REFUSAL_STANDS_S,
+            seconds,
         )
 
 
@@ -156,7 +159,7 @@ async def test_a_refusal_shows_everywhere_and_a_new_key_ends_it(setup: Setup) ->
 
 async def test_refused_requests_show_although_the_key_is_known(setup: Setup) -> None:
     await setup.first.set_key(KEY, is_forced=False)
-    setup.first.note_refused_request(402, LATER)
+    setup.first.note_request(402, LATER)
     await setup.check()
     assert await setup.refusal() == KeyRefusal(402, "requests were refused")
     await setup.check()
@@ -168,9 +171,37 @@ async def test_refused_requests_show_although_the_key_is_known(setup: Setup) -> 
     assert setup.second.refusal is None
 
 
+async def test_a_refusal_ends_sooner_where_requests_are_served_again(setup: Setup) -> None:
+    await setup.first.set_key(KEY, is_forced=False)
+    for _ in range(RECOVERED_REQUESTS):
+        setup.first.note_request(SERVED, datetime.now(UTC) - timedelta(days=1))
+    setup.first.note_request(402, LATER)
+    await setup.check()
+    await setup.let_refusals_age(RECOVERED_AFTER_S)
+    await setup.check()
+    assert await setup.refusal() is not None  # those were served before it
+
+    for _ in range(RECOVERED_REQUESTS):
+        setup.first.note_request(SERVED, LATER)
+    setup.provider.status = 401
+    await setup.check(setup.first)
+    assert await setup.refusal() == UNKNOWN  # the provider does not accept the key
+
+    setup.provider.status = 200
+    await setup.check()
+    assert await setup.refusal() == UNKNOWN  # and has done so only a moment ago
+    await setup.let_refusals_age(RECOVERED_AFTER_S)
+    await setup.check(setup.second)
+    assert await setup.refusal() == UNKNOWN  # this meter has seen no request
+    await setup.check()
+    assert await setup.refusal() is None
+    assert setup.first.refusal is None
+    assert setup.second.refusal is None
+
+
 async def test_the_same_key_set_again_ends_a_refusal(setup: Setup) -> None:
     await setup.first.set_key(KEY, is_forced=False)
-    setup.first.note_refused_request(402, LATER)
+    setup.first.note_request(402, LATER)
     await setup.check()
     assert await setup.first.set_key(KEY, is_forced=False) == 1
     await setup.check()
@@ -183,7 +214,7 @@ async def test_refused_requests_are_noted_while_the_provider_cannot_be_asked(
 ) -> None:
     await setup.first.set_key(KEY, is_forced=False)
     setup.provider.status = 503
-    setup.first.note_refused_request(403, LATER)
+    setup.first.note_request(403, LATER)
     with pytest.raises(ProviderUnavailable):
         await setup.check(setup.first)
     assert await setup.refusal() == KeyRefusal(403, "requests were refused")
@@ -191,7 +222,7 @@ async def test_refused_requests_are_noted_while_the_provider_cannot_be_asked(
 
 async def test_a_request_of_before_the_key_says_nothing_about_it(setup: Setup) -> None:
     await setup.first.set_key(KEY, is_forced=False)
-    setup.first.note_refused_request(401, datetime.now(UTC))
+    setup.first.note_request(401, datetime.now(UTC))
     await setup.check()
     assert await setup.refusal() is None
 

@@ -14,6 +14,8 @@ RULE: dict[str, Any] = {
     "model_pattern": "openai/*",
     "requests_per_minute": 60,
     "tokens_per_minute": None,
+    "requests_per_day": None,
+    "requests_per_month": 5_000,
     "is_shadow": True,
 }
 
@@ -33,6 +35,8 @@ async def test_a_rule_is_set_changed_and_removed(api: MeterApi) -> None:
         "counted_per": "rule",
         "model_pattern": None,
         "requests_per_minute": None,
+        "requests_per_day": None,
+        "requests_per_month": None,
         "is_shadow": False,
         **shorter,
     }
@@ -55,7 +59,8 @@ async def test_rules_that_make_no_sense_are_refused(api: MeterApi) -> None:
         {"model_pattern": ""},
         {"model_pattern": "a b"},
         {"requests_per_minute": 0},
-        {"requests_per_minute": None},
+        {"requests_per_minute": None, "requests_per_month": None},
+        {"requests_per_day": 0},
         {"requests_per_minute": "60"},
         {"is_shadow": 1},
         {"priority": 5},

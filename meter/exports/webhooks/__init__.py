@@ -1,0 +1,1 @@
+"""Tells accounts of events at addresses of theirs, signed as Standard Webhooks has it."""
