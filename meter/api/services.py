@@ -59,6 +59,7 @@ from meter.sealing import SecretText
 from meter.services import Services
 from meter.settlement.review_store import SettlementReviewStore
 from meter.usage.usage_store import UsageStore
+from meter.xds.publisher import ClusterPublisher
 
 MIN_REPORTS_TOKEN_CHARS: Final = 16
 
@@ -113,6 +114,8 @@ class ApiDependencies:
     payments: Payments | None = None
     # Without them no usage is sent to other systems, and their routes answer 404.
     sinks: Sinks | None = None
+    # The clusters for Envoys that ask; without it, they get 404.
+    clusters: ClusterPublisher | None = None
     # The proxies whose statement about the client's address is trusted.
     trusted_proxies: tuple[Network, ...] = ()
 
