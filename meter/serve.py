@@ -139,7 +139,7 @@ async def serve(settings: MeterSettings) -> None:
             reports = ProviderReports(reports_token, tags, lookups)
 
         clusters = ClusterPublisher(
-            UpstreamStore(ProviderStore(pool, settings.provider_base_url), RouteStore(pool)).load,
+            UpstreamStore(providers.store, RouteStore(pool)).load,
             settings.envoy_clusters,
             # The Envoy beside us reads the file; others have administrations of their own.
             None if settings.envoy_admin is None else EnvoyAdmin(settings.envoy_admin),
