@@ -17,6 +17,7 @@ from meter.sealing import SecretText
 from meter.values import light_value
 
 MAX_ECHO_CHARS: Final = 100
+ELSEWHERE: Final = "elsewhere;"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,11 @@ class Upstream:
     is_own_key: bool = False
     fallbacks: tuple[tuple[str, SecretText], ...] = ()
 
+    @property
+    def fallback_names(self) -> str:
+        """Return the ids of the fallbacks, with blanks between."""
+        return " ".join(provider for provider, _ in self.fallbacks)
+
 
 @light_value
 class Allow:
@@ -238,6 +244,17 @@ class Allow:
     limits: tuple[LimitStatus, ...] = ()
     is_streaming: bool = False
     upstream: Upstream | None = None
+
+    @property
+    def edits_text(self) -> str:
+        """Return the edits as Envoy's script reads them.
+
+        Off the default path a word stands before them. An Envoy whose script cannot send a request
+        elsewhere cannot read it either and refuses the request; otherwise it would send the
+        credential of one provider to another.
+        """
+        text = "".join(edit.to_text() for edit in self.edits)
+        return text if self.upstream is None else f"{ELSEWHERE}{text}"
 
 
 @light_value

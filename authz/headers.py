@@ -16,8 +16,8 @@ SCOPES_HEADER: Final = "x-tollkeeper-scopes"
 # Envoy's route reads the cluster here, where the decision names one. A header that the client sent
 # under this name is replaced.
 CLUSTER_HEADER: Final = "tk-cluster"
-# With the provider's id behind it, the credential of an attempt at that provider. The filters of
-# the cluster remove these headers before the request leaves.
+# With the provider's id behind it, the credential of an attempt at that provider. Envoy's splice
+# script keeps those of the providers that the decision names, and removes these headers.
 KEY_HEADER_PREFIX: Final = "tk-key-"
 
 Header = tuple[str, str]

@@ -26,6 +26,7 @@ from meter.identity.operator_store import OperatorStore
 from meter.identity.pass_store import PassStore
 from meter.identity.signing_key_store import SigningKeys
 from meter.identity.signing_rotation import SigningRotation
+from meter.ingest.log_file.envoy_admin import EnvoyAdmin
 from meter.ledger.lots import CreditExpiry, LotStore
 from meter.ledger.write_offs import WriteOffs, WriteOffStore
 from meter.listening import listening_socket
@@ -47,11 +48,14 @@ from meter.providers.providers import Providers
 from meter.providers.report_tags import ReportTags
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.routing.route_store import RouteStore
 from meter.sealing import MasterKey, SecretText
 from meter.serve_settlement import RunningSettlement, run_settlement
 from meter.services import Issuing, Services
 from meter.settings import MeterSettings, read_secret
 from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.xds.publisher import ClusterPublisher
+from meter.xds.upstreams import UpstreamStore
 
 OPERATOR: Final = "operator"
 ADMISSION_RETRY_S: Final = 0.5
@@ -135,6 +139,13 @@ async def serve(settings: MeterSettings) -> None:
             lookups = LookupQueue(pool, settings.lookup_terms, openrouter.ID)
             reports = ProviderReports(reports_token, tags, lookups)
 
+        clusters = ClusterPublisher(
+            UpstreamStore(providers.store, RouteStore(pool)).load,
+            settings.envoy_clusters,
+            # The Envoy beside us reads the file; others have administrations of their own.
+            None if settings.envoy_admin is None else EnvoyAdmin(settings.envoy_admin),
+            registry,
+        )
         sinks = make_sinks(pool, master_key, registry)
         stack.push_async_callback(sinks.sender.close)
         webhooks = make_webhooks(
@@ -164,6 +175,7 @@ async def serve(settings: MeterSettings) -> None:
             "providers": providers.registry.run,
             "catalogue syncs": providers.syncs.run,
             "provider keys": providers.keys.run,
+            "clusters": clusters.run,
             "history": history.run,
             "signing rotation": rotation.run,
             "sinks": sinks.worker.run,
@@ -189,11 +201,12 @@ async def serve(settings: MeterSettings) -> None:
                 services=Services(pool, pepper, clock, issuing, jwts, keys, providers, reconciler),
                 registry=registry,
                 provider_base_url=settings.provider_base_url,
-                readiness=_readiness_probes(providers, settlement),
+                readiness=_readiness_probes(providers, settlement, clusters),
                 provider_reports=reports,
                 payments=payments,
                 sinks=sinks,
                 webhooks=webhooks.store,
+                clusters=clusters,
                 trusted_proxies=read_networks(settings.trusted_proxies),
             )
         )
@@ -230,7 +243,7 @@ async def _admit_operator(pool: PostgresPool, token: SecretText | None) -> None:
 
 
 def _readiness_probes(
-    providers: Providers, settlement: RunningSettlement
+    providers: Providers, settlement: RunningSettlement, clusters: ClusterPublisher
 ) -> dict[str, ReadinessProbe]:
     """Return probes of parts that a meter can do without; Postgres has a probe in the API."""
 
@@ -255,6 +268,10 @@ def _readiness_probes(
             )
         return optional("Redis did not answer" if settlement.counter.is_away else None)
 
+    async def envoy_clusters() -> Readiness:
+        # The default provider is in Envoy's own configuration.
+        return optional(clusters.problem)
+
     def optional(reason: str | None) -> Readiness:
         return Readiness(is_ready=reason is None, reason=reason, is_required=False)
 
@@ -263,4 +280,5 @@ def _readiness_probes(
         "provider_key": provider_key,
         "access_log_file": access_log_file,
         "token_counting": token_counting,
+        "envoy_clusters": envoy_clusters,
     }

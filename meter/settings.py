@@ -68,6 +68,8 @@ class MeterSettings(JwtSettings):
     envoy_access_log: Path | None = None
     # Envoy's administration interface, for rotating that log and for its own alarms.
     envoy_admin: str | None = None
+    # Where the clusters of further providers are kept for Envoys on this machine. Others ask.
+    envoy_clusters: Path | None = None
     lookup_first_delay_s: float = Field(default=3.0, ge=0, le=3_600)
     # How long a request may stay unknown before a policy decides.
     lookup_patience_s: float = Field(default=900.0, ge=1, le=604_800)

@@ -22,6 +22,7 @@ import yaml
 from meter.errors import InvalidRequest
 from meter.ingest.access_logs import AccessLogs
 from meter.listening import parse_address
+from meter.xds.clusters import cluster_set
 
 _HERE = Path(__file__).resolve().parent
 # Beside this file when installed from a wheel, in a folder of its own in a clone.
@@ -32,6 +33,9 @@ STREAM_LOGGER = "envoy.access_loggers.http_grpc"
 FILE_LOGGERS = ("tollkeeper.ordinary_ends", "tollkeeper.other_ends")
 # Envoy's default of ten seconds would keep money facts in memory that long.
 ACCESS_LOG_FLUSH_MS = 100
+# How often Envoy asks the meter for clusters where they share no file, and how long it waits.
+CLUSTERS_EVERY_S = 0.5
+CLUSTERS_TIMEOUT_S = 2
 # How long a draining Envoy still takes connections: a balancer in front, or a second Envoy
 # on the same port, has to be there for those that come later.
 LISTENER_DRAIN_S = 1
@@ -67,6 +71,9 @@ class EnvoyAddresses:
     `authz_bodies` is where whole bodies of more than 64 KiB are judged, and `authz_bodies_health`
     its `/readyz`; None means by the same authz as everything else. A log that `access_logs` leaves
     out is not written.
+
+    `clusters_file` is where the meter keeps the clusters of further providers; None means that
+    Envoy asks the meter for them, and has none after a start while the meter is away.
     """
 
     listen: str
@@ -81,11 +88,19 @@ class EnvoyAddresses:
     authz_bodies: str | None = None
     authz_bodies_health: str | None = None
     access_logs: AccessLogs = AccessLogs.BOTH
+    clusters_file: Path | None = None
 
 
 def write(addresses: EnvoyAddresses, target: Path, template: Path = TEMPLATE) -> None:
-    """Write the template with these addresses to `target`."""
+    """Write the template with these addresses to `target`, and a file of no clusters if needed.
+
+    Envoy does not start without that file.
+    """
     document = rendered(yaml.safe_load(template.read_text()), addresses)
+    file = addresses.clusters_file
+    if file is not None and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cluster_set(()).body)
     target.write_text(yaml.dump(document, Dumper=_NoAliases, sort_keys=False, width=120))
 
 
@@ -112,8 +127,16 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
     else:
         all_clusters.remove(clusters["ingest"])
     _point_at_all(clusters["meter_api"], addresses.meter_api, None)
+    _take_clusters_from(addresses.clusters_file, document["dynamic_resources"]["cds_config"])
     url = _provider_url(addresses.provider_base_url)
-    _point_at_provider(clusters["provider"], url, addresses.trusted_ca)
+    roots = _trusted_roots(addresses.trusted_ca)
+    (secret,) = document["static_resources"]["secrets"]
+    if roots is None:
+        # Fatal only where somebody is called over TLS.
+        document["static_resources"].pop("secrets")
+    else:
+        secret["validation_context"]["trusted_ca"]["filename"] = str(roots)
+    _point_at_provider(clusters["provider"], url, roots)
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
     action = next(r for r in routes if r["name"] == "inference")["route"]
@@ -143,6 +166,8 @@ def command(config: Path, concurrency: int, binary: Path | None = None) -> list[
         *("--concurrency", str(concurrency)),
         *("--file-flush-interval-msec", str(ACCESS_LOG_FLUSH_MS)),
         *("--log-level", "warning"),
+        # Without it, clusters with unknown members are taken, and the members have no effect.
+        "--reject-unknown-dynamic-fields",
         # While it drains, each answer asks its client to open another connection.
         *("--drain-time-s", str(LISTENER_DRAIN_S)),
         *("--drain-strategy", "immediate"),
@@ -232,6 +257,27 @@ def _is_name(address: Document) -> bool:
     return host is not None and not _is_ip(host)
 
 
+def _take_clusters_from(file: Path | None, source: Document) -> None:
+    if file is not None:
+        watched = {"path": str(file.parent)}
+        source["path_config_source"] = {"path": str(file), "watched_directory": watched}
+        return
+    del source["path_config_source"]
+    source["api_config_source"] = {
+        "api_type": "REST",
+        "transport_api_version": source["resource_api_version"],
+        "cluster_names": ["meter_api"],
+        "refresh_delay": f"{CLUSTERS_EVERY_S}s",
+        "request_timeout": f"{CLUSTERS_TIMEOUT_S}s",
+    }
+    # How long a start waits for a meter that is away.
+    source["initial_fetch_timeout"] = f"{CLUSTERS_TIMEOUT_S}s"
+
+
+def _trusted_roots(ca: Path | None) -> Path | None:
+    return ca or next((file for file in SYSTEM_CA_FILES if file.is_file()), None)
+
+
 def _provider_url(base_url: str) -> SplitResult:
     url = urlsplit(base_url)
     if url.scheme not in ("https", "http") or not url.hostname:
@@ -246,7 +292,7 @@ def _provider_url(base_url: str) -> SplitResult:
     return url
 
 
-def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> None:
+def _point_at_provider(cluster: Document, url: SplitResult, roots: Path | None) -> None:
     host = url.hostname or ""
     bracketed = f"[{host}]" if ":" in host else host
     text = f"{bracketed}:{url.port or (443 if url.scheme == 'https' else 80)}"
@@ -259,7 +305,6 @@ def _point_at_provider(cluster: Document, url: SplitResult, ca: Path | None) -> 
         return
     tls = cluster["transport_socket"]["typed_config"]
     validation = tls["common_tls_context"]["validation_context"]
-    roots = ca or next((file for file in SYSTEM_CA_FILES if file.is_file()), None)
     if roots is None:
         raise EnvoyConfigError("no system CA roots found: install ca-certificates or name a file")
     validation["trusted_ca"]["filename"] = str(roots)

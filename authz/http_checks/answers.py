@@ -81,8 +81,10 @@ def _allowed(allow: Allow) -> HttpAnswer:
             ("provider", upstream.provider),
             ("is_own_key", "true" if upstream.is_own_key else "false"),
         ]
-    if allow.edits:
-        headers.append(("edits", "".join(edit.to_text() for edit in allow.edits)))
+        if upstream.fallbacks:
+            headers.append(("fallbacks", upstream.fallback_names))
+    if edits := allow.edits_text:
+        headers.append(("edits", edits))
     return HttpAnswer(200, tuple(headers))
 
 

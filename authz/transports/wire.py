@@ -144,7 +144,7 @@ def _from_allow(allow: Allow) -> bytes:
         _HOLD_ID_PREFIX,
         allow.hold_id.hex.encode(),
     ]
-    if allow.edits:
+    if allow.edits and upstream is None:
         parts.append(_edits(allow.edits))
     if allow.limits:
         headers = _limit_headers(allow.limits)
@@ -170,7 +170,10 @@ def _allow_upstream(allow: Allow, upstream: Upstream) -> bytes:
         "cluster": Value(string_value=upstream.cluster),
         "provider": Value(string_value=upstream.provider),
         "is_own_key": Value(bool_value=upstream.is_own_key),
+        "edits": Value(string_value=allow.edits_text),
     }
+    if upstream.fallbacks:
+        fields["fallbacks"] = Value(string_value=upstream.fallback_names)
     return CheckResponse(
         status=Status(code=GRPC_OK),
         ok_response=OkHttpResponse(

@@ -54,6 +54,7 @@ from meter.api.own import account as own_account
 from meter.api.own import provider_keys as own_provider_keys
 from meter.api.problems import ProblemError
 from meter.api.public import (
+    clusters,
     documentation,
     health,
     key_reports,
@@ -70,6 +71,7 @@ from meter.exports.export_stream import ExportStreams
 _RESOURCES: Final = (
     # First: Envoy asks it four times a second and more, and routes are looked through in order.
     health,
+    clusters,
     users,
     user_keys,
     user_provider_keys,

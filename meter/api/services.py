@@ -60,6 +60,7 @@ from meter.sealing import SecretText
 from meter.services import Services
 from meter.settlement.review_store import SettlementReviewStore
 from meter.usage.usage_store import UsageStore
+from meter.xds.publisher import ClusterPublisher
 
 MIN_REPORTS_TOKEN_CHARS: Final = 16
 
@@ -116,6 +117,8 @@ class ApiDependencies:
     sinks: Sinks | None = None
     # Without it accounts have no webhooks, and their routes answer 404.
     webhooks: WebhookStore | None = None
+    # The clusters for Envoys that ask; without it, they get 404.
+    clusters: ClusterPublisher | None = None
     # The proxies whose statement about the client's address is trusted.
     trusted_proxies: tuple[Network, ...] = ()
 

@@ -44,6 +44,8 @@ class NotedUsage(msgspec.Struct, frozen=True, gc=False):
     usage_json: Scalar = None
     first_usage_json: Scalar = None
     error_json: Scalar = None
+    # The provider that answered; noted off the default path only.
+    provider: Scalar = None
 
 
 NOTHING_NOTED: Final = NotedUsage()
@@ -106,6 +108,7 @@ def observation_from_facts(facts: EntryFacts, source: Source) -> Observation:
         facts.response_bytes,
         _has_error(facts.usage),
         None if sent_ms is None else max(0, facts.duration_ms - sent_ms),
+        facts.usage.provider if isinstance(facts.usage.provider, str) else None,
     )
 
 

@@ -24,7 +24,9 @@ class EnvoySettings(BaseSettings):
     `authz_address`, `ingest_address` and `meter_api_address` say where the others listen, several
     with commas between; a name stands for all addresses that DNS has for it. With
     `authz_health_address` those that hang are found out and left alone. `authz_bodies_address` is
-    an authz for whole large bodies; without it, `authz_address` has them too. `provider_base_url`
+    an authz for whole large bodies; without it, `authz_address` has them too. `envoy_clusters` is
+    the file in which the meter keeps the clusters of further providers; without it, Envoy asks at
+    `meter_api_address`, and has none after a start while the meter is away. `provider_base_url`
     includes the path before `/chat/completions`. `envoy_drain_s` is how long requests under way
     are waited for at the end.
     """
@@ -44,6 +46,7 @@ class EnvoySettings(BaseSettings):
     envoy_admin_socket: Path = Path("/tmp/tollkeeper-envoy-admin.sock")
     envoy_access_log: Path = Path("/var/log/tollkeeper/access.jsonl")
     envoy_config: Path = Path("/tmp/tollkeeper-envoy.yaml")
+    envoy_clusters: Path | None = None
     envoy_trusted_ca: Path | None = None
     envoy_workers: int = Field(default=2, ge=1, le=256)
     envoy_drain_s: float = Field(default=30.0, ge=0, le=3600)
@@ -108,6 +111,7 @@ def write_config(settings: EnvoySettings) -> None:
         authz_bodies=settings.authz_bodies_address,
         authz_bodies_health=settings.authz_bodies_health_address,
         access_logs=settings.access_logs,
+        clusters_file=settings.envoy_clusters,
     )
     try:
         # Envoy ends when the folder of its access log is missing.

@@ -107,6 +107,11 @@ class Home:
         return self.envoy / "access.jsonl"
 
     @property
+    def clusters(self) -> Path:
+        # In a folder of its own: Envoy looks at the file again whenever one is put into it.
+        return self.envoy / "clusters" / "clusters.json"
+
+    @property
     def envoy_admin(self) -> Path:
         return self.run / "envoy-admin.sock"
 

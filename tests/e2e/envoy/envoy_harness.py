@@ -330,6 +330,34 @@ class ProviderTls:
 
 
 @contextlib.asynccontextmanager
+async def envoy_beside(gateway: Gateway) -> AsyncIterator[str]:
+    """Run one more Envoy of the same configuration before the same stubs; give its URL."""
+    port = free_port()
+    document = yaml.safe_load((gateway.folder / "envoy.yaml").read_text())
+    (listener,) = document["static_resources"]["listeners"]
+    listener["address"]["socket_address"]["port_value"] = port
+    document["admin"]["address"]["pipe"]["path"] = str(gateway.folder / f"admin-{port}.sock")
+    config = gateway.folder / f"envoy-{port}.yaml"
+    config.write_text(yaml.safe_dump(document))
+    async with _running(config, port, gateway.folder / f"envoy-{port}.log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def _running(config: Path, port: int, log_file: Path) -> AsyncIterator[None]:
+    command = envoy_config.command(config, concurrency=2)
+    with log_file.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+    try:
+        await _ready(port, process)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
 async def _envoy(
     addresses: envoy_config.EnvoyAddresses,
     folder: Path,
@@ -347,16 +375,8 @@ async def _envoy(
     document = yaml.safe_load(config.read_text())
     change(document)
     config.write_text(yaml.safe_dump(document))
-    command = envoy_config.command(config, concurrency=2)
-    with (folder / "envoy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
-    try:
-        await _ready(int(addresses.listen.rpartition(":")[2]), process)
+    async with _running(config, int(addresses.listen.rpartition(":")[2]), folder / "envoy.log"):
         yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -364,8 +384,12 @@ async def running_gateway(
     tls: ProviderTls | None = None,
     check_timeout_s: int = 2,
     change: Callable[[Document], None] = lambda _: None,
+    *,
+    has_clusters_file: bool = True,
 ) -> AsyncIterator[Gateway]:
     """Start the stubs and Envoy, and end them all. `change` may alter Envoy's configuration.
+
+    Without a file of clusters Envoy asks the stub of the meter's API for them.
 
     Tests that keep this process busy set `check_timeout_s` higher, because the stub of authz runs
     in it.
@@ -391,6 +415,7 @@ async def running_gateway(
             trusted_ca=tls.trusted_ca if tls else None,
             access_log=folder / "access.jsonl",
             admin_socket=folder / "admin.sock",
+            clusters_file=folder / "clusters" / "clusters.json" if has_clusters_file else None,
         )
         await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s, change))
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))

@@ -33,6 +33,7 @@ def addresses(tmp_path: Path) -> EnvoyAddresses:
         access_log=tmp_path / "access.jsonl",
         admin_socket=tmp_path / "admin.sock",
         authz_health="unix:/tmp/tk/authz-health.sock",
+        clusters_file=tmp_path / "clusters" / "clusters.json",
     )
 
 
@@ -216,7 +217,12 @@ def test_only_addresses_paths_and_the_providers_identity_change(
         "admin.address.pipe.path",
         "clusters.3.dns_lookup_family",
         "clusters.3.type",
+        "dynamic_resources.cds_config.path_config_source.path",
+        "dynamic_resources.cds_config.path_config_source.watched_directory.path",
     ]
+
+
+_TELLING = ("access_log", "admin", "clusters", "dynamic_resources")
 
 
 def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> list[str]:
@@ -229,7 +235,7 @@ def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> list[st
         return [d for i, (b, a) in pairs for d in _differences(b, a, (*path, str(i)))]
     if before == after:
         return []
-    starts = [i for i, part in enumerate(path) if part in ("access_log", "admin", "clusters")]
+    starts = [i for i, part in enumerate(path) if part in _TELLING]
     if path[-1] != "type" and "address" in path and path[0] != "admin":
         starts = [path.index("address")]
     return [".".join(path[starts[-1] :])]
@@ -266,3 +272,48 @@ def test_envoy_writes_the_chosen_logs_and_no_others(
     assert ("ingest" in names) == logs.has_stream
     write(chosen, tmp_path / "envoy.yaml")
     validate(tmp_path / "envoy.yaml")
+
+
+def test_an_envoy_of_ones_own_takes_further_providers_as_production_does(tmp_path: Path) -> None:
+    folder = TEMPLATE.parent
+    document = yaml.safe_load((folder / "existing-envoy.yaml").read_text())
+    added = yaml.safe_load((folder / "further-providers.yaml").read_text())
+    (listener,) = document["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    (route,) = added.pop("routes")
+    host["routes"].insert(0, route)
+    document["static_resources"]["secrets"] = added["static_resources"]["secrets"]
+    document["static_resources"]["clusters"] += added["static_resources"]["clusters"]
+    for log in manager["access_log"]:
+        if "path" in log["typed_config"]:
+            log["typed_config"]["path"] = str(tmp_path / "access.jsonl")
+    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump({**added, **document}))
+    validate(tmp_path / "envoy.yaml")
+
+    production = yaml.safe_load(TEMPLATE.read_text())
+    manager = production["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    routes = manager["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
+    ours = next(one for one in routes if one["name"] == route["name"])
+    assert ours["route"] == route["route"]
+    assert ours["match"]["dynamic_metadata"] == route["match"]["dynamic_metadata"]
+    assert added["static_resources"]["secrets"] == production["static_resources"]["secrets"]
+
+
+def test_without_a_file_envoy_asks_the_meter_for_clusters(addresses: EnvoyAddresses) -> None:
+    source = render(replace(addresses, clusters_file=None))["dynamic_resources"]["cds_config"]
+    snippet = yaml.safe_load((TEMPLATE.parent / "further-providers.yaml").read_text())
+    expected = snippet["dynamic_resources"]["cds_config"]
+    expected["api_config_source"]["cluster_names"] = ["meter_api"]
+    assert source == expected
+
+
+def test_an_envoy_without_clusters_is_given_a_file_of_none(
+    addresses: EnvoyAddresses, tmp_path: Path
+) -> None:
+    file = tmp_path / "clusters" / "clusters.json"
+    write(addresses, tmp_path / "envoy.yaml")
+    validate(tmp_path / "envoy.yaml")
+    file.write_text("the last clusters")
+    write(addresses, tmp_path / "envoy.yaml")
+    assert file.read_text() == "the last clusters"

@@ -46,6 +46,7 @@ class EnvoyServer:
             authz_bodies=_listed([bodies.listen]),
             authz_bodies_health=_listed([bodies.health]),
             access_logs=self.settings.access_logs,
+            clusters_file=self.home.clusters,
         )
         try:
             envoy_config.write(addresses, self._configuration)

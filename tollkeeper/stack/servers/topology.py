@@ -234,6 +234,7 @@ class Topology:
             "TOLLKEEPER_ENVOY_ADMIN": f"unix:{self.home.envoy_admin}",
             # Servers of other dialects on this machine, the simulator among them.
             "TOLLKEEPER_PLAIN_HTTP_PROVIDERS": "127.0.0.0/8,::1/128",
+            "TOLLKEEPER_ENVOY_CLUSTERS": str(self.home.clusters),
             # Our Envoy, which tells who called it.
             "TOLLKEEPER_TRUSTED_PROXIES": "127.0.0.1/32",
         }

@@ -1,0 +1,1 @@
+"""Describes the clusters of Envoy, made from the providers and routes that administrators set."""
