@@ -43,6 +43,7 @@ from meter.providers.providers import Providers
 from meter.reconciliation.reconciler import Reconciler
 from meter.routing.alias_store import AliasStore
 from meter.routing.route_store import RouteStore
+from meter.routing.table_store import RoutingStore
 from meter.settlement.review_store import SettlementReviewStore
 from meter.usage.usage_store import UsageStore
 
@@ -75,6 +76,7 @@ class Services:
         self.clock = clock
         self.accounts = AccountStore(pool)
         self.plans = PlanStore(pool)
+        self.routing = RoutingStore(pool)
         self.routes = RouteStore(pool)
         self.aliases = AliasStore(pool)
         self.limit_rules = LimitRuleStore(pool)

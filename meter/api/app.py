@@ -129,7 +129,9 @@ def create_app(outside: ApiDependencies) -> FastAPI:
     app.state.dependencies = outside
     app.state.cursors = Cursors(services.pepper)
     app.state.exports = ExportStreams(ExportStore(services.pool), outside.registry)
-    app.state.catalogue = models.RenderedCatalogue(services.catalogue, services.clock)
+    app.state.catalogue = models.RenderedCatalogue(
+        services.catalogue, services.routing, services.clock
+    )
     app.state.running_reports = key_reports.RunningReports()
     app.state.report_metrics = provider_reports.ReportMetrics(outside.registry)
     metrics = ApiMetrics(outside.registry)

@@ -14,7 +14,9 @@ from meter.api.problems import ProblemError
 from meter.clock import Clock
 from meter.money import format_usd
 from meter.pricing.catalogue_store import ModelListing, PostgresCatalogue
-from meter.pricing.prices import TIER_STARTS_AT, Price
+from meter.pricing.prices import DEFAULT_PROVIDER, TIER_STARTS_AT, Price
+from meter.routing.table import RoutingTable
+from meter.routing.table_store import RoutingStore
 
 # Anybody may ask without a key, so the database is asked at most once in this time.
 REMEMBERED_S: Final = 2.0
@@ -40,7 +42,7 @@ class PricingReply(BaseModel):
 
 
 class ModelReply(BaseModel):
-    """A model. Further members of the provider are passed on."""
+    """A model. Further members of the provider are passed on; `alias_of` stands with an alias."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -70,8 +72,9 @@ class _Rendered:
 class RenderedCatalogue:
     """A cache of the catalogue as bytes, which reads the database in one request at a time."""
 
-    def __init__(self, catalogue: PostgresCatalogue, clock: Clock) -> None:
+    def __init__(self, catalogue: PostgresCatalogue, routing: RoutingStore, clock: Clock) -> None:
         self._catalogue = catalogue
+        self._routing = routing
         self._clock = clock
         self._lock = asyncio.Lock()
         self._rendered: _Rendered | None = None
@@ -82,7 +85,15 @@ class RenderedCatalogue:
         async with self._lock:
             age_s = self._clock.monotonic_s() - self._read_at_s
             if self._rendered is None or age_s >= REMEMBERED_S:
-                self._rendered = _render(await self._catalogue.load_listings())
+                listings = await self._catalogue.load_listings()
+                listed = {
+                    one.model.id: one.model
+                    for one in listings
+                    if one.model.price.provider == DEFAULT_PROVIDER
+                }
+                offers = await self._catalogue.load_offers()
+                routing = await self._routing.load(listed, offers)
+                self._rendered = _render(listings, routing.table)
                 self._read_at_s = self._clock.monotonic_s()
             return self._rendered
 
@@ -100,7 +111,10 @@ class RenderedCatalogue:
     operation_id="list_models_at_former_path",
 )
 async def list_models(request: Request) -> Response:
-    """List all models that may be called, with the prices in force."""
+    """List all models and aliases that may be called, with the prices in force.
+
+    The price of a model that several providers offer is that of the one that is asked first.
+    """
     rendered = await _catalogue(request).get()
     return _answer(request, rendered.listing, rendered.etag)
 
@@ -138,8 +152,18 @@ def _answer(request: Request, body: bytes, etag: str) -> Response:
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _render(listings: list[ModelListing]) -> _Rendered:
-    by_id = {one.model.id: json.dumps(_to_openai(one)).encode() for one in listings}
+def _render(listings: list[ModelListing], table: RoutingTable) -> _Rendered:
+    """Render every model and alias that somebody may serve, as the one asked first serves it."""
+    listing_of = {one.model.id: one.listing for one in listings}
+    by_id = {}
+    for name, model in sorted(table.models.items()):
+        alias, ways = table.aliases.get(name), table.ways(model.id)
+        if not ways or (alias is not None and alias.is_redirect):
+            continue
+        listed = _to_openai(ModelListing(ways[0].model, listing_of.get(model.id, {})))
+        if alias is not None:
+            listed |= {"id": name, "name": name, "alias_of": model.id}
+        by_id[name] = json.dumps(listed).encode()
     body = b'{"object":"list","data":[' + b",".join(by_id.values()) + b"]}"
     return _Rendered(body, _etag(body), by_id)
 

@@ -212,6 +212,7 @@ def point(document: Document, authz: AuthzProcess, folder: Path) -> int:
         cluster_at("authz_http", f"127.0.0.1:{authz.http_port}"),
     ]
     document.pop("admin", None)
+    document.pop("dynamic_resources", None)
     document.pop("overload_manager", None)
     manager = manager_of(listener)
     for log in manager["access_log"]:

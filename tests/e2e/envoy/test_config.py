@@ -282,6 +282,9 @@ def test_an_envoy_of_ones_own_takes_further_providers_as_production_does(tmp_pat
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     (host,) = manager["route_config"]["virtual_hosts"]
     (route,) = added.pop("routes")
+    inference = next(one for one in host["routes"] if one["name"] == "inference")
+    declared = added.pop("inference")
+    inference |= declared
     host["routes"].insert(0, route)
     document["static_resources"]["secrets"] = added["static_resources"]["secrets"]
     document["static_resources"]["clusters"] += added["static_resources"]["clusters"]
@@ -295,6 +298,9 @@ def test_an_envoy_of_ones_own_takes_further_providers_as_production_does(tmp_pat
     manager = production["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     routes = manager["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
     ours = next(one for one in routes if one["name"] == route["name"])
+    assert declared == {
+        "metadata": next(one for one in routes if one["name"] == "inference")["metadata"]
+    }
     assert ours["route"] == route["route"]
     assert ours["match"]["dynamic_metadata"] == route["match"]["dynamic_metadata"]
     assert added["static_resources"]["secrets"] == production["static_resources"]["secrets"]

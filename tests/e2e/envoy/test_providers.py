@@ -21,7 +21,9 @@ from meter.usage.usage import Source
 from meter.xds.clusters import UpstreamProvider
 from tests.e2e.envoy.envoy_harness import (
     PROVIDER_KEY,
+    Document,
     Gateway,
+    Pause,
     allow,
     envoy_beside,
     json_reply,
@@ -37,7 +39,7 @@ from tests.e2e.envoy.providers import (
     key_of,
     stub,
 )
-from tests.patience import until
+from tests.patience import WAIT_S, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -190,6 +192,22 @@ async def test_an_envoy_without_the_function_sends_no_credential_to_another_prov
     status, _, body = await gateway.post()
     assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
     assert not gateway.provider.requests
+
+
+async def test_an_envoy_without_the_route_sends_no_body_to_another_provider() -> None:
+    def without_route(document: Document) -> None:
+        (listener,) = document["static_resources"]["listeners"]
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        (host,) = manager["route_config"]["virtual_hosts"]
+        host["routes"] = [one for one in host["routes"] if one["name"] != "inference_elsewhere"]
+        del next(one for one in host["routes"] if one["name"] == "inference")["metadata"]
+
+    async with running_gateway(change=without_route) as gateway:
+        gateway.reset()
+        decide_elsewhere(gateway, allow_elsewhere("one"))
+        status, _, body = await gateway.post()
+        assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+        assert not gateway.provider.requests
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -365,6 +383,41 @@ async def test_a_provider_is_added_on_two_envoys_without_a_dropped_request(
 def _has_host(stubbed: Stub, name: str) -> bool:
     last = stubbed.provider.requests[-1]
     return (last.header("host") or "").startswith(name)
+
+
+async def test_a_request_under_way_outlives_its_provider(providers: Providers) -> None:
+    gateway, published, pause = providers.gateway, providers.published, Pause()
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await reply.prepare(request)
+        await pause.wait()
+        await reply.write(b"data: [DONE]\n\n")
+        return reply
+
+    async with stub("three") as three:
+        three.provider.answer = slowly
+        before = [providers.one.upstream, providers.two.upstream]
+        route = [in_turn(providers.one, providers.two)]
+        await published.change([*before, three.upstream], route)
+
+        async def has_three() -> bool:
+            return bool(await gateway.counter("cluster.provider-three.membership_total"))
+
+        await until(has_three, "the third is live")
+        removed = await gateway.counter("cluster_manager.cluster_removed")
+
+        async def is_removed() -> bool:
+            return await gateway.counter("cluster_manager.cluster_removed") > removed
+
+        decide_elsewhere(gateway, allow_elsewhere("three"))
+        asking = asyncio.create_task(gateway.post())
+        await asyncio.wait_for(pause.reached.wait(), WAIT_S)
+        await published.change(before, route)
+        await until(is_removed, "the third is gone")
+        pause.over.set()
+        status, _, body = await asking
+        assert (status, body) == (200, b"data: [DONE]\n\n")
 
 
 async def test_an_envoy_starts_with_the_last_clusters_while_the_meter_is_away(

@@ -109,3 +109,22 @@ async def test_an_alias_is_set_changed_and_removed(books: Books, api: MeterApi) 
         assert words in answer.text
     for status in (204, 404):
         assert (await api.operator.delete(f"{path}/openai/gpt-old")).status_code == status
+
+
+async def test_models_are_listed_as_the_provider_that_is_asked_first_serves_them(
+    books: Books, api: MeterApi
+) -> None:
+    await with_provider(books)
+    for path, body in (
+        ("routes/gpt", {"pattern": MODEL, "providers": [{"provider": "near"}]}),
+        ("aliases/fast", {"model": MODEL}),
+        ("aliases/acme/old", {"model": MODEL, "is_redirect": True}),
+    ):
+        assert (await api.operator.put(f"{ADMIN}/{path}", json=body)).status_code == 201
+    listed = {one["id"]: one for one in (await api.anybody.get("/v1/models")).json()["data"]}
+    assert listed.keys() == {MODEL, "near/only", "fast"}
+    assert listed[MODEL]["pricing"]["prompt"] == "0.00000009"
+    assert listed["fast"]["pricing"] == listed[MODEL]["pricing"]
+    assert (listed["fast"]["alias_of"], "alias_of" in listed[MODEL]) == (MODEL, False)
+    assert (await api.anybody.get("/v1/models/fast")).json() == listed["fast"]
+    assert (await api.anybody.get("/v1/models/acme/old")).status_code == 404
