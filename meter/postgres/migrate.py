@@ -45,7 +45,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON withheld_models, catalogue_doubts, raise
 GRANT DELETE ON catalogue_syncs TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE ON selling_terms, stripe_customers, purchases, stripe_events,
     stripe_sweeps, stripe_comparisons, go_lives, coupons, coupon_attempts,
-    auto_top_ups, own_key_terms TO {SERVICE_ROLE};
+    auto_top_ups, own_key_terms, provider_costs TO {SERVICE_ROLE};
 GRANT SELECT, INSERT, UPDATE (remaining_picos, expired_picos) ON credit_lots TO {SERVICE_ROLE};
 GRANT SELECT, INSERT ON payments, payment_reversals, coupon_redemptions, lot_expiries
     TO {SERVICE_ROLE};

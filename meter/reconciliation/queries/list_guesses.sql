@@ -1,9 +1,10 @@
 -- Requests that a policy charged and whose cost nobody has told since, the youngest first: with what
--- they come to now, and the cost that their hold covers. Our total says
--- nothing about requests with own keys.
+-- they come to now, and the cost that their hold covers. OpenRouter's total says nothing about other
+-- providers, nor about own keys.
 SELECT u.hold_id, known.revision, known.cost_picos,
        div(h.amount_picos * 10000::numeric, 10000 + h.markup_bps) AS most_picos
 FROM usage_records u
+JOIN prices p ON p.id = u.price_id AND p.provider = 'openrouter'
 JOIN ended_holds h ON h.id = u.hold_id AND h.placed_at = u.placed_at
 CROSS JOIN LATERAL (
     SELECT max(r.revision) AS revision, sum(r.provider_cost_picos) AS cost_picos,

@@ -9,10 +9,11 @@ from meter.errors import Conflict, ProviderUnavailable
 from meter.reconciliation.drift import ProviderTotal, ReconciliationReport
 from meter.reconciliation.reconciler import Reconciler
 from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.settlement.billing_terms import CAUTIOUS
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
-from tests.books import USD, Books, observed, without_protection
+from tests.books import MODEL, USD, Books, observed, without_protection
 from tests.patience import WAIT_S
 from tests.servers import Database
 
@@ -165,6 +166,41 @@ async def test_the_providers_total_explains_the_ledger(books: Books) -> None:
     explained = await setup.report(takes_new_baseline=True)
     assert explained.is_ok
     assert (await setup.report()).is_ok
+
+
+async def test_what_other_providers_bill_is_not_in_the_total_of_this_one(books: Books) -> None:
+    """Settled, guessed, corrected and in flight, at a price of another provider."""
+    payer = await books.payer("ada", 20 * USD)
+    setup = ReconcilerSetup(books, 100 * USD)
+    mine = await books.held(payer, USD)
+    ours = books.price_id
+    books.price_id = await books.pool.fetchval(
+        "INSERT INTO prices (model_id, provider, prompt_picos, completion_picos, request_picos,"
+        " image_picos, web_search_picos, reasoning_picos)"
+        " VALUES ($1, 'openai', $2, $2, 0, 0, 0, 0) RETURNING id",
+        MODEL,
+        CENT,
+    )
+    assert books.price_id != ours
+    settled, guessed, _in_flight = [await books.held(payer, USD) for _ in range(3)]
+    assert (await setup.report()).is_ok
+    settlements = PostgresSettlementStore(books.pool, terms_of=lambda _: CAUTIOUS)
+    await settlements.settle([observed(settled, None, provider="openai")])
+    await settlements.end_by_policy(
+        [PolicyDecision(guessed, PolicyVerdict.CHARGE, Rule.NO_RECORD, None)]
+    )
+    await PostgresSettlementStore(books.pool).settle([observed(mine, "0.30")])
+    setup.totals.total_picos += 30 * CENT
+    report = await setup.report()
+    assert report.is_ok, report
+    assert report.provider is not None
+    cost = report.provider.cost
+    assert (cost.ledger_picos, cost.in_flight_picos, cost.provisional_picos) == (30 * CENT, 0, 0)
+    # Nothing of it is in flight there either, so that a bill without a booking is drift at once.
+    setup.totals.total_picos += CENT
+    assert (await setup.report()).drifts()["provider"] == CENT
+    assert await books.pool.fetchval("SELECT sum(cost_picos) FROM provider_costs") >= 30 * CENT
+    assert (await books.verified()).is_ok
 
 
 async def test_another_key_has_another_baseline(books: Books) -> None:
