@@ -47,6 +47,7 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("plans", "plans", "Plans: price, credit, markup and limits."),
             ("limits", "limits", "Limit rules for plans, users, keys and models."),
             ("providers", "providers", "Providers and their keys."),
+            ("prices", "prices", "Price lists for providers."),
             ("routes", "routing.routes", "Routes: which providers serve which models."),
             ("aliases", "routing.aliases", "Names of ours for models."),
             ("holds", "holds", "Money set aside for requests."),

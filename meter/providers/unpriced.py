@@ -32,7 +32,10 @@ _TOLD_APART: Final = (
     "cache_write_picos",
 )
 _ALL: Final = tuple(member.name for member in fields(Price) if member.name.endswith("_picos"))
-_NOTHING: Final = {"prompt_picos": 0, "completion_picos": 0, "reasoning_picos": 0}
+_NOTHING: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("prompt_picos", "completion_picos", "reasoning_picos"), 0),
+    **dict.fromkeys(("cache_read_picos", "cache_write_picos")),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ function envoy_on_request(handle)
   end
   -- The last attempt is the one that answers: the log names its provider.
   info:dynamicMetadata():set("tollkeeper.usage", "provider", provider)
-  headers:replace("authorization", credential)
+  -- A server of our own may need no key.
+  if credential:match("^Bearer%s*$") then
+    headers:remove("authorization")
+  else
+    headers:replace("authorization", credential)
+  end
   headers:replace(":path", base_path .. path)
 end

@@ -101,6 +101,9 @@ def _problems(providers: dict[str, Any]) -> Iterator[str]:
         name, key = provider["name"], provider["key"] or {}
         if key.get("refused_at") is not None:
             yield KeyRefusal(key["refused_status"], key["refused_reason"]).advice(name)
+        failure = (provider.get("sync") or {}).get("failure")
+        if provider.get("state") == "enabled" and failure is not None:
+            yield f"the models of {name} cannot be taken: {failure}"
 
 
 async def _ask(

@@ -164,7 +164,7 @@ class ProviderKeyBody(Body):
 class ProviderCheckReply(Reply):
     """The result of a check. `problem` says what is wrong and what to do; null: nothing is."""
 
-    is_working: bool
+    ok: bool
     problem: str | None
     models: int = Field(description="Models that the provider lists")
 
@@ -300,9 +300,7 @@ async def disable_provider(
 async def check_provider(provider: ProviderPath, providers: FromProviders) -> ProviderCheckReply:
     """Ask the provider for its models, with our key; the call costs nothing."""
     check = await providers.check(provider)
-    return ProviderCheckReply(
-        is_working=check.problem is None, problem=check.problem, models=check.models
-    )
+    return ProviderCheckReply(ok=check.problem is None, problem=check.problem, models=check.models)
 
 
 @router.put("/{provider}/key", status_code=204, summary="Set a provider's key")

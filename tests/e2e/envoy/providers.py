@@ -97,6 +97,7 @@ def allow_elsewhere(
     *,
     is_own_key: bool = False,
     hold_id: str | None = None,
+    key: str | None = None,
     edits: tuple[Edit, ...] = (),
 ) -> pb.CheckResponse:
     """The decision of authz to ask a provider, and those after it."""
@@ -108,7 +109,7 @@ def allow_elsewhere(
                 credential_id="abcdefghij234567",
                 model_id="openai/gpt-4o",
                 endpoint="chat_completions",
-                provider_key=SecretText(key_of(provider)),
+                provider_key=SecretText(key_of(provider) if key is None else key),
                 edits=edits,
                 upstream=Upstream(
                     cluster or provider_cluster_name(provider),

@@ -172,6 +172,12 @@ async def test_what_a_client_says_of_clusters_and_credentials_changes_nothing(
     assert providers.one.keys_seen == {f"Bearer {key_of('one')}"}
 
 
+async def test_a_provider_that_needs_no_key_gets_none(providers: Providers) -> None:
+    decide_elsewhere(providers.gateway, allow_elsewhere("one", key=""))
+    status, _, _ = await providers.gateway.post()
+    assert (status, providers.one.keys_seen) == (200, {None})
+
+
 async def test_a_cluster_that_envoy_does_not_have_is_an_outage(providers: Providers) -> None:
     gateway = providers.gateway
     hold_id = decide_elsewhere(gateway, allow_elsewhere("three"))
