@@ -9,8 +9,9 @@ from meter.providers.provider import Dialect, DialectName
 from meter.routing.table import RoutingTable
 from meter.sealing import SecretText
 
-# The credential for a server of our own that asks for none: the client's must not reach it.
-NO_KEY: Final = SecretText("none")
+# The credential for a server of our own that asks for none. Envoy sends no header then, and not the
+# client's either.
+NO_KEY: Final = SecretText("")
 
 
 class Providers(NamedTuple):
