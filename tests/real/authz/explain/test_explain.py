@@ -22,6 +22,7 @@ from authz.limits.local_limiter import LocalLimiter
 from authz.limits.redis_limiter import RedisLimiter
 from authz.metrics import Metrics
 from authz.request import AuthRequest
+from meter.audit.events import SYSTEM
 from meter.clock import SystemClock
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import mint
@@ -31,9 +32,12 @@ from meter.jwts.verifying import JwtVerifier
 from meter.limits.limits import AppliesTo, CountedPer, Limit, LimitRule
 from meter.limits.redis_windows import connect
 from meter.pricing.catalogue_store import PostgresCatalogue
+from meter.providers.key_refusal import KeyRefusal
+from meter.routing.route import Route, RouteProvider
+from meter.routing.route_store import RouteStore
 from meter.routing.table_store import RoutingStore
 from meter.scopes import Scope
-from tests.books import MODEL, PEPPER, USD, Books, Payer
+from tests.books import MODEL, PEPPER, USD, Books, Payer, offered
 from tests.fakes import FakeLimitRules, FakeProviderKeys
 
 CHAT: dict[str, Any] = {"model": MODEL, "max_tokens": 10, "messages": []}
@@ -319,3 +323,27 @@ async def test_an_outage_is_explained_as_well(setup: ExplainerSetup) -> None:
     found = await setup.explain()
     assert outcomes(found) == "ooooou---"
     assert found.answer.code == "provider_unavailable"
+
+
+async def test_names_the_provider_that_a_route_leads_to(setup: ExplainerSetup) -> None:
+    pool = setup.books.pool
+    await pool.execute(
+        "INSERT INTO providers (id, dialect, base_url) VALUES ('near', 'openai', 'http://near/v1')"
+    )
+    await PostgresCatalogue(pool).save("near", [offered(upstream_name="gpt-test")])
+    route = Route("gpt", MODEL, (RouteProvider("near"),))
+    await RouteStore(pool).put(SYSTEM, route)
+    await setup.snapshot.refresh()
+    found = await setup.explain()
+    assert outcomes(found) == "ooooooooo"
+    assert found.phases[5].says.startswith("It goes to near as 'gpt-test' with our key. ")
+    refused = await setup.explainer.explain(setup.request(members={**CHAT, "plugins": []}))
+    assert outcomes(refused) == "ooooor---"
+    assert "'plugins' works with OpenRouter only" in ending(refused)
+    setup.keys.refusal = KeyRefusal(401, "the key is unknown")
+    await setup.snapshot.refresh()
+    (warning,) = (await setup.explain()).warnings
+    assert warning.startswith("near refuses our key")
+    setup.keys.others = {"near": None}
+    await setup.snapshot.refresh()
+    assert "no usable key is set for near" in ending(await setup.explain())
