@@ -20,7 +20,7 @@ ERRORS: Final[dict[int, tuple[str, ...]]] = {
         "invalid_value",
         "query_not_allowed",
     ),
-    401: ("missing_api_key", "invalid_api_key"),
+    401: ("missing_api_key", "invalid_api_key", "own_key_rejected"),
     402: ("insufficient_credits", "budget_exceeded"),
     403: (
         "account_suspended",
