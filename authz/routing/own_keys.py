@@ -4,9 +4,9 @@ Only principals with `has_own_keys` are asked about here, so that others pay not
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
-from typing import Final, Protocol
+from typing import Final
 
 from authz.decision import Deny, Reason, deny
 from meter.clock import Clock
@@ -15,6 +15,8 @@ from meter.providers.key_store import OwnKey
 from meter.sealing import SecretText
 from meter.values import light_value
 
+# A deletion takes effect within this time, and the time that a decision takes.
+MAX_AGE_S: Final = 0.5
 # Accounts whose opened keys are kept in memory.
 MAX_CACHED: Final = 10_000
 # An answer that was begun longer ago may be from before a deletion that must be in effect by now.
@@ -79,21 +81,24 @@ def choose_own_key(
     )
 
 
-class FindsOwnKeys(Protocol):
-    """Opens the keys of an account: `PostgresProviderKeys`, or a fake of tests."""
-
-    async def find_own_keys(self, account_id: str) -> Mapping[str, OwnKey]:
-        """Return the keys by provider. Raises StoreUnavailable."""
-        ...
+# Opens the keys of an account, by provider; raises StoreUnavailable.
+FindOwnKeys = Callable[[str], Awaitable[Mapping[str, OwnKey]]]
 
 
 class OwnKeyCache:
-    """Opened keys by account, each entry at most `max_age_s` old, and at most `max_cached`."""
+    """Opened keys by account, each entry at most `max_age_s` old, and at most `max_cached`.
+
+    `find_own_keys` is that of `PostgresProviderKeys`.
+    """
 
     def __init__(
-        self, keys: FindsOwnKeys, clock: Clock, max_age_s: float, max_cached: int = MAX_CACHED
+        self,
+        find_own_keys: FindOwnKeys,
+        clock: Clock,
+        max_age_s: float = MAX_AGE_S,
+        max_cached: int = MAX_CACHED,
     ) -> None:
-        self._keys = keys
+        self._find_own_keys = find_own_keys
         self._clock = clock
         self._max_age_s = max_age_s
         self._max_cached = max_cached
@@ -121,7 +126,7 @@ class OwnKeyCache:
 
     async def _look_up(self, account_id: str, began_s: float) -> OwnKeys:
         # The age counts from the beginning: the store may have read the rows at any time since.
-        found = OwnKeys(await self._keys.find_own_keys(account_id), began_s)
+        found = OwnKeys(await self._find_own_keys(account_id), began_s)
         kept = self._found
         kept.pop(account_id, None)
         kept[account_id] = found

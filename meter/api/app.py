@@ -26,7 +26,6 @@ from meter.api.admin import (
     signing_keys,
     transactions,
     usage,
-    user_provider_keys,
     users,
 )
 from meter.api.admin import credits as credits_
@@ -48,7 +47,7 @@ from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.exports import files, sinks
 from meter.api.exports import webhooks as event_webhooks
-from meter.api.keys import own_keys, passes, user_keys
+from meter.api.keys import own_keys, passes, user_keys, user_provider_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
 from meter.api.own import provider_keys as own_provider_keys

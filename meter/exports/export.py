@@ -75,6 +75,7 @@ _COLUMNS: Final[Mapping[ExportKind, tuple[Column, ...]]] = {
         Column("cache_write_tokens", "cache_write_tokens"),
         Column("reasoning_tokens", "reasoning_tokens"),
         Column("charge", "charge_picos", Form.PICOS),
+        Column("own_key_cost", "own_key_cost_picos", Form.PICOS),
         Column("provider_cost", "provider_cost_picos", Form.PICOS, is_for_administrators=True),
         Column("latency_ms", "latency_ms"),
         Column("status_code", "status_code"),

@@ -46,6 +46,9 @@ def usage_event(row: Mapping[str, Any], terms: SinkTerms) -> UsageEvent:
         "provider_cost": format_usd(int(row["provider_cost_picos"])),
         "started_at": format_instant(row["started_at"]),
     }
+    if row["own_key_cost_picos"] is not None:
+        # Only where there is one, so that records of before have the bytes that they had.
+        properties["own_key_cost"] = format_usd(int(row["own_key_cost_picos"]))
     if terms.kind is SinkKind.LAGO:
         cents = Decimal(int(row["charge_picos"])).scaleb(-_CENTS_EXPONENT)
         event: dict[str, Any] = {

@@ -33,7 +33,7 @@ class CredentialKind(StrEnum):
 
 
 class OwnKeyMode(StrEnum):
-    """How requests use the account's own keys of providers.
+    """The use that requests make of the account's own keys of providers.
 
     `prefer`: with an own key where there is one for the model, else with our key, for credit.
     `only`: with an own key or not at all. `never`: with our key.
@@ -46,7 +46,7 @@ class OwnKeyMode(StrEnum):
 
 @light_value
 class OwnKeyTerms:
-    """How requests of an account, or of one of its keys, use the account's own keys.
+    """The terms by which requests of an account, or of an API key, use the account's own keys.
 
     With `may_fall_back_to_credit` they go out with our key, for credit, while the provider refuses
     the own one. `fee_bps` is the part of the cost that is charged for the use of an own key.
@@ -81,6 +81,7 @@ class Budgets:
 class Credential:
     """A credential without its secret, which is not stored.
 
+    `own_key_mode` is how it uses the account's provider keys; None is as the account has it.
     `previous_ends_at` is the end of the previous secret after a rotation; None without one.
     """
 
@@ -101,6 +102,7 @@ class Credential:
     created_at: datetime
     created_by: str
     last_used_at: datetime | None = None
+    own_key_mode: OwnKeyMode | None = None
     previous_ends_at: datetime | None = None
 
 

@@ -59,6 +59,7 @@ class Plan:
     """Terms that many accounts share. `rates` limit each account, `key_rates` each of its keys.
 
     A plan with a price is sold. Plans are shown in the order of `position`.
+    `own_key_fee_bps` is the part of the cost that requests with own provider keys are charged.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Plan:
     price: PlanPrice | None = None
     position: int = 0
     is_most_popular: bool = False
+    own_key_fee_bps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ def terms_of(plan: Plan) -> dict[str, Any]:
     return {
         "name": plan.name,
         "markup_bps": plan.markup_bps,
+        "own_key_fee_bps": plan.own_key_fee_bps,
         "price": None if price is None else format_usd(price.amount_picos),
         "period": None if price is None else price.period.value,
         "included_credit": None if price is None else format_usd(price.included_picos),

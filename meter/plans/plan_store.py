@@ -79,6 +79,7 @@ class PlanStore:
                     sorted(plan.self_service_scopes),
                     *rate_columns(plan.rates),
                     *rate_columns(plan.key_rates),
+                    plan.own_key_fee_bps,
                 )
             is_moved = known is None or (at_once and known.least_version < version)
             if changes or is_moved or (known is not None and known.retired_at is not None):

@@ -102,6 +102,7 @@ class UsageStore:
                 reasoning_tokens=int(row["reasoning_tokens"]),
                 provider_cost_picos=int(row["provider_cost_picos"]),
                 charge_picos=int(row["charge_picos"]),
+                own_key_cost_picos=int(row["own_key_cost_picos"]),
             )
             for row in rows
         ]

@@ -14,7 +14,10 @@ class Grouping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """The usage records of one group, added up; `group` is a date, a model or a credential id."""
+    """The usage records of one group, added up; `group` is a date, a model or a credential id.
+
+    `own_key_cost_picos` is what the account paid providers with keys of its own.
+    """
 
     group: str
     requests: int
@@ -24,3 +27,4 @@ class UsageTotals:
     reasoning_tokens: int
     provider_cost_picos: int
     charge_picos: int
+    own_key_cost_picos: int

@@ -16,6 +16,7 @@ COLUMNS = (
     "version",
     "name",
     "markup_bps",
+    "own_key_fee_bps",
     "price",
     "requests_per_minute",
     "tokens_per_minute",
@@ -55,6 +56,12 @@ TrialCreditOption = Annotated[
 ]
 PositionOption = Annotated[
     int | None, typer.Option("--position", help="Plans are shown in this order.")
+]
+FeeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--own-key-fee-bps", help="Charged of the cost of requests with users' provider keys."
+    ),
 ]
 PopularOption = Annotated[
     bool | None, typer.Option("--most-popular/--not-most-popular", help="How it is shown.")
@@ -115,11 +122,16 @@ def set_plan(
     trial_credit: TrialCreditOption = None,
     position: PositionOption = None,
     is_most_popular: PopularOption = None,
+    own_key_fee_bps: FeeOption = None,
     at_once: AtOnceOption = False,
     as_json: JsonOption = None,
 ) -> None:
     """Create or replace a plan; a limit that is left out does not apply."""
-    given = {"position": position, "is_most_popular": is_most_popular}
+    given = {
+        "position": position,
+        "is_most_popular": is_most_popular,
+        "own_key_fee_bps": own_key_fee_bps,
+    }
     terms = {
         "name": name,
         "markup_bps": markup_bps,
@@ -165,6 +177,7 @@ def change_plan(
     trial_credit: TrialCreditOption = None,
     position: PositionOption = None,
     is_most_popular: PopularOption = None,
+    own_key_fee_bps: FeeOption = None,
     at_once: AtOnceOption = False,
     as_json: JsonOption = None,
 ) -> None:
@@ -176,6 +189,7 @@ def change_plan(
         "self_service_scopes": scope or None,
         "position": position,
         "is_most_popular": is_most_popular,
+        "own_key_fee_bps": own_key_fee_bps,
     }
     limits = {
         "requests_per_minute": requests_per_minute,

@@ -19,6 +19,7 @@ USAGE_COLUMNS = (
     "reasoning_tokens",
     "provider_cost",
     "charge",
+    "own_key_cost",
 )
 TRANSACTION_COLUMNS = (
     "at",

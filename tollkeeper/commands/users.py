@@ -14,7 +14,7 @@ from tollkeeper.commands.identity.key_options import (
     TokensOption,
     limit_members,
 )
-from tollkeeper.tables import JsonOption, LimitOption, show_one, show_rows
+from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows
 
 COLUMNS = (
     "id",
@@ -27,6 +27,15 @@ COLUMNS = (
     "available",
     "overdrawn",
     "created_at",
+)
+PROVIDER_KEY_COLUMNS = (
+    "provider",
+    "updated_at",
+    "mode",
+    "may_fall_back_to_credit",
+    "refused_at",
+    "refused_status",
+    "refused_reason",
 )
 
 app = ApiCommands(name="users", help="Users, who pay for requests.", no_args_is_help=True)
@@ -142,6 +151,27 @@ def suspend_user(client: MeterApi, user: UserArgument, as_json: JsonOption = Non
 def resume_user(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
     """Accept requests of a suspended user again."""
     show_one(client.send("POST", f"/users/{segment(user)}/resume"), as_json)
+
+
+@app.command("provider-keys")
+def list_provider_keys(client: MeterApi, user: UserArgument, as_json: JsonOption = None) -> None:
+    """List which keys of providers a user has stored; nothing of the keys is shown."""
+    listed = client.get(f"/users/{segment(user)}/provider-keys")
+    for one in listed["data"]:
+        one["mode"] = listed["mode"]
+        one["may_fall_back_to_credit"] = listed["may_fall_back_to_credit"]
+    show_rows(listed["data"], PROVIDER_KEY_COLUMNS, as_json, "The user has no provider keys.")
+
+
+@app.command("delete-provider-key")
+def delete_provider_key(
+    client: MeterApi,
+    user: UserArgument,
+    provider: Annotated[str, typer.Argument(help="Id such as openai.", show_default=False)],
+) -> None:
+    """Delete a provider key that a user has stored."""
+    client.send("DELETE", f"/users/{segment(user)}/provider-keys/{segment(provider)}")
+    say(f"The key of {provider} is deleted.")
 
 
 def _given(members: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ AppliesQuery = Annotated[
         "with its next one. `at_once`: now. Accounts without periods get them now"
     ),
 ]
+# Below a whole: the markup of a request with an own key is below zero.
+MOST_OWN_KEY_FEE_BPS: Final = 9_999
+_PLAIN_TERMS: Final = frozenset(
+    {"name", "markup_bps", "max_keys", "position", "is_most_popular", "own_key_fee_bps"}
+)
 SelfServiceScopes = Annotated[
     list[UserScope],
     Field(
@@ -80,6 +85,17 @@ MaxKeys = Annotated[
 ]
 Position = Annotated[
     int, Field(ge=-MOST_POSITION, le=MOST_POSITION, description="Plans are shown in this order")
+]
+
+
+OwnKeyFeeBps = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MOST_OWN_KEY_FEE_BPS,
+        description="The part of the provider's price that requests with provider keys of the"
+        " user's own are charged, in basis points",
+    ),
 ]
 
 
@@ -125,6 +141,7 @@ class PlanBody(RatesBody):
     price: PriceBody | None = Field(default=None, description="null: the plan is not sold")
     position: Position = 0
     is_most_popular: bool = False
+    own_key_fee_bps: OwnKeyFeeBps = 0
 
     def to_plan(self, plan_id: str) -> Plan:
         """Return the plan."""
@@ -139,6 +156,7 @@ class PlanBody(RatesBody):
             price=None if self.price is None else self.price.to_price(),
             position=self.position,
             is_most_popular=self.is_most_popular,
+            own_key_fee_bps=self.own_key_fee_bps,
         )
 
 
@@ -153,13 +171,12 @@ class PlanChangesBody(RatesBody):
     price: PriceBody | None = Field(default=None, description="null: the plan is sold no more")
     position: Annotated[Position | None, NotNull()] = None
     is_most_popular: Annotated[bool | None, NotNull()] = None
+    own_key_fee_bps: Annotated[OwnKeyFeeBps | None, NotNull()] = None
 
     def applied_to(self, before: Plan) -> Plan:
         """Return the plan with the changes."""
         changes: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in self.model_fields_set
-            if name in ("name", "markup_bps", "max_keys", "position", "is_most_popular")
+            name: getattr(self, name) for name in self.model_fields_set if name in _PLAIN_TERMS
         }
         if self.self_service_scopes is not None:
             changes["self_service_scopes"] = frozenset(self.self_service_scopes)
@@ -224,6 +241,7 @@ class PlanReply(Reply):
     price: Annotated[PriceReply | None, BeforeValidator(price_reply)]
     position: int
     is_most_popular: bool
+    own_key_fee_bps: int
     retired_at: Instant | None = Field(description="Since then the plan is not sold")
 
 

@@ -42,6 +42,10 @@ class UsageReply(Reply):
     cached_tokens: int
     reasoning_tokens: int
     charge: Usd = Field(validation_alias="charge_picos")
+    own_key_cost: Usd = Field(
+        validation_alias="own_key_cost_picos",
+        description="What the user paid providers directly, with provider keys of its own",
+    )
 
 
 class BilledUsageReply(UsageReply):

@@ -21,7 +21,7 @@ from meter.api.fields import (
 )
 from meter.api.problems import FieldErrorReply, ProblemError
 from meter.identity.keys.key_terms import KeyTerms, TermChanges
-from meter.identity.principal import Budgets, Credential
+from meter.identity.principal import Budgets, Credential, OwnKeyMode
 from meter.limits.limits import Rates
 from meter.money import parse_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
@@ -145,6 +145,10 @@ class KeyTermsBody(Body):
     budgets: BudgetsBody | None = None
     limits: LimitsBody | None = Field(default=None, description="null: the limits of the plan")
     tags: Tags | None = None
+    own_key_mode: Annotated[OwnKeyMode, Field(strict=False)] | None = Field(
+        default=None,
+        description="How requests with this key use your keys of providers; null: as the account",
+    )
 
     def to_changes(self, now: datetime) -> TermChanges:
         """Return the changes that the body names. Raises ProblemError for an impossible expiry."""
@@ -154,6 +158,8 @@ class KeyTermsBody(Body):
             if name in named:
                 items = getattr(self, name)
                 terms[name] = None if items is None else tuple(items)
+        if "own_key_mode" in named:
+            terms["own_key_mode"] = self.own_key_mode
         if "tags" in named:
             terms["tags"] = self.tags or {}
         if named & {"expires_at", "expires_in_days"}:
@@ -220,6 +226,7 @@ def inherited_terms(name: str, caller: Credential, scopes: frozenset[Scope]) -> 
         allowed_models=caller.allowed_models,
         allowed_addresses=caller.allowed_addresses,
         expires_at=caller.expires_at,
+        own_key_mode=caller.own_key_mode,
     )
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from meter.api.fields import Instant, LimitsReply, Page, Reply, Usd
 from meter.identity.keys.key_terms import KeyStatus, Period, status_of
-from meter.identity.principal import Credential
+from meter.identity.principal import Credential, OwnKeyMode
 from meter.scopes import Scope
 
 
@@ -33,6 +33,9 @@ class KeyReply(Reply):
     budgets: BudgetsReply
     limits: LimitsReply = Field(description="Its own limits; null: that of the plan")
     tags: dict[str, str]
+    own_key_mode: OwnKeyMode | None = Field(
+        description="How requests use the account's keys of providers; null: as the account"
+    )
     created_at: Instant
     created_by: str = Field(examples=["operator:operator", "key:k3vtq2m6zwxa4b7c"])
     expires_at: datetime | None
@@ -95,6 +98,7 @@ def shown(credential: Credential, now: datetime, is_own: bool) -> dict[str, Any]
         "budgets": credential.budgets,
         "limits": credential.rates,
         "tags": dict(credential.tags),
+        "own_key_mode": credential.own_key_mode,
         "created_at": credential.created_at,
         "created_by": shown_maker(credential.created_by, is_own),
         "expires_at": credential.expires_at,

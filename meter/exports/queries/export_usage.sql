@@ -2,7 +2,7 @@
 -- order. Holds are placed moments before Envoy's start of the request; a day bounds the difference.
 SELECT hold_id, revision, kind, account_id, credential_id, model_id, endpoint, generation_id,
        started_at, recorded_at, prompt_tokens, completion_tokens, cached_tokens,
-       cache_write_tokens, reasoning_tokens, provider_cost_picos, charge_picos, latency_ms,
+       cache_write_tokens, reasoning_tokens, provider_cost_picos, charge_picos, own_key_cost_picos, latency_ms,
        status_code, is_streaming
 FROM usage_records
 WHERE account_id = $1 AND placed_at >= $2 AND placed_at < $3

@@ -213,6 +213,8 @@ def _require_could_create(
         raise NotPermitted("the key would be allowed models that the caller is not")
     if not are_addresses_within(after.allowed_addresses, caller.allowed_addresses):
         raise NotPermitted("the key would work from addresses where the caller does not")
+    if caller.own_key_mode not in (None, after.own_key_mode):
+        raise NotPermitted("the key would use the account's provider keys as the caller may not")
     if not _ends_by(after.expires_at, caller.expires_at):
         raise NotPermitted("the key would outlive the caller")
     if not _are_rates_within(after.rates, Rates(), rights.key_rates):
@@ -226,6 +228,7 @@ def is_within(change: KeyChange, rights: KeyRights) -> bool:
     before, after = KeyTerms.of(change.before), change.after
     return (
         after.scopes <= before.scopes
+        and after.own_key_mode == before.own_key_mode
         and are_models_within(after.allowed_models, before.allowed_models)
         and are_addresses_within(after.allowed_addresses, before.allowed_addresses)
         and _ends_by(after.expires_at, before.expires_at)

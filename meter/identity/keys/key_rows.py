@@ -7,7 +7,7 @@ import asyncpg
 from meter.identity.keys.key_rights import KeyRights
 from meter.identity.keys.key_terms import KeyTerms
 from meter.identity.keys.key_text import MintedKey
-from meter.identity.principal import Budgets, Credential, CredentialKind
+from meter.identity.principal import Budgets, Credential, CredentialKind, OwnKeyMode
 from meter.limits.rate_rows import rate_columns, rates_of
 from meter.postgres.rows import from_row
 from meter.scopes import scopes_of
@@ -42,6 +42,7 @@ def to_credential(row: asyncpg.Record) -> Credential:
             row["budget_total_picos"],
         ),
         tags=json.loads(row["tags"]),
+        own_key_mode=None if row["own_key_mode"] is None else OwnKeyMode(row["own_key_mode"]),
     )
 
 
@@ -74,6 +75,7 @@ def _columns(terms: KeyTerms) -> tuple[object, ...]:
         budgets.month_picos,
         budgets.total_picos,
         json.dumps(dict(terms.tags)),
+        terms.own_key_mode,
     )
 
 

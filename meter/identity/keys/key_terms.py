@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from meter.identity.principal import Budgets, Credential
+from meter.identity.principal import Budgets, Credential, OwnKeyMode
 from meter.limits.limits import Rates, rates_to_json
 from meter.money import format_usd
 from meter.scopes import DEFAULT_SCOPES, Scope
@@ -37,7 +37,8 @@ class Period(StrEnum):
 class KeyTerms:
     """The terms of a key, which its creator chooses.
 
-    None for models, addresses or expiry means every model, every address, no expiry.
+    None for models, addresses or expiry means every model, every address, no expiry; None for the
+    mode of own provider keys means that of the account.
     """
 
     name: str
@@ -48,6 +49,7 @@ class KeyTerms:
     rates: Rates = field(default_factory=Rates)
     budgets: Budgets = field(default_factory=Budgets)
     tags: Mapping[str, str] = field(default_factory=dict)
+    own_key_mode: OwnKeyMode | None = None
 
     @classmethod
     def of(cls, credential: Credential) -> "KeyTerms":
@@ -61,6 +63,7 @@ class KeyTerms:
             rates=credential.rates,
             budgets=credential.budgets,
             tags=credential.tags,
+            own_key_mode=credential.own_key_mode,
         )
 
     def audit_detail(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class KeyTerms:
             **rates_to_json(self.rates),
             **{f"budget_{period}": _usd(self.budgets, period) for period in Period},
             "tags": dict(self.tags),
+            "own_key_mode": self.own_key_mode,
         }
 
 

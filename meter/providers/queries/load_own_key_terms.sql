@@ -1,4 +1,4 @@
--- How an account uses its own keys, and the fee of its plan.
+-- The terms by which an account uses its own keys, with the fee of its plan.
 SELECT coalesce(t.mode, 'prefer') AS mode,
        coalesce(t.may_fall_back_to_credit, false) AS may_fall_back_to_credit,
        p.own_key_fee_bps AS fee_bps

@@ -75,7 +75,7 @@ def link_identity(
         requests_per_day,
         requests_per_month,
     )
-    body |= key_members(model, address, None, limits, None)
+    body |= key_members(model, address, None, limits, None, None)
     if scope:
         body["scopes"] = scope
     show_one(client.send("PUT", f"/users/{segment(user)}/identities", body), as_json)

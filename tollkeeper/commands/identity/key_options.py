@@ -56,6 +56,14 @@ TagOption = Annotated[
     typer.Option("--tag", help="name=value; may be repeated; replaces all tags; none: no tags."),
 ]
 
+OwnKeysOption = Annotated[
+    str | None,
+    typer.Option(
+        "--own-keys",
+        help="Use of the user's provider keys: prefer, only or never; none: as the account has it.",
+    ),
+]
+
 
 def key_members(
     models: Sequence[str] | None,
@@ -63,6 +71,7 @@ def key_members(
     budgets: Sequence[str] | None,
     limits: Mapping[str, int | None],
     tags: Sequence[str] | None,
+    own_keys: str | None,
 ) -> dict[str, Any]:
     """Return the members of a request's body for the options that were given."""
     members: dict[str, Any] = {}
@@ -77,6 +86,8 @@ def key_members(
         members["limits"] = dict(limits)
     if tags:
         members["tags"] = None if list(tags) == [NONE] else dict(pairs(tags, "--tag"))
+    if own_keys is not None:
+        members["own_key_mode"] = None if own_keys == NONE else own_keys
     return members
 
 

@@ -16,6 +16,7 @@ from tollkeeper.commands.identity.key_options import (
     KeyArgument,
     ModelOption,
     MonthOption,
+    OwnKeysOption,
     RequestsOption,
     ScopeOption,
     TagOption,
@@ -73,6 +74,7 @@ def create_key(
     requests_per_day: DayOption = None,
     requests_per_month: MonthOption = None,
     tag: TagOption = None,
+    own_keys: OwnKeysOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create a key and show its secret once."""
@@ -86,7 +88,7 @@ def create_key(
     body = {
         "name": name,
         **end_members(expires_in_days, expires_at),
-        **key_members(model, address, budget, limits, tag),
+        **key_members(model, address, budget, limits, tag, own_keys),
         **({"scopes": scope} if scope else {}),
     }
     _show_secret(client.send("POST", _path(user), body), as_json)
@@ -142,6 +144,7 @@ def change_key(
     requests_per_day: DayOption = None,
     requests_per_month: MonthOption = None,
     tag: TagOption = None,
+    own_keys: OwnKeysOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Change the terms that are given; `none` removes a restriction."""
@@ -155,7 +158,7 @@ def change_key(
     body = {
         **({} if name is None else {"name": name}),
         **end_members(expires_in_days, expires_at),
-        **key_members(model, address, budget, limits, tag),
+        **key_members(model, address, budget, limits, tag, own_keys),
         **({"scopes": scope} if scope else {}),
     }
     changed = client.send("PATCH", _path(user, key_id), body)

@@ -49,7 +49,7 @@ class Store:
 
 def cache_of(store: Store, most: int = 10) -> tuple[OwnKeyCache, ManualClock]:
     clock = ManualClock(EPOCH)
-    return OwnKeyCache(store, clock, MAX_AGE_S, most), clock
+    return OwnKeyCache(store.find_own_keys, clock, MAX_AGE_S, most), clock
 
 
 async def test_a_deleted_key_is_gone_once_the_entry_is_old() -> None:

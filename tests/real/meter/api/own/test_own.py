@@ -43,6 +43,7 @@ async def test_a_key_reads_what_its_account_did(api: MeterApi, books: Books) -> 
             "cached_tokens": 0,
             "reasoning_tokens": 0,
             "charge": "0.30",
+            "own_key_cost": "0.00",
         }
     ]
 
