@@ -106,7 +106,7 @@ async def open_application(settings: Settings) -> AsyncIterator[Application]:
         snapshot = CatalogueSnapshot(
             PostgresCatalogue(pool), keys, LimitRuleStore(pool), RoutingStore(pool), metrics
         )
-        own_keys = OwnKeyCache(keys, clock, OWN_KEY_MAX_AGE_S)
+        own_keys = OwnKeyCache(keys.find_own_keys, clock, OWN_KEY_MAX_AGE_S)
         # Load the prices before the first check arrives: until then Envoy asks another instance.
         # An outage is not waited for, because the only instance can at least answer 503.
         with contextlib.suppress(Outage, TimeoutError):

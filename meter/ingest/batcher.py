@@ -17,6 +17,7 @@ from meter.ingest.recent_endings import RecentEndings
 from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.process.halving import in_halves
 from meter.process.periodic import until_done
+from meter.settlement.changes import RefusedKey
 from meter.settlement.port import SettlementStore
 from meter.usage.usage import Observation, Source
 
@@ -170,20 +171,13 @@ class Batcher:
                 continue
             observation = fresh[facts] = observation_from_facts(facts, queued.source)
             status = observation.provider_status
-            # Of another way than the default one, the key may be the account's own.
+            # Off the default path the key may be the account's own, which the hold tells.
             if observation.provider is not None:
                 continue
             if status in OUR_REFUSALS and status != observation.status_code:
-                self._metrics.provider_refusals.labels(str(status)).inc()
-                _log.error(
-                    "provider_refused_us",
-                    provider=DEFAULT_PROVIDER,
-                    status=status,
-                    hold_id=observation.hold_id.hex,
-                )
-            elif status != SERVED:
-                continue
-            if self._on_answered is not None:
+                hold_id, began_at = observation.hold_id, observation.started_at
+                self._note_refused(RefusedKey(hold_id, None, DEFAULT_PROVIDER, status, began_at))
+            elif status == SERVED and self._on_answered is not None:
                 self._on_answered(DEFAULT_PROVIDER, status, observation.started_at)
         self._metrics.repeats.inc(len(batch) - len(fresh))
         if fresh:
@@ -212,6 +206,20 @@ class Batcher:
             self._recent.remember(facts)
         for changes in committed:
             self._metrics.count(changes)
+            for refused in changes.keys_refused:
+                if refused.owner is None:
+                    self._note_refused(refused)
+
+    def _note_refused(self, refused: RefusedKey) -> None:
+        self._metrics.provider_refusals.labels(str(refused.status)).inc()
+        _log.error(
+            "provider_refused_us",
+            provider=refused.provider,
+            status=refused.status,
+            hold_id=refused.hold_id.hex,
+        )
+        if self._on_answered is not None:
+            self._on_answered(refused.provider, refused.status, refused.began_at)
 
     async def _give_up(self, entry: tuple[EntryFacts, Observation], _error: Exception) -> None:
         """Count and log an entry. Its hold stays open, and the sweep finds it there."""

@@ -10,7 +10,7 @@ from meter.errors import StoreUnavailable
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.process.periodic import until_done
 from meter.providers.key_service import FORMER_KEY_FOR
-from meter.settlement.changes import OwnKeyRefused, SettlementChanges
+from meter.settlement.changes import RefusedKey, SettlementChanges
 
 _NOTE_OWN_KEY_REFUSAL: Final = queries("meter.providers")["note_own_key_refusal"]
 
@@ -20,6 +20,7 @@ RETRY_S: Final = 1.0
 REASONS: Final = {
     401: "the provider does not know the key, or it was disabled or revoked",
     402: "the provider has no credit left for the key",
+    403: "the provider does not let the key be used",
 }
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ class OwnKeyRefusals:
 
     def __init__(self, pool: PostgresPool, registry: CollectorRegistry) -> None:
         self._pool = pool
-        self._waiting: dict[tuple[str, str], OwnKeyRefused] = {}
+        self._waiting: dict[tuple[str, str], RefusedKey] = {}
         self._has_some = asyncio.Event()
         self._refused = Counter(
             "tollkeeper_own_key_refusals",
@@ -41,9 +42,11 @@ class OwnKeyRefusals:
 
     def note(self, changes: SettlementChanges) -> None:
         """Remember the refusals of a committed batch, the latest of each key; never waits."""
-        for refused in changes.own_keys_refused:
+        for refused in changes.keys_refused:
+            if refused.owner is None:
+                continue
             self._refused.labels(refused.provider, str(refused.status)).inc()
-            key = (refused.account_id, refused.provider)
+            key = (refused.owner, refused.provider)
             if key in self._waiting or len(self._waiting) < MOST_WAITING:
                 self._waiting[key] = refused
         if self._waiting:
@@ -64,7 +67,7 @@ class OwnKeyRefusals:
                 await connection.execute(
                     _NOTE_OWN_KEY_REFUSAL,
                     refused.provider,
-                    refused.account_id,
+                    refused.owner,
                     refused.began_at,
                     refused.status,
                     REASONS[refused.status],
@@ -74,7 +77,7 @@ class OwnKeyRefusals:
                 del self._waiting[key]
             _log.warning(
                 "own_key_refused",
-                account_id=refused.account_id,
+                account_id=refused.owner,
                 provider=refused.provider,
                 status=refused.status,
             )

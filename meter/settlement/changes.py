@@ -99,15 +99,20 @@ class Ending:
     reason: HoldEnding
 
 
-# The answers that say that a provider does not take a key. A 403 may be about the prompt.
-KEY_REFUSALS: Final = frozenset({401, 402})
+# The answers that say that a provider does not take a key. A 403 may be about the prompt as well;
+# the client is then answered 403 too.
+KEY_REFUSALS: Final = frozenset({401, 402, 403})
 
 
 @dataclass(frozen=True, slots=True)
-class OwnKeyRefused:
-    """A provider's refusal of a request because of the account's own key."""
+class RefusedKey:
+    """A provider's refusal of a request because of its key.
 
-    account_id: str
+    `owner` is the account that the key belongs to; None for our key.
+    """
+
+    hold_id: UUID
+    owner: str | None
     provider: str
     status: int
     began_at: datetime
@@ -122,8 +127,8 @@ class SettlementChanges:
     `uses` is what the settled requests add to the usual use of their models. `parked` are
     observations whose hold or account another transaction keeps locked: they are stored, and
     settled later. `ordinary` are the holds that one statement settled without a decision here, with
-    the log that told of each; they are in no other list. `own_keys_refused` are for the owners of
-    the keys, and change no books.
+    the log that told of each; they are in no other list. `keys_refused` are the keys that
+    providers refused, off the default path; they change no books.
     """
 
     ordinary: dict[UUID, Source] = field(default_factory=dict)
@@ -140,7 +145,7 @@ class SettlementChanges:
     )
     token_uses: list[TokenUse] = field(default_factory=list)
     uses: dict[UseKey, UsualUse] = field(default_factory=dict)
-    own_keys_refused: list[OwnKeyRefused] = field(default_factory=list)
+    keys_refused: list[RefusedKey] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -285,11 +290,8 @@ def _end_live(
     terms_of: TermsOf,
 ) -> None:
     hold = record.hold
-    status = observation.provider_status
-    if hold.is_own_key and status in KEY_REFUSALS:
-        provider = observation.provider or record.price.provider
-        refused = OwnKeyRefused(hold.account_id, provider, status, observation.started_at)
-        changes.own_keys_refused.append(refused)
+    if (refused := _key_refused(observation, record)) is not None:
+        changes.keys_refused.append(refused)
     terms = terms_of(record.price.provider)
     outcome = decide_outcome(observation, hold, record.price, terms)
     if isinstance(outcome, Settled):
@@ -308,6 +310,17 @@ def _end_live(
             changes.unaskable.add(hold.id)
     else:
         changes.duplicates += 1
+
+
+def _key_refused(observation: Observation, record: HoldOnRecord) -> RefusedKey | None:
+    """Return the refusal of a key. The default path has a way of its own."""
+    hold, status = record.hold, observation.provider_status
+    is_refused = status in KEY_REFUSALS and (status == 401 or status != observation.status_code)
+    if status is None or not is_refused or (observation.provider is None and not hold.is_own_key):
+        return None
+    provider = observation.provider or record.price.provider
+    owner = hold.account_id if hold.is_own_key else None
+    return RefusedKey(hold.id, owner, provider, status, observation.started_at)
 
 
 def _apply_after_ending(

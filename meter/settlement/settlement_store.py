@@ -281,7 +281,7 @@ class PostgresSettlementStore:
             self._uses.note(changes)
         if self._excesses is not None:
             self._excesses.note(changes)
-        if self._note_refused is not None and changes.own_keys_refused:
+        if self._note_refused is not None and changes.keys_refused:
             self._note_refused(changes)
         return changes
 

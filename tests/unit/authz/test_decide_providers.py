@@ -145,7 +145,7 @@ def open_house(who: Principal | None = None) -> House:
         metrics,
         Terms(floor_tokens=16, max_body_bytes=2**20),
         TAGS.tag,
-        own_keys=OwnKeyCache(own, clock, 0.5),
+        own_keys=OwnKeyCache(own.find_own_keys, clock, 0.5),
     )
     return House(
         who, clock, holds, catalogue, routing, keys, own, snapshot, principals, decider

@@ -30,7 +30,13 @@ async def test_plans_are_made_and_changed(api: MeterApi) -> None:
         "requests_per_day": None,
         "requests_per_month": None,
     }
-    free = {"price": None, "position": 0, "is_most_popular": False, "retired_at": None}
+    free = {
+        "price": None,
+        "position": 0,
+        "is_most_popular": False,
+        "own_key_fee_bps": 0,
+        "retired_at": None,
+    }
     terms: dict[str, Any] = {
         "name": "Gold",
         "markup_bps": 6000,
