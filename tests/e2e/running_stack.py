@@ -40,7 +40,7 @@ class RunningStack:
 
     @property
     def operator_token(self) -> str:
-        """What administrators present."""
+        """The operator token, which administrators present."""
         return (self.home / "operator.token").read_text().strip()
 
     @property
@@ -87,7 +87,7 @@ class RunningStack:
         self.run("down").check_returncode()
 
     def status(self) -> dict[str, Any]:
-        """What `tollkeeper status --json` says."""
+        """Return the document of `tollkeeper status --json`."""
         document: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return document
 

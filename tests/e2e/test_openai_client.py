@@ -58,7 +58,7 @@ ANSWER_AS: Any = {
 
 @dataclass
 class Sent:
-    """What left the client; `bodies` holds one for each try."""
+    """The request that left the client; `bodies` holds one for each try."""
 
     bodies: list[bytes] = field(default_factory=list)
 

@@ -220,7 +220,7 @@ def test_only_addresses_paths_and_the_providers_identity_change(
 
 
 def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> list[str]:
-    """Where two documents differ, each named from the last telling member on."""
+    """Return where two documents differ, each named from the last telling member on."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted({*before, *after})
         return [d for k in keys for d in _differences(before.get(k), after.get(k), (*path, k))]

@@ -1,4 +1,4 @@
-"""What bounds a request, rule by rule (docs/adr/0005-what-bounds-an-estimate.md)."""
+"""The bounds of a request, rule by rule (docs/adr/0005-what-bounds-an-estimate.md)."""
 
 import inspect
 import json
