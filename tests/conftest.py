@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -45,6 +45,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedul
     """Hand whole groups of tests to the workers."""
     config.option.loadscopereorder = False
     return schedule.GroupScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """End what the tests of a group shared, after the last of them and its fixtures."""
+    yield
+    schedule.end_with_group(item, nextitem)
 
 
 IN_MEMORY = "/dev/shm"
