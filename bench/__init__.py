@@ -1,1 +1,1 @@
-"""What is measured, against what: see README.md beside this file."""
+"""Measurements, each against a reference: see README.md beside this file."""

@@ -1,4 +1,4 @@
-"""What each kind of credential and what limits cost, in turns on one running stack."""
+"""Measures the cost of each kind of credential and of limits, in turns on one running stack."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""How many usage records one process settles in a second, at what CPU, by length of the ledger.
+"""Measures the usage records that a process settles in a second, and their CPU, by ledger length.
 
 CPU says more than the rate where other work shares the machine.
 """

@@ -72,7 +72,7 @@ class BenchStack:
             raise RuntimeError(f"{method} {path}: {error.read().decode()}") from None
 
     async def verified_books(self) -> dict[str, Any]:
-        """What the ledger says once everything is settled."""
+        """Return what the ledger says once everything is settled."""
         await asyncio.to_thread(self.wait_until_settled)
         verdict = await asyncio.to_thread(self.ask, "GET", "/ledger/verification")
         return {"is_ok": verdict["ok"], "provider_cost_usd": verdict["provider_cost_total"]}

@@ -1,4 +1,4 @@
-"""What Postgres holds, read at one instant with statements of our own."""
+"""The contents of Postgres, read at one instant with statements of our own."""
 
 from dataclasses import dataclass
 from datetime import datetime

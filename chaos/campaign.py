@@ -43,7 +43,7 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a campaign is. `folder` holds the state and is gone afterwards, if all is right.
+    """The terms of a campaign. `folder` holds the state and is removed where nothing failed.
 
     `without` names a rule that is switched off; nothing but the fault that it is for goes wrong
     then, and the checker is asked soon after. `has_reports` says that the upstream reports what it
@@ -63,12 +63,12 @@ class Plan:
 
     @property
     def load_s(self) -> float:
-        """How long requests are sent."""
+        """The time for which requests are sent."""
         return self.minutes * 60
 
     @property
     def command(self) -> str:
-        """What does the same again."""
+        """The command that does the same again."""
         words = f"python -m chaos --minutes {self.minutes:g} --seed {self.seed}"
         words += f" --rate {self.per_second:g} --instances {self.instances}"
         words += "" if self.has_reports else " --no-reports"
@@ -77,7 +77,7 @@ class Plan:
         return words if self.without is None else f"{words} --without {self.without}"
 
     def faults(self) -> list[Fault]:
-        """What goes wrong."""
+        """Return the faults of this campaign."""
         if self.without is not None:
             return control_faults(self.without, self.load_s)
         return schedule(self.seed, self.load_s)

@@ -36,17 +36,17 @@ class Settled:
 
     @property
     def cost_picos(self) -> int:
-        """What the provider is said to have charged."""
+        """The sum of what the provider is said to have charged."""
         return sum(one.cost_picos for one in self.records)
 
     @property
     def charge_picos(self) -> int:
-        """What the customer paid."""
+        """The sum that the customer paid."""
         return sum(one.charge_picos for one in self.records)
 
     @property
     def is_by_policy(self) -> bool:
-        """Whether nobody knew what it cost when the last word was said."""
+        """True if all of it is charged by policy: nobody knew the cost."""
         return all(one.source == "policy" for one in self.records)
 
 
@@ -200,7 +200,7 @@ def check_holds(books: Books, findings: Findings) -> None:
 def check_arrivals(
     books: Books, arrivals: list[Arrival], seen: list[Seen], findings: Findings
 ) -> None:
-    """What reached the upstream had a hold, and was not refused to the client by us."""
+    """Check that each request that reached the upstream had a hold and was not refused by us."""
     known = {str(hold.request_id) for hold in books.holds}
     without = [one.tag for one in arrivals if one.request_id not in known]
     findings.require_none("V6", "reached the upstream without a hold", without)
@@ -213,7 +213,7 @@ def check_arrivals(
 
 
 def check_clients(books: Books, rows: list[BillRow], seen: list[Seen], findings: Findings) -> None:
-    """What clients saw with their own eyes is billed, and charged to them."""
+    """Check that each answer that a client saw is billed, and charged to that client."""
     billed = {row.generation_id for row in rows}
     answered = [(one, one.generation_id) for one in seen if one.status == 200 and one.generation_id]
     unbilled = [one.tag for one, generation_id in answered if generation_id not in billed]

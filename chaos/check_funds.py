@@ -39,7 +39,7 @@ def check_accounts(
 
 
 def _booked(books: Books) -> tuple[Counter[str], Counter[str]]:
-    """What the entries of each customer add up to: all of them, and credits only."""
+    """Return the sums of each customer's entries: of all of them, and of credits only."""
     booked, credited = Counter[str](), Counter[str]()
     for posting in books.postings:
         for entry in posting.entries:

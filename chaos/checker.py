@@ -41,7 +41,7 @@ class Witnesses:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found, and the figures that go into the table."""
+    """The findings, and the figures that go into the table."""
 
     failures: tuple[Failure, ...]
     bill: Bill
@@ -59,7 +59,7 @@ class Verdict:
 
     @property
     def is_right(self) -> bool:
-        """Whether every invariant holds and nothing is unaccounted for."""
+        """True if every invariant holds and nothing is unaccounted for."""
         return not self.failures and self.bill.difference_picos == 0
 
 

@@ -58,7 +58,7 @@ _NOT_UNIQUE: Final = """
 
 
 def settings_without(rule: str | None) -> Mapping[str, str]:
-    """What the stack is told instead; nothing where the rule is not a setting."""
+    """Return the settings of the stack without a rule; none where the rule is not a setting."""
     return _SETTINGS.get(rule or "", {})
 
 

@@ -30,7 +30,7 @@ class Head:
 
 
 class Exchange(Protocol):
-    """What both protocols can do. A fraction of 1 sends the whole."""
+    """The operations that both protocols have. A fraction of 1 sends the whole."""
 
     async def send_head(self, fraction: float) -> None:
         """Send so much of the request's headers."""

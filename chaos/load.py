@@ -126,7 +126,7 @@ async def _read(exchange: Exchange, leave: Leave, parts: list[Seen]) -> None:
 
 
 def _is_enough(leave: Leave, body: bytes) -> bool:
-    """Whether the client has read as much as it will."""
+    """Return whether the client has read as much as it will."""
     match leave.point:
         case "reply":
             return True

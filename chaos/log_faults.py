@@ -34,7 +34,7 @@ class LogFaults:
         kept.mkdir(exist_ok=True)
 
     async def hide_ingest(self, for_s: float) -> None:
-        """Nobody who connects to the meters' ingest finds it. Connections that are there stay."""
+        """Hide the meters' ingest from new connections. Connections that are there stay."""
         hidden: dict[Path, Path] = {}
         deadline = time.monotonic() + for_s
         try:

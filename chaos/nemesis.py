@@ -21,7 +21,7 @@ Act = Callable[[Fault], Awaitable[None]]
 
 
 class Nemesis:
-    """Everything that goes wrong in one campaign. `others` counts what is not a kill."""
+    """The faults of one campaign. `others` counts those that are no kill."""
 
     def __init__(self, stack: ChaosStack, crash_folder: Path, kept: Path) -> None:
         self._stack = stack
@@ -96,7 +96,7 @@ class Nemesis:
         await hiding
 
     async def _arm(self, fault: Fault) -> None:
-        """Whoever comes past this point in its own code next is gone."""
+        """Kill the process that comes past this point in its own code next."""
         point = fault.targets[0]
         (self._crash_folder / point).touch()
         self._armed.add(point)

@@ -1,4 +1,4 @@
-"""What each client saw with its own eyes, one line a request."""
+"""Records of requests as each client saw them, one line a request."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -64,7 +64,7 @@ def find_refusal(body: bytes) -> str | None:
 
 
 def with_headers(seen: Seen, status: int, headers: dict[str, str]) -> Seen:
-    """What the headers of a reply, in lower case, add to a record."""
+    """Return a record with what the headers of a reply, in lower case, add to it."""
     return replace(
         seen,
         status=status,

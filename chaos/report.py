@@ -30,7 +30,7 @@ class Report:
     verdict: Verdict
 
     def rows(self) -> list[tuple[str, str]]:
-        """What the table says, in its order."""
+        """Return the rows of the table, in its order."""
         return [*self._load_rows(), *self._fault_rows(), *self._money_rows()]
 
     def _load_rows(self) -> list[tuple[str, str]]:

@@ -90,7 +90,7 @@ POINTS: Final = ("headers", "body", "check", "waiting", "reply", "middle", "usag
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Where in the exchange the client goes away, and how: `close` or `reset`.
+    """The point of the exchange at which the client goes away, and how: `close` or `reset`.
 
     `fraction` places it within the point: of the bytes sent, or of half a second.
     """
@@ -114,7 +114,7 @@ class Request:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """What is sent beside the length; names in lower case, as HTTP/2 wants them."""
+        """The headers beside the length; names in lower case, as HTTP/2 wants them."""
         return [
             ("authorization", f"Bearer {self.customer.key}"),
             ("content-type", "application/json"),

@@ -119,7 +119,7 @@ class Rounds:
         return Round(name, size, may, arrived, statuses, is_conclusive)
 
     async def _needed(self) -> Decimal:
-        """What one request may cost, as its refusal says."""
+        """Return the most that one request may cost, as its refusal says."""
         poor = await self.administrator.open_account("nobody", "0.000000000001")
         async with self._post(poor, "needed", 0) as reply:
             found = _NEEDED.search((await reply.json())["error"]["message"])
@@ -158,7 +158,7 @@ class Outcome:
 
     @property
     def is_right(self) -> bool:
-        """Nobody got more than was covered, every round says so, and every authz took part."""
+        """True if nobody got more than was covered, in every round, and every authz took part."""
         is_covered = not any(one.is_overspent for one in self.rounds)
         return is_covered and not self.unclear and not self.findings.failures and self._all_decided
 
@@ -193,7 +193,7 @@ async def _judge(stack: ChaosStack, rounds: Rounds) -> Findings:
 
 
 async def _checks(stack: ChaosStack) -> dict[str, int]:
-    """How many checks each authz decided, as its metrics say."""
+    """Return the number of checks that each authz decided, as its metrics say."""
     found: dict[str, int] = {}
     for path in sorted(stack.run_folder.glob("authz*-health.sock")):
         connector = aiohttp.UnixConnector(str(path))

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a pure function of the seed, decided before anything runs."""
+"""The schedule of faults: a pure function of the seed, decided before anything runs."""
 
 import json
 import random

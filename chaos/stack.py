@@ -86,7 +86,7 @@ class ChaosStack:
 
     @property
     def run_folder(self) -> Path:
-        """Where the sockets are."""
+        """The folder of the sockets."""
         return locate(self.home).run
 
     @property
@@ -101,12 +101,12 @@ class ChaosStack:
 
     @property
     def redis_socket(self) -> Path:
-        """Where Redis listens."""
+        """The socket that Redis listens on."""
         return self.run_folder / "redis.sock"
 
     @property
     def operator_token(self) -> str:
-        """What administrators present."""
+        """The operator token, which administrators present."""
         return locate(self.home).operator_token.read_text().strip()
 
     def endpoint(self, name: str) -> str:
@@ -114,7 +114,7 @@ class ChaosStack:
         return str(self._status()["endpoints"][name])
 
     def dsn(self, role: str = SUPERUSER) -> str:
-        """How `role` reaches the books."""
+        """Return the DSN with which `role` reaches the books."""
         return f"postgresql://{role}@/{DATABASE}?host={self.run_folder / 'pg'}"
 
     @property
@@ -140,11 +140,11 @@ class ChaosStack:
         return [one for one in self.components() if same.fullmatch(one.name)]
 
     def is_well(self) -> bool:
-        """Whether every component answers."""
+        """Return whether every component answers."""
         return all(one.is_healthy for one in self.components())
 
     def ingest_sockets(self) -> list[Path]:
-        """Where the meters take the access-log stream in."""
+        """Return the sockets on which the meters take the access-log stream in."""
         return sorted(self.run_folder.glob("ingest*.sock"))
 
     def _status(self) -> dict[str, Any]:

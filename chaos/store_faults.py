@@ -66,7 +66,7 @@ async def empty_redis(stack: ChaosStack, _: Fault) -> None:
 
 
 async def _try(stack: ChaosStack, *statements: str) -> bool:
-    """Whether Postgres did all of it. ALTER SYSTEM allows no transaction around it."""
+    """Return whether Postgres did all of it. ALTER SYSTEM allows no transaction around it."""
     try:
         connection = await asyncpg.connect(stack.dsn(), timeout=CONNECT_TIMEOUT_S)
     except _AWAY:

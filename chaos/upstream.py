@@ -65,7 +65,7 @@ class Upstream:
             await self._ask("POST", "behaviours", behaviour)
 
     async def count(self) -> int:
-        """How many inference requests arrived since the start."""
+        """Return the number of inference requests that arrived since the start."""
         return int((await self._ask("GET", "requests?limit=1"))["count"])
 
     async def watch(self) -> None:

@@ -1,4 +1,4 @@
-"""What the checker says: which invariant does not hold, and for whom."""
+"""Findings of the checker: the invariant that does not hold, and for whom."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -5,18 +5,10 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-import uvloop
 from pydantic import ValidationError
 
 from meter.errors import MeterError
-from meter.postgres.migrate import migrate
-from meter.postgres.pool import open_pool
-from meter.process.telemetry import configure_logs
 from meter.providers import openrouter
-from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
-from meter.sealing import MasterKey, SecretText
-from meter.serve import serve
-from meter.settings import MeterSettings, MigrationSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,14 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         if parsed.command == "migrate":
-            asyncio.run(_migrate(MigrationSettings()))  # type: ignore[call-arg]
+            asyncio.run(_migrate())
         elif parsed.command == "set-provider-key":
-            settings = MeterSettings()  # type: ignore[call-arg]
-            asyncio.run(_set_provider_key(settings, parsed.provider, parsed.replace))
+            asyncio.run(_set_provider_key(parsed.provider, parsed.replace))
         else:
-            settings = MeterSettings()  # type: ignore[call-arg]
-            configure_logs(settings.log_format)
-            uvloop.run(serve(settings))
+            _serve()
         return 0
     except ValidationError as error:
         # Only names and reasons: the rejected input may be a secret.
@@ -55,12 +44,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-async def _migrate(settings: MigrationSettings) -> None:
+# Each command imports its own modules: those of `serve` take a second of CPU and more, which each
+# start of a stack would pay three times.
+def _serve() -> None:
+    import uvloop
+
+    from meter.process.telemetry import configure_logs
+    from meter.serve import serve
+    from meter.settings import MeterSettings
+
+    settings = MeterSettings()  # type: ignore[call-arg]
+    configure_logs(settings.log_format)
+    uvloop.run(serve(settings))
+
+
+async def _migrate() -> None:
+    from meter.postgres.migrate import migrate
+    from meter.settings import MigrationSettings
+
+    settings = MigrationSettings()  # type: ignore[call-arg]
     new = await migrate(settings.migration_database_url.get_secret_value())
     print(f"applied {', '.join(new)}" if new else "the database is up to date")
 
 
-async def _set_provider_key(settings: MeterSettings, provider: str, may_replace: bool) -> None:
+async def _set_provider_key(provider: str, may_replace: bool) -> None:
+    from meter.postgres.pool import open_pool
+    from meter.providers.key_store import SYSTEM_OWNER, PostgresProviderKeys
+    from meter.sealing import MasterKey, SecretText
+    from meter.settings import MeterSettings
+
+    settings = MeterSettings()  # type: ignore[call-arg]
     plain = SecretText(sys.stdin.readline().strip())
     pool = await open_pool(settings.database_url.get_secret_value(), most_connections=1)
     try:

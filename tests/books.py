@@ -220,7 +220,7 @@ class Books:
         return [row["kind"] for row in rows]
 
     async def verified(self) -> Verification:
-        """What a check of the whole books finds."""
+        """Return the findings of a check of the whole books."""
         return await VerificationStore(self.pool).verify()
 
 
@@ -260,7 +260,7 @@ def observed(hold_id: uuid.UUID, cost_usd: str | None = "0.001", **changes: obje
 
 
 async def refused_by_database(pool: PostgresPool, statement: str) -> bool:
-    """Whether Postgres itself refuses a statement of this role."""
+    """Return whether Postgres itself refuses a statement of this role."""
     try:
         await pool.execute(statement)
     except asyncpg.PostgresError:
@@ -286,7 +286,7 @@ PROTECTED = (
 
 
 async def disable_protection(owner: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """What an owner of the database can do who means harm."""
+    """Disable the triggers, as an owner of the database who intends harm can."""
     for table in PROTECTED:
         await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
 

@@ -7,8 +7,9 @@ migrated database and `redis_url` an emptied Redis for one test.
 import os
 import shutil
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +24,10 @@ from tollkeeper.stack.servers.redis_server import RedisServer
 # gRPC would start its threads anew in every forked child, where its file descriptors are closed
 # already: now and then a server that a test starts dies of it. Read when gRPC is first used.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
+# Compiling what is imported anew in each process of the tests would take a third of their CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How long an example takes says how busy the machine is, not how good the code.
 hypothesis.settings.register_profile(
@@ -45,6 +50,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedul
     """Hand whole groups of tests to the workers."""
     config.option.loadscopereorder = False
     return schedule.GroupScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """End what the tests of a group shared, after the last of them and its fixtures."""
+    yield
+    schedule.end_with_group(item, nextitem)
 
 
 IN_MEMORY = "/dev/shm"

@@ -63,7 +63,7 @@ def principal(
     requests_per_minute: int | None = None,
     is_suspended: bool = False,
 ) -> Principal:
-    """Who acts in most tests."""
+    """The principal that acts in most tests."""
     return Principal(
         credential_id="credential",
         account_id="account",
@@ -180,7 +180,7 @@ class FakeJwts:
         self.known = dict(known or {})
 
     async def verify(self, text: str) -> Verified | None:
-        """What it says, if known."""
+        """Return what it says, if known."""
         return self.known.get(text)
 
 

@@ -100,7 +100,7 @@ def open_checks() -> Checks:
 
 @dataclass
 class Reply:
-    """What came back on one stream."""
+    """The frames that came back on one stream."""
 
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -133,7 +133,7 @@ class Wire:
         await settle()
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """Return the bytes that were written since the last time."""
         written = bytes(self.transport.written)
         self.transport.written.clear()
         return written

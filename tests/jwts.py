@@ -84,7 +84,7 @@ def signer(alg: str = "ES256", kid: str = "key-1", number: int = 0) -> Signer:
 
 
 def claims(**members: Any) -> dict[str, Any]:
-    """Those of a good access token; None takes a claim away."""
+    """Return the claims of a good access token; None takes a claim away."""
     usual = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -174,7 +174,7 @@ class FakeDocuments(IssuerDocuments):
         self.documents[jwks_url] = {"keys": [one.jwk for one in signers]}
 
     async def fetch_object(self, url: str) -> Mapping[str, Any]:
-        """What was published."""
+        """The documents that were published."""
         self.asked.append(url)
         if url not in self.documents:
             raise IssuerUnavailable(f"{url!a}: it cannot be connected to")
@@ -189,7 +189,7 @@ class FakePassKeys:
         self.loads = 0
 
     async def load_public_keys(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is published now."""
+        """The documents that are published now."""
         self.loads += 1
         return dict(self.jwks)
 
@@ -207,7 +207,7 @@ class VerifierSetup:
         self.verifier = JwtVerifier(self.store, self.documents, self.clock, self.own, self.own_keys)
 
     async def refusal(self, text: str) -> str:
-        """Why it is refused; fails the test if it is not, or if anybody else was asked."""
+        """Return why it is refused; fails the test if it is not, or if anybody else was asked."""
         verification = await self.verifier.verify_with_reason(text)
         assert verification.verified is None, "it was accepted"
         assert await self.verifier.verify(text) is None

@@ -95,7 +95,7 @@ class MeterApi:
         )
 
     async def credits(self, user_id: str) -> dict[str, str]:
-        """What a user has."""
+        """Return the balance of a user."""
         answer = await self.operator.get(f"{ADMIN}/users/{user_id}/credits")
         assert answer.status_code == 200, answer.text
         funds: dict[str, str] = answer.json()

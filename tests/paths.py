@@ -1,4 +1,4 @@
-"""Where the clone is that the tests run in."""
+"""The path of the clone that the tests run in."""
 
 from pathlib import Path
 from typing import Final

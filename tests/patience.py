@@ -1,4 +1,4 @@
-"""How tests treat time: they wait long for what must happen, and never judge how long it took.
+"""Time in tests: they wait long for what must happen, and never judge how long it took.
 
 A test that waits for an event uses WAIT_S, which only a failure reaches. A test that bounds work
 multiplies its limit with `slowness()`, so that the limit means the same on any machine. Speed

@@ -6,8 +6,10 @@ ten seconds of CPU. What waits longest comes first, so that no worker begins wit
 are about to end.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
+import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 # These start stacks of their own and share nothing with the other tests of their files.
@@ -21,7 +23,7 @@ ALONE: Final = (
 # line shares the stack of `tests/faults/conftest.py`, the others that of `tests/e2e/conftest.py`.
 SHARED_STACKS: Final = (
     ("test_leaving", "test_stream_away", "test_sse_splits"),
-    ("test_outages", "test_cli", "test_explain", "test_exact_bill", "test_file_settles"),
+    ("test_outages", "test_life", "test_explain", "test_exact_bill", "test_file_settles"),
     ("test_streams", "test_credentials", "test_docs_examples", "test_openai_client"),
     (
         "test_http_checks",
@@ -69,6 +71,35 @@ def rank_of(node_id: str) -> tuple[int, str]:
     group = group_of(node_id)
     ranks = (rank for rank, prefix in enumerate(LONGEST_FIRST) if group.startswith(prefix))
     return next(ranks, len(LONGEST_FIRST)), group
+
+
+T = TypeVar("T")
+_Shared = dict[str, tuple[Any, Callable[[], None]]]
+_SHARED: Final = pytest.StashKey[_Shared]()
+
+
+def shared_in_group(
+    config: pytest.Config, name: str, start: Callable[[], T], end: Callable[[T], None]
+) -> T:
+    """Return what the tests of a group share; the first that asks for it starts it.
+
+    It is ended after the last test of the group: a stack that nobody uses takes CPU from others.
+    """
+    shared = config.stash.setdefault(_SHARED, {})
+    if name not in shared:
+        made = start()
+        shared[name] = (made, lambda: end(made))
+    value: T = shared[name][0]
+    return value
+
+
+def end_with_group(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End what a group shared where the next test is of another group."""
+    if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
+        shared = item.config.stash.setdefault(_SHARED, {})
+        while shared:
+            _, (_, end) = shared.popitem()
+            end()
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]

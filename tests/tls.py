@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Authority:
-    """Whom to trust, and as whom to serve."""
+    """The certificates to trust, and those to serve with."""
 
     ca_file: Path
     certificate_file: Path

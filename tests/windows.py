@@ -39,7 +39,7 @@ class Oracle:
 
 
 def usable_share(take: Callable[[int], bool], limit: int, minutes: int = 10) -> float:
-    """What is admitted of the limit while somebody asks without a pause."""
+    """Return what is admitted of the limit while somebody asks without a pause."""
     asked_every_us = min(100_000, 15_000_000 // limit)
     end_us = minutes * WINDOW_S * 1_000_000
     admitted = sum(take(at_us) for at_us in range(0, end_us, asked_every_us))

@@ -1,1 +1,1 @@
-"""How soon what is revoked stops, and how exactly limits hold, on a whole stack with two authz."""
+"""Measures how soon revocation shows and how exactly limits hold, on a stack with two authz."""

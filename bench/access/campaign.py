@@ -39,13 +39,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of a campaign."""
+    """The result of a campaign."""
 
     windows: Windows
     load: LimitLoad
 
     def rows(self) -> dict[str, Any]:
-        """As it is written and printed."""
+        """Return the rows as they are written and printed."""
         doors = sorted({watch.door for watch in self.windows.watches})
         return {
             "revocation": {door: self.windows.row(door) for door in doors},

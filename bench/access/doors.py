@@ -24,7 +24,7 @@ class Door(Protocol):
     """One way in."""
 
     async def lets_in(self, credential: str) -> bool:
-        """Whether a request with this credential is let in now. Raises on anything unexpected."""
+        """Return whether a request with this credential is let in. Raises on any surprise."""
         ...
 
 
@@ -44,7 +44,7 @@ class Gateway:
             return reply.status
 
     async def lets_in(self, credential: str) -> bool:
-        """Whether it was answered."""
+        """True if it was answered."""
         return await self.status(credential) == OK
 
 
@@ -59,7 +59,7 @@ class Unmetered:
         )
 
     async def lets_in(self, credential: str) -> bool:
-        """Whether it said yes."""
+        """True if it said yes."""
         bearer = HeaderValue(key="authorization", raw_value=f"Bearer {credential}".encode())
         http = AttributeContext.HttpRequest(
             method="GET", path="/anything", header_map=HeaderMap(headers=[bearer])

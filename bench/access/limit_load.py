@@ -1,4 +1,4 @@
-"""Whether a limit holds to the request, under more load than it admits."""
+"""Measures whether a limit holds to the request, under more load than it admits."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ WINDOW_S: Final = 60.0
 
 @dataclass(slots=True)
 class LimitLoad:
-    """What came of it; `admitted_at_s` are the instants of the answers."""
+    """The result of a load; `admitted_at_s` are the instants of the answers."""
 
     limit: int
     statuses: Counter[int] = field(default_factory=Counter)
@@ -31,7 +31,7 @@ class LimitLoad:
 
     @property
     def usable(self) -> float:
-        """How much of the limit could be used."""
+        """The share of the limit that could be used."""
         return self.most_in_a_window / self.limit
 
 

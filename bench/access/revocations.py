@@ -1,4 +1,4 @@
-"""How long what was revoked is still let in, at every door, under load."""
+"""Measures for how long revoked credentials are still let in, at every door, under load."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Watch:
-    """What one credential met at one door; instants are of the monotonic clock."""
+    """The answers that one credential got at one door; instants are of the monotonic clock."""
 
     credential: Credential
     door: str
@@ -33,19 +33,19 @@ class Watch:
 
     @property
     def window_s(self) -> float:
-        """How long after its end a request was still let in."""
+        """The time after its end at which a request was still let in."""
         assert self.ended_at_s is not None
         return max(0.0, self.let_in_until_s - self.ended_at_s)
 
     @property
     def is_over(self) -> bool:
-        """Whether a request was refused that was sent WATCHED_S after the end."""
+        """True if a request was refused that was sent WATCHED_S after the end."""
         return self.ended_at_s is not None and self.refused_at_s - self.ended_at_s >= WATCHED_S
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What a campaign measured."""
+    """The measurements of a campaign."""
 
     watches: list[Watch]
 

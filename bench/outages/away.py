@@ -41,7 +41,7 @@ async def processes_away(stack: ChaosStack, *kinds: str, how_many: int = 0) -> A
 
 @contextlib.asynccontextmanager
 async def stream_away(stack: ChaosStack) -> AsyncIterator[None]:
-    """Nobody takes Envoy's access-log stream inside the block; the meters run all the same.
+    """Take Envoy's access-log stream away inside the block; the meters run all the same.
 
     Connections that are there end with their meters, which are killed one after the other.
     """

@@ -1,4 +1,4 @@
-"""What the books say of the upstream's bill, and since when."""
+"""Compares the books with the upstream's bill, and says since when they agree."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ class Balance:
 
     @property
     def is_right(self) -> bool:
-        """Whether all that was billed is settled once, to the pico-dollar."""
+        """True if all that was billed is settled once, to the pico-dollar."""
         return not (self.unsettled or self.doubled or self.difference_picos)
 
 
@@ -69,7 +69,7 @@ class Books:
         return [Settled(*row) for row in await self._fetch(_USAGE, self._account_id)]
 
     async def balance(self) -> Balance:
-        """Where books and bill stand. Raises as `settled` does."""
+        """Return the state of books and bill. Raises as `settled` does."""
         settled, bill = await self.settled(), self._bill()
         known = {one.generation_id for one in settled}
         return Balance(

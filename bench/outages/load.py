@@ -68,11 +68,11 @@ class Load:
         await asyncio.gather(*(ask() for _ in range(clients)))
 
     def between(self, start: float, end: float) -> Counter[str]:
-        """How the requests ended that were sent in this time."""
+        """Return how the requests ended that were sent in this time."""
         return Counter(one.outcome for one in self.answers if start <= one.sent_at < end)
 
     def first_served_after(self, moment: float) -> float | None:
-        """When the first request was sent that was served again, seconds after the moment."""
+        """Return when the first request that was served again was sent, in s after the moment."""
         served = [one.sent_at for one in self.answers if one.outcome == OK]
         return min((at - moment for at in served if at >= moment), default=None)
 

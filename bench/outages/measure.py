@@ -39,7 +39,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured. Seconds count from when the component was given back.
+    """The measurements of one outage. Seconds count from when the component was given back.
 
     `before`, `while_away` and `afterwards` say how requests ended that were sent then.
     `settled_away` and `settled_back` say by which ways requests were settled while it was away
@@ -64,7 +64,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who asks: the key of an account that can pay, and the books as far as they are its."""
+    """The asking account: a key that can pay, and the books of that account."""
 
     key: str = field(repr=False)
     books: Books

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from meter.errors import NotFound
+from meter.ledger.credit import IdempotencyKeyReused
 from meter.ledger.credit_store import LedgerStore
 from meter.ledger.postings import payment, payment_reversal
 from meter.payments.purchase import Payment, Purchase
@@ -19,6 +20,7 @@ _FIND_PAYMENT: Final = _QUERIES["find_payment"]
 _LIST_PAYMENTS: Final = _QUERIES["list_payments"]
 _INSERT_REVERSAL: Final = _QUERIES["insert_reversal"]
 _LIST_REVERSALS: Final = _QUERIES["list_reversals"]
+_READ_CLOCK: Final = queries("meter.ledger")["read_clock"]
 
 
 class ReversalKind(StrEnum):
@@ -55,13 +57,13 @@ class PaymentStore:
 
     async def credit(self, purchase: Purchase, facts: PaymentFacts, credited_picos: int) -> bool:
         """Turn a payment into credit; return whether this call did it."""
-        if await self.find(facts.id) is not None:
-            return False
         posting = payment(purchase.account_id, facts.id, credited_picos)
         if purchase.credit_days is not None:
-            # The same at every attempt, since `paid_at` is Stripe's.
             expires_at = facts.paid_at + timedelta(days=purchase.credit_days)
-            posting = replace(posting, expires_at=expires_at)
+            async with acquire(self._pool) as connection:
+                now = await connection.fetchval(_READ_CLOCK)
+            # Credit that comes so late that nobody could use it does not expire.
+            posting = replace(posting, expires_at=expires_at if expires_at > now else None)
 
         async def record(connection: PostgresConnection) -> None:
             await connection.execute(
@@ -77,7 +79,14 @@ class PaymentStore:
                 facts.paid_at,
             )
 
-        posted = await self._ledger.post_credit(posting, also=record)
+        try:
+            posted = await self._ledger.post_credit(posting, also=record)
+        except IdempotencyKeyReused:
+            # Followed again after its expiry, the posting would have none.
+            found = await self.find(facts.id)
+            if found is None or found.credited_picos != credited_picos:
+                raise
+            return False
         return not posted.was_replayed
 
     async def reverse(self, paid: Payment, kind: ReversalKind, object_id: str, cents: int) -> int:

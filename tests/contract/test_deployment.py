@@ -59,7 +59,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def secrets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What deploy/make-secrets makes."""
+    """The files that deploy/make-secrets makes."""
     folder = tmp_path_factory.mktemp("deployment") / "secrets"
     _run("sh", str(ROOT / "deploy" / "make-secrets"), str(folder))
     return folder

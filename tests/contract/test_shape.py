@@ -1,5 +1,7 @@
 """The shape of the code stays within the limits that `bench/shape.py` states."""
 
+import re
+
 import pytest
 
 from bench.shape import (
@@ -13,6 +15,7 @@ from bench.shape import (
     measure,
 )
 
+OTHERS = ("attacks", "bench", "chaos", "tests")
 QUERIES = sorted(ROOT.glob("meter/**/queries/*.sql"))
 
 
@@ -48,6 +51,14 @@ def test_each_query_says_what_it_does() -> None:
         for file, line in openings.items()
         if not line.startswith("-- ") or RELATIVE_OPENING.match(line.removeprefix("-- "))
     }
+    assert not odd, odd
+
+
+def test_docstrings_of_tests_and_tools_open_alike() -> None:
+    opening = re.compile(rf'^\s*"""{RELATIVE_OPENING.pattern}.*', re.MULTILINE)
+    files = [file for folder in OTHERS for file in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(files) > 100
+    odd = {str(file): found[0] for file in files if (found := opening.search(file.read_text()))}
     assert not odd, odd
 
 

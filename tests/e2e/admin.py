@@ -38,7 +38,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class BillRow:
-    """What the upstream says it charged for one generation; cost as it wrote it."""
+    """The upstream's charge for one generation; cost as it wrote it."""
 
     generation_id: str
     model: str
@@ -47,7 +47,7 @@ class BillRow:
 
 @dataclass(slots=True)
 class Admin:
-    """What an administrator and an auditor may do and see."""
+    """The rights and views of an administrator and an auditor."""
 
     stack: RunningStack
     # Whether the upstream was told to refuse our key, or another key was set.
@@ -118,12 +118,12 @@ class Admin:
 
     @property
     def dsn(self) -> str:
-        """How an auditor reaches the books of this stack."""
+        """The DSN with which an auditor reaches the books of this stack."""
         sockets = locate(self.stack.home).run / "pg"
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={sockets}"
 
     def hold_states(self, *customers: Customer) -> dict[str, int]:
-        """How many holds of these accounts are in which state."""
+        """Return the number of holds of these accounts in each state."""
         found = self.rows(
             "SELECT state, count(*) AS holds FROM"
             " (SELECT account_id, state FROM holds"
@@ -175,7 +175,7 @@ class Admin:
         wait_until(lambda: bool(self.stack.status()["is_healthy"]), "the upstream accepts our key")
 
     def received(self) -> dict[str, Any]:
-        """How many requests the upstream received, and the last one with its `body`."""
+        """Return the number of requests that the upstream got, and the last with its `body`."""
         found = self.control("GET", "requests?limit=1")
         last: dict[str, Any] = found["requests"][0] if found["requests"] else {}
         if last:

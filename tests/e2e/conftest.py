@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import schedule
 from tests.e2e.admin import Admin
 from tests.e2e.running_stack import RunningStack, fresh_environment
-from tollkeeper.stack.home import find_supervisor, locate
 from tollkeeper.stack.servers.ports import free_port
 
 
@@ -25,16 +25,19 @@ def make_stack() -> Iterator[Callable[[], RunningStack]]:
 
         yield make
         for stack in made:
-            if find_supervisor(locate(stack.home)):
-                stack.down()
+            stack.end()
 
 
-@pytest.fixture(scope="session")
-def stack(make_stack: Callable[[], RunningStack]) -> RunningStack:
+@pytest.fixture(scope="module")
+def stack(request: pytest.FixtureRequest, make_stack: Callable[[], RunningStack]) -> RunningStack:
     """The stack that tests share. Leave it running and healthy."""
-    running = make_stack()
-    running.up()
-    return running
+
+    def start() -> RunningStack:
+        running = make_stack()
+        running.up()
+        return running
+
+    return schedule.shared_in_group(request.config, "stack", start, RunningStack.end)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended."""
+    """The end of one request."""
 
     request: Request
     status: int

@@ -1,4 +1,4 @@
-"""When the first byte of a stream arrives, timed on a plain socket that stays open."""
+"""Times the arrival of the first byte of a stream, on a plain socket that stays open."""
 
 import json
 import socket

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.patience import WAIT_S
+from tollkeeper.stack.home import find_supervisor, locate
 
 POLL_INTERVAL_S = 0.1
 
@@ -40,7 +44,7 @@ class RunningStack:
 
     @property
     def operator_token(self) -> str:
-        """What administrators present."""
+        """The operator token, which administrators present."""
         return (self.home / "operator.token").read_text().strip()
 
     @property
@@ -86,8 +90,13 @@ class RunningStack:
         """End it and wait until it is gone."""
         self.run("down").check_returncode()
 
+    def end(self) -> None:
+        """End it if it runs."""
+        if find_supervisor(locate(self.home)):
+            self.down()
+
     def status(self) -> dict[str, Any]:
-        """What `tollkeeper status --json` says."""
+        """Return the document of `tollkeeper status --json`."""
         document: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return document
 
@@ -95,6 +104,17 @@ class RunningStack:
         """One component as the supervisor last noted it."""
         document = json.loads((self.home / "status.json").read_text())
         return next(one for one in document["components"] if one["component"] == name)
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes of all components, and theirs."""
+        return psutil.Process(self.supervisor_pid).children(recursive=True)
+
+    def require_credits(self, key: str) -> None:
+        """Fail where the meter API does not tell the owner of a key its credits."""
+        headers = {"Authorization": f"Bearer {key}"}
+        request = urllib.request.Request(f"{self.api}/api/v1/credits", headers=headers)
+        with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
+            assert reply.status == 200
 
     def kill(self, name: str) -> None:
         """SIGKILL one component, as a crash would."""
@@ -112,6 +132,17 @@ class RunningStack:
     def wait_healthy(self) -> None:
         """Until everything runs and answers."""
         wait_until(lambda: bool(self.status()["is_healthy"]), "the stack is healthy")
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Return whether a process and its last thread have ended, so that its sockets are closed.
+
+    In a container PID 1 may never ask how it ended.
+    """
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

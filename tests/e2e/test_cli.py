@@ -45,13 +45,13 @@ class Cli:
         )
 
     def json(self, *arguments: str) -> Any:
-        """What a command that must succeed prints."""
+        """Return the output of a command that must succeed."""
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def at_terminal(self, *arguments: str) -> str:
-        """What a person sees."""
+        """Return the text that a person sees."""
         ours, theirs = pty.openpty()
         with subprocess.Popen(
             [sys.executable, "-m", "tollkeeper", *arguments],

@@ -35,7 +35,7 @@ OF_EACH_ANSWER = ("date", "x-request-id", "x-envoy-upstream-service-time")
 
 @pytest.fixture
 def customer(admin: Admin) -> Customer:
-    """Somebody whose credentials are good."""
+    """An account whose credentials are good."""
     return admin.open_account()
 
 

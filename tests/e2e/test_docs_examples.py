@@ -49,7 +49,7 @@ class Example:
 
     @property
     def is_for_the_library(self) -> bool:
-        """Whether it needs the npm package `openai`."""
+        """True if it needs the npm package `openai`."""
         return 'from "openai"' in self.text
 
 
@@ -65,7 +65,7 @@ def examples(*languages: str) -> Iterator[Example]:
 
 @dataclass
 class Reader:
-    """Somebody who tries the examples of a page in a folder, with a key of their own."""
+    """A reader who tries the examples of a page in a folder, with a key of their own."""
 
     admin: Admin
     customer: Customer
@@ -73,7 +73,7 @@ class Reader:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the first block of the quick start exports."""
+        """Return the variables that the first block of the quick start exports."""
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {
             **self.admin.stack.environment,
@@ -88,7 +88,7 @@ class Reader:
         return text.replace(ADDRESS, self.admin.stack.gateway).replace(KEY, self.customer.key)
 
     def run(self, *command: str, **variables: str) -> str:
-        """What a program prints; it must succeed."""
+        """Return the output of a program; it must succeed."""
         done = subprocess.run(
             command,
             cwd=self.folder,

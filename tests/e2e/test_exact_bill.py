@@ -1,4 +1,4 @@
-"""What the provider billed is what the ledger says, to the last pico-dollar."""
+"""The provider's bill and the ledger agree, to the last pico-dollar."""
 
 import itertools
 import math

@@ -60,7 +60,7 @@ CASES: dict[str, Case] = {
 
 
 def explain(admin: Admin, document: dict[str, Any]) -> dict[str, Any]:
-    """What authz itself explains."""
+    """Return the explanation of authz itself."""
     socket = locate(admin.stack.home).run / "authz-health.sock"
     reply = send("http://authz", "POST", "/explain", [JSON], json.dumps(document).encode(), socket)
     assert reply.status == 200, reply.body
@@ -146,7 +146,7 @@ def run(
 
 
 def line(admin: Admin, key: str) -> str:
-    """What a person copies from a document."""
+    """Return the text that a person copies from a document."""
     content = json.dumps(chat())
     return (
         f"curl -sN {admin.stack.gateway}{CHAT} -H 'Authorization: Bearer {key}' \\\n"

@@ -49,7 +49,7 @@ async def gateway() -> AsyncIterator[Gateway]:
 
 
 async def streamed(gateway: Gateway, hold_id: str) -> EntryFacts:
-    """What the meter makes of the stream's entry."""
+    """Return the observation that the meter makes of the stream's entry."""
     entry = await gateway.entries.of(hold_id)
     message = log_pb.StreamAccessLogsMessage()
     message.http_logs.log_entry.append(entry)
@@ -58,14 +58,14 @@ async def streamed(gateway: Gateway, hold_id: str) -> EntryFacts:
 
 
 async def in_file(gateway: Gateway, hold_id: str) -> EntryFacts:
-    """What the meter makes of the file's line."""
+    """Return the observation that the meter makes of the file's line."""
     (meaning,) = await meanings(gateway, hold_id.encode())
     assert isinstance(meaning, EntryFacts)
     return meaning
 
 
 async def meanings(gateway: Gateway, holding: bytes) -> list[EntryFacts | UndecidedRequest | None]:
-    """What the lines with this text mean, once there is one."""
+    """Return the meaning of the lines with this text, once there is one."""
     async with asyncio.timeout(WAIT_S):
         while True:
             text = (gateway.folder / "access.jsonl").read_bytes()
@@ -265,7 +265,7 @@ async def test_a_denial_is_decided(gateway: Gateway) -> None:
 
 
 async def is_undecided(gateway: Gateway) -> bool:
-    """Whether the request that was checked last ended undecided, by the id that authz saw."""
+    """Return whether the request checked last ended undecided, by the id that authz saw."""
     http = gateway.decisions.checks[-1].attributes.request.http
     (asked,) = [each for each in http.header_map.headers if each.key == "x-request-id"]
     (meaning,) = await meanings(gateway, asked.raw_value)

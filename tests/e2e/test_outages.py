@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.admin import Admin, Customer
 from tests.e2e.raw_http import Reply, send
-from tests.e2e.running_stack import wait_until
+from tests.e2e.running_stack import is_gone, wait_until
 from tollkeeper.stack.home import locate
 
 # The cluster by which Envoy reaches each component.
@@ -42,14 +42,6 @@ def without(admin: Admin, name: str) -> Iterator[None]:
         supervisor.resume()
         admin.stack.wait_restarted(name, restarts)
         admin.wait_well()
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """The process and its last thread have ended, so the kernel has closed its sockets."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
-    except psutil.NoSuchProcess:
-        return True
 
 
 def connections(admin: Admin, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Nobody spends more than they have, however many ask at once."""
+"""Accounts spend no more than they have, however many ask at once."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def open_for_exactly_one(admin: Admin) -> tuple[Customer, Decimal]:
 
 @contextlib.contextmanager
 def watching(admin: Admin, customer: Customer) -> Iterator[list[int]]:
-    """What is available at every look while the block runs, in pico-dollars."""
+    """The available amounts at every look while the block runs, in pico-dollars."""
     seen, is_over = list[int](), threading.Event()
 
     async def look() -> None:

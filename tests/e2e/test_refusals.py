@@ -1,4 +1,4 @@
-"""What must not reach the provider does not, and says so in the shape that clients read."""
+"""Requests that must not reach the provider do not; refusals have the shape that clients read."""
 
 import gzip
 import hashlib

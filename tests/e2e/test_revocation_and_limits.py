@@ -1,4 +1,4 @@
-"""What is revoked stops within a second at every authz, and a limit is never passed, under load."""
+"""Revocation shows within a second at every authz, and a limit is never passed, under load."""
 
 import asyncio
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ VAULTS = ("master.key", "operator.token", "demo.key", "simulator/provider.key")
 
 
 def secret_part(key: str) -> str:
-    """What of an API key is not public: everything behind its id."""
+    """Return the part of an API key that is not public: everything behind its id."""
     return key.split("-", 2)[2]
 
 
@@ -74,7 +74,7 @@ def mishaps(admin: Admin, customer: Customer, revoked: Customer) -> Iterator[Rep
 
 
 def files_of(admin: Admin) -> list[Path]:
-    """Everything that is kept, the vaults aside."""
+    """Return all that is kept, the vaults aside."""
     home = admin.stack.home
     vaults = {home / name for name in VAULTS}
     return [path for path in home.rglob("*") if path.is_file() and path not in vaults]
@@ -96,7 +96,7 @@ def dump(admin: Admin) -> bytes:
 
 
 def metrics(admin: Admin) -> dict[str, bytes]:
-    """What both services tell Prometheus."""
+    """Return the metrics of both services."""
     health = locate(admin.stack.home).run / "authz-health.sock"
     return {
         "meter": send(admin.stack.api, "GET", "/metrics").body,
@@ -105,7 +105,7 @@ def metrics(admin: Admin) -> dict[str, bytes]:
 
 
 def command_lines(admin: Admin) -> bytes:
-    """What `ps` shows of every process of the stack."""
+    """Return the command lines of every process of the stack, as `ps` shows them."""
     supervisor = psutil.Process(admin.stack.supervisor_pid)
     everybody = [supervisor, *supervisor.children(recursive=True)]
     return "\n".join(" ".join(process.cmdline()) for process in everybody).encode()

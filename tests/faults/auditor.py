@@ -19,7 +19,7 @@ CALM_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class BillRow:
-    """What the upstream charged for one generation, in pico-dollars."""
+    """The upstream's charge for one generation, in pico-dollars."""
 
     generation_id: str
     prompt_tokens: int
@@ -77,7 +77,7 @@ class Auditor:
         return [Usage(*row) for row in found]
 
     async def endings(self, accounts: Iterable[str]) -> dict[str, list[str]]:
-        """Why the holds of each account ended."""
+        """Return the reasons for which the holds of each account ended."""
         found = await self.fetch(
             "SELECT account_id, array_agg(reason ORDER BY ended_at) AS reasons FROM ended_holds"
             " WHERE account_id = ANY ($1) GROUP BY 1",
@@ -98,9 +98,9 @@ class Auditor:
         return await self.fetch("SELECT hold_id, kind FROM settlement_conflicts")
 
     async def wait_ended(self, accounts: Iterable[str], most_s: float) -> dict[str, float]:
-        """When a hold of each account was last seen live, by `time.monotonic`; until none is.
+        """Wait until no account has had a live hold for a while; return when each was last live.
 
-        For a while, that is: a hold may also be placed after its client left.
+        Times are of `time.monotonic`. A hold may also be placed after its client left.
 
         Raises TimeoutError, with the holds that are left, when that takes longer than `most_s`.
         """

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaos.stack import ChaosStack, chaos_environment
+from tests import schedule
 
 SHORT_TIMES = {
     "TOLLKEEPER_AUTHZ_HOLD_LIFETIME_S": "60",
@@ -38,10 +39,12 @@ def start_stack() -> Iterator[Start]:
             stack.down()
 
 
-@pytest.fixture(scope="session")
-def brisk_stack(start_stack: Start) -> ChaosStack:
+@pytest.fixture(scope="module")
+def brisk_stack(request: pytest.FixtureRequest, start_stack: Start) -> ChaosStack:
     """A stack whose provider reports what it bills. Leave it running and healthy."""
-    return start_stack({})
+    return schedule.shared_in_group(
+        request.config, "brisk stack", lambda: start_stack({}), ChaosStack.down
+    )
 
 
 @pytest.fixture

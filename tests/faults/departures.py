@@ -54,7 +54,7 @@ UNBILLED_POINTS = ("headers", "body", "refused later")
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """Who leaves where, and how: `close` or `reset`."""
+    """The point at which a client leaves, and how: `close` or `reset`."""
 
     number: int
     point: str
@@ -82,7 +82,7 @@ class Departure:
         return json.dumps({**asked, "messages": [content]}).encode()
 
     def behaviour(self, **more: Any) -> dict[str, Any]:
-        """What the upstream is told to do with it."""
+        """The behaviour that the upstream is told to show."""
         match = {"header": {CASE_HEADER: str(self.number)}}
         told = {**BEHAVIOURS.get(self.point, {}), **more}
         return {"match": match, "prompt_tokens": self.prompt_tokens, **told}
@@ -137,7 +137,7 @@ class Stage:
                 assert reply.status == 201, await reply.text()
 
     async def arrived(self, cases: list[Departure]) -> list[int]:
-        """Which of these reached the upstream lately."""
+        """Return those that reached the upstream lately."""
         url = f"{self.stack.endpoint('simulator')}/control/requests?limit={len(cases)}"
         async with self.session.get(url) as reply:
             found = (await reply.json())["requests"]
@@ -233,7 +233,7 @@ async def _read_up_to(exchange: Exchange, point: str) -> None:
 
 
 def _is_there(point: str, body: bytes) -> bool:
-    """Whether so much of the body brings the client to its point."""
+    """Return whether so much of the body brings the client to its point."""
     if point == "headers of the answer":
         return True
     if point == "mid-token":

@@ -43,7 +43,7 @@ def cut(stream: bytes, *offsets: int) -> Pieces:
 
 @dataclass(slots=True)
 class _Progress:
-    """How much of an answer its client has."""
+    """The part of an answer that its client has."""
 
     received: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,7 +70,7 @@ class Splitter:
     _progress: dict[int, _Progress] = field(default_factory=dict)
 
     async def outcomes(self, streams: Iterable[Pieces]) -> list[Outcome]:
-        """What each stream settles as, by both logs; fails where the two differ.
+        """Return the settlement of each stream by both logs; fails where the two differ.
 
         Fails also where a client did not get the bytes that were sent.
         """
@@ -121,7 +121,7 @@ class Splitter:
     async def _observations(
         self, numbers: range
     ) -> tuple[dict[int, Observation], dict[int, Observation]]:
-        """What both logs say, once both have everything."""
+        """Return what both logs say, once both have everything."""
         async with asyncio.timeout(WAIT_S):
             while True:
                 streamed, filed = self._in_stream(), self._in_file()

@@ -1,4 +1,4 @@
-"""What goes wrong is decided by the seed alone, and hits everything often enough."""
+"""The seed alone decides which faults happen, and everything is hit often enough."""
 
 from collections import Counter
 

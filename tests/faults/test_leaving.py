@@ -44,7 +44,7 @@ async def on_stage(stack: ChaosStack) -> AsyncIterator[Stage]:
 
 
 def report(title: str, cases: list[Departure], took_s: dict[int, float], what: list[str]) -> None:
-    """How long each point took, for those who run this with -s."""
+    """Print the time that each point took, for those who run this with -s."""
     by_point = defaultdict[str, list[float]](list)
     for case in cases:
         by_point[case.point].append(took_s[case.number])
@@ -79,7 +79,7 @@ async def leave_all(
 
 
 def is_billed(point: str) -> bool | None:
-    """Whether the upstream bills who leaves there; None where it depends."""
+    """Return whether the upstream bills a client that leaves there; None where it depends."""
     return None if point == "deciding" else point in BILLED_POINTS
 
 

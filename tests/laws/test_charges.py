@@ -1,4 +1,4 @@
-"""What holds for every price, request and reply: estimates bound charges, books balance."""
+"""Rules for every price, request and reply: estimates bound charges, books balance."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

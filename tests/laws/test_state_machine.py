@@ -69,7 +69,7 @@ def check_that_much_happened(simulation: Simulation) -> None:
 
 
 def is_red(rules: Rules | None = None, seeds: Iterable[int] = NEGATIVE_SEEDS) -> bool:
-    """Whether a checker notices, on any of a few seeds."""
+    """Return whether a checker notices, on any of a few seeds."""
     return any(_breaks(Simulation(seed, rules)) for seed in seeds)
 
 
@@ -100,7 +100,7 @@ def test_a_checker_notices_that_the_store_keeps_a_rule_no_more(rules: Rules) -> 
 
 
 def clamped(observation: Observation, hold: Hold, settled: Settled) -> Booking:
-    """What is beyond the hold is forgotten: what rule R5 forbids."""
+    """A charge beyond the hold is forgotten, which rule R5 forbids."""
     cost = settled.cost_picos
     if hold.own_key_fee_bps != 0:
         cost = min(cost, hold.amount_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps))

@@ -50,7 +50,7 @@ async def books(database: Database) -> AsyncIterator[Books]:
 
 @pytest_asyncio.fixture
 async def owner(database: Database) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Who owns the tables of that database."""
+    """A connection of the role that owns the tables of that database."""
     connection = await asyncpg.connect(database.owner_dsn)
     yield connection
     await connection.close()

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from tollkeeper.api_client import MeterApi, segment
-from tollkeeper.commands.api_commands import ApiCommands
+from tollkeeper.commands.api_commands import ApiCommands, OptionGroup
+from tollkeeper.commands.identity.key_options import LIMITS, NO_LIMITS
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.errors import CommandError
 from tollkeeper.tables import JsonOption, LimitOption, show_one, show_rows
@@ -18,11 +19,7 @@ COLUMNS = (
     "markup_bps",
     "own_key_fee_bps",
     "price",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "concurrent_requests",
-    "requests_per_day",
-    "requests_per_month",
+    *LIMITS,
     "key_limits",
     "max_keys",
     "retired_at",
@@ -31,8 +28,18 @@ VERSION_COLUMNS = ("version", "applies", "created_at", "created_by", *COLUMNS[2:
 SUBSCRIPTION_COLUMNS = ("id", "user_id", "plan", "status", "paid_until", "cancels_at", "ended_at")
 SYNC_COLUMNS = ("plan", "price_id", "differences")
 PlanArgument = Annotated[str, typer.Argument(help="The plan's id.", show_default=False)]
-LimitCount = Annotated[int | None, typer.Option(help="By default no limit.")]
-NewLimit = Annotated[int | None, typer.Option(help="0 for no limit.")]
+_LimitOption = Annotated[int | None, typer.Option(help="By default no limit.")]
+_NewLimitOption = Annotated[int | None, typer.Option(help="0 for no limit.")]
+AllLimits = Annotated[
+    Mapping[str, int | None], OptionGroup(dict.fromkeys(LIMITS, _LimitOption), dict)
+]
+AllKeyLimits = Annotated[
+    Mapping[str, int | None],
+    OptionGroup({f"key_{name}": _LimitOption for name in LIMITS[:3]}, dict),
+]
+NewLimits = Annotated[
+    Mapping[str, int | None], OptionGroup(dict.fromkeys(LIMITS, _NewLimitOption), dict)
+]
 ScopesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -103,14 +110,8 @@ def set_plan(
     markup_bps: Annotated[
         int, typer.Option("--markup-bps", help="Markup on the cost, in basis points: 500 is 5 %.")
     ],
-    requests_per_minute: LimitCount = None,
-    tokens_per_minute: LimitCount = None,
-    concurrent_requests: LimitCount = None,
-    requests_per_day: LimitCount = None,
-    requests_per_month: LimitCount = None,
-    key_requests_per_minute: LimitCount = None,
-    key_tokens_per_minute: LimitCount = None,
-    key_concurrent_requests: LimitCount = None,
+    limits: AllLimits = NO_LIMITS,
+    key_limits: AllKeyLimits = NO_LIMITS,
     max_keys: Annotated[
         int, typer.Option("--max-keys", help="Most live keys that a user may create.")
     ] = 100,
@@ -135,16 +136,8 @@ def set_plan(
     terms = {
         "name": name,
         "markup_bps": markup_bps,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "concurrent_requests": concurrent_requests,
-        "requests_per_day": requests_per_day,
-        "requests_per_month": requests_per_month,
-        "key_limits": {
-            "requests_per_minute": key_requests_per_minute,
-            "tokens_per_minute": key_tokens_per_minute,
-            "concurrent_requests": key_concurrent_requests,
-        },
+        **limits,
+        "key_limits": {name.removeprefix("key_"): most for name, most in key_limits.items()},
         "max_keys": max_keys,
         **({"self_service_scopes": scope} if scope else {}),
         **{member: value for member, value in given.items() if value is not None},
@@ -161,11 +154,7 @@ def change_plan(
     markup_bps: Annotated[
         int | None, typer.Option("--markup-bps", help="In basis points: 500 is 5 %.")
     ] = None,
-    requests_per_minute: NewLimit = None,
-    tokens_per_minute: NewLimit = None,
-    concurrent_requests: NewLimit = None,
-    requests_per_day: NewLimit = None,
-    requests_per_month: NewLimit = None,
+    limits: NewLimits = NO_LIMITS,
     max_keys: Annotated[
         int | None, typer.Option("--max-keys", help="Most live keys that a user may create.")
     ] = None,
@@ -191,16 +180,9 @@ def change_plan(
         "is_most_popular": is_most_popular,
         "own_key_fee_bps": own_key_fee_bps,
     }
-    limits = {
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "concurrent_requests": concurrent_requests,
-        "requests_per_day": requests_per_day,
-        "requests_per_month": requests_per_month,
-    }
     terms: dict[str, Any] = {
         member: value for member, value in given.items() if value is not None
-    } | {member: value or None for member, value in limits.items() if value is not None}
+    } | {name: most or None for name, most in limits.items() if most is not None}
     if any((price, period, included_credit, trial_days is not None, trial_credit)):
         before = client.get(f"/plans/{segment(plan)}")["price"] or {}
         terms["price"] = _price(before, price, period, included_credit, trial_days, trial_credit)

@@ -7,12 +7,8 @@ import typer
 from tollkeeper.api_client import MeterApi, segment
 from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.key_options import (
-    ConcurrentOption,
-    DayOption,
-    MonthOption,
-    RequestsOption,
-    TokensOption,
-    limit_members,
+    NO_LIMITS,
+    Limits,
 )
 from tollkeeper.tables import JsonOption, LimitOption, say, show_one, show_rows
 
@@ -81,24 +77,13 @@ def create_user(
     user_id: Annotated[str | None, typer.Option("--id", help="By default a random id.")] = None,
     plan: PlanOption = None,
     markup_bps: MarkupOption = None,
-    requests_per_minute: RequestsOption = None,
-    tokens_per_minute: TokensOption = None,
-    concurrent_requests: ConcurrentOption = None,
-    requests_per_day: DayOption = None,
-    requests_per_month: MonthOption = None,
+    limits: Limits = NO_LIMITS,
     may_manage_keys: MayManageKeysOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create a user without credit; limits that are left out are the plan's."""
     terms = {"plan": plan, "markup_bps": markup_bps, "may_manage_keys": may_manage_keys}
-    limits = limit_members(
-        requests_per_minute,
-        tokens_per_minute,
-        concurrent_requests,
-        requests_per_day,
-        requests_per_month,
-    )
-    body = {"email": email, **_given({"name": name, "id": user_id, **terms})} | limits
+    body = {"email": email, **_given({"name": name, "id": user_id, **terms}), **limits}
     show_one(client.send("POST", "/users", body), as_json)
 
 
@@ -118,24 +103,13 @@ def change_user(
     has_plan_markup: Annotated[
         bool, typer.Option("--plan-markup", help="Use the markup of the plan again.")
     ] = False,
-    requests_per_minute: RequestsOption = None,
-    tokens_per_minute: TokensOption = None,
-    concurrent_requests: ConcurrentOption = None,
-    requests_per_day: DayOption = None,
-    requests_per_month: MonthOption = None,
+    limits: Limits = NO_LIMITS,
     may_manage_keys: MayManageKeysOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Change a user's name and terms; `none` for a limit means the plan's."""
     terms = {"plan": plan, "markup_bps": markup_bps, "may_manage_keys": may_manage_keys}
-    limits = limit_members(
-        requests_per_minute,
-        tokens_per_minute,
-        concurrent_requests,
-        requests_per_day,
-        requests_per_month,
-    )
-    body = _given({"name": name, **terms}) | limits
+    body = {**_given({"name": name, **terms}), **limits}
     if has_plan_markup:
         body["markup_bps"] = None
     show_one(client.send("PATCH", f"/users/{segment(user)}", body), as_json)

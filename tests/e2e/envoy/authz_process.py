@@ -41,26 +41,26 @@ class AuthzProcess:
 
     @property
     def grpc(self) -> Path:
-        """Where it answers gRPC checks."""
+        """The address at which it answers gRPC checks."""
         return self.folder / "authz.sock"
 
     @property
     def health(self) -> Path:
-        """Where it says how it is."""
+        """The address at which it says how it is."""
         return self.folder / "health.sock"
 
     @property
     def http(self) -> str:
-        """Where it answers HTTP checks."""
+        """The address at which it answers HTTP checks."""
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """Return the text that it has written so far."""
         return (self.folder / "log").read_text()
 
     def counted(self, outcome: str, code: str) -> float:
-        """How often it has decided so."""
+        """Return how often it has decided so."""
         return self.sample(f'decisions_total{{code="{code}",outcome="{outcome}"}}')
 
     def sample(self, name: str) -> float:

@@ -101,7 +101,7 @@ PROVIDER = {
 
 
 def misfits(found: Any, shape: Any, path: str = "") -> list[str]:
-    """Where a document is not of that shape: unknown fields and values of another kind."""
+    """Return where a document is not of that shape: unknown fields and values of another kind."""
     if shape is ANY:
         return []
     if isinstance(shape, set):
@@ -121,7 +121,7 @@ def misfits(found: Any, shape: Any, path: str = "") -> list[str]:
 
 
 def misfits_of(document: Any) -> list[str]:
-    """Where one resource is not what its kind takes."""
+    """Return where one resource is not what its kind takes."""
     kind = (document.get("apiVersion"), document.get("kind"))
     if kind not in SPECS:
         return [f"{kind}: unknown"]

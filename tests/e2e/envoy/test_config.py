@@ -226,7 +226,7 @@ _TELLING = ("access_log", "admin", "clusters", "dynamic_resources")
 
 
 def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> list[str]:
-    """Where two documents differ, each named from the last telling member on."""
+    """Return where two documents differ, each named from the last telling member on."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted({*before, *after})
         return [d for k in keys for d in _differences(before.get(k), after.get(k), (*path, k))]

@@ -42,7 +42,7 @@ async def gateway() -> AsyncIterator[Gateway]:
 
 
 def facts_of_entry(entry: log_pb.HTTPAccessLogEntry) -> dict[str, Any]:
-    """What the meter reads of a gRPC entry, in the names of the file."""
+    """Return what the meter reads of a gRPC entry, in the names of the file."""
     common, response = entry.common_properties, entry.response
     spaces = metadata(entry)
     decision = spaces.get(NAMESPACE, {})

@@ -1,4 +1,4 @@
-"""What a client is told when something refuses, fails or is away."""
+"""The replies to a client when something refuses, fails or is away."""
 
 import asyncio
 import json

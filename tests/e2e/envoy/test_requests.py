@@ -1,4 +1,4 @@
-"""What reaches a provider: allowed paths, bodies edited to the byte, no secret of the client."""
+"""The requests that reach a provider: allowed paths, bodies edited to the byte, no secret."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -254,7 +254,7 @@ def sockets(authz: AuthzProcess) -> list[Document]:
 
 
 def mesh_name(service: str, port: int) -> str:
-    """What Istio calls the cluster of a service."""
+    """Return the name that Istio gives to the cluster of a service."""
     return f"outbound|{port}||{service}.tollkeeper.svc.cluster.local"
 
 

@@ -1,4 +1,4 @@
-"""What the provider says of cost reaches the meter, and its bytes reach the client unchanged."""
+"""The provider's cost reaches the meter, and its bytes reach the client unchanged."""
 
 import asyncio
 import json

@@ -114,7 +114,7 @@ def customers(envoys: EnvoyPair) -> tuple[Customer, Customer]:
 
 
 def told(reply: Reply) -> tuple[int, dict[str, str], bytes]:
-    """What a client is told, without what differs from one request to the next."""
+    """Return the answer to a client, without what differs from one request to the next."""
     fleeting = ("date", "x-request-id", "x-generation-id")
     varying = [name for name in reply.headers if name.startswith("x-ratelimit-re")]
     headers = {k: v for k, v in reply.headers.items() if k not in fleeting}

@@ -32,7 +32,7 @@ PROGRAMS = ("nginx", "caddy", "traefik")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a proxy is to listen, whom it asks, what stands behind it, and its folder."""
+    """The address that a proxy listens on, whom it asks, what stands behind it, and its folder."""
 
     port: int
     authz_port: int

@@ -1,4 +1,4 @@
-"""What must hold after every step, judged by other means than those that keep the books.
+"""Rules that must hold after every step, judged by other means than those that keep the books.
 
 The checker computes the expected charge of each request itself,
 from the message with the highest rank.
@@ -23,7 +23,7 @@ NOBODY, POLICY, LOG, PROVIDER = -1, 0, 1, 2
 
 @dataclass(slots=True)
 class ExpectedCharge:
-    """What a request costs, in pico-dollars, as far as anybody has said; and who has."""
+    """Return the known cost of a request in pico-dollars, and who said it."""
 
     rank: int = NOBODY
     cost_picos: int = 0
@@ -172,7 +172,7 @@ class Checker:
 
 
 def is_provisional(books: MemoryBooks, hold_id: UUID) -> bool:
-    """Whether what was charged is still a guess."""
+    """Return whether the charge is still a guess."""
     bookings = books.records[hold_id]
     return len(bookings) == 1 and bookings[0].kind is BookingKind.PROVISIONAL
 

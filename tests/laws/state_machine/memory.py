@@ -23,7 +23,7 @@ from tests.laws.state_machine.tables import Lookup
 
 
 class MemoryBooks(HoldTables):
-    """What `PostgresHolds`, `PostgresSettlementStore`, `LedgerStore` and the sweep do together."""
+    """The work of `PostgresHolds`, `PostgresSettlementStore`, `LedgerStore` and the sweep."""
 
     def settle(self, observations: Sequence[Observation]) -> None:
         """As `PostgresSettlementStore.settle` does."""
@@ -142,7 +142,7 @@ class MemoryBooks(HoldTables):
 
 
 def recorded(bookings: Sequence[Booking]) -> Recorded | None:
-    """What the books say of a request: sums over its usage records, and the youngest of them."""
+    """The books of a request: sums over its usage records, and the youngest of them."""
     if not bookings:
         return None
     last = max(bookings, key=lambda booking: booking.revision)

@@ -57,7 +57,7 @@ class Provider:
         self._random = chances
 
     def answer(self, hold_id: UUID, now: datetime) -> Observation:
-        """What an access log says of a request, rightly or not; it may have been billed."""
+        """Return an access log's entry for a request, right or wrong; it may have been billed."""
         chance = self._random.random()
         seen = _seen(hold_id, now)
         if chance < NEVER_REACHED:

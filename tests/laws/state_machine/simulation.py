@@ -1,4 +1,4 @@
-"""Everything that happens to money, in any order, from one seed.
+"""Random steps of everything that happens to money, from one seed.
 
 Requests are held, run, billed, logged twice, reported, looked up, given up and guessed; messages
 are lost, late, doubled and wrong; the meter dies between any two writes and goes on.

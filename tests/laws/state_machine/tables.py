@@ -28,7 +28,7 @@ class Crash(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds everywhere; a negative control switches one off."""
+    """The rules of the tables; a negative control switches one off."""
 
     has_unique_endings: bool = True
     has_atomic_commits: bool = True

@@ -1,4 +1,4 @@
-"""What the health server says of the parts, and of a start without Postgres."""
+"""The health server's answers about the parts, and about a start without Postgres."""
 
 import os
 import subprocess

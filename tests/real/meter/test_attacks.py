@@ -1,4 +1,4 @@
-"""What once lost, froze or hid money, on a real Postgres: each was shown to, and must not again."""
+"""Attacks that once lost, froze or hid money, on a real Postgres: each must not again."""
 
 import contextlib
 from dataclasses import replace
@@ -84,7 +84,7 @@ async def test_a_month_is_made_that_has_rows_already(books: Books, owner: Owner)
 
 
 async def test_a_month_stays_while_one_of_its_holds_is_live(books: Books, owner: Owner) -> None:
-    """What ends it later would be in no sealed total, and the books never agree again."""
+    """A later end would be in no sealed total, and the books never agree again."""
     at = await an_old_month(owner)
     hold_id = await books.held(await books.payer("alice", USD), USD, placed_at=at)
     await tend(books, 2)
@@ -121,7 +121,7 @@ async def test_a_report_during_a_decision_is_not_forgotten(books: Books) -> None
 
 
 async def test_a_report_is_believed_about_which_generation_it_was(books: Books) -> None:
-    """What a reply calls itself need not be what its record is found by."""
+    """The id that a reply gives itself need not be the one of its record."""
     setup = LookupSetup(books, Provider({"gen-9": "0.5"}), NO_PATIENCE, has_reports=True)
     hold_id = await books.held(await books.payer("alice", USD), USD)
     await setup.settlements.settle([observed(hold_id, usage=None, generation_id="chatcmpl-1")])

@@ -1,4 +1,4 @@
-"""Where a request comes from, and what nobody can make us believe."""
+"""The address that a request comes from, and claims that nobody can make us believe."""
 
 from ipaddress import ip_address, ip_network
 

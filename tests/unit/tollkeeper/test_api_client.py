@@ -1,4 +1,4 @@
-"""What the command line makes of a refusal by the meter API."""
+"""The messages that the command line makes of a refusal by the meter API."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What people see at a terminal of 80 columns, as it can be copied."""
+"""Tables as people see them at a terminal of 80 columns, so that they can be copied."""
 
 import json
 

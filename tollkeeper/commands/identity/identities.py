@@ -7,15 +7,11 @@ import typer
 from tollkeeper.api_client import MeterApi, segment
 from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.key_options import (
+    NO_LIMITS,
     AddressOption,
-    ConcurrentOption,
-    DayOption,
+    Limits,
     ModelOption,
-    MonthOption,
-    RequestsOption,
-    TokensOption,
     key_members,
-    limit_members,
 )
 from tollkeeper.commands.users import UserArgument
 from tollkeeper.tables import JsonOption, say, show_one, show_rows
@@ -58,23 +54,12 @@ def link_identity(
     ] = None,
     model: ModelOption = None,
     address: AddressOption = None,
-    requests_per_minute: RequestsOption = None,
-    tokens_per_minute: TokensOption = None,
-    concurrent_requests: ConcurrentOption = None,
-    requests_per_day: DayOption = None,
-    requests_per_month: MonthOption = None,
+    limits: Limits = NO_LIMITS,
     as_json: JsonOption = None,
 ) -> None:
     """Let a subject or a certificate act for a user, or replace its terms if it already does."""
     said = {"issuer": issuer, "subject": subject, "certificate": certificate}
     body: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    limits = limit_members(
-        requests_per_minute,
-        tokens_per_minute,
-        concurrent_requests,
-        requests_per_day,
-        requests_per_month,
-    )
     body |= key_members(model, address, None, limits, None, None)
     if scope:
         body["scopes"] = scope

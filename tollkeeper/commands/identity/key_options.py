@@ -1,10 +1,12 @@
 """Options that describe a new or changed key."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
 
+from tollkeeper.commands.api_commands import OptionGroup
 from tollkeeper.errors import CommandError
 
 # The word that removes a restriction.
@@ -42,15 +44,6 @@ BudgetOption = Annotated[
         help="US dollars per day, week, month or in total: day=5.00; day=none removes it.",
     ),
 ]
-RequestsOption = Annotated[
-    str | None, typer.Option("--requests-per-minute", help="A number, or none.")
-]
-TokensOption = Annotated[str | None, typer.Option("--tokens-per-minute", help="A number, or none.")]
-ConcurrentOption = Annotated[
-    str | None, typer.Option("--concurrent-requests", help="A number, or none.")
-]
-DayOption = Annotated[str | None, typer.Option("--requests-per-day", help="A number, or none.")]
-MonthOption = Annotated[str | None, typer.Option("--requests-per-month", help="A number, or none.")]
 TagOption = Annotated[
     list[str] | None,
     typer.Option("--tag", help="name=value; may be repeated; replaces all tags; none: no tags."),
@@ -63,6 +56,28 @@ OwnKeysOption = Annotated[
         help="Use of the user's provider keys: prefer, only or never; none: as the account has it.",
     ),
 ]
+
+
+def _read_limits(texts: Mapping[str, str | None]) -> dict[str, int | None]:
+    """Return the limits that were given, null for `none`; raises CommandError for other words."""
+    given = {name: text for name, text in texts.items() if text is not None}
+    if not all(text == NONE or text.isdecimal() for text in given.values()):
+        raise CommandError("A limit is a whole number, or none.")
+    return {name: None if text == NONE else int(text) for name, text in given.items()}
+
+
+LIMITS: Final = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrent_requests",
+    "requests_per_day",
+    "requests_per_month",
+)
+_LimitOption = Annotated[str | None, typer.Option(help="A number, or none.")]
+Limits = Annotated[
+    Mapping[str, int | None], OptionGroup(dict.fromkeys(LIMITS, _LimitOption), _read_limits)
+]
+NO_LIMITS: Final[Mapping[str, int | None]] = MappingProxyType({})
 
 
 def key_members(
@@ -99,27 +114,6 @@ def end_members(expires_in_days: int | None, expires_at: str | None) -> dict[str
     if expires_at is not None:
         members["expires_at"] = None if expires_at == NONE else expires_at
     return members
-
-
-def limit_members(
-    requests: str | None,
-    tokens: str | None,
-    concurrent: str | None,
-    a_day: str | None,
-    a_month: str | None,
-) -> dict[str, int | None]:
-    """Return the limits that were given, null for `none`; raises CommandError for other words."""
-    given = {
-        "requests_per_minute": requests,
-        "tokens_per_minute": tokens,
-        "concurrent_requests": concurrent,
-        "requests_per_day": a_day,
-        "requests_per_month": a_month,
-    }
-    members = {name: text for name, text in given.items() if text is not None}
-    if not all(text == NONE or text.isdecimal() for text in members.values()):
-        raise CommandError("A limit is a whole number, or none.")
-    return {name: None if text == NONE else int(text) for name, text in members.items()}
 
 
 def pairs(texts: Sequence[str], option: str, sign: str = "=") -> list[tuple[str, str]]:

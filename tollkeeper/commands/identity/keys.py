@@ -7,23 +7,19 @@ import typer
 from tollkeeper.api_client import MeterApi, segment
 from tollkeeper.commands.api_commands import ApiCommands
 from tollkeeper.commands.identity.key_options import (
+    NO_LIMITS,
     AddressOption,
     BudgetOption,
-    ConcurrentOption,
-    DayOption,
     ExpiresAtOption,
     ExpiresInOption,
     KeyArgument,
+    Limits,
     ModelOption,
-    MonthOption,
     OwnKeysOption,
-    RequestsOption,
     ScopeOption,
     TagOption,
-    TokensOption,
     end_members,
     key_members,
-    limit_members,
 )
 from tollkeeper.commands.identity.secret_input import read_secret
 from tollkeeper.commands.users import UserArgument
@@ -68,23 +64,12 @@ def create_key(
     model: ModelOption = None,
     address: AddressOption = None,
     budget: BudgetOption = None,
-    requests_per_minute: RequestsOption = None,
-    tokens_per_minute: TokensOption = None,
-    concurrent_requests: ConcurrentOption = None,
-    requests_per_day: DayOption = None,
-    requests_per_month: MonthOption = None,
+    limits: Limits = NO_LIMITS,
     tag: TagOption = None,
     own_keys: OwnKeysOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Create a key and show its secret once."""
-    limits = limit_members(
-        requests_per_minute,
-        tokens_per_minute,
-        concurrent_requests,
-        requests_per_day,
-        requests_per_month,
-    )
     body = {
         "name": name,
         **end_members(expires_in_days, expires_at),
@@ -138,23 +123,12 @@ def change_key(
     model: ModelOption = None,
     address: AddressOption = None,
     budget: BudgetOption = None,
-    requests_per_minute: RequestsOption = None,
-    tokens_per_minute: TokensOption = None,
-    concurrent_requests: ConcurrentOption = None,
-    requests_per_day: DayOption = None,
-    requests_per_month: MonthOption = None,
+    limits: Limits = NO_LIMITS,
     tag: TagOption = None,
     own_keys: OwnKeysOption = None,
     as_json: JsonOption = None,
 ) -> None:
     """Change the terms that are given; `none` removes a restriction."""
-    limits = limit_members(
-        requests_per_minute,
-        tokens_per_minute,
-        concurrent_requests,
-        requests_per_day,
-        requests_per_month,
-    )
     body = {
         **({} if name is None else {"name": name}),
         **end_members(expires_in_days, expires_at),

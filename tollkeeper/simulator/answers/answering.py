@@ -24,7 +24,7 @@ REASONING_TOKENS_SPAN = 16
 CACHED_PROMPT_MIN_TOKENS = 64
 CACHE_BLOCK_TOKENS = 16
 WEB_RESULT_PICOS = 4_000_000_000
-"""What one result of the web plugin costs: 4 US dollars per thousand."""
+"""The price of one result of the web plugin: 4 US dollars per thousand."""
 ID_LETTERS = string.ascii_letters + string.digits
 ID_LENGTH = 20
 

@@ -11,7 +11,7 @@ from tollkeeper.simulator.answers.misbehaviour import Behaviour
 FORCED_CHUNK_PAUSE_MS = 1
 """Between pieces of a stream cut on purpose, so that the receiver sees them apart."""
 CUT_PAUSE_SECONDS = 0.02
-"""What was sent gets this long to arrive before the connection is aborted."""
+"""The time that sent bytes get to arrive before the connection is aborted."""
 
 
 def pieces(events: Iterable[bytes], sizes: tuple[int, ...]) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ RETRY_FIRST_SECONDS = 0.5
 RETRY_LONGEST_SECONDS = 10.0
 GIVE_UP_AFTER_SECONDS = 600
 RESENT_SECONDS = 900
-"""How far back a starting simulator reports its bill again."""
+"""The part of its bill that a starting simulator reports again."""
 
 _log = structlog.get_logger()
 

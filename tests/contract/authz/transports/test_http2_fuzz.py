@@ -125,7 +125,7 @@ def recorded() -> bytes:
 
 
 async def replies_to(*parts: bytes) -> list[tuple[int, int, int, bytes]]:
-    """What came back, in an order that does not depend on when each task ran."""
+    """Return the replies in an order that does not depend on when each task ran."""
     wire = Wire(open_checks().check)
     for part in parts:
         await wire.send(part)

@@ -1,4 +1,4 @@
-"""What every transport promises to checks and to a real gRPC client."""
+"""Promises of every transport to checks and to a real gRPC client."""
 
 import asyncio
 import os

@@ -15,7 +15,7 @@ KEPT = ROOT / "openapi.json"
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    """What the meter serves."""
+    """The document that the meter serves."""
     return openapi_document()
 
 

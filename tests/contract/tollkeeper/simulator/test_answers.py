@@ -12,18 +12,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from openai import AsyncOpenAI
 from pydantic import SecretStr
 
 from tests.patience import until
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill, BillError
 from tollkeeper.simulator.settings import SimulatorSettings
+
+# Each worker imports this module; only the one that runs these tests shall import the client.
+if TYPE_CHECKING:
+    import openai
 
 KEY = "sk-or-test"
 CHAT = "/api/v1/chat/completions"
@@ -76,9 +79,11 @@ class Simulator:
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
-    def openai(self) -> AsyncOpenAI:
+    def openai(self) -> "openai.AsyncOpenAI":
+        import openai
+
         base_url = f"http://127.0.0.1:{self.port}/api/v1"
-        return AsyncOpenAI(api_key=KEY, base_url=base_url, max_retries=0)
+        return openai.AsyncOpenAI(api_key=KEY, base_url=base_url, max_retries=0)
 
 
 @asynccontextmanager

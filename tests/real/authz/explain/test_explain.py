@@ -80,7 +80,7 @@ class AwayNow(RedisLimiter):
 
 @dataclass
 class ExplainerSetup:
-    """Who decides and who explains, on the same books."""
+    """The service that decides and the one that explains, on the same books."""
 
     books: Books
     payer: Payer
@@ -150,7 +150,7 @@ def outcomes(explanation: Explanation) -> str:
 
 
 def ending(explanation: Explanation) -> str:
-    """What is said of the phase that ended it."""
+    """Return what is said of the phase that ended it."""
     (report,) = [
         one for one in explanation.phases if one.outcome in (Outcome.REFUSED, Outcome.UNDECIDED)
     ]

@@ -1,4 +1,4 @@
-"""Who is let into the meter API: operators, keys with scopes, from where; leaked keys end."""
+"""Admission to the meter API: operators, keys with scopes, addresses; leaked keys end."""
 
 import asyncio
 import time

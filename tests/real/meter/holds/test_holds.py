@@ -62,7 +62,7 @@ async def test_two_processes_never_overspend_together(books: Books) -> None:
 
 
 async def test_a_hold_waits_for_another_one_of_its_account(books: Books) -> None:
-    """What another process is about to commit counts: the answer is a refusal, not a fault."""
+    """A hold that another process is about to commit counts: the answer is a refusal, no fault."""
     payer = await books.payer("alice", 5 * USD)
     async with books.pool.acquire() as other, other.transaction():
         await other.execute("UPDATE accounts SET held_picos = balance_picos WHERE id = 'alice'")

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +18,10 @@ from meter.jwts.terms import Family
 from meter.jwts.verified import VerifiedIdentity
 from meter.jwts.verifying import JwtVerifier
 from tests.jwts import AUDIENCE, FakeIssuers, issuer
-from tests.oidc_provider import Provider, provider_running
 from tests.tls import Authority, make_authority
+
+if TYPE_CHECKING:
+    from tests.oidc_provider import Provider
 
 MAX_KEY_AGE_S = 3_600
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -31,7 +33,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def provider(authority: Authority) -> Iterator[Provider]:
+def provider(authority: Authority) -> Iterator["Provider"]:
+    # Imported by the worker that uses it: Flask and Authlib take half a second of CPU.
+    from tests.oidc_provider import provider_running
+
     with provider_running(authority) as running:
         yield running
 
@@ -39,7 +44,7 @@ def provider(authority: Authority) -> Iterator[Provider]:
 class VerifierSetup:
     """A verifier that trusts the provider, with a clock to turn."""
 
-    def __init__(self, provider: Provider, documents: IssuerDocuments) -> None:
+    def __init__(self, provider: "Provider", documents: IssuerDocuments) -> None:
         self.provider = provider
         self.clock = ManualClock(datetime.now(UTC))
         trusted = issuer(Family.RS, url=provider.url, max_key_age_s=MAX_KEY_AGE_S)
@@ -59,7 +64,7 @@ class VerifierSetup:
 
 
 @pytest.fixture
-def setup(provider: Provider, authority: Authority) -> VerifierSetup:
+def setup(provider: "Provider", authority: Authority) -> VerifierSetup:
     return VerifierSetup(provider, IssuerDocuments(LOOPBACK, authority.ca_file))
 
 
@@ -120,7 +125,7 @@ async def test_it_redirects_to_a_private_address(setup: VerifierSetup) -> None:
 
 
 async def test_a_private_address_that_nobody_allowed(
-    provider: Provider, authority: Authority
+    provider: "Provider", authority: Authority
 ) -> None:
     setup = VerifierSetup(provider, IssuerDocuments((), authority.ca_file))
     with pytest.raises(IssuerUnavailable, match="not public"):

@@ -44,7 +44,7 @@ class Windows:
         self._add = LimitScript(redis, "add")
 
     async def take(self, at_us: int, *checks: Sequence[Asked]) -> list[list[int]]:
-        """What is left, how long to wait, and when all is there again, for each bucket asked."""
+        """Return what is left, how long to wait, and when all is there again, for each bucket."""
         keys = list(dict.fromkeys(asked[0] for check in checks for asked in check))
         numbers: list[float] = []
         for check in checks:
@@ -68,7 +68,7 @@ class Windows:
         await self._add.run([key], [1, amount, age_us, 0], str(START_US + at_us))
 
     async def total(self, at_us: int, key: str = KEY) -> int:
-        """What is in the window."""
+        """Return the contents of the window."""
         [[spare, _, _]] = await self.take(at_us, [(key, 10**12, 0, 0)])
         return 10**12 - spare
 

@@ -34,7 +34,7 @@ NO_CRASH = NoCrashPoints()
 
 
 def usage(cost_usd: str) -> ReportedUsage:
-    """What the provider has on record."""
+    """The records that the provider has."""
     return ReportedUsage(TokenCounts(prompt=7, completion=3), Decimal(cost_usd))
 
 
@@ -88,7 +88,7 @@ class LookupSetup:
         await self.books.pool.execute("UPDATE lookups SET due_at = clock_timestamp()")
 
     async def waiting(self) -> int:
-        """How many look-ups there are."""
+        """Return the number of look-ups."""
         count: int = await self.books.pool.fetchval("SELECT count(*) FROM lookups")
         return count
 

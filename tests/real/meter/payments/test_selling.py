@@ -6,12 +6,15 @@ import hashlib
 import itertools
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
-from tests.books import Books
+from meter.payments.payment_store import PaymentStore
+from tests.books import USD, Books
 from tests.meter_api import ADMIN
 from tests.shop import Shop, selling
 
@@ -297,9 +300,16 @@ async def test_bought_credit_expires_under_the_terms_of_its_purchase(shop: Shop)
     )
     assert (lot["amount"], expires_at - paid_at) == ("10.00", timedelta(days=30))
     assert await shop.balance("ada") == "15.00"
+    # Followed again when it has expired, it is still the same credit.
+    (first,) = [one for one in await shop.payments("ada") if one["credited"] == "10.00"]
+    purchase = await shop.meter.purchases.find(UUID(first["purchase_id"]))
+    facts = await shop.meter.gateway.find_payment(first["id"])
+    assert purchase is not None
+    assert facts is not None
+    long_ago = replace(facts, paid_at=facts.paid_at - timedelta(days=31))
+    assert not await PaymentStore(shop.api.pool).credit(purchase, long_ago, 10 * USD)
     # A refund takes the credit that never expires first, then the lot.
-    payment_id = next(one["id"] for one in await shop.payments("ada") if one["credited"] == "10.00")
-    path, key = f"{ADMIN}/payments/{payment_id}/refunds", {"Idempotency-Key": "one"}
+    path, key = f"{ADMIN}/payments/{first['id']}/refunds", {"Idempotency-Key": "one"}
     assert (await shop.api.operator.post(path, json={}, headers=key)).is_success
     await shop.deliver(*shop.events())
     (lot,) = (await shop.api.operator.get(f"{ADMIN}/users/ada/credits/lots")).json()["data"]

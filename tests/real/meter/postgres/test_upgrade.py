@@ -150,7 +150,7 @@ async def apply_first(owner: Owner) -> None:
 
 @pytest_asyncio.fixture
 async def upgraded(postgres_server: PostgresServer) -> AsyncIterator[Books]:
-    """Those books, after all later migrations, as the service sees them."""
+    """The books after all later migrations, as the service sees them."""
     name = f"upgraded_{uuid.uuid4().hex[:12]}"
     await postgres.create_roles_and_database(postgres_server, name)
     owner_dsn = postgres_server.dsn(postgres.OWNER_ROLE, name)

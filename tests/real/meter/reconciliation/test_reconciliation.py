@@ -32,7 +32,7 @@ class FakeTotals:
         self.asked = asyncio.Event()
 
     async def find_total(self) -> ProviderTotal | None:
-        """What it says now."""
+        """Return the totals that it states now."""
         self.asked.set()
         if self.gate is not None:
             await self.gate.wait()
@@ -51,7 +51,7 @@ class ReconcilerSetup:
         self.reconciler = Reconciler(self.store, self.totals, self.registry)
 
     async def report(self, takes_new_baseline: bool = False) -> ReconciliationReport:
-        """What a reconciliation finds now."""
+        """Return the findings of a reconciliation now."""
         return (await self.reconciler.reconcile(takes_new_baseline)).report
 
     def metric(self, name: str, **labels: str) -> float | None:

@@ -24,7 +24,7 @@ ROUNDS = 12
 
 
 def decision(hold_id: uuid.UUID, verdict: PolicyVerdict = PolicyVerdict.CHARGE) -> PolicyDecision:
-    """What a policy decides of a request that no log told of."""
+    """The decision of a policy about a request that no log told of."""
     rule = Rule.NO_ENTRY if verdict is PolicyVerdict.CHARGE else Rule.NOT_REPORTED
     return PolicyDecision(hold_id, verdict, rule, None)
 
@@ -34,7 +34,7 @@ async def settle(books: Books, hold_id: uuid.UUID, cost: str, source: Source) ->
 
 
 async def is_blocked(books: Books, payer: Payer) -> bool:
-    """Whether the account gets no hold at all, not even one for nothing."""
+    """Return whether the account gets no hold at all, not even one for nothing."""
     answer = await books.holds.place(books.request(payer, 0))
     if isinstance(answer, HoldPlaced):
         await books.holds.release([answer.hold_id])

@@ -1,4 +1,4 @@
-"""Which credential a request presents, and how principals are remembered."""
+"""The choice of the credential that a request presents, and the memory of principals."""
 
 import asyncio
 from dataclasses import replace

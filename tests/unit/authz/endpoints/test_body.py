@@ -255,7 +255,7 @@ def test_writes_a_report_tag(raw: bytes, edited: bytes) -> None:
     ],
 )
 def test_no_client_can_keep_a_tag_out(raw: bytes, edited: bytes) -> None:
-    """What nobody reports counts as not billed: a client must not decide that."""
+    """A reply that nobody reports counts as not billed: a client must not decide that."""
     expected = edited.replace(b"TAG", TAG.encode())
     assert apply_edits(raw, edit_body(parsed(raw), None, TAG)) == expected
 

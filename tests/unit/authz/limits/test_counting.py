@@ -1,4 +1,4 @@
-"""What a prompt counts as against limits of tokens, and what a refusal says of it."""
+"""The amount that a prompt counts against limits of tokens, and the refusals that state it."""
 
 import pytest
 from prometheus_client import CollectorRegistry

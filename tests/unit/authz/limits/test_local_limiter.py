@@ -160,7 +160,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_others_have_used_is_not_given_out_here() -> None:
-    """As it was once: 1,824 of 3,000 by another instance, 1,176 here, then Redis was silent."""
+    """Seen once: 1,824 of 3,000 by another instance, 1,176 here, then Redis was silent."""
     limiter, clock = make(instances=2)
     use = LimitUse(Limit("account:a", LimitKind.REQUESTS, 3_000), 1)
     for _ in range(1_176):

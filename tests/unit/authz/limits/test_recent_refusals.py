@@ -1,4 +1,4 @@
-"""Whoever a limit refused a moment ago is refused again without being asked about."""
+"""A caller that a limit refused a moment ago is refused again without asking Redis."""
 
 from authz.limits.answer import NEVER, BucketState, LimitUse
 from authz.limits.recent_refusals import REMEMBERED_S, RecentRefusals

@@ -1,4 +1,4 @@
-"""Which months of history are over."""
+"""The choice of the months of history that are over."""
 
 from datetime import UTC, date, datetime
 

@@ -1,4 +1,4 @@
-"""What a pass may do, drawn up from the principal that it stands for."""
+"""The rights of a pass, drawn up from the principal that it stands for."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

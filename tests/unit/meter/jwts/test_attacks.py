@@ -44,7 +44,7 @@ def setup() -> VerifierSetup:
 
 @pytest.fixture
 def trap() -> Iterator[socket.socket]:
-    """Where an attacker listens; a connection to it fails the test."""
+    """The address on which an attacker listens; a connection to it fails the test."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener

@@ -108,7 +108,7 @@ def test_claims_are_found_by_name_before_they_are_taken_apart() -> None:
 
 
 async def identity(terms: dict[str, Any], **members: Any) -> VerifiedIdentity:
-    """What a JWT comes to under terms."""
+    """Return what a JWT comes to under terms."""
     read = IssuerTerms.from_json({**LEAST, **terms})
     fields = {name: getattr(read, name) for name in IssuerTerms.__slots__}
     setup = VerifierSetup(KEY, family=Family.RS, **{**fields, "algorithms": Family.RS})

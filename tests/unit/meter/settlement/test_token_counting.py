@@ -1,4 +1,4 @@
-"""What settled requests used is told to the limits, and settling never waits for it."""
+"""Tokens of settled requests are told to the limits, and settling never waits for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""Where `tollkeeper health` asks."""
+"""The addresses that `tollkeeper health` asks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a person may say about the stack, and how it is refused."""
+"""Settings of the stack that a person may give, and the refusals of others."""
 
 import socket
 

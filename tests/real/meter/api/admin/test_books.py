@@ -1,4 +1,4 @@
-"""What administrators see of the books through the meter API: plans, holds, models, the ledger."""
+"""The books as administrators see them through the meter API: plans, holds, models, the ledger."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What administrators look after through the meter API: policy, conflicts, look-ups, drift."""
+"""Oversight through the meter API: policy decisions, conflicts, look-ups, drift."""
 
 from meter.money import format_usd
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule

@@ -23,7 +23,7 @@ TERMS: dict[str, Any] = {
 
 
 def claims(subject: str, *roles: str) -> dict[str, Any]:
-    """Those of an access token as Keycloak writes it."""
+    """Return the claims of an access token as Keycloak writes it."""
     now_s = int(time.time())
     return {
         "iss": URL,

@@ -32,7 +32,7 @@ async def keys(api: MeterApi) -> str:
 
 
 async def works(api: MeterApi, secret: str) -> bool:
-    """Whether the meter API lets a key in."""
+    """Return whether the meter API lets a key in."""
     return (await api.as_key(secret, CREDITS)).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""What an API key may read: its own account's books, and nobody else's."""
+"""The reach of an API key: its own account's books, and nobody else's."""
 
 import asyncio
 import uuid

@@ -34,7 +34,7 @@ async def allot(books: Books, key_id: str, **usd: int | None) -> None:
 
 
 async def spending(books: Books, subject: str) -> dict[str, tuple[int, int]]:
-    """What is spent and held of each budget, in whole dollars."""
+    """Return what is spent and held of each budget, in whole dollars."""
     rows = await books.pool.fetch(
         "SELECT period, sum(spent_picos)::bigint AS spent, sum(held_picos)::bigint AS held"
         " FROM spending WHERE subject = $1 GROUP BY period",

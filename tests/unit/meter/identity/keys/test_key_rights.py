@@ -1,4 +1,4 @@
-"""What users may do with keys: never more than they may do themselves."""
+"""The rights of users over keys: never more than they have themselves."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ def rights(caller: Credential | None, **terms: Any) -> KeyRights:
 
 
 def refusal(change: KeyChange, held: KeyRights, pass_id: str | None = None) -> str | None:
-    """Why the caller may not; None when it may."""
+    """Return why the caller may not; None when it may."""
     scopes = held.caller.scopes if held.caller else SCOPES
     try:
         permit(change, held, SelfService("caller", scopes, pass_id))

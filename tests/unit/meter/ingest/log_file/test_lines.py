@@ -29,7 +29,7 @@ def observation(text: bytes) -> Observation:
 
 
 def streamed(**changes: Any) -> EntryFacts:
-    """What the stream's entry of the same request makes."""
+    """Return the observation of the stream's entry of the same request."""
     told = fields(HOLD, **changes)
     decision = {"hold_id": told["hold_id"], "is_streaming": told["is_streaming"]}
     spaces: dict[str, Any] = {"envoy.filters.http.ext_authz": decision}

@@ -282,6 +282,6 @@ def pids(folder: Path) -> dict[str, int]:
 
 
 def restarts(folder: Path) -> dict[str, int]:
-    """How often each component died, as the status file has it."""
+    """Return how often each component died, as the status file has it."""
     status = find_status(folder / "status.json")
     return {one.component: one.restarts for one in status.components} if status else {}
