@@ -51,8 +51,7 @@ _FROM_BEST: Final = (KeyState.OK, KeyState.REFUSED, KeyState.MISSING, KeyState.S
 class CatalogueSnapshot:
     """The models, the providers and their keys, and the limit rules, as they were last loaded.
 
-    `is_plain` is true while every model is OpenRouter's, by its own name and without a route: then
-    nothing about the provider of a request is to be decided. `key_state` is the worst of the keys.
+    `key_state` is the worst of the keys of the enabled providers.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class CatalogueSnapshot:
         self._key: StoredKey | None = None
         self._key_states: Mapping[str, KeyState] = {}
         self.providers = Providers(RoutingTable({}), {}, {})
-        self.is_plain = True
         self.key_state = KeyState.UNKNOWN
 
     @property
@@ -94,7 +92,8 @@ class CatalogueSnapshot:
     @property
     def all_models(self) -> Iterable[Model]:
         """Return every model of every provider. Raises StoreUnavailable while there are none."""
-        return self.models.values() if self.is_plain else self.providers.table.all_models
+        table = self.providers.table
+        return self.models.values() if table.is_plain else table.all_models
 
     @property
     def provider_key(self) -> SecretText:
@@ -134,7 +133,6 @@ class CatalogueSnapshot:
         self._note_keys(states)
         self._key = keys.get(openrouter.ID)
         self.providers = Providers(routing.table, routing.dialects, keys)
-        self.is_plain = routing.table.is_plain
         self._models = routing.table.models
         self._metrics.models.set(len(self._models))
 

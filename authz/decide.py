@@ -48,7 +48,7 @@ from authz.policy import (
     route_policy,
 )
 from authz.request import AuthRequest
-from authz.routing.choice import Asked, Choice, choose
+from authz.routing.choice import Asked, Choice, choose, takes_default_path
 from authz.routing.own_keys import OwnKeyCache
 from authz.trace import NO_TRACE, Phase, Trace
 from meter.clock import Clock
@@ -257,10 +257,10 @@ class Decider:
             return body
 
         trace.begin(Phase.AUTHORIZE)
-        snapshot = self._snapshot
-        candidates = authorize(
-            principal, body.members, snapshot.models, snapshot.providers.table.aliases
-        )
+        # Read once: the snapshot may be refreshed while this waits.
+        snapshot, providers = self._snapshot, self._snapshot.providers
+        table = providers.table
+        candidates = authorize(principal, body.members, snapshot.models, table.aliases)
         if isinstance(candidates, Deny):
             return candidates
         models = candidates.models
@@ -273,12 +273,12 @@ class Decider:
             return demand
         choice: Choice | None = None
         markup_bps = principal.markup_bps
-        if principal.uses_own_keys or not snapshot.is_plain:
+        if principal.uses_own_keys or not (table.is_plain or takes_default_path(candidates, table)):
             own_keys = None
             if principal.uses_own_keys and self._own_keys is not None:
                 own_keys = await self._own_keys.find(account_id)
             asked = Asked(endpoint.name, body.members, candidates, demand)
-            chosen = choose(asked, snapshot.providers, principal, own_keys)
+            chosen = choose(asked, providers, principal, own_keys)
             if isinstance(chosen, Deny):
                 return chosen
             choice = chosen

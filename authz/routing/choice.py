@@ -20,6 +20,7 @@ from meter.errors import ProviderUnavailable
 from meter.identity.principal import OwnKeyMode, Principal
 from meter.pricing.prices import DEFAULT_PROVIDER, Demand, Model, Offer, estimate
 from meter.routing.route import Route, provider_cluster_name, route_cluster_name
+from meter.routing.table import RoutingTable
 from meter.sealing import SecretText
 from meter.values import light_value
 
@@ -55,6 +56,22 @@ class Choice:
     def may_be_used_at(self, now_s: float) -> bool:
         """Return whether a decision that leaves now may carry the key."""
         return self.own_keys is None or self.own_keys.may_be_used_at(now_s)
+
+
+def takes_default_path(candidates: Candidates, table: RoutingTable) -> bool:
+    """Return whether only OpenRouter may serve these models, under the names that the body has.
+
+    Then `choose` would choose OpenRouter with our key and change nothing in the body.
+    """
+    ways = table.ways(candidates.asked.id)
+    return (
+        len(ways) == 1
+        and ways[0].provider == DEFAULT_PROVIDER
+        and all(
+            name == model.id and table.find_listed(name) is not None
+            for model, (name, _) in zip(candidates.models, candidates.names, strict=True)
+        )
+    )
 
 
 def choose(

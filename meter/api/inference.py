@@ -27,6 +27,7 @@ ERRORS: Final[dict[int, tuple[str, ...]]] = {
         "address_not_allowed",
         "insufficient_scope",
         "model_not_allowed",
+        "no_own_key",
         "body_not_shown",
         "invalid_request",
     ),

@@ -55,11 +55,8 @@ class RoutingTable:
             models = {**models, **{alias.name: models[alias.model_id] for alias in used}}
         # By every name that a request may use. An alias has the model that it means.
         self.models: Mapping[str, Model] = models
-
-    @property
-    def is_plain(self) -> bool:
-        """Return whether all models are OpenRouter's, by their own names and without routes."""
-        return not (self._offers or self._exact or self._patterns or self.aliases)
+        # Whether all models are OpenRouter's, by their own names and without routes.
+        self.is_plain = not (self._offers or routes or used)
 
     @property
     def all_models(self) -> Iterable[Model]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from authz import decide
 from authz.callers.authenticate import Authenticator
 from authz.callers.authorize import Candidates, authorize
 from authz.callers.principal_cache import PrincipalCache
@@ -21,6 +23,7 @@ from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import MIN_PARTIAL_BODY_BYTES
 from authz.request import AuthRequest
+from authz.routing.choice import takes_default_path
 from authz.routing.own_keys import MAX_ANSWER_AGE_S, OwnKeyCache
 from meter.clock import ManualClock
 from meter.errors import ProviderUnavailable
@@ -333,14 +336,16 @@ async def test_openrouter_alone_decides_as_if_nothing_else_could_be_chosen(
     members: dict[str, Any],
 ) -> None:
     answers = []
-    for is_plain in (True, False):
+    for is_plain, may_skip in ((True, True), (False, True), (False, False)):
         house = open_house()
         house.catalogue.offers, house.routing.dialects = [], {"openrouter": DialectName.OPENROUTER}
         if not is_plain:
             # Of a model that nobody asks for, so that every request has its provider chosen.
             house.routing.aliases = [ModelAlias("unasked", "acme/one")]
-        decision = await house.decide(members)
-        assert house.snapshot.is_plain is is_plain
+        skips = takes_default_path if may_skip else lambda *_: False
+        with patch.object(decide, "takes_default_path", skips):
+            decision = await house.decide(members)
+        assert house.snapshot.providers.table.is_plain is is_plain
         if isinstance(decision, Allow):
             body = json.loads(apply_edits(request(members).body, decision.edits))
             assert body.pop("trace")
@@ -348,4 +353,4 @@ async def test_openrouter_alone_decides_as_if_nothing_else_could_be_chosen(
             answers.append((replace(decision, hold_id=NO_ID, edits=()), body, held))
         else:
             answers.append((decision, {}, None))  # type: ignore[arg-type]
-    assert repr(answers[0]) == repr(answers[1])
+    assert repr(answers[0]) == repr(answers[1]) == repr(answers[2])
