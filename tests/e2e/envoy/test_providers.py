@@ -456,7 +456,17 @@ async def test_a_version_that_envoy_refuses_leaves_the_one_before(providers: Pro
     put(json.dumps(document).encode())
     await until(is_rejected, "Envoy has refused it")
     assert await providers.is_live(gateway.url, "one")
-    put(good)
+    # One that starts with such a file serves the default provider, and takes the next version.
+    for broken in (file.read_bytes(), b"{"):
+        put(broken)
+        async with envoy_beside(gateway) as other:
+            gateway.reset()
+            headers = {"content-type": "application/json"}
+            url = f"{other}/v1/chat/completions"
+            async with gateway.client.post(url, data=b"{}", headers=headers) as reply:
+                assert reply.status == 200
+            put(good)
+            await until(partial(providers.is_live, other, "one"), "the next version is live")
 
 
 async def test_an_envoy_that_asks_the_meter_has_what_it_says_and_tells_what_it_refuses() -> None:
