@@ -29,6 +29,7 @@ ERRORS: Final[dict[int, tuple[str, ...]]] = {
         "model_not_allowed",
         "no_own_key",
         "body_not_shown",
+        "no_own_key",
         "invalid_request",
     ),
     404: ("model_not_found", "route_not_found"),
