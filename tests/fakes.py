@@ -210,7 +210,7 @@ class FakeCatalogue(PostgresCatalogue):
         return dict(self.models)
 
     async def load_offers(self) -> list[Offer]:
-        """Those of other providers; none at first."""
+        """The offers of other providers; none at first."""
         return list(self.offers)
 
 

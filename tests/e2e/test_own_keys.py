@@ -18,7 +18,7 @@ def own(admin: Admin, customer: Customer, method: str, path: str, body: object =
 
 
 def records(admin: Admin, customer: Customer) -> list[dict[str, Any]]:
-    """What the books have of the requests of an account."""
+    """Return the usage that the books have of the requests of an account."""
     rows = admin.rows(
         "SELECT provider_cost_picos, charge_picos, own_key_cost_picos FROM usage_records"
         " WHERE account_id = $1",

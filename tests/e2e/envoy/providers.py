@@ -38,7 +38,7 @@ class Stub:
 
     @property
     def upstream(self) -> UpstreamProvider:
-        """What Envoy is to know."""
+        """The facts that Envoy is to know."""
         base_url = f"http://127.0.0.1:{self.port}/base/{self.id}"
         return UpstreamProvider(self.id, base_url, UNBILLED)
 

@@ -65,7 +65,7 @@ class Providers:
     async def is_live(
         self, url: str, provider: str, cluster: str | None = None, fallbacks: Sequence[str] = ()
     ) -> bool:
-        """Whether a request to that provider is answered."""
+        """Return whether a request to that provider is answered."""
         decide_elsewhere(self.gateway, allow_elsewhere(provider, cluster, fallbacks))
         headers = {"content-type": "application/json"}
         async with self.gateway.client.post(
