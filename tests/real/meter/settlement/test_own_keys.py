@@ -31,7 +31,7 @@ async def held(books: Books, payer: Payer, markup_bps: int, fixed_picos: int = 0
 
 
 async def costs(books: Books, hold_id: UUID) -> list[tuple[int, int | None, int]]:
-    """What we owe, what the owner paid, and the charge, by revision."""
+    """Return our debt, the payment of the owner, and the charge, by revision."""
     rows = await books.pool.fetch(
         "SELECT provider_cost_picos, own_key_cost_picos, charge_picos FROM usage_records"
         " WHERE hold_id = $1 ORDER BY revision",

@@ -1,4 +1,4 @@
-"""Which providers may serve a model."""
+"""The providers that may serve a model."""
 
 from meter.pricing.prices import Offer
 from meter.routing.route import ModelAlias, Route, RouteProvider
