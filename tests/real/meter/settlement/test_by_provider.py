@@ -18,7 +18,11 @@ from meter.process.crash_points import NoCrashPoints
 from meter.providers.provider import DialectName
 from meter.providers.provider_store import ProviderStore, ProviderTerms
 from meter.providers.registry import ProviderRegistry
+from meter.reconciliation.drift import ProviderTotal
+from meter.reconciliation.reconciler import Reconciler
+from meter.reconciliation.reconciliation_store import ReconciliationStore
 from meter.settlement.look_up_terms import LookupTerms
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import ReportedUsage, TokenCounts
 from tests.books import MODEL, USD, Books, Payer, observed
@@ -190,3 +194,40 @@ async def test_a_refusal_of_a_documented_provider_ends_its_hold_at_once(
     await setup.settlements.settle([refused])
     assert await setup.books.state(hold_id) == "released"
     assert await setup.books.funds("alice") == (10 * USD, 0, 0)
+
+
+async def test_what_other_providers_are_owed_is_on_no_bill_of_openrouter(
+    setup: Setup, payer: Payer
+) -> None:
+    here = await setup.books.held(payer, USD)
+    there = await setup.held(payer, "second")
+    guessed = await setup.held(payer, "first")
+    await setup.settlements.settle(
+        [observed(here, "0.25"), observed(there, usage=USAGE, provider="first")]
+    )
+    decision = PolicyDecision(
+        guessed, PolicyVerdict.CHARGE, Rule.NO_RECORD, observed(guessed, provider="first")
+    )
+    await setup.settlements.end_by_policy([decision])
+    costs = await setup.books.pool.fetch(
+        "SELECT provider, sum(cost_picos)::bigint AS cost FROM provider_costs GROUP BY provider"
+    )
+    (row,) = costs
+    assert row["provider"] == "first"
+    assert row["cost"] > COST
+    total = ProviderTotal("openrouter", 1, USD // 4)
+
+    class Totals:
+        """OpenRouter's total of our key."""
+
+        async def find_total(self) -> ProviderTotal:
+            """Return the total."""
+            return total
+
+    reconciler = Reconciler(ReconciliationStore(setup.books.pool), Totals(), CollectorRegistry())
+    await reconciler.reconcile()
+    found = await setup.books.pool.fetchrow(
+        "SELECT ledger_picos, provider_picos FROM provider_totals"
+    )
+    assert found is not None
+    assert (found["ledger_picos"], found["provider_picos"]) == (USD // 4, USD // 4)
