@@ -40,6 +40,8 @@ class NotedUsage(msgspec.Struct, frozen=True, gc=False):
     cost: Scalar = None
     upstream_inference_cost: Scalar = None
     is_byok: Scalar = None
+    # Noted off the default path only.
+    total_tokens: Scalar = None
     has_error: Scalar = None
     usage_json: Scalar = None
     first_usage_json: Scalar = None
@@ -153,6 +155,7 @@ def _usage(noted: NotedUsage) -> ReportedUsage | None:
             cost=noted.cost,
             upstream_cost=noted.upstream_inference_cost,
             is_byok=noted.is_byok,
+            total_tokens=noted.total_tokens,
         )
     last = usage_from_json(noted.usage_json)
     first_text = noted.first_usage_json

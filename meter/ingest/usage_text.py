@@ -45,6 +45,7 @@ def usage_from_object(usage: object) -> ReportedUsage | None:
         cost=usage.get("cost"),
         upstream_cost=_mapping(usage.get("cost_details")).get("upstream_inference_cost"),
         is_byok=usage.get("is_byok"),
+        total_tokens=usage.get("total_tokens"),
     )
 
 
@@ -58,15 +59,20 @@ def usage_from_members(
     cost: object,
     upstream_cost: object,
     is_byok: object,
+    total_tokens: object = None,
 ) -> ReportedUsage | None:
     """Read usage whose members were extracted one by one; None without a prompt count.
 
-    Embeddings name no completion; one that is named and no count is unknown, never zero.
+    Embeddings name no completion; one that is named and no count is unknown, never zero. Google
+    bills thoughts as output and counts them in the total only, so usage without a cost has what
+    the total has beside the prompt.
     """
     prompt = _count(prompt_tokens)
     completion = _count(completion_tokens)
     if prompt is None or (completion is None and completion_tokens is not None):
         return None
+    if completion is not None and cost is None and total_tokens is not None:
+        completion = max(completion, (_count(total_tokens) or 0) - prompt)
     cached, written = _count(cached_tokens) or 0, _count(cache_write_tokens) or 0
     reasoning = _count(reasoning_tokens) or 0
     # By position: names cost more than the objects.
