@@ -28,11 +28,15 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class BillRow:
-    """The charge of the upstream for one generation, and the request id that it came with."""
+    """The charge of the upstream for one generation, and the request id that it came with.
+
+    `key_sha256` is the digest of the provider key that pays.
+    """
 
     generation_id: str
     cost_picos: int
     request_id: str | None = None
+    key_sha256: str = ""
 
 
 def read_bill(path: Path) -> list[BillRow]:
@@ -45,7 +49,8 @@ def _bill_row(row: dict[str, Any]) -> BillRow:
     picos = Decimal(row["cost"]) * PICOS_PER_USD
     if picos != int(picos):
         raise ValueError(f"{row['generation_id']}: {row['cost']} USD is a fraction of a pico")
-    return BillRow(row["generation_id"], int(picos), row.get("request_id"))
+    key_sha256 = row.get("key_sha256", "")
+    return BillRow(row["generation_id"], int(picos), row.get("request_id"), key_sha256)
 
 
 class Upstream:

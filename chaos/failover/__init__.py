@@ -1,0 +1,1 @@
+"""A route over three providers that fail at random, and the books compared with their bills."""
