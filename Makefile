@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments browser attacks abandoned shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments browser attacks abandoned failover shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -14,6 +14,7 @@ UP_OPTIONS ?=
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 ABANDONED_OPTIONS ?=
+FAILOVER_OPTIONS ?=
 ATTACKS_OPTIONS ?=
 PAYMENTS_OPTIONS ?=
 TEST_OPTIONS ?=
@@ -39,6 +40,7 @@ help:
 	@echo "  make browser    buys credit in a real chromium, on a stack of its own"
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
 	@echo "  make abandoned  charge against bill of 10,000 requests that nobody reads to the end"
+	@echo "  make failover   a route over three providers that fail at random, and who was paid"
 	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
 	@echo "  make protos     regenerate the protobuf modules"
 	@echo
@@ -133,6 +135,10 @@ rounds: $(STAMP)
 abandoned: $(STAMP)
 	@$(BIN)/python -m chaos.abandoned $(ABANDONED_OPTIONS)
 	@echo "Done. Next: chaos/README.md says how to read the table"
+
+failover: $(STAMP)
+	@$(BIN)/python -m chaos.failover $(FAILOVER_OPTIONS)
+	@echo "Done. Next: chaos/README.md says what is checked"
 
 shape: $(STAMP)
 	@$(BIN)/python -m bench.shape $(SHAPE_OPTIONS)
