@@ -64,7 +64,10 @@ class Nemesis:
             self._refusing.remove(provider)
         # A dearer provider: its own list of prices says so too.
         behaviour = {"price_factor": self._price_factors[provider], **FAULTS[fault][1]}
-        await provider.upstream(self._session).behave([behaviour])
+        url = f"{provider.origin}/control/behaviours"
+        # At once: between two calls, a request would be billed at another price.
+        async with self._session.put(url, json=behaviour) as reply:
+            reply.raise_for_status()
         if fault == REFUSES:
             await self._fleet.listen(self._session, provider, is_listening=False)
             self._refusing.add(provider)

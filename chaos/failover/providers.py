@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from chaos.upstream import BillRow, Upstream, read_bill
+from chaos.upstream import BillRow, read_bill
 from tollkeeper.stack.servers.ports import free_port
 
 END_TIMEOUT_S: Final = 60.0
@@ -39,10 +39,6 @@ class SimulatedProvider:
 
     def bill(self) -> list[BillRow]:
         return read_bill(self.bill_path)
-
-    def upstream(self, session: aiohttp.ClientSession) -> Upstream:
-        """The provider's control interface."""
-        return Upstream(self.origin, session)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def provider_key(provider: SimulatedProvider) -> str:
 
 
 class Gateway:
-    """What an administrator does before the load begins."""
+    """The steps of an administrator before the load begins."""
 
     def __init__(self, stack: ChaosStack, session: aiohttp.ClientSession) -> None:
         self._base = f"{stack.endpoint('api')}/api/v1/admin"

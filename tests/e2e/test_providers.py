@@ -46,7 +46,7 @@ class Books:
         return {row["generation_id"]: row for row in rows}
 
     def costs(self, *customers: Customer) -> dict[str, Decimal]:
-        """What each settled generation cost, in US dollars."""
+        """The cost of each settled generation, in US dollars."""
         self.admin.wait_settled(*customers)
         return {name: Decimal(cost) for name, cost in self.admin.usage(*customers).items()}
 
@@ -355,7 +355,7 @@ def test_a_provider_that_dies_in_its_reply_is_not_asked_again(fleet: Fleet, admi
 
 
 def count_asked(provider: SimulatedProvider) -> int:
-    """How many requests reached a provider that listens."""
+    """The number of requests that reached a provider that listens."""
     reply = send_json(provider.origin, "GET", "/control/requests?limit=1")
     return int(reply.json()["count"])
 

@@ -19,7 +19,7 @@ from meter.listening import ListenAddress, parse_address
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill, BillError
 from tollkeeper.simulator.dialects import DIALECTS, OPENROUTER
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.listening import Listener, Switches
 from tollkeeper.simulator.settings import SimulatorSettings
 
@@ -35,7 +35,7 @@ class Arguments:
     bill: Path
     seed: int
     delay_ms: int
-    providers: tuple[tuple[str, Dialect, str, int], ...]
+    providers: tuple[tuple[str, ProviderDialect, str, int], ...]
 
 
 def main() -> int:
@@ -86,7 +86,11 @@ async def _serve(arguments: Arguments, settings: SimulatorSettings) -> None:
     async with AsyncExitStack() as running:
 
         async def listen(
-            dialect: Dialect, host: str, port: int, path: Path, more: Sequence[web.RouteDef] = ()
+            dialect: ProviderDialect,
+            host: str,
+            port: int,
+            path: Path,
+            more: Sequence[web.RouteDef] = (),
         ) -> tuple[Listener, Bill]:
             bill = Bill(path)
             running.push_async_callback(bill.close)
@@ -120,7 +124,7 @@ def _address(text: str) -> tuple[str, int]:
     return address.host, address.port
 
 
-def _provider(text: str) -> tuple[str, Dialect, str, int]:
+def _provider(text: str) -> tuple[str, ProviderDialect, str, int]:
     name, _, where = text.partition("=")
     dialect_id, dash, number = name.partition("-")
     if dialect_id not in OTHERS or bool(dash) != number.isdecimal():

@@ -16,7 +16,7 @@ from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.catalogue import Catalogue
 from tollkeeper.simulator.control import Control
 from tollkeeper.simulator.dialects import OPENROUTER
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.generation import Generations
 from tollkeeper.simulator.inference import Inference
 from tollkeeper.simulator.keyring import Keyring
@@ -36,7 +36,7 @@ class Lookups:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: ProviderDialect,
         catalogue: Catalogue,
         generations: Generations,
         bill: Bill,
@@ -82,7 +82,7 @@ def build_app(
     bill: Bill,
     settings: SimulatorSettings,
     *,
-    dialect: Dialect = OPENROUTER,
+    dialect: ProviderDialect = OPENROUTER,
     seed: int = 0,
     delay_ms: int = 0,
     now: Callable[[], datetime] = utc_now,

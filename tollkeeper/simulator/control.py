@@ -38,6 +38,7 @@ class Control:
         return [
             web.post("/control/behaviours", self.add_behaviour),
             web.get("/control/behaviours", self.list_behaviours),
+            web.put("/control/behaviours", self.replace_behaviour),
             web.delete("/control/behaviours", self.clear_behaviours),
             web.post("/control/keys", self.tell_key),
             web.get("/control/requests", self.list_requests),
@@ -51,6 +52,16 @@ class Control:
             self._behaviours.add(behaviour)
         except ValueError as error:
             return _invalid(error)
+        return await self.list_behaviours(request)
+
+    async def replace_behaviour(self, request: web.Request) -> web.Response:
+        """Put one behaviour in the place of all others, with no moment between."""
+        try:
+            behaviour = Behaviour.model_validate_json(await request.read())
+        except ValueError as error:
+            return _invalid(error)
+        self._behaviours.clear()
+        self._behaviours.add(behaviour)
         return await self.list_behaviours(request)
 
     async def tell_key(self, request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from tollkeeper.simulator.answers.sending import has_left, pieces, send
 from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint, read_ask
 from tollkeeper.simulator.bill import Bill
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.generation import Generations
 from tollkeeper.simulator.keyring import Keyring
 from tollkeeper.simulator.received import ReceivedRequests
@@ -31,7 +31,7 @@ class Inference:
     def __init__(
         self,
         *,
-        dialect: Dialect,
+        dialect: ProviderDialect,
         answerer: Answerer,
         vocabulary: Vocabulary,
         bill: Bill,

@@ -5,7 +5,7 @@ import hmac
 from aiohttp import web
 from pydantic import SecretStr
 
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 
 KEYS_MAX = 10_000
 
@@ -16,7 +16,7 @@ class Keyring:
     Single keys can be accepted or rejected beside that, by whoever controls the simulator.
     """
 
-    def __init__(self, dialect: Dialect, key: SecretStr | None) -> None:
+    def __init__(self, dialect: ProviderDialect, key: SecretStr | None) -> None:
         self._dialect = dialect
         self._key = key
         self._told: dict[str, bool] = {}

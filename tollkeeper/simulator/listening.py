@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 
 ACCEPT_BACKLOG = 1_024
 
@@ -15,7 +15,12 @@ class Listener:
     """One application at one address."""
 
     def __init__(
-        self, app: web.Application, dialect: Dialect, host: str, port: int, drain_seconds: float
+        self,
+        app: web.Application,
+        dialect: ProviderDialect,
+        host: str,
+        port: int,
+        drain_seconds: float,
     ) -> None:
         self.dialect = dialect
         self._host = host

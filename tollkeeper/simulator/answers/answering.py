@@ -14,7 +14,7 @@ from tollkeeper.simulator.answers.words import Vocabulary, example_of
 from tollkeeper.simulator.asking import Ask, Endpoint
 from tollkeeper.simulator.bill import BillRow
 from tollkeeper.simulator.catalogue import Catalogue, Model
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.pricing import Usage, cost_picos, to_usd
 
 TEXT_TOKENS_MIN = 8
@@ -86,7 +86,7 @@ class Answerer:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: ProviderDialect,
         catalogue: Catalogue,
         vocabulary: Vocabulary,
         now: Callable[[], datetime],

@@ -9,7 +9,7 @@ from tollkeeper.simulator.answers.answering import Answer, Choice
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
 from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint
-from tollkeeper.simulator.dialects.dialect import Dialect, StreamUsage
+from tollkeeper.simulator.dialects.dialect import ProviderDialect, StreamUsage
 
 DIMENSIONS_DEFAULT = 1536
 PIECE_MIN_CHARS = 20
@@ -27,7 +27,7 @@ _CHUNK_OBJECTS = {
 
 
 def json_body(
-    dialect: Dialect, answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary
+    dialect: ProviderDialect, answer: Answer, behaviour: Behaviour, vocabulary: Vocabulary
 ) -> bytes:
     """The reply to a request that did not ask for a stream."""
     usage = _usage_member(dialect, answer, behaviour)
@@ -60,7 +60,7 @@ def json_body(
     return body
 
 
-def sse_events(dialect: Dialect, answer: Answer, behaviour: Behaviour) -> list[bytes]:
+def sse_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -> list[bytes]:
     """The events of a stream, each whole and with its blank line, in order."""
     usage = _usage_member(dialect, answer, behaviour)
     is_asked = dialect.stream_usage is StreamUsage.ALWAYS_LAST or answer.ask.wants_usage
@@ -96,7 +96,7 @@ def sse_events(dialect: Dialect, answer: Answer, behaviour: Behaviour) -> list[b
     return [event.replace(b"\n", behaviour.line_ending.encode()) for event in events]
 
 
-def _usage_member(dialect: Dialect, answer: Answer, behaviour: Behaviour) -> str:
+def _usage_member(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -> str:
     if behaviour.silent_usage:
         return ""
     if behaviour.usage_null:
@@ -107,7 +107,7 @@ def _usage_member(dialect: Dialect, answer: Answer, behaviour: Behaviour) -> str
 
 
 def _completion_body(
-    dialect: Dialect, answer: Answer, choices: tuple[Choice, ...], usage: str
+    dialect: ProviderDialect, answer: Answer, choices: tuple[Choice, ...], usage: str
 ) -> bytes:
     is_openrouter = dialect.has_openrouter_members
     spoken: list[dict[str, object]] = []
@@ -167,7 +167,7 @@ def _said_so_far(answer: Answer, number: int, count: int) -> Answer:
     return replace(answer, usage=usage)
 
 
-def _text_choices(dialect: Dialect, answer: Answer) -> Iterator[list[dict[str, object]]]:
+def _text_choices(dialect: ProviderDialect, answer: Answer) -> Iterator[list[dict[str, object]]]:
     """The member ``choices`` of each chunk that carries text or an end."""
     is_openrouter = dialect.has_openrouter_members
     for index, choice in enumerate(answer.choices):
@@ -208,12 +208,14 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _event(
-    dialect: Dialect, answer: Answer, choices: list[dict[str, object]], usage: str = ""
+    dialect: ProviderDialect, answer: Answer, choices: list[dict[str, object]], usage: str = ""
 ) -> bytes:
     return _data(_chunk(dialect, answer, choices), usage)
 
 
-def _chunk(dialect: Dialect, answer: Answer, choices: list[dict[str, object]]) -> dict[str, object]:
+def _chunk(
+    dialect: ProviderDialect, answer: Answer, choices: list[dict[str, object]]
+) -> dict[str, object]:
     served_by = {"provider": answer.model.provider} if dialect.has_openrouter_members else {}
     return {
         "id": answer.generation_id,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.catalogue import Model
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 
 DATED_NAMES = {
     "anthropic/claude-opus-4.1": "claude-opus-4-1-20250805",
@@ -39,7 +39,7 @@ _ERROR_TYPES = {
 }
 
 
-class AnthropicDialect(Dialect):
+class AnthropicDialect(ProviderDialect):
     """Usage without details; thoughts only where a request's own member asks for them."""
 
     id: ClassVar[str] = "anthropic"

@@ -42,7 +42,7 @@ class StreamUsage(StrEnum):
     EACH_IF_ASKED = "each_if_asked"
 
 
-class Dialect(ABC):
+class ProviderDialect(ABC):
     """One provider's API. A key is good when it begins with ``key_prefix`` and has more."""
 
     id: ClassVar[str]

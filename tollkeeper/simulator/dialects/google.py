@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.catalogue import Model
-from tollkeeper.simulator.dialects.dialect import OPENROUTER_MEMBERS, Dialect, StreamUsage
+from tollkeeper.simulator.dialects.dialect import OPENROUTER_MEMBERS, ProviderDialect, StreamUsage
 from tollkeeper.simulator.pricing import Usage
 
 LISTED_PREFIX = "models/"
@@ -28,7 +28,7 @@ _STATUSES = {
 }
 
 
-class GoogleDialect(Dialect):
+class GoogleDialect(ProviderDialect):
     """Models by their bare names, which the listing prefixes with ``models/``."""
 
     id: ClassVar[str] = "google"

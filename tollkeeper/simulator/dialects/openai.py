@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.catalogue import Model
-from tollkeeper.simulator.dialects.dialect import OPENROUTER_MEMBERS, Dialect
+from tollkeeper.simulator.dialects.dialect import OPENROUTER_MEMBERS, ProviderDialect
 from tollkeeper.simulator.pricing import Usage
 
 CREATED_UNIX_S = 1_715_367_049
@@ -16,7 +16,7 @@ SHOWN_KEY_END = 4
 _ERROR_TYPES = {429: "requests", 500: "server_error", 502: "server_error", 503: "server_error"}
 
 
-class OpenAIDialect(Dialect):
+class OpenAIDialect(ProviderDialect):
     """Models by their bare names; a rejected key is shown by its ends, as OpenAI does."""
 
     id: ClassVar[str] = "openai"

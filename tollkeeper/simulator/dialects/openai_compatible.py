@@ -7,13 +7,13 @@ from typing import ClassVar
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.catalogue import Model, read_models
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.pricing import Usage
 
 CREATED_UNIX_S = 1_750_000_000
 
 
-class OpenAICompatibleDialect(Dialect):
+class OpenAICompatibleDialect(ProviderDialect):
     """Its listing has no prices; its bill goes by ``compatible_models.csv``."""
 
     id: ClassVar[str] = "openai_compatible"

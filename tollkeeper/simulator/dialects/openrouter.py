@@ -9,7 +9,7 @@ from tollkeeper.simulator.answers.misbehaviour import Behaviour
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.catalogue import Model, read_models
-from tollkeeper.simulator.dialects.dialect import Dialect, StreamUsage
+from tollkeeper.simulator.dialects.dialect import ProviderDialect, StreamUsage
 from tollkeeper.simulator.pricing import Usage, to_usd
 
 FIRST_CREATED_UNIX_S = 1_690_000_000
@@ -31,7 +31,7 @@ _TOOL_PARAMETERS = ("tools", "tool_choice")
 _REASONING_PARAMETERS = ("include_reasoning", "reasoning")
 
 
-class OpenRouterDialect(Dialect):
+class OpenRouterDialect(ProviderDialect):
     """Usage and cost in every reply, errors whose code is the status."""
 
     id: ClassVar[str] = "openrouter"

@@ -24,7 +24,7 @@ from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.catalogue import Catalogue
 from tollkeeper.simulator.dialects import DIALECTS, OPENROUTER
-from tollkeeper.simulator.dialects.dialect import Dialect
+from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.listening import Listener, Switches
 from tollkeeper.simulator.settings import SimulatorSettings
 from tollkeeper.stack.servers.ports import free_port
@@ -48,7 +48,7 @@ MESSAGES = [{"role": "user", "content": "Hello there, and tell me all about toll
 class Provider:
     """One running dialect, asked with its own key."""
 
-    dialect: Dialect
+    dialect: ProviderDialect
     session: aiohttp.ClientSession
     url: str
     bill: Bill
@@ -109,7 +109,7 @@ class Provider:
 
 
 @asynccontextmanager
-async def running(dialect: Dialect, path: Path) -> AsyncIterator[Provider]:
+async def running(dialect: ProviderDialect, path: Path) -> AsyncIterator[Provider]:
     bill = Bill(path)
     app = build_app(bill, SimulatorSettings(), dialect=dialect, seed=7)
     runner = web.AppRunner(app, shutdown_timeout=1)
