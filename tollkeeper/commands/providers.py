@@ -32,7 +32,7 @@ PrefixOption = Annotated[
 ]
 
 
-class ProviderDialect(enum.StrEnum):
+class DialectName(enum.StrEnum):
     """The dialects of further providers."""
 
     OPENAI = "openai"
@@ -73,7 +73,7 @@ def create_provider(
     client: MeterApi,
     provider: ProviderArgument,
     dialect: Annotated[
-        ProviderDialect,
+        DialectName,
         typer.Option("--dialect", help="How it is asked; vLLM, Ollama, Groq: openai_compatible."),
     ],
     base_url: BaseUrlOption = None,
