@@ -4,10 +4,9 @@ from typing import Any, Final
 
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.errors import Conflict, InvalidRequest, NotFound, UnknownReference
+from meter.errors import Conflict, NotFound, UnknownReference
 from meter.postgres.pool import PostgresPool, acquire, queries
 from meter.postgres.rows import from_row
-from meter.providers.openrouter import ROUTING_SUFFIXES
 from meter.routing.route import MAX_ALIASES, ModelAlias
 
 _QUERIES: Final = queries("meter.routing")
@@ -33,17 +32,10 @@ class AliasStore:
     async def put(self, actor: Actor, alias: ModelAlias) -> bool:
         """Create a name or change it. Returns whether it is new.
 
-        Raises UnknownReference where nobody offers the model, InvalidRequest where a model has
-        the name already and the alias is no redirect, or where the name ends with a routing
-        suffix, Conflict where there are MAX_ALIASES.
+        Raises UnknownReference where nobody offers the model, Conflict where a model has the
+        name already and the alias is no redirect, or where there are MAX_ALIASES.
         """
         name, model_id = alias.name, alias.model_id
-        if name.endswith(ROUTING_SUFFIXES):
-            suffix = name[name.rindex(":") :]
-            raise InvalidRequest(
-                f"'{suffix}' at the end of a name tells OpenRouter how to serve a request, so no"
-                " alias may end with it; an alias without it takes it as well"
-            )
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_ALIASES)
             aliases = [from_row(ModelAlias, row) for row in await connection.fetch(_LIST_ALIASES)]
@@ -58,7 +50,7 @@ class AliasStore:
                 )
                 raise UnknownReference(why)
             if name in offered and not alias.is_redirect:
-                raise InvalidRequest(
+                raise Conflict(
                     f"'{name}' is a model that is offered, and an alias would hide it; choose"
                     " another name, or make it a redirect, which applies once the model is retired"
                 )

@@ -44,9 +44,9 @@ class RouteStore:
     async def put(self, actor: Actor, route: Route) -> bool:
         """Create a route or change it. Returns whether it is new.
 
-        Raises UnknownReference for a provider that does not exist, InvalidRequest where none of
-        the providers offers a model that the pattern matches, Conflict where another route has
-        the pattern or there are MAX_ROUTES already.
+        Raises UnknownReference for a provider that does not exist, or that offers no model which
+        the pattern matches, InvalidRequest for one that is named twice, Conflict where another
+        route has the pattern or there are MAX_ROUTES already.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             await connection.execute(_LOCK_ROUTES)
@@ -94,11 +94,16 @@ def to_route(row: "Record") -> Route:
 def _require_offer(route: Route, targets: "list[Record]") -> None:
     """Raise where a route names no provider of ours, or one that could serve none of its models."""
     known = {row["id"]: row["model_ids"] or () for row in targets}
-    for provider in (one.provider for one in route.providers):
+    names = [one.provider for one in route.providers]
+    for provider in names:
         if provider not in known:
             raise UnknownReference(
                 f"there is no provider '{provider}'; see `tollkeeper providers`, and create it"
                 " first"
+            )
+        if names.count(provider) > 1:
+            raise InvalidRequest(
+                f"the provider '{provider}' is named twice; its weight says how often it serves"
             )
         offered = known[provider]
         is_met = (
@@ -107,7 +112,7 @@ def _require_offer(route: Route, targets: "list[Record]") -> None:
             else any(fnmatchcase(one, route.pattern) for one in offered)
         )
         if not is_met:
-            raise InvalidRequest(
+            raise UnknownReference(
                 f"the provider '{provider}' offers no model that '{route.pattern}' matches, so it"
                 " could never serve this route; see `tollkeeper models`, or give its models prices"
             )

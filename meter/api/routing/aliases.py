@@ -8,6 +8,7 @@ from pydantic import Field
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Like, Reply
 from meter.api.services import FromAliases
+from meter.providers.openrouter import ROUTING_SUFFIXES
 from meter.routing.route import MAX_NAME_CHARS, ModelAlias
 
 router = APIRouter(
@@ -19,9 +20,10 @@ _PART: Final = r"[A-Za-z0-9~][A-Za-z0-9~._:+-]*"
 AliasName = Annotated[
     str,
     Like(
-        rf"{_PART}(/{_PART})*",
+        rf"(?!.*({'|'.join(ROUTING_SUFFIXES)})$){_PART}(/{_PART})*",
         "a name has letters, digits and ~._:+- and parts that a slash divides; each part begins"
-        " with a letter or digit",
+        f" with a letter or digit. It does not end with {', '.join(ROUTING_SUFFIXES)}, which tell"
+        " OpenRouter how to serve a request and stand behind any alias",
     ),
     Path(max_length=MAX_NAME_CHARS, examples=["fast"]),
 ]

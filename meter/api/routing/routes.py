@@ -7,7 +7,6 @@ from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
 from meter.api.fields import Body, Like, ModelPattern, Reply
-from meter.api.problems import ProblemError
 from meter.api.services import FromRoutes
 from meter.routing.route import (
     MAX_POSITION,
@@ -60,11 +59,7 @@ class RouteBody(Body):
     )
 
     def to_route(self, route_id: str) -> Route:
-        """Return the route. Raises ProblemError where a provider is named twice."""
-        names = [one.provider for one in self.providers]
-        if len(set(names)) < len(names):
-            message = "body.providers: name each provider once; its weight says how often it serves"
-            raise ProblemError(422, "invalid_request", message)
+        """Return the route."""
         providers = (RouteProvider(o.provider, o.priority, o.weight) for o in self.providers)
         return Route(route_id, self.pattern, tuple(providers), self.position)
 
