@@ -1,7 +1,6 @@
 """Trusted issuers of JWTs in Postgres, each with the last key set that was fetched from it."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +28,6 @@ _DELETE_ISSUER: Final = _QUERIES["delete_issuer"]
 _CREATE_ISSUER: Final = _QUERIES["create_issuer"]
 
 MAX_ISSUERS: Final = 100
-ISSUER_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)

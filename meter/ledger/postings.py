@@ -186,16 +186,6 @@ def coupon_credit(
     return _granted(account_id, cause, amount_picos, f"coupon: {name}", expires_at)
 
 
-def plan_credit(
-    account_id: str, cause: str, amount_picos: int, reason: str, expires_at: datetime
-) -> Posting:
-    """Return the posting of credit that a period of a plan includes, until the end of the period.
-
-    `cause` names the period, such as the id of its invoice: each is granted once.
-    """
-    return _granted(account_id, f"plan:{cause}", amount_picos, reason, expires_at)
-
-
 def expiry(
     account_id: str, lot_id: UUID, expired_picos: int, amount_picos: int, reason: str
 ) -> Posting:

@@ -100,7 +100,7 @@ class Fulfilment:
         return await self._reverse_invoice(await self._subscriptions.follow_invoice(invoice_id))
 
     async def _reverse_invoice(self, followed: FollowedInvoice | None) -> Followed:
-        """Post what took back a payment that became credit just now.
+        """Post what took back the payment of an invoice.
 
         Its refund may have been told before: then no payment of ours was known.
         """

@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FollowedInvoice:
-    """The outcome of following a subscription of ours: the payment that became credit now."""
+    """The outcome of following a subscription of ours: the payment of a paid invoice."""
 
     payment_id: str | None
 
@@ -128,7 +128,11 @@ class SubscriptionFollower:
     async def _pay(
         self, purchase: Purchase, facts: SubscriptionFacts, invoice: SubscriptionInvoice
     ) -> str | None:
-        """Post the credit of a paid invoice; return its payment, if this call did it."""
+        """Post the credit of a paid invoice once; return its payment, whoever posted it.
+
+        Its refunds and disputes are followed each time: the call that posted it may have ended
+        before it did that.
+        """
         if not invoice.is_paid:
             if facts.status in ("past_due", "unpaid"):
                 _log.warning(
@@ -137,15 +141,17 @@ class SubscriptionFollower:
             return None
         # Before the terms are looked up: these may have changed since the invoice was recorded.
         if await self._store.is_recorded(invoice.id):
-            return None
+            return invoice.payment_id
         if invoice.currency != CURRENCY:
             raise StripeRefused(
                 f"{invoice.id} is in {invoice.currency}, and plans are sold in {CURRENCY}: "
                 "refund it at Stripe"
             )
         period = await self._period_of(invoice)
-        if period is None or not await self._store.record(purchase, invoice, period):
+        if period is None:
             return None
+        if not await self._store.record(purchase, invoice, period):
+            return invoice.payment_id
         self._metrics.credited_picos.inc(period.credited_picos)
         _log.info(
             "plan_period_paid",

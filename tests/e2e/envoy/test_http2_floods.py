@@ -20,7 +20,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from tests.e2e.envoy.envoy_harness import Gateway, running_gateway
+from tests.e2e.envoy.envoy_harness import Document, Gateway, running_gateway
 from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,6 +32,8 @@ MIB = 2**20
 FRAMES = 40_000
 BATCH_BYTES = 4_096
 LAST_PING = b"the end."
+# Half of `premature_reset_total_stream_count`.
+MOST_RESETS = 50
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -171,6 +173,29 @@ async def test_a_flood_of_frames_ends_its_connection_and_no_other(
     async with asyncio.timeout(WAIT_S):
         assert await flooding
     assert set(statuses) == {200}
+
+
+def without_limits_of_resets(document: Document) -> None:
+    del document["layered_runtime"]
+
+
+async def checks_of_a_flood(gateway: Gateway) -> int:
+    """Return how many checks one connection of resets asks for."""
+    name = "cluster.authz.upstream_rq_total"
+    gateway.reset()
+    assert (await gateway.post())[0] == 200  # connects to authz
+    before = await gateway.counter(name)
+    async with asyncio.timeout(WAIT_S):
+        assert await flood(gateway, resets_of_whole_requests())
+    return await gateway.counter(name) - before
+
+
+async def test_streams_that_are_reset_at_once_ask_for_few_checks(gateway: Gateway) -> None:
+    async with running_gateway(change=without_limits_of_resets) as unlimited:
+        most = await checks_of_a_flood(unlimited)
+    few = await checks_of_a_flood(gateway)
+    assert few <= MOST_RESETS
+    assert few < most
 
 
 async def test_a_reader_that_takes_nothing_holds_the_provider_back(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ COMPONENTS = ["postgres", "redis", "simulator", "meter", "authz", "authz-bodies"
 
 
 def test_everything_runs_and_says_so(stack: RunningStack) -> None:
+    stack.wait_healthy()
     outcome = stack.run("status", "--json")
     document = json.loads(outcome.stdout)
     assert outcome.returncode == 0

@@ -16,6 +16,7 @@ from tests.meter_api import ADMIN
 from tests.patience import WAIT_S
 from tests.shop import Shop, selling
 from tollkeeper.simulator.stripe.events import RecordedEvent
+from tollkeeper.simulator.stripe.faults import Fault, Trouble
 
 DAY = timedelta(days=1)
 JANUARY = datetime(2032, 1, 10, 12, tzinfo=UTC)
@@ -268,6 +269,27 @@ async def test_a_lost_dispute_takes_the_credit_of_the_period_and_a_won_one_gives
     assert await ada.told() == ("20.00", "starter", 1_000)
     verified = (await shop.api.operator.get(f"{ADMIN}/ledger/verification")).json()
     assert verified["ok"], verified["failures"]
+
+
+async def test_a_refund_that_came_before_its_invoice_is_followed_after_an_outage(
+    ada: Subscriber,
+) -> None:
+    shop = ada.shop
+    await ada.subscribe("starter")
+    paid = shop.stripe.world.books.rows(0, 1)[0]["payment_intent"]
+    v1: Any = shop.meter.gateway.client.v1
+    await v1.refunds.create_async({"payment_intent": paid})
+    # Nobody knows yet that the payment is ours.
+    await shop.deliver(*shop.events("refund.created", "charge.refunded"))
+    # The invoice is recorded, and then Stripe does not answer.
+    fault = Fault(trouble=Trouble.ERROR, match="GET /v1/refunds", times=None)
+    shop.stripe.faults.add(fault)
+    await shop.deliver(*shop.events("invoice.paid"))
+    assert await ada.standing() == ("20.00", "starter", 1_000)
+    shop.stripe.faults.clear()
+    await shop.api.pool.execute("UPDATE stripe_events SET next_attempt_at = now()")
+    await shop.meter.worker.follow_all()
+    assert await ada.standing() == ("0.00", "starter", 1_000)
 
 
 async def test_a_renewal_that_fails_gives_nothing_and_is_told_once(ada: Subscriber) -> None:

@@ -1,6 +1,6 @@
 """No statement on a request's path, in settlement or under a money lock grows with history.
 
-An account has a million past requests, and as many other things as its owner could make. Then the
+An account has 250,000 past requests, and as many other things as its owner could make. Then the
 real stores work for it, and Postgres reports the plan of every statement, those within functions
 included. No part of a plan may touch more rows than MOST_ROWS.
 """
@@ -47,8 +47,8 @@ from tests.servers import Database
 from tollkeeper.stack.servers import postgres
 from tollkeeper.stack.servers.postgres import PostgresServer
 
-PAST_REQUESTS = 1_000_000
-PAST_OTHERS = 100_000
+PAST_REQUESTS = 250_000
+PAST_OTHERS = 50_000
 MOST_ROWS = 2_000
 
 _RECONCILE_BOOKS = queries("meter.reconciliation")["reconcile_books"]
