@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from meter.providers import openrouter
 from tollkeeper.simulator.dialects import DIALECTS, OPENROUTER
@@ -32,7 +33,7 @@ from tollkeeper.stack.settings import StackSettings
 from tollkeeper.stack.supervision.children import STEP_TIMEOUT_S, run_to_end
 from tollkeeper.stack.supervision.component import Component, Phase, Probe, Step
 from tollkeeper.stack.supervision.priority import behind_others
-from tollkeeper.stack.supervision.probes import answers_ok
+from tollkeeper.stack.supervision.probes import answers_ok, http
 
 POSTGRES_STOP_TIMEOUT_S = 30.0
 # The meter settles what is queued: 20 s at most, after the API's 5 s and the stream's 2 s.
@@ -190,10 +191,19 @@ class Topology:
                     await asyncio.sleep(CATALOGUE_POLL_S)
         except TimeoutError:
             raise StackError(
-                f"The provider at {self.provider_base_url} has not given its list of models, "
-                "without which nothing can be priced; look at OPENROUTER_BASE_URL and the network "
-                f"(the reason is in {self.home.logs / 'meter.log'})."
+                f"The provider at {self.provider_base_url} has not given its list of models with "
+                "prices, without which nothing can be priced; look at OPENROUTER_BASE_URL and the "
+                f"network ({await self._catalogue_reason()})."
             ) from None
+
+    async def _catalogue_reason(self) -> str:
+        """Return why the meter has no catalogue, or where that is logged."""
+        try:
+            answer = await http("GET", f"{self.endpoints['api']}/readyz")
+            found: Any = answer.json()
+            return str(found["components"]["catalogue"]["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"the reason is in {self.home.logs / 'meter.log'}"
 
     async def _run_meter(
         self,
