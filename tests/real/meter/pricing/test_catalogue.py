@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import aiohttp
+import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from meter.errors import ProviderUnavailable
 from meter.postgres.pool import PostgresConnection
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
@@ -191,3 +193,12 @@ async def test_a_doubted_price_waits_and_the_rest_of_the_listing_does_not(
     assert [one["subject"] for one in lines if one["action"] == "catalogue_doubt.accepted"] == (
         ["acme/a"] * 2
     )
+
+
+async def test_an_upstream_without_prices_is_told_from_one_that_is_away(books: Books) -> None:
+    listing = Listing(books)
+    listing.withheld = (WithheldModel("llama", "It lists no prices."),)
+    with pytest.raises(ProviderUnavailable, match=r"none has a price \(llama\)") as told:
+        await listing.sync()
+    assert "tollkeeper providers create" in str(told.value)
+    assert "tollkeeper prices import" in str(told.value)
