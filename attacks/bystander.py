@@ -7,7 +7,7 @@ from typing import Final
 
 import aiohttp
 
-from attacks.attacker import CHAT, small_body
+from attacks.attacker import API_PATH, CHAT, small_body
 
 PER_SECOND: Final = 8
 PATIENCE_S: Final = 20.0
@@ -25,16 +25,23 @@ class Seen:
     p99_ms: float
 
 
-async def ask_steadily(base: str, key: str, model: str, seconds: float) -> Seen:
-    """Ask PER_SECOND times a second, whatever the answers take; return what was seen."""
+async def ask_steadily(
+    base: str, key: str, model: str | None, seconds: float, address: str | None = None
+) -> Seen:
+    """Ask PER_SECOND times a second, whatever the answers take; return what was seen.
+
+    Without a model, the credit is asked for at the meter's API. `address` is where it asks from.
+    """
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-    body = small_body(model)
+    method, path = ("GET", API_PATH) if model is None else ("POST", CHAT)
+    body = None if model is None else small_body(model)
     taken_ms: list[float] = []
 
     async def ask(session: aiohttp.ClientSession) -> None:
         began_s = time.perf_counter()
         try:
-            async with session.post(f"{base}{CHAT}", data=body, headers=headers) as reply:
+            asked_for = session.request(method, f"{base}{path}", data=body, headers=headers)
+            async with asked_for as reply:
                 await reply.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return
@@ -42,7 +49,8 @@ async def ask_steadily(base: str, key: str, model: str, seconds: float) -> Seen:
             taken_ms.append((time.perf_counter() - began_s) * 1_000)
 
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    connector = aiohttp.TCPConnector(local_addr=None if address is None else (address, 0))
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         asked = []
         begin_s = time.perf_counter()
         for turn in range(round(seconds * PER_SECOND)):

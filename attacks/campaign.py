@@ -15,6 +15,7 @@ import asyncpg
 
 from attacks.attacker import (
     ABANDONED,
+    API_FLOOD,
     ATTACK_HEADER,
     BEGUN,
     EXCEEDED_HOLDS,
@@ -76,6 +77,8 @@ LOOK_EVERY_S: Final = 0.5
 # An attacker has a machine of its own. Here it shares the stack's, and is given only the time of
 # the processor that nothing else wants: it must not be the attacker who delays the bystander.
 ATTACKER_NICENESS: Final = 19
+# The bystander of a flood from one address asks from another.
+ELSEWHERE: Final = "127.0.0.2"
 QUIET_MOST_S: Final = 300.0
 # A bystander of any attack keeps at least this share of successes (V12), ...
 LEAST_SUCCESS: Final = 0.99
@@ -171,17 +174,17 @@ async def run_attacks(
             Upstream(stack.endpoint("simulator"), session),
             administrator,
         )
-        await _ask(ground, seconds / 3)  # warms caches and connections
+        await _ask(ground, LOCKED_ACCOUNT, seconds / 3)  # warms caches and connections
         for name in names:
             yield await _run(ground, name, seconds)
 
 
 async def _run(ground: Ground, name: str, seconds: float) -> Row:
-    usual = await _ask(ground, seconds)
+    usual = await _ask(ground, name, seconds)
     await wait_quiet(ground.stack, QUIET_MOST_S)
     before = await _read_books(ground.stack)
     async with _prepared(ground, name), _attack(ground, name, seconds) as end:
-        seen = await _ask(ground, seconds * 0.9)
+        seen = await _ask(ground, name, seconds * 0.9)
         spent = await end()
     await wait_quiet(ground.stack, QUIET_MOST_S)
     if name == ABANDONED:
@@ -204,8 +207,11 @@ async def _run(ground: Ground, name: str, seconds: float) -> Row:
     )
 
 
-async def _ask(ground: Ground, seconds: float) -> Seen:
+async def _ask(ground: Ground, name: str, seconds: float) -> Seen:
+    """Ask as the bystander of an attack does, who uses what is attacked."""
     base, key = ground.stack.endpoint("gateway"), ground.bystander.key
+    if name == API_FLOOD:
+        return await ask_steadily(base, key, None, seconds, ELSEWHERE)
     return await ask_steadily(base, key, MODEL, seconds)
 
 

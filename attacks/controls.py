@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from attacks.attacker import ABANDONED, SLOW_READERS
+from attacks.attacker import ABANDONED, API_FLOOD, SLOW_READERS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("authz", "meter", "tollkeeper", "envoy")
@@ -29,6 +29,12 @@ _TURNS: Final = Removal(
     "authz/load.py",
     "if account.deciding < AT_ONCE or now_s >= self._shared_until_s:",
     "if account.deciding >= 0:",
+)
+# Bodies of any weight are parsed.
+_WEIGHT: Final = Removal(
+    "authz/endpoints/body.py",
+    "if heavy := refuse_heavy(kept):",
+    "if heavy := None and refuse_heavy(kept):",
 )
 # Large bodies are read by the authz of all checks, on its event loop, whatever they take.
 _BODIES: Final = (
@@ -65,10 +71,13 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
         Removal(_ENVOY, "max_concurrent_streams: 100", "max_concurrent_streams: 100000"),
         Removal(
             _ENVOY,
-            "static_resources:\n  listeners:\n    - name: edge",
-            "layered_runtime:\n  layers:\n    - name: control\n      static_layer:\n"
-            "        overload: { premature_reset_total_stream_count: 1000000000 }\n"
-            "static_resources:\n  listeners:\n    - name: edge",
+            "http: { max_requests_per_io_cycle: 5 }",
+            "http: { max_requests_per_io_cycle: 1000000 }",
+        ),
+        Removal(
+            _ENVOY,
+            "overload: { premature_reset_total_stream_count: 100 }",
+            "overload: { premature_reset_total_stream_count: 1000000 }",
         ),
     ),
     # Every made-up key is looked up.
@@ -94,29 +103,30 @@ CONTROLS: Final[Mapping[str, tuple[Removal, ...]]] = {
     ),
     # Nested bodies are parsed to any depth, and bodies of any weight.
     "bodies: deep": (
-        Removal(
-            "authz/endpoints/body.py",
-            "if heavy := refuse_heavy(kept):",
-            "if heavy := None and refuse_heavy(kept):",
-        ),
+        _WEIGHT,
         *_BODIES,
     ),
     # Bodies of any weight are parsed.
     "bodies: many members": (
-        Removal(
-            "authz/endpoints/body.py",
-            "if heavy := refuse_heavy(kept):",
-            "if heavy := None and refuse_heavy(kept):",
-        ),
+        _WEIGHT,
         *_BODIES,
     ),
     "bodies: text": _BODIES,
     "bodies: images": _BODIES,
     "bodies: tool schemas": _BODIES,
     "flood of one account": (_TURNS,),
-    "flood without credit": (_TURNS,),
+    # Bodies of accounts without credit are read.
+    "flood without credit": (
+        Removal(
+            "authz/decide.py",
+            "if available_picos < cheapest_charge(",
+            "if available_picos < 0 * cheapest_charge(",
+        ),
+        _WEIGHT,
+        *_BODIES,
+    ),
     # No rates for sources and credentials.
-    "flood of the API": (
+    API_FLOOD: (
         Removal(
             _ENVOY,
             "filter_enforced: { default_value: { numerator: 100 } }",
