@@ -47,7 +47,9 @@ _BOOKED: Final = """
 SELECT h.request_id::text AS request_id, min(p.provider) FILTER (WHERE u.hold_id IS NOT NULL)
            AS provider,
        coalesce(sum(u.provider_cost_picos), 0)::bigint AS cost_picos,
-       coalesce(bool_or(u.source = 'policy'), false) AS is_guess
+       -- A policy charges a guess, or ends a request that failed without a charge.
+       coalesce(bool_or(u.source = 'policy'), false) OR min(h.reason) IN ('failed', 'not_billed')
+           AS is_guess
 FROM ended_holds h
 LEFT JOIN usage_records u ON u.hold_id = h.id AND u.placed_at = h.placed_at
 LEFT JOIN prices p ON p.id = u.price_id

@@ -24,7 +24,8 @@ class Seen:
 class Booked:
     """One ended hold in the books. `provider` is None where nothing was charged.
 
-    `is_guess` says that a policy decided, because no usage arrived.
+    `is_guess` says that a policy decided, because no usage arrived and these providers keep no
+    records to ask for: it charges a guess, or nothing for a request that failed.
     """
 
     request_id: str
@@ -113,6 +114,15 @@ class Verdict:
             )
         statuses = Counter(_outcome(one) for one in self.seen)
         told = ", ".join(f"{name} {count}" for name, count in sorted(statuses.items()))
+        by_policy = [
+            row for bill in self.bills.values() for row in bill if row.request_id in guessed
+        ]
+        bill_picos = sum(row.cost_picos for row in by_policy)
+        cost_picos = sum(one.cost_picos for one in self.booked.values() if one.is_guess)
+        rows.append(
+            f"by policy alone: {len(by_policy)} billed, {bill_picos / PICOS_PER_USD:.12f} USD;"
+            f" {len(guessed)} in the books, {cost_picos / PICOS_PER_USD:.12f} USD"
+        )
         return "\n".join([*rows, "", f"clients saw: {told}"])
 
 
