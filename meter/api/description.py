@@ -208,7 +208,8 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "put_limit": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_route": {409: ("conflict",), 422: ("unknown_reference",)},
     "put_alias": {409: ("conflict",), 422: ("unknown_reference",)},
-    "create_provider": {409: ("conflict",)},
+    "create_provider": {409: ("conflict",), 422: ("base_url_refused",)},
+    "change_provider": {409: ("conflict",), 422: ("base_url_refused",)},
     "delete_provider": {409: ("conflict",)},
     "import_provider_prices": {409: ("conflict",)},
     "put_provider_key": {

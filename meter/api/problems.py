@@ -33,6 +33,7 @@ from meter.payments.coupons import CouponNotValid, CouponRedeemed, TooManyAttemp
 from meter.payments.go_live import SellingNotOpen
 from meter.payments.purchase import AmountOutOfBounds
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
+from meter.providers.base_urls import BaseUrlRefused
 from meter.providers.key_service import KeyNotTried, KeyRefused
 from meter.providers.own_keys import TooManyRefusedKeys
 
@@ -93,6 +94,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     SealBroken: (409, "other_master_key"),
     InvalidAmount: (422, "invalid_amount"),
     UnknownReference: (422, "unknown_reference"),
+    BaseUrlRefused: (422, "base_url_refused"),
     KeyRefused: (422, "provider_key_refused"),
     KeyNotTried: (503, "provider_unavailable"),
     TooManyRefusedKeys: (429, "too_many_attempts"),

@@ -19,6 +19,10 @@ SETTING: Final = "TOLLKEEPER_PLAIN_HTTP_PROVIDERS"
 _HOST_SIGNS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
+class BaseUrlRefused(InvalidRequest):
+    """No provider may have the base URL; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class BaseUrls:
     """Checks base URLs; plain http only to these networks and host names."""
@@ -34,11 +38,11 @@ class BaseUrls:
         return cls(read_networks(",".join(part for part in parts if part not in hosts)), hosts)
 
     def require(self, text: str) -> str:
-        """Return a base URL without a slash at the end. Raises InvalidRequest: why not."""
+        """Return a base URL without a slash at the end. Raises BaseUrlRefused."""
         if not 1 <= len(text) <= MAX_URL_CHARS or not all("!" <= char <= "~" for char in text):
-            raise InvalidRequest(f"a base URL is 1 to {MAX_URL_CHARS} printable ASCII characters")
+            raise BaseUrlRefused(f"a base URL is 1 to {MAX_URL_CHARS} printable ASCII characters")
         if any(sign in text for sign in '@#?\\"<>%{}'):
-            raise InvalidRequest(
+            raise BaseUrlRefused(
                 "a base URL has no user, query, fragment or escape (@, ?, #, %): the key is set by"
                 " `tollkeeper providers set-key`"
             )
@@ -46,16 +50,16 @@ class BaseUrls:
             url = URL(text)
             host, port = url.host, url.port
         except ValueError:
-            raise InvalidRequest("the base URL is not a URL") from None
+            raise BaseUrlRefused("the base URL is not a URL") from None
         if url.scheme not in ("http", "https") or not host or not port:
-            raise InvalidRequest(
+            raise BaseUrlRefused(
                 "the base URL must begin with https:// and name a host, such as"
                 " https://api.example.com/v1"
             )
         if any(part in (".", "..") for part in text.split("/")) or "//" in url.path:
-            raise InvalidRequest("the path of a base URL has no empty, `.` or `..` segment")
+            raise BaseUrlRefused("the path of a base URL has no empty, `.` or `..` segment")
         if url.scheme == "http" and not self._may_be_plain(host):
-            raise InvalidRequest(
+            raise BaseUrlRefused(
                 f"the base URL must begin with https://: plain http to {host} is not allowed by"
                 f" {SETTING}, which names hosts and networks such as 127.0.0.0/8,vllm.internal"
             )

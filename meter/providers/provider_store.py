@@ -9,7 +9,7 @@ import asyncpg
 
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.errors import Conflict, InvalidRequest, NotFound
+from meter.errors import Conflict, NotFound
 from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queries
 from meter.postgres.rows import from_row
 from meter.pricing.prices import DEFAULT_PROVIDER
@@ -103,12 +103,14 @@ class ProviderStore:
     async def change(self, provider_id: str, changes: Mapping[str, Any], actor: Actor) -> Provider:
         """Change terms of a provider, by the names of `ProviderTerms`; return the provider.
 
-        Raises NotFound, and InvalidRequest for `openrouter`, whose terms are settings.
+        Raises NotFound, and Conflict for `openrouter`, whose terms are settings.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             before = await self._lock(connection, provider_id)
-            if provider_id == DEFAULT_PROVIDER and changes:
-                raise InvalidRequest(
+            if not changes:
+                return before
+            if provider_id == DEFAULT_PROVIDER:
+                raise Conflict(
                     "the base URL of openrouter is the setting TOLLKEEPER_PROVIDER_BASE_URL"
                 )
             old = _members(before)
@@ -137,15 +139,15 @@ class ProviderStore:
     async def delete(self, provider_id: str, actor: Actor) -> None:
         """Delete a provider with its keys and offers; its prices and its usage stay.
 
-        Raises NotFound, InvalidRequest for `openrouter`, and Conflict while a route, or a request
-        that is not settled yet, needs the provider.
+        Raises NotFound, and Conflict for `openrouter`, and while a route, or a request that is not
+        settled yet, needs the provider.
         """
         async with acquire(self._pool) as connection:
             try:
                 async with connection.transaction():
                     await self._lock(connection, provider_id)
                     if provider_id == DEFAULT_PROVIDER:
-                        raise InvalidRequest("openrouter cannot be deleted; disable it instead")
+                        raise Conflict("openrouter cannot be deleted; disable it instead")
                     live = await connection.fetchval(_COUNT_LIVE_HOLDS, provider_id, _MOST_COUNTED)
                     if live:
                         raise Conflict(

@@ -8,13 +8,13 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from meter.audit.events import Actor
-from meter.errors import InvalidRequest, ProviderUnavailable, SealBroken
+from meter.errors import Conflict, ProviderUnavailable, SealBroken
 from meter.postgres.pool import PostgresPool
 from meter.pricing.catalogue_store import PostgresCatalogue
 from meter.pricing.doubt_store import DoubtStore
 from meter.pricing.price_lists import ListedPrice, PriceImport, PriceLists
 from meter.pricing.prices import DEFAULT_PROVIDER
-from meter.providers.base_urls import BaseUrls
+from meter.providers.base_urls import BaseUrlRefused, BaseUrls
 from meter.providers.catalogue_sync import CatalogueSyncs
 from meter.providers.dialects import DIALECTS
 from meter.providers.key_service import ProviderKeyServices
@@ -99,16 +99,16 @@ class Providers:
     ) -> ProviderListing:
         """Make a provider; its models are offered as soon as they are listed and have prices.
 
-        Raises InvalidRequest for a base URL that no provider may have, and Conflict.
+        Raises BaseUrlRefused, and Conflict.
         """
         if dialect is DialectName.OPENROUTER:
-            raise InvalidRequest(
+            raise Conflict(
                 "openrouter is there already, and there is only one provider of its dialect"
             )
         known = DIALECTS[dialect]
         base_url = base_url or known.base_url
         if base_url is None:
-            raise InvalidRequest(f"a provider of the dialect {dialect} needs a base URL")
+            raise BaseUrlRefused(f"a provider of the dialect {dialect} needs a base URL")
         if model_prefix is None:
             # Without a prefix of its own, a name of its own could be that of another's model.
             model_prefix = known.model_prefix or f"{provider_id}/"
@@ -119,7 +119,7 @@ class Providers:
     async def change(
         self, provider_id: str, changes: Mapping[str, Any], actor: Actor
     ) -> ProviderListing:
-        """Change terms of a provider. Raises NotFound and InvalidRequest."""
+        """Change terms of a provider. Raises NotFound, BaseUrlRefused and Conflict."""
         base_url = changes.get("base_url")
         if base_url is not None:
             changes = {**changes, "base_url": self._base_urls.require(base_url)}
@@ -136,7 +136,7 @@ class Providers:
         return await self.get(provider_id)
 
     async def delete(self, provider_id: str, actor: Actor) -> None:
-        """Delete a provider. Raises NotFound, InvalidRequest, and Conflict while it is needed."""
+        """Delete a provider. Raises NotFound, and Conflict while it is needed."""
         await self.store.delete(provider_id, actor)
         await self.registry.refresh()
 
@@ -191,13 +191,13 @@ class Providers:
     ) -> PriceImport:
         """Store an administrator's price list of a provider.
 
-        Models are named as here or as the provider does. Raises NotFound, and what
+        Models are named as here or as the provider does. Raises NotFound, Conflict, and what
         `PriceLists.import_prices` raises.
         """
         await self.registry.refresh()
         provider = self.registry.get(provider_id)
         if provider_id == DEFAULT_PROVIDER:
-            raise InvalidRequest("openrouter names its costs itself, so it has no price list")
+            raise Conflict("openrouter names its costs itself, so it has no price list")
         prefix = provider.model_prefix
         named = [
             price

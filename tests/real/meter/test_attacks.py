@@ -250,7 +250,9 @@ async def test_an_edit_of_a_month_that_is_kept_shows_after_a_drop(
             UPDATE accounts SET balance_picos = balance_picos + {USD // 2}""",
     }
     await without_protection(database, changes[edit])
-    assert [failure.invariant for failure in (await books.verified()).failures] == ["chain"]
+    # The sums of the rows are no longer those that the checkpoint sealed either.
+    found = {failure.invariant for failure in (await books.verified()).failures}
+    assert found == {"chain", "balances"}
 
 
 async def test_credit_that_is_added_to_a_sealed_month_shows(

@@ -16,88 +16,19 @@ from meter.postgres.pool import open_pool
 from meter.sealing import SecretText
 from tests.books import Books
 from tests.meter_api import ADMIN, OPERATOR_TOKEN, MeterApi, admit_operator, meter_api
+from tests.paths import ROOT
 
-ADMIN_ROUTES = (
-    ("GET", "/users"),
-    ("POST", "/users"),
-    ("GET", "/users/ada"),
-    ("PATCH", "/users/ada"),
-    ("POST", "/users/ada/suspend"),
-    ("POST", "/users/ada/resume"),
-    ("GET", "/users/ada/api-keys"),
-    ("POST", "/users/ada/api-keys"),
-    ("GET", "/users/ada/api-keys/aaaaaaaaaaaaaaaa"),
-    ("PATCH", "/users/ada/api-keys/aaaaaaaaaaaaaaaa"),
-    ("DELETE", "/users/ada/api-keys/aaaaaaaaaaaaaaaa"),
-    ("POST", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/suspend"),
-    ("POST", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/resume"),
-    ("POST", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/rotate"),
-    ("DELETE", "/users/ada/api-keys/aaaaaaaaaaaaaaaa/previous-secret"),
-    ("GET", "/users/ada/passes"),
-    ("POST", "/users/ada/passes"),
-    ("DELETE", "/users/ada/passes"),
-    ("DELETE", "/users/ada/passes/aaaaaaaaaaaaaaaa"),
-    ("GET", "/users/ada/identities"),
-    ("PUT", "/users/ada/identities"),
-    ("POST", "/users/ada/identities/aaaaaaaaaaaaaaaa/suspend"),
-    ("POST", "/users/ada/identities/aaaaaaaaaaaaaaaa/resume"),
-    ("DELETE", "/users/ada/identities/aaaaaaaaaaaaaaaa"),
-    ("GET", "/users/ada/credits"),
-    ("POST", "/users/ada/credits"),
-    ("GET", "/users/ada/transactions"),
-    ("GET", "/users/ada/usage"),
-    ("POST", "/users/ada/checkout"),
-    ("GET", "/selling"),
-    ("PUT", "/selling"),
-    ("GET", "/payments"),
-    ("GET", "/payments/pi_1"),
-    ("POST", "/payments/pi_1/refunds"),
-    ("GET", "/stripe-events"),
-    ("POST", "/stripe-events/evt_1/replay"),
-    ("GET", "/coupons"),
-    ("POST", "/coupons"),
-    ("POST", "/coupons/aaaaaaaaaaaaaaaa/end"),
-    ("GET", "/plans"),
-    ("PUT", "/plans/gold"),
-    ("PATCH", "/plans/gold"),
-    ("GET", "/plans/gold"),
-    ("POST", "/plans/gold/retire"),
-    ("POST", "/plans/sync"),
-    ("GET", "/subscriptions"),
-    ("POST", "/users/ada/subscription"),
-    ("POST", "/users/ada/subscription/cancel"),
-    ("GET", "/limits"),
-    ("GET", "/limits/gold"),
-    ("PUT", "/limits/gold"),
-    ("DELETE", "/limits/gold"),
-    ("GET", "/issuers"),
-    ("GET", "/issuers/main"),
-    ("PUT", "/issuers/main"),
-    ("DELETE", "/issuers/main"),
-    ("POST", "/issuers/main/enable"),
-    ("POST", "/issuers/main/disable"),
-    ("POST", "/issuers/main/check"),
-    ("GET", "/signing-keys"),
-    ("POST", "/signing-keys/rotate"),
-    ("DELETE", "/signing-keys/aaaa"),
-    ("GET", "/audit-log"),
-    ("GET", "/catalogue/withheld"),
-    ("GET", "/catalogue/doubts"),
-    ("GET", "/catalogue/raised-estimates"),
-    ("DELETE", "/catalogue/raised-estimates?model=a&endpoint=b"),
-    ("PUT", "/catalogue/doubts/0190a4c2-0000-7000-8000-000000000000/acceptance"),
-    ("GET", "/providers"),
-    ("PUT", "/providers/openrouter/key"),
-    ("GET", "/holds"),
-    ("GET", "/holds/summary"),
-    ("GET", "/lookups"),
-    ("GET", "/policy-decisions"),
-    ("GET", "/settlement-conflicts"),
-    ("GET", "/ledger/verification"),
-    ("GET", "/ledger/months"),
-    ("GET", "/reconciliations"),
-    ("POST", "/reconciliations"),
-)
+# An id of each parameter of a path that is not found by a text.
+IDS = {"doubt_id": "0190a4c2-0000-7000-8000-000000000000", "position": "1"}
+
+
+# Each route of the administrators' part, with an id in place of each parameter.
+ADMIN_ROUTES = [
+    (method.upper(), re.sub(r"{(\w+)}", lambda name: IDS.get(name[1], "a" * 16), path))
+    for path, operations in json.loads((ROOT / "openapi.json").read_text())["paths"].items()
+    if path.startswith(f"{ADMIN}/")
+    for method in operations
+]
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: str) -> None:
@@ -120,30 +51,20 @@ async def test_only_the_operator_token_opens_the_administrators_part(api: MeterA
         {"Authorization": OPERATOR_TOKEN},
         {"x-api-key": OPERATOR_TOKEN},
     ]
+    assert len(ADMIN_ROUTES) > 100
     for method, path in ADMIN_ROUTES:
         for headers in presented:
-            answer = await api.anybody.request(method, ADMIN + path, headers=headers)
+            answer = await api.anybody.request(method, path, headers=headers)
             assert_problem(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == 'Bearer realm="tollkeeper"'
         two = {"Authorization": f"Bearer {OPERATOR_TOKEN}", "x-api-key": key}
-        answer = await api.anybody.request(method, ADMIN + path, headers=two)
+        answer = await api.anybody.request(method, path, headers=two)
         assert_problem(answer, 400, "conflicting_credentials")
-        answer = await api.as_key(key, ADMIN + path, method=method)
+        answer = await api.as_key(key, path, method=method)
         assert_problem(answer, 403, "insufficient_scope")
         scope = "admin:read" if method == "GET" else "admin:write"
         challenge = f'Bearer realm="tollkeeper", error="insufficient_scope", scope="{scope}"'
         assert answer.headers["www-authenticate"] == challenge
-
-
-async def test_every_administrators_route_was_asked(api: MeterApi) -> None:
-    document = (await api.anybody.get("/openapi.json")).json()
-    described = {
-        (method.upper(), path.count("/"))
-        for path, operations in document["paths"].items()
-        if path.startswith(ADMIN)
-        for method in operations
-    }
-    assert described == {(method, (ADMIN + path).count("/")) for method, path in ADMIN_ROUTES}
 
 
 async def test_a_new_operator_token_replaces_the_old_one_at_once(api: MeterApi) -> None:
@@ -240,7 +161,7 @@ async def test_secrets_are_in_no_list_no_error_and_no_log(
         await api.anybody.get("/api/v1/keys", headers={"x-api-key": key["key"][:-1]}),
         await api.anybody.get("/metrics"),
     ]
-    assert [answer.status_code for answer in answers[:5]] == [422, 422, 422, 400, 422]
+    assert [answer.status_code for answer in answers[:5]] == [422, 422, 422, 400, 404]
     logged = capsys.readouterr()
     everything = "\n".join([*(answer.text for answer in answers), logged.out, logged.err])
     for secret in (provider_key, key["key"], key["key"][-49:], OPERATOR_TOKEN):
@@ -370,7 +291,7 @@ def test_nothing_that_is_sent_breaks_the_meter(
     hostile: "Hostile", route: tuple[str, str], body: Any, params: dict[str, str]
 ) -> None:
     method, path = route
-    answer = hostile.ask(method, ADMIN + path, body, {})
+    answer = hostile.ask(method, path, body, {})
     assert answer.status_code < 500, answer.text
     answer = hostile.ask("GET", ADMIN + "/users", None, params)
     assert answer.status_code < 500, answer.text

@@ -317,12 +317,14 @@ async def test_a_provider_that_an_open_request_needs_is_not_deleted(
 
 
 async def test_the_default_provider_stays(api: MeterApi) -> None:
-    assert (await api.operator.delete(f"{PATH}/openrouter")).status_code == 422
+    assert (await api.operator.delete(f"{PATH}/openrouter")).status_code == 409
     second = {"name": "second", "dialect": "openrouter", "base_url": "https://example.com"}
-    assert (await api.operator.post(PATH, json=second)).status_code == 422
+    assert (await api.operator.post(PATH, json=second)).status_code == 409
     changed = await api.operator.patch(f"{PATH}/openrouter", json={"is_free": True})
+    assert changed.status_code == 409
     assert "TOLLKEEPER_PROVIDER_BASE_URL" in changed.json()["detail"]
-    assert (await import_prices(api, "openrouter", price("a", "1", "2"))).status_code == 422
+    assert (await api.operator.patch(f"{PATH}/openrouter", json={})).status_code == 200
+    assert (await import_prices(api, "openrouter", price("a", "1", "2"))).status_code == 409
 
 
 async def test_a_provider_that_fails_disturbs_no_other(books: Books, server: Server) -> None:
