@@ -91,7 +91,7 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "delete_auto_top_up_of_user": {404: ("not_found",)},
     "redeem_coupon_for_user": {
         404: ("coupon_not_valid",),
-        409: ("coupon_redeemed",),
+        409: ("coupon_redeemed", "coupon_of_other_plan"),
         429: ("too_many_attempts",),
     },
     "put_selling_terms": {422: ("amount_not_sold",)},
@@ -110,10 +110,10 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "get_auto_top_up": {404: ("not_found",)},
     "put_auto_top_up": {404: ("selling_off",), 422: ("amount_not_sold",)},
     "delete_auto_top_up": {404: ("not_found",)},
-    "create_coupon": {409: ("conflict",)},
+    "create_coupon": {409: ("conflict",), 422: ("unknown_reference",)},
     "redeem_coupon": {
         404: ("coupon_not_valid",),
-        409: ("coupon_redeemed",),
+        409: ("coupon_redeemed", "coupon_of_other_plan"),
         429: ("too_many_attempts",),
     },
     "create_own_webhook": {409: ("conflict",)},

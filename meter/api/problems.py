@@ -29,7 +29,12 @@ from meter.errors import (
 )
 from meter.exports.export_stream import TooManyExports
 from meter.ledger import credit as top_up
-from meter.payments.coupons import CouponNotValid, CouponRedeemed, TooManyAttempts
+from meter.payments.coupons import (
+    CouponNotValid,
+    CouponOfOtherPlan,
+    CouponRedeemed,
+    TooManyAttempts,
+)
 from meter.payments.go_live import SellingNotOpen
 from meter.payments.purchase import AmountOutOfBounds
 from meter.payments.stripe_facts import StripeRefused, StripeUnavailable
@@ -86,6 +91,7 @@ _BY_EXCEPTION: Final[dict[type[MeterError], tuple[int, str]]] = {
     SellingNotOpen: (404, "selling_off"),
     CouponNotValid: (404, "coupon_not_valid"),
     CouponRedeemed: (409, "coupon_redeemed"),
+    CouponOfOtherPlan: (409, "coupon_of_other_plan"),
     TooManyAttempts: (429, "too_many_attempts"),
     TooManyExports: (429, "too_many_exports"),
     AmountOutOfBounds: (422, "amount_not_sold"),

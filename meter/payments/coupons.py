@@ -9,7 +9,7 @@ import asyncpg
 
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent
-from meter.errors import Conflict, NotFound, NotPermitted
+from meter.errors import Conflict, NotFound, NotPermitted, UnknownReference
 from meter.identity.keys.key_text import Pepper
 from meter.ledger.credit import IdempotencyKeyReused
 from meter.ledger.credit_store import LedgerStore
@@ -27,6 +27,8 @@ _INSERT_COUPON: Final = _QUERIES["insert_coupon"]
 _LIST_COUPONS: Final = _QUERIES["list_coupons"]
 _FIND_COUPON: Final = _QUERIES["find_coupon"]
 _FIND_REDEMPTION: Final = _QUERIES["find_redemption"]
+_FIND_MISSING_PLAN: Final = _QUERIES["find_missing_plan"]
+_MAY_REDEEM: Final = _QUERIES["may_redeem"]
 _COUNT_REDEMPTION: Final = _QUERIES["count_redemption"]
 _INSERT_REDEMPTION: Final = _QUERIES["insert_redemption"]
 _END_COUPON: Final = _QUERIES["end_coupon"]
@@ -51,6 +53,10 @@ class CouponRedeemed(Conflict):
     """A code that the account has redeemed before."""
 
 
+class CouponOfOtherPlan(Conflict):
+    """A code for the accounts of other plans."""
+
+
 class CouponExists(Conflict):
     """A code that a coupon has already."""
 
@@ -63,7 +69,8 @@ class TooManyAttempts(NotPermitted):
 class Coupon:
     """A coupon, without its code.
 
-    Its credit expires `credit_days` after it was redeemed; None is never.
+    Its credit expires `credit_days` after it was redeemed; None is never. Accounts of the plans in
+    `plan_ids` may redeem it; None: of every plan.
     """
 
     id: str
@@ -73,6 +80,7 @@ class Coupon:
     redemptions: int
     expires_at: datetime | None
     credit_days: int | None
+    plan_ids: list[str] | None
     ended_at: datetime | None
     created_at: datetime
 
@@ -87,6 +95,7 @@ class NewCoupon:
     expires_at: datetime | None = None
     credit_days: int | None = None
     code: str | None = None
+    plan_ids: list[str] | None = None
 
 
 class Coupons:
@@ -100,11 +109,14 @@ class Coupons:
     async def create(self, new: NewCoupon, actor: Actor) -> tuple[Coupon, str]:
         """Make a coupon; return it with its code, which is shown this once.
 
-        Raises CouponExists for a code that is taken.
+        Raises CouponExists for a code that is taken, UnknownReference for a plan that is not there.
         """
         code = new.code or "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARS))
         coupon_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS))
         async with acquire(self._pool) as connection, connection.transaction():
+            missing = await connection.fetchval(_FIND_MISSING_PLAN, new.plan_ids or [])
+            if missing is not None:
+                raise UnknownReference(f"there is no plan '{missing}'")
             try:
                 row = await connection.fetchrow(
                     _INSERT_COUPON,
@@ -115,6 +127,7 @@ class Coupons:
                     new.max_redemptions,
                     new.expires_at,
                     new.credit_days,
+                    new.plan_ids,
                 )
             except asyncpg.UniqueViolationError:
                 raise CouponExists("a coupon with this code exists already") from None
@@ -143,7 +156,7 @@ class Coupons:
     async def redeem(self, account_id: str, code: str, actor: Actor) -> CreditPosted:
         """Give the credit of a code to an account, once.
 
-        Raises TooManyAttempts, CouponNotValid, and CouponRedeemed.
+        Raises TooManyAttempts, CouponNotValid, CouponRedeemed, and CouponOfOtherPlan.
         """
         async with acquire(self._pool) as connection:
             attempts = await connection.fetchval(_COUNT_ATTEMPT, account_id, ATTEMPT_WINDOW)
@@ -156,9 +169,12 @@ class Coupons:
                 raise _redeemed()
             row = await connection.fetchrow(_FIND_COUPON, digest)
             now = await connection.fetchval(_READ_CLOCK)
-        if row is None:
-            raise _not_valid()
-        coupon = _coupon(row)
+            if row is None:
+                raise _not_valid()
+            coupon = _coupon(row)
+            plan_ids = coupon.plan_ids
+            if plan_ids and not await connection.fetchval(_MAY_REDEEM, account_id, plan_ids):
+                raise CouponOfOtherPlan(f"this code is for users of {', '.join(plan_ids)}")
         expires_at = None
         if coupon.credit_days is not None:
             expires_at = now + timedelta(days=coupon.credit_days)
@@ -166,7 +182,7 @@ class Coupons:
 
         async def record(connection: PostgresConnection) -> None:
             # In the posting's transaction: what has ended meanwhile takes the posting with it.
-            if await connection.fetchval(_COUNT_REDEMPTION, coupon.id) is None:
+            if await connection.fetchval(_COUNT_REDEMPTION, coupon.id, account_id) is None:
                 raise _not_valid()
             await connection.execute(_INSERT_REDEMPTION, coupon.id, account_id, posting.id)
 

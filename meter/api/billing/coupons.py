@@ -15,6 +15,7 @@ from meter.api.fields import (
     Name,
     Page,
     PageQuery,
+    PlanId,
     PositiveAmount,
     Reply,
     Usd,
@@ -26,6 +27,7 @@ from meter.payments.coupons import NewCoupon
 
 MOST_REDEMPTIONS: Final = 1_000_000
 MOST_CREDIT_DAYS: Final = 3_660
+MOST_PLANS: Final = 20
 _CODE: Final = r"[A-Za-z0-9][A-Za-z0-9 -]{3,62}[A-Za-z0-9]"
 
 router = APIRouter(
@@ -60,6 +62,9 @@ class CouponBody(Body):
         "expires",
     )
     code: Code | None = Field(default=None, description="Left out: one that nobody can guess")
+    plans: Annotated[list[PlanId], Field(min_length=1, max_length=MOST_PLANS)] | None = Field(
+        default=None, description="Users of these plans may redeem it. Left out: of every plan"
+    )
 
 
 class RedeemBody(Body):
@@ -78,6 +83,7 @@ class CouponReply(Reply):
     redemptions: int
     expires_at: Instant | None
     credit_days: int | None
+    plans: list[str] | None = Field(validation_alias="plan_ids")
     ended_at: Instant | None
     created_at: Instant
 
@@ -114,6 +120,7 @@ async def create_coupon(
         body.expires_at,
         body.credit_days,
         body.code,
+        body.plans,
     )
     coupon, code = await coupons.create(new, actor)
     made = CouponReply.model_validate(coupon)

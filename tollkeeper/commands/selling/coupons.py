@@ -41,11 +41,21 @@ def create_coupon(
     code: Annotated[
         str | None, typer.Option("--code", help="By default one that nobody can guess.")
     ] = None,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plan",
+            help="Only users of this plan may redeem it; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = None,
 ) -> None:
     """Make a coupon; its code is shown this once."""
     body: dict[str, Any] = {"name": name, "amount": amount, "max_redemptions": redemptions}
     given = {"expires_at": expires_at, "credit_days": credit_days, "code": code}
+    if plan:
+        body["plans"] = plan
     body |= {member: value for member, value in given.items() if value is not None}
     show_one(client.send("POST", "/coupons", body), as_json)
 

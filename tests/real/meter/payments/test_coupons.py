@@ -48,6 +48,22 @@ async def test_a_code_gives_credit_once_however_it_is_written(api: MeterApi) -> 
     assert (await api.operator.get(f"{ADMIN}/ledger/verification")).json()["ok"]
 
 
+async def test_a_code_may_be_for_some_plans_only(api: MeterApi) -> None:
+    key = await buyer(api, "ada")
+    body = {"name": "a", "amount": "1", "plans": ["starter", "nowhere"]}
+    unknown = await api.operator.post(f"{ADMIN}/coupons", json=body)
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "unknown_reference")
+    made = await coupon(api, plans=["starter", "professional"])
+    assert made["plans"] == ["starter", "professional"]
+    refused = await redeem(api, key, made["code"])
+    assert (refused.status_code, refused.json()["code"]) == (409, "coupon_of_other_plan")
+    assert "starter, professional" in refused.json()["detail"]
+    moved = await api.operator.patch(f"{ADMIN}/users/ada", json={"plan": "starter"})
+    assert moved.status_code == 200, moved.text
+    assert (await redeem(api, key, made["code"])).status_code == 201
+    assert (await api.credits("ada"))["balance"] == "10.00"
+
+
 async def test_redeeming_at_once_gives_credit_once(api: MeterApi) -> None:
     key, made = await buyer(api, "ada"), await coupon(api)
     answers = await asyncio.gather(*(redeem(api, key, made["code"]) for _ in range(8)))
