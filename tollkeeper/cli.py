@@ -39,7 +39,11 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
             ("coupons", "selling.coupons", "Codes that give credit."),
             ("usage", "usage", "Add up a user's requests, tokens and costs."),
             ("transactions", "usage", "List what moved a user's balance."),
-            ("export", "exports.files", "Write usage, transactions or payments to a file."),
+            (
+                "export",
+                "exports.files",
+                "Write usage, transactions, payments or invoices to a file.",
+            ),
             ("sinks", "exports.sinks", "Systems that usage is sent to."),
             ("webhooks", "exports.webhooks", "Where users are told of events."),
             ("models", "models", "List models with their prices."),

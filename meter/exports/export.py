@@ -18,6 +18,7 @@ class ExportKind(StrEnum):
     USAGE = "usage"
     TRANSACTIONS = "transactions"
     PAYMENTS = "payments"
+    INVOICES = "invoices"
 
 
 class Form(StrEnum):
@@ -103,12 +104,23 @@ _COLUMNS: Final[Mapping[ExportKind, tuple[Column, ...]]] = {
         Column("is_live", "is_live"),
         Column("receipt_url", "receipt_url", Form.TEXT),
     ),
+    ExportKind.INVOICES: (
+        Column("id", "id", Form.TEXT),
+        Column("paid_at", "paid_at", Form.INSTANT),
+        Column("user_id", "account_id", Form.TEXT),
+        Column("subscription_id", "subscription_id", Form.TEXT),
+        Column("plan", "plan_id", Form.TEXT),
+        Column("paid", "paid_cents", Form.CENTS),
+        Column("credited", "credited_picos", Form.PICOS),
+        Column("period_end", "period_end", Form.INSTANT),
+    ),
 }
 # The last row of a page by these columns is where the next page begins.
 _KEYS: Final[Mapping[ExportKind, tuple[str, ...]]] = {
     ExportKind.USAGE: ("started_at", "hold_id", "revision"),
     ExportKind.TRANSACTIONS: ("seq",),
     ExportKind.PAYMENTS: ("seq",),
+    ExportKind.INVOICES: ("recorded_at", "id"),
 }
 
 # An account, and the key of its last row as text; no key before its first row.

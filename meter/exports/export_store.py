@@ -14,6 +14,7 @@ _QUERIES: Final = queries("meter.exports")
 _EXPORT_USAGE: Final = _QUERIES["export_usage"]
 _EXPORT_TRANSACTIONS: Final = _QUERIES["export_transactions"]
 _EXPORT_PAYMENTS: Final = _QUERIES["export_payments"]
+_EXPORT_INVOICES: Final = _QUERIES["export_invoices"]
 _NEXT_POSTING: Final = _QUERIES["next_posting"]
 _NEXT_ACCOUNT_IDS: Final = _QUERIES["next_account_ids"]
 
@@ -95,6 +96,12 @@ class ExportStore:
                 async def read(key: Place) -> list[Row]:
                     after = int(key[0]) if key else 0
                     return await self._fetch(_EXPORT_PAYMENTS, *period, after, PAGE_ROWS)
+
+            case ExportKind.INVOICES:
+
+                async def read(key: Place) -> list[Row]:
+                    after = (datetime.fromisoformat(key[0]), key[1]) if key else (None, None)
+                    return await self._fetch(_EXPORT_INVOICES, *period, *after, PAGE_ROWS)
 
             case ExportKind.TRANSACTIONS:
                 # Found before, so that no page reads the rows of years outside of the period.

@@ -1,4 +1,4 @@
-"""Files of usage, transactions and payments, for an account and for administrators."""
+"""Files of usage, transactions, payments and invoices, for an account and for administrators."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ FromFiles = Annotated[Files, Depends()]
 
 @router.get(
     "/exports/{kind}",
-    summary="Download your usage, transactions or payments",
+    summary="Download your usage, transactions, payments or invoices",
     dependencies=WithKey,
     response_class=Response,
     responses=_FILES,
@@ -144,7 +144,7 @@ async def export_own(
 
 @router.get(
     "/admin/exports/{kind}",
-    summary="Download usage, transactions or payments of users",
+    summary="Download usage, transactions, payments or invoices of users",
     dependencies=AdministratorsOnly,
     response_class=Response,
     responses=_FILES,

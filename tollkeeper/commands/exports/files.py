@@ -23,6 +23,7 @@ class Kind(enum.StrEnum):
     USAGE = "usage"
     TRANSACTIONS = "transactions"
     PAYMENTS = "payments"
+    INVOICES = "invoices"
 
 
 class Format(enum.StrEnum):
@@ -58,7 +59,7 @@ def export(
         str | None, typer.Option("--cursor", help="Go on where a file of these days ended.")
     ] = None,
 ) -> None:
-    """Write usage, transactions or payments; fails if the file is not complete."""
+    """Write usage, transactions, payments or invoices; fails if the file is not complete."""
     lines = client.lines(
         f"/exports/{kind.value}",
         user_id=user,

@@ -1,6 +1,7 @@
 """Plans sold through the simulator of Stripe, with Stripe's own library and test clocks."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from meter.exports import export_store
 from meter.payments.nightly.comparison_store import ComparisonStore
 from meter.payments.nightly.run import NightlyComparison
 from tests.books import Books
@@ -29,7 +31,7 @@ class Subscriber:
 
     def __init__(self, shop: Shop, key: str, clock_id: str) -> None:
         self.shop = shop
-        self._key = key
+        self.key = key
         self._clock_id = clock_id
 
     @classmethod
@@ -49,7 +51,7 @@ class Subscriber:
 
     async def ask(self, path: str = "", method: str = "GET", **body: Any) -> dict[str, Any]:
         """Ask about the subscription, as the user."""
-        answer = await self.shop.api.as_key(self._key, f"{OWN}{path}", method, body or None)
+        answer = await self.shop.api.as_key(self.key, f"{OWN}{path}", method, body or None)
         assert answer.status_code < 300, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -138,6 +140,29 @@ async def test_a_subscription_from_its_first_period_to_its_end(ada: Subscriber) 
     assert (ended["status"], ended["is_applied"]) == ("canceled", False)
     verified = (await shop.api.operator.get(f"{ADMIN}/ledger/verification")).json()
     assert verified["ok"], verified["failures"]
+
+
+async def test_paid_invoices_are_in_a_file(
+    ada: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_store, "PAGE_ROWS", 1)
+    await ada.subscribe("starter")
+    await ada.advance(JANUARY + 32 * DAY)
+    await ada.told()
+    period = "from=2032-01-01&to=2032-12-31&format=jsonl"
+    for path in ("/api/v1/exports/invoices", f"{ADMIN}/exports/invoices"):
+        ask = ada.shop.api.operator if path.startswith(ADMIN) else ada.shop.api.anybody
+        headers = {} if path.startswith(ADMIN) else {"x-api-key": ada.key}
+        answer = await ask.get(f"{path}?{period}", headers=headers)
+        *invoices, end = [json.loads(line) for line in answer.text.splitlines()]
+        assert end == {"end": {"rows": 2, "next_cursor": None}}
+        assert [one["period_end"] for one in invoices] == [
+            "2032-02-10T12:00:00Z",
+            "2032-03-10T12:00:00Z",
+        ]
+        for one in invoices:
+            assert (one["user_id"], one["plan"]) == ("ada", "starter")
+            assert (one["paid"], one["credited"]) == ("19.00", "20.00")
 
 
 @pytest.mark.parametrize("seed", range(3))
