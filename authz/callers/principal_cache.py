@@ -4,11 +4,12 @@ An entry lives for less than a second, counted from the beginning of its look-up
 revocation takes effect within a second. A hold judges the credential in Postgres even before.
 """
 
-import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from cachetools import LRUCache
 
+from authz.fresh_answers import FreshAnswer, FreshAnswers, SharedLookups
 from authz.metrics import Metrics
 from meter.clock import Clock
 from meter.errors import StoreUnavailable
@@ -22,57 +23,13 @@ from meter.identity.principal import (
     Principal,
     Principals,
 )
-from meter.values import light_value
 
 MAX_CACHED: Final = 100_000
-# An answer whose look-up began longer ago may be from before a revocation that must be in effect by
-# now, so the credential is looked up again. Above the greatest age of an entry.
-MAX_ANSWER_AGE_S: Final = 0.95
 # Look-ups a second of credentials that were never found to be live.
 FIRST_LOOKUPS_PER_S: Final = 1_000
 
 Key = tuple[str | bytes, ...]
-
-
-@light_value
-class _Found:
-    principal: Principal | None
-    began_s: float
-    stale_at_s: float
-
-
-class _Cache:
-    """Answers by key, at most so many, each until it is stale.
-
-    All live equally long, so that those that were put in first are stale first.
-    """
-
-    def __init__(self, max_cached: int, clock: Clock) -> None:
-        self._found: dict[Key, _Found] = {}
-        self._max_cached = max_cached
-        self._clock = clock
-
-    def get(self, key: Key) -> _Found | None:
-        """Return an answer that is not stale; None where there is none."""
-        found = self._found.get(key)
-        if found is None or found.stale_at_s <= self._clock.monotonic_s():
-            return None
-        return found
-
-    def put(self, key: Key, found: _Found) -> None:
-        """Keep an answer, and drop those that are stale or too many."""
-        kept = self._found
-        kept.pop(key, None)
-        kept[key] = found
-        now_s = self._clock.monotonic_s()
-        while kept:
-            oldest = next(iter(kept))
-            if kept[oldest].stale_at_s > now_s and len(kept) <= self._max_cached:
-                return
-            del kept[oldest]
-
-    def __len__(self) -> int:
-        return len(self._found)
+Found = FreshAnswer[Principal | None]
 
 
 class PrincipalCache:
@@ -96,10 +53,11 @@ class PrincipalCache:
         self._clock = clock
         self._metrics = metrics
         self._max_age_s = max_age_s
-        self._known, self._unknown = _Cache(max_cached, clock), _Cache(max_cached, clock)
+        self._known: FreshAnswers[Key, Principal | None] = FreshAnswers(max_cached, clock)
+        self._unknown: FreshAnswers[Key, Principal | None] = FreshAnswers(max_cached, clock)
         self._seen_alive: LRUCache[Key, bool] = LRUCache(max_cached)
         self._first_lookups = _Allowance(clock, first_lookups_per_s)
-        self._lookups: dict[Key, asyncio.Task[_Found]] = {}
+        self._lookups: SharedLookups[Key, Principal | None] = SharedLookups(clock)
 
     async def find(self, presented: Presented) -> Principal | None:
         """Return the principal, at most `max_age_s` old, or None when there is no live one.
@@ -111,39 +69,25 @@ class PrincipalCache:
         found = self._known.get(key) or self._unknown.get(key)
         if found is not None:
             self._metrics.principal_hits.inc()
-            return found.principal
+            return found.value
         self._metrics.principal_misses.inc()
-        while True:
-            task = self._lookups.get(key)
-            if task is None:
-                if key not in self._seen_alive and not self._first_lookups.take():
-                    self._metrics.lookups_refused.inc()
-                    raise StoreUnavailable("too many unknown credentials are presented")
-                began_s = self._clock.monotonic_s()
-                task = asyncio.ensure_future(self._look_up(key, presented, began_s))
-                self._lookups[key] = task
-                task.add_done_callback(lambda done: self._forget_lookup(key, done))
-            # A waiter that is cancelled must not cancel the look-up that others wait for.
-            found = await asyncio.shield(task)
-            # The deadline of the check ends this where Postgres stays slow.
-            if self._clock.monotonic_s() - found.began_s < MAX_ANSWER_AGE_S:
-                return found.principal
 
-    async def _look_up(self, key: Key, presented: Presented, began_s: float) -> _Found:
+        def begin(began_s: float) -> Coroutine[Any, Any, Found]:
+            if key not in self._seen_alive and not self._first_lookups.take():
+                self._metrics.lookups_refused.inc()
+                raise StoreUnavailable("too many unknown credentials are presented")
+            return self._look_up(key, presented, began_s)
+
+        return (await self._lookups.find(key, begin)).value
+
+    async def _look_up(self, key: Key, presented: Presented, began_s: float) -> Found:
         principal = await self._principals.find(presented)
         # The age counts from the beginning: the store may have read the row at any time since.
-        found = _Found(principal, began_s, began_s + self._max_age_s)
+        found = FreshAnswer(principal, began_s, began_s + self._max_age_s)
         (self._unknown if principal is None else self._known).put(key, found)
         if principal is not None:
             self._seen_alive[key] = True
         return found
-
-    def _forget_lookup(self, key: Key, done: "asyncio.Task[_Found]") -> None:
-        del self._lookups[key]
-        if not done.cancelled():
-            # When every waiter was cancelled, nobody retrieves the exception, and the event loop
-            # would log that.
-            done.exception()
 
 
 def cache_key(presented: Presented) -> Key:

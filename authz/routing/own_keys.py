@@ -3,12 +3,13 @@
 Only principals with `has_own_keys` are asked about here, so that others pay nothing.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
+from functools import partial
 from typing import Final
 
 from authz.decision import Deny, Reason, deny
+from authz.fresh_answers import MAX_ANSWER_AGE_S, FreshAnswer, FreshAnswers, SharedLookups
 from meter.clock import Clock
 from meter.identity.principal import OwnKeyMode, Principal
 from meter.providers.key_store import OwnKey
@@ -19,9 +20,6 @@ from meter.values import light_value
 MAX_AGE_S: Final = 0.5
 # Accounts whose opened keys are kept in memory.
 MAX_CACHED: Final = 10_000
-# An answer that was begun longer ago may be from before a deletion that must be in effect by now.
-# Above the greatest age of an entry, and below the second that a deletion may take.
-MAX_ANSWER_AGE_S: Final = 0.95
 
 
 @light_value
@@ -99,11 +97,9 @@ class OwnKeyCache:
         max_cached: int = MAX_CACHED,
     ) -> None:
         self._find_own_keys = find_own_keys
-        self._clock = clock
         self._max_age_s = max_age_s
-        self._max_cached = max_cached
-        self._found: dict[str, OwnKeys] = {}
-        self._lookups: dict[str, asyncio.Task[OwnKeys]] = {}
+        self._found: FreshAnswers[str, OwnKeys] = FreshAnswers(max_cached, clock)
+        self._lookups: SharedLookups[str, OwnKeys] = SharedLookups(clock)
 
     async def find(self, account_id: str) -> OwnKeys:
         """Return the keys of an account, at most MAX_ANSWER_AGE_S old.
@@ -111,39 +107,13 @@ class OwnKeyCache:
         Raises StoreUnavailable when they are not cached and Postgres is away.
         """
         found = self._found.get(account_id)
-        if found is not None and self._age_s(found) < self._max_age_s:
-            return found
-        while True:
-            task = self._lookups.get(account_id)
-            if task is None:
-                task = asyncio.ensure_future(self._look_up(account_id, self._clock.monotonic_s()))
-                self._lookups[account_id] = task
-                task.add_done_callback(lambda done: self._forget_lookup(account_id, done))
-            # A check that is cancelled must not cancel the look-up that others wait for.
-            found = await asyncio.shield(task)
-            if found.may_be_used_at(self._clock.monotonic_s()):
-                return found
+        if found is None:
+            found = await self._lookups.find(account_id, partial(self._look_up, account_id))
+        return found.value
 
-    async def _look_up(self, account_id: str, began_s: float) -> OwnKeys:
+    async def _look_up(self, account_id: str, began_s: float) -> FreshAnswer[OwnKeys]:
         # The age counts from the beginning: the store may have read the rows at any time since.
-        found = OwnKeys(await self._find_own_keys(account_id), began_s)
-        kept = self._found
-        kept.pop(account_id, None)
-        kept[account_id] = found
-        # All live equally long, so the first one is the oldest. No key stays in memory for long.
-        while kept:
-            oldest = next(iter(kept))
-            if len(kept) <= self._max_cached and self._age_s(kept[oldest]) < self._max_age_s:
-                break
-            del kept[oldest]
+        keys = OwnKeys(await self._find_own_keys(account_id), began_s)
+        found = FreshAnswer(keys, began_s, began_s + self._max_age_s)
+        self._found.put(account_id, found)
         return found
-
-    def _age_s(self, found: OwnKeys) -> float:
-        return self._clock.monotonic_s() - found.read_at_s
-
-    def _forget_lookup(self, account_id: str, done: "asyncio.Task[OwnKeys]") -> None:
-        del self._lookups[account_id]
-        if not done.cancelled():
-            # When every waiter was cancelled, nobody retrieves the exception, and the event loop
-            # would log that.
-            done.exception()

@@ -19,12 +19,13 @@ from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
 from authz.decide import DeadlinePassed, Decider, Terms
 from authz.decision import Allow, Decision, Deny, NeedsWholeBody, Reason
+from authz.fresh_answers import MAX_ANSWER_AGE_S
 from authz.limits.counting import Limits
 from authz.metrics import Metrics
 from authz.policy import MIN_PARTIAL_BODY_BYTES
 from authz.request import AuthRequest
 from authz.routing.choice import takes_default_path
-from authz.routing.own_keys import MAX_ANSWER_AGE_S, OwnKeyCache
+from authz.routing.own_keys import OwnKeyCache
 from meter.clock import ManualClock
 from meter.errors import ProviderUnavailable
 from meter.holds.hold import HoldAnswer, HoldRequest

@@ -9,8 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from authz.callers.authenticate import Authenticator, read_credential
-from authz.callers.principal_cache import MAX_ANSWER_AGE_S, PrincipalCache
+from authz.callers.principal_cache import PrincipalCache
 from authz.decision import Deny, Reason
+from authz.fresh_answers import MAX_ANSWER_AGE_S
 from authz.metrics import Metrics
 from authz.policy import DEFAULT_POLICY, RoutePolicy
 from authz.request import AuthRequest

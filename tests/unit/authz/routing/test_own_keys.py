@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from authz.decision import Deny, Reason
+from authz.fresh_answers import MAX_ANSWER_AGE_S
 from authz.routing.own_keys import (
-    MAX_ANSWER_AGE_S,
     OwnKeyCache,
     OwnKeys,
     OwnKeyUse,
