@@ -61,6 +61,29 @@ class KeyRefused(InvalidRequest):
     """The provider does not accept the key; the message says why."""
 
 
+async def try_key(provider: Provider, plain: SecretText, may_be_forced: bool) -> None:
+    """Ask a provider about a key that is to be stored, by a call that costs nothing.
+
+    Raises KeyRefused where the provider does not accept the key, KeyNotTried where it cannot be
+    asked. Their messages tell administrators (`may_be_forced`) how to store the key all the same.
+    """
+    try:
+        async with aiohttp.ClientSession() as session:
+            refusal = await provider.dialect.check_key(session, provider.base_url, plain)
+    except ProviderUnavailable as error:
+        ways = "try again, or store it unchecked (--force)" if may_be_forced else "try again later"
+        raise KeyNotTried(
+            f"the key was not stored, because {provider.id} could not be asked whether it works"
+            f" ({error}); {ways}"
+        ) from error
+    if refusal is not None:
+        ways = ", or store this one all the same (--force)" if may_be_forced else ""
+        raise KeyRefused(
+            f"{provider.id} refuses the key with {refusal.status}: {refusal.reason}; it was not"
+            f" stored. Use another key{ways}"
+        )
+
+
 def refused_gauge(registry: CollectorRegistry) -> Gauge:
     """Return the metric of the keys of all providers."""
     return Gauge(
@@ -92,19 +115,7 @@ class ProviderKeyService:
         require_usable(plain)
         provider = self._provider
         if not is_forced:
-            try:
-                async with aiohttp.ClientSession() as session:
-                    refusal = await provider.dialect.check_key(session, provider.base_url, plain)
-            except ProviderUnavailable as error:
-                raise KeyNotTried(
-                    f"the key was not stored, because {provider.id} could not be asked whether it"
-                    f" works ({error}); try again, or store it unchecked (--force)"
-                ) from error
-            if refusal is not None:
-                raise KeyRefused(
-                    f"{provider.id} refuses the key with {refusal.status}: {refusal.reason}; it was"
-                    " not stored. Use another key, or store this one all the same (--force)"
-                )
+            await try_key(provider, plain, may_be_forced=True)
         version = await self._keys.set_key(provider.id, SYSTEM_OWNER, plain, actor=actor)
         if not is_forced:
             # The same key, set again: the provider accepts it now.

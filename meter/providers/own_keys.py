@@ -9,12 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 from cachetools import TTLCache
 
 from meter.audit.audit_store import write_audit
 from meter.audit.events import Actor, AuditEvent, changes_between
-from meter.errors import MeterError, NotFound, NotPermitted, ProviderUnavailable
+from meter.errors import MeterError, NotFound, NotPermitted
 from meter.identity.keys.key_rights import (
     Administrator,
     KeyEditor,
@@ -24,7 +23,7 @@ from meter.identity.keys.key_rights import (
 from meter.identity.keys.key_store import KeyStore, LockedKeys
 from meter.identity.principal import OwnKeyMode, OwnKeyTerms
 from meter.postgres.pool import PostgresPool, acquire, queries
-from meter.providers.key_service import KeyNotTried, KeyRefused
+from meter.providers.key_service import KeyNotTried, KeyRefused, try_key
 from meter.providers.key_store import (
     SYSTEM_OWNER,
     PostgresProviderKeys,
@@ -174,21 +173,12 @@ class OwnKeyService:
             raise KeyNotTried("the key was not stored, because others are being tried; try again")
         self._trying.add(account_id)
         try:
-            async with aiohttp.ClientSession() as session:
-                refusal = await provider.dialect.check_key(session, provider.base_url, plain)
-        except ProviderUnavailable as error:
-            raise KeyNotTried(
-                f"the key was not stored, because {provider.id} could not be asked whether it works"
-                f" ({error}); try again later"
-            ) from error
+            await try_key(provider, plain, may_be_forced=False)
+        except KeyRefused:
+            self._refused[account_id] = self._refused.get(account_id, 0) + 1
+            raise
         finally:
             self._trying.discard(account_id)
-        if refusal is not None:
-            self._refused[account_id] = self._refused.get(account_id, 0) + 1
-            raise KeyRefused(
-                f"{provider.id} refuses the key with {refusal.status}: {refusal.reason}; it was not"
-                " stored. Use another key"
-            )
 
     @asynccontextmanager
     async def _permitted(
