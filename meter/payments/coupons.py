@@ -28,7 +28,6 @@ _LIST_COUPONS: Final = _QUERIES["list_coupons"]
 _FIND_COUPON: Final = _QUERIES["find_coupon"]
 _FIND_REDEMPTION: Final = _QUERIES["find_redemption"]
 _FIND_MISSING_PLAN: Final = _QUERIES["find_missing_plan"]
-_MAY_REDEEM: Final = _QUERIES["may_redeem"]
 _COUNT_REDEMPTION: Final = _QUERIES["count_redemption"]
 _INSERT_REDEMPTION: Final = _QUERIES["insert_redemption"]
 _END_COUPON: Final = _QUERIES["end_coupon"]
@@ -167,14 +166,13 @@ class Coupons:
             digest = self._digest(code)
             if await connection.fetchval(_FIND_REDEMPTION, digest, account_id):
                 raise _redeemed()
-            row = await connection.fetchrow(_FIND_COUPON, digest)
+            row = await connection.fetchrow(_FIND_COUPON, digest, account_id)
             now = await connection.fetchval(_READ_CLOCK)
-            if row is None:
-                raise _not_valid()
-            coupon = _coupon(row)
-            plan_ids = coupon.plan_ids
-            if plan_ids and not await connection.fetchval(_MAY_REDEEM, account_id, plan_ids):
-                raise CouponOfOtherPlan(f"this code is for users of {', '.join(plan_ids)}")
+        if row is None:
+            raise _not_valid()
+        coupon = _coupon(row)
+        if not row["is_for_plan"]:
+            raise CouponOfOtherPlan(f"this code is for users of {', '.join(coupon.plan_ids or ())}")
         expires_at = None
         if coupon.credit_days is not None:
             expires_at = now + timedelta(days=coupon.credit_days)
