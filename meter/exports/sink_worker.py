@@ -21,6 +21,7 @@ from meter.exports.sink_delivery import MOST_EVENTS, SinkDelivery
 from meter.exports.sink_store import SinkStore, TakenSink
 from meter.exports.usage_events import UsageEvent
 from meter.postgres.pool import PostgresPool
+from meter.process.background import RunningTasks
 from meter.process.halving import in_halves
 from meter.process.periodic import periodic
 
@@ -55,7 +56,7 @@ class SinkWorker:
         self._delivery = delivery
         self._most_parked = most_parked
         self._id = uuid4()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running = RunningTasks()
         self._late: set[str] = set()
         self._lag_s = Gauge(
             "tollkeeper_sink_lag_seconds",
@@ -93,9 +94,7 @@ class SinkWorker:
         try:
             await periodic("sinks", self._look, LOOK_EVERY_S, RETRY_S, (StoreUnavailable,))
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await self._running.cancel()
 
     async def send_all(self) -> None:
         """Send what is due now, and wait for the end. Raises StoreUnavailable."""
@@ -105,9 +104,7 @@ class SinkWorker:
     async def _look(self) -> None:
         # A task for each sink: one that is slow delays no other.
         for taken in await self._sinks.take(self._id):
-            task = asyncio.create_task(self._serve(taken), name=f"sink {taken.to.sink_id}")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.start(f"sink {taken.to.sink_id}", self._serve(taken))
         await self._measure()
 
     async def _serve(self, taken: TakenSink) -> None:

@@ -13,6 +13,7 @@ from meter.errors import StoreUnavailable
 from meter.exports.sending import EventsRefused, Sender, SinkUnavailable
 from meter.exports.webhooks.outbox import Outbox, TakenWebhook, WaitingMessage
 from meter.exports.webhooks.webhook import MessageState, signed_headers
+from meter.process.background import RunningTasks
 from meter.process.periodic import periodic
 
 SEND_EVERY_S: Final = 2.0
@@ -38,7 +39,7 @@ class WebhookWorker:
         self._outbox = outbox
         self._sender = sender
         self._clock = clock
-        self._running: set[asyncio.Task[None]] = set()
+        self._running = RunningTasks()
         self._messages = Counter(
             "tollkeeper_webhook_messages",
             "Messages to webhooks of accounts (told, sent, parked, and failed attempts).",
@@ -61,9 +62,7 @@ class WebhookWorker:
                     periodic("webhook_history", self._forget, FORGET_EVERY_S, RETRY_S, outages)
                 )
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await self._running.cancel()
 
     async def look(self) -> None:
         """Tell webhooks of balances and budgets. Raises StoreUnavailable."""
@@ -77,9 +76,7 @@ class WebhookWorker:
     async def _send_due(self) -> None:
         # A task for each webhook: one that is slow delays no other.
         for webhook in await self._outbox.take(WEBHOOKS_AT_ONCE - len(self._running)):
-            task = asyncio.create_task(self._serve(webhook), name=f"webhook {webhook.id}")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.start(f"webhook {webhook.id}", self._serve(webhook))
 
     async def _forget(self) -> None:
         await self._outbox.forget()
