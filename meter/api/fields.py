@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    SecretStr,
     WithJsonSchema,
     model_validator,
 )
@@ -28,6 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 from meter.errors import NotFound
 from meter.limits.limits import Rates
 from meter.money import format_usd
+from meter.providers.key_store import MAX_KEY_CHARS
 from meter.scopes import ADMIN_SCOPES, Scope
 
 MAX_PAGE: Final = 200
@@ -247,6 +249,19 @@ Usd = Annotated[
 ]
 HexId = Annotated[str, BeforeValidator(lambda one: one.hex if isinstance(one, UUID) else one)]
 Instant = Annotated[datetime, Field(examples=["2026-01-31T12:00:00Z"])]
+PROVIDER_ID: Final = r"[a-z][a-z0-9_-]{0,39}"
+ProviderPath = Annotated[
+    str, path_id("provider", PROVIDER_ID, "there is no such provider", "openai")
+]
+ProviderKeyText = Annotated[
+    SecretStr,
+    Field(
+        min_length=1,
+        max_length=MAX_KEY_CHARS,
+        description="Visible ASCII characters",
+        json_schema_extra={"pattern": "^[!-~]+$"},
+    ),
+]
 UserId = Annotated[str, path_id("user_id", _ACCOUNT_ID, "there is no such user", "usr_4k2m7q3x")]
 
 

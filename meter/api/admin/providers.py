@@ -4,16 +4,25 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, FutureInstant, Instant, Like, NotNull, Reply, path_id
+from meter.api.fields import (
+    PROVIDER_ID,
+    Body,
+    FutureInstant,
+    Instant,
+    Like,
+    NotNull,
+    ProviderKeyText,
+    ProviderPath,
+    Reply,
+)
 from meter.api.services import FromCatalogue, FromProviders
 from meter.money import PICOS_PER_USD, format_usd
 from meter.pricing.price_lists import MOST_PRICES, ListedPrice
 from meter.pricing.prices import PriceOrigin
 from meter.providers.base_urls import MAX_URL_CHARS
-from meter.providers.key_store import MAX_KEY_CHARS
 from meter.providers.provider import DialectName, ProviderState
 from meter.providers.providers import ProviderListing
 from meter.sealing import SecretText
@@ -23,12 +32,8 @@ router = APIRouter(
 )
 
 TOKENS_PER_MILLION: Final = 1_000_000
-_PROVIDER_ID: Final = r"[a-z][a-z0-9_-]{0,39}"
 _PREFIX: Final = r"[A-Za-z0-9._/-]{0,60}"
 
-ProviderPath = Annotated[
-    str, path_id("provider", _PROVIDER_ID, "there is no such provider", "openai")
-]
 BaseUrl = Annotated[
     str,
     Like(r"https?://[!-~]+", "a base URL begins with https://, such as https://api.example.com/v1"),
@@ -126,7 +131,7 @@ class ProviderBody(Body):
 
     name: Annotated[
         str,
-        Like(_PROVIDER_ID, "a name has up to 40 of a-z, 0-9, _ and - and begins with a letter"),
+        Like(PROVIDER_ID, "a name has up to 40 of a-z, 0-9, _ and - and begins with a letter"),
         Field(examples=["openai"]),
     ]
     dialect: Annotated[DialectName, Field(strict=False)]
@@ -150,15 +155,7 @@ class ProviderKeyBody(Body):
         bool, Field(description="Store the key without asking the provider whether it works")
     ] = False
 
-    key: Annotated[
-        SecretStr,
-        Field(
-            min_length=1,
-            max_length=MAX_KEY_CHARS,
-            description="Visible ASCII characters",
-            json_schema_extra={"pattern": "^[!-~]+$"},
-        ),
-    ]
+    key: ProviderKeyText
 
 
 class ProviderCheckReply(Reply):

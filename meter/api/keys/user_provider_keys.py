@@ -6,8 +6,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Reply, UserId
-from meter.api.own.provider_keys import ProviderId
+from meter.api.fields import ProviderPath, Reply, UserId
 from meter.api.services import FromOwnKeys
 from meter.identity.keys.key_rights import Administrator
 from meter.identity.principal import OwnKeyMode
@@ -54,7 +53,7 @@ async def list_user_provider_keys(user_id: UserId, own_keys: FromOwnKeys) -> Use
 
 @router.delete("/{provider}", status_code=204, summary="Delete a user's provider key")
 async def delete_user_provider_key(
-    user_id: UserId, provider: ProviderId, actor: FromAdministrator, own_keys: FromOwnKeys
+    user_id: UserId, provider: ProviderPath, actor: FromAdministrator, own_keys: FromOwnKeys
 ) -> None:
     """Delete a key that a user has stored. Within a second no request goes out with it."""
     await own_keys.delete_key(actor, user_id, provider, Administrator())

@@ -1,25 +1,21 @@
 """The keys of providers that the caller's account stores and pays for itself (BYOK)."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from meter.api.authentication import Caller, FromKeyKeeper, FromReader, WithKey
-from meter.api.fields import Body, Instant, NotNull, Reply, path_id
+from meter.api.fields import Body, Instant, NotNull, ProviderKeyText, ProviderPath, Reply
 from meter.api.services import FromOwnKeys
 from meter.identity.keys.key_rights import SelfService
 from meter.identity.principal import OwnKeyMode
-from meter.providers.key_store import MAX_KEY_CHARS, ProviderKeyListing
+from meter.providers.key_store import ProviderKeyListing
 from meter.providers.own_keys import StoredOwnKeys
 from meter.sealing import SecretText
 
 router = APIRouter(prefix="/api/v1/provider-keys", tags=["Your own keys"], dependencies=WithKey)
 
-PROVIDER_ID: Final = "[a-z][a-z0-9_-]{0,39}"
-ProviderId = Annotated[
-    str, path_id("provider", PROVIDER_ID, "there is no such provider", "openrouter")
-]
 Mode = Annotated[
     OwnKeyMode,
     Field(
@@ -60,15 +56,7 @@ class ProviderKeysReply(Reply):
 class OwnProviderKeyBody(Body):
     """A key of your own. It is tried by a free call, sealed at once, and never shown again."""
 
-    key: Annotated[
-        SecretStr,
-        Field(
-            min_length=1,
-            max_length=MAX_KEY_CHARS,
-            description="Visible ASCII characters",
-            json_schema_extra={"pattern": "^[!-~]+$"},
-        ),
-    ]
+    key: ProviderKeyText
 
 
 class OwnKeyTermsBody(Body):
@@ -120,7 +108,7 @@ async def change_own_key_terms(
 
 @router.put("/{provider}", status_code=204, summary="Store a provider key of your own")
 async def put_own_provider_key(
-    provider: ProviderId, body: OwnProviderKeyBody, caller: FromKeyKeeper, own_keys: FromOwnKeys
+    provider: ProviderPath, body: OwnProviderKeyBody, caller: FromKeyKeeper, own_keys: FromOwnKeys
 ) -> None:
     """Store your key of a provider, in place of the one before.
 
@@ -133,7 +121,7 @@ async def put_own_provider_key(
 
 @router.delete("/{provider}", status_code=204, summary="Delete a provider key of your own")
 async def delete_own_provider_key(
-    provider: ProviderId, caller: FromKeyKeeper, own_keys: FromOwnKeys
+    provider: ProviderPath, caller: FromKeyKeeper, own_keys: FromOwnKeys
 ) -> None:
     """Delete your key of a provider. Within a second no request goes out with it."""
     await own_keys.delete_key(caller.actor, caller.account_id, provider, _editor(caller))

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
 from meter.api.authentication import AdministratorsOnly, FromAdministrator
-from meter.api.fields import Body, Like, ModelPattern, Reply
+from meter.api.fields import PROVIDER_ID, Body, Like, ModelPattern, Reply
 from meter.api.services import FromRoutes
 from meter.routing.route import (
     MAX_POSITION,
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api/v1/admin/routes", tags=["Routes"], dependencies=
 _ID = r"[a-z][a-z0-9_-]{0,39}"
 _ID_SENTENCE = "an id has up to 40 of a-z, 0-9, _ and - and begins with a letter"
 RouteId = Annotated[str, Like(_ID, _ID_SENTENCE), Path(examples=["gpt"])]
-ProviderId = Annotated[str, Like(_ID, _ID_SENTENCE), Field(examples=["openai"])]
+ProviderId = Annotated[str, Like(PROVIDER_ID, _ID_SENTENCE), Field(examples=["openai"])]
 
 
 class RouteProviderBody(Body):
