@@ -120,7 +120,7 @@ _KEYS: Final[Mapping[ExportKind, tuple[str, ...]]] = {
     ExportKind.USAGE: ("started_at", "hold_id", "revision"),
     ExportKind.TRANSACTIONS: ("seq",),
     ExportKind.PAYMENTS: ("seq",),
-    ExportKind.INVOICES: ("recorded_at", "id"),
+    ExportKind.INVOICES: ("paid_at", "id"),
 }
 
 # An account, and the key of its last row as text; no key before its first row.
