@@ -82,6 +82,7 @@ class ClusterPublisher:
         self._load = load
         self._file = file
         self._envoy = envoy
+        self._loaded: Upstreams | None = None
         self._current: ClusterSet | None = None
         self._written: str | None = None
         self._unusable: Mapping[str, str] = {}
@@ -126,17 +127,24 @@ class ClusterPublisher:
 
     async def refresh(self) -> None:
         """Read providers and routes, and publish what has changed. Raises StoreUnavailable."""
-        found = _rendered(await self._load())
+        loaded = await self._load()
+        clusters = self._current
+        if clusters is None or loaded != self._loaded:
+            clusters = self._render(loaded)
+        if self._file is not None:
+            await asyncio.to_thread(self._keep, self._file, clusters)
+        self._count()
+
+    def _render(self, loaded: Upstreams) -> ClusterSet:
+        found = _rendered(loaded)
         clusters, unusable = cluster_set(found.clusters), found.unusable
         if unusable and unusable != self._unusable:
             _log.error("providers_without_cluster", reasons=dict(unusable))
         self._unusable = unusable
         if self._current is None or clusters.version != self._current.version:
-            self._current = clusters
             _log.info("clusters_changed", version=clusters.version, clusters=len(clusters.names))
-        if self._file is not None:
-            await asyncio.to_thread(self._keep, self._file, clusters)
-        self._count()
+        self._loaded, self._current = loaded, clusters
+        return clusters
 
     async def look(self) -> None:
         """Compare the clusters of the Envoy on this machine. Raises EnvoyUnavailable."""
