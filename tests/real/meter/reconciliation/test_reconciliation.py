@@ -1,20 +1,24 @@
 """Reconciliation on a real Postgres: drift is told and kept, and nothing is repaired."""
 
 import asyncio
+from typing import Any
 
+import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
 from meter.errors import Conflict, ProviderUnavailable
+from meter.postgres.pool import PostgresConnection, acquire
 from meter.reconciliation.drift import ProviderTotal, ReconciliationReport
 from meter.reconciliation.reconciler import Reconciler
-from meter.reconciliation.reconciliation_store import ReconciliationStore
+from meter.reconciliation.reconciliation_store import OpenBooks, ReconciliationStore
 from meter.settlement.billing_terms import CAUTIOUS
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
 from meter.usage.usage import Source
 from tests.books import MODEL, USD, Books, observed, without_protection
 from tests.patience import WAIT_S
+from tests.real.meter.ledger.test_checkpoints import spend
 from tests.servers import Database
 
 DAY_S = 86_400.0
@@ -283,6 +287,44 @@ async def test_a_daily_run_says_what_a_run_over_all_rows_says(
     assert daily.books == (await setup.report()).books
     assert {one.invariant for one in daily.failures} == {"balances", "held"}
     assert daily.drifts()["balances"] == 14
+
+
+class Interleaved:
+    """A connection; somebody else spends before each of its reads."""
+
+    def __init__(self, connection: PostgresConnection, books: Books) -> None:
+        self._connection = connection
+        self._books = books
+        self.reads = 0
+
+    async def _spend(self) -> None:
+        self.reads += 1
+        await spend(self._books, f"user-{self.reads}")
+
+    async def fetch(self, *arguments: Any, **options: Any) -> list[asyncpg.Record]:
+        await self._spend()
+        rows: list[asyncpg.Record] = await self._connection.fetch(*arguments, **options)
+        return rows
+
+    async def fetchrow(self, *arguments: Any, **options: Any) -> asyncpg.Record | None:
+        await self._spend()
+        return await self._connection.fetchrow(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+async def test_what_is_booked_between_two_reads_is_neither_drift_nor_a_failure(
+    books: Books,
+) -> None:
+    await spend(books, "ada")
+    async with acquire(books.pool) as connection:
+        interleaved = Interleaved(connection, books)
+        opened = OpenBooks(interleaved)  # type: ignore[arg-type]
+        read = await opened.read(None, await opened.now(), reads_all=True)
+    assert interleaved.reads > 20
+    assert read.failures == ()
+    assert [one.drift_picos for one in read.comparisons] == [0] * 5
 
 
 async def test_a_hold_that_nobody_sweeps_is_a_failure(books: Books) -> None:
