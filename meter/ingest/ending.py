@@ -28,7 +28,7 @@ class NotedUsage(msgspec.Struct, frozen=True, gc=False):
     """The usage and the error of a reply as the chain noted them, member by member.
 
     A JSON reply has the members of its usage object; a stream has the texts of its last and its
-    first usage object, and of its error.
+    first usage object, and of its error. Only streams of Messages open with usage of their own.
     """
 
     id: Scalar = None
@@ -48,6 +48,12 @@ class NotedUsage(msgspec.Struct, frozen=True, gc=False):
     error_json: Scalar = None
     # The provider that answered; noted off the default path only.
     provider: Scalar = None
+    # Of Messages: the prompt's tokens beside those of the cache, and the usage that opens a stream.
+    fresh_tokens: Scalar = None
+    start_usage_json: Scalar = None
+    # The measures of reranking and transcriptions.
+    search_units: Scalar = None
+    seconds: Scalar = None
 
 
 NOTHING_NOTED: Final = NotedUsage()
@@ -156,16 +162,22 @@ def _usage(noted: NotedUsage) -> ReportedUsage | None:
             upstream_cost=noted.upstream_inference_cost,
             is_byok=noted.is_byok,
             total_tokens=noted.total_tokens,
+            fresh_tokens=noted.fresh_tokens,
+            search_units=noted.search_units,
+            seconds=noted.seconds,
         )
-    last = usage_from_json(noted.usage_json)
+    start_text = noted.start_usage_json if isinstance(noted.start_usage_json, str) else None
+    last = usage_from_json(noted.usage_json, start_text)
+    earlier = [] if start_text is None else [usage_from_json(start_text)]
     first_text = noted.first_usage_json
-    if first_text == noted.usage_json or not isinstance(first_text, str):
-        return last
-    first = usage_from_json(first_text)
-    # A stream whose last usage is less than its first contradicts itself: which of the two is
+    if isinstance(first_text, str) and first_text != noted.usage_json:
+        earlier.append(usage_from_json(first_text, start_text))
+    # A stream whose last usage is less than an earlier one contradicts itself: which of the two is
     # right is for the provider's record to say.
-    is_less = first is not None and (last is None or is_lesser(last, first))
-    return None if is_less else last
+    for usage in earlier:
+        if usage is not None and (last is None or is_lesser(last, usage)):
+            return None
+    return last
 
 
 def _has_error(noted: NotedUsage) -> bool:

@@ -17,24 +17,33 @@ MAX_USAGE_CHARS: Final = 65_536
 MAX_TOKENS: Final = 10**12
 _JSON: Final = msgspec.json.Decoder(float_hook=Decimal)
 _NO_MEMBERS: Final[Mapping[str, Any]] = {}
+# Members of Messages for the tokens that `input_tokens` leaves out there.
+_CACHE_BESIDE_INPUT: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 
 
-def usage_from_json(text: str) -> ReportedUsage | None:
-    """Read a usage object as OpenRouter and OpenAI write it; None when it is not one."""
-    if len(text) > MAX_USAGE_CHARS:
-        return None
-    try:
-        usage = _JSON.decode(text)
-    except (ValueError, RecursionError, InvalidOperation):
-        # A number whose exponent no decimal can hold is none.
-        return None
+def usage_from_json(text: str, start_text: str | None = None) -> ReportedUsage | None:
+    """Read a usage object as OpenRouter, OpenAI and Anthropic write it; None when it is not one.
+
+    `start_text` is the usage with which a stream of Messages began; members of the later object
+    replace those of the start.
+    """
+    usage = _decode(text)
+    if start_text is not None and isinstance(usage, dict):
+        named = {name: value for name, value in usage.items() if value is not None}
+        usage = {**_mapping(_decode(start_text)), **named}
     return usage_from_object(usage)
 
 
 def usage_from_object(usage: object) -> ReportedUsage | None:
-    """Read a decoded usage object; None when it lacks what a usage object must have."""
+    """Read a decoded usage object; None when it lacks what a usage object must have.
+
+    `input_tokens` and `output_tokens` are names of Responses, Messages and transcriptions. Those of
+    Messages have the cache's tokens beside the input; in all other shapes they are part of it.
+    """
     if not isinstance(usage, dict):
         return None
+    if "prompt_tokens" not in usage and "input_tokens" in usage:
+        return _usage_from_input(usage)
     prompt_details = _mapping(usage.get("prompt_tokens_details"))
     return usage_from_members(
         prompt_tokens=usage.get("prompt_tokens"),
@@ -46,6 +55,34 @@ def usage_from_object(usage: object) -> ReportedUsage | None:
         upstream_cost=_mapping(usage.get("cost_details")).get("upstream_inference_cost"),
         is_byok=usage.get("is_byok"),
         total_tokens=usage.get("total_tokens"),
+        search_units=usage.get("search_units"),
+        seconds=usage.get("seconds"),
+    )
+
+
+def _usage_from_input(usage: Mapping[str, Any]) -> ReportedUsage | None:
+    output_details = _mapping(usage.get("output_tokens_details"))
+    reasoning = output_details.get("reasoning_tokens")
+    input_tokens, details = usage["input_tokens"], usage.get("input_tokens_details")
+    is_beside = details is None and not _CACHE_BESIDE_INPUT.isdisjoint(usage)
+    return usage_from_members(
+        prompt_tokens=None if is_beside else input_tokens,
+        fresh_tokens=input_tokens if is_beside else None,
+        completion_tokens=usage.get("output_tokens"),
+        cached_tokens=(
+            usage.get("cache_read_input_tokens")
+            if is_beside
+            else _mapping(details).get("cached_tokens")
+        ),
+        cache_write_tokens=(
+            usage.get("cache_creation_input_tokens")
+            if is_beside
+            else _mapping(details).get("cache_write_tokens")
+        ),
+        reasoning_tokens=output_details.get("thinking_tokens") if reasoning is None else reasoning,
+        cost=usage.get("cost"),
+        upstream_cost=_mapping(usage.get("cost_details")).get("upstream_inference_cost"),
+        is_byok=usage.get("is_byok"),
     )
 
 
@@ -60,20 +97,30 @@ def usage_from_members(
     upstream_cost: object,
     is_byok: object,
     total_tokens: object = None,
+    fresh_tokens: object = None,
+    search_units: object = None,
+    seconds: object = None,
 ) -> ReportedUsage | None:
     """Read usage whose members were extracted one by one; None without a prompt count.
 
     Embeddings name no completion; one that is named and no count is unknown, never zero. Google
     bills thoughts as output and counts them in the total only, so usage without a cost has what
-    the total has beside the prompt.
+    the total has beside the prompt. `fresh_tokens` are those of a prompt that no cache was read
+    for or written with. What is billed by search units or seconds may have a total alone.
     """
     prompt = _count(prompt_tokens)
     completion = _count(completion_tokens)
+    cached, written = _count(cached_tokens) or 0, _count(cache_write_tokens) or 0
+    if prompt is None and prompt_tokens is None:
+        if fresh_tokens is not None:
+            fresh = _count(fresh_tokens)
+            prompt = None if fresh is None else fresh + cached + written
+        elif search_units is not None or seconds is not None:
+            prompt = _count(total_tokens) or 0
     if prompt is None or (completion is None and completion_tokens is not None):
         return None
     if completion is not None and cost is None and total_tokens is not None:
         completion = max(completion, (_count(total_tokens) or 0) - prompt)
-    cached, written = _count(cached_tokens) or 0, _count(cache_write_tokens) or 0
     reasoning = _count(reasoning_tokens) or 0
     # By position: names cost more than the objects.
     tokens = TokenCounts(prompt, completion or 0, cached, written, reasoning)
@@ -88,6 +135,17 @@ def is_lesser(usage: ReportedUsage, other: ReportedUsage) -> bool:
         or mine.completion < its.completion
         or (usage.cost_usd or 0) < (other.cost_usd or 0)
     )
+
+
+def _decode(text: str) -> object:
+    """Return the decoded text; None for what is too long or no JSON."""
+    if len(text) > MAX_USAGE_CHARS:
+        return None
+    try:
+        return _JSON.decode(text)
+    except (ValueError, RecursionError, InvalidOperation):
+        # A number whose exponent no decimal can hold is none.
+        return None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -29,6 +29,10 @@ ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0}
 FULL_JSON = '{"prompt_tokens":10,"completion_tokens":20,"cost":0.001}'
 LESS_JSON = '{"prompt_tokens":10,"completion_tokens":2,"cost":0.0001}'
 ZERO_JSON = '{"prompt_tokens":0,"completion_tokens":0,"cost":0}'
+# Of streams of Messages, which open with usage, and end with the rest.
+START_JSON = '{"input_tokens":6,"cache_read_input_tokens":4,"output_tokens":1}'
+END_JSON = '{"output_tokens":20,"cost":0.001}'
+END_WITHOUT_COST = '{"output_tokens":20}'
 NOT_SENT: dict[str, Any] = {
     "upstream_sent_ms": None,
     "first_byte_ms": None,
@@ -72,6 +76,10 @@ ROWS = [
             {"usage": {"usage_json": FULL_JSON, "first_usage_json": ZERO_JSON}},
             {"usage": {"usage_json": FULL_JSON, "first_usage_json": "null"}},
             {**LEFT, "usage": USAGE},
+            {"usage": {"fresh_tokens": 6, "cached_tokens": 4, "completion_tokens": 2, "cost": 1}},
+            {"usage": {"start_usage_json": START_JSON, "usage_json": END_JSON}},
+            {"usage": {"search_units": 1, "cost": 0.001}},
+            {"usage": {"seconds": 9.2, "cost": 0.001}},
         ],
     ),
     Row(
@@ -94,7 +102,8 @@ ROWS = [
         [
             {"usage": {**USAGE, "cost": cost}}
             for cost in (None, "0.001", "free", -0.001, float("nan"), True)
-        ],
+        ]
+        + [{"usage": {"start_usage_json": START_JSON, "usage_json": END_WITHOUT_COST}}],
     ),
     Row(
         "usage without a token or a cost, or a last usage that is less than the first",
@@ -107,6 +116,9 @@ ROWS = [
             {"usage": {"usage_json": LESS_JSON, "first_usage_json": FULL_JSON}},
             {"usage": {"usage_json": "null", "first_usage_json": FULL_JSON}},
             {**LEFT, "usage": ZEROS},
+            {**LEFT, "usage": {"start_usage_json": START_JSON}},
+            {"usage": {"start_usage_json": START_JSON, "usage_json": "null"}},
+            {"usage": {"start_usage_json": FULL_JSON, "usage_json": LESS_JSON}},
         ],
     ),
     Row(
