@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from tollkeeper.simulator.answers.refusal import Refusal
+from tollkeeper.simulator.answers.tools import Tool, ToolCall, ToolMode, choose_call
 from tollkeeper.simulator.reports.trace import Trace, read_trace
 
 BYTES_PER_TOKEN = 4
@@ -74,7 +75,7 @@ class Ask:
     has_native_search: bool
     may_reason: bool
     digest: int
-    forced_tool: Json | None = None
+    tool_call: ToolCall | None = None
     json_schema: Json | None = None
     inputs: tuple[bytes, ...] = ()
     dimensions: int | None = None
@@ -127,7 +128,7 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         has_native_search=isinstance(asked.get("web_search_options"), dict),
         may_reason=may_reason,
         digest=zlib.crc32(body),
-        forced_tool=_forced_tool(asked),
+        tool_call=_tool_call(asked) if endpoint is Endpoint.CHAT_COMPLETIONS else None,
         json_schema=_json_schema(asked),
         inputs=inputs,
         dimensions=_whole(asked, "dimensions", 8, 1536, 0) or None,
@@ -214,21 +215,47 @@ def _max_price(provider: object) -> dict[str, float]:
         raise Refusal(400, "provider.max_price must be an object of numbers") from None
 
 
-def _forced_tool(asked: Json) -> Json | None:
-    """The function that ``tool_choice`` makes the model call, if it does."""
-    choice, tools = asked.get("tool_choice"), asked.get("tools")
-    functions = [_function(tool) for tool in tools] if isinstance(tools, list) else []
-    if choice == "required" and functions:
-        return functions[0]
-    if isinstance(choice, dict):
-        wanted = _function(choice).get("name")
-        return next((one for one in functions if one.get("name") == wanted), None)
-    return None
+def _tool_call(asked: Json) -> ToolCall | None:
+    """The call that the model makes in its reply, if it makes one."""
+    given, choice = asked.get("tools"), asked.get("tool_choice")
+    tools = _tools(given)
+    if not tools:
+        return None
+    said, called = "", list[str]()
+    for message in reversed(asked["messages"]):
+        if message.get("role") == "user":
+            said = _text_of(message.get("content"))
+            break
+        called += [tool.name for tool in _tools(message.get("tool_calls"))]
+    modes = [mode for mode in ToolMode if mode == choice]
+    forced = _tools([choice])
+    return choose_call(
+        tools,
+        mode=modes[0] if modes else ToolMode.AUTO,
+        forced_name=forced[0].name if forced else None,
+        said=said,
+        called=called,
+    )
 
 
-def _function(tool: object) -> Json:
-    function = tool.get("function") if isinstance(tool, dict) else None
-    return function if isinstance(function, dict) else {}
+def _tools(given: object) -> list[Tool]:
+    """The functions in a list of tools, of choices of one, or of calls."""
+    found: list[Tool] = []
+    for one in given if isinstance(given, list) else []:
+        function = one.get("function") if isinstance(one, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(function, dict) and isinstance(name, str):
+            parameters = function.get("parameters")
+            found.append(Tool(name, parameters if isinstance(parameters, dict) else {}))
+    return found
+
+
+def _text_of(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def _json_schema(asked: Json) -> Json | None:

@@ -8,9 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tollkeeper.simulator.answers.examples import example_of
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
 from tollkeeper.simulator.answers.refusal import Refusal
-from tollkeeper.simulator.answers.words import Vocabulary, example_of
+from tollkeeper.simulator.answers.tools import ToolCall
+from tollkeeper.simulator.answers.words import (
+    EXAMPLE_WORD,
+    OPENING,
+    REASONING_OPENING,
+    Vocabulary,
+)
 from tollkeeper.simulator.asking import Ask, Endpoint
 from tollkeeper.simulator.bill import BillRow
 from tollkeeper.simulator.catalogue import Catalogue, Model
@@ -102,9 +109,11 @@ class Answerer:
         model = self._find_model(ask, model_name)
         prices = model.prices.times(behaviour.price_factor)
         count = 0 if ask.endpoint is Endpoint.EMBEDDINGS else ask.choice_count
-        is_call = ask.endpoint is Endpoint.CHAT_COMPLETIONS and ask.forced_tool is not None
+        call = ask.tool_call if behaviour.text is None else None
         choices = tuple(
-            self._call(ask, index) if is_call else self._speak(ask, model, behaviour, index)
+            self._speak(ask, model, behaviour, index)
+            if call is None
+            else self._call(ask, call, behaviour)
             for index in range(count)
         )
         usage = _usage(ask, model, choices, behaviour)
@@ -140,10 +149,11 @@ class Answerer:
         thought_tokens = 0
         if model.has_reasoning and ask.may_reason:
             thought_tokens = REASONING_TOKENS_MIN + (draw >> 16) % REASONING_TOKENS_SPAN
-        tokens = thought_tokens + TEXT_TOKENS_MIN + draw % TEXT_TOKENS_SPAN
+        words_most = TEXT_TOKENS_MIN + draw % TEXT_TOKENS_SPAN
+        tokens = thought_tokens + self._vocabulary.whole_sentences(draw, words_most)
         text = behaviour.text
         if text is None and ask.json_schema is not None:
-            text = json.dumps(example_of(ask.json_schema, self._vocabulary.text(draw, 1)))
+            text = _json_answer(ask.json_schema)
         if text is not None:
             tokens = thought_tokens + len(text.encode("utf-8", "surrogatepass")) // 4 + 1
         allowed = tokens
@@ -157,27 +167,33 @@ class Answerer:
         return Choice(
             text=self._vocabulary.text(draw, spoken_tokens) if text is None else text,
             finish_reason="length" if allowed < tokens else "stop",
-            reasoning=self._vocabulary.text(draw >> 8, thought_tokens),
+            reasoning=self._vocabulary.text(draw >> 8, thought_tokens, REASONING_OPENING),
             text_tokens=spoken_tokens,
             reasoning_tokens=thought_tokens,
         )
 
-    def _call(self, ask: Ask, index: int) -> Choice:
-        function = ask.forced_tool or {}
-        parameters = function.get("parameters")
-        word = self._vocabulary.text(ask.digest + index, 1)
-        schema = parameters if isinstance(parameters, dict) else {}
-        arguments = json.dumps(example_of(schema, word))
+    def _call(self, ask: Ask, call: ToolCall, behaviour: Behaviour) -> Choice:
+        arguments = call.arguments(EXAMPLE_WORD)
+        tokens = min(8 + len(arguments) // 4, ask.completion_limit_tokens or 2**31)
+        if behaviour.completion_tokens is not None:
+            tokens = behaviour.completion_tokens
         return Choice(
             text=arguments,
             finish_reason="tool_calls",
-            tool_name=str(function.get("name")),
+            tool_name=call.tool.name,
             tool_call_id=f"call_{self._random_id(ID_LENGTH)}",
-            text_tokens=min(8 + len(arguments) // 4, ask.completion_limit_tokens or 2**31),
+            text_tokens=tokens,
         )
 
     def _random_id(self, length: int) -> str:
         return "".join(self._ids.choices(ID_LETTERS, k=length))
+
+
+def _json_answer(schema: dict[str, object]) -> str:
+    """JSON text that fits a schema; a request that gives none gets an object that says so."""
+    if not schema:
+        return json.dumps({"simulated": True, "answer": OPENING})
+    return json.dumps(example_of(schema, EXAMPLE_WORD), ensure_ascii=False)
 
 
 def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behaviour) -> Usage:

@@ -386,6 +386,42 @@ async def test_a_forced_tool_is_called_whole_and_streamed(simulator: Simulator) 
         assert set(json.loads(call.function.arguments)) == {"city", "days"}
 
 
+async def test_a_reply_says_that_it_is_simulated(simulator: Simulator) -> None:
+    whole = (await simulator.ask_json(HELLO))["choices"][0]
+    assert whole["message"]["content"].startswith("Simulated answer: no model has read your")
+    assert whole["message"]["content"].endswith(".")
+    short = (await simulator.ask_json({**HELLO, "max_tokens": 1}))["choices"][0]
+    assert short["message"]["content"] == "Simulated"
+
+
+async def test_an_agent_calls_a_tool_once_and_then_speaks(simulator: Simulator) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("read", "write")]
+    user = {"role": "user", "content": 'Now write {"path": "a"}'}
+    asked = {**HELLO, "messages": [user], "tools": tools}
+    choice = (await simulator.ask_json(asked))["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert call["function"] == {"name": "write", "arguments": '{"path": "a"}'}
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "done"}
+    asked["messages"] = [user, choice["message"], result]
+    choice = (await simulator.ask_json(asked))["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["content"].startswith("Simulated answer")
+
+
+async def test_a_reply_has_the_format_that_is_asked_for(simulator: Simulator) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"days": {"type": "array", "items": {"type": "integer"}, "minItems": 2}},
+        "required": ["days"],
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "days", "schema": schema}}
+    reply = await simulator.ask_json({**HELLO, "response_format": form})
+    assert json.loads(reply["choices"][0]["message"]["content"]) == {"days": [7, 7]}
+    reply = await simulator.ask_json({**HELLO, "response_format": {"type": "json_object"}})
+    assert json.loads(reply["choices"][0]["message"]["content"])["simulated"] is True
+
+
 # The bill
 
 
