@@ -99,9 +99,16 @@ def bound_demand(
         prompt = measure_prompt(body)
         extras = _NO_EXTRAS
         if not is_ordinary or searches or prompt.has_sound or prompt.has_long_cache:
-            extras = _read_extras(members, prompt, searches)
+            extras = read_extras(members, prompt, searches)
     except Refused as refused:
         return refused.deny
+    return to_demand(body, prompt, replies, searches, extras)
+
+
+def to_demand(
+    body: Body, prompt: Prompt, replies: Replies, searches: int, extras: frozenset[Extra]
+) -> Demand:
+    """Return the demand of a body whose parts were measured, with so many web searches."""
     # Search results and videos, which are fetched from elsewhere, can fill the whole context.
     prompt_tokens = WHOLE_CONTEXT_TOKENS
     if not prompt.is_opaque and not searches:
@@ -159,14 +166,7 @@ def read_generated_replies(body: Body) -> Replies:
     bounds_thought = False
     reasoning = members.get("reasoning")
     if reasoning is not None:
-        # Some providers count a reasoning budget on top of the reply's limit.
-        if not isinstance(reasoning, dict):
-            raise invalid("reasoning", "an object")
-        refuse_misspelt(reasoning, REASONING_MEMBERS)
-        refuse_unknown(reasoning, REASONING_MEMBERS, "reasoning.")
-        budget = count(reasoning, "max_tokens", MAX_TOKENS_NAMED, "reasoning.max_tokens")
-        bounds_thought = budget is not None
-        extra += budget or LEAST_THOUGHT_TOKENS
+        extra, bounds_thought = read_thought(reasoning, REASONING_MEMBERS)
     elif members.get("reasoning_effort") is not None:
         extra += LEAST_THOUGHT_TOKENS
     if members.get("prediction") is not None:
@@ -175,7 +175,21 @@ def read_generated_replies(body: Body) -> Replies:
     return Replies(limit, choices, extra, bounds_thought)
 
 
-def _read_extras(members: dict[str, Any], prompt: Prompt, searches: int) -> frozenset[Extra]:
+def read_thought(reasoning: object, known: frozenset[str]) -> tuple[int, bool]:
+    """Return the tokens that thinking may take beside the reply, and whether they bound it.
+
+    `known` are the members that `reasoning` may have. Raises Refused.
+    """
+    # Some providers count a reasoning budget on top of the reply's limit.
+    if not isinstance(reasoning, dict):
+        raise invalid("reasoning", "an object")
+    refuse_misspelt(reasoning, known)
+    refuse_unknown(reasoning, known, "reasoning.")
+    budget = count(reasoning, "max_tokens", MAX_TOKENS_NAMED, "reasoning.max_tokens")
+    return budget or LEAST_THOUGHT_TOKENS, budget is not None
+
+
+def read_extras(members: dict[str, Any], prompt: Prompt, searches: int) -> frozenset[Extra]:
     """Return the parts of the request that need a listed price of their own. Raises Refused."""
     modalities, tools = members.get("modalities"), members.get("tools")
     extras = set()
@@ -203,10 +217,7 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
     for name in _UNBOUNDED_MEMBERS:
         if members.get(name) is not None:
             raise unbounded(name)
-    # Other tiers cost a multiple of the listed price.
-    tier = members.get("service_tier")
-    if tier is not None and (not isinstance(tier, str) or tier not in _PLAIN_TIERS):
-        raise unbounded("service_tier")
+    refuse_tier(members)
     # Functions and custom tools run at the client, and their text is counted. Any other tool runs,
     # and is billed, at the provider.
     tools = members.get("tools")
@@ -218,3 +229,10 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
         if not isinstance(tool, dict) or tool.get("type") not in CLIENT_TOOLS:
             raise unbounded("tools")
         refuse_misspelt(tool, _TOOL_MEMBERS)
+
+
+def refuse_tier(members: dict[str, Any]) -> None:
+    """Refuse service tiers that cost a multiple of the listed price. Raises Refused."""
+    tier = members.get("service_tier")
+    if tier is not None and (not isinstance(tier, str) or tier not in _PLAIN_TIERS):
+        raise unbounded("service_tier")

@@ -44,6 +44,23 @@ class Prompt:
         """Count a sound: silence is packed so tightly that its bytes bound no tokens."""
         self.has_sound = self.may_hear = self.is_opaque = True
 
+    def add_image(self, url: object, param: str) -> None:
+        """Count an image at a URL, which is the member `param`. Raises Refused."""
+        if not isinstance(url, str):
+            raise invalid(param, "a string")
+        self.images += 1
+        start = url[:11].lower()
+        if start == "data:image/":
+            # These bytes of the body are the image itself; an image at another URL has none here.
+            self.inline_bytes += self.inline_chars.get(url, len(url))
+        elif start.startswith("data:"):
+            raise unbounded(param.removesuffix(".url"))
+
+    def add_video(self) -> None:
+        """Count a video, or a part that is not known: its size cannot be seen."""
+        self.images += 1
+        self.is_opaque = self.may_hear = True
+
 
 def measure_prompt(body: Body) -> Prompt:
     """Measure `messages`, `prompt` and `input`, for a provider may read any. Raises Refused."""
@@ -105,20 +122,11 @@ def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
     if kind in _SOUND_PARTS:
         prompt.add_sound()
         return
-    prompt.images += 1
     if kind != "image_url":
-        # A video, or a part that is not known: its size cannot be seen.
-        prompt.is_opaque = prompt.may_hear = True
+        prompt.add_video()
         return
     image = part.get("image_url")
     if isinstance(image, dict):
         refuse_misspelt(image, _URL_MEMBER)
-    url = image.get("url") if isinstance(image, dict) else image
-    if not isinstance(url, str):
-        raise invalid("messages.content.image_url.url", "a string")
-    start = url[:11].lower()
-    if start == "data:image/":
-        # These bytes of the body are the image itself; an image at another URL has none here.
-        prompt.inline_bytes += prompt.inline_chars.get(url, len(url))
-    elif start.startswith("data:"):
-        raise unbounded("messages.content.image_url")
+        image = image.get("url")
+    prompt.add_image(image, "messages.content.image_url.url")
