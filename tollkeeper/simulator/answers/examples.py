@@ -232,9 +232,7 @@ def _varied(value: Any, schema: object, index: int) -> Any:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(value: object, default: int) -> int:

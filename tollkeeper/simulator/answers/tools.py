@@ -1,4 +1,4 @@
-"""Which tool a simulated model calls, and with which arguments.
+"""Chooses the tool that a simulated model calls, and the arguments of the call.
 
 A model calls one tool after each message of the user and speaks once the tool has replied, so
 that the loop of an agent ends. A user who names tools, each followed by a JSON object, has them
