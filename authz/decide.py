@@ -77,13 +77,14 @@ MAX_JUDGEMENT_AGE_S: Final = 0.9
 # of an entry of the principal cache this stays below the second that a revocation may take.
 READMIT_AFTER_S: Final = 0.08
 RETRY_AFTER_CONCURRENT_S: Final = 1.0
-# The member that asks for a part without a listed price, and how a message begins.
+# The member that asks for a part without a listed price, how a message begins, and the price that
+# a model must list.
 UNPRICED: Final = {
-    Extra.WEB_SEARCH: ("plugins", "Web search has"),
-    Extra.SOUND: ("messages.content", "Sound in a prompt has"),
-    Extra.LONG_CACHE: ("cache_control", "A prompt cache of one hour has"),
-    Extra.SPOKEN_REPLY: ("modalities", "A spoken reply has"),
-    Extra.PICTURE_REPLY: ("modalities", "A picture as a reply has"),
+    Extra.WEB_SEARCH: ("plugins", "Web search has", "web_search"),
+    Extra.SOUND: ("messages.content", "Sound in a prompt has", "audio"),
+    Extra.LONG_CACHE: ("cache_control", "A prompt cache of one hour has", "input_cache_write_1h"),
+    Extra.SPOKEN_REPLY: ("modalities", "A spoken reply has", "audio_output"),
+    Extra.PICTURE_REPLY: ("modalities", "A picture as a reply has", "image_output"),
 }
 EXCEEDED_TOO_FAR: Final = (
     "Requests to this model cost far more than their estimates, so it is not served until an "
@@ -455,10 +456,13 @@ def refuse_unpriced(demand: Demand, models: Sequence[Model], is_online: bool) ->
     """Refuse a request for a part that some model lists no price for: its cost has no bound."""
     for extra in sorted(demand.extras):
         if not all(model.price.lists(extra) for model in models):
-            param, words = UNPRICED[extra]
+            param, words, price = UNPRICED[extra]
             if extra is Extra.WEB_SEARCH and is_online:
                 param = "model"
-            message = f"{words} no listed price with this model, so its cost cannot be bounded."
+            message = (
+                f"{words} no listed price with this model, so its cost cannot be bounded. Leave it"
+                f" out, or choose a model that lists '{price}' in GET /v1/models."
+            )
             return deny(Reason.COST_UNBOUNDED, message, param)
     return None
 

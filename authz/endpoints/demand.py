@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from authz.decision import Deny, Refused
 from authz.endpoints import openrouter
+from authz.endpoints.advice import MODALITIES, SERVICE_TIER, advise_on_member, advise_on_tool
 from authz.endpoints.body import Body
 from authz.endpoints.edits import LIMIT_MEMBERS
 from authz.endpoints.harmless import HARMLESS_MEMBERS, REASONING_MEMBERS
@@ -202,7 +203,7 @@ def read_extras(members: dict[str, Any], prompt: Prompt, searches: int) -> froze
     if modalities is not None:
         for kind in modalities if isinstance(modalities, list) else [modalities]:
             if not isinstance(kind, str) or kind not in ("text", *_REPLY_KINDS):
-                raise unbounded("modalities")
+                raise unbounded("modalities", MODALITIES)
             if kind != "text":
                 extras.add(_REPLY_KINDS[kind])
     long_cache = prompt.has_long_cache or asks_long_cache(members, "cache_control")
@@ -216,7 +217,7 @@ def read_extras(members: dict[str, Any], prompt: Prompt, searches: int) -> froze
 def _refuse_unbounded(members: dict[str, Any]) -> None:
     for name in _UNBOUNDED_MEMBERS:
         if members.get(name) is not None:
-            raise unbounded(name)
+            raise unbounded(name, advise_on_member(name))
     refuse_tier(members)
     # Functions and custom tools run at the client, and their text is counted. Any other tool runs,
     # and is billed, at the provider.
@@ -227,7 +228,7 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
         raise invalid("tools", "a list")
     for tool in tools:
         if not isinstance(tool, dict) or tool.get("type") not in CLIENT_TOOLS:
-            raise unbounded("tools")
+            raise unbounded("tools", advise_on_tool(tool))
         refuse_misspelt(tool, _TOOL_MEMBERS)
 
 
@@ -235,4 +236,4 @@ def refuse_tier(members: dict[str, Any]) -> None:
     """Refuse service tiers that cost a multiple of the listed price. Raises Refused."""
     tier = members.get("service_tier")
     if tier is not None and (not isinstance(tier, str) or tier not in _PLAIN_TIERS):
-        raise unbounded("service_tier")
+        raise unbounded("service_tier", SERVICE_TIER)

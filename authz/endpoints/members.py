@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from authz.decision import Reason, Refused, deny, echo
+from authz.endpoints.advice import TTL, advise_on_member
 
 _USD: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,18})?", re.ASCII)
 
@@ -13,8 +14,7 @@ def refuse_unknown(members: dict[str, Any], known: frozenset[str], within: str =
     """Refuse members that are not known: nobody can say what they may cost. Null costs nothing."""
     for name in members.keys() - known:
         if members[name] is not None:
-            why = "The member is not known here. Leave it out, or ask the operator to add it."
-            raise unbounded(within + echo(name), why)
+            raise unbounded(within + echo(name), advise_on_member(within + name))
 
 
 def refuse_misspelt(members: dict[str, Any], names: frozenset[str]) -> None:
@@ -39,7 +39,7 @@ def asks_long_cache(owner: dict[str, Any], param: str) -> bool:
     if not isinstance(control, dict) or control.get("ttl") in (None, "5m"):
         return False
     if control.get("ttl") != "1h":
-        raise unbounded(param, "Prompt caches are priced for five minutes and for one hour.")
+        raise unbounded(param, TTL)
     return True
 
 
@@ -72,7 +72,10 @@ def invalid(param: str, expected: str) -> Refused:
     return Refused(deny(Reason.INVALID_VALUE, f"'{param}' must be {expected}, or null.", param))
 
 
-def unbounded(param: str, why: str = "") -> Refused:
-    """Return the refusal of a member whose cost cannot be bounded."""
+def unbounded(param: str, instead: str) -> Refused:
+    """Return the refusal of a member whose cost cannot be bounded.
+
+    `instead` says what to leave out, or what to set in its place.
+    """
     message = f"The cost of a request with this '{param}' cannot be bounded before it runs."
-    return Refused(deny(Reason.COST_UNBOUNDED, f"{message} {why}".rstrip(), param))
+    return Refused(deny(Reason.COST_UNBOUNDED, f"{message} {instead}", param))

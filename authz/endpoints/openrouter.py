@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from authz.decision import Edit, Reason, Refused, deny, echo
+from authz.endpoints.advice import PLUGINS
 from authz.endpoints.body import Body, byte_offset, member_spans, replace_value
 from authz.endpoints.members import count, invalid, read_usd, refuse_misspelt, unbounded
 from meter.money import format_usd
@@ -121,7 +122,7 @@ def count_web_searches(members: Mapping[str, Any]) -> int:
         if isinstance(plugin_id, str) and plugin_id in FREE_PLUGINS:
             continue
         if plugin_id != "web" or not plugin.keys() <= WEB_PLUGIN_MEMBERS:
-            raise unbounded("plugins")
+            raise unbounded("plugins", PLUGINS)
         results = count(plugin, "max_results", MAX_WEB_RESULTS, "plugins.max_results")
         searches += DEFAULT_WEB_RESULTS if results is None else results
     return searches

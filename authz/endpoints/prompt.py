@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from authz.endpoints.advice import DATA_INSTEAD, FILES, PART_TYPES
 from authz.endpoints.body import Body
 from authz.endpoints.members import asks_long_cache, invalid, refuse_misspelt, unbounded
 
@@ -54,7 +55,7 @@ class Prompt:
             # These bytes of the body are the image itself; an image at another URL has none here.
             self.inline_bytes += self.inline_chars.get(url, len(url))
         elif start.startswith("data:"):
-            raise unbounded(param.removesuffix(".url"))
+            raise unbounded(param.removesuffix(".url"), DATA_INSTEAD)
 
     def add_video(self) -> None:
         """Count a video, or a part that is not known: its size cannot be seen."""
@@ -115,8 +116,10 @@ def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
     refuse_misspelt(part, _PART_MEMBERS)
     prompt.has_long_cache |= asks_long_cache(part, "messages.content")
     kind = part.get("type")
-    if not isinstance(kind, str) or kind in _REFUSED_PARTS:
-        raise unbounded("messages.content")
+    if not isinstance(kind, str):
+        raise unbounded("messages.content", PART_TYPES)
+    if kind in _REFUSED_PARTS:
+        raise unbounded("messages.content", FILES)
     if kind in _TEXT_PARTS:
         return
     if kind in _SOUND_PARTS:

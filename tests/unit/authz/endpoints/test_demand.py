@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import re
 from typing import Any
 
 import pytest
@@ -283,6 +284,8 @@ def test_refuses_what_cannot_be_bounded(members: dict[str, Any], param: str) -> 
     assert isinstance(refused, Deny), refused
     assert (refused.reason, refused.param) == (Reason.COST_UNBOUNDED, param)
     assert param in refused.message
+    # It says what to do next.
+    assert re.search(r"\b(Leave|Set|Send|Give|Put) ", refused.message), refused.message
 
 
 @pytest.mark.parametrize(
