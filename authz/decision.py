@@ -1,8 +1,8 @@
 """Decisions: Allow, or Deny for a reason from a closed list. An outage is no decision.
 
-The list gives every reason its status and its public sentence. Clients see the error in OpenAI's
-shape, so that their SDKs raise the class that their users expect. SDKs try 408, 409, 429 and 5xx
-again on their own, so a refusal that waiting does not change never has one of these statuses.
+The list gives every reason its status and its public sentence. Clients see the error in the shape
+of their API, so that their SDKs raise the class that their users expect. SDKs try 408, 409, 429 and
+5xx again on their own, so a refusal that waiting does not change never has one of these statuses.
 """
 
 import json
@@ -28,6 +28,22 @@ class ErrorKind:
     status: int
     type: str
     sentence: str
+
+
+class ErrorShape(Enum):
+    """The API whose clients read the body of an error."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+# Anthropic's name of a type, by our code or by our type, where the two names differ.
+_ANTHROPIC_TYPES: Final = {
+    "request_too_large": "request_too_large",
+    "overloaded": "overloaded_error",
+    "insufficient_quota": "billing_error",
+    "service_unavailable": "api_error",
+}
 
 
 class Reason(Enum):
@@ -315,7 +331,12 @@ def echo(text: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def error_body(kind: ErrorKind, message: str, param: str | None) -> str:
-    """Return the JSON of an error in the form that clients of OpenAI expect."""
+def error_body(
+    kind: ErrorKind, message: str, param: str | None, shape: ErrorShape = ErrorShape.OPENAI
+) -> str:
+    """Return the JSON of an error in the form that the clients of an endpoint expect."""
     error = {"message": message, "type": kind.type, "code": kind.code, "param": param}
-    return json.dumps({"error": error}, ensure_ascii=True)
+    if shape is ErrorShape.OPENAI:
+        return json.dumps({"error": error}, ensure_ascii=True)
+    error["type"] = _ANTHROPIC_TYPES.get(kind.code, _ANTHROPIC_TYPES.get(kind.type, kind.type))
+    return json.dumps({"type": "error", "error": error}, ensure_ascii=True)

@@ -23,6 +23,7 @@ from authz.decision import (
     Reason,
     deny,
 )
+from authz.endpoints.table import error_shape
 from authz.metrics import Metrics
 from authz.request import AuthRequest
 from authz.transports import wire
@@ -67,10 +68,14 @@ class CheckService:
         Cancellation passes through: it means that no one waits for the answer. Raises nothing
         but BrokenInvariant.
         """
-        verdict = await self.decide(wire.from_check(payload))
+        request = wire.from_check(payload)
+        verdict = await self.decide(request)
+        if isinstance(verdict, Allow):
+            return Answer(wire.from_decision(verdict), self.undoing(verdict))
+        shape = error_shape("" if request is None else request.path)
         if isinstance(verdict, OutageKind):
-            return Answer(wire.from_outage(verdict))
-        return Answer(wire.from_decision(verdict), self.undoing(verdict))
+            return Answer(wire.from_outage(verdict, shape))
+        return Answer(wire.from_decision(verdict, shape))
 
     async def decide(self, request: AuthRequest | None) -> Decision | OutageKind:
         """Decide about a request within the deadline; None is one that cannot be read.

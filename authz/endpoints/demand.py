@@ -36,7 +36,7 @@ LEAST_THOUGHT_TOKENS: Final = 1_024
 
 CLIENT_TOOLS: Final = ("function", "custom")
 _TOOL_MEMBERS: Final = frozenset({"type", "cache_control"})
-_PLAIN_TIERS: Final = frozenset({"auto", "default", "flex", "standard"})
+_PLAIN_TIERS: Final = frozenset({"auto", "default", "flex", "standard", "standard_only"})
 # These are billed apart from tokens.
 _UNBOUNDED_MEMBERS: Final = (
     *openrouter.UNBOUNDED_MEMBERS,
@@ -107,15 +107,24 @@ def bound_demand(
 
 
 def to_demand(
-    body: Body, prompt: Prompt, replies: Replies, searches: int, extras: frozenset[Extra]
+    body: Body,
+    prompt: Prompt,
+    replies: Replies,
+    searches: int,
+    extras: frozenset[Extra],
+    overhead_tokens: int = 0,
 ) -> Demand:
-    """Return the demand of a body whose parts were measured, with so many web searches."""
+    """Return the demand of a body whose parts were measured, with so many web searches.
+
+    `overhead_tokens` bound what the provider adds to the prompt beside what it adds to every one.
+    """
     # Search results and videos, which are fetched from elsewhere, can fill the whole context.
     prompt_tokens = WHOLE_CONTEXT_TOKENS
     if not prompt.is_opaque and not searches:
         # A token is at least one byte of the body; images are counted apart from their bytes.
         text_tokens = body.size_bytes - prompt.inline_bytes
         prompt_tokens = text_tokens + PROMPT_OVERHEAD_TOKENS + prompt.images * IMAGE_TOKENS
+        prompt_tokens += overhead_tokens
     # Some gateways run the whole request once for each choice.
     times = replies.choices
     prompts = times * prompt.prompts

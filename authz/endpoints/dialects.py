@@ -10,13 +10,14 @@ from authz.endpoints.table import ALL
 from meter.providers.provider import DialectName
 
 _EVERY: Final = frozenset(endpoint.name for endpoint in ALL)
+_USUAL: Final = frozenset({CHAT_COMPLETIONS.name, COMPLETIONS.name, EMBEDDINGS.name})
 # OpenAI's layers of Anthropic and Google have these, and no more.
 _ENDPOINTS: Final[Mapping[DialectName, frozenset[str]]] = {
     DialectName.OPENROUTER: _EVERY,
-    DialectName.OPENAI: _EVERY,
+    DialectName.OPENAI: _USUAL,
     DialectName.ANTHROPIC: frozenset({CHAT_COMPLETIONS.name}),
     DialectName.GOOGLE: frozenset({CHAT_COMPLETIONS.name, EMBEDDINGS.name}),
-    DialectName.OPENAI_COMPATIBLE: _EVERY,
+    DialectName.OPENAI_COMPATIBLE: _USUAL,
 }
 
 

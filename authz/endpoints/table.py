@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from typing import Final
 
+from authz.decision import ErrorShape
 from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.completions import COMPLETIONS
 from authz.endpoints.embeddings import EMBEDDINGS
 from authz.endpoints.endpoint import Endpoint
+from authz.endpoints.messages import MESSAGES
 
 ALL: Final = (
     CHAT_COMPLETIONS,
     COMPLETIONS,
     EMBEDDINGS,
+    MESSAGES,
 )
 PREFIXES: Final = ("/v1/", "/api/v1/llm/")
 
@@ -19,3 +22,11 @@ PREFIXES: Final = ("/v1/", "/api/v1/llm/")
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     prefix + path: endpoint for prefix in PREFIXES for endpoint in ALL for path in endpoint.paths
 }
+
+_MESSAGES_PATHS: Final = frozenset(prefix + path for prefix in PREFIXES for path in MESSAGES.paths)
+
+
+def error_shape(path: str) -> ErrorShape:
+    """Return the shape in which the clients of a path, which may have a query, read errors."""
+    is_messages = path.partition("?")[0] in _MESSAGES_PATHS
+    return ErrorShape.ANTHROPIC if is_messages else ErrorShape.OPENAI

@@ -8,6 +8,7 @@ from authz.decision import (
     AllowUnmetered,
     Decision,
     ErrorKind,
+    ErrorShape,
     NeedsWholeBody,
     OutageKind,
     error_body,
@@ -45,8 +46,10 @@ class HttpAnswer:
     body: bytes = b""
 
 
-def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
-    """Return the HTTP response for a proxy of this kind."""
+def to_answer(
+    verdict: Decision | OutageKind, form: Form, shape: ErrorShape = ErrorShape.OPENAI
+) -> HttpAnswer:
+    """Return the HTTP response for a proxy of this kind, with an error in this shape."""
     if isinstance(verdict, Allow):
         return _allowed(verdict)
     if isinstance(verdict, AllowUnmetered):
@@ -55,11 +58,11 @@ def to_answer(verdict: Decision | OutageKind, form: Form) -> HttpAnswer:
         return HttpAnswer(200, (("needs_whole_body", "true"),))
     if isinstance(verdict, OutageKind):
         retry = [("retry-after", str(RETRY_AFTER_OUTAGE_S))]
-        return _refused(verdict.value, verdict.value.sentence, None, retry, form)
+        return _refused(verdict.value, verdict.value.sentence, None, shape, retry, form)
     kind, headers = verdict.reason.value, refusal_headers(verdict)
     if kind.status == UNAUTHORIZED and form is not Form.ENVOY:
         headers.append(CHALLENGE)
-    return _refused(kind, verdict.message, verdict.param, headers, form)
+    return _refused(kind, verdict.message, verdict.param, shape, headers, form)
 
 
 def _allowed(allow: Allow) -> HttpAnswer:
@@ -100,9 +103,14 @@ def _allowed_unmetered(allow: AllowUnmetered, form: Form) -> HttpAnswer:
 
 
 def _refused(
-    kind: ErrorKind, message: str, param: str | None, headers: list[Header], form: Form
+    kind: ErrorKind,
+    message: str,
+    param: str | None,
+    shape: ErrorShape,
+    headers: list[Header],
+    form: Form,
 ) -> HttpAnswer:
-    body, status = error_body(kind, message, param), kind.status
+    body, status = error_body(kind, message, param, shape), kind.status
     said = [("content-type", "application/json"), *headers]
     if form is Form.NGINX:
         said += [(STATUS_HEADER, str(status)), (ERROR_HEADER, body)]

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from authz.decision import Decision, OutageKind
+from authz.endpoints.table import error_shape
 from authz.http_checks.answers import to_answer
 from authz.http_checks.targets import Form, Target, read_target
 from authz.request import HEADERS_USED, AuthRequest
@@ -62,7 +63,7 @@ class HttpForm:
         finally:
             self._room_bytes += len(body)
         # No await stands between the check that the proxy is still connected and the response.
-        answer = to_answer(verdict, target.form)
+        answer = to_answer(verdict, target.form, error_shape(target.path))
         headers = [*answer.headers, ("content-length", str(len(answer.body)))]
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": answer.status, "headers": encoded})

@@ -12,6 +12,7 @@ from authz.decision import (
     Decision,
     Edit,
     ErrorKind,
+    ErrorShape,
     LimitStatus,
     NeedsWholeBody,
     OutageKind,
@@ -90,8 +91,8 @@ def from_check(payload: bytes) -> AuthRequest | None:
     )
 
 
-def from_decision(decision: Decision) -> bytes:
-    """Write a decision as a CheckResponse."""
+def from_decision(decision: Decision, shape: ErrorShape = ErrorShape.OPENAI) -> bytes:
+    """Write a decision as a CheckResponse; a refusal has the body of an error in this shape."""
     if isinstance(decision, Allow):
         return _from_allow(decision)
     if isinstance(decision, AllowUnmetered):
@@ -112,18 +113,18 @@ def from_decision(decision: Decision) -> bytes:
         return _NEEDS_WHOLE_BODY
     kind = decision.reason.value
     if not decision.limits and decision.retry_after_s is None:
-        return _constant_deny(kind, decision.message, decision.param)
+        return _constant_deny(kind, decision.message, decision.param, shape)
     headers = [_header(name, value) for name, value in refusal_headers(decision)]
-    return _denied(kind, decision.message, decision.param, headers)
+    return _denied(kind, decision.message, decision.param, shape, headers)
 
 
-@lru_cache(maxsize=len(OutageKind))
-def from_outage(kind: OutageKind) -> bytes:
+@lru_cache(maxsize=len(OutageKind) * len(ErrorShape))
+def from_outage(kind: OutageKind, shape: ErrorShape = ErrorShape.OPENAI) -> bytes:
     """Write an outage: Envoy sends it to the client, and counts an error instead of a denial."""
     headers = [_header("retry-after", str(RETRY_AFTER_OUTAGE_S))]
     return CheckResponse(
         status=Status(code=GRPC_UNAVAILABLE),
-        error_response=_error(kind.value, kind.value.sentence, None, headers),
+        error_response=_error(kind.value, kind.value.sentence, None, shape, headers),
     ).SerializeToString()
 
 
@@ -207,26 +208,34 @@ def _edits(edits: tuple[Edit, ...]) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _constant_deny(kind: ErrorKind, message: str, param: str | None) -> bytes:
-    return _denied(kind, message, param, [])
+def _constant_deny(kind: ErrorKind, message: str, param: str | None, shape: ErrorShape) -> bytes:
+    return _denied(kind, message, param, shape, [])
 
 
 def _denied(
-    kind: ErrorKind, message: str, param: str | None, headers: list[HeaderValueOption]
+    kind: ErrorKind,
+    message: str,
+    param: str | None,
+    shape: ErrorShape,
+    headers: list[HeaderValueOption],
 ) -> bytes:
     return CheckResponse(
         status=Status(code=GRPC_PERMISSION_DENIED, message=kind.code),
-        denied_response=_error(kind, message, param, headers),
+        denied_response=_error(kind, message, param, shape, headers),
     ).SerializeToString()
 
 
 def _error(
-    kind: ErrorKind, message: str, param: str | None, headers: list[HeaderValueOption]
+    kind: ErrorKind,
+    message: str,
+    param: str | None,
+    shape: ErrorShape,
+    headers: list[HeaderValueOption],
 ) -> DeniedHttpResponse:
     return DeniedHttpResponse(
         status=HttpStatus(code=kind.status),
         headers=[_header("content-type", "application/json"), *headers],
-        body=error_body(kind, message, param),
+        body=error_body(kind, message, param, shape),
     )
 
 

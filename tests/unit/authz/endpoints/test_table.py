@@ -4,30 +4,33 @@ import pytest
 
 from authz.endpoints.body import Body, parse
 from authz.endpoints.endpoint import Endpoint
-from authz.endpoints.table import ALL, ENDPOINTS
+from authz.endpoints.table import ALL, ENDPOINTS, PREFIXES
 from meter.pricing.prices import Demand
 from meter.usage.endpoints import WITHOUT_COMPLETION
 
 
+NAMES = {
+    "chat/completions": "chat_completions",
+    "completions": "completions",
+    "embeddings": "embeddings",
+    "messages": "messages",
+}
+
+
 def test_exactly_these_paths_reach_a_provider() -> None:
     assert {path: endpoint.name for path, endpoint in ENDPOINTS.items()} == {
-        "/v1/chat/completions": "chat_completions",
-        "/v1/completions": "completions",
-        "/v1/embeddings": "embeddings",
-        "/api/v1/llm/chat/completions": "chat_completions",
-        "/api/v1/llm/completions": "completions",
-        "/api/v1/llm/embeddings": "embeddings",
+        prefix + path: name for prefix in PREFIXES for path, name in NAMES.items()
     }
 
 
 def test_names_and_paths_are_unique() -> None:
     assert len({endpoint.name for endpoint in ALL}) == len(ALL)
-    assert len(ENDPOINTS) == 2 * sum(len(endpoint.paths) for endpoint in ALL)
+    assert len(ENDPOINTS) == len(PREFIXES) * sum(len(endpoint.paths) for endpoint in ALL)
 
 
 @pytest.mark.parametrize("endpoint", ALL, ids=lambda endpoint: endpoint.name)
 def test_the_meter_knows_which_endpoints_have_no_completion(endpoint: Endpoint) -> None:
-    body = parse(b'{"input":"x"}')
+    body = parse(b'{"model":"x"}')
     assert isinstance(body, Body)
     demand = endpoint.bound(body, False)
     assert isinstance(demand, Demand)
