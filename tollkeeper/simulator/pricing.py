@@ -75,12 +75,19 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-def cost_picos(prices: Prices, usage: Usage) -> int:
-    """The exact cost of ``usage``. A product of integers: nothing is ever rounded."""
+def completion_cost_picos(prices: Prices, usage: Usage) -> int:
+    """The part of the cost that the tokens of the reply have."""
     prices = prices.at(usage.prompt_tokens)
     # Reasoning tokens cost as much as others unless the model lists a price for them.
     reasoning_picos = prices.internal_reasoning_picos or prices.completion_picos
     spoken_tokens = usage.completion_tokens - usage.reasoning_tokens
+    return spoken_tokens * prices.completion_picos + usage.reasoning_tokens * reasoning_picos
+
+
+def cost_picos(prices: Prices, usage: Usage) -> int:
+    """The exact cost of ``usage``. A product of integers: nothing is ever rounded."""
+    reply_picos = completion_cost_picos(prices, usage)
+    prices = prices.at(usage.prompt_tokens)
     plain_tokens = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
     return (
         (
@@ -88,7 +95,7 @@ def cost_picos(prices: Prices, usage: Usage) -> int:
             + usage.cached_tokens * (prices.cache_read_picos or 0)
             + usage.cache_write_tokens * (prices.cache_write_picos or 0)
         )
-        + (spoken_tokens * prices.completion_picos + usage.reasoning_tokens * reasoning_picos)
+        + reply_picos
         + prices.request_picos
         + prices.image_picos * usage.image_count
         + prices.web_search_picos * usage.search_count

@@ -42,6 +42,13 @@ _LISTED = (
     "architecture",
     "top_provider",
     "supported_parameters",
+    "per_request_limits",
+    "default_parameters",
+    "supported_voices",
+    "hugging_face_id",
+    "knowledge_cutoff",
+    "expiration_date",
+    "reasoning",
 )
 # The price members that are understood, and the names that they have here.
 _PRICES: Final[Mapping[str, str]] = {

@@ -22,7 +22,7 @@ from tollkeeper.simulator.asking import Ask, Endpoint
 from tollkeeper.simulator.bill import BillRow
 from tollkeeper.simulator.catalogue import Catalogue, Model
 from tollkeeper.simulator.dialects.dialect import ProviderDialect
-from tollkeeper.simulator.pricing import Usage, cost_picos, to_usd
+from tollkeeper.simulator.pricing import Usage, completion_cost_picos, cost_picos, to_usd
 
 TEXT_TOKENS_MIN = 8
 TEXT_TOKENS_SPAN = 33
@@ -60,6 +60,7 @@ class Answer:
     choices: tuple[Choice, ...]
     usage: Usage
     cost_picos: int
+    completion_cost_picos: int = 0
 
     @property
     def finish_reason(self) -> str:
@@ -131,6 +132,7 @@ class Answerer:
             choices=choices,
             usage=usage,
             cost_picos=0 if is_free else cost,
+            completion_cost_picos=0 if is_free else completion_cost_picos(prices, usage),
         )
 
     def _find_model(self, ask: Ask, name: str) -> Model:

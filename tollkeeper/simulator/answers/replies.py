@@ -103,7 +103,8 @@ def _usage_member(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour
         return ',"usage":null'
     if behaviour.usage_placeholder == "zeros":
         return f',"usage":{dialect.zero_usage}'
-    return f',"usage":{dialect.usage_text(answer.usage, answer.cost_picos, behaviour)}'
+    costs = (answer.cost_picos, answer.completion_cost_picos)
+    return f',"usage":{dialect.usage_text(answer.usage, costs, behaviour)}'
 
 
 def _completion_body(

@@ -118,8 +118,11 @@ class ProviderDialect(ABC):
     def unknown_model(self, name: str) -> Refusal:
         return Refusal(404, f"The model `{name}` does not exist", "model_not_found")
 
-    def usage_text(self, usage: Usage, cost_picos: int, behaviour: Behaviour) -> str:
-        """The ``usage`` object as JSON text. Only OpenRouter names a cost."""
+    def usage_text(self, usage: Usage, costs_picos: tuple[int, int], behaviour: Behaviour) -> str:
+        """The ``usage`` object as JSON text. Only OpenRouter names a cost.
+
+        ``costs_picos`` has the whole cost, and the part of it that the reply has.
+        """
         return json.dumps(self.to_usage(usage), separators=(",", ":"))
 
     def to_usage(self, usage: Usage) -> dict[str, object]:

@@ -58,7 +58,8 @@ class OpenRouterDialect(ProviderDialect):
         return model.id
 
     def list_models(self, models: Iterable[Model]) -> object:
-        return {"data": [self.to_listed(model) for model in models]}
+        listed = [self.to_listed(model) for model in models]
+        return {"data": listed, "links": {"next": None}, "total_count": len(listed)}
 
     def catalogue_name(self, name: str) -> str:
         for suffix in IGNORED_SUFFIXES:
@@ -83,9 +84,10 @@ class OpenRouterDialect(ProviderDialect):
     def headers(self, generation_id: str) -> dict[str, str]:
         return {"X-Generation-Id": generation_id}
 
-    def usage_text(self, usage: Usage, cost_picos: int, behaviour: Behaviour) -> str:
+    def usage_text(self, usage: Usage, costs_picos: tuple[int, int], behaviour: Behaviour) -> str:
         # The cost goes in as text: a float on the way would not be the bill's number.
-        cost = "0" if behaviour.zero_cost else to_usd(cost_picos)
+        whole, reply = (0, 0) if behaviour.zero_cost else costs_picos
+        cost = to_usd(whole)
         if behaviour.wrong_cost is not None:
             cost = behaviour.wrong_cost
         named = {"negative": f"-{cost}", "text": f'"{cost}"', "null": "null"}
@@ -99,7 +101,9 @@ class OpenRouterDialect(ProviderDialect):
             f',"prompt_tokens_details":{{"cached_tokens":{usage.cached_tokens}'
             f',"cache_write_tokens":{usage.cache_write_tokens}'
             f',"audio_tokens":{usage.audio_tokens}}}'
-            f',"cost_details":{{"upstream_inference_cost":{cost}}}'
+            f',"cost_details":{{"upstream_inference_cost":{cost}'
+            f',"upstream_inference_prompt_cost":{to_usd(whole - reply)}'
+            f',"upstream_inference_completions_cost":{to_usd(reply)}}}'
             f',"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning_tokens}}}}}'
         )
 
@@ -153,4 +157,8 @@ class OpenRouterDialect(ProviderDialect):
             },
             "per_request_limits": None,
             "supported_parameters": parameters,
+            "default_parameters": {},
+            "supported_voices": None,
+            "expiration_date": None,
+            "links": {"details": f"/api/v1/models/{model.id}/endpoints"},
         }

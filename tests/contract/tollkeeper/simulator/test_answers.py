@@ -172,7 +172,12 @@ async def test_a_json_reply_has_the_usage_and_the_generation_id(simulator: Simul
     assert usage["completion_tokens"] == 3
     assert usage["total_tokens"] == usage["prompt_tokens"] + 3
     expected = usage["prompt_tokens"] * Decimal("0.00000015") + 3 * Decimal("0.0000006")
-    assert usage["cost"] == expected == usage["cost_details"]["upstream_inference_cost"]
+    assert usage["cost"] == expected
+    assert usage["cost_details"] == {
+        "upstream_inference_cost": expected,
+        "upstream_inference_prompt_cost": usage["prompt_tokens"] * Decimal("0.00000015"),
+        "upstream_inference_completions_cost": 3 * Decimal("0.0000006"),
+    }
     assert usage["is_byok"] is False
     assert set(usage["prompt_tokens_details"]) == {
         "cached_tokens",
