@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from meter.identity.principal import Principal
 from meter.network import Address, is_allowed
 from meter.pricing.prices import Model
 from meter.providers.openrouter import ONLINE_SUFFIX
+from meter.routing.model_rights import may_use
 from meter.routing.route import ModelAlias
 
 NO_ALIASES: Final[Mapping[str, ModelAlias]] = MappingProxyType({})
@@ -82,20 +82,8 @@ def _permitted(
         raise Refused(deny(Reason.MODEL_NOT_FOUND, message, param))
     if not principal.model_lists:
         return model
-    exact: tuple[str, ...] = (model.id, name)
-    matched = exact
     alias = aliases.get(split_suffixes(name, catalogue)[0]) if aliases else None
-    if alias is not None:
-        # Patterns were written for models, so an alias that happens to match one must not lead to
-        # a model that none matches. Whoever lists the alias itself allows what it means. The name
-        # of a retired model is no such permission: its list was made for that model.
-        matched = (model.id,)
-        exact = matched if alias.is_redirect else (model.id, alias.name)
-    if not all(
-        any(fnmatchcase(one, pattern) for pattern in patterns for one in matched)
-        for patterns in principal.model_lists
-        if patterns.isdisjoint(exact)
-    ):
+    if not may_use(principal, model.id, name, alias):
         means = "" if alias is None else f", which means '{model.id}' here"
         message = f"This {principal.presented} may not use the model '{echo(name)}'{means}."
         raise Refused(deny(Reason.MODEL_NOT_ALLOWED, message, param))

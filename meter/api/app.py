@@ -47,6 +47,7 @@ from meter.api.bodies import BodyGuard
 from meter.api.cursors import Cursors
 from meter.api.exports import files, sinks
 from meter.api.exports import webhooks as event_webhooks
+from meter.api.heads import HeadAsGet
 from meter.api.keys import own_keys, passes, user_keys, user_provider_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
@@ -135,6 +136,7 @@ def create_app(outside: ApiDependencies) -> FastAPI:
     app.state.report_metrics = provider_reports.ReportMetrics(outside.registry)
     metrics = ApiMetrics(outside.registry)
     app.add_middleware(BodyGuard)
+    app.add_middleware(HeadAsGet)
     # Added last, so that it is the outermost.
     app.add_middleware(RequestObserver, clock=services.clock, metrics=metrics)
     return app

@@ -78,6 +78,27 @@ async def identify_caller(
     return _admit(request, outside, principal)
 
 
+async def identify_caller_if_any(
+    request: Request,
+    operators: FromOperators,
+    identifier: FromIdentifier,
+    outside: FromOutside,
+) -> Caller | None:
+    """Return the caller that presents a key or JWT; None for no credential and for an operator.
+
+    Raises ProblemError: 401 for an invalid credential, 403 for an address that is not allowed.
+    """
+    text = _find_credential(request)
+    if text is None and not any(request.headers.get(name, "").strip() for name in _HEADERS):
+        return None
+    principal = None if text is None else await identifier.identify(text)
+    if principal is not None:
+        return _admit(request, outside, principal)
+    if text is None or await operators.find_operator(text) is None:
+        raise _unauthorized()
+    return None
+
+
 async def identify_administrator(
     request: Request,
     operators: FromOperators,
@@ -172,6 +193,7 @@ def _unauthorized() -> ProblemError:
 AdministratorsOnly = [Depends(_administrator_scheme), Depends(identify_administrator)]
 FromAdministrator = Annotated[Actor, Depends(identify_administrator)]
 FromCaller = Annotated[Caller, Depends(identify_caller)]
+FromCallerIfAny = Annotated[Caller | None, Depends(identify_caller_if_any)]
 FromReader = Annotated[Caller, Depends(caller_with(Scope.USAGE_READ))]
 FromKeyKeeper = Annotated[Caller, Depends(caller_with(Scope.KEYS_WRITE))]
 FromBuyer = Annotated[Caller, Depends(caller_with(Scope.BILLING_WRITE))]

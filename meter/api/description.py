@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from meter.api import inference
+from meter.api.client_paths import is_of_clients
 from meter.api.problems import PROBLEM_MEDIA_TYPE, ProblemReply
 
 _TITLE: Final = "Tollkeeper API"
@@ -55,7 +56,6 @@ _TAGS: Final = {
 _ROUTES_FOR_THIS_MACHINE: Final = ("/healthz", "/readyz", "/metrics")
 # Routes whose callers present something else than a credential of ours.
 _OTHER_SENDERS: Final = ("/api/v1/provider-reports", "/api/v1/webhooks")
-_OPENAI_PATHS: Final = ("/v1/", "/api/v1/llm/")
 # By operation: the codes with which it refuses a request that is well-formed.
 _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "create_user": {409: ("conflict",), 422: ("unknown_reference",)},
@@ -222,8 +222,14 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "report_key": {429: ("too_many_reports",)},
     "post_openrouter_reports": {401: ("unauthorized",), 404: ("route_not_found",)},
     "put_openrouter_reports": {401: ("unauthorized",), 404: ("route_not_found",)},
-    "get_model": {404: ("model_not_found",)},
-    "get_model_at_former_path": {404: ("model_not_found",)},
+    **{
+        f"{operation}{base}": {
+            401: ("unauthorized",),
+            **({} if operation == "list_models" else {404: ("model_not_found",)}),
+        }
+        for operation in ("list_models", "get_model", "describe_model")
+        for base in ("", "_at_former_path", "_at_native_path")
+    },
 }
 
 
@@ -292,7 +298,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
         add(422, "invalid_request")
     if "from" in parameters:
         add(422, "invalid_period")
-    if "path" in parameters.values() and not path.startswith(_OPENAI_PATHS):
+    if "path" in parameters.values() and not is_of_clients(path):
         add(404, "not_found")
         if operation["operationId"].endswith(("_limit", "_route", "_alias", "put_plan")):
             add(422, "invalid_request")
@@ -300,7 +306,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
         add(status, *more)
     for status, found in sorted(codes.items()):
         unique = tuple(dict.fromkeys(found))
-        if path.startswith(_OPENAI_PATHS):
+        if is_of_clients(path):
             responses[str(status)] = inference.error(unique)
         else:
             responses[str(status)] = {

@@ -180,9 +180,12 @@ _ROUTES: Final = (
         False,
     ),
 )
+# The paths below each prefix.
+PATHS: Final = tuple(route[0] for route in _ROUTES)
 _PREFIXES: Final = (
     ("/v1", "", ""),
     ("/api/v1/llm", "_at_former_path", " (at the path of the system that this one replaces)"),
+    ("/api/v1", "_at_native_path", " (at the path of OpenRouter's clients)"),
 )
 
 

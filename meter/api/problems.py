@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from meter.api.client_paths import advise, is_of_clients
 from meter.errors import (
     Conflict,
     InvalidAmount,
@@ -46,8 +47,6 @@ PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
 MOST_FIELD_ERRORS: Final = 20
 MAX_FIELD_CHARS: Final = 100
-# What OpenAI's and Anthropic's clients call, so these errors are in the shape that they read.
-_OPENAI_PATHS: Final = ("/v1/", "/api/v1/llm/")
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -115,7 +114,7 @@ _HTTP_CODES: Final = {
 
 def render(request: Request, problem: ProblemError) -> Response:
     """Return the reply for a problem, in the shape that the clients of the path expect."""
-    if request.url.path.startswith(_OPENAI_PATHS):
+    if is_of_clients(request.url.path):
         return _openai_error(problem)
     body = ProblemReply(
         type=f"urn:tollkeeper:problem:{problem.code}",
@@ -139,8 +138,9 @@ def _openai_error(problem: ProblemError) -> Response:
         problem.status, "server_error" if problem.status >= 500 else "invalid_request_error"
     )
     error = {"message": problem.detail, "type": kind, "code": problem.code, "param": None}
+    # Anthropic's clients read the same error, and look for the member `type` beside it.
     return Response(
-        json.dumps({"error": error}),
+        json.dumps({"type": "error", "error": error}),
         problem.status,
         headers={**problem.headers},
         media_type="application/json",
@@ -172,6 +172,8 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer a refusal of the framework: unknown routes, methods, bodies."""
     assert isinstance(error, HTTPException)
     code, detail = _HTTP_CODES.get(error.status_code, ("bad_request", str(error.detail)))
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = advise(request.url.path) or detail
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed_methods(request))
@@ -196,7 +198,8 @@ def _allowed_methods(request: Request) -> list[str]:
         for route in request.app.state.all_routes
         if route.matches(request.scope)[0] is not Match.NONE
     )
-    return sorted({method for route in matching for method in getattr(route, "methods", ())})
+    methods = {method for route in matching for method in getattr(route, "methods", ())}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def unavailable() -> ProblemError:

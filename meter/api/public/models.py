@@ -1,44 +1,78 @@
-"""Models: the catalogue with prices, in the shape that OpenAI's clients read; public."""
+"""Models: the catalogue with prices, in the shape of OpenRouter and OpenAI.
+
+Anybody may ask. With a credential, the list has the models that it may use, at the prices that it
+pays.
+"""
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Final, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from cachetools import LRUCache
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from meter.api.authentication import Caller, FromCallerIfAny
 from meter.api.problems import ProblemError
+from meter.api.public.model_description import ListedModel
 from meter.clock import Clock
-from meter.money import format_usd
+from meter.identity.principal import Principal
 from meter.pricing.catalogue_store import ModelListing, PostgresCatalogue
-from meter.pricing.prices import DEFAULT_PROVIDER, TIER_STARTS_AT, Price
+from meter.pricing.prices import DEFAULT_PROVIDER
+from meter.routing.model_rights import may_use
 from meter.routing.table import RoutingTable
 from meter.routing.table_store import RoutingStore
 
 # Anybody may ask without a key, so the database is asked at most once in this time.
 REMEMBERED_S: Final = 2.0
 MAX_AGE_S: Final = 60
-_PASSED_ON: Final = (
-    "canonical_slug",
-    "description",
-    "architecture",
-    "supported_parameters",
-    "per_request_limits",
-)
+# Lists of different markups and lists of models that are kept, each some 300 KB.
+MOST_RENDERED: Final = 32
+MOST_MODELS_A_PAGE: Final = 1_000
+MOST_OFFSET: Final = 1_000_000
+# Names below `/models` at OpenRouter; a model of such a name takes precedence.
+_COUNT: Final = "count"
+_OF_USER: Final = "user"
 
 router = APIRouter(tags=["Models"])
 
 
 class PricingReply(BaseModel):
-    """US dollars per unit (token, request, image, ...), as decimal strings, before markup."""
+    """US dollars per unit (token, request, image, ...), as decimal strings."""
 
     model_config = ConfigDict(extra="allow")
 
     prompt: str = Field(examples=["0.00000015"])
     completion: str = Field(examples=["0.0000006"])
+
+
+class ArchitectureReply(BaseModel):
+    """The kinds of content that go in and come out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    modality: str | None = Field(examples=["text+image->text"])
+    input_modalities: list[str]
+    output_modalities: list[str]
+    instruct_type: str | None
+
+
+class TopProviderReply(BaseModel):
+    """The limits of the provider that is asked first."""
+
+    model_config = ConfigDict(extra="allow")
+
+    context_length: int
+    max_completion_tokens: int
+    is_moderated: bool
+
+
+class ModelLinksReply(BaseModel):
+    """The path with more about a model."""
+
+    details: str = Field(examples=["/v1/models/openai/gpt-4o-mini"])
 
 
 class ModelReply(BaseModel):
@@ -51,8 +85,22 @@ class ModelReply(BaseModel):
     created: int
     owned_by: str = Field(examples=["openai"])
     name: str
+    canonical_slug: str
     context_length: int
+    architecture: ArchitectureReply
     pricing: PricingReply
+    top_provider: TopProviderReply
+    supported_parameters: list[str]
+    supported_voices: list[str] | None
+    per_request_limits: dict[str, float] | None
+    default_parameters: dict[str, float] | None
+    links: ModelLinksReply
+
+
+class PageLinksReply(BaseModel):
+    """The next page of a list; null at its end."""
+
+    next: str | None
 
 
 class ModelListReply(BaseModel):
@@ -60,13 +108,53 @@ class ModelListReply(BaseModel):
 
     object: str = Field(examples=["list"])
     data: list[ModelReply]
+    links: PageLinksReply
+    total_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    listing: bytes
+class DescribedModelReply(BaseModel):
+    """One model, as OpenRouter answers."""
+
+    data: ModelReply
+
+
+class ModelPageQuery(BaseModel):
+    """The part of the list to answer; without a limit, all of it."""
+
+    limit: Annotated[int | None, Field(ge=1, le=MOST_MODELS_A_PAGE)] = None
+    offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = 0
+
+
+class _Body(NamedTuple):
+    """A reply, and the tag by which a client that has it already asks."""
+
+    content: bytes
     etag: str
-    by_id: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, content: bytes) -> "_Body":
+        return cls(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+class _Rendered:
+    """Every model as bytes, by the name that requests use, in the order of the names."""
+
+    def __init__(self, by_id: Mapping[str, bytes]) -> None:
+        self.by_id = by_id
+        self._whole = self._render(0, None, None)
+
+    def page(self, query: ModelPageQuery, path: str) -> _Body:
+        """Return a part of the list, with the path of the next part."""
+        end = len(self.by_id) if query.limit is None else query.offset + query.limit
+        if end < len(self.by_id):
+            following = f"{path}?limit={query.limit}&offset={end}"
+            return self._render(query.offset, end, following)
+        return self._render(query.offset, None, None) if query.offset else self._whole
+
+    def _render(self, start: int, end: int | None, following: str | None) -> _Body:
+        data = b",".join(list(self.by_id.values())[start:end])
+        tail = f'],"links":{json.dumps({"next": following})},"total_count":{len(self.by_id)}}}'
+        return _Body.of(b'{"object":"list","data":[' + data + tail.encode())
 
 
 class RenderedCatalogue:
@@ -77,25 +165,55 @@ class RenderedCatalogue:
         self._routing = routing
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._rendered: _Rendered | None = None
+        self._listed: Sequence[ListedModel] | None = None
+        self._table = RoutingTable({})
+        self._rendered: LRUCache[tuple[int, tuple[frozenset[str], ...]], _Rendered] = LRUCache(
+            MOST_RENDERED
+        )
         self._read_at_s = 0.0
 
-    async def get(self) -> _Rendered:
-        """Return the rendered catalogue, at most `REMEMBERED_S` old. Raises StoreUnavailable."""
+    async def get(self, principal: Principal | None) -> _Rendered:
+        """Return the models that a principal may use, at its prices; all of them for None.
+
+        They are at most `REMEMBERED_S` old. Raises StoreUnavailable.
+        """
         async with self._lock:
             age_s = self._clock.monotonic_s() - self._read_at_s
-            if self._rendered is None or age_s >= REMEMBERED_S:
-                listings = await self._catalogue.load_listings()
-                listed = {
-                    one.model.id: one.model
-                    for one in listings
-                    if one.model.price.provider == DEFAULT_PROVIDER
+            if self._listed is None or age_s >= REMEMBERED_S:
+                await self._read()
+        assert self._listed is not None
+        terms = (0, ()) if principal is None else (principal.markup_bps, principal.model_lists)
+        rendered = self._rendered.get(terms)
+        if rendered is None:
+            rendered = self._rendered[terms] = _Rendered(
+                {
+                    one.name: json.dumps(one.describe(terms[0])).encode()
+                    for one in self._listed
+                    if principal is None
+                    or may_use(principal, one.model.id, one.name, self._table.aliases.get(one.name))
                 }
-                offers = await self._catalogue.load_offers()
-                routing = await self._routing.load(listed, offers)
-                self._rendered = _render(listings, routing.table)
-                self._read_at_s = self._clock.monotonic_s()
-            return self._rendered
+            )
+        return rendered
+
+    async def _read(self) -> None:
+        """Read the catalogue, and forget what was rendered if it is another."""
+        listings = await self._catalogue.load_listings()
+        listed = {
+            one.model.id: one.model
+            for one in listings
+            if one.model.price.provider == DEFAULT_PROVIDER
+        }
+        offers = await self._catalogue.load_offers()
+        self._table = (await self._routing.load(listed, offers)).table
+        offered = list(_offered(listings, self._table))
+        if offered != self._listed:
+            self._rendered.clear()
+        self._listed = offered
+        self._read_at_s = self._clock.monotonic_s()
+
+
+_FORMER: Final = " (at the path of the system that this one replaces)"
+_NATIVE: Final = " (at the path of OpenRouter's clients)"
 
 
 @router.get(
@@ -106,17 +224,27 @@ class RenderedCatalogue:
 )
 @router.get(
     "/api/v1/llm/models",
-    summary="List models (at the path of the system that this one replaces)",
+    summary=f"List models{_FORMER}",
     responses={200: {"model": ModelListReply}},
     operation_id="list_models_at_former_path",
 )
-async def list_models(request: Request) -> Response:
+@router.get(
+    "/api/v1/models",
+    summary=f"List models{_NATIVE}",
+    responses={200: {"model": ModelListReply}},
+    operation_id="list_models_at_native_path",
+)
+async def list_models(
+    request: Request, caller: FromCallerIfAny, query: Annotated[ModelPageQuery, Query()]
+) -> Response:
     """List all models and aliases that may be called, with the prices in force.
 
-    The price of a model that several providers offer is that of the one that is asked first.
+    Without a credential: every model, with prices before markup. With one: the models that it may
+    use, with the markup of its account. The price of a model that several providers offer is that
+    of the one that is asked first.
     """
-    rendered = await _catalogue(request).get()
-    return _answer(request, rendered.listing, rendered.etag)
+    rendered = await _models_of(request, caller)
+    return _answer(request, rendered.page(query, request.url.path), caller)
 
 
 @router.get(
@@ -127,102 +255,88 @@ async def list_models(request: Request) -> Response:
 )
 @router.get(
     "/api/v1/llm/models/{model_id:path}",
-    summary="Get a model (at the path of the system that this one replaces)",
+    summary=f"Get a model{_FORMER}",
     responses={200: {"model": ModelReply}},
     operation_id="get_model_at_former_path",
 )
-async def get_model(model_id: str, request: Request) -> Response:
-    """Return one model. Slashes in its id may be written as they are, or as `%2F`."""
-    found = (await _catalogue(request).get()).by_id.get(model_id)
+@router.get(
+    "/api/v1/models/{model_id:path}",
+    summary=f"Get a model{_NATIVE}",
+    responses={200: {"model": ModelReply}},
+    operation_id="get_model_at_native_path",
+)
+async def get_model(model_id: str, request: Request, caller: FromCallerIfAny) -> Response:
+    """Return one model. Slashes in its id may be written as they are, or as `%2F`.
+
+    As at OpenRouter, `count` answers the number of models, and `user` the whole list.
+    """
+    rendered = await _models_of(request, caller)
+    if model_id not in rendered.by_id:
+        if model_id == _COUNT:
+            counted = json.dumps({"data": {"count": len(rendered.by_id)}}).encode()
+            return _answer(request, _Body.of(counted), caller)
+        if model_id == _OF_USER:
+            whole = rendered.page(ModelPageQuery(), request.url.path)
+            return _answer(request, whole, caller)
+    return _answer(request, _Body.of(_find(rendered, model_id)), caller)
+
+
+@router.get(
+    "/v1/model/{model_id:path}",
+    summary="Describe a model",
+    responses={200: {"model": DescribedModelReply}},
+    operation_id="describe_model",
+)
+@router.get(
+    "/api/v1/llm/model/{model_id:path}",
+    summary=f"Describe a model{_FORMER}",
+    responses={200: {"model": DescribedModelReply}},
+    operation_id="describe_model_at_former_path",
+)
+@router.get(
+    "/api/v1/model/{model_id:path}",
+    summary=f"Describe a model{_NATIVE}",
+    responses={200: {"model": DescribedModelReply}},
+    operation_id="describe_model_at_native_path",
+)
+async def describe_model(model_id: str, request: Request, caller: FromCallerIfAny) -> Response:
+    """Return one model in the member `data`, as OpenRouter's clients read it."""
+    found = _find(await _models_of(request, caller), model_id)
+    return _answer(request, _Body.of(b'{"data":' + found + b"}"), caller)
+
+
+async def _models_of(request: Request, caller: Caller | None) -> _Rendered:
+    catalogue: RenderedCatalogue = request.app.state.catalogue
+    return await catalogue.get(None if caller is None else caller.principal)
+
+
+def _find(rendered: _Rendered, model_id: str) -> bytes:
+    found = rendered.by_id.get(model_id)
     if found is None:
         raise ProblemError(404, "model_not_found", "there is no such model; see GET /v1/models")
-    return _answer(request, found, _etag(found))
+    return found
 
 
-def _catalogue(request: Request) -> RenderedCatalogue:
-    catalogue: RenderedCatalogue = request.app.state.catalogue
-    return catalogue
-
-
-def _answer(request: Request, body: bytes, etag: str) -> Response:
-    headers = {"ETag": etag, "Cache-Control": f"public, max-age={MAX_AGE_S}"}
+def _answer(request: Request, body: _Body, caller: Caller | None) -> Response:
+    kept_by = "public" if caller is None else "private"
+    headers = {
+        "ETag": body.etag,
+        "Cache-Control": f"{kept_by}, max-age={MAX_AGE_S}",
+        "Vary": "Authorization, X-Api-Key",
+    }
     known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag in known:
+    if body.etag in known:
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body.content, headers=headers, media_type="application/json")
 
 
-def _render(listings: list[ModelListing], table: RoutingTable) -> _Rendered:
-    """Render every model and alias that somebody may serve, as the one asked first serves it."""
+def _offered(listings: list[ModelListing], table: RoutingTable) -> Iterator[ListedModel]:
+    """Yield every model and alias that somebody may serve, as the one asked first serves it."""
     listing_of = {one.model.id: one.listing for one in listings}
-    by_id = {}
     for name, model in sorted(table.models.items()):
         alias, ways = table.aliases.get(name), table.ways(model.id)
         if not ways or (alias is not None and alias.is_redirect):
             continue
-        listed = _to_openai(ModelListing(ways[0].model, listing_of.get(model.id, {})))
-        if alias is not None:
-            listed |= {"id": name, "name": name, "alias_of": model.id}
-        by_id[name] = json.dumps(listed).encode()
-    body = b'{"object":"list","data":[' + b",".join(by_id.values()) + b"]}"
-    return _Rendered(body, _etag(body), by_id)
-
-
-def _etag(body: bytes) -> str:
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-
-
-def _to_openai(listed: ModelListing) -> dict[str, Any]:
-    model, listing = listed.model, listed.listing
-    created = listing.get("created")
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": created if isinstance(created, int) else 0,
-        "owned_by": model.id.partition("/")[0].lstrip("~"),
-        "name": model.name,
-        "context_length": model.context_length,
-        "pricing": {
-            **_unit_prices(model.price),
-            **({"overrides": _tiers(model.price)} if model.price.tiers else {}),
-        },
-        "top_provider": {
-            **(listing.get("top_provider") or {}),
-            "context_length": model.context_length,
-            "max_completion_tokens": model.max_completion_tokens,
-        },
-        **{name: listing[name] for name in _PASSED_ON if name in listing},
-    }
-
-
-def _unit_prices(price: Price) -> dict[str, str]:
-    """Return unit prices by the provider's names, without those that the provider does not list."""
-    prices = {
-        "prompt": price.prompt_picos,
-        "completion": price.completion_picos,
-        "request": price.request_picos,
-        "image": price.image_picos,
-        "web_search": price.web_search_picos,
-        "internal_reasoning": price.reasoning_picos,
-        "input_cache_read": price.cache_read_picos,
-        "input_cache_write": price.cache_write_picos,
-        "input_cache_write_1h": price.cache_write_1h_picos,
-        "image_token": price.image_token_picos,
-        "image_output": price.image_output_picos,
-        "audio": price.audio_picos,
-        "audio_output": price.audio_output_picos,
-        "input_audio_cache": price.audio_cache_picos,
-    }
-    return {name: _decimal(picos) for name, picos in prices.items() if picos is not None}
-
-
-def _tiers(price: Price) -> list[dict[str, str | int]]:
-    """By the provider's name `overrides`: all prices from a length of the prompt on."""
-    return [
-        {TIER_STARTS_AT: tier.min_prompt_tokens, **_unit_prices(tier.price)} for tier in price.tiers
-    ]
-
-
-def _decimal(picos: int) -> str:
-    """Return a unit price as providers write it: without trailing zeros."""
-    return format_usd(picos).rstrip("0").rstrip(".")
+        served = ways[0].model
+        listing = listing_of.get(model.id, {})
+        yield ListedModel(name, served, listing, None if alias is None else model.id)

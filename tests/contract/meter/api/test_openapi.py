@@ -38,10 +38,13 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
 
 
 # The list of models, and reports by whoever holds the value of a key.
-PUBLIC = ("/api/v1/llm/models", "/v1/models", "/api/v1/key-reports")
+PUBLIC = (
+    *(f"{base}/model" for base in ("/v1", "/api/v1/llm", "/api/v1")),
+    "/api/v1/key-reports",
+)
 INFERENCE = [
     f"{prefix}/{name}"
-    for prefix in ("/v1", "/api/v1/llm")
+    for prefix in ("/v1", "/api/v1/llm", "/api/v1")
     for name in ("chat/completions", "completions", "embeddings")
 ]
 

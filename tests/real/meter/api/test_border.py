@@ -81,7 +81,7 @@ async def test_unknown_routes_and_methods_are_problems(api: MeterApi) -> None:
     assert_problem(await api.anybody.get(f"{ADMIN}/users/"), 404, "route_not_found")
     refused = await api.operator.delete(f"{ADMIN}/users")
     assert_problem(refused, 405, "method_not_allowed")
-    assert refused.headers["allow"] == "GET, POST"
+    assert refused.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_bodies_that_cannot_be_read_are_problems(api: MeterApi) -> None:
