@@ -8,7 +8,6 @@ from authz.endpoints.table import ALL, ENDPOINTS, PREFIXES
 from meter.pricing.prices import Demand
 from meter.usage.endpoints import WITHOUT_COMPLETION
 
-
 NAMES = {
     "chat/completions": "chat_completions",
     "completions": "completions",
