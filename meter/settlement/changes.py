@@ -244,7 +244,11 @@ def changes_from_policy(
             changes.end(record.hold, HoldState.EXPIRED, decision.rule.void_ending)
         else:
             estimate = guess(
-                record.hold, record.price, usual.get(record.hold.id), decision.streamed_bytes
+                record.hold,
+                record.price,
+                usual.get(record.hold.id),
+                decision.streamed_bytes,
+                decision.seen_tokens,
             )
             observation = decision.observation(record.hold)
             rule = decision.rule.value

@@ -18,7 +18,7 @@ from meter.holds.hold import Hold, HoldEnding
 from meter.money import MAX_PICOS, add_markup, picos_from_decimal
 from meter.pricing.prices import Price, catalogue_cost
 from meter.settlement.billing_terms import BillingTerms
-from meter.usage.endpoints import WITHOUT_COMPLETION
+from meter.usage.endpoints import WITHOUT_COMPLETION, WITHOUT_STREAM_COST
 from meter.usage.response_flags import has_been_cut_upstream, has_never_reached
 from meter.usage.usage import Observation, ReportedUsage, Source, TokenCounts
 
@@ -49,6 +49,7 @@ class UnknownReason(StrEnum):
     NO_USAGE = "no_usage"
     ZERO_COST = "zero_cost"
     NO_COST = "no_cost"
+    COST_IN_RECORD = "cost_in_record"
     CONTRADICTION = "contradiction"
     FAILED = "failed"
     NO_ENTRY = "no_entry"
@@ -121,7 +122,7 @@ def ordinary_cost(seen: Observation) -> int | None:
         return None
     if seen.provider is not None:
         return None
-    if _is_contradicted(seen):
+    if is_contradicted(seen):
         return None
     try:
         cost_picos = _named_cost(usage, usage.cost_usd)
@@ -145,6 +146,14 @@ def has_failed(seen: Observation) -> bool:
     is_quick = seen.upstream_ms is not None and seen.upstream_ms <= QUICK_CUT_MS
     is_unanswered = seen.time_to_first_byte_ms is None and seen.generation_id is None
     return is_quick and is_unanswered and has_been_cut_upstream(seen.response_flags)
+
+
+def is_contradicted(seen: Observation) -> bool:
+    """Return whether a log names usage of a request that failed or never ran."""
+    status = seen.provider_status
+    has_error_status = status is not None and not 200 <= status < 300
+    is_unsent = not seen.reached_provider or has_never_reached(seen.response_flags)
+    return has_error_status or seen.has_error or is_unsent
 
 
 def _never_reached(seen: Observation) -> bool:
@@ -190,7 +199,7 @@ def _judge_usage(
     seen: Observation, usage: ReportedUsage, hold: Hold, price: Price, terms: BillingTerms
 ) -> Outcome:
     """Decide by the usage object that a log has."""
-    if _is_contradicted(seen):
+    if is_contradicted(seen):
         return Unknown(UnknownReason.CONTRADICTION)
     if not terms.names_costs:
         # Our price of this provider decides, whatever a server writes into its usage.
@@ -199,7 +208,9 @@ def _judge_usage(
         has_completion = hold.endpoint not in WITHOUT_COMPLETION
         is_complete = usage.tokens.completion > 0 or not has_completion
         if terms.names_costs or not is_complete:
-            return Unknown(UnknownReason.NO_COST)
+            is_expected = seen.is_streaming and hold.endpoint in WITHOUT_STREAM_COST
+            is_apart = is_complete and is_expected
+            return Unknown(UnknownReason.COST_IN_RECORD if is_apart else UnknownReason.NO_COST)
     try:
         settled = _settle(usage, hold, price)
     except InvalidAmount:
@@ -210,14 +221,6 @@ def _judge_usage(
     if settled.cost_picos == 0 and not is_free:
         return Unknown(UnknownReason.ZERO_COST)
     return settled
-
-
-def _is_contradicted(seen: Observation) -> bool:
-    """Return whether the log names usage of a request that failed or never ran."""
-    status = seen.provider_status
-    has_error_status = status is not None and not 200 <= status < 300
-    is_unsent = not seen.reached_provider or has_never_reached(seen.response_flags)
-    return has_error_status or seen.has_error or is_unsent
 
 
 def _settle(usage: ReportedUsage, hold: Hold, price: Price) -> Settled:

@@ -11,8 +11,8 @@ from typing import Final
 from uuid import UUID
 
 from meter.holds.hold import Hold, HoldEnding
-from meter.settlement.outcome import has_failed
-from meter.usage.usage import Observation, Source
+from meter.settlement.outcome import has_failed, is_contradicted
+from meter.usage.usage import Observation, Source, TokenCounts
 
 
 class PolicyVerdict(StrEnum):
@@ -70,6 +70,15 @@ class PolicyDecision:
         """The bytes of a stream that a log saw the client being sent."""
         is_stream = self.seen is not None and self.seen.is_streaming
         return self.seen.response_bytes if self.seen is not None and is_stream else 0
+
+    @property
+    def seen_tokens(self) -> TokenCounts | None:
+        """The tokens of usage in the log that lacked nothing but a cost; None otherwise."""
+        usage = None if self.seen is None else self.seen.usage
+        if self.seen is None or usage is None or usage.cost_usd is not None:
+            return None
+        is_whole = usage.tokens.prompt > 0 and usage.tokens.completion > 0
+        return usage.tokens if is_whole and not is_contradicted(self.seen) else None
 
     def observation(self, hold: Hold) -> Observation:
         """Return an observation of the request whose source is the policy."""

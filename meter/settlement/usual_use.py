@@ -10,7 +10,7 @@ from typing import Final
 
 from meter.holds.hold import Hold
 from meter.money import BPS_PER_WHOLE, add_markup
-from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Price
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Price, catalogue_cost
 from meter.settlement.outcome import PriceSource, Settled
 from meter.usage.usage import TokenCounts
 
@@ -73,15 +73,24 @@ def _bound_of(hold: Hold, price: Price) -> int:
     return prompt_bound_picos(hold.amount_picos, hold.max_tokens, hold.markup_bps, price)
 
 
-def guess(hold: Hold, price: Price, usual: UsualUse | None, streamed_bytes: int) -> Settled:
+def guess(
+    hold: Hold,
+    price: Price,
+    usual: UsualUse | None,
+    streamed_bytes: int,
+    seen_tokens: TokenCounts | None = None,
+) -> Settled:
     """Return the charge that such a request usually comes to, never above the hold.
 
     `usual` is None where too few requests of the model are known. `streamed_bytes` is what a client
     was sent of a stream: a reply has at least the tokens that were seen, and at most those that the
-    hold allows.
+    hold allows. `seen_tokens` are those of usage that lacked a cost only: then our price decides.
     """
     # Of a hold that charges no fee for an own key, nothing can be read about the request.
     is_bounded = hold.own_key_fee_bps != 0
+    if seen_tokens is not None:
+        cost_picos = catalogue_cost(seen_tokens, price, hold.flat_cost_picos)
+        return _within(hold, is_bounded, seen_tokens, cost_picos, PriceSource.CATALOGUE)
     bound_picos = _bound_of(hold, price) if is_bounded else 0
     if usual is None:
         prompt_picos = bound_picos // ASSUMED_BYTES_PER_TOKEN
@@ -92,16 +101,19 @@ def guess(hold: Hold, price: Price, usual: UsualUse | None, streamed_bytes: int)
             prompt_picos = bound_picos * usual.prompt_picos // usual.prompt_bound_picos
         usual_tokens = -(-usual.completion_tokens // usual.requests)
     tokens = min(hold.max_tokens, max(usual_tokens, streamed_bytes // MOST_BYTES_PER_EVENT))
+    counts = TokenCounts(
+        prompt=prompt_picos // price.prompt_picos if price.prompt_picos else 0,
+        completion=tokens,
+    )
     cost_picos = prompt_picos + tokens * price.completion_picos
+    return _within(hold, is_bounded, counts, cost_picos, PriceSource.ESTIMATE)
+
+
+def _within(
+    hold: Hold, is_bounded: bool, tokens: TokenCounts, cost_picos: int, price_source: PriceSource
+) -> Settled:
+    """Return a charge that the hold covers, where it bounds one."""
     if is_bounded:
         most_picos = hold.amount_picos * BPS_PER_WHOLE // (BPS_PER_WHOLE + hold.markup_bps)
         cost_picos = min(most_picos, cost_picos)
-    return Settled(
-        tokens=TokenCounts(
-            prompt=prompt_picos // price.prompt_picos if price.prompt_picos else 0,
-            completion=tokens,
-        ),
-        cost_picos=cost_picos,
-        charge_picos=add_markup(cost_picos, hold.markup_bps),
-        price_source=PriceSource.ESTIMATE,
-    )
+    return Settled(tokens, cost_picos, add_markup(cost_picos, hold.markup_bps), price_source)

@@ -6,3 +6,7 @@ EMBEDDINGS: Final = "embeddings"
 # A complete answer of these endpoints has no completion tokens. At all other endpoints, an answer
 # without any is an empty reply, which providers do not bill.
 WITHOUT_COMPLETION: Final = frozenset({EMBEDDINGS})
+
+MESSAGES: Final = "messages"
+# OpenRouter documents the usage of these endpoints' streams without a cost. Its record has it.
+WITHOUT_STREAM_COST: Final = frozenset({MESSAGES})

@@ -103,7 +103,18 @@ ROWS = [
             {"usage": {**USAGE, "cost": cost}}
             for cost in (None, "0.001", "free", -0.001, float("nan"), True)
         ]
-        + [{"usage": {"start_usage_json": START_JSON, "usage_json": END_WITHOUT_COST}}],
+        + [{"endpoint": "messages", "usage": {**USAGE, "cost": None}}],
+    ),
+    Row(
+        "usage without a cost in a stream of Messages, where the provider names none",
+        "unknown: `cost_in_record`",
+        [
+            {
+                "endpoint": "messages",
+                "is_streaming": True,
+                "usage": {"start_usage_json": START_JSON, "usage_json": END_WITHOUT_COST},
+            }
+        ],
     ),
     Row(
         "usage without a token or a cost, or a last usage that is less than the first",
@@ -240,11 +251,12 @@ def verdict(entry: dict[str, Any], price: Price) -> str:
         "response_bytes": 600,
         **entry,
     }
+    endpoint = facts.pop("endpoint", "chat_completions")
     facts["is_upstreams"] = facts.pop("status_details") == FROM_UPSTREAM
     facts["flags"] = join_flags(facts["flags"])
     facts["usage"] = NotedUsage(**facts["usage"])
     seen = observation_from_facts(EntryFacts(**facts), Source.STREAM)
-    hold = Hold(HOLD_ID, NOW, "a", "c", "m", "chat_completions", 1, 0, 9, 0, 9, HoldState.OPEN)
+    hold = Hold(HOLD_ID, NOW, "a", "c", "m", endpoint, 1, 0, 9, 0, 9, HoldState.OPEN)
     outcome = decide_outcome(seen, hold, price)
     if isinstance(outcome, Settled):
         return "settled"

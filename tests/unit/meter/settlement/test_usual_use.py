@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from meter.holds.hold import Hold, HoldState
 from meter.money import add_markup
-from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Price
+from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Price, catalogue_cost
 from meter.settlement.outcome import PriceSource, Settled
+from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.usual_use import (
     ASSUMED_COMPLETION_TOKENS,
     MOST_BYTES_PER_EVENT,
@@ -19,10 +22,12 @@ from meter.settlement.usual_use import (
     guess,
     use_of,
 )
-from meter.usage.usage import TokenCounts
+from meter.usage.usage import ReportedUsage, TokenCounts
+from tests.books import observed
 from tests.fakes import price
 
 PRICE = price()
+HOLD_ID = UUID(int=1)
 
 
 def hold_for(prompt_bytes: int, max_tokens: int, markup_bps: int = 0, at: Price = PRICE) -> Hold:
@@ -30,7 +35,7 @@ def hold_for(prompt_bytes: int, max_tokens: int, markup_bps: int = 0, at: Price 
     prompt_picos = (prompt_bytes + PROMPT_OVERHEAD_TOKENS) * at.dearest_prompt_picos
     reply_picos = max_tokens * at.dearest_completion_picos
     return Hold(
-        id=UUID(int=1),
+        id=HOLD_ID,
         placed_at=datetime(2030, 1, 1, tzinfo=UTC),
         account_id="ada",
         credential_id="key",
@@ -85,6 +90,39 @@ def test_a_long_stream_that_was_seen_costs_no_less_than_its_bytes_show() -> None
     seen = 900 * MOST_BYTES_PER_EVENT
     assert guess(hold_for(400, 10_000), PRICE, usual, seen).tokens.completion == 900
     assert guess(hold_for(400, 500), PRICE, usual, seen).tokens.completion == 500
+
+
+def test_tokens_that_a_log_named_are_priced_within_the_hold() -> None:
+    # As a stream of Messages tells them: all but the cost.
+    seen = observed(HOLD_ID, usage=ReportedUsage(TokenCounts(100, 40, cached=60), None))
+    decision = PolicyDecision(HOLD_ID, PolicyVerdict.CHARGE, Rule.NO_RECORD, seen)
+    tokens = decision.seen_tokens
+    assert tokens == TokenCounts(100, 40, cached=60)
+    usual = usual_of((400, 100, 20))
+    found = guess(hold_for(400, 10_000, 500), PRICE, usual, 0, tokens)
+    cost_picos = catalogue_cost(tokens, PRICE, 0)
+    assert found == Settled(tokens, cost_picos, add_markup(cost_picos, 500), PriceSource.CATALOGUE)
+    small = hold_for(1, 1)
+    dear = guess(small, PRICE, usual, 0, TokenCounts(10**6, 10**6))
+    assert dear.charge_picos == small.amount_picos
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"usage": ReportedUsage(TokenCounts(100, 40), Decimal(0))},
+        {"usage": ReportedUsage(TokenCounts(100, 0), None)},
+        {"usage": ReportedUsage(TokenCounts(0, 40), None)},
+        {"usage": ReportedUsage(TokenCounts(100, 40), None), "has_error": True},
+        {"usage": ReportedUsage(TokenCounts(100, 40), None), "provider_status": 502},
+        {"usage": None},
+    ],
+)
+def test_usage_that_is_doubted_is_not_priced(seen: dict[str, Any]) -> None:
+    decision = PolicyDecision(
+        HOLD_ID, PolicyVerdict.CHARGE, Rule.NO_RECORD, observed(HOLD_ID, **seen)
+    )
+    assert decision.seen_tokens is None
 
 
 def test_the_more_expensive_provider_shows_in_the_guess() -> None:
