@@ -16,7 +16,6 @@ TTL: Final = "Set 'ttl' to '5m' or '1h', the two durations that have a price, or
 PART_TYPES: Final = (
     "Give each part a 'type': 'text', 'image_url', 'input_audio', 'file' or 'video_url'."
 )
-FILES: Final = "Put the text of the file into a part of type 'text'."
 DATA_INSTEAD: Final = (
     "An image is sent as 'data:image/...'. Send a document as a part of type 'file' with its"
     " 'data:' URL as 'file_data', and sound as 'input_audio'."
@@ -30,6 +29,19 @@ PLUGINS: Final = (
     "Leave the plugin out. Those that can be bounded are 'web' (with 'max_results'),"
     " 'file-parser' (with 'pdf.engine'), 'response-healing' and 'context-compression'."
 )
+ENGINES: Final = (
+    "Set 'engine' to 'exa', 'parallel' or 'perplexity', or leave it out. Nothing limits how often"
+    " another engine is asked, or what it costs."
+)
+FILE_ENGINES: Final = (
+    "Set 'pdf.engine' to 'cloudflare-ai' or 'native' (no price beside tokens) or 'mistral-ocr'"
+    " (by the page), or leave the plugin out."
+)
+FILE_IDS: Final = (
+    "Leave 'file_id' out: it names a file in the provider's store. Send the file as 'file_data', a"
+    " 'data:' URL or an address."
+)
+FILE_PART: Final = "Send the file as a part of type 'file', with 'file_data'."
 _UNKNOWN: Final = (
     "The member is not known here, so nobody can say what it costs. Leave it out, or ask the"
     " operator to add it."
@@ -50,15 +62,11 @@ _MEMBERS: Final[Mapping[str, str]] = {
         "Leave it out. Use 'prompt_cache_key', or 'cache_control' with a 'ttl' of '5m' or '1h'."
     ),
 }
-_CLIENT_TOOLS: Final = (
+_TOOL_INSTEAD: Final = (
     "It runs, and is billed, at the provider. Leave it out, or offer your own function in its"
-    " place ('type': 'function')."
+    " place ('type': 'function'). Tools of OpenRouter that can be bounded are"
+    " 'openrouter:web_search' and 'openrouter:datetime'."
 )
-_TOOLS: Final[Mapping[str, str]] = {
-    "openrouter:web_fetch": (
-        "Leave it out, and put the text of the page into a message, or offer your own function."
-    ),
-}
 
 
 def advise_on_member(name: str) -> str:
@@ -71,4 +79,4 @@ def advise_on_tool(tool: object) -> str:
     kind: Any = tool.get("type") if isinstance(tool, dict) else None
     if not isinstance(kind, str):
         return "Give each tool a 'type': 'function' or 'custom' for tools of your own."
-    return f"The tool '{echo(kind)}' has no bound. {_TOOLS.get(kind, _CLIENT_TOOLS)}"
+    return f"The tool '{echo(kind)}' has no bound. {_TOOL_INSTEAD}"

@@ -106,6 +106,17 @@ def member_spans(text: str) -> Iterator[tuple[str, int, int]]:
             at = _skip_space(text, at + 1)
 
 
+def item_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each item in a text that is known to be a JSON list, in characters."""
+    at = _skip_space(text, text.index("[") + 1)
+    while text[at] != "]":
+        _, end = _DECODER.raw_decode(text, at)
+        yield at, end
+        at = _skip_space(text, end)
+        if text[at] == ",":
+            at = _skip_space(text, at + 1)
+
+
 def byte_offset(body: Body, at: int) -> int:
     """Return the offset in the sent bytes of the character at `at`."""
     if len(body.text) == body.size_bytes:

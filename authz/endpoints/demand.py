@@ -21,8 +21,21 @@ from authz.endpoints.members import (
     refuse_unknown,
     unbounded,
 )
+from authz.endpoints.openrouter import NO_PLUGINS, PluginWork
 from authz.endpoints.prompt import Prompt, measure_prompt
-from meter.pricing.prices import PROMPT_OVERHEAD_TOKENS, Demand, Extra
+from authz.endpoints.server_tools import (
+    STEPS_MEMBER,
+    ServerTools,
+    is_server_tool,
+    read_server_tools,
+)
+from meter.pricing.prices import (
+    NO_WORK,
+    PROMPT_OVERHEAD_TOKENS,
+    Demand,
+    Extra,
+    ProviderWork,
+)
 from meter.values import light_value
 
 MAX_TOKENS_NAMED: Final = 10_000_000
@@ -38,10 +51,7 @@ CLIENT_TOOLS: Final = ("function", "custom")
 _TOOL_MEMBERS: Final = frozenset({"type", "cache_control"})
 _PLAIN_TIERS: Final = frozenset({"auto", "default", "flex", "standard", "standard_only"})
 # These are billed apart from tokens.
-_UNBOUNDED_MEMBERS: Final = (
-    *openrouter.UNBOUNDED_MEMBERS,
-    *("web_search_options", "search_parameters"),
-)
+_UNBOUNDED_MEMBERS: Final = (*openrouter.UNBOUNDED_MEMBERS, "search_parameters")
 # The kinds of a reply beside text, with the price that each needs.
 _REPLY_KINDS: Final = {"image": Extra.PICTURE_REPLY, "audio": Extra.SPOKEN_REPLY}
 _NO_EXTRAS: Final[frozenset[Extra]] = frozenset()
@@ -52,6 +62,7 @@ _COST_MEMBERS: Final = frozenset(
         *LIMIT_MEMBERS,
         *("model", "n", "best_of", "prediction", "reasoning", "modalities", "audio", "tools"),
         *("reasoning_effort", "service_tier", "messages", "prompt", "input", "cache_control"),
+        STEPS_MEMBER,
     }
 )
 KNOWN_MEMBERS: Final = _COST_MEMBERS | HARMLESS_MEMBERS
@@ -94,33 +105,35 @@ def bound_demand(
             _refuse_unbounded(members)
             openrouter.read_price_limits(members)
         replies = read_replies(body)
-        searches = 0 if is_ordinary else openrouter.count_web_searches(members)
-        if is_online:
-            searches = max(searches, openrouter.DEFAULT_WEB_RESULTS)
+        plugins, tools = NO_PLUGINS, None
+        if not is_ordinary or is_online:
+            plugins = openrouter.read_plugins(members, is_online)
+            tools = read_server_tools(members)
         prompt = measure_prompt(body)
         extras = _NO_EXTRAS
-        if not is_ordinary or searches or prompt.has_sound or prompt.has_long_cache:
-            extras = read_extras(members, prompt, searches)
+        if not is_ordinary or plugins.searches or prompt.has_sound or prompt.has_long_cache:
+            extras = read_extras(members, prompt, plugins.searches)
     except Refused as refused:
         return refused.deny
-    return to_demand(body, prompt, replies, searches, extras)
+    return to_demand(body, prompt, replies, plugins, extras, 0, tools)
 
 
 def to_demand(
     body: Body,
     prompt: Prompt,
     replies: Replies,
-    searches: int,
+    plugins: PluginWork,
     extras: frozenset[Extra],
     overhead_tokens: int = 0,
+    tools: ServerTools | None = None,
 ) -> Demand:
-    """Return the demand of a body whose parts were measured, with so many web searches.
+    """Return the demand of a body whose parts were measured.
 
     `overhead_tokens` bound what the provider adds to the prompt beside what it adds to every one.
     """
     # Search results and videos, which are fetched from elsewhere, can fill the whole context.
     prompt_tokens = WHOLE_CONTEXT_TOKENS
-    if not prompt.is_opaque and not searches:
+    if not prompt.is_opaque and not plugins.fills_context:
         # A token is at least one byte of the body; images are counted apart from their bytes.
         text_tokens = body.size_bytes - prompt.inline_bytes
         prompt_tokens = text_tokens + PROMPT_OVERHEAD_TOKENS + prompt.images * IMAGE_TOKENS
@@ -128,18 +141,25 @@ def to_demand(
     # Some gateways run the whole request once for each choice.
     times = replies.choices
     prompts = times * prompt.prompts
-    return Demand(
+    if tools is None and not prompt.files and plugins is NO_PLUGINS:
+        work = NO_WORK
+    else:
+        picos = plugins.search_picos + prompt.files * plugins.file_picos
+        work = ProviderWork(picos=prompts * picos, search_weight=plugins.search_weight)
+    demand = Demand(
         times * prompt_tokens,
         replies.limit_tokens,
         prompts,
         replies.extra_tokens,
         times * prompt.images,
-        searches * prompts,
+        plugins.searches * prompts,
         prompts,
         replies.bounds_thought,
         prompt.may_hear,
         extras,
+        work,
     )
+    return demand if tools is None else tools.add_to(demand)
 
 
 def bound_generated_text(body: Body, is_online: bool) -> Demand | Deny:
@@ -229,13 +249,15 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
             raise unbounded(name, advise_on_member(name))
     refuse_tier(members)
     # Functions and custom tools run at the client, and their text is counted. Any other tool runs,
-    # and is billed, at the provider.
+    # and is billed, at the provider; those with a bound are read by `read_server_tools`.
     tools = members.get("tools")
     if tools is None:
         return
     if not isinstance(tools, list):
         raise invalid("tools", "a list")
     for tool in tools:
+        if is_server_tool(tool):
+            continue
         if not isinstance(tool, dict) or tool.get("type") not in CLIENT_TOOLS:
             raise unbounded("tools", advise_on_tool(tool))
         refuse_misspelt(tool, _TOOL_MEMBERS)

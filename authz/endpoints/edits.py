@@ -13,6 +13,7 @@ from authz.endpoints.openrouter import (
     tag_report,
 )
 from authz.endpoints.rewriting import Rewrite, rewrite_members
+from authz.endpoints.server_tools import TOOLS_MEMBER, asks_server_tools, limit_server_tools
 from meter.pricing.prices import PriceCeiling
 
 # Providers read one name or the other.
@@ -33,8 +34,10 @@ def edit_body(
     that the estimate assumes. The rewrite has what another provider or name of a model needs.
     """
     members = body.members
+    has_server_tools = "tools" in members and asks_server_tools(members)
     if (
         max_tokens is None
+        and not has_server_tools
         and report_tag is None
         and rewrite is None
         and ceiling
@@ -46,6 +49,8 @@ def edit_body(
         wanted += (TRACE_MEMBER,)
     if ceiling is not None:
         wanted += (PROVIDER_MEMBER,)
+    if has_server_tools:
+        wanted += (TOOLS_MEMBER,)
     spans: dict[str, tuple[int, int]] = {}
     if rewrite is not None or not members.keys().isdisjoint(wanted):
         spans = {name: (start, end) for name, start, end in member_spans(body.text)}
@@ -66,6 +71,8 @@ def edit_body(
         changes.append(tag_report(body, spans.get(TRACE_MEMBER), report_tag))
     if ceiling is not None:
         changes.append(limit_price(body, spans.get(PROVIDER_MEMBER), ceiling))
+    if has_server_tools:
+        changes += limit_server_tools(body, spans)
     if rewrite is not None:
         changes += rewrite_members(body, spans, rewrite)
     edits = [one for one in changes if isinstance(one, Edit)]

@@ -109,14 +109,12 @@ def bound(body: Body, is_online: bool) -> Demand | Deny:
         openrouter.read_price_limits(members)
         own_tools = _count_client_tools(members.get("tools"))
         prompt = _measure(body)
-        searches = openrouter.count_web_searches(members)
-        if is_online:
-            searches = max(searches, openrouter.DEFAULT_WEB_RESULTS)
+        plugins = openrouter.read_plugins(members, is_online)
         replies = _read_replies(members)
-        extras = read_extras(members, prompt, searches)
+        extras = read_extras(members, prompt, plugins.searches)
     except Refused as refused:
         return refused.deny
-    return to_demand(body, prompt, replies, searches, extras, own_tools * CLIENT_TOOL_TOKENS)
+    return to_demand(body, prompt, replies, plugins, extras, own_tools * CLIENT_TOOL_TOKENS)
 
 
 def _refuse_dearer(members: dict[str, Any]) -> None:

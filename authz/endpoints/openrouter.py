@@ -19,13 +19,22 @@ from functools import lru_cache
 from typing import Any, Final
 
 from authz.decision import Edit, Reason, Refused, deny, echo
-from authz.endpoints.advice import PLUGINS
+from authz.endpoints.advice import ENGINES, FILE_ENGINES, PLUGINS
 from authz.endpoints.body import Body, byte_offset, member_spans, replace_value
-from authz.endpoints.members import count, invalid, read_usd, refuse_misspelt, unbounded
+from authz.endpoints.members import (
+    count,
+    invalid,
+    read_usd,
+    refuse_misspelt,
+    refuse_unknown,
+    unbounded,
+)
+from authz.endpoints.server_tools import PRICED_ENGINES, SEARCH_PICOS
 from meter.money import format_usd
 from meter.pricing.prices import Model, PriceCeiling
 from meter.providers.openrouter import ROUTING_SUFFIXES
 from meter.providers.openrouter.broadcast import TAG_MEMBER
+from meter.values import light_value
 
 MAX_FALLBACKS: Final = 16
 # No listed model has a longer id. Suffixes are removed one at a time, each with a copy of the rest.
@@ -34,17 +43,28 @@ MAX_MODEL_NAME_CHARS: Final = 256
 MAX_WEB_RESULTS: Final = 10
 DEFAULT_WEB_RESULTS: Final = 5
 FREE_PLUGINS: Final = frozenset({"response-healing", "context-compression"})
+# The most searches that a model does of its own for one request, as no provider documents more.
+OPTIONAL_SEARCHES: Final = 10
 WEB_PLUGIN_MEMBERS: Final = frozenset(
     {
-        "id",
-        "enabled",
-        "max_results",
-        "search_prompt",
-        "engine",
-        "include_domains",
-        "exclude_domains",
+        *("id", "enabled", "max_results", "max_uses", "search_prompt", "engine", "mode"),
+        *("include_domains", "exclude_domains", "user_location"),
     }
 )
+FILE_PLUGIN_MEMBERS: Final = frozenset({"id", "enabled", "pdf"})
+_PDF_MEMBERS: Final = frozenset({"engine"})
+# Engines that read files at no price beside tokens. Another one, or none named, may recognise
+# characters: a document has at most so many pages there, each at this price.
+FREE_FILE_ENGINES: Final = frozenset({"native", "cloudflare-ai", "pdf-text"})
+PRICED_FILE_ENGINE: Final = "mistral-ocr"
+MAX_FILE_PAGES: Final = 1_000
+PAGE_PICOS: Final = 2_000_000_000
+
+SEARCH_OPTIONS_MEMBER: Final = "web_search_options"
+_SEARCH_OPTIONS: Final = frozenset({"search_context_size", "user_location"})
+# The listed price is that of the default size. The dearest documented ratio of another size to it
+# is 2.4 (Perplexity: 5, 8 and 12 US dollars for a thousand requests).
+SEARCH_WEIGHTS: Final[Mapping[str, int]] = {"low": 1, "medium": 2, "high": 3}
 
 PROVIDER_MEMBER: Final = "provider"
 MAX_PRICE_MEMBER: Final = "max_price"
@@ -59,7 +79,10 @@ _PROVIDER_MEMBERS: Final = frozenset({MAX_PRICE_MEMBER})
 TRACE_MEMBER: Final = "trace"
 UNBOUNDED_MEMBERS: Final = ("preset",)
 # A member that may change the cost must not be written in another letter case.
-COST_MEMBERS: Final = (*UNBOUNDED_MEMBERS, "models", "route", "plugins", PROVIDER_MEMBER)
+COST_MEMBERS: Final = (
+    *UNBOUNDED_MEMBERS,
+    *("models", "route", "plugins", PROVIDER_MEMBER, SEARCH_OPTIONS_MEMBER),
+)
 
 
 def named_models(members: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -106,26 +129,102 @@ def split_suffixes(name: str, listed: Collection[str]) -> tuple[str, str]:
     return base, name[len(base) :]
 
 
-def count_web_searches(members: Mapping[str, Any]) -> int:
-    """Return how many searches the plugins may do. Raises Refused for other plugins that cost."""
+@light_value
+class PluginWork:
+    """The most that plugins and options of a search do for one prompt.
+
+    `searches` cost the model's listed price, times `search_weight`. `search_picos` is the price of
+    a search by an engine of OpenRouter's, and `file_picos` that of reading one file.
+    """
+
+    searches: int = 0
+    search_weight: int = 1
+    search_picos: int = 0
+    file_picos: int = MAX_FILE_PAGES * PAGE_PICOS
+
+    @property
+    def fills_context(self) -> bool:
+        """Return whether results of searches are put into the prompt."""
+        return self.searches > 0 or self.search_picos > 0
+
+
+NO_PLUGINS: Final = PluginWork()
+
+
+def read_plugins(members: Mapping[str, Any], is_online: bool) -> PluginWork:
+    """Return the most that a body's plugins and search options do. Raises Refused.
+
+    `is_online` is true when the name of a model asks for web search.
+    """
     plugins = members.get("plugins")
-    if plugins is None:
-        return 0
-    if not isinstance(plugins, list):
+    options = members.get(SEARCH_OPTIONS_MEMBER)
+    if plugins is None and options is None and not is_online:
+        return NO_PLUGINS
+    searches = search_picos = 0
+    file_picos, weight = NO_PLUGINS.file_picos, 1
+    if plugins is not None and not isinstance(plugins, list):
         raise invalid("plugins", "a list")
-    searches = 0
-    for plugin in plugins:
+    for plugin in plugins or ():
         if not isinstance(plugin, dict):
             raise invalid("plugins", "a list of objects")
-        refuse_misspelt(plugin, WEB_PLUGIN_MEMBERS)
+        refuse_misspelt(plugin, WEB_PLUGIN_MEMBERS | FILE_PLUGIN_MEMBERS)
         plugin_id = plugin.get("id")
         if isinstance(plugin_id, str) and plugin_id in FREE_PLUGINS:
             continue
-        if plugin_id != "web" or not plugin.keys() <= WEB_PLUGIN_MEMBERS:
+        if plugin_id == "file-parser" and plugin.keys() <= FILE_PLUGIN_MEMBERS:
+            file_picos = _read_file_engine(plugin)
+        elif plugin_id == "web" and plugin.keys() <= WEB_PLUGIN_MEMBERS:
+            searches += _count_searches(plugin)
+            search_picos += SEARCH_PICOS
+        else:
             raise unbounded("plugins", PLUGINS)
-        results = count(plugin, "max_results", MAX_WEB_RESULTS, "plugins.max_results")
-        searches += DEFAULT_WEB_RESULTS if results is None else results
-    return searches
+    if is_online:
+        searches = max(searches, DEFAULT_WEB_RESULTS)
+        search_picos = max(search_picos, SEARCH_PICOS)
+    if options is not None:
+        if not isinstance(options, dict):
+            raise invalid(SEARCH_OPTIONS_MEMBER, "an object")
+        refuse_misspelt(options, _SEARCH_OPTIONS)
+        refuse_unknown(options, _SEARCH_OPTIONS, f"{SEARCH_OPTIONS_MEMBER}.")
+        size = options.get("search_context_size") or "low"
+        if not isinstance(size, str) or size not in SEARCH_WEIGHTS:
+            param = f"{SEARCH_OPTIONS_MEMBER}.search_context_size"
+            raise invalid(param, "'low', 'medium' or 'high'")
+        weight = SEARCH_WEIGHTS[size]
+        searches += OPTIONAL_SEARCHES
+    return PluginWork(searches, weight, search_picos, file_picos)
+
+
+def _count_searches(plugin: dict[str, Any]) -> int:
+    """Return the searches of the web plugin that cost the model's price. Raises Refused.
+
+    Without a name of an engine of OpenRouter's, the model's provider may search.
+    """
+    results = count(plugin, "max_results", MAX_WEB_RESULTS, "plugins.max_results")
+    uses = count(plugin, "max_uses", MAX_WEB_RESULTS, "plugins.max_uses")
+    engine = plugin.get("engine")
+    if engine in PRICED_ENGINES:
+        return 0
+    if engine not in (None, "native"):
+        raise unbounded("plugins", ENGINES)
+    return max(DEFAULT_WEB_RESULTS if results is None else results, uses or 0)
+
+
+def _read_file_engine(plugin: dict[str, Any]) -> int:
+    """Return the most that reading one file costs beside tokens. Raises Refused."""
+    pdf = plugin.get("pdf")
+    if pdf is None:
+        return NO_PLUGINS.file_picos
+    if not isinstance(pdf, dict):
+        raise invalid("plugins.pdf", "an object")
+    refuse_misspelt(pdf, _PDF_MEMBERS)
+    engine = pdf.get("engine")
+    if not pdf.keys() <= _PDF_MEMBERS or engine not in (
+        *(None, PRICED_FILE_ENGINE),
+        *FREE_FILE_ENGINES,
+    ):
+        raise unbounded("plugins", FILE_ENGINES)
+    return 0 if engine in FREE_FILE_ENGINES else NO_PLUGINS.file_picos
 
 
 def read_price_limits(members: Mapping[str, Any]) -> dict[str, Decimal]:

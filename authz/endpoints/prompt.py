@@ -4,20 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from authz.endpoints.advice import DATA_INSTEAD, FILES, PART_TYPES
+from authz.endpoints.advice import DATA_INSTEAD, FILE_IDS, FILE_PART, PART_TYPES
 from authz.endpoints.body import Body
-from authz.endpoints.members import asks_long_cache, invalid, refuse_misspelt, unbounded
+from authz.endpoints.members import (
+    asks_long_cache,
+    invalid,
+    refuse_misspelt,
+    refuse_unknown,
+    unbounded,
+)
 
-_PART_MEMBERS: Final = frozenset({"type", "image_url", "input_audio", "cache_control"})
+_PART_MEMBERS: Final = frozenset({"type", "image_url", "input_audio", "file", "cache_control"})
 _URL_MEMBER: Final = frozenset({"url"})
-_MESSAGE_MEMBERS: Final = frozenset({"content", "images", "audio", "cache_control"})
+_FILE_MEMBERS: Final = frozenset({"filename", "file_data", "file_id"})
+_MESSAGE_MEMBERS: Final = frozenset({"content", "images", "audio", "annotations", "cache_control"})
 # A message of these alone, whose content is text, has nothing to measure but its bytes.
 _ORDINARY_MEMBERS: Final = frozenset(
     {"role", "content", "name", "tool_call_id", "tool_calls", "refusal"}
 )
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
-# Files may be read by paid character recognition.
-_REFUSED_PARTS: Final = frozenset({"file", "input_file"})
+# OpenRouter passes at most so many pictures of a file on to the model.
+FILE_IMAGES: Final = 8
 _SOUND_PARTS: Final = frozenset({"input_audio", "audio_url"})
 
 
@@ -29,6 +36,7 @@ class Prompt:
     part may hold as much as the model can read. `prompts` is the number of prompts in the body.
     `has_sound` is true when a part is sound, which needs a price of its own; `may_hear` also when a
     part may hold some, as a video does.
+    `files` are documents, which the provider may read by recognising characters.
     `inline_chars` has the lengths of URLs that a stand-in replaces (`weight.py`).
     """
 
@@ -40,6 +48,7 @@ class Prompt:
     has_sound: bool = False
     may_hear: bool = False
     has_long_cache: bool = False
+    files: int = 0
 
     def add_sound(self) -> None:
         """Count a sound: silence is packed so tightly that its bytes bound no tokens."""
@@ -56,6 +65,21 @@ class Prompt:
             self.inline_bytes += self.inline_chars.get(url, len(url))
         elif start.startswith("data:"):
             raise unbounded(param.removesuffix(".url"), DATA_INSTEAD)
+
+    def add_file(self, file: object, param: str) -> None:
+        """Count a document. Its bytes are packed, so that they bound no tokens. Raises Refused."""
+        if not isinstance(file, dict):
+            raise invalid(param, "an object")
+        refuse_misspelt(file, _FILE_MEMBERS)
+        refuse_unknown(file, _FILE_MEMBERS, f"{param}.")
+        if file.get("file_id") is not None:
+            # Files in the provider's store belong to whoever owns the provider key.
+            raise unbounded(f"{param}.file_id", FILE_IDS)
+        if not isinstance(file.get("file_data"), str):
+            raise invalid(f"{param}.file_data", "a 'data:' URL or an address")
+        self.files += 1
+        self.images += FILE_IMAGES
+        self.is_opaque = self.may_hear = True
 
     def add_video(self) -> None:
         """Count a video, or a part that is not known: its size cannot be seen."""
@@ -80,6 +104,12 @@ def measure_prompt(body: Body) -> Prompt:
             _measure_content(message.get("content"), prompt)
             # Replies with images come back in the next request under this name.
             _measure_content(message.get("images"), prompt)
+            annotations = message.get("annotations")
+            for annotation in annotations if isinstance(annotations, list) else ():
+                # What an earlier request read in a file, which replaces the file in this one.
+                file = annotation.get("file") if isinstance(annotation, dict) else None
+                if isinstance(file, dict):
+                    _measure_content(file.get("content"), prompt)
     if "prompt" in members or "input" in members:
         prompt.prompts = max(
             _measure_inputs(members.get("prompt"), prompt),
@@ -118,8 +148,11 @@ def _measure_part(part: dict[str, Any], prompt: Prompt) -> None:
     kind = part.get("type")
     if not isinstance(kind, str):
         raise unbounded("messages.content", PART_TYPES)
-    if kind in _REFUSED_PARTS:
-        raise unbounded("messages.content", FILES)
+    if kind == "file":
+        prompt.add_file(part.get("file"), "messages.content.file")
+        return
+    if kind == "input_file":
+        raise unbounded("messages.content", FILE_PART)
     if kind in _TEXT_PARTS:
         return
     if kind in _SOUND_PARTS:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from authz.decision import Edit
 from authz.endpoints.body import Body, byte_offset, member_spans, replace_value
 from authz.endpoints.members import invalid, refuse_misspelt
+from authz.endpoints.server_tools import TOOLS_MEMBER, asks_server_tools
 from meter.values import light_value
 
 STREAM_OPTIONS_MEMBER: Final = "stream_options"
@@ -18,7 +19,7 @@ INCLUDE_USAGE_MEMBER: Final = "include_usage"
 # Members that OpenRouter defines. Other providers refuse them, or ignore them without a word.
 OPENROUTER_MEMBERS: Final = (
     *("models", "route", "plugins", "provider", "transforms", "usage", "trace", "reasoning"),
-    *("include_reasoning", "image_config", "session_id", "debug"),
+    *("include_reasoning", "image_config", "session_id", "debug", "web_search_options"),
 )
 _STREAM_OPTIONS: Final = frozenset({INCLUDE_USAGE_MEMBER})
 
@@ -39,6 +40,8 @@ class Rewrite:
 
 def find_openrouter_member(members: Mapping[str, Any]) -> str | None:
     """Return a member that only OpenRouter understands; None where the body has none."""
+    if asks_server_tools(members):
+        return TOOLS_MEMBER
     return next((name for name in OPENROUTER_MEMBERS if members.get(name) is not None), None)
 
 

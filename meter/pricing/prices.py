@@ -159,13 +159,33 @@ class Model:
 
 
 @light_value
+class ProviderWork:
+    """The work of the provider for one request beside one call of the model.
+
+    The model is called `calls` times, because tools that run at the provider have it read their
+    results. In them each token of a reply may be read again, `rereads` times in sum. `picos` is
+    what those tools, and plugins, cost whatever the model is. A search of the model's own, or a
+    request to it, may cost `search_weight` times the listed price.
+    """
+
+    calls: int = 1
+    rereads: int = 0
+    picos: int = 0
+    search_weight: int = 1
+
+
+NO_WORK: Final = ProviderWork()
+
+
+@light_value
 class Demand:
     """The most that one request can ask of a provider, before any price is applied.
 
     `completion_tokens` bounds one choice; None where the request names no limit, so that a limit
     must be written into it. `extra_completion_tokens` may be billed beside each choice, whatever
     the limit; `bounds_thought` says that thinking is among them. `extras` need a listed price.
-    `may_hear` is true where a part of the prompt may hold sound.
+    `may_hear` is true where a part of the prompt may hold sound. The counts include the further
+    calls of the model that `work` names.
     """
 
     prompt_tokens: int
@@ -179,6 +199,7 @@ class Demand:
     bounds_thought: bool = False
     may_hear: bool = False
     extras: frozenset[Extra] = frozenset()
+    work: ProviderWork = NO_WORK
 
     def dearest_prompt_picos(self, price: Price) -> int:
         """Return the most that one token of the prompt can cost at a price."""
@@ -257,8 +278,8 @@ def estimate(
     reply worth starting when the request names no limit of its own. `factor_bps` raises the bound
     of a class of requests that proved to exceed it.
     """
-    limit = demand.completion_tokens
-    fixed = per_choice = flat = model_limit = 0
+    limit, work = demand.completion_tokens, demand.work
+    fixed = per_token = flat = model_limit = 0
     for model in candidates:
         model_limit = max(model_limit, model.max_completion_tokens)
         searches = demand.web_searches
@@ -270,28 +291,32 @@ def estimate(
             prompt_tokens = min(demand.prompt_tokens, context)
         for price in model.price.reachable(prompt_tokens):
             completion_picos = price.dearest_completion_picos
-            other = price.request_picos + demand.images * price.image_picos
-            flat = max(
-                flat, other + min(searches, demand.web_searches or 1) * price.web_search_picos
-            )
+            prompt_picos = demand.dearest_prompt_picos(price)
+            request_picos = price.request_picos * work.calls * work.search_weight
+            other = request_picos + demand.images * price.image_picos + work.picos
+            search_picos = price.web_search_picos * work.search_weight
+            flat = max(flat, other + min(searches, demand.web_searches or 1) * search_picos)
+            beyond = demand.tokens_beyond_limit(model, price)
             fixed = max(
                 fixed,
                 other
-                + searches * price.web_search_picos
-                + prompt_tokens * demand.dearest_prompt_picos(price)
-                + demand.tokens_beyond_limit(model, price) * demand.choices * completion_picos,
+                + searches * search_picos
+                + prompt_tokens * prompt_picos
+                + beyond * (demand.choices * completion_picos + work.rereads * prompt_picos),
             )
-            per_choice = max(per_choice, completion_picos)
+            per_token = max(
+                per_token, demand.choices * completion_picos + work.rereads * prompt_picos
+            )
     if factor_bps != BPS_PER_WHOLE:
         fixed = -(-fixed * factor_bps // BPS_PER_WHOLE)
-        per_choice = -(-per_choice * factor_bps // BPS_PER_WHOLE)
+        per_token = -(-per_token * factor_bps // BPS_PER_WHOLE)
     max_tokens = model_limit if limit is None else limit
     least = min(floor_tokens, max_tokens) if limit is None else max_tokens
     return Estimate(
         candidates[0].price.id,
         markup_bps,
         min(add_markup(fixed, markup_bps), MAX_PICOS),
-        min(add_markup(per_choice * demand.choices, markup_bps), MAX_PICOS),
+        min(add_markup(per_token, markup_bps), MAX_PICOS),
         max_tokens,
         least,
         min(flat, MAX_PICOS),

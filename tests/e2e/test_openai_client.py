@@ -310,7 +310,7 @@ REFUSALS: list[tuple[Callable[[Admin], Customer], dict[str, Any], str, str]] = [
     (_bound, {}, "PermissionDeniedError", "model_not_allowed"),
     (_suspended, {}, "PermissionDeniedError", "account_suspended"),
     (_open, {"model": "no/such-model"}, "NotFoundError", "model_not_found"),
-    (_open, {"web_search_options": {}}, "BadRequestError", "cost_unbounded"),
+    (_open, {"extra_body": {"preset": "mine"}}, "BadRequestError", "cost_unbounded"),
     (_open, {"n": 1000}, "BadRequestError", "invalid_value"),
     (_poor, {}, "APIStatusError", "insufficient_credits"),
     (_penniless, {}, "APIStatusError", "insufficient_credits"),

@@ -118,9 +118,9 @@ CASES: dict[str, Case] = {
     "a broken limit": Case(400, "invalid_value", GOOD.replace(b": 20", b": 20.0")),
     "an unbounded member": Case(400, "cost_unbounded", chat_with('"preset": "mine"')),
     "a tool that runs elsewhere": Case(
-        400, "cost_unbounded", chat_with('"tools": [{"type": "web_search"}]')
+        400, "cost_unbounded", chat_with('"tools": [{"type": "code_interpreter"}]')
     ),
-    "a plugin": Case(400, "cost_unbounded", chat_with('"plugins": [{"id": "file-parser"}]')),
+    "a plugin": Case(400, "cost_unbounded", chat_with('"plugins": [{"id": "fusion"}]')),
     "sound": Case(400, "cost_unbounded", chat_with('"modalities": ["text", "audio"]')),
     "no model": Case(400, "invalid_value", GOOD.replace(b'"model"', b'"module"')),
     "an unknown model": Case(404, "model_not_found", GOOD.replace(b"gpt-4o-mini", b"gpt-0")),

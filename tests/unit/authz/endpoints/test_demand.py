@@ -54,6 +54,14 @@ def image(url: object) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
+def document(file: object) -> dict[str, Any]:
+    return {"type": "file", "file": file}
+
+
+def searching(parameters: object) -> dict[str, Any]:
+    return {"tools": [{"type": "openrouter:web_search", "parameters": parameters}]}
+
+
 def test_a_prompt_has_at_most_as_many_tokens_as_bytes() -> None:
     members = {"messages": [{"role": "user", "content": "größe"}]}
     size = len(json.dumps(members).encode())
@@ -240,6 +248,76 @@ def test_web_results_are_counted_and_may_fill_the_context(plugins: object, searc
     assert (asked.prompt_tokens == WHOLE_CONTEXT_TOKENS) == (searches > 0)
 
 
+def test_a_search_by_an_engine_of_openrouters_costs_the_same_with_every_model() -> None:
+    named = demand({"plugins": [{"id": "web", "engine": "exa", "mode": "deep"}]})
+    assert (named.web_searches, named.extras) == (0, frozenset())
+    assert named.work.picos == 15 * 10**9
+    assert named.prompt_tokens == WHOLE_CONTEXT_TOKENS
+    # Without a name, the model's provider may search, or the engine.
+    unnamed = demand({"plugins": [{"id": "web", "max_results": 1}]})
+    assert (unnamed.web_searches, unnamed.work.picos) == (1, 15 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        ({}, 1),
+        ({"search_context_size": "low", "user_location": {"type": "approximate"}}, 1),
+        ({"search_context_size": "medium"}, 2),
+        ({"search_context_size": "high"}, 3),
+    ],
+)
+def test_options_of_a_search_raise_the_price_of_each(options: object, weight: int) -> None:
+    asked = demand({"web_search_options": options, "n": 2})
+    assert asked.web_searches == 20
+    assert asked.extras == {Extra.WEB_SEARCH}
+    assert asked.work.search_weight == weight
+    held = [
+        estimate(one, [model(web_search_picos=10**9, request_picos=10**9)], 0, 16).flat_cost_picos
+        for one in (demand({"web_search_options": {}, "n": 2}), asked)
+    ]
+    assert held[1] == weight * held[0]
+
+
+def test_a_tool_of_the_provider_has_the_model_read_once_more_for_each_step() -> None:
+    members = {"max_tokens": 50, **searching({"max_results": 3, "max_characters": 100})}
+    plain = demand({**members, "max_tool_calls": 1, "tools": [{"type": "openrouter:datetime"}]})
+    asked = demand({**members, "max_tool_calls": 4, "n": 2})
+    assert (asked.choices, asked.prompts, asked.work.calls) == (10, 10, 5)
+    assert asked.work.rereads == 2 * (1 + 2 + 3 + 4)
+    assert asked.work.picos == 2 * 4 * 15 * 10**9
+    assert asked.prompt_tokens > 5 * plain.prompt_tokens + asked.work.rereads * 3 * 400
+    assert plain.work.picos == 0
+    dearer = demand({**searching({"max_results": 12}), "max_tool_calls": 1})
+    assert dearer.work.picos == 17 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("plugin", "picos"),
+    [
+        (None, 2 * 2 * 10**12),
+        ({"id": "file-parser"}, 2 * 2 * 10**12),
+        ({"id": "file-parser", "pdf": {"engine": "mistral-ocr"}}, 2 * 2 * 10**12),
+        ({"id": "file-parser", "pdf": {"engine": "native"}}, 0),
+        ({"id": "file-parser", "pdf": {"engine": "cloudflare-ai"}}, 0),
+        ({"id": "file-parser", "pdf": {"engine": "pdf-text"}}, 0),
+    ],
+)
+def test_a_document_may_fill_the_context_and_be_read_by_the_page(
+    plugin: object, picos: int
+) -> None:
+    file = document({"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA"})
+    asked = demand({**with_parts(file, file), **({} if plugin is None else {"plugins": [plugin]})})
+    assert asked.prompt_tokens == WHOLE_CONTEXT_TOKENS
+    assert (asked.images, asked.work.picos) == (16, picos)
+
+
+def test_what_was_read_in_a_document_is_measured_when_it_comes_back() -> None:
+    read = {"hash": "1", "content": [{"type": "text", "text": "a"}, image(PICTURE)]}
+    message = {"role": "assistant", "content": "x", "annotations": [{"type": "file", "file": read}]}
+    assert demand({"messages": [message]}).images == 1
+
+
 def test_the_online_suffix_is_the_web_plugin() -> None:
     asked = bound({}, is_online=True)
     assert isinstance(asked, Demand)
@@ -252,7 +330,6 @@ def test_the_online_suffix_is_the_web_plugin() -> None:
 @pytest.mark.parametrize(
     ("members", "param"),
     [
-        (with_parts({"type": "file", "file": {}}), "messages.content"),
         (with_parts({"text": "no type"}), "messages.content"),
         (with_parts({"type": ["text"]}), "messages.content"),
         (with_parts(image("data:application/pdf;base64,AA")), "messages.content.image_url"),
@@ -260,14 +337,25 @@ def test_the_online_suffix_is_the_web_plugin() -> None:
         ({"modalities": ["text", "video"]}, "modalities"),
         ({"modalities": {"image": 1}}, "modalities"),
         ({"preset": "mine"}, "preset"),
-        ({"web_search_options": {}}, "web_search_options"),
         ({"search_parameters": {}}, "search_parameters"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"service_tier": ["auto"]}, "service_tier"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"tools": [{"type": "function"}, {"type": "openrouter:datetime"}]}, "tools"),
+        ({"tools": [{"type": "function"}, {"type": "openrouter:fusion"}]}, "tools"),
+        ({"tools": [{"type": "openrouter:web_fetch"}]}, "tools"),
+        ({"tools": [{"type": ["web_search"]}]}, "tools"),
+        (searching({"engine": "native"}), "tools"),
+        (searching({"engine": "firecrawl"}), "tools"),
+        (searching({"depth": 3}), "tools"),
+        ({"tools": [{"type": "web_search", "parameters": {}}]}, "tools"),
+        ({**searching({}), "stop_server_tools_when": []}, "stop_server_tools_when"),
+        ({"web_search_options": {"depth": 3}}, "web_search_options.depth"),
+        (with_parts(document({"file_id": "f"})), "messages.content.file.file_id"),
+        (with_parts(document({"file_data": "x", "pages": 3})), "messages.content.file.pages"),
+        (with_parts({"type": "input_file", "file_data": "x"}), "messages.content"),
+        ({"plugins": [{"id": "file-parser", "pdf": {"engine": "other"}}]}, "plugins"),
+        ({"plugins": [{"id": "file-parser", "max_pages": 5}]}, "plugins"),
+        ({"plugins": [{"id": "web", "engine": "firecrawl"}]}, "plugins"),
         ({"tools": ["function"]}, "tools"),
-        ({"plugins": [{"id": "file-parser"}]}, "plugins"),
         ({"plugins": [{"id": "web", "surprise": 1}]}, "plugins"),
         ({"plugins": [{}]}, "plugins"),
         ({"plugins": [{"id": ["web"]}]}, "plugins"),
@@ -294,6 +382,20 @@ def test_refuses_what_cannot_be_bounded(members: dict[str, Any], param: str) -> 
         ({"plugins": {}}, "plugins"),
         ({"plugins": ["web"]}, "plugins"),
         ({"plugins": [{"id": "web", "max_results": 11}]}, "plugins.max_results"),
+        ({"web_search_options": []}, "web_search_options"),
+        (
+            {"web_search_options": {"search_context_size": "huge"}},
+            "web_search_options.search_context_size",
+        ),
+        ({**searching({}), "max_tool_calls": 31}, "max_tool_calls"),
+        (searching({"max_results": 26}), "tools.max_results"),
+        (searching({"max_characters": 10**6}), "tools.max_characters"),
+        (searching({"search_context_size": "huge"}), "tools.search_context_size"),
+        (searching({"Max_Results": 1}), "Max_Results"),
+        (searching(["exa"]), "tools.parameters"),
+        (with_parts({"type": "file", "file": {}}), "messages.content.file.file_data"),
+        (with_parts({"type": "file", "file": "x"}), "messages.content.file"),
+        ({"plugins": [{"id": "file-parser", "pdf": "native"}]}, "plugins.pdf"),
         ({"tools": {}}, "tools"),
         ({"reasoning": "high"}, "reasoning"),
         ({"reasoning": {"max_tokens": 1.0}}, "reasoning.max_tokens"),
