@@ -52,6 +52,7 @@ from meter.api.keys import own_keys, passes, user_keys, user_provider_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
 from meter.api.own import provider_keys as own_provider_keys
+from meter.api.own import token_counts
 from meter.api.problems import ProblemError
 from meter.api.public import (
     clusters,
@@ -117,6 +118,7 @@ _RESOURCES: Final = (
     issuers,
     signing_keys,
     well_known,
+    token_counts,
     models,
     documentation,
 )

@@ -58,6 +58,7 @@ _ROUTES_FOR_THIS_MACHINE: Final = ("/healthz", "/readyz", "/metrics")
 _OTHER_SENDERS: Final = ("/api/v1/provider-reports", "/api/v1/webhooks")
 # By operation: the codes with which it refuses a request that is well-formed.
 _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
+    "count_message_tokens": {400: ("invalid_value",)},
     "create_user": {409: ("conflict",), 422: ("unknown_reference",)},
     "change_user": {422: ("unknown_reference",)},
     "post_credit": {

@@ -62,6 +62,16 @@ OPENAI_ERROR: Final[dict[str, Any]] = {
         }
     },
 }
+ANTHROPIC_ERROR: Final[dict[str, Any]] = {
+    "title": "AnthropicError",
+    "description": "An error in Anthropic's shape. `code` is stable and meant for programs.",
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"type": "string", "const": "error"},
+        "error": OPENAI_ERROR["properties"]["error"],
+    },
+}
 _MODEL: Final = {
     "type": "string",
     "description": "The id of a model; `GET /v1/models` lists them.",
@@ -124,6 +134,37 @@ _REQUESTS: Final[dict[str, Any]] = {
             {"model": "openai/gpt-4o-mini", "prompt": "Once upon a time", "max_tokens": 50}
         ],
     },
+    "MessageBody": {
+        "description": "A conversation to continue, as Anthropic's Messages API has it. The "
+        "provider defines the members that are not listed here.",
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": {
+            "model": _MODEL,
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["role", "content"],
+                    "properties": {
+                        "role": {"type": "string", "examples": ["user"]},
+                        "content": {"description": "Text, or a list of blocks", "examples": ["Hi"]},
+                    },
+                },
+            },
+            "system": {"description": "Text, or a list of blocks"},
+            "stream": _STREAM,
+            "max_tokens": _MAX_TOKENS,
+        },
+        "examples": [
+            {
+                "model": "anthropic/claude-sonnet-4.5",
+                "messages": [{"role": "user", "content": "Say hello"}],
+                "max_tokens": 50,
+            }
+        ],
+    },
     "EmbeddingBody": {
         "description": "Texts to turn into vectors, as OpenAI's embeddings API has it.",
         "type": "object",
@@ -153,6 +194,20 @@ _REPLIES: Final[dict[str, Any]] = {
         ("EmbeddingReply", "list", "data"),
     )
 }
+_REPLIES["MessageReply"] = {
+    "description": "The provider's answer, unchanged. `usage` counts its tokens; those of a cache "
+    "stand beside `input_tokens`.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "type": {"type": "string", "examples": ["message"]},
+        "model": {"type": "string"},
+        "content": {"type": "array", "items": {"type": "object"}},
+        "stop_reason": {"type": ["string", "null"]},
+        "usage": {"type": "object"},
+    },
+}
+MESSAGES_PATH: Final = "/messages"
 # Path, operation, request, answer, summary, and whether the answer may be a stream.
 _ROUTES: Final = (
     (
@@ -179,6 +234,14 @@ _ROUTES: Final = (
         "Turn texts into vectors",
         False,
     ),
+    (
+        MESSAGES_PATH,
+        "create_message",
+        "MessageBody",
+        "MessageReply",
+        "Continue a conversation, in Anthropic's form",
+        True,
+    ),
 )
 # The paths below each prefix.
 PATHS: Final = tuple(route[0] for route in _ROUTES)
@@ -191,7 +254,12 @@ _PREFIXES: Final = (
 
 def schemas() -> dict[str, Any]:
     """Return the schemas of the inference routes by name."""
-    named = {**_REQUESTS, **_REPLIES, "OpenAIError": OPENAI_ERROR}
+    named = {
+        **_REQUESTS,
+        **_REPLIES,
+        "OpenAIError": OPENAI_ERROR,
+        "AnthropicError": ANTHROPIC_ERROR,
+    }
     return {name: {"title": name, **schema} for name, schema in named.items()}
 
 
@@ -208,10 +276,11 @@ def paths() -> dict[str, Any]:
             )
             if may_stream:
                 content["text/event-stream"] = {"schema": {"type": "string"}}
+                last = "the event `message_stop`" if path == MESSAGES_PATH else "`data: [DONE]`"
                 text += (
                     "\n\nWith `stream: true` the answer is a stream of server-sent events, which "
-                    "ends with `data: [DONE]`. An error in the middle of a stream is an event "
-                    "that holds `error`; the status stays 200."
+                    f"ends with {last}. An error in the middle of a stream is an event that holds "
+                    "`error`; the status stays 200."
                 )
             found[prefix + path] = {
                 "post": {
@@ -226,18 +295,22 @@ def paths() -> dict[str, Any]:
                     },
                     "responses": {
                         "200": {"description": "The provider's answer", "content": content},
-                        **{str(status): error(codes) for status, codes in ERRORS.items()},
+                        **{
+                            str(status): error(codes, is_anthropics=path == MESSAGES_PATH)
+                            for status, codes in ERRORS.items()
+                        },
                     },
                 }
             }
     return found
 
 
-def error(codes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the description of an answer in OpenAI's error shape with one of these codes."""
+def error(codes: tuple[str, ...], is_anthropics: bool = False) -> dict[str, Any]:
+    """Return the description of an answer with one of these codes, in the shape of an API."""
+    shape = "AnthropicError" if is_anthropics else "OpenAIError"
     return {
         "description": "`code` is " + " or ".join(f"`{code}`" for code in codes),
-        "content": {"application/json": {"schema": _reference("OpenAIError")}},
+        "content": {"application/json": {"schema": _reference(shape)}},
     }
 
 

@@ -33,8 +33,8 @@ class IngestMetrics:
         self.unknown = Counter(
             "tollkeeper_unknown_endings",
             "Requests whose log entry could not settle them, by the reason: no_usage, zero_cost,"
-            " no_cost (a cost is missing or malformed), cost_in_record (a stream that names none, as"
-            " documented), contradiction, failed.",
+            " no_cost (a cost is missing or malformed), cost_in_record (a stream that has none by"
+            " design), contradiction, failed.",
             ["reason"],
             registry=registry,
         )

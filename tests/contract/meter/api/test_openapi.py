@@ -45,7 +45,7 @@ PUBLIC = (
 INFERENCE = [
     f"{prefix}/{name}"
     for prefix in ("/v1", "/api/v1/llm", "/api/v1")
-    for name in ("chat/completions", "completions", "embeddings")
+    for name in ("chat/completions", "completions", "embeddings", "messages")
 ]
 
 
