@@ -1,11 +1,14 @@
-"""The endpoints that the providers of a dialect have, and their names of the limit of a reply."""
+"""The endpoints that the providers of a dialect have, and how their bodies differ from ours."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.completions import COMPLETIONS
 from authz.endpoints.embeddings import EMBEDDINGS
+from authz.endpoints.responses.endpoint import RESPONSES
+from authz.endpoints.rewriting import OPENROUTER_MEMBERS
+from authz.endpoints.server_tools import TOOLS_MEMBER, asks_server_tools
 from authz.endpoints.table import ALL
 from meter.providers.provider import DialectName
 
@@ -14,7 +17,7 @@ _USUAL: Final = frozenset({CHAT_COMPLETIONS.name, COMPLETIONS.name, EMBEDDINGS.n
 # OpenAI's layers of Anthropic and Google have these, and no more.
 _ENDPOINTS: Final[Mapping[DialectName, frozenset[str]]] = {
     DialectName.OPENROUTER: _EVERY,
-    DialectName.OPENAI: _USUAL,
+    DialectName.OPENAI: _USUAL | {RESPONSES.name},
     DialectName.ANTHROPIC: frozenset({CHAT_COMPLETIONS.name}),
     DialectName.GOOGLE: frozenset({CHAT_COMPLETIONS.name, EMBEDDINGS.name}),
     DialectName.OPENAI_COMPATIBLE: _USUAL,
@@ -29,6 +32,23 @@ def has_endpoint(dialect: DialectName, endpoint: str) -> bool:
 def limit_member(dialect: DialectName, endpoint: str) -> str | None:
     """Return the member for the limit of a reply; None where every name of it is understood."""
     # OpenAI's models that think refuse `max_tokens` in chats.
-    if dialect is DialectName.OPENAI and endpoint != COMPLETIONS.name:
+    if dialect is DialectName.OPENAI and endpoint == CHAT_COMPLETIONS.name:
         return "max_completion_tokens"
+    return None
+
+
+def has_stream_options(endpoint: str) -> bool:
+    """Return whether bodies of an endpoint ask for the usage of a stream; /responses need not."""
+    return endpoint != RESPONSES.name
+
+
+def find_openrouter_member(endpoint: str, members: Mapping[str, Any]) -> str | None:
+    """Return a member that only OpenRouter understands; None where the body has none."""
+    if asks_server_tools(members):
+        return TOOLS_MEMBER
+    for name in OPENROUTER_MEMBERS:
+        # In chats, `reasoning` is OpenRouter's. In /responses, it is OpenAI's.
+        is_openais = name == "reasoning" and endpoint == RESPONSES.name
+        if members.get(name) is not None and not is_openais:
+            return name
     return None

@@ -1,4 +1,4 @@
-"""The edits of bodies that name the limit of a reply as OpenAI's chat and completions do."""
+"""The edits of bodies that ask for text: the limit of the reply, the report tag, the prices."""
 
 from functools import lru_cache
 from typing import Final
@@ -26,12 +26,16 @@ def edit_body(
     report_tag: str | None,
     ceiling: PriceCeiling | None = None,
     rewrite: Rewrite | None = None,
+    limit_members: tuple[str, ...] = LIMIT_MEMBERS,
+    constants: tuple[tuple[str, str], ...] = (),
 ) -> tuple[Edit, ...]:
     """Return the edits that write what the decision adds to a body, in ascending order.
 
     None writes nothing. The limit of the reply is for a body that names none. The tag stands where
     the provider's report of the request will repeat it. The ceiling tells the provider the prices
     that the estimate assumes. The rewrite has what another provider or name of a model needs.
+    An endpoint has its own names of the limit, and constants: members with the JSON text of the
+    value that is written where the body names none.
     """
     members = body.members
     has_server_tools = "tools" in members and asks_server_tools(members)
@@ -42,21 +46,24 @@ def edit_body(
         and rewrite is None
         and ceiling
         and PROVIDER_MEMBER not in members
+        and not constants
     ):
         return _limit_price_alone(ceiling, body.text.index("{") + 1, bool(members))
-    wanted: tuple[str, ...] = () if max_tokens is None else LIMIT_MEMBERS
+    wanted: tuple[str, ...] = () if max_tokens is None else limit_members
     if report_tag is not None:
         wanted += (TRACE_MEMBER,)
     if ceiling is not None:
         wanted += (PROVIDER_MEMBER,)
     if has_server_tools:
         wanted += (TOOLS_MEMBER,)
+    missing = [(name, text) for name, text in constants if members.get(name) is None]
+    wanted += tuple(name for name, _ in missing)
     spans: dict[str, tuple[int, int]] = {}
     if rewrite is not None or not members.keys().isdisjoint(wanted):
         spans = {name: (start, end) for name, start, end in member_spans(body.text)}
     changes: list[Edit | str] = []
     if max_tokens is not None:
-        named = LIMIT_MEMBERS
+        named = limit_members
         if rewrite is not None and rewrite.limit_member is not None:
             named = (rewrite.limit_member,)
         # In the place of the first limit that is null, else a member of its own.
@@ -67,6 +74,9 @@ def edit_body(
             if null is None
             else replace_value(body, *null, str(max_tokens))
         )
+    for name, text in missing:
+        place = spans.get(name)
+        changes.append(f'"{name}":{text}' if place is None else replace_value(body, *place, text))
     if report_tag is not None:
         changes.append(tag_report(body, spans.get(TRACE_MEMBER), report_tag))
     if ceiling is not None:

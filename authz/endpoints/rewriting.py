@@ -11,7 +11,6 @@ from typing import Any, Final
 from authz.decision import Edit
 from authz.endpoints.body import Body, byte_offset, member_spans, replace_value
 from authz.endpoints.members import invalid, refuse_misspelt
-from authz.endpoints.server_tools import TOOLS_MEMBER, asks_server_tools
 from meter.values import light_value
 
 STREAM_OPTIONS_MEMBER: Final = "stream_options"
@@ -36,13 +35,6 @@ class Rewrite:
     fallbacks: tuple[str, ...] | None = None
     limit_member: str | None = None
     asks_for_usage: bool = False
-
-
-def find_openrouter_member(members: Mapping[str, Any]) -> str | None:
-    """Return a member that only OpenRouter understands; None where the body has none."""
-    if asks_server_tools(members):
-        return TOOLS_MEMBER
-    return next((name for name in OPENROUTER_MEMBERS if members.get(name) is not None), None)
 
 
 def refuse_stream_options(members: Mapping[str, Any]) -> None:

@@ -9,12 +9,14 @@ from authz.endpoints.completions import COMPLETIONS
 from authz.endpoints.embeddings import EMBEDDINGS
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.messages import MESSAGES
+from authz.endpoints.responses.endpoint import RESPONSES
 
 ALL: Final = (
     CHAT_COMPLETIONS,
     COMPLETIONS,
     EMBEDDINGS,
     MESSAGES,
+    RESPONSES,
 )
 PREFIXES: Final = ("/v1/", "/api/v1/llm/")
 

@@ -11,14 +11,20 @@ from typing import Any, Final, NamedTuple
 
 from authz.callers.authorize import Candidates
 from authz.decision import Deny, Reason, Refused, Upstream, deny, echo
-from authz.endpoints.dialects import has_endpoint, limit_member
+from authz.endpoints.dialects import (
+    find_openrouter_member,
+    has_endpoint,
+    has_stream_options,
+    limit_member,
+)
 from authz.endpoints.openrouter import split_suffixes
-from authz.endpoints.rewriting import Rewrite, find_openrouter_member, refuse_stream_options
+from authz.endpoints.rewriting import Rewrite, refuse_stream_options
 from authz.routing.own_keys import OwnKeys, choose_own_key
 from authz.routing.providers import Providers
 from meter.errors import ProviderUnavailable
 from meter.identity.principal import OwnKeyMode, Principal
 from meter.pricing.prices import DEFAULT_PROVIDER, Demand, Model, Offer, estimate
+from meter.providers.provider import Dialect
 from meter.routing.route import Route, provider_cluster_name, route_cluster_name
 from meter.routing.table import RoutingTable
 from meter.sealing import SecretText
@@ -211,7 +217,7 @@ def _require_fit(asked: Asked, providers: Providers, offer: Offer) -> None:
                 )
                 raise Refused(deny(Reason.INVALID_VALUE, message, param))
         return
-    member = find_openrouter_member(asked.members)
+    member = find_openrouter_member(asked.endpoint, asked.members)
     if member is None and (suffix := split_suffixes(names[0][0], table.models)[1]):
         message = (
             f"'{suffix}' works with OpenRouter only, and the model '{name}' is served by another"
@@ -224,7 +230,7 @@ def _require_fit(asked: Asked, providers: Providers, offer: Offer) -> None:
             " provider. Leave it out, or choose another model."
         )
         raise Refused(deny(Reason.INVALID_VALUE, message, member))
-    if dialect.asks_for_usage and asked.members.get("stream") is True:
+    if _asks_for_usage(asked, dialect):
         refuse_stream_options(asked.members)
 
 
@@ -293,9 +299,18 @@ def _rewrite(asked: Asked, providers: Providers, offer: Offer) -> Rewrite | None
         None if written == name else written,
         None if models == tuple(fallback for fallback, _ in fallbacks) else models,
         limit_member(dialect.name, asked.endpoint),
-        dialect.asks_for_usage and asked.members.get("stream") is True,
+        _asks_for_usage(asked, dialect),
     )
     return None if rewrite == NO_REWRITE else rewrite
+
+
+def _asks_for_usage(asked: Asked, dialect: Dialect) -> bool:
+    """Return whether the body must ask for the usage of its stream."""
+    return (
+        dialect.asks_for_usage
+        and asked.members.get("stream") is True
+        and has_stream_options(asked.endpoint)
+    )
 
 
 NO_REWRITE: Final = Rewrite()

@@ -117,6 +117,7 @@ def build_app(
         Endpoint.CHAT_COMPLETIONS: ("chat/completions", inference.chat_completions),
         Endpoint.COMPLETIONS: ("completions", inference.completions),
         Endpoint.EMBEDDINGS: ("embeddings", inference.embeddings),
+        Endpoint.RESPONSES: ("responses", inference.responses),
     }
     offered = (handlers[endpoint] for endpoint in Endpoint if endpoint in dialect.endpoints)
     app.add_routes([web.post(f"{base_path}/{path}", handler) for path, handler in offered])

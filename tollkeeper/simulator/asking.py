@@ -14,6 +14,7 @@ from typing import Any
 
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.tools import Tool, ToolCall, ToolMode, choose_call
+from tollkeeper.simulator.items import chat_from_items
 from tollkeeper.simulator.reports.trace import Trace, read_trace
 
 BYTES_PER_TOKEN = 4
@@ -29,11 +30,18 @@ Json = dict[str, Any]
 
 
 class Endpoint(StrEnum):
-    """The three kinds of inference, named as everywhere else."""
+    """The kinds of inference, named as everywhere else."""
 
     CHAT_COMPLETIONS = "chat_completions"
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+
+
+USUAL_ENDPOINTS = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
+"""The endpoints of every server that speaks as OpenAI does."""
+SPEAKING = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.RESPONSES})
+"""The endpoints that answer a conversation, and may call tools."""
 
 
 @dataclass(slots=True)
@@ -96,7 +104,10 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         raise Refusal(400, "The request body is not a JSON object")
     prompt = Prompt()
     inputs: tuple[bytes, ...] = ()
-    if endpoint is Endpoint.CHAT_COMPLETIONS:
+    members = asked
+    if endpoint is Endpoint.RESPONSES:
+        asked = chat_from_items(asked)
+    if endpoint in SPEAKING:
         _read_messages(asked, prompt)
     else:
         name = "prompt" if endpoint is Endpoint.COMPLETIONS else "input"
@@ -128,7 +139,7 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         has_native_search=isinstance(asked.get("web_search_options"), dict),
         may_reason=may_reason,
         digest=zlib.crc32(body),
-        tool_call=_tool_call(asked) if endpoint is Endpoint.CHAT_COMPLETIONS else None,
+        tool_call=_tool_call(asked) if endpoint in SPEAKING else None,
         json_schema=_json_schema(asked),
         inputs=inputs,
         dimensions=_whole(asked, "dimensions", 8, 1536, 0) or None,
@@ -136,7 +147,7 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         trace=read_trace(asked.get("trace")),
         max_price_usd=_max_price(asked.get("provider")),
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        members=asked,
+        members=members,
     )
 
 
@@ -239,14 +250,18 @@ def _tool_call(asked: Json) -> ToolCall | None:
 
 
 def _tools(given: object) -> list[Tool]:
-    """The functions in a list of tools, of choices of one, or of calls."""
+    """The tools in a list of tools, of choices of one, or of calls."""
     found: list[Tool] = []
     for one in given if isinstance(given, list) else []:
-        function = one.get("function") if isinstance(one, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        if isinstance(function, dict) and isinstance(name, str):
-            parameters = function.get("parameters")
-            found.append(Tool(name, parameters if isinstance(parameters, dict) else {}))
+        if not isinstance(one, dict):
+            continue
+        is_custom = one.get("type") == "custom"
+        told = one.get("custom" if is_custom else "function")
+        name = told.get("name") if isinstance(told, dict) else None
+        if isinstance(told, dict) and isinstance(name, str):
+            parameters = told.get("parameters")
+            schema = parameters if isinstance(parameters, dict) else {}
+            found.append(Tool(name, schema, is_free_text=is_custom))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The three paid endpoints: read, decide, bill, send, always in this order."""
+"""The paid endpoints: read, decide, bill, send, always in this order."""
 
 import asyncio
 import hashlib
@@ -61,6 +61,9 @@ class Inference:
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         return await self._handle(request, Endpoint.EMBEDDINGS)
+
+    async def responses(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.RESPONSES)
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Answer 404 to any other path, and keep the request for tests to look at."""

@@ -146,7 +146,7 @@ async def setup() -> DeciderSetup:
 
 @pytest.mark.parametrize(("path", "endpoint"), list(ENDPOINTS.items()))
 async def test_allows_under_a_hold(setup: DeciderSetup, path: str, endpoint: Endpoint) -> None:
-    allow = await setup.allow(path=path)
+    allow = await setup.allow({"model": "acme/one"}, path=path)
     held = setup.holds.placed[allow.hold_id]
     assert allow.endpoint == held.endpoint == endpoint.name
     assert allow.model_id == held.model_id == "acme/one"

@@ -45,6 +45,7 @@ class Choice:
     reasoning: str = ""
     tool_name: str | None = None
     tool_call_id: str = ""
+    is_free_text: bool = False
     text_tokens: int = 0
     reasoning_tokens: int = 0
 
@@ -184,6 +185,7 @@ class Answerer:
             finish_reason="tool_calls",
             tool_name=call.tool.name,
             tool_call_id=f"call_{self._random_id(ID_LENGTH)}",
+            is_free_text=call.tool.is_free_text,
             text_tokens=tokens,
         )
 

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 from tollkeeper.simulator.answers.answering import Answer, Choice
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.pieces import DONE, pieces_of_text
+from tollkeeper.simulator.answers.responses import (
+    response_body,
+    response_events,
+    usage_of_response,
+)
 from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.dialects.dialect import ProviderDialect, StreamUsage
 
 DIMENSIONS_DEFAULT = 1536
-PIECE_MIN_CHARS = 20
-PIECES_MAX = 2_000
-DONE = b"data: [DONE]\n\n"
-
 _JSON_OBJECTS = {
     Endpoint.CHAT_COMPLETIONS: "chat.completion",
     Endpoint.COMPLETIONS: "text_completion",
@@ -47,7 +49,7 @@ def json_body(
             f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
             f"{named}{usage}}}"
         ).encode()
-    body = _completion_body(dialect, answer, answer.choices, usage)
+    body = _spoken_body(dialect, answer, answer.choices, usage)
     if behaviour.reply_bytes is not None and len(body) < behaviour.reply_bytes:
         padding = " " + "x" * (behaviour.reply_bytes - len(body) - 1)
         first, *others = answer.choices
@@ -56,12 +58,40 @@ def json_body(
             finish_reason=first.finish_reason,
             reasoning=first.reasoning,
         )
-        return _completion_body(dialect, answer, ((longer, *others)), usage)
+        return _spoken_body(dialect, answer, ((longer, *others)), usage)
     return body
+
+
+def _spoken_body(
+    dialect: ProviderDialect, answer: Answer, choices: tuple[Choice, ...], usage: str
+) -> bytes:
+    if answer.ask.endpoint is Endpoint.RESPONSES:
+        return response_body(answer, choices[0], usage)
+    return _completion_body(dialect, answer, choices, usage)
 
 
 def sse_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -> list[bytes]:
     """The events of a stream, each whole and with its blank line, in order."""
+    if answer.ask.endpoint is Endpoint.RESPONSES:
+        usages = [_usage_member(dialect, answer, behaviour)]
+        if later := _later_usage(dialect, behaviour):
+            usages.append(usage_of_response(f',"usage":{later}'))
+        events = response_events(dialect, answer, usages, breaks_off=behaviour.error_midstream)
+    else:
+        events = _chunk_events(dialect, answer, behaviour)
+    if behaviour.line_ending == "\n":
+        return events
+    # JSON never holds a bare line feed, so these are the line ends and nothing else.
+    return [event.replace(b"\n", behaviour.line_ending.encode()) for event in events]
+
+
+def _later_usage(dialect: ProviderDialect, behaviour: Behaviour) -> str | None:
+    """The usage that a stream names after its own, where it is told to."""
+    later = {"zeros_after": dialect.zero_usage, "lesser_after": dialect.lesser_usage}
+    return later.get(behaviour.usage_placeholder or "")
+
+
+def _chunk_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -> list[bytes]:
     usage = _usage_member(dialect, answer, behaviour)
     is_asked = dialect.stream_usage is StreamUsage.ALWAYS_LAST or answer.ask.wants_usage
     is_in_each = is_asked and dialect.stream_usage is StreamUsage.EACH_IF_ASKED
@@ -85,15 +115,10 @@ def sse_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -
     elif behaviour.usage_after_done:
         events += [DONE, _event(dialect, answer, [], usage)]
     else:
-        later = {"zeros_after": dialect.zero_usage, "lesser_after": dialect.lesser_usage}.get(
-            behaviour.usage_placeholder or ""
-        )
+        later = _later_usage(dialect, behaviour)
         extra = [] if later is None else [_event(dialect, answer, [], f',"usage":{later}')]
         events += [_event(dialect, answer, [], usage), *extra, DONE] if usage else [DONE]
-    if behaviour.line_ending == "\n":
-        return events
-    # JSON never holds a bare line feed, so these are the line ends and nothing else.
-    return [event.replace(b"\n", behaviour.line_ending.encode()) for event in events]
+    return events
 
 
 def _usage_member(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -> str:
@@ -101,10 +126,13 @@ def _usage_member(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour
         return ""
     if behaviour.usage_null:
         return ',"usage":null'
-    if behaviour.usage_placeholder == "zeros":
-        return f',"usage":{dialect.zero_usage}'
-    costs = (answer.cost_picos, answer.completion_cost_picos)
-    return f',"usage":{dialect.usage_text(answer.usage, costs, behaviour)}'
+    usage = dialect.zero_usage
+    if behaviour.usage_placeholder != "zeros":
+        costs = (answer.cost_picos, answer.completion_cost_picos)
+        usage = dialect.usage_text(answer.usage, costs, behaviour)
+    if answer.ask.endpoint is Endpoint.RESPONSES:
+        usage = usage_of_response(usage)
+    return f',"usage":{usage}'
 
 
 def _completion_body(
@@ -150,6 +178,9 @@ def _completion_body(
 
 
 def _tool_call(choice: Choice, arguments: str) -> dict[str, object]:
+    if choice.is_free_text:
+        called = {"name": choice.tool_name, "input": arguments}
+        return {"index": 0, "id": choice.tool_call_id, "type": "custom", "custom": called}
     return {
         "index": 0,
         "id": choice.tool_call_id,
@@ -184,28 +215,25 @@ def _text_choices(dialect: ProviderDialect, answer: Answer) -> Iterator[list[dic
 def _deltas(answer: Answer, choice: Choice, *, has_reasoning: bool) -> Iterator[dict[str, object]]:
     """The pieces of one choice; the last is empty and carries the finish reason."""
     if answer.ask.endpoint is Endpoint.COMPLETIONS:
-        for piece in _pieces(choice.text):
+        for piece in pieces_of_text(choice.text):
             yield {"text": piece}
         yield {"text": ""}
         return
-    for piece in _pieces(choice.reasoning if has_reasoning else ""):
+    for piece in pieces_of_text(choice.reasoning if has_reasoning else ""):
         yield {"delta": {"role": "assistant", "content": "", "reasoning": piece}}
     is_call = choice.tool_name is not None
     if is_call:
         call = _tool_call(choice, "")
         yield {"delta": {"role": "assistant", "content": None, "tool_calls": [call]}}
-    for piece in _pieces(choice.text):
+    for piece in pieces_of_text(choice.text):
         if is_call:
             part = {"index": 0, "type": "function", "function": {"arguments": piece}}
+            if choice.is_free_text:
+                part = {"index": 0, "type": "custom", "custom": {"input": piece}}
             yield {"delta": {"role": "assistant", "content": None, "tool_calls": [part]}}
         else:
             yield {"delta": {"role": "assistant", "content": piece}}
     yield {"delta": {"role": "assistant", "content": ""}}
-
-
-def _pieces(text: str) -> Iterator[str]:
-    size = max(PIECE_MIN_CHARS, len(text) // PIECES_MAX + 1)
-    return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def _event(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from tollkeeper.simulator.answers.refusal import Refusal
-from tollkeeper.simulator.asking import Endpoint
+from tollkeeper.simulator.asking import USUAL_ENDPOINTS, Endpoint
 from tollkeeper.simulator.catalogue import Model
 from tollkeeper.simulator.dialects.dialect import OPENROUTER_MEMBERS, ProviderDialect
 from tollkeeper.simulator.pricing import Usage
@@ -21,7 +21,7 @@ class OpenAIDialect(ProviderDialect):
 
     id: ClassVar[str] = "openai"
     key_prefix: ClassVar[str] = "sk-"
-    endpoints: ClassVar[frozenset[Endpoint]] = frozenset(Endpoint)
+    endpoints: ClassVar[frozenset[Endpoint]] = USUAL_ENDPOINTS | {Endpoint.RESPONSES}
 
     def upstream_name(self, model: Model) -> str | None:
         vendor, _, name = model.id.partition("/")
@@ -54,6 +54,9 @@ class OpenAIDialect(ProviderDialect):
 
     def check_members(self, asked: Mapping[str, Any], model: Model) -> None:
         unknown = sorted(OPENROUTER_MEMBERS & asked.keys())
+        if "input" in asked and "messages" not in asked:
+            # What chats take from OpenRouter only, /responses have themselves.
+            unknown = [name for name in unknown if name != "reasoning"]
         if unknown:
             raise Refusal(400, f"Unrecognized request argument supplied: {unknown[0]}")
         if model.has_reasoning and asked.get("max_tokens") is not None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from tollkeeper.simulator.answers.refusal import Refusal
-from tollkeeper.simulator.asking import Endpoint
+from tollkeeper.simulator.asking import USUAL_ENDPOINTS, Endpoint
 from tollkeeper.simulator.catalogue import Model, read_models
 from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.pricing import Usage
@@ -19,7 +19,7 @@ class OpenAICompatibleDialect(ProviderDialect):
     id: ClassVar[str] = "openai_compatible"
     key_prefix: ClassVar[str] = ""
     is_key_required: ClassVar[bool] = False
-    endpoints: ClassVar[frozenset[Endpoint]] = frozenset(Endpoint)
+    endpoints: ClassVar[frozenset[Endpoint]] = USUAL_ENDPOINTS
 
     def models(self) -> Iterator[Model]:
         return read_models("compatible_models.csv")

@@ -13,6 +13,7 @@ NAMES = {
     "completions": "completions",
     "embeddings": "embeddings",
     "messages": "messages",
+    "responses": "responses",
 }
 
 

@@ -1,0 +1,1 @@
+"""POST /responses: replies to a conversation of items, in the form of OpenAI's Responses API."""
