@@ -165,6 +165,24 @@ _REQUESTS: Final[dict[str, Any]] = {
             }
         ],
     },
+    "ResponseBody": {
+        "description": "A conversation to continue, as OpenAI's Responses API has it. No response "
+        "is kept: `input` has the whole conversation. The provider defines the members that are "
+        "not listed here.",
+        "type": "object",
+        "required": ["model", "input"],
+        "properties": {
+            "model": _MODEL,
+            "input": {"description": "Text, or a list of items", "examples": ["Say hello"]},
+            "instructions": {"type": ["string", "null"]},
+            "stream": _STREAM,
+            "max_output_tokens": _MAX_TOKENS,
+            "store": {"type": "boolean", "const": False, "default": False},
+        },
+        "examples": [
+            {"model": "openai/gpt-4o-mini", "input": "Say hello", "max_output_tokens": 50}
+        ],
+    },
     "EmbeddingBody": {
         "description": "Texts to turn into vectors, as OpenAI's embeddings API has it.",
         "type": "object",
@@ -192,6 +210,7 @@ _REPLIES: Final[dict[str, Any]] = {
         ("ChatCompletionReply", "chat.completion", "choices"),
         ("CompletionReply", "text_completion", "choices"),
         ("EmbeddingReply", "list", "data"),
+        ("ResponseReply", "response", "output"),
     )
 }
 _REPLIES["MessageReply"] = {
@@ -208,6 +227,11 @@ _REPLIES["MessageReply"] = {
     },
 }
 MESSAGES_PATH: Final = "/messages"
+# By path: the end of a stream, where it is not OpenAI's of chats.
+_ENDS: Final = {
+    MESSAGES_PATH: "the event `message_stop`",
+    "/responses": "the event `response.completed`, `response.incomplete` or `response.failed`",
+}
 # Path, operation, request, answer, summary, and whether the answer may be a stream.
 _ROUTES: Final = (
     (
@@ -240,6 +264,14 @@ _ROUTES: Final = (
         "MessageBody",
         "MessageReply",
         "Continue a conversation, in Anthropic's form",
+        True,
+    ),
+    (
+        "/responses",
+        "create_response",
+        "ResponseBody",
+        "ResponseReply",
+        "Continue a conversation, in the form of OpenAI's Responses",
         True,
     ),
 )
@@ -276,7 +308,7 @@ def paths() -> dict[str, Any]:
             )
             if may_stream:
                 content["text/event-stream"] = {"schema": {"type": "string"}}
-                last = "the event `message_stop`" if path == MESSAGES_PATH else "`data: [DONE]`"
+                last = _ENDS.get(path, "`data: [DONE]`")
                 text += (
                     "\n\nWith `stream: true` the answer is a stream of server-sent events, which "
                     f"ends with {last}. An error in the middle of a stream is an event that holds "
