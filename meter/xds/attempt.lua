@@ -7,8 +7,12 @@
 function envoy_on_request(handle)
   local headers, info = handle:headers(), handle:streamInfo()
   local provider, base_path = headers:get("tk-provider"), headers:get("tk-base-path") or ""
+  local native = headers:get("tk-native-credential")
   headers:remove("tk-provider")
   headers:remove("tk-base-path")
+  headers:remove("tk-native-credential")
+  -- The attempt before may have written it.
+  headers:remove("x-api-key")
   local state = info:filterState()
   local credential = provider and state:get("tk-key-" .. provider)
   local path = state:get("tk-path")
@@ -23,6 +27,10 @@ function envoy_on_request(handle)
   -- A server of our own may need no key.
   if credential:match("^Bearer%s*$") then
     headers:remove("authorization")
+  elseif native == "x-api-key" and path:match("^/messages") then
+    -- Anthropic takes a key as Bearer at OpenAI's paths only.
+    headers:remove("authorization")
+    headers:replace("x-api-key", credential:match("^Bearer%s+(.+)$"))
   else
     headers:replace("authorization", credential)
   end

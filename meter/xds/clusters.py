@@ -22,7 +22,8 @@ from meter.routing.route import Route, provider_cluster_name, route_cluster_name
 CLUSTER_TYPE: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 # The secret in Envoy's own configuration that has the trusted roots: their file is the machine's.
 TRUSTED_ROOTS: Final = "provider_roots"
-# The namespace of an endpoint's metadata: `name` and `path` of its provider.
+# The namespace of an endpoint's metadata: `name` and `path` of its provider, and how it takes its
+# key at paths of its own.
 ENDPOINT_NAMESPACE: Final = "tk"
 CONNECT_TIMEOUT_S: Final = 5
 # Below the keep-alive of providers, so that no request meets a closing connection.
@@ -47,12 +48,14 @@ class UpstreamProvider:
     """A provider as Envoy needs to know it.
 
     `base_url` is `http(s)://host[:port][/path]`. `unbilled_statuses` are the answers that provably
-    cost nothing, so that a request may go to another provider after them.
+    cost nothing, so that a request may go to another provider after them. `takes_x_api_key` says
+    that it wants its key in `x-api-key` at the path of messages, and not in `authorization`.
     """
 
     id: str
     base_url: str
     unbilled_statuses: frozenset[int] = frozenset()
+    takes_x_api_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +267,11 @@ def _fallback(providers: Sequence[UpstreamProvider]) -> Document:
 
 
 def _attempt_filters() -> list[Document]:
-    names: Mapping[str, str] = {"tk-provider": "name", "tk-base-path": "path"}
+    names: Mapping[str, str] = {
+        "tk-provider": "name",
+        "tk-base-path": "path",
+        "tk-native-credential": "native_credential",
+    }
     return [
         {
             "name": "tollkeeper.endpoint",
@@ -315,7 +322,8 @@ def _endpoint(provider: UpstreamProvider, weight: int, address: UpstreamAddress)
         "load_balancing_weight": weight,
         "metadata": {
             "filter_metadata": {
-                ENDPOINT_NAMESPACE: {"name": provider.id, "path": address.path},
+                ENDPOINT_NAMESPACE: {"name": provider.id, "path": address.path}
+                | ({"native_credential": "x-api-key"} if provider.takes_x_api_key else {}),
                 "envoy.transport_socket_match": {"provider": provider.id},
             }
         },

@@ -1,5 +1,6 @@
 """Reads what Envoy's clusters are made from."""
 
+from meter.providers.provider import DialectName
 from meter.providers.provider_store import ProviderStore
 from meter.routing.route_store import RouteStore
 from meter.xds.clusters import UpstreamProvider
@@ -17,7 +18,12 @@ class UpstreamStore:
         """Return them as they are now. Raises StoreUnavailable."""
         return Upstreams(
             tuple(
-                UpstreamProvider(one.id, one.base_url, one.dialect.unbilled_statuses)
+                UpstreamProvider(
+                    one.id,
+                    one.base_url,
+                    one.dialect.unbilled_statuses,
+                    one.dialect.name is DialectName.ANTHROPIC,
+                )
                 for one in await self._providers.list_all()
                 if one.is_enabled
             ),

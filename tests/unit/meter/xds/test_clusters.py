@@ -1,6 +1,7 @@
 """Providers and routes as clusters of Envoy."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,16 @@ def test_a_provider_is_verified_by_the_name_of_its_base_url() -> None:
     assert endpoint["endpoint"]["hostname"] == "api.openai.com"
     assert endpoint["metadata"]["filter_metadata"]["tk"] == {"name": "openai", "path": "/v1"}
     assert "outlier_detection" not in cluster
+
+
+def test_anthropic_says_where_it_looks_for_its_key() -> None:
+    (cluster,) = render_clusters([replace(ANTHROPIC, takes_x_api_key=True)], [])
+    (endpoint,) = endpoints(cluster)
+    assert endpoint["metadata"]["filter_metadata"]["tk"] == {
+        "name": "anthropic",
+        "path": "/v1",
+        "native_credential": "x-api-key",
+    }
 
 
 def test_a_route_asks_its_providers_in_order_after_answers_that_none_of_them_bills() -> None:
