@@ -33,6 +33,7 @@ class Reply:
         """The error, once it is known to have OpenAI's shape."""
         assert self.headers["content-type"].startswith("application/json"), self.headers
         document = self.json()
+        assert document.pop("type", "error") == "error", document
         assert list(document) == ["error"], document
         error: dict[str, Any] = document["error"]
         assert sorted(error) == ["code", "message", "param", "type"], error

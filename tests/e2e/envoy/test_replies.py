@@ -52,8 +52,10 @@ def provider_says(gateway: Gateway, status: int, **headers: str) -> None:
 
 
 def code_of(body: bytes) -> str:
-    """The code of a body in OpenAI's error shape, all four members being there."""
-    error = json.loads(body)["error"]
+    """The code of a body that OpenAI's and Anthropic's clients read as an error."""
+    document = json.loads(body)
+    assert (set(document), document["type"]) == ({"type", "error"}, "error")
+    error = document["error"]
     assert set(error) == {"message", "type", "code", "param"}
     return str(error["code"])
 
