@@ -36,6 +36,8 @@ ACCESS_LOG_FLUSH_MS = 100
 # How often Envoy asks the meter for clusters where they share no file, and how long it waits.
 CLUSTERS_EVERY_S = 0.5
 CLUSTERS_TIMEOUT_S = 2
+# How long a browser keeps the answer to a preflight.
+PREFLIGHT_LASTS_S = 600
 # How long a draining Envoy still takes connections: a balancer in front, or a second Envoy
 # on the same port, has to be there for those that come later.
 LISTENER_DRAIN_S = 1
@@ -74,6 +76,9 @@ class EnvoyAddresses:
 
     `clusters_file` is where the meter keeps the clusters of further providers; None means that
     Envoy asks the meter for them, and has none after a start while the meter is away.
+
+    `cors_origins` are the origins, with commas between, whose pages may call the gateway from a
+    browser; `*` means all.
     """
 
     listen: str
@@ -89,6 +94,7 @@ class EnvoyAddresses:
     authz_bodies_health: str | None = None
     access_logs: AccessLogs = AccessLogs.BOTH
     clusters_file: Path | None = None
+    cors_origins: str = ""
 
 
 def write(addresses: EnvoyAddresses, target: Path, template: Path = TEMPLATE) -> None:
@@ -139,14 +145,20 @@ def rendered(document: Document, addresses: EnvoyAddresses) -> Document:
     _point_at_provider(clusters["provider"], url, roots)
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
-    action = next(r for r in routes if r["name"] == "inference")["route"]
     # A backslash would be read as a group of the pattern.
     prefix = url.path.rstrip("/").replace("\\", r"\\")
-    action["regex_rewrite"]["substitution"] = prefix + r"/\1"
-    if _is_ip(url.hostname or ""):
-        # There is no name to take from DNS; name the host as the URL does.
-        del action["auto_host_rewrite"]
-        action["host_rewrite_literal"] = url.netloc
+    for route in routes:
+        action = route.get("route", {})
+        if action.get("cluster") != "provider":
+            continue
+        action["regex_rewrite"]["substitution"] = prefix + r"/\1"
+        if _is_ip(url.hostname or ""):
+            # There is no name to take from DNS; name the host as the URL does.
+            action.pop("auto_host_rewrite", None)
+            action["host_rewrite_literal"] = url.netloc
+    if addresses.cors_origins:
+        (host,) = manager["route_config"]["virtual_hosts"]
+        host["typed_per_filter_config"]["envoy.filters.http.cors"] = _cors(addresses.cors_origins)
     unwanted = {
         *(() if logs.has_stream else (STREAM_LOGGER,)),
         *(() if logs.has_file else FILE_LOGGERS),
@@ -272,6 +284,35 @@ def _take_clusters_from(file: Path | None, source: Document) -> None:
     }
     # How long a start waits for a meter that is away.
     source["initial_fetch_timeout"] = f"{CLUSTERS_TIMEOUT_S}s"
+
+
+def _cors(origins: str) -> Document:
+    """Return the policy by which pages of these origins may call. No cookie is ever involved."""
+    return {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [_origin(text.strip()) for text in origins.split(",")],
+        "allow_methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+        # A browser takes the star for every name but the first.
+        "allow_headers": "authorization, *",
+        "expose_headers": "*",
+        "max_age": str(PREFLIGHT_LASTS_S),
+    }
+
+
+def _origin(text: str) -> Document:
+    if text == "*":
+        return {"safe_regex": {"regex": ".*"}}
+    try:
+        url = urlsplit(text)
+        is_origin = url.scheme in ("https", "http") and f"{url.scheme}://{url.netloc}" == text
+        is_origin = is_origin and bool(url.hostname) and url.username is None and text.islower()
+    except ValueError:
+        is_origin = False
+    if not is_origin:
+        raise EnvoyConfigError(
+            f"{text!r} is no origin: write https://host[:port] in lower case, without a path, or *"
+        )
+    return {"exact": text}
 
 
 def _trusted_roots(ca: Path | None) -> Path | None:

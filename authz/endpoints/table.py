@@ -18,7 +18,8 @@ ALL: Final = (
     MESSAGES,
     RESPONSES,
 )
-PREFIXES: Final = ("/v1/", "/api/v1/llm/")
+# OpenAI's base, the one of the system that this one replaces, and OpenRouter's own.
+PREFIXES: Final = ("/v1/", "/api/v1/llm/", "/api/v1/")
 
 # Exactly these paths reach a provider (R10). The router of Envoy has the same list.
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {

@@ -27,8 +27,9 @@ class EnvoySettings(BaseSettings):
     an authz for whole large bodies; without it, `authz_address` has them too. `envoy_clusters` is
     the file in which the meter keeps the clusters of further providers; without it, Envoy asks at
     `meter_api_address`, and has none after a start while the meter is away. `provider_base_url`
-    includes the path before `/chat/completions`. `envoy_drain_s` is how long requests under way
-    are waited for at the end.
+    includes the path before `/chat/completions`. `cors_origins` are the origins whose pages may
+    call the gateway from a browser, with commas between. `envoy_drain_s` is how long requests
+    under way are waited for at the end.
     """
 
     model_config = SettingsConfigDict(env_prefix="TOLLKEEPER_", env_ignore_empty=True)
@@ -41,6 +42,7 @@ class EnvoySettings(BaseSettings):
     authz_bodies_health_address: str | None = None
     access_logs: AccessLogs = AccessLogs.BOTH
     provider_base_url: str = openrouter.BASE_URL
+    cors_origins: str = ""
     # Plain HTTP: an installation opens it to others on purpose, behind TLS.
     envoy_listen: str = "127.0.0.1:8080"
     envoy_admin_socket: Path = Path("/tmp/tollkeeper-envoy-admin.sock")
@@ -112,6 +114,7 @@ def write_config(settings: EnvoySettings) -> None:
         authz_bodies_health=settings.authz_bodies_health_address,
         access_logs=settings.access_logs,
         clusters_file=settings.envoy_clusters,
+        cors_origins=settings.cors_origins,
     )
     try:
         # Envoy ends when the folder of its access log is missing.

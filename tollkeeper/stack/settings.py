@@ -23,7 +23,8 @@ class StackSettings(BaseSettings):
     `address` and `port` are Envoy's: it speaks plain HTTP, so it listens on
     loopback until told otherwise. `envoy_workers` are its threads, `envoy_drain_s` is
     how long it may wait for requests under way when it is ended, `access_logs` are the
-    logs that it writes and the meters read. `api_port` is the
+    logs that it writes and the meters read, `cors_origins` the origins whose pages may
+    call it from a browser. `api_port` is the
     first meter API's, always loopback. With `openrouter_api_key` the upstream is
     `openrouter_base_url`; without, the simulator.
     """
@@ -44,6 +45,7 @@ class StackSettings(BaseSettings):
     )
     envoy_drain_s: float = Field(default=30.0, ge=0, le=3600)
     access_logs: AccessLogs = AccessLogs.BOTH
+    cors_origins: str = ""
     operator_token: SecretStr | None = None
     openrouter_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENROUTER_API_KEY"

@@ -24,7 +24,10 @@ from meter.usage.response_flags import join_flags
 
 # Other types describe moments within a request: counting them would settle it twice.
 FINAL_TYPES: Final = frozenset({"NotSet", "DownstreamEnd"})
-INFERENCE_ROUTE: Final = "inference"
+# Each of them is checked before it goes to a provider. Routes of decisions are chosen later.
+INFERENCE_ROUTES: Final = frozenset(
+    {"inference", "inference_responses", "inference_messages", "inference_others"}
+)
 # The decision arrived and said no: nothing was held, or it was taken back by authz.
 DENIED: Final = "ext_authz_denied"
 FIRST_SERVER_ERROR: Final = 500
@@ -135,7 +138,7 @@ def _is_undecided(line: _Line) -> bool:
     The client left, the check took too long or authz died. Statuses below 500 are Envoy's own
     refusals from before the check, such as 413.
     """
-    if line.route != INFERENCE_ROUTE or line.details == DENIED:
+    if line.route not in INFERENCE_ROUTES or line.details == DENIED:
         return False
     if line.upstream_sent_ms is not None:
         return False

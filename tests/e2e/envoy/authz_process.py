@@ -220,8 +220,9 @@ def point(document: Document, authz: AuthzProcess, folder: Path) -> int:
             log["typed_config"]["path"] = str(folder / f"{port}.jsonl")
     for host in manager["route_config"]["virtual_hosts"]:
         for route in host["routes"]:
-            if route["name"] == "inference":
+            action = route.get("route", {})
+            if action.get("cluster") == "provider":
                 # The simulator is known by its address: there is no name to rewrite to.
-                del route["route"]["auto_host_rewrite"]
-                route["route"]["host_rewrite_literal"] = simulator.netloc
+                action.pop("auto_host_rewrite", None)
+                action["host_rewrite_literal"] = simulator.netloc
     return port

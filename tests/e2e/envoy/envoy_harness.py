@@ -386,6 +386,7 @@ async def running_gateway(
     change: Callable[[Document], None] = lambda _: None,
     *,
     has_clusters_file: bool = True,
+    cors_origins: str = "",
 ) -> AsyncIterator[Gateway]:
     """Start the stubs and Envoy, and end them all. `change` may alter Envoy's configuration.
 
@@ -416,6 +417,7 @@ async def running_gateway(
             access_log=folder / "access.jsonl",
             admin_socket=folder / "admin.sock",
             clusters_file=folder / "clusters" / "clusters.json" if has_clusters_file else None,
+            cors_origins=cors_origins,
         )
         await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s, change))
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))

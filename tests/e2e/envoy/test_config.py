@@ -105,6 +105,34 @@ def test_odd_base_urls_are_refused(addresses: EnvoyAddresses, base_url: str) -> 
     assert "u:p" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "app.example.com",
+        "https://app.example.com/",
+        "https://u@app.example.com",
+        "https://App.example.com",
+        "https://a.example.com,",
+        "https://",
+        "null",
+        "https://[",
+    ],
+)
+def test_what_is_no_origin_is_refused(addresses: EnvoyAddresses, origins: str) -> None:
+    with pytest.raises(EnvoyConfigError, match="origin"):
+        render(replace(addresses, cors_origins=origins))
+
+
+@pytest.mark.parametrize("origins", ["*", "https://a.example.com, http://localhost:3000"])
+def test_origins_are_put_on_the_virtual_host(
+    addresses: EnvoyAddresses, tmp_path: Path, origins: str
+) -> None:
+    write(replace(addresses, cors_origins=origins), tmp_path / "envoy.yaml")
+    validate(tmp_path / "envoy.yaml")
+    assert "CorsPolicy" in (tmp_path / "envoy.yaml").read_text()
+    assert "CorsPolicy" not in yaml.dump(render(addresses))
+
+
 def test_names_are_resolved_and_addresses_are_not(addresses: EnvoyAddresses) -> None:
     names: dict[str, Any] = {
         "authz": "authz:9001",

@@ -106,7 +106,7 @@ async def provider_in_both_logs(gateway: Gateway, hold_id: str) -> str | None:
     return observation_from_facts(streamed, Source.STREAM).provider
 
 
-@pytest.mark.parametrize("prefix", ["/v1", "/api/v1/llm"])
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1/llm", "/api/v1"])
 async def test_a_provider_has_its_own_path_host_and_credential(
     providers: Providers, prefix: str
 ) -> None:
@@ -129,6 +129,40 @@ async def test_a_provider_has_its_own_path_host_and_credential(
     line = json.dumps(await gateway.logged_of(hold_id))
     entry = str(await gateway.entries.of(hold_id))
     assert "sk-planted" not in line + entry
+
+
+async def test_messages_give_each_provider_its_key_where_it_looks_for_it(
+    providers: Providers,
+) -> None:
+    """After a refusal by the first, the second is not shown the key of the first."""
+    gateway, one, two = providers.gateway, providers.one, providers.two
+    anthropic = replace(one.upstream, takes_x_api_key=True)
+    await providers.published.change([anthropic, two.upstream], [in_turn(one, two)])
+
+    async def seen(path: str) -> list[tuple[str, str | None, str | None]]:
+        providers.reset()
+        one.provider.answer = answering(429)
+        decide_elsewhere(gateway, allow_elsewhere("one", ROUTE, ["two"]))
+        assert (await gateway.post(path=path))[0] == 200
+        received = [*one.provider.requests, *two.provider.requests]
+        return [
+            (each.path, each.header("authorization"), each.header("x-api-key")) for each in received
+        ]
+
+    async def is_live() -> bool:
+        return (await seen("/v1/messages"))[0][2] == key_of("one")
+
+    await until(is_live, "the cluster is live")
+    assert await seen("/v1/messages") == [
+        ("/base/one/messages", None, key_of("one")),
+        ("/base/two/messages", f"Bearer {key_of('two')}", None),
+    ]
+    assert await seen("/v1/chat/completions") == [
+        ("/base/one/chat/completions", f"Bearer {key_of('one')}", None),
+        ("/base/two/chat/completions", f"Bearer {key_of('two')}", None),
+    ]
+    providers.reset()
+    await providers.published.change([one.upstream, two.upstream], [in_turn(one, two)])
 
 
 async def test_an_ordinary_request_takes_the_default_path_and_logs_no_provider(

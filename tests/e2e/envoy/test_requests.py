@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 import yarl
 
+from authz.endpoints import table
 from authz.endpoints.body import Body, parse
 from authz.endpoints.edits import edit_body
 from authz.policy import ACCOUNT_HEADER
@@ -19,7 +20,20 @@ from tests.splices import apply_edits
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MIB = 1024 * 1024
-ENDPOINTS = ("chat/completions", "completions", "embeddings")
+PREFIXES = ("/v1/", "/api/v1/llm/", "/api/v1/")
+ENDPOINTS = (
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "responses",
+    "messages",
+    "messages/count_tokens",
+    "rerank",
+    "images",
+    "images/generations",
+    "audio/speech",
+    "audio/transcriptions",
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -37,7 +51,7 @@ async def ask(gateway: Gateway, method: str, path: str) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("prefix", ["/v1/", "/api/v1/llm/"])
+@pytest.mark.parametrize("prefix", PREFIXES)
 async def test_inference_paths_reach_the_provider(
     gateway: Gateway, prefix: str, endpoint: str
 ) -> None:
@@ -47,20 +61,16 @@ async def test_inference_paths_reach_the_provider(
     assert (status, received.method, received.path) == (200, "POST", f"/api/v1/{endpoint}")
 
 
+def test_the_router_has_every_path_of_the_decision() -> None:
+    assert set(table.ENDPOINTS) <= {prefix + path for prefix in PREFIXES for path in ENDPOINTS}
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v1/chat/completions"),
-        ("PUT", "/v1/chat/completions"),
-        ("QUERY", "/v1/chat/completions"),
-        ("OPTIONS", "/v1/chat/completions"),
-        ("POST", "/v1/chat/completions/"),
-        ("POST", "/v1/chat/completionsx"),
-        ("POST", "/v1/keys"),
-        ("GET", "/v1/credits"),
-        ("GET", "/api/v1/llm/keys"),
-        ("POST", "/api/v1/llm/models"),
-        ("POST", "/v1/models"),
+        ("GET", "/v1x/models"),
+        ("GET", "/V1/models"),
+        ("GET", "/chats"),
         ("GET", "/v1/models/..%2F..%2Fhealthz"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
@@ -87,6 +97,12 @@ async def test_everything_else_is_not_found(gateway: Gateway, method: str, path:
         ("/v1/models/openai/gpt-4o:free", "/v1/models/openai/gpt-4o:free"),
         ("/v1/models/openai%2Fgpt-4o", "/v1/models/openai/gpt-4o"),
         ("/api/v1/llm/models", "/v1/models"),
+        ("/api/v1/models", "/v1/models"),
+        ("/api/v1/models/openai/gpt-4o", "/v1/models/openai/gpt-4o"),
+        ("/v1/key", "/api/v1/key"),
+        ("/api/v1/llm/credits", "/api/v1/credits"),
+        ("/v1/generation?id=gen-1", "/api/v1/generation?id=gen-1"),
+        ("/api/v1/generation?id=gen-1", "/api/v1/generation?id=gen-1"),
         ("/api/v1/credits?cursor=1", "/api/v1/credits?cursor=1"),
         ("/openapi.json", "/openapi.json"),
         ("/.well-known/jwks.json", "/.well-known/jwks.json"),
@@ -104,6 +120,66 @@ async def test_the_meter_api_is_reached_without_a_check(
     assert [r.path for r in gateway.meter_api.requests] == [seen]
     assert not gateway.decisions.checks
     assert not gateway.provider.requests
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "seen"),
+    [
+        ("GET", "/v1/chat/completions", "/v1/chat/completions"),
+        ("PUT", "/api/v1/llm/chat/completions", "/v1/chat/completions"),
+        ("QUERY", "/v1/chat/completions", "/v1/chat/completions"),
+        ("OPTIONS", "/v1/chat/completions", "/v1/chat/completions"),
+        ("POST", "/v1/chat/completions/", "/v1/chat/completions/"),
+        ("POST", "/v1/chat/completionsx", "/v1/chat/completionsx"),
+        ("POST", "/v1/v1/chat/completions?a=b", "/v1/v1/chat/completions?a=b"),
+        ("POST", "/v1/keys", "/v1/keys"),
+        ("GET", "/api/v1/llm/keys", "/v1/keys"),
+        ("POST", "/api/v1/llm/models", "/v1/models"),
+        ("POST", "/v1/credits", "/v1/credits"),
+        ("GET", "/v1", "/v1"),
+        ("GET", "/api/v1/llm", "/v1"),
+        ("GET", "/models", "/v1/models"),
+        ("POST", "/chat/completions", "/v1/chat/completions"),
+        ("POST", "/api/messages", "/v1/api/messages"),
+        (
+            "POST",
+            "/openai/deployments/gpt-4o/chat/completions",
+            "/v1/openai/deployments/gpt-4o/chat/completions",
+        ),
+    ],
+)
+async def test_the_meter_answers_for_paths_that_are_nearly_right(
+    gateway: Gateway, method: str, path: str, seen: str
+) -> None:
+    gateway.reset()
+    await ask(gateway, method, path)
+    assert [(one.method, one.path) for one in gateway.meter_api.requests] == [(method, seen)]
+    assert not gateway.decisions.checks
+    assert not gateway.provider.requests
+
+
+async def test_a_body_at_a_wrong_path_is_bounded(gateway: Gateway) -> None:
+    gateway.reset()
+    status, _, body = await gateway.post(b"x" * (MIB + 1), "/chat/completions")
+    assert (status, b'"code": "request_too_large"' in body) == (413, True)
+    assert not gateway.meter_api.requests
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/api/v1/key", "/v1/credits", "/openapi.json"])
+async def test_head_is_asked_where_get_is(gateway: Gateway, path: str) -> None:
+    gateway.reset()
+    for method in ("GET", "HEAD"):
+        await ask(gateway, method, path)
+    asked, again = gateway.meter_api.requests
+    assert (again.method, again.path) == ("HEAD", asked.path)
+
+
+async def test_pages_of_no_origin_may_call_where_none_is_named(gateway: Gateway) -> None:
+    gateway.reset()
+    headers = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+    url = gateway.url + "/v1/chat/completions"
+    async with gateway.client.options(url, headers=headers) as reply:
+        assert not [name for name in reply.headers if name.lower().startswith("access-control")]
 
 
 async def test_the_meter_hears_of_inference_only(gateway: Gateway) -> None:

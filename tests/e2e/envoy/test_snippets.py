@@ -235,6 +235,17 @@ def test_the_shared_parts_are_those_of_the_production_configuration() -> None:
     assert existing == {name: production[name] for name in existing}
 
 
+def test_the_usage_of_each_route_is_read_as_in_the_production_configuration() -> None:
+    def usage(name: str) -> dict[str, object]:
+        (listener,) = snippet(name)["static_resources"]["listeners"]
+        named = {one["name"]: one for one in routes_of(listener) if "route" in one}
+        return {name: one.get("typed_per_filter_config") for name, one in named.items()}
+
+    production, existing = usage("envoy.yaml"), usage("existing-envoy.yaml")
+    assert len(existing) == 4
+    assert existing == {name: production[name] for name in existing}
+
+
 @pytest.mark.parametrize("listener", ["existing", "http", "internal"])
 def test_a_large_body_is_checked_twice_and_held_once(
     platform: Platform, customer: Customer, listener: str

@@ -47,6 +47,7 @@ class EnvoyServer:
             authz_bodies_health=_listed([bodies.health]),
             access_logs=self.settings.access_logs,
             clusters_file=self.home.clusters,
+            cors_origins=self.settings.cors_origins,
         )
         try:
             envoy_config.write(addresses, self._configuration)

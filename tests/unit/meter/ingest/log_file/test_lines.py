@@ -109,7 +109,12 @@ def test_moments_within_a_request_mean_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"flags": "DR"}, {"code": 503, "details": "ext_authz_error", "flags": "UAEX"}],
+    [
+        {},
+        {"flags": "DR"},
+        {"code": 503, "details": "ext_authz_error", "flags": "UAEX"},
+        {"route": "inference_messages"},
+    ],
 )
 def test_a_request_without_a_decision_is_named(changes: dict[str, Any]) -> None:
     request_id = "5d124bdd-b483-4d2d-a53a-39eb931679b3"
