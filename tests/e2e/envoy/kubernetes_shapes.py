@@ -32,17 +32,26 @@ _JSON_PATCH = {
 }
 _FILTER_MATCH = {"name": TEXT, "subFilter": {"name": TEXT}}
 _CONFIG_PATCH = {
-    "applyTo": {"HTTP_FILTER", "NETWORK_FILTER", "CLUSTER", "VIRTUAL_HOST", "LISTENER"},
+    "applyTo": {
+        "HTTP_FILTER",
+        "HTTP_ROUTE",
+        "NETWORK_FILTER",
+        "CLUSTER",
+        "VIRTUAL_HOST",
+        "LISTENER",
+    },
     "match": {
         "context": {"GATEWAY"},
         "listener": {"filterChain": {"filter": _FILTER_MATCH}},
         "cluster": {"service": TEXT},
+        "routeConfiguration": {"vhost": {"route": {"name": TEXT}}},
     },
     "patch": {"operation": {"MERGE", "INSERT_BEFORE"}, "value": ANY},
 }
 _HTTP_RULE = {
     "name": TEXT,
     "match": [{"method": {"exact": TEXT}, "uri": {"regex": TEXT}}],
+    "headers": {"request": {"set": ANY, "remove": [TEXT]}},
     "rewrite": {"uriRegexRewrite": {"match": TEXT, "rewrite": TEXT}, "authority": TEXT},
     "route": [{"destination": {"host": TEXT, "port": {"number": NUMBER}}}],
     "timeout": TEXT,

@@ -61,7 +61,7 @@ async def test_inference_paths_reach_the_provider(
     assert (status, received.method, received.path) == (200, "POST", f"/api/v1/{endpoint}")
 
 
-def test_the_router_has_every_path_of_the_decision() -> None:
+async def test_the_router_has_every_path_of_the_decision() -> None:
     assert set(table.ENDPOINTS) <= {prefix + path for prefix in PREFIXES for path in ENDPOINTS}
 
 
@@ -190,7 +190,7 @@ async def test_the_meter_hears_of_inference_only(gateway: Gateway) -> None:
     await gateway.entries.of(hold_id)
     await gateway.logged_of(hold_id)
     routes = {entry.common_properties.route_name for entry in gateway.entries.seen}
-    assert routes == {"inference"}
+    assert not [route for route in routes if not route.startswith("inference")]
     assert {"meter_api_reads", "not_found"} <= {line.get("route") for line in gateway.logged()}
 
 

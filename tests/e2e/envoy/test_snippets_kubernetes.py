@@ -69,8 +69,20 @@ def test_the_mesh_asks_authz_and_fails_closed() -> None:
     assert spec("istio.yaml", "AuthorizationPolicy")["provider"]["name"] == provider["name"]
     assert spec("istio.yaml", "AuthorizationPolicy")["rules"] == [{}]
     assert provider["envoyExtAuthzGrpc"]["failOpen"] is False
-    (rule,) = spec("istio.yaml", "VirtualService")["http"]
-    assert rule["retries"] == {"attempts": 0}
+    rules = spec("istio.yaml", "VirtualService")["http"]
+    assert {rule["retries"]["attempts"] for rule in rules} == {0}
+    assert [rule["name"] for rule in rules] == list(inference_routes("envoy.yaml"))
+
+
+def inference_routes(name: str) -> dict[str, Document]:
+    """The routes to the default provider, by name."""
+    (listener,) = snippet(name)["static_resources"]["listeners"]
+    return {one["name"]: one for one in routes_to_the_provider(listener)}
+
+
+def routes_to_the_provider(listener: Document) -> list[Document]:
+    (host,) = manager_of(listener)["route_config"]["virtual_hosts"]
+    return [one for one in host["routes"] if one.get("route", {}).get("cluster") == "provider"]
 
 
 def production(name: str) -> Document:
@@ -92,6 +104,8 @@ def generated(name: str, check: Document) -> Document:
     del manager["internal_address_config"], manager["common_http_protocol_options"]
     (host,) = manager["route_config"]["virtual_hosts"]
     del host["typed_per_filter_config"]
+    for route in routes_to_the_provider(listener):
+        route.pop("typed_per_filter_config", None)
     for route in host["routes"]:
         if route["name"] == "not_found":
             route["typed_per_filter_config"] = {
@@ -165,6 +179,11 @@ def by_istio() -> Document:
         if one["applyTo"] == "LISTENER":
             listener.update(merged(listener, one["patch"]["value"]))
             continue
+        if one["applyTo"] == "HTTP_ROUTE":
+            name = one["match"]["routeConfiguration"]["vhost"]["route"]["name"]
+            (route,) = [each for each in routes_to_the_provider(listener) if each["name"] == name]
+            route.update(merged(route, one["patch"]["value"]))
+            continue
         if one["applyTo"] == "VIRTUAL_HOST":
             (host,) = manager_of(listener)["route_config"]["virtual_hosts"]
             host.update(merged(host, one["patch"]["value"]))
@@ -191,8 +210,12 @@ def test_the_patches_are_the_parts_of_the_production_configuration() -> None:
         "tollkeeper.generation_id",
     )
     found = {one["name"]: one for one in manager_of(by_istio())["http_filters"]}
-    for name in ("tollkeeper.reply_room", "tollkeeper.splice", *usage):
+    shapes = ("tollkeeper.usage_of_responses", "tollkeeper.usage_of_messages")
+    for name in ("tollkeeper.reply_room", "tollkeeper.splice", *usage, *shapes):
         assert found[name] == production(name)
+    for name, route in inference_routes("envoy.yaml").items():
+        (own,) = [one for one in routes_to_the_provider(by_istio()) if one["name"] == name]
+        assert own.get("typed_per_filter_config") == route.get("typed_per_filter_config")
     second, own = found[WHOLE_BODY_CHECK]["typed_config"], production(WHOLE_BODY_CHECK)
     assert {**second, "grpc_service": ...} == {**own["typed_config"], "grpc_service": ...}
     assert list(found).index(WHOLE_BODY_CHECK) < list(found).index("tollkeeper.reply_room")
@@ -272,8 +295,8 @@ def platforms(stack: RunningStack) -> Iterator[Platforms]:
         gateway, clusters = by_envoy_gateway()
         static["listeners"] = [gateway, by_istio()]
         for listener in static["listeners"]:
-            routes = manager_of(listener)["route_config"]["virtual_hosts"][0]["routes"]
-            routes[0] = pointed["virtual_hosts"][0]["routes"][0]
+            for route in routes_to_the_provider(listener):
+                route["route"] = pointed["virtual_hosts"][0]["routes"][0]["route"]
         (patched,) = clusters
         local = cluster_at("x", f"unix:{locate(stack.home).run}/ingest.sock")
         patched.update(type="STATIC", load_assignment=local["load_assignment"])
