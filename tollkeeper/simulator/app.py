@@ -54,25 +54,27 @@ class Lookups:
             try:
                 self._keyring.check(request)
             except Refusal as refusal:
-                return refuse(self._dialect, refusal)
+                return refuse(self._dialect, request.path, refusal)
         return _json(self._models)
 
     async def generation(self, request: web.Request) -> web.Response:
         try:
             self._keyring.check(request)
         except Refusal as refusal:
-            return refuse(self._dialect, refusal)
+            return refuse(self._dialect, request.path, refusal)
         generation_id = request.query.get("id", "")
         record = self._generations.find(generation_id)
         if record is None:
-            return error_response(self._dialect, 404, f"Generation {generation_id} not found")
+            return error_response(
+                self._dialect, request.path, 404, f"Generation {generation_id} not found"
+            )
         return _json(record)
 
     async def key(self, request: web.Request) -> web.Response:
         try:
             self._keyring.check(request)
         except Refusal as refusal:
-            return refuse(self._dialect, refusal)
+            return refuse(self._dialect, request.path, refusal)
         known = {"label": "sk-or-...", "limit": None, "is_free_tier": False}
         body = f'{{"data":{json.dumps(known)[:-1]},"usage":{self._bill.total_usd}}}}}'
         return _json(body.encode())
@@ -118,6 +120,7 @@ def build_app(
         Endpoint.COMPLETIONS: ("completions", inference.completions),
         Endpoint.EMBEDDINGS: ("embeddings", inference.embeddings),
         Endpoint.RESPONSES: ("responses", inference.responses),
+        Endpoint.MESSAGES: ("messages", inference.messages),
     }
     offered = (handlers[endpoint] for endpoint in Endpoint if endpoint in dialect.endpoints)
     app.add_routes([web.post(f"{base_path}/{path}", handler) for path, handler in offered])

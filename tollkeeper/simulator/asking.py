@@ -14,6 +14,7 @@ from typing import Any
 
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.tools import Tool, ToolCall, ToolMode, choose_call
+from tollkeeper.simulator.blocks import chat_from_blocks
 from tollkeeper.simulator.items import chat_from_items
 from tollkeeper.simulator.reports.trace import Trace, read_trace
 
@@ -36,11 +37,12 @@ class Endpoint(StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
+    MESSAGES = "messages"
 
 
 USUAL_ENDPOINTS = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
 """The endpoints of every server that speaks as OpenAI does."""
-SPEAKING = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.RESPONSES})
+SPEAKING = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 """The endpoints that answer a conversation, and may call tools."""
 
 
@@ -107,6 +109,8 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
     members = asked
     if endpoint is Endpoint.RESPONSES:
         asked = chat_from_items(asked)
+    elif endpoint is Endpoint.MESSAGES:
+        asked = chat_from_blocks(asked)
     if endpoint in SPEAKING:
         _read_messages(asked, prompt)
     else:

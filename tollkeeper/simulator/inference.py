@@ -7,7 +7,12 @@ import json
 from aiohttp import web
 
 from tollkeeper.simulator.answers.answering import Answer, Answerer
-from tollkeeper.simulator.answers.errors import error_response, refuse
+from tollkeeper.simulator.answers.errors import (
+    MESSAGES_PATH,
+    error_body,
+    error_response,
+    refuse,
+)
 from tollkeeper.simulator.answers.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.replies import json_body, sse_events
@@ -65,10 +70,13 @@ class Inference:
     async def responses(self, request: web.Request) -> web.StreamResponse:
         return await self._handle(request, Endpoint.RESPONSES)
 
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.MESSAGES)
+
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Answer 404 to any other path, and keep the request for tests to look at."""
         self._received.add(request, await request.read())
-        return error_response(self._dialect, 404, "Not Found")
+        return error_response(self._dialect, request.path, 404, "Not Found")
 
     async def _handle(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         body = await request.read()
@@ -91,7 +99,7 @@ class Inference:
             answer = self._answerer.answer(ask, model_name, behaviour)
             return await self._charge_and_reply(request, answer, behaviour, key)
         except Refusal as refusal:
-            return refuse(self._dialect, refusal)
+            return refuse(self._dialect, request.path, refusal)
 
     async def _charge_and_reply(
         self, request: web.Request, answer: Answer, behaviour: Behaviour, key: str
@@ -159,27 +167,28 @@ class Inference:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=500)
-        response = self._failure(behaviour, is_stream)
+        response = self._failure(request.path, behaviour, is_stream)
         if generation_id is not None:
             response.headers.update(self._dialect.headers(generation_id))
         return response
 
-    def _failure(self, behaviour: Behaviour, is_stream: bool) -> web.Response:
+    def _failure(self, path: str, behaviour: Behaviour, is_stream: bool) -> web.Response:
         if behaviour.status is not None:
-            return self._refused(behaviour.status, behaviour)
+            return self._refused(path, behaviour.status, behaviour)
         content_type = "text/event-stream" if is_stream else "application/json"
-        error = self._dialect.error_body(502, "Provider returned error", None)
-        body = json.dumps(error).encode()
+        body = error_body(self._dialect, path, 502, "Provider returned error")
         if is_stream:
-            body = b"data: " + body + b"\n\ndata: [DONE]\n\n"
+            # Clients of Messages go by the name of an event; others read its data alone.
+            name = b"event: error\n" if path.endswith(MESSAGES_PATH) else b""
+            body = name + b"data: " + body + b"\n\ndata: [DONE]\n\n"
         return web.Response(body=b"" if behaviour.empty else body, content_type=content_type)
 
-    def _refused(self, status: int, behaviour: Behaviour) -> web.Response:
+    def _refused(self, path: str, status: int, behaviour: Behaviour) -> web.Response:
         """The error body given: text as it is, anything else as JSON."""
         body = behaviour.error_body
         if body is None:
             message = f"The simulator was told to answer {status}"
-            return error_response(self._dialect, status, message)
+            return error_response(self._dialect, path, status, message)
         if isinstance(body, str):
             return web.Response(status=status, text=body, content_type="text/html")
         return web.Response(

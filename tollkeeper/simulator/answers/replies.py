@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tollkeeper.simulator.answers.answering import Answer, Choice
+from tollkeeper.simulator.answers.messages import (
+    message_body,
+    message_events,
+    usage_of_message,
+)
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
 from tollkeeper.simulator.answers.pieces import DONE, pieces_of_text
 from tollkeeper.simulator.answers.responses import (
@@ -67,6 +72,8 @@ def _spoken_body(
 ) -> bytes:
     if answer.ask.endpoint is Endpoint.RESPONSES:
         return response_body(answer, choices[0], usage)
+    if answer.ask.endpoint is Endpoint.MESSAGES:
+        return message_body(dialect, answer, choices[0], usage)
     return _completion_body(dialect, answer, choices, usage)
 
 
@@ -77,6 +84,17 @@ def sse_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -
         if later := _later_usage(dialect, behaviour):
             usages.append(usage_of_response(f',"usage":{later}'))
         events = response_events(dialect, answer, usages, breaks_off=behaviour.error_midstream)
+    elif answer.ask.endpoint is Endpoint.MESSAGES:
+        usages = [_usage_member(dialect, answer, behaviour)]
+        if later := _later_usage(dialect, behaviour):
+            usages.append(f',"usage":{usage_of_message(later)}')
+        events = message_events(
+            dialect,
+            answer,
+            usages,
+            breaks_off=behaviour.error_midstream,
+            ends_first=behaviour.usage_after_done,
+        )
     else:
         events = _chunk_events(dialect, answer, behaviour)
     if behaviour.line_ending == "\n":
@@ -132,6 +150,8 @@ def _usage_member(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour
         usage = dialect.usage_text(answer.usage, costs, behaviour)
     if answer.ask.endpoint is Endpoint.RESPONSES:
         usage = usage_of_response(usage)
+    elif answer.ask.endpoint is Endpoint.MESSAGES:
+        usage = usage_of_message(usage)
     return f',"usage":{usage}'
 
 

@@ -1,7 +1,8 @@
-"""Anthropic by its OpenAI-shaped layer: chat only, no prompt cache, one choice.
+"""Anthropic, by its own Messages and by its OpenAI-shaped layer: no prompt cache, one choice.
 
-``GET /v1/models`` is Anthropic's own: it asks for ``x-api-key`` and ``anthropic-version``,
-and lists dated names. Requests may leave out the date, and replies give it.
+``GET /v1/models`` and ``POST /v1/messages`` are Anthropic's own: ``x-api-key`` needs
+``anthropic-version`` there. The list has dated names; requests may leave out the date, and replies
+give it.
 """
 
 import re
@@ -44,7 +45,9 @@ class AnthropicDialect(ProviderDialect):
 
     id: ClassVar[str] = "anthropic"
     key_prefix: ClassVar[str] = "sk-ant-"
-    endpoints: ClassVar[frozenset[Endpoint]] = frozenset({Endpoint.CHAT_COMPLETIONS})
+    endpoints: ClassVar[frozenset[Endpoint]] = frozenset(
+        {Endpoint.CHAT_COMPLETIONS, Endpoint.MESSAGES}
+    )
 
     def models(self) -> Iterator[Model]:
         for model in super().models():
@@ -87,11 +90,14 @@ class AnthropicDialect(ProviderDialect):
         return {"request-id": f"req_01{generation_id.removeprefix('msg_01')}"}
 
     def find_key(self, headers: Mapping[str, str], path: str) -> str:
-        if not path.endswith("/models"):
+        if path.endswith("/chat/completions"):
             return super().find_key(headers, path)
         if headers.get("x-api-key") and not headers.get("anthropic-version"):
             raise Refusal(400, "anthropic-version: header is required")
-        return headers.get("x-api-key", "")
+        # Newer clients send their key as a bearer token at Anthropic's own paths too.
+        is_message = path.endswith("/messages")
+        bearer = super().find_key(headers, path) if is_message else ""
+        return headers.get("x-api-key", "") or bearer
 
     def wrong_key(self, key: str) -> Refusal:
         return Refusal(401, "invalid x-api-key")
