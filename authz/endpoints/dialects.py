@@ -6,6 +6,7 @@ from typing import Any, Final
 from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.completions import COMPLETIONS
 from authz.endpoints.embeddings import EMBEDDINGS
+from authz.endpoints.messages import MESSAGES
 from authz.endpoints.responses.endpoint import RESPONSES
 from authz.endpoints.rewriting import OPENROUTER_MEMBERS
 from authz.endpoints.server_tools import TOOLS_MEMBER, asks_server_tools
@@ -14,11 +15,11 @@ from meter.providers.provider import DialectName
 
 _EVERY: Final = frozenset(endpoint.name for endpoint in ALL)
 _USUAL: Final = frozenset({CHAT_COMPLETIONS.name, COMPLETIONS.name, EMBEDDINGS.name})
-# OpenAI's layers of Anthropic and Google have these, and no more.
+# Anthropic's own API, and OpenAI's layers of Anthropic and Google, have these and no more.
 _ENDPOINTS: Final[Mapping[DialectName, frozenset[str]]] = {
     DialectName.OPENROUTER: _EVERY,
     DialectName.OPENAI: _USUAL | {RESPONSES.name},
-    DialectName.ANTHROPIC: frozenset({CHAT_COMPLETIONS.name}),
+    DialectName.ANTHROPIC: frozenset({CHAT_COMPLETIONS.name, MESSAGES.name}),
     DialectName.GOOGLE: frozenset({CHAT_COMPLETIONS.name, EMBEDDINGS.name}),
     DialectName.OPENAI_COMPATIBLE: _USUAL,
 }
@@ -38,8 +39,16 @@ def limit_member(dialect: DialectName, endpoint: str) -> str | None:
 
 
 def has_stream_options(endpoint: str) -> bool:
-    """Return whether bodies of an endpoint ask for the usage of a stream; /responses need not."""
-    return endpoint != RESPONSES.name
+    """Return whether bodies of an endpoint ask for the usage of a stream, which others have."""
+    return endpoint not in (RESPONSES.name, MESSAGES.name)
+
+
+def tells_cache_lives(dialect: DialectName, endpoint: str) -> bool:
+    """Return whether usage tells what a prompt cache of an hour cost, where it was asked for.
+
+    Anthropic names no cost, and our logs count tokens of caches without the time that they live.
+    """
+    return dialect is not DialectName.ANTHROPIC or endpoint != MESSAGES.name
 
 
 def find_openrouter_member(endpoint: str, members: Mapping[str, Any]) -> str | None:

@@ -85,12 +85,8 @@ _COMPACTION: Final = (
     "and 'clear_thinking'."
 )
 _BLOCK: Final = (
-    "Send 'text', 'image', 'document' with a source of text, 'tool_use', 'tool_result', "
-    "'search_result', or a 'thinking' block of an earlier reply."
-)
-_DOCUMENT: Final = (
-    "It may be read by paid character recognition. Send the text of the document as a source of "
-    "type 'text', or pages as images."
+    "Send 'text', 'image', 'document', 'tool_use', 'tool_result', 'search_result', or a 'thinking' "
+    "block of an earlier reply."
 )
 
 
@@ -250,8 +246,10 @@ def _measure_document(source: dict[str, Any], prompt: Prompt, param: str) -> Non
         raise _not_ours(param)
     if kind == "content":
         _measure_content(source.get("content"), prompt, param)
+    elif kind in ("base64", "url"):
+        prompt.add_document()
     elif kind != "text":
-        raise unbounded(param, _DOCUMENT)
+        raise invalid(f"{param}.source", "'text', 'content', 'base64' or 'url'")
 
 
 def _not_ours(param: str) -> Refused:

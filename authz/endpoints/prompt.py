@@ -77,6 +77,10 @@ class Prompt:
             raise unbounded(f"{param}.file_id", FILE_IDS)
         if not isinstance(file.get("file_data"), str):
             raise invalid(f"{param}.file_data", "a 'data:' URL or an address")
+        self.add_document()
+
+    def add_document(self) -> None:
+        """Count a document whose bytes are packed, so that they bound no tokens."""
         self.files += 1
         self.images += FILE_IMAGES
         self.is_opaque = self.may_hear = True

@@ -16,6 +16,7 @@ from authz.endpoints.dialects import (
     has_endpoint,
     has_stream_options,
     limit_member,
+    tells_cache_lives,
 )
 from authz.endpoints.openrouter import split_suffixes
 from authz.endpoints.rewriting import Rewrite, refuse_stream_options
@@ -23,7 +24,7 @@ from authz.routing.own_keys import OwnKeys, choose_own_key
 from authz.routing.providers import Providers
 from meter.errors import ProviderUnavailable
 from meter.identity.principal import OwnKeyMode, Principal
-from meter.pricing.prices import DEFAULT_PROVIDER, Demand, Model, Offer, estimate
+from meter.pricing.prices import DEFAULT_PROVIDER, Demand, Extra, Model, Offer, estimate
 from meter.providers.provider import Dialect
 from meter.routing.route import Route, provider_cluster_name, route_cluster_name
 from meter.routing.table import RoutingTable
@@ -232,6 +233,13 @@ def _require_fit(asked: Asked, providers: Providers, offer: Offer) -> None:
         raise Refused(deny(Reason.INVALID_VALUE, message, member))
     if _asks_for_usage(asked, dialect):
         refuse_stream_options(asked.members)
+    long_cache = Extra.LONG_CACHE in asked.demand.extras
+    if long_cache and not tells_cache_lives(dialect.name, asked.endpoint):
+        message = (
+            f"A prompt cache of one hour is not served with the model '{name}' at its provider. "
+            "Leave 'ttl' out, or set it to '5m'."
+        )
+        raise Refused(deny(Reason.INVALID_VALUE, message, "cache_control"))
 
 
 def _in_turn(

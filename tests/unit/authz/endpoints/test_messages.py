@@ -164,6 +164,16 @@ def test_the_marks_of_citations_have_no_bound_but_the_context() -> None:
     assert demand(with_blocks(plain)).prompt_tokens < WHOLE_CONTEXT_TOKENS
 
 
+@pytest.mark.parametrize(
+    "source", [{"type": "base64", "data": "JVBERi0="}, {"type": "url", "url": "https://a.example"}]
+)
+def test_a_document_may_fill_the_context_and_be_read_for_money(source: dict[str, Any]) -> None:
+    found = demand(with_blocks(document(**source)))
+    assert (found.prompt_tokens, found.work.picos > 0) == (WHOLE_CONTEXT_TOKENS, True)
+    free = {"plugins": [{"id": "file-parser", "pdf": {"engine": "native"}}]}
+    assert demand(with_blocks(document(**source)) | free).work.picos == 0
+
+
 def test_images_are_counted_wherever_they_stand() -> None:
     remote = image(type="url", url="https://example.com/a.png")
     members = with_blocks(
@@ -215,8 +225,6 @@ def test_searches_of_a_plugin_are_those_of_chats() -> None:
             "context_management.edits",
         ),
         ({"context_management": {"edits": [], "x": 1}}, "context_management.x"),
-        (with_blocks(document(type="base64", data="JVBERi0=")), "messages.content"),
-        (with_blocks(document(type="url", url="https://example.com/a.pdf")), "messages.content"),
         (with_blocks({"type": "web_search_tool_result", "content": []}), "messages.content"),
         (with_blocks({"type": "container_upload", "file_id": "f"}), "messages.content"),
         (with_blocks({"text": "x"}), "messages.content"),

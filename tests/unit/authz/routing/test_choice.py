@@ -19,7 +19,7 @@ from authz.routing.own_keys import OwnKeys
 from authz.routing.providers import NO_KEY, Providers
 from meter.errors import ProviderUnavailable
 from meter.identity.principal import OwnKeyMode, OwnKeyTerms
-from meter.pricing.prices import Demand, Offer, estimate
+from meter.pricing.prices import Demand, Extra, Offer, estimate
 from meter.providers.key_refusal import KeyRefusal
 from meter.providers.key_store import OwnKey, StoredKey
 from meter.providers.provider import DialectName
@@ -121,6 +121,25 @@ def test_a_model_of_another_provider_goes_there_under_its_name() -> None:
     # A server of our own may need no key. The client's credential must not reach it.
     without = chosen(providers_of(without_key=("vllm",)), model="near/own")
     assert without.key is NO_KEY
+
+
+def test_anthropic_serves_messages_by_its_own_api() -> None:
+    providers = providers_of(route_to("openai", "claude"))
+    members = {"stream": True, "system": "Be brief.", "max_tokens": 9}
+    asked = asked_for(providers, members, "messages")
+    choice = choose(asked, providers, principal(), None)
+    assert isinstance(choice, Choice), choice
+    assert choice.upstream is not None and choice.upstream.provider == "claude"
+    # Usage is in each stream of Messages.
+    assert choice.rewrite == Rewrite("one-c", None, None, False)
+    alone = providers_of(route_to("claude"))
+    for member in ("plugins", "models"):
+        not_openrouters = refused(alone, "messages", **{member: ["acme/two"]})
+        assert not_openrouters.param == member
+    # Our logs do not say how long a cache lives, and Anthropic names no cost.
+    long = replace(DEMAND, extras=frozenset({Extra.LONG_CACHE}))
+    denied = choose(asked_for(alone, members, "messages", long), alone, principal(), None)
+    assert isinstance(denied, Deny) and denied.param == "cache_control"
 
 
 def test_a_route_names_the_provider_and_its_price() -> None:
