@@ -35,6 +35,7 @@ class ErrorShape(Enum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    OPENROUTER = "openrouter"
 
 
 # Anthropic's name of a type, by our code or by our type, where the two names differ.
@@ -335,6 +336,11 @@ def error_body(
     kind: ErrorKind, message: str, param: str | None, shape: ErrorShape = ErrorShape.OPENAI
 ) -> str:
     """Return the JSON of an error in the form that the clients of an endpoint expect."""
+    if shape is ErrorShape.OPENROUTER:
+        # Its clients validate that the code is a number, and reject the whole answer otherwise.
+        told = {"error_code": kind.code, "error_type": kind.type, "param": param}
+        numbered = {"code": kind.status, "message": message, "metadata": told}
+        return json.dumps({"error": numbered}, ensure_ascii=True)
     error = {"message": message, "type": kind.type, "code": kind.code, "param": param}
     if shape is ErrorShape.OPENAI:
         return json.dumps({"error": error}, ensure_ascii=True)

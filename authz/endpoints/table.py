@@ -19,7 +19,9 @@ ALL: Final = (
     RESPONSES,
 )
 # OpenAI's base, the one of the system that this one replaces, and OpenRouter's own.
-PREFIXES: Final = ("/v1/", "/api/v1/llm/", "/api/v1/")
+_REPLACED_BASE: Final = "/api/v1/llm/"
+_OPENROUTER_BASE: Final = "/api/v1/"
+PREFIXES: Final = ("/v1/", _REPLACED_BASE, _OPENROUTER_BASE)
 
 # Exactly these paths reach a provider (R10). The router of Envoy has the same list.
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
@@ -31,5 +33,8 @@ _MESSAGES_PATHS: Final = frozenset(prefix + path for prefix in PREFIXES for path
 
 def error_shape(path: str) -> ErrorShape:
     """Return the shape in which the clients of a path, which may have a query, read errors."""
-    is_messages = path.partition("?")[0] in _MESSAGES_PATHS
-    return ErrorShape.ANTHROPIC if is_messages else ErrorShape.OPENAI
+    path = path.partition("?")[0]
+    if path in _MESSAGES_PATHS:
+        return ErrorShape.ANTHROPIC
+    is_openrouter = path.startswith(_OPENROUTER_BASE) and not path.startswith(_REPLACED_BASE)
+    return ErrorShape.OPENROUTER if is_openrouter else ErrorShape.OPENAI
