@@ -215,6 +215,9 @@ def _search_results(asked: Json, model_name: str) -> int:
     plugins = asked.get("plugins")
     for plugin in plugins if isinstance(plugins, list) else []:
         if isinstance(plugin, dict) and plugin.get("id") == "web":
+            if plugin.get("engine") in ("exa", "parallel", "perplexity", "firecrawl"):
+                # They cost by the search (``provider_work.py``).
+                return 0
             return _whole(plugin, "max_results", 1, 100, SEARCH_RESULTS_DEFAULT)
     return SEARCH_RESULTS_DEFAULT if model_name.endswith(":online") else 0
 

@@ -52,6 +52,10 @@ class Model:
         return self.kind == "vision"
 
     @property
+    def may_draw(self) -> bool:
+        return self.prices.image_output_picos is not None
+
+    @property
     def is_router(self) -> bool:
         return self.prices.prompt_picos < 0
 
@@ -105,6 +109,7 @@ def _from_row(row: Mapping[str, str], vendors: Mapping[str, Mapping[str, str]]) 
             internal_reasoning_picos=_per_token(row["internal_reasoning"]) or 0,
             cache_read_picos=_per_token(row["input_cache_read"]),
             cache_write_picos=_per_token(row["input_cache_write"]),
+            image_output_picos=_per_token(row.get("image_output") or ""),
             tiers=tuple(
                 (int(start), _per_token(prompt) or 0, _per_token(completion) or 0)
                 for start, prompt, completion in (tier.split(":") for tier in row["tiers"].split())

@@ -20,6 +20,7 @@ class Prices:
     internal_reasoning_picos: int = 0
     cache_read_picos: int | None = None
     cache_write_picos: int | None = None
+    image_output_picos: int | None = None
     # From a length of the prompt on, in tokens: other prices of prompt and completion.
     tiers: tuple[tuple[int, int, int], ...] = ()
 
@@ -59,7 +60,9 @@ class Prices:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The usage of one answer. Cached, written and audio tokens are part of
-    ``prompt_tokens``; reasoning tokens are part of ``completion_tokens``."""
+    ``prompt_tokens``; reasoning tokens and those of pictures are part of ``completion_tokens``.
+    ``call_count`` is how often the model was called, ``price_fifths`` what a search and a request
+    cost in fifths of their listed price."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -69,6 +72,9 @@ class Usage:
     reasoning_tokens: int = 0
     image_count: int = 0
     search_count: int = 0
+    picture_tokens: int = 0
+    call_count: int = 1
+    price_fifths: int = 5
 
     @property
     def total_tokens(self) -> int:
@@ -80,8 +86,12 @@ def completion_cost_picos(prices: Prices, usage: Usage) -> int:
     prices = prices.at(usage.prompt_tokens)
     # Reasoning tokens cost as much as others unless the model lists a price for them.
     reasoning_picos = prices.internal_reasoning_picos or prices.completion_picos
-    spoken_tokens = usage.completion_tokens - usage.reasoning_tokens
-    return spoken_tokens * prices.completion_picos + usage.reasoning_tokens * reasoning_picos
+    spoken_tokens = usage.completion_tokens - usage.reasoning_tokens - usage.picture_tokens
+    return (
+        spoken_tokens * prices.completion_picos
+        + usage.reasoning_tokens * reasoning_picos
+        + usage.picture_tokens * (prices.image_output_picos or prices.completion_picos)
+    )
 
 
 def cost_picos(prices: Prices, usage: Usage) -> int:
@@ -96,9 +106,9 @@ def cost_picos(prices: Prices, usage: Usage) -> int:
             + usage.cache_write_tokens * (prices.cache_write_picos or 0)
         )
         + reply_picos
-        + prices.request_picos
+        + prices.request_picos * usage.call_count * usage.price_fifths // 5
         + prices.image_picos * usage.image_count
-        + prices.web_search_picos * usage.search_count
+        + prices.web_search_picos * usage.search_count * usage.price_fifths // 5
     )
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from tollkeeper.simulator.answers.examples import example_of
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.provider_work import CALL_TOKENS, ProviderWork, work_for
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.tools import ToolCall
 from tollkeeper.simulator.answers.words import (
@@ -32,6 +33,8 @@ CACHED_PROMPT_MIN_TOKENS = 64
 CACHE_BLOCK_TOKENS = 16
 WEB_RESULT_PICOS = 4_000_000_000
 """The price of one result of the web plugin: 4 US dollars per thousand."""
+PICTURE_TOKENS = (1_290, 6_240)
+"""The tokens of a picture: one of Gemini's, and the dearest that is documented."""
 ID_LETTERS = string.ascii_letters + string.digits
 ID_LENGTH = 20
 
@@ -48,6 +51,7 @@ class Choice:
     is_free_text: bool = False
     text_tokens: int = 0
     reasoning_tokens: int = 0
+    picture_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +122,13 @@ class Answerer:
             else self._call(ask, call, behaviour)
             for index in range(count)
         )
-        usage = _usage(ask, model, choices, behaviour)
+        work = work_for(ask, model, is_greedy=behaviour.is_greedy)
+        usage = _usage(ask, model, choices, work, behaviour)
         is_empty = ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens
         is_free = is_empty and self._dialect.is_empty_reply_free
         if prices.at(usage.prompt_tokens).exceed(ask.max_price_usd):
             raise Refusal(404, f"No endpoints found for {model_name} within the maximum price")
-        cost = cost_picos(prices, usage) + WEB_RESULT_PICOS * ask.search_results
+        cost = cost_picos(prices, usage) + WEB_RESULT_PICOS * ask.search_results + work.picos
         at = self._now()
         return Answer(
             generation_id=self._dialect.make_id(at, self._random_id(ID_LENGTH)),
@@ -160,6 +165,8 @@ class Answerer:
         if text is not None:
             tokens = thought_tokens + len(text.encode("utf-8", "surrogatepass")) // 4 + 1
         allowed = tokens
+        if behaviour.is_greedy and ask.completion_limit_tokens is not None:
+            tokens = max(tokens, ask.completion_limit_tokens)
         if behaviour.completion_tokens is not None:
             # The simulator is told to ignore the limit of the request.
             allowed = behaviour.completion_tokens
@@ -167,12 +174,16 @@ class Answerer:
             allowed = min(tokens, ask.completion_limit_tokens)
         thought_tokens = min(thought_tokens, allowed)
         spoken_tokens = allowed - thought_tokens
+        modalities = ask.members.get("modalities")
+        is_drawn = model.may_draw and isinstance(modalities, list) and "image" in modalities
         return Choice(
             text=self._vocabulary.text(draw, spoken_tokens) if text is None else text,
             finish_reason="length" if allowed < tokens else "stop",
             reasoning=self._vocabulary.text(draw >> 8, thought_tokens, REASONING_OPENING),
             text_tokens=spoken_tokens,
             reasoning_tokens=thought_tokens,
+            # A picture is billed whole, whatever the limit.
+            picture_tokens=PICTURE_TOKENS[behaviour.is_greedy] if is_drawn else 0,
         )
 
     def _call(self, ask: Ask, call: ToolCall, behaviour: Behaviour) -> Choice:
@@ -200,9 +211,19 @@ def _json_answer(schema: dict[str, object]) -> str:
     return json.dumps(example_of(schema, EXAMPLE_WORD), ensure_ascii=False)
 
 
-def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behaviour) -> Usage:
-    override = behaviour.prompt_tokens
-    prompt_tokens = ask.prompt_tokens if override is None else override
+def _usage(
+    ask: Ask,
+    model: Model,
+    choices: tuple[Choice, ...],
+    work: ProviderWork,
+    behaviour: Behaviour,
+) -> Usage:
+    # A step of a tool is a reply of its own, within the limit of one.
+    limit = ask.completion_limit_tokens or CALL_TOKENS
+    step_tokens = limit if behaviour.is_greedy else min(limit, CALL_TOKENS)
+    prompt_tokens = behaviour.prompt_tokens
+    if prompt_tokens is None:
+        prompt_tokens = work.prompt_tokens(ask.prompt_tokens, step_tokens, model.context_length)
     cached_tokens = written_tokens = 0
     # Half of every second long prompt is found in the cache, where there is one.
     is_hit = ask.digest % 2 == 1 and prompt_tokens >= CACHED_PROMPT_MIN_TOKENS
@@ -210,17 +231,25 @@ def _usage(ask: Ask, model: Model, choices: tuple[Choice, ...], behaviour: Behav
         cached_tokens = prompt_tokens // 2 // CACHE_BLOCK_TOKENS * CACHE_BLOCK_TOKENS
     if ask.prompt.has_cache_control and model.prices.cache_write_picos is not None:
         written_tokens = (prompt_tokens - cached_tokens) // 2
-    searches = int(ask.has_native_search or model.searches_unasked)
+    searches = work.searches
     if behaviour.unasked_searches is not None:
         searches = behaviour.unasked_searches
     reasoning_tokens = sum(choice.reasoning_tokens for choice in choices)
+    picture_tokens = sum(choice.picture_tokens for choice in choices)
+    written_in_steps = work.steps * step_tokens * len(choices)
     return Usage(
         prompt_tokens=prompt_tokens,
-        completion_tokens=sum(choice.text_tokens for choice in choices) + reasoning_tokens,
+        completion_tokens=sum(choice.text_tokens for choice in choices)
+        + reasoning_tokens
+        + picture_tokens
+        + written_in_steps,
         cached_tokens=cached_tokens,
         cache_write_tokens=written_tokens,
         audio_tokens=min(ask.prompt.audio_tokens, prompt_tokens),
         reasoning_tokens=reasoning_tokens,
-        image_count=ask.prompt.image_count,
+        image_count=(ask.prompt.image_count + work.pictures) * (work.steps + 1),
         search_count=searches * max(1, ask.choice_count),
+        picture_tokens=picture_tokens,
+        call_count=work.steps + 1,
+        price_fifths=work.price_fifths,
     )

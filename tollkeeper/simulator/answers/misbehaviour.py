@@ -70,6 +70,7 @@ class Behaviour(BaseModel):
     prompt_tokens: int | None = Field(default=None, ge=0, le=TOKENS_MAX)
     completion_tokens: int | None = Field(default=None, ge=0, le=TOKENS_MAX)
     price_factor: int = Field(default=1, ge=1, le=1_000)
+    is_greedy: bool = False
     unasked_searches: int | None = Field(default=None, ge=0, le=1_000)
     reply_bytes: int | None = Field(default=None, ge=1, le=REPLY_MAX_BYTES)
     text: str | None = None

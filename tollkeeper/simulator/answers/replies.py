@@ -23,6 +23,15 @@ from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.dialects.dialect import ProviderDialect, StreamUsage
 
 DIMENSIONS_DEFAULT = 1536
+# A white pixel.
+PICTURE = {
+    "type": "image_url",
+    "index": 0,
+    "image_url": {
+        "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
+        "/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg=="
+    },
+}
 _JSON_OBJECTS = {
     Endpoint.CHAT_COMPLETIONS: "chat.completion",
     Endpoint.COMPLETIONS: "text_completion",
@@ -172,6 +181,8 @@ def _completion_body(
             }
             if choice.tool_name is not None:
                 message["tool_calls"] = [_tool_call(choice, choice.text)]
+            if choice.picture_tokens:
+                message["images"] = [PICTURE]
             content = {"message": message}
         native = {"native_finish_reason": choice.finish_reason} if is_openrouter else {}
         finish = {
@@ -253,6 +264,8 @@ def _deltas(answer: Answer, choice: Choice, *, has_reasoning: bool) -> Iterator[
             yield {"delta": {"role": "assistant", "content": None, "tool_calls": [part]}}
         else:
             yield {"delta": {"role": "assistant", "content": piece}}
+    if choice.picture_tokens:
+        yield {"delta": {"role": "assistant", "content": "", "images": [PICTURE]}}
     yield {"delta": {"role": "assistant", "content": ""}}
 
 

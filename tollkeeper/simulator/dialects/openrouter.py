@@ -104,13 +104,17 @@ class OpenRouterDialect(ProviderDialect):
             f',"cost_details":{{"upstream_inference_cost":{cost}'
             f',"upstream_inference_prompt_cost":{to_usd(whole - reply)}'
             f',"upstream_inference_completions_cost":{to_usd(reply)}}}'
-            f',"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning_tokens}}}}}'
+            f',"completion_tokens_details":{{"reasoning_tokens":{usage.reasoning_tokens}'
+            f',"image_tokens":{usage.picture_tokens}}}'
+            f',"server_tool_use":{{"web_search_requests":{usage.search_count}}}}}'
         )
 
     def to_listed(self, model: Model) -> dict[str, object]:
         vendor, _, slug = model.id.partition("/")
         inputs = ["text", "image"] if model.may_see_images else ["text"]
         outputs = ["embeddings"] if model.is_embedding else ["text"]
+        if model.may_draw:
+            outputs = ["image", "text"]
         parameters = ["dimensions", "encoding_format"]
         if not model.is_embedding:
             tools = _TOOL_PARAMETERS if "tools" in model.features else ()
@@ -126,6 +130,7 @@ class OpenRouterDialect(ProviderDialect):
             "internal_reasoning": model.prices.internal_reasoning_picos,
             "input_cache_read": model.prices.cache_read_picos,
             "input_cache_write": model.prices.cache_write_picos,
+            "image_output": model.prices.image_output_picos,
         }
         overrides = [
             {"min_prompt_tokens": start, "prompt": to_usd(prompt), "completion": to_usd(completion)}

@@ -156,6 +156,7 @@ async def test_prices_are_decimal_strings_of_at_most_twelve_decimals(simulator: 
         "internal_reasoning",
         "input_cache_read",
         "input_cache_write",
+        "image_output",
     }
 
 
