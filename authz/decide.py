@@ -77,6 +77,8 @@ MAX_JUDGEMENT_AGE_S: Final = 0.9
 # of an entry of the principal cache this stays below the second that a revocation may take.
 READMIT_AFTER_S: Final = 0.08
 RETRY_AFTER_CONCURRENT_S: Final = 1.0
+# Clients of Azure and of Anthropic name the version of an API so. Nothing in them is priced.
+HARMLESS_PARAMETERS: Final = frozenset({"api-version", "beta"})
 # The member that asks for a part without a listed price, how a message begins, and the price that
 # a model must list.
 UNPRICED: Final = {
@@ -444,12 +446,16 @@ class Decider:
 
 
 def route(request: AuthRequest) -> Endpoint | Deny:
-    """Return the endpoint of a request. Query strings are refused: nothing in them is priced."""
-    path, question_mark, _ = request.path.partition("?")
+    """Return the endpoint of a request. Query strings are refused unless they cost nothing."""
+    path, question_mark, query = request.path.partition("?")
     endpoint = ENDPOINTS.get(path)
     if endpoint is None or request.method != "POST":
         return deny(Reason.ROUTE_NOT_FOUND)
-    return deny(Reason.QUERY_NOT_ALLOWED) if question_mark else endpoint
+    if question_mark:
+        names = {parameter.partition("=")[0] for parameter in query.split("&")}
+        if not names <= HARMLESS_PARAMETERS:
+            return deny(Reason.QUERY_NOT_ALLOWED)
+    return endpoint
 
 
 def refuse_unpriced(demand: Demand, models: Sequence[Model], is_online: bool) -> Deny | None:

@@ -27,7 +27,6 @@ ENDPOINTS = (
     "embeddings",
     "responses",
     "messages",
-    "messages/count_tokens",
     "rerank",
     "images",
     "images/generations",
@@ -59,6 +58,19 @@ async def test_inference_paths_reach_the_provider(
     status, _, _ = await gateway.post(path=prefix + endpoint)
     (received,) = gateway.provider.requests
     assert (status, received.method, received.path) == (200, "POST", f"/api/v1/{endpoint}")
+
+
+async def test_anthropics_clients_name_what_stays_here(gateway: Gateway) -> None:
+    gateway.reset()
+    for prefix in PREFIXES:
+        await gateway.post(path=f"{prefix}messages?beta=true")
+    assert {one.path for one in gateway.provider.requests} == {"/api/v1/messages"}
+    await ask(gateway, "POST", "/v1/messages/count_tokens?beta=true")
+    await ask(gateway, "POST", "/api/v1/messages/count_tokens")
+    await ask(gateway, "POST", "/api/v1/llm/messages/count_tokens")
+    assert {urlsplit(one.path).path for one in gateway.meter_api.requests} == {
+        "/v1/messages/count_tokens"
+    }
 
 
 async def test_the_router_has_every_path_of_the_decision() -> None:

@@ -100,7 +100,6 @@ JSON = [
         {"type": "error", "error": {"type": "overloaded_error", "message": "No."}},
         {"has_error": True},
     ),
-    ("messages/count_tokens", {"input_tokens": 12}, {}),
     (
         "rerank",
         {"id": "gen-1", "usage": {"search_units": 1, "total_tokens": 9, "cost": 0.002}},

@@ -155,6 +155,11 @@ async def test_allows_under_a_hold(setup: DeciderSetup, path: str, endpoint: End
     assert allow.provider_key.reveal() == "sk-or-planted"
 
 
+@pytest.mark.parametrize("query", ["api-version=2026-01-01", "beta=true", "beta&api-version"])
+async def test_the_version_of_an_api_may_be_named(setup: DeciderSetup, query: str) -> None:
+    assert (await setup.allow(path=f"/v1/chat/completions?{query}")).hold_id in setup.holds.placed
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -166,6 +171,8 @@ async def test_allows_under_a_hold(setup: DeciderSetup, path: str, endpoint: End
         ({"method": "QUERY"}, Reason.ROUTE_NOT_FOUND),
         ({"path": "/v1/chat/completions?"}, Reason.QUERY_NOT_ALLOWED),
         ({"path": "/v1/chat/completions?models=x"}, Reason.QUERY_NOT_ALLOWED),
+        ({"path": "/v1/chat/completions?beta=true&models=x"}, Reason.QUERY_NOT_ALLOWED),
+        ({"path": "/v1/chat/completions?beta=true&"}, Reason.QUERY_NOT_ALLOWED),
         ({"headers": ()}, Reason.MISSING_API_KEY),
         ({"headers": (("x-api-key", "nonsense"),)}, Reason.INVALID_API_KEY),
         ({"headers": (("x-api-key", KEY),)}, Reason.UNSUPPORTED_CONTENT_TYPE),
