@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments browser attacks abandoned failover shape protos
+.PHONY: help setup up down status test test-quick lint format bench versus access chaos rounds payments browser attacks abandoned failover foreign shape protos
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -18,6 +18,7 @@ FAILOVER_OPTIONS ?=
 ATTACKS_OPTIONS ?=
 PAYMENTS_OPTIONS ?=
 TEST_OPTIONS ?=
+FOREIGN_OPTIONS ?=
 SHAPE_OPTIONS ?=
 
 help:
@@ -41,6 +42,7 @@ help:
 	@echo "  make rounds     many at once against a balance for a few, 1,000 times"
 	@echo "  make abandoned  charge against bill of 10,000 requests that nobody reads to the end"
 	@echo "  make failover   a route over three providers that fail at random, and who was paid"
+	@echo "  make foreign    clients, upstreams and agents of others, unmodified; needs PyPI and npm"
 	@echo "  make shape      figures about the code: helpers, names, docstrings, folders"
 	@echo "  make protos     regenerate the protobuf modules"
 	@echo
@@ -139,6 +141,10 @@ abandoned: $(STAMP)
 failover: $(STAMP)
 	@$(BIN)/python -m chaos.failover $(FAILOVER_OPTIONS)
 	@echo "Done. Next: chaos/README.md says what is checked"
+
+foreign: $(STAMP)
+	@$(BIN)/python -m tests.foreign $(FOREIGN_OPTIONS)
+	@echo "Done. Next: docs/clients.md has the tables of this run"
 
 shape: $(STAMP)
 	@$(BIN)/python -m bench.shape $(SHAPE_OPTIONS)

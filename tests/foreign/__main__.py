@@ -19,7 +19,9 @@ from tollkeeper.stack.servers.ports import free_port
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.foreign", description=__doc__)
     parser.add_argument("--only", default="", help="run clients whose name has this in it")
-    parser.add_argument("--feature", action="append", default=[], help="only this feature or status")
+    parser.add_argument(
+        "--feature", action="append", default=[], help="only this feature or status"
+    )
     given = parser.parse_args()
     chosen = [client for client in CLIENTS if given.only in client.name]
     outcomes: list[Outcome] = []

@@ -1,5 +1,6 @@
 """The clients that `make foreign` runs, and what their users expect of each."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,55 @@ OPENAI_ERRORS: Final = {
     429: "RateLimitError",
     503: "InternalServerError",
 }
+NPM_OPENAI_ERRORS: Final = {**OPENAI_ERRORS, 402: "APIError", 413: "APIError"}
+ANTHROPIC_ERRORS: Final = {
+    **OPENAI_ERRORS,
+    413: "RequestTooLargeError",
+    503: "ServiceUnavailableError",
+}
+LANGCHAIN_OPENAI_ERRORS: Final = {
+    400: "OpenAIInvalidRequestError",
+    401: "OpenAIAuthenticationError",
+    402: "APIStatusError",
+    403: "OpenAIPermissionDeniedError",
+    404: "OpenAIModelNotFoundError",
+    413: "APIStatusError",
+    429: "OpenAIRateLimitError",
+    503: "OpenAIAPIError",
+}
+LITELLM_ERRORS: Final = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    402: "APIError",
+    403: "APIError",
+    404: "NotFoundError",
+    413: "BadRequestError",
+    429: "RateLimitError",
+    503: "ServiceUnavailableError",
+}
+PYDANTIC_AI_ERRORS: Final = {
+    400: "ModelRequestRejectedError",
+    401: "ModelAuthenticationError",
+    402: "ModelQuotaExceededError",
+    403: "ModelAuthenticationError",
+    404: "ModelNotFoundError",
+    413: "ModelHTTPError",
+    429: "ModelRateLimitError",
+    503: "ModelUnavailableError",
+}
+OPENROUTER_ERRORS: Final = {
+    400: "BadRequestResponseError",
+    401: "UnauthorizedResponseError",
+    402: "PaymentRequiredResponseError",
+    403: "ForbiddenResponseError",
+    404: "NotFoundResponseError",
+    413: "PayloadTooLargeResponseError",
+    429: "TooManyRequestsResponseError",
+    503: "ServiceUnavailableResponseError",
+}
+# It judges the limit itself, before it asks.
+AI_ERRORS: Final = dict.fromkeys(STATUSES, "APICallError") | {400: "InvalidArgumentError"}
+INSTRUCTOR_ERRORS: Final = dict.fromkeys(STATUSES, "InstructorRetryException")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,36 +106,51 @@ class Client:
 
 def npm_version(modules: Path, package: str) -> str:
     """Return the version of an npm package that is installed."""
-    import json
-
     return str(json.loads((modules / package / "package.json").read_text())["version"])
 
 
 CLIENTS: Final = (
     Client("openai 3 (Python)", "openai", "run_openai.py", "tests"),
     Client("openai 2 (Python)", "openai", "run_openai.py", "openai2"),
-    Client("anthropic (Python)", "anthropic", "run_anthropic.py", "tests"),
-    Client("langchain-openai", "langchain-openai", "run_langchain_openai.py", "openai2"),
+    Client("anthropic (Python)", "anthropic", "run_anthropic.py", "tests", ANTHROPIC_ERRORS),
     Client(
-        "langchain-openrouter", "langchain-openrouter", "run_langchain_openrouter.py", "openai2"
+        "langchain-openai",
+        "langchain-openai",
+        "run_langchain_openai.py",
+        "openai2",
+        LANGCHAIN_OPENAI_ERRORS,
+    ),
+    Client(
+        "langchain-openrouter",
+        "langchain-openrouter",
+        "run_langchain_openrouter.py",
+        "openai2",
+        OPENROUTER_ERRORS,
     ),
     Client(
         "llama-index-llms-openrouter",
         "llama-index-llms-openrouter",
         "run_llama_index.py",
         "openai2",
+        # It judges the limit itself, before it asks.
+        {**OPENAI_ERRORS, 400: "ValidationError"},
     ),
-    Client("instructor", "instructor", "run_instructor.py", "openai2"),
-    Client("litellm", "litellm", "run_litellm.py", "openai2"),
-    Client("pydantic-ai", "pydantic-ai-slim", "run_pydantic_ai.py", "openai3"),
+    Client("instructor", "instructor", "run_instructor.py", "openai2", INSTRUCTOR_ERRORS),
+    Client("litellm", "litellm", "run_litellm.py", "openai2", LITELLM_ERRORS),
+    Client("pydantic-ai", "pydantic-ai-slim", "run_pydantic_ai.py", "openai3", PYDANTIC_AI_ERRORS),
     Client("openai-agents", "openai-agents", "run_openai_agents.py", "openai3"),
-    Client("openai (npm)", "openai", "run_openai.mjs"),
-    Client("@anthropic-ai/sdk (npm)", "@anthropic-ai/sdk", "run_anthropic.mjs"),
-    Client("@openrouter/sdk (npm)", "@openrouter/sdk", "run_openrouter.mjs"),
+    Client("openai (npm)", "openai", "run_openai.mjs", errors=NPM_OPENAI_ERRORS),
+    Client(
+        "@anthropic-ai/sdk (npm)", "@anthropic-ai/sdk", "run_anthropic.mjs", errors=ANTHROPIC_ERRORS
+    ),
+    Client(
+        "@openrouter/sdk (npm)", "@openrouter/sdk", "run_openrouter.mjs", errors=OPENROUTER_ERRORS
+    ),
     Client(
         "ai + @openrouter/ai-sdk-provider (npm)",
         "@openrouter/ai-sdk-provider",
         "run_ai_openrouter.mjs",
+        errors=AI_ERRORS,
     ),
-    Client("ai + @ai-sdk/openai (npm)", "@ai-sdk/openai", "run_ai_openai.mjs"),
+    Client("ai + @ai-sdk/openai (npm)", "@ai-sdk/openai", "run_ai_openai.mjs", errors=AI_ERRORS),
 )

@@ -59,7 +59,9 @@ def _further(outcomes: list[Outcome]) -> str:
             continue
         told = {one.client.name: one.features[name] for one in outcomes if name in one.features}
         works = [client for client, one in told.items() if not one.get("error")]
-        refused = [f"{client}: `{one['error']}`" for client, one in told.items() if one.get("error")]
+        refused = [
+            f"{client}: `{one['error']}`" for client, one in told.items() if one.get("error")
+        ]
         lines.append(f"| {name} | {', '.join(works)} | {', '.join(refused)} |")
     return "\n".join(lines) + "\n"
 

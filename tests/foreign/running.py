@@ -44,9 +44,8 @@ class Outcome:
     def to_text(self) -> str:
         """Return one line for each feature and each error."""
         lines = [f"{self.client.name} {self.client.version()}"]
-        lines += [
-            f"  {name}: {_outcome(told)}" for name, told in {**self.features, **self.errors}.items()
-        ]
+        lines += [f"  {name}: {_outcome(told)}" for name, told in self.features.items()]
+        lines += [f"  {status}: {_outcome(told)}" for status, told in self.errors.items()]
         return "\n".join(lines)
 
 

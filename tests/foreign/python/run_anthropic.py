@@ -3,7 +3,6 @@
 from typing import Any
 
 from anthropic import Anthropic
-
 from probe import CLAUDE, GATEWAY, KEY, PIXEL_BASE64, expect, feature, main
 
 client = Anthropic(base_url=GATEWAY, api_key=KEY, max_retries=0)
@@ -66,9 +65,7 @@ def count_tokens() -> None:
     expect(client.messages.count_tokens(model=CLAUDE, messages=HELLO).input_tokens, "none")
 
 
-def ask(
-    key: str = KEY, model: str = CLAUDE, text: str = "Hello", max_tokens: int = 9
-) -> None:
+def ask(key: str = KEY, model: str = CLAUDE, text: str = "Hello", max_tokens: int = 9) -> None:
     given: Any = [{"role": "user", "content": text}]
     client.with_options(api_key=key).messages.create(
         model=model, max_tokens=max_tokens, messages=given

@@ -4,9 +4,8 @@ from typing import Any
 
 import instructor
 from openai import OpenAI
-from pydantic import BaseModel
-
 from probe import KEY, MODEL, V1, expect, feature, main
+from pydantic import BaseModel
 
 client = OpenAI(base_url=V1, api_key=KEY, max_retries=0)
 HELLO: Any = [{"role": "user", "content": "Hello"}]

@@ -4,13 +4,14 @@ from typing import Any
 
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from pydantic import BaseModel
-
 from probe import EMBEDDINGS, KEY, MODEL, PIXEL, V1, expect, feature, main
+from pydantic import BaseModel
 
 
 def model(**options: Any) -> ChatOpenAI:
-    return ChatOpenAI(**{"model": MODEL, "base_url": V1, "api_key": KEY, "max_retries": 0, **options})
+    return ChatOpenAI(
+        **{"model": MODEL, "base_url": V1, "api_key": KEY, "max_retries": 0, **options}
+    )
 
 
 class Answer(BaseModel):
@@ -77,9 +78,9 @@ def responses_stream() -> None:
 
 
 def ask(key: str = KEY, model: str = MODEL, text: str = "Hello", max_tokens: int = 9) -> None:
-    ChatOpenAI(
-        model=model, base_url=V1, api_key=key, max_retries=0, max_tokens=max_tokens
-    ).invoke(text)
+    ChatOpenAI(model=model, base_url=V1, api_key=key, max_retries=0, max_tokens=max_tokens).invoke(
+        text
+    )
 
 
 main(ask)

@@ -4,9 +4,8 @@ from typing import Any
 
 from langchain_core.tools import tool
 from langchain_openrouter import ChatOpenRouter
-from pydantic import BaseModel
-
 from probe import KEY, MODEL, OPENROUTER_BASE, PIXEL, expect, feature, main
+from pydantic import BaseModel
 
 
 def model(**options: Any) -> ChatOpenRouter:

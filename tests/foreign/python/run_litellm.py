@@ -3,8 +3,6 @@
 from typing import Any
 
 import litellm
-from pydantic import BaseModel
-
 from probe import (
     CLAUDE,
     EMBEDDINGS,
@@ -18,6 +16,7 @@ from probe import (
     feature,
     main,
 )
+from pydantic import BaseModel
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

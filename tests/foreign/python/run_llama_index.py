@@ -5,9 +5,8 @@ from typing import Any
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openrouter import OpenRouter
-from pydantic import BaseModel
-
 from probe import KEY, MODEL, OPENROUTER_BASE, expect, feature, main
+from pydantic import BaseModel
 
 
 def model(**options: Any) -> OpenRouter:

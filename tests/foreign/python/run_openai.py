@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 from openai import OpenAI
-from pydantic import BaseModel
-
 from probe import CLAUDE, EMBEDDINGS, KEY, MODEL, PIXEL, V1, expect, feature, main
+from pydantic import BaseModel
 
 client = OpenAI(base_url=V1, api_key=KEY, max_retries=0)
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -96,7 +95,9 @@ def chat_sound() -> None:
 
 @feature("chat with web search")
 def chat_search() -> None:
-    reply = client.chat.completions.create(model=MODEL, messages=HELLO, web_search_options={})
+    reply = client.chat.completions.create(
+        model="perplexity/sonar", messages=HELLO, web_search_options={}
+    )
     expect(reply.choices[0].message.content, reply)
 
 
@@ -175,9 +176,7 @@ def transcriptions() -> None:
     expect(reply.text, reply)
 
 
-def ask(
-    key: str = KEY, model: str = MODEL, text: str = "Hello", max_tokens: int = 9
-) -> None:
+def ask(key: str = KEY, model: str = MODEL, text: str = "Hello", max_tokens: int = 9) -> None:
     messages: Any = [{"role": "user", "content": text}]
     client.with_options(api_key=key).chat.completions.create(
         model=model, messages=messages, max_tokens=max_tokens

@@ -12,7 +12,6 @@ from agents import (
     set_tracing_disabled,
 )
 from openai import AsyncOpenAI
-
 from probe import KEY, MODEL, V1, expect, feature, main
 
 set_tracing_disabled(disabled=True)

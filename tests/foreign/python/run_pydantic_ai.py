@@ -4,14 +4,13 @@ import asyncio
 
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
+from probe import CLAUDE, GATEWAY, KEY, MODEL, V1, expect, feature, main
 from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
-
-from probe import CLAUDE, GATEWAY, KEY, MODEL, V1, expect, feature, main
 
 
 class Answer(BaseModel):
