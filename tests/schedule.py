@@ -24,7 +24,13 @@ ALONE: Final = (
 SHARED_STACKS: Final = (
     ("test_leaving", "test_stream_away", "test_sse_splits"),
     ("test_outages", "test_life", "test_explain", "test_exact_bill", "test_file_settles"),
-    ("test_streams", "test_credentials", "test_docs_examples", "test_openai_client"),
+    (
+        "test_streams",
+        "test_credentials",
+        "test_docs_examples",
+        "test_openai_client",
+        "test_responses",
+    ),
     (
         "test_http_checks",
         "test_proxies",

@@ -1,6 +1,7 @@
 """More providers, by API: exact bills, own keys, aliases, fallback, nothing dropped meanwhile."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import secrets
@@ -67,10 +68,18 @@ class Direct:
     def bill_path(self, dialect: str) -> Path:
         return self.stack.home / "simulator" / f"{dialect}.jsonl"
 
-    def control(self, dialect: str, method: str, path: str, content: object) -> None:
+    def control(self, dialect: str, method: str, path: str, content: object = None) -> Reply:
         base = self.stack.endpoints[f"simulator/{dialect}"]
         origin = base.removesuffix("/openai").removesuffix("/v1beta").removesuffix("/v1")
-        assert send_json(origin, method, f"/control/{path}", content).status in (201, 204)
+        reply = send_json(origin, method, f"/control/{path}", content)
+        assert reply.status in (200, 201, 204), reply.body
+        return reply
+
+    def last_body(self, dialect: str) -> dict[str, Any]:
+        """The body of the last request that the provider received."""
+        (last,) = self.control(dialect, "GET", "requests?limit=1").json()["requests"]
+        found: dict[str, Any] = json.loads(base64.b64decode(last["body_base64"]))
+        return found
 
     def make(self, dialect: str) -> str:
         """Create the provider of a dialect and route its model to it; return the model."""
@@ -213,9 +222,16 @@ def test_a_provider_added_by_api_is_billed_exactly(
             )
             texts = [one.choices[0].delta.content or "" for one in chunks if one.choices]
             assert "".join(texts)
+        if dialect == "openai":
+            asked: Any = {"model": model, "input": MESSAGES, "max_output_tokens": 60}
+            assert client.responses.create(**asked).output_text
+            *_, last = client.responses.create(**asked, stream=True)
+            assert last.type == "response.completed"
+            sent = direct.last_body(dialect)
+            assert (sent["model"], sent["store"]) == (model.partition("/")[2], False)
     costs = books.costs(customer)
     bill = books.bill(direct.bill_path(dialect))
-    assert len(costs) == 6
+    assert len(costs) == (8 if dialect == "openai" else 6)
     assert costs == {name: Decimal(bill[name]["cost"]) for name in costs}
     assert {bill[name]["key_sha256"] for name in costs} == {digest(DIRECT[dialect][0])}
     assert admin.credits(customer)["available"] < 5

@@ -129,9 +129,13 @@ class Answerer:
         if prices.at(usage.prompt_tokens).exceed(ask.max_price_usd):
             raise Refusal(404, f"No endpoints found for {model_name} within the maximum price")
         cost = cost_picos(prices, usage) + WEB_RESULT_PICOS * ask.search_results + work.picos
-        at = self._now()
+        at, letters = self._now(), self._random_id(ID_LENGTH)
+        generation_id = self._dialect.make_id(at, letters)
+        if ask.endpoint is Endpoint.RESPONSES and not self._dialect.has_openrouter_members:
+            # OpenRouter alone has one id for the reply and another one for its own record.
+            generation_id = f"resp_{letters}"
         return Answer(
-            generation_id=self._dialect.make_id(at, self._random_id(ID_LENGTH)),
+            generation_id=generation_id,
             at=at,
             ask=ask,
             model=model,

@@ -125,6 +125,9 @@ async def test_a_reply_has_a_thought_and_a_text(upstream: Upstream) -> None:
     assert thought["encrypted_content"]
     assert message["content"][0]["text"].startswith("Simulated")
     assert (reply["status"], reply["store"]) == ("completed", False)
+    row = upstream.bill.rows()[-1]
+    assert reply["id"].startswith("resp_")
+    assert (row.generation_id == reply["id"]) == (upstream.name == "openai")
     check_usage(upstream, reply["usage"])
 
 
