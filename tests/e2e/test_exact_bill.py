@@ -62,6 +62,12 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
             yield "embeddings", {"model": draw.choice(EMBEDDING_MODELS), "input": inputs}
         elif kind == 1:
             yield "completions", {"model": draw.choice(TEXT_MODELS), "prompt": words, **_how(draw)}
+        elif kind == 2:
+            asked = {"model": draw.choice(CHAT_MODELS), "input": words, **_how(draw)}
+            asked.pop("n", None)
+            if limit := asked.pop("max_tokens", None):
+                asked["max_output_tokens"] = limit
+            yield "responses", asked
         else:
             content: Any = words
             if draw.random() < 0.2:

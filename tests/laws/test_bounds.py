@@ -15,6 +15,7 @@ from authz.decide import refuse_unpriced
 from authz.decision import Deny
 from authz.endpoints.body import Body, parse
 from authz.endpoints.chat import CHAT_COMPLETIONS
+from authz.endpoints.responses.endpoint import RESPONSES
 from meter.pricing.prices import Model, Price, PriceTier, estimate, price_ceiling
 from meter.providers.openrouter.catalogue import read_catalogue
 from tests.splices import apply_edits
@@ -139,6 +140,29 @@ BODIES = st.builds(
 )
 
 
+def in_items(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the body for /responses that asks the same as a chat."""
+    asked = {**members, "max_output_tokens": members["max_tokens"]}
+    for name in ("max_tokens", "messages", "n", "reasoning_effort"):
+        asked.pop(name, None)
+    if "reasoning_effort" in members:
+        asked["reasoning"] = {"effort": members["reasoning_effort"]}
+    if "tools" in members:
+        asked["tools"] = [{"type": "function", "name": "look"}, *members["tools"]]
+        asked["tools"] = [tool for tool in asked["tools"] if tool is not OWN_TOOL]
+    parts = []
+    for part in members["messages"][0]["content"]:
+        match part["type"]:
+            case "text":
+                parts.append({**part, "type": "input_text"})
+            case "image_url":
+                parts.append({"type": "input_image", "image_url": part["image_url"]["url"]})
+            case _:
+                parts.append({"type": "input_file", **part["file"]})
+    output = {"type": "function_call_output", "call_id": "1", "output": parts}
+    return {**asked, "input": [{"role": "user", "content": parts}, output]}
+
+
 def asking(model: str, **members: Any) -> dict[str, Any]:
     """Return a body of one text, with these members."""
     return {"model": model, "messages": [{"role": "user", "content": [TEXT]}], **members}
@@ -153,6 +177,7 @@ def asking(model: str, **members: Any) -> dict[str, Any]:
     ),
     is_greedy=True,
     share=0,
+    has_items=False,
 )
 @example(
     members=asking(
@@ -162,16 +187,20 @@ def asking(model: str, **members: Any) -> dict[str, Any]:
     ),
     is_greedy=True,
     share=0,
+    has_items=False,
 )
 @settings(max_examples=400)
-@given(members=BODIES, is_greedy=st.booleans(), share=st.floats(0, 1))
+@given(members=BODIES, is_greedy=st.booleans(), share=st.floats(0, 1), has_items=st.booleans())
 def test_no_answer_costs_more_than_its_hold(
-    members: dict[str, Any], is_greedy: bool, share: float
+    members: dict[str, Any], is_greedy: bool, share: float, has_items: bool
 ) -> None:
+    endpoint, kind = CHAT_COMPLETIONS, Endpoint.CHAT_COMPLETIONS
+    if has_items:
+        endpoint, kind, members = RESPONSES, Endpoint.RESPONSES, in_items(members)
     raw = json.dumps(members, ensure_ascii=False).encode()
     body, model = parse(raw), OFFERED[members["model"]]
     assert isinstance(body, Body)
-    demand = CHAT_COMPLETIONS.bound(body, False)
+    demand = endpoint.bound(body, False)
     assert not isinstance(demand, Deny), demand
     if refuse_unpriced(demand, [model], False):
         return
@@ -179,8 +208,8 @@ def test_no_answer_costs_more_than_its_hold(
     # Where the body names no limit, one that the account affords is written.
     granted = bound.min_tokens + int(share * (bound.max_tokens - bound.min_tokens))
     limit = granted if demand.completion_tokens is None else None
-    edits = CHAT_COMPLETIONS.edits(body, limit, None, price_ceiling(demand, [model]), None)
-    ask = read_ask(Endpoint.CHAT_COMPLETIONS, apply_edits(raw, edits))
+    edits = endpoint.edits(body, limit, None, price_ceiling(demand, [model]), None)
+    ask = read_ask(kind, apply_edits(raw, edits))
     try:
         answer = ANSWERER.answer(ask, members["model"], Behaviour(is_greedy=is_greedy))
     except Refusal:

@@ -139,11 +139,14 @@ def _read_files(ask: Ask, draw: int, *, is_greedy: bool) -> tuple[int, int, int]
 
 
 def _parts(members: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    messages = members.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
+    """The parts of messages and items; a file of an item as one of a message."""
+    said = members.get("messages") or members.get("input")
+    for one in said if isinstance(said, list) else ():
+        content = one.get("content") or one.get("output") if isinstance(one, dict) else None
         for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict):
+            if isinstance(part, dict) and part.get("type") == "input_file":
+                yield {"type": "file", "file": {"file_data": part.get("file_url"), **part}}
+            elif isinstance(part, dict):
                 yield part
 
 
