@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from authz.deadlines import Deadlines
-from authz.decide import Decider
+from authz.decide import HARMLESS_PARAMETERS, Decider
 from authz.decision import (
     Allow,
     AllowUnmetered,
@@ -35,6 +35,8 @@ from meter.process.crash_points import CrashPoints, NoCrashPoints
 # A flood of refusals must not become a flood of log lines; the metrics count every one.
 MAX_DENIALS_LOGGED_PER_S: Final = 50
 MAX_REQUEST_ID_CHARS: Final = 64
+# What may stand in a query costs nothing, and is no provider's business.
+_WITHOUT_PARAMETERS: Final = wire.without_parameters(HARMLESS_PARAMETERS)
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +73,10 @@ class CheckService:
         request = wire.from_check(payload)
         verdict = await self.decide(request)
         if isinstance(verdict, Allow):
-            return Answer(wire.from_decision(verdict), self.undoing(verdict))
+            answer = wire.from_decision(verdict)
+            if request is not None and "?" in request.path:
+                answer += _WITHOUT_PARAMETERS
+            return Answer(answer, self.undoing(verdict))
         shape = error_shape("" if request is None else request.path)
         if isinstance(verdict, OutageKind):
             return Answer(wire.from_outage(verdict, shape))

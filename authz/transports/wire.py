@@ -1,5 +1,6 @@
 """Translates Envoy's protobuf: the only file that sees `envoy.service.auth.v3`."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -116,6 +117,12 @@ def from_decision(decision: Decision, shape: ErrorShape = ErrorShape.OPENAI) -> 
         return _constant_deny(kind, decision.message, decision.param, shape)
     headers = [_header(name, value) for name, value in refusal_headers(decision)]
     return _denied(kind, decision.message, decision.param, shape, headers)
+
+
+def without_parameters(names: Iterable[str]) -> bytes:
+    """Write what, behind an allowance, has Envoy take these parameters out of the query."""
+    response = OkHttpResponse(query_parameters_to_remove=sorted(names))
+    return CheckResponse(ok_response=response).SerializeToString()
 
 
 @lru_cache(maxsize=len(OutageKind) * len(ErrorShape))

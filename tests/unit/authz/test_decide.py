@@ -157,7 +157,13 @@ async def test_allows_under_a_hold(setup: DeciderSetup, path: str, endpoint: End
 
 @pytest.mark.parametrize("query", ["api-version=2026-01-01", "beta=true", "beta&api-version"])
 async def test_the_version_of_an_api_may_be_named(setup: DeciderSetup, query: str) -> None:
-    assert (await setup.allow(path=f"/v1/chat/completions?{query}")).hold_id in setup.holds.placed
+    path = f"/v1/chat/completions?{query}"
+    assert (await setup.allow(path=path)).hold_id in setup.holds.placed
+    told = await answer(setup, to_check(replace(request(), path=path)))
+    assert set(told.ok_response.query_parameters_to_remove) == {"api-version", "beta"}
+    assert told.dynamic_metadata.fields["hold_id"].string_value
+    plain = await answer(setup, to_check(request()))
+    assert not plain.ok_response.query_parameters_to_remove
 
 
 @pytest.mark.parametrize(
