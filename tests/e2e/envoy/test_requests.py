@@ -8,12 +8,14 @@ import pytest
 import pytest_asyncio
 import yarl
 
+from authz.decide import HARMLESS_PARAMETERS
 from authz.endpoints import table
 from authz.endpoints.body import Body, parse
 from authz.endpoints.edits import edit_body
 from authz.policy import ACCOUNT_HEADER
 from authz.protos import ext_authz_pb2 as pb
 from authz.request import HEADERS_USED
+from authz.transports import wire
 from tests.e2e.envoy.envoy_harness import PROVIDER_KEY, Gateway, allow, metadata, running_gateway
 from tests.splices import apply_edits
 
@@ -60,17 +62,26 @@ async def test_inference_paths_reach_the_provider(
     assert (status, received.method, received.path) == (200, "POST", f"/api/v1/{endpoint}")
 
 
-async def test_anthropics_clients_name_what_stays_here(gateway: Gateway) -> None:
-    gateway.reset()
-    for prefix in PREFIXES:
-        await gateway.post(path=f"{prefix}messages?beta=true")
-    assert {one.path for one in gateway.provider.requests} == {"/api/v1/messages"}
-    await ask(gateway, "POST", "/v1/messages/count_tokens?beta=true")
-    await ask(gateway, "POST", "/api/v1/messages/count_tokens")
-    await ask(gateway, "POST", "/api/v1/llm/messages/count_tokens")
-    assert {urlsplit(one.path).path for one in gateway.meter_api.requests} == {
-        "/v1/messages/count_tokens"
-    }
+@pytest.mark.parametrize("query", ["", "?beta=true", "?api-version=1&beta&beta=2", "?beta="])
+async def test_what_the_decision_lets_pass_of_a_query_stays_here(
+    gateway: Gateway, query: str
+) -> None:
+    response = allow(gateway.reset())
+    response.MergeFromString(wire.without_parameters(HARMLESS_PARAMETERS))
+
+    async def decided(_: pb.CheckRequest) -> pb.CheckResponse:
+        return response
+
+    gateway.decisions.answer = decided
+    for path in ("chat/completions", "messages"):
+        status, _ = await ask(gateway, "POST", f"/api/v1/{path}{query}")
+        assert status == 200
+    assert [one.path for one in gateway.provider.requests] == [
+        "/api/v1/chat/completions",
+        "/api/v1/messages",
+    ]
+    shown = gateway.decisions.checks[0].attributes.request.http.path
+    assert shown == f"/api/v1/chat/completions{query}"
 
 
 async def test_the_router_has_every_path_of_the_decision() -> None:
@@ -138,29 +149,31 @@ async def test_the_meter_api_is_reached_without_a_check(
     ("method", "path", "seen"),
     [
         ("GET", "/v1/chat/completions", "/v1/chat/completions"),
-        ("PUT", "/api/v1/llm/chat/completions", "/v1/chat/completions"),
+        ("PUT", "/api/v1/llm/chat/completions", "/api/v1/llm/chat/completions"),
         ("QUERY", "/v1/chat/completions", "/v1/chat/completions"),
         ("OPTIONS", "/v1/chat/completions", "/v1/chat/completions"),
         ("POST", "/v1/chat/completions/", "/v1/chat/completions/"),
         ("POST", "/v1/chat/completionsx", "/v1/chat/completionsx"),
         ("POST", "/v1/v1/chat/completions?a=b", "/v1/v1/chat/completions?a=b"),
         ("POST", "/v1/keys", "/v1/keys"),
-        ("GET", "/api/v1/llm/keys", "/v1/keys"),
-        ("POST", "/api/v1/llm/models", "/v1/models"),
+        ("GET", "/api/v1/llm/keys", "/api/v1/llm/keys"),
+        ("POST", "/api/v1/llm/models", "/api/v1/llm/models"),
         ("POST", "/v1/credits", "/v1/credits"),
+        ("POST", "/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("POST", "/api/v1/messages/count_tokens", "/v1/messages/count_tokens"),
         ("GET", "/v1", "/v1"),
-        ("GET", "/api/v1/llm", "/v1"),
-        ("GET", "/models", "/v1/models"),
-        ("POST", "/chat/completions", "/v1/chat/completions"),
-        ("POST", "/api/messages", "/v1/api/messages"),
+        ("GET", "/api/v1/llm", "/api/v1/llm"),
+        ("GET", "/models", "/models"),
+        ("POST", "/chat/completions", "/chat/completions"),
+        ("POST", "/api/messages", "/api/messages"),
         (
             "POST",
             "/openai/deployments/gpt-4o/chat/completions",
-            "/v1/openai/deployments/gpt-4o/chat/completions",
+            "/openai/deployments/gpt-4o/chat/completions",
         ),
     ],
 )
-async def test_the_meter_answers_for_paths_that_are_nearly_right(
+async def test_the_meter_answers_for_all_near_the_paths_of_providers(
     gateway: Gateway, method: str, path: str, seen: str
 ) -> None:
     gateway.reset()
