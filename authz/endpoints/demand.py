@@ -133,7 +133,8 @@ def to_demand(
     """
     # Search results and videos, which are fetched from elsewhere, can fill the whole context.
     prompt_tokens = WHOLE_CONTEXT_TOKENS
-    if not prompt.is_opaque and not plugins.fills_context:
+    has_plugins = plugins is not NO_PLUGINS
+    if not prompt.is_opaque and not (has_plugins and plugins.fills_context):
         # A token is at least one byte of the body; images are counted apart from their bytes.
         text_tokens = body.size_bytes - prompt.inline_bytes
         prompt_tokens = text_tokens + PROMPT_OVERHEAD_TOKENS + prompt.images * IMAGE_TOKENS
@@ -141,9 +142,8 @@ def to_demand(
     # Some gateways run the whole request once for each choice.
     times = replies.choices
     prompts = times * prompt.prompts
-    if tools is None and not prompt.files and plugins is NO_PLUGINS:
-        work = NO_WORK
-    else:
+    work = NO_WORK
+    if has_plugins or prompt.files:
         picos = plugins.search_picos + prompt.files * plugins.file_picos
         work = ProviderWork(picos=prompts * picos, search_weight=plugins.search_weight)
     demand = Demand(

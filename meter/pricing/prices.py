@@ -290,23 +290,24 @@ def estimate(
         else:
             prompt_tokens = min(demand.prompt_tokens, context)
         for price in model.price.reachable(prompt_tokens):
-            completion_picos = price.dearest_completion_picos
+            # The most that one more token of each reply costs.
+            reply_picos = demand.choices * price.dearest_completion_picos
             prompt_picos = demand.dearest_prompt_picos(price)
-            request_picos = price.request_picos * work.calls * work.search_weight
-            other = request_picos + demand.images * price.image_picos + work.picos
-            search_picos = price.web_search_picos * work.search_weight
+            request_picos, search_picos = price.request_picos, price.web_search_picos
+            if work is not NO_WORK:
+                reply_picos += work.rereads * prompt_picos
+                request_picos = request_picos * work.calls * work.search_weight + work.picos
+                search_picos *= work.search_weight
+            other = request_picos + demand.images * price.image_picos
             flat = max(flat, other + min(searches, demand.web_searches or 1) * search_picos)
-            beyond = demand.tokens_beyond_limit(model, price)
             fixed = max(
                 fixed,
                 other
                 + searches * search_picos
                 + prompt_tokens * prompt_picos
-                + beyond * (demand.choices * completion_picos + work.rereads * prompt_picos),
+                + demand.tokens_beyond_limit(model, price) * reply_picos,
             )
-            per_token = max(
-                per_token, demand.choices * completion_picos + work.rereads * prompt_picos
-            )
+            per_token = max(per_token, reply_picos)
     if factor_bps != BPS_PER_WHOLE:
         fixed = -(-fixed * factor_bps // BPS_PER_WHOLE)
         per_token = -(-per_token * factor_bps // BPS_PER_WHOLE)

@@ -48,6 +48,20 @@ CHAT_MODELS = (
     "microsoft/phi-4",
 )
 TEXT_MODELS = ("openai/gpt-3.5-turbo-instruct", "mistralai/mistral-7b-instruct")
+# Members whose cost is bounded apart from text (ADR 0005), each with a model for it.
+DOCUMENT = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf,A"}}
+WORK: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("google/gemini-2.5-flash-image", {"modalities": ["image", "text"]}),
+    ("openai/gpt-4o-mini", {"tools": [{"type": "openrouter:web_search"}], "max_tool_calls": 2}),
+    ("openai/gpt-4o-mini", {"tools": [{"type": "web_search", "engine": "parallel"}]}),
+    ("openai/gpt-4.1-mini", {"web_search_options": {"search_context_size": "high"}}),
+    ("openai/gpt-4o-mini", {"plugins": [{"id": "web", "engine": "exa", "mode": "deep"}]}),
+    (
+        "openai/gpt-4o-mini",
+        {"plugins": [{"id": "file-parser", "pdf": {"engine": "cloudflare-ai"}}]},
+    ),
+    ("openai/gpt-4o-mini", {}),
+)
 EMBEDDING_MODELS = ("openai/text-embedding-3-small", "baai/bge-m3")
 
 
@@ -68,6 +82,16 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
             if limit := asked.pop("max_tokens", None):
                 asked["max_output_tokens"] = limit
             yield "responses", asked
+        elif kind == 3:
+            model, members = draw.choice(WORK)
+            parts: list[dict[str, Any]] = [{"type": "text", "text": words}]
+            if model == "openai/gpt-4o-mini" and "tools" not in members:
+                parts.append(DOCUMENT)
+            messages = [{"role": "user", "content": parts}]
+            yield (
+                "chat/completions",
+                {"model": model, "messages": messages, **members, **_how(draw)},
+            )
         else:
             content: Any = words
             if draw.random() < 0.2:
