@@ -45,6 +45,7 @@ from meter.routing.alias_store import AliasStore
 from meter.routing.route_store import RouteStore
 from meter.routing.table_store import RoutingStore
 from meter.settlement.review_store import SettlementReviewStore
+from meter.usage.generation_store import GenerationStore
 from meter.usage.usage_store import UsageStore
 
 
@@ -86,6 +87,7 @@ class Services:
         self.history = HistoryStore(pool)
         self.holds = LiveHoldStore(pool)
         self.usage = UsageStore(pool)
+        self.generations = GenerationStore(pool, clock)
         self.reviews = SettlementReviewStore(pool)
         self.reconciler = reconciler
         self.audit = AuditStore(pool)

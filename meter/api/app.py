@@ -51,6 +51,7 @@ from meter.api.heads import HeadAsGet
 from meter.api.keys import own_keys, passes, user_keys, user_provider_keys
 from meter.api.observation import ApiMetrics, RequestObserver
 from meter.api.own import account as own_account
+from meter.api.own import openrouter as own_openrouter
 from meter.api.own import provider_keys as own_provider_keys
 from meter.api.own import token_counts
 from meter.api.problems import ProblemError
@@ -104,6 +105,7 @@ _RESOURCES: Final = (
     return_page,
     buy_page,
     own_account,
+    own_openrouter,
     own_billing,
     sold_plans,
     subscriptions,

@@ -125,6 +125,7 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "end_sink": {409: ("conflict",)},
     "export_own": {429: ("too_many_exports",)},
     "export_all": {429: ("too_many_exports",)},
+    "get_generation": {404: ("generation_not_found",)},
     "get_subscription": {404: ("selling_off",)},
     "change_subscription": {
         404: ("selling_off",),

@@ -59,6 +59,7 @@ from meter.routing.route_store import RouteStore
 from meter.sealing import SecretText
 from meter.services import Services
 from meter.settlement.review_store import SettlementReviewStore
+from meter.usage.generation_store import GenerationStore
 from meter.usage.usage_store import UsageStore
 from meter.xds.publisher import ClusterPublisher
 
@@ -193,6 +194,7 @@ FromSigningKeys = Annotated[SigningKeys, _provide(lambda services: services.sign
 FromStripeComparisons = Annotated[ComparisonStore, _provide(lambda one: one.stripe_comparisons)]
 FromSubscriptions = Annotated[SubscriptionStore, _provide(lambda one: one.subscriptions)]
 FromStripeEvents = Annotated[EventStore, _provide(lambda services: services.stripe_events)]
+FromGenerations = Annotated[GenerationStore, _provide(lambda services: services.generations)]
 FromUsage = Annotated[UsageStore, _provide(lambda services: services.usage)]
 FromWriteOffs = Annotated[WriteOffStore, _provide(lambda services: services.write_offs)]
 FromVerification = Annotated[VerificationStore, _provide(lambda services: services.verification)]

@@ -81,6 +81,7 @@ _COLUMNS: Final[Mapping[ExportKind, tuple[Column, ...]]] = {
         Column("latency_ms", "latency_ms"),
         Column("status_code", "status_code"),
         Column("is_streaming", "is_streaming"),
+        Column("request_id", "request_id", Form.TEXT),
     ),
     ExportKind.TRANSACTIONS: (
         Column("id", "id", Form.TEXT),
@@ -93,6 +94,8 @@ _COLUMNS: Final[Mapping[ExportKind, tuple[Column, ...]]] = {
         Column("key_id", "credential_id", Form.TEXT),
         Column("prompt_tokens", "prompt_tokens"),
         Column("completion_tokens", "completion_tokens"),
+        Column("generation_id", "generation_id", Form.TEXT),
+        Column("request_id", "request_id", Form.TEXT),
     ),
     ExportKind.PAYMENTS: (
         Column("id", "id", Form.TEXT),

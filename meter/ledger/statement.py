@@ -13,6 +13,8 @@ class RequestFacts:
     credential_id: str
     prompt_tokens: int
     completion_tokens: int
+    generation_id: str | None
+    request_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Grouping(StrEnum):
@@ -28,3 +29,24 @@ class UsageTotals:
     provider_cost_picos: int
     charge_picos: int
     own_key_cost_picos: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodSums:
+    """An amount in all, and in the present day, week (from Monday) and month of UTC."""
+
+    total_picos: int
+    day_picos: int
+    week_picos: int
+    month_picos: int
+
+
+NO_SPENDING: Final = PeriodSums(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSpending:
+    """The charges of a credential, and what its requests cost under own keys of the account."""
+
+    charged: PeriodSums
+    own_keys: PeriodSums

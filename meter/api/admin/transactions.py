@@ -22,7 +22,7 @@ router = APIRouter(
 
 
 class TransactionReply(Reply):
-    """One change of a balance. Model, key and tokens are set if it paid for a request."""
+    """One change of a balance. Model, key, tokens and ids are set if it paid for a request."""
 
     id: UUID
     at: Instant
@@ -35,6 +35,8 @@ class TransactionReply(Reply):
     key_id: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    generation_id: str | None = Field(description="The provider's id, which the reply has")
+    request_id: UUID | None = Field(description="The header x-request-id of the reply")
 
     @classmethod
     def from_posted(cls, posted: Transaction) -> "TransactionReply":
@@ -49,6 +51,8 @@ class TransactionReply(Reply):
             key_id=request.credential_id if request else None,
             prompt_tokens=request.prompt_tokens if request else None,
             completion_tokens=request.completion_tokens if request else None,
+            generation_id=request.generation_id if request else None,
+            request_id=request.request_id if request else None,
         )
 
 

@@ -1,7 +1,8 @@
 -- An account's postings between two instants, after the position $4 and up to $5 and $6, oldest
 -- first, with the request that each settled.
 SELECT p.id, p.seq, p.template, p.account_id, p.reason, p.recorded_at, moved.amount_picos,
-       u.model_id, u.credential_id, u.prompt_tokens, u.completion_tokens
+       u.model_id, u.credential_id, u.prompt_tokens, u.completion_tokens,
+       u.generation_id, u.request_id
 FROM postings p
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(e.amount_picos), 0)::bigint AS amount_picos FROM entries e

@@ -3,7 +3,7 @@
 SELECT hold_id, revision, kind, account_id, credential_id, model_id, endpoint, generation_id,
        started_at, recorded_at, prompt_tokens, completion_tokens, cached_tokens,
        cache_write_tokens, reasoning_tokens, provider_cost_picos, charge_picos, own_key_cost_picos, latency_ms,
-       status_code, is_streaming
+       status_code, is_streaming, request_id
 FROM usage_records
 WHERE account_id = $1 AND placed_at >= $2 AND placed_at < $3
   AND started_at >= $2::timestamptz - interval '1 day'

@@ -1,6 +1,7 @@
 -- An account's postings, newest first, before a position, with the request that each settled.
 SELECT p.id, p.seq, p.template, p.reason, p.recorded_at, moved.amount_picos,
-       u.model_id, u.credential_id, u.prompt_tokens, u.completion_tokens
+       u.model_id, u.credential_id, u.prompt_tokens, u.completion_tokens,
+       u.generation_id, u.request_id
 FROM postings p
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(e.amount_picos), 0) AS amount_picos FROM entries e
