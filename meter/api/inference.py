@@ -213,7 +213,7 @@ _REPLIES: Final[dict[str, Any]] = {
         ("ResponseReply", "response", "output"),
     )
 }
-_REPLIES["MessageReply"] = {
+_REPLIES["AnthropicMessageReply"] = {
     "description": "The provider's answer, unchanged. `usage` counts its tokens; those of a cache "
     "stand beside `input_tokens`.",
     "type": "object",
@@ -262,7 +262,7 @@ _ROUTES: Final = (
         MESSAGES_PATH,
         "create_message",
         "MessageBody",
-        "MessageReply",
+        "AnthropicMessageReply",
         "Continue a conversation, in Anthropic's form",
         True,
     ),
