@@ -87,6 +87,9 @@ UNPRICED: Final = {
     Extra.LONG_CACHE: ("cache_control", "A prompt cache of one hour has", "input_cache_write_1h"),
     Extra.SPOKEN_REPLY: ("modalities", "A spoken reply has", "audio_output"),
     Extra.PICTURE_REPLY: ("modalities", "A picture as a reply has", "image_output"),
+    Extra.SEARCH_UNITS: ("model", "A search has", "request"),
+    Extra.CHARACTERS: ("model", "A character of speech has", "prompt"),
+    Extra.SECONDS: ("model", "A second of sound has", "prompt"),
 }
 EXCEEDED_TOO_FAR: Final = (
     "Requests to this model cost far more than their estimates, so it is not served until an "
@@ -465,9 +468,10 @@ def refuse_unpriced(demand: Demand, models: Sequence[Model], is_online: bool) ->
             param, words, price = UNPRICED[extra]
             if extra is Extra.WEB_SEARCH and is_online:
                 param = "model"
+            leave_out = "Leave it out, or choose" if not extra.is_unit else "Choose"
             message = (
-                f"{words} no listed price with this model, so its cost cannot be bounded. Leave it"
-                f" out, or choose a model that lists '{price}' in GET /v1/models."
+                f"{words} no listed price with this model, so its cost cannot be bounded."
+                f" {leave_out} a model that lists '{price}' in GET /v1/models."
             )
             return deny(Reason.COST_UNBOUNDED, message, param)
     return None

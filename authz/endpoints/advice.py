@@ -58,6 +58,7 @@ _MEMBERS: Final[Mapping[str, str]] = {
         "It replaces the limit of the calls of tools. Leave it out, and set 'max_tool_calls'."
     ),
     "moderation": "Leave it out: no price is listed for it.",
+    "input_references": "Leave it out: no price is listed for a voice that is cloned.",
     "prompt_cache_options": (
         "Leave it out. Use 'prompt_cache_key', or 'cache_control' with a 'ttl' of '5m' or '1h'."
     ),

@@ -8,6 +8,9 @@ from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.completions import COMPLETIONS
 from authz.endpoints.embeddings import EMBEDDINGS
 from authz.endpoints.endpoint import Endpoint
+from authz.endpoints.measured.rerank import RERANK
+from authz.endpoints.measured.speech import SPEECH
+from authz.endpoints.measured.transcriptions import TRANSCRIPTIONS
 from authz.endpoints.messages import MESSAGES
 from authz.endpoints.responses.endpoint import RESPONSES
 
@@ -17,6 +20,9 @@ ALL: Final = (
     EMBEDDINGS,
     MESSAGES,
     RESPONSES,
+    RERANK,
+    SPEECH,
+    TRANSCRIPTIONS,
 )
 # OpenAI's base, the one of the system that this one replaces, and OpenRouter's own.
 _REPLACED_BASE: Final = "/api/v1/llm/"

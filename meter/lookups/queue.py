@@ -10,6 +10,7 @@ from meter.postgres.pool import PostgresConnection, PostgresPool, acquire, queri
 from meter.postgres.rows import from_row
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.observation_json import observation_from_json
+from meter.usage.endpoints import WITHOUT_TAG
 
 _QUERIES: Final = queries("meter.lookups")
 _NOTE_GENERATIONS: Final = _QUERIES["note_generations"]
@@ -81,7 +82,13 @@ class LookupQueue:
             if not accounts:
                 return []
             rows = await connection.fetch(
-                _CLAIM_LOOKUPS, limit, LEASE, self._provider_id, REPORTS_HEARD_WITHIN, accounts
+                _CLAIM_LOOKUPS,
+                limit,
+                LEASE,
+                self._provider_id,
+                REPORTS_HEARD_WITHIN,
+                accounts,
+                list(WITHOUT_TAG),
             )
         return [
             from_row(

@@ -25,6 +25,11 @@ MEDIA_REPLY_TOKENS: Final = 8_192
 ASSUMED_CONTEXT_TOKENS: Final = 131_072
 # A class of requests whose estimate would have to be raised further is refused.
 MAX_FACTOR_BPS: Final = 100 * BPS_PER_WHOLE
+# The end of the names of models whose price of nothing is believed, whatever they count.
+FREE_SUFFIX: Final = ":free"
+# A lower price of a second of sound, 1.8 US cents an hour, would be that of a token: listings have
+# either under one name.
+LEAST_SECOND_PICOS: Final = 5_000_000
 # The member of a stored tier that says from which length of the prompt on it applies.
 TIER_STARTS_AT: Final = "min_prompt_tokens"
 
@@ -37,6 +42,19 @@ class Extra(StrEnum):
     LONG_CACHE = "cache_write_1h_picos"
     SPOKEN_REPLY = "audio_output_picos"
     PICTURE_REPLY = "image_output_picos"
+    # Units of endpoints that are not billed by token. Listings have their prices under the names
+    # of others: of a request for a search, of a token of the prompt for characters and seconds.
+    SEARCH_UNITS = "search_units"
+    CHARACTERS = "characters"
+    SECONDS = "seconds"
+
+    @property
+    def is_unit(self) -> bool:
+        """Return whether a whole request is billed by this, and not a part of one."""
+        return self in _UNITS
+
+
+_UNITS: Final = frozenset({Extra.SEARCH_UNITS, Extra.CHARACTERS, Extra.SECONDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +135,20 @@ class Price:
 
     def lists(self, extra: Extra) -> bool:
         """Return whether there is a price for this part of a request."""
+        if extra.is_unit:
+            return self._lists_unit(extra)
         picos: int | None = getattr(self, extra.value)
         return picos is not None and (picos > 0 or extra is not Extra.WEB_SEARCH)
+
+    def _lists_unit(self, unit: Extra) -> bool:
+        if self.is_free:
+            return self.model_id.endswith(FREE_SUFFIX)
+        if unit is Extra.SEARCH_UNITS:
+            # Some rerankers bill the tokens that they read.
+            return self.request_picos > 0 or self.prompt_picos > 0
+        # Nothing bounds the tokens of a reply that no limit can be written for.
+        least = LEAST_SECOND_PICOS if unit is Extra.SECONDS else 1
+        return self.prompt_picos >= least and not self.dearest_completion_picos
 
     def reachable(self, prompt_tokens: int) -> "tuple[Price, ...]":
         """Return the prices that may apply to a prompt of at most so many tokens."""

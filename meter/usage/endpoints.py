@@ -3,10 +3,14 @@
 from typing import Final
 
 EMBEDDINGS: Final = "embeddings"
+MESSAGES: Final = "messages"
+RERANK: Final = "rerank"
+SPEECH: Final = "speech"
+TRANSCRIPTIONS: Final = "transcriptions"
 # A complete answer of these endpoints has no completion tokens. At all other endpoints, an answer
 # without any is an empty reply, which providers do not bill.
-WITHOUT_COMPLETION: Final = frozenset({EMBEDDINGS})
-
-MESSAGES: Final = "messages"
+WITHOUT_COMPLETION: Final = frozenset({EMBEDDINGS, RERANK, SPEECH, TRANSCRIPTIONS})
+# The provider's API takes no tag in bodies of these, so that none of its reports leads to a hold.
+WITHOUT_TAG: Final = frozenset({RERANK, SPEECH, TRANSCRIPTIONS})
 # OpenRouter documents the usage of these endpoints' streams without a cost. Its record has it.
 WITHOUT_STREAM_COST: Final = frozenset({MESSAGES})

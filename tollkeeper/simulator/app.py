@@ -13,7 +13,7 @@ from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.words import Vocabulary
 from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.bill import Bill
-from tollkeeper.simulator.catalogue import Catalogue
+from tollkeeper.simulator.catalogue import Catalogue, Model
 from tollkeeper.simulator.control import Control
 from tollkeeper.simulator.dialects import OPENROUTER
 from tollkeeper.simulator.dialects.dialect import ProviderDialect
@@ -43,7 +43,8 @@ class Lookups:
         keyring: Keyring,
     ) -> None:
         self._dialect = dialect
-        self._models = json.dumps(dialect.list_models(catalogue), separators=(",", ":")).encode()
+        self._catalogue = catalogue
+        self._models = self._list(lambda _: True)
         self._generations = generations
         self._bill = bill
         self._keyring = keyring
@@ -55,7 +56,16 @@ class Lookups:
                 self._keyring.check(request)
             except Refusal as refusal:
                 return refuse(self._dialect, request.path, refusal)
-        return _json(self._models)
+            return _json(self._models)
+        wanted = request.query.get("output_modalities", "text")
+        if wanted == "all":
+            return _json(self._models)
+        kinds = wanted.split(",")
+        return _json(self._list(lambda model: model.replies in kinds))
+
+    def _list(self, is_wanted: Callable[[Model], bool]) -> bytes:
+        models = filter(is_wanted, self._catalogue)
+        return json.dumps(self._dialect.list_models(models), separators=(",", ":")).encode()
 
     async def generation(self, request: web.Request) -> web.Response:
         try:
@@ -121,6 +131,9 @@ def build_app(
         Endpoint.EMBEDDINGS: ("embeddings", inference.embeddings),
         Endpoint.RESPONSES: ("responses", inference.responses),
         Endpoint.MESSAGES: ("messages", inference.messages),
+        Endpoint.RERANK: ("rerank", inference.rerank),
+        Endpoint.SPEECH: ("audio/speech", inference.speech),
+        Endpoint.TRANSCRIPTIONS: ("audio/transcriptions", inference.transcriptions),
     }
     offered = (handlers[endpoint] for endpoint in Endpoint if endpoint in dialect.endpoints)
     app.add_routes([web.post(f"{base_path}/{path}", handler) for path, handler in offered])

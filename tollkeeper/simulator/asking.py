@@ -16,6 +16,13 @@ from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.tools import Tool, ToolCall, ToolMode, choose_call
 from tollkeeper.simulator.blocks import chat_from_blocks
 from tollkeeper.simulator.items import chat_from_items
+from tollkeeper.simulator.measuring import (
+    Measure,
+    measure_search,
+    measure_sound,
+    measure_speech,
+    read_members,
+)
 from tollkeeper.simulator.reports.trace import Trace, read_trace
 
 BYTES_PER_TOKEN = 4
@@ -38,12 +45,19 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
     MESSAGES = "messages"
+    RERANK = "rerank"
+    SPEECH = "speech"
+    TRANSCRIPTIONS = "transcriptions"
 
 
 USUAL_ENDPOINTS = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
 """The endpoints of every server that speaks as OpenAI does."""
 SPEAKING = frozenset({Endpoint.CHAT_COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 """The endpoints that answer a conversation, and may call tools."""
+MEASURED = frozenset({Endpoint.RERANK, Endpoint.SPEECH, Endpoint.TRANSCRIPTIONS})
+"""The endpoints that are billed by other units than tokens (``measuring.py``)."""
+WITHOUT_COMPLETION = MEASURED | {Endpoint.EMBEDDINGS}
+"""The endpoints whose replies are no completions."""
 
 
 @dataclass(slots=True)
@@ -94,6 +108,38 @@ class Ask:
     max_price_usd: Mapping[str, float] = field(default_factory=dict)
     wants_usage: bool = False
     members: Mapping[str, Any] = field(default_factory=dict)
+    measure: Measure = field(default_factory=Measure)
+
+
+def read_measured(endpoint: Endpoint, body: bytes, content_type: str) -> Ask:
+    """Read a body that is billed by other units than tokens; raises Refusal(400)."""
+    asked = read_members(body, content_type)
+    model, prompt_tokens = asked.get("model"), 0
+    if not isinstance(model, str) or not model:
+        raise Refusal(400, "No models provided")
+    if endpoint is Endpoint.RERANK:
+        measure, prompt_tokens = measure_search(asked)
+    elif endpoint is Endpoint.SPEECH:
+        measure = measure_speech(asked)
+    else:
+        measure = measure_sound(asked)
+    return Ask(
+        endpoint=endpoint,
+        model_names=(model,),
+        is_stream=False,
+        choice_count=1,
+        completion_limit_tokens=None,
+        prompt=Prompt(),
+        prompt_tokens=prompt_tokens,
+        search_results=0,
+        has_native_search=False,
+        may_reason=False,
+        digest=zlib.crc32(body),
+        trace=read_trace(asked.get("trace")),
+        max_price_usd=_max_price(asked.get("provider")),
+        members=asked,
+        measure=measure,
+    )
 
 
 def read_ask(endpoint: Endpoint, body: bytes) -> Ask:

@@ -21,6 +21,14 @@ from tollkeeper.simulator.pricing import (
 ROUTED_MODEL = "openai/gpt-4o-mini"
 """The model that a router such as ``openrouter/auto`` picks, always."""
 
+_ENDPOINTS = {
+    "embedding": "embeddings",
+    "rerank": "rerank",
+    "speech": "speech",
+    "transcription": "transcriptions",
+}
+_REPLIES = {**{kind: kind for kind in _ENDPOINTS}, "embedding": "embeddings"}
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -38,6 +46,16 @@ class Model:
     @property
     def is_embedding(self) -> bool:
         return self.kind == "embedding"
+
+    @property
+    def endpoint(self) -> str | None:
+        """The one endpoint that serves the model, by name; None for models that write text."""
+        return _ENDPOINTS.get(self.kind)
+
+    @property
+    def replies(self) -> str:
+        """The kind of its replies, as OpenRouter lists it."""
+        return _REPLIES.get(self.kind, "text")
 
     @property
     def has_reasoning(self) -> bool:

@@ -13,12 +13,13 @@ from tollkeeper.simulator.answers.errors import (
     error_response,
     refuse,
 )
+from tollkeeper.simulator.answers.measured import content_type, measured_body
 from tollkeeper.simulator.answers.misbehaviour import Behaviour, Behaviours
 from tollkeeper.simulator.answers.refusal import Refusal
 from tollkeeper.simulator.answers.replies import json_body, sse_events
 from tollkeeper.simulator.answers.sending import has_left, pieces, send
 from tollkeeper.simulator.answers.words import Vocabulary
-from tollkeeper.simulator.asking import Endpoint, read_ask
+from tollkeeper.simulator.asking import MEASURED, Endpoint, read_ask, read_measured
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.dialects.dialect import ProviderDialect
 from tollkeeper.simulator.generation import Generations
@@ -73,6 +74,15 @@ class Inference:
     async def messages(self, request: web.Request) -> web.StreamResponse:
         return await self._handle(request, Endpoint.MESSAGES)
 
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.RERANK)
+
+    async def speech(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.SPEECH)
+
+    async def transcriptions(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.TRANSCRIPTIONS)
+
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Answer 404 to any other path, and keep the request for tests to look at."""
         self._received.add(request, await request.read())
@@ -83,7 +93,10 @@ class Inference:
         self._received.add(request, body)
         try:
             key = self._keyring.check(request)
-            ask = read_ask(endpoint, body)
+            if endpoint in MEASURED:
+                ask = read_measured(endpoint, body, request.headers.get("Content-Type", ""))
+            else:
+                ask = read_ask(endpoint, body)
             # Serve with the first model that is not told to refuse, else with the last.
             for model_name in ask.model_names[: self._dialect.models_max]:
                 behaviour = self._behaviours.take(model_name, ask.is_stream, request.headers)
@@ -136,8 +149,11 @@ class Inference:
                 headers=self._headers(answer, behaviour, "text/event-stream")
             )
             return response, await send(request, response, parts, behaviour)
-        whole = json_body(self._dialect, answer, behaviour, self._vocabulary)
-        headers = self._headers(answer, behaviour, "application/json")
+        if answer.ask.endpoint in MEASURED:
+            whole = measured_body(answer, behaviour, self._vocabulary)
+        else:
+            whole = json_body(self._dialect, answer, behaviour, self._vocabulary)
+        headers = self._headers(answer, behaviour, content_type(answer))
         if behaviour.body_delay_ms:
             response = web.StreamResponse(headers=headers)
             return response, await send(request, response, [PROCESSING_BLANK, whole], behaviour)

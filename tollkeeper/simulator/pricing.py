@@ -75,6 +75,8 @@ class Usage:
     picture_tokens: int = 0
     call_count: int = 1
     price_fifths: int = 5
+    # What is billed in place of tokens, at the price of one: characters, or seconds.
+    unit_count: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -107,6 +109,7 @@ def cost_picos(prices: Prices, usage: Usage) -> int:
         )
         + reply_picos
         + prices.request_picos * usage.call_count * usage.price_fifths // 5
+        + prices.prompt_picos * usage.unit_count
         + prices.image_picos * usage.image_count
         + prices.web_search_picos * usage.search_count * usage.price_fifths // 5
     )

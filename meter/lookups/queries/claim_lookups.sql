@@ -33,7 +33,9 @@ SELECT l.hold_id, l.generation_id, l.observed, l.attempts, l.is_decided, l.creat
                WHERE u.hold_id = ended.id AND u.placed_at = ended.placed_at)), false) AS is_settled,
        coalesce((SELECT f.heard_at FROM report_feeds f WHERE f.provider = $3)
            > coalesce(live.created_at, ended.placed_at) - $4::interval, false)
-           AND coalesce(l.observed ->> 'provider', p.provider, $3) = $3 AS has_reports
+           AND coalesce(l.observed ->> 'provider', p.provider, $3) = $3
+           -- Without a tag in the body, no report leads to the hold.
+           AND coalesce(live.endpoint, ended.endpoint, '') <> ALL ($6::text[]) AS has_reports
 FROM claimed l
 LEFT JOIN holds live ON live.id = l.hold_id
 LEFT JOIN ended_holds ended ON ended.id = l.hold_id

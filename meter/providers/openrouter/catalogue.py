@@ -15,12 +15,20 @@ import aiohttp
 
 from meter.errors import InvalidAmount, ProviderUnavailable
 from meter.money import picos_from_decimal
-from meter.pricing.prices import ASSUMED_CONTEXT_TOKENS, TIER_STARTS_AT, OfferedModel, WithheldModel
+from meter.pricing.prices import (
+    ASSUMED_CONTEXT_TOKENS,
+    FREE_SUFFIX,
+    TIER_STARTS_AT,
+    OfferedModel,
+    WithheldModel,
+)
 from meter.providers.fetching import Bounds, fetch
 from meter.providers.provider import OfferedCatalogue
 from meter.sealing import SecretText
 
 PATH: Final = "/models"
+# Without it, only models that reply with text are listed.
+ALL_MODALITIES: Final = "all"
 BOUNDS: Final = Bounds(timeout_s=20.0, body_bytes=32 * 1024 * 1024)
 MAX_MODELS: Final = 20_000
 MAX_MODEL_ID_CHARS: Final = 200
@@ -74,7 +82,14 @@ _REPLIES: Final[Mapping[str, str | None]] = {
     "embeddings": None,
     "image": "image_output_picos",
     "audio": "audio_output_picos",
+    # Searches, characters and seconds of sound: whether they have a price is asked with each
+    # request, because an administrator may have set one.
+    "rerank": None,
+    "speech": None,
+    "transcription": None,
 }
+# Nothing bounds the tokens of these.
+_UNLIMITED_REPLIES: Final = frozenset({"speech", "transcription"})
 
 
 class _NotUnderstoodError(Exception):
@@ -89,7 +104,7 @@ async def fetch_catalogue(
     Raises ProviderUnavailable when the provider does not answer, answers too much, or answers
     something that is no catalogue.
     """
-    fetched = await fetch(session, base_url, PATH, key, BOUNDS)
+    fetched = await fetch(session, base_url, PATH, key, BOUNDS, output_modalities=ALL_MODALITIES)
     if fetched.status != 200:
         raise ProviderUnavailable(f"GET {PATH} answered {fetched.status}")
     return read_catalogue(fetched.body)
@@ -141,7 +156,7 @@ def _offered(model_id: str, model: dict[str, Any]) -> OfferedModel:
         for entry in _list(owner[name], name)
     ]
     tiers = _read_tiers(overrides, prices)
-    _require_priced_replies(model, prices)
+    _require_priced_replies(model_id, model, prices)
     top = model.get("top_provider")
     top_provider: Mapping[str, Any] = top if isinstance(top, dict) else {}
     context_length = _tokens(model.get("context_length")) or ASSUMED_CONTEXT_TOKENS
@@ -226,15 +241,25 @@ def _read_tiers(
     return tuple(tiers)
 
 
-def _require_priced_replies(model: Mapping[str, Any], prices: Mapping[str, int]) -> None:
-    """Raise _NotUnderstoodError when the model replies with a kind that has no listed price."""
+def _require_priced_replies(
+    model_id: str, model: Mapping[str, Any], prices: Mapping[str, int]
+) -> None:
+    """Raise _NotUnderstoodError when the model replies with a kind that has no listed price.
+
+    Pictures and videos may have prices that stand in another listing, so that zeros here are
+    believed only of a model whose name says that it is free.
+    """
     architecture = model.get("architecture")
     kinds = architecture.get("output_modalities") if isinstance(architecture, dict) else None
-    if kinds is None or not any(prices.values()):
+    if kinds is None or (model_id.endswith(FREE_SUFFIX) and not any(prices.values())):
         return
     for kind in _list(kinds, "output_modalities"):
         if not isinstance(kind, str) or kind not in _REPLIES:
             raise _NotUnderstoodError(f"Its replies may be '{kind}', which has no price here.")
+        if kind in _UNLIMITED_REPLIES and prices["completion_picos"]:
+            raise _NotUnderstoodError(
+                f"Its replies are '{kind}', billed by token, and nothing bounds their number."
+            )
         needed = _REPLIES[kind]
         if needed is not None and needed not in prices:
             raise _NotUnderstoodError(

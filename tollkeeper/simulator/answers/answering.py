@@ -19,7 +19,7 @@ from tollkeeper.simulator.answers.words import (
     REASONING_OPENING,
     Vocabulary,
 )
-from tollkeeper.simulator.asking import Ask, Endpoint
+from tollkeeper.simulator.asking import MEASURED, WITHOUT_COMPLETION, Ask, Endpoint
 from tollkeeper.simulator.bill import BillRow
 from tollkeeper.simulator.catalogue import Catalogue, Model
 from tollkeeper.simulator.dialects.dialect import ProviderDialect
@@ -114,7 +114,7 @@ class Answerer:
         """Raises Refusal when no model can serve the request."""
         model = self._find_model(ask, model_name)
         prices = model.prices.times(behaviour.price_factor)
-        count = 0 if ask.endpoint is Endpoint.EMBEDDINGS else ask.choice_count
+        count = 0 if ask.endpoint in WITHOUT_COMPLETION else ask.choice_count
         call = ask.tool_call if behaviour.text is None else None
         choices = tuple(
             self._speak(ask, model, behaviour, index)
@@ -124,7 +124,7 @@ class Answerer:
         )
         work = work_for(ask, model, is_greedy=behaviour.is_greedy)
         usage = _usage(ask, model, choices, work, behaviour)
-        is_empty = ask.endpoint is not Endpoint.EMBEDDINGS and not usage.completion_tokens
+        is_empty = ask.endpoint not in WITHOUT_COMPLETION and not usage.completion_tokens
         is_free = is_empty and self._dialect.is_empty_reply_free
         if prices.at(usage.prompt_tokens).exceed(ask.max_price_usd):
             raise Refusal(404, f"No endpoints found for {model_name} within the maximum price")
@@ -150,7 +150,7 @@ class Answerer:
         if model is None:
             raise self._dialect.unknown_model(name)
         self._dialect.check_members(ask.members, model)
-        if model.is_embedding != (ask.endpoint is Endpoint.EMBEDDINGS):
+        if model.endpoint != (ask.endpoint if ask.endpoint in WITHOUT_COMPLETION else None):
             raise Refusal(404, f"No endpoints found for {name} that do {ask.endpoint}")
         if ask.prompt.image_count and not model.may_see_images:
             raise Refusal(404, "No endpoints found that support image input")
@@ -222,6 +222,9 @@ def _usage(
     work: ProviderWork,
     behaviour: Behaviour,
 ) -> Usage:
+    if ask.endpoint in MEASURED:
+        units, searches = ask.measure.billed_units, ask.measure.search_units
+        return Usage(ask.prompt_tokens, 0, unit_count=units, call_count=max(1, searches))
     # A step of a tool is a reply of its own, within the limit of one.
     limit = ask.completion_limit_tokens or CALL_TOKENS
     step_tokens = limit if behaviour.is_greedy else min(limit, CALL_TOKENS)

@@ -112,11 +112,11 @@ class OpenRouterDialect(ProviderDialect):
     def to_listed(self, model: Model) -> dict[str, object]:
         vendor, _, slug = model.id.partition("/")
         inputs = ["text", "image"] if model.may_see_images else ["text"]
-        outputs = ["embeddings"] if model.is_embedding else ["text"]
-        if model.may_draw:
-            outputs = ["image", "text"]
-        parameters = ["dimensions", "encoding_format"]
-        if not model.is_embedding:
+        if model.kind == "transcription":
+            inputs = ["audio"]
+        outputs = ["image", "text"] if model.may_draw else [model.replies]
+        parameters = ["dimensions", "encoding_format"] if model.is_embedding else []
+        if model.endpoint is None:
             tools = _TOOL_PARAMETERS if "tools" in model.features else ()
             reasoning = _REASONING_PARAMETERS if model.has_reasoning else ()
             parameters = sorted([*_PARAMETERS, *tools, *reasoning])

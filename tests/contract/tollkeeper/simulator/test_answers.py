@@ -123,7 +123,7 @@ def data_events(stream: bytes) -> list[dict[str, Any]]:
 
 
 async def test_lists_more_than_a_hundred_models_without_a_key(simulator: Simulator) -> None:
-    url = f"http://127.0.0.1:{simulator.port}/api/v1/models"
+    url = f"http://127.0.0.1:{simulator.port}/api/v1/models?output_modalities=all"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         models = (await response.json())["data"]
     ids = {model["id"] for model in models}

@@ -1,6 +1,8 @@
 """The table of endpoints, and the facts of endpoints that the meter relies on."""
 
 import json
+from base64 import b64encode
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ALL, ENDPOINTS, PREFIXES, error_shape
 from meter.pricing.prices import Demand
 from meter.usage.endpoints import WITHOUT_COMPLETION
+from tollkeeper.simulator.answers.measured import MP3_FRAME
 
 NAMES = {
     "chat/completions": "chat_completions",
@@ -17,6 +20,9 @@ NAMES = {
     "embeddings": "embeddings",
     "messages": "messages",
     "responses": "responses",
+    "rerank": "rerank",
+    "audio/speech": "speech",
+    "audio/transcriptions": "transcriptions",
 }
 
 
@@ -31,9 +37,19 @@ def test_names_and_paths_are_unique() -> None:
     assert len(ENDPOINTS) == len(PREFIXES) * sum(len(endpoint.paths) for endpoint in ALL)
 
 
+# What these cannot do without.
+NEEDED: dict[str, dict[str, Any]] = {
+    "rerank": {"query": "a", "documents": ["b"]},
+    "speech": {"input": "a"},
+    "transcriptions": {
+        "input_audio": {"data": b64encode(MP3_FRAME).decode(), "format": "mp3"},
+    },
+}
+
+
 @pytest.mark.parametrize("endpoint", ALL, ids=lambda endpoint: endpoint.name)
 def test_the_meter_knows_which_endpoints_have_no_completion(endpoint: Endpoint) -> None:
-    body = parse(b'{"model":"x"}')
+    body = parse(json.dumps({"model": "x", **NEEDED.get(endpoint.name, {})}).encode())
     assert isinstance(body, Body)
     demand = endpoint.bound(body, False)
     assert isinstance(demand, Demand)

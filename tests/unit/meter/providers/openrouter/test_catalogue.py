@@ -176,6 +176,34 @@ def test_a_kind_of_reply_with_a_price_is_offered() -> None:
     assert not read_catalogue(catalogue(listed)).withheld
 
 
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_a_price_of_nothing_for_pictures_is_believed_of_free_models_only(kind: str) -> None:
+    """Their prices may stand in another listing."""
+    nothing = replying(kind, prompt="0", completion="0")
+    offered = read_catalogue(catalogue(nothing, nothing.replace("c/d", "c/e:free")))
+    assert [model.id for model in offered.models] == ["c/e:free"]
+    assert [model.id for model in offered.withheld] == ["c/d"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "completion", "is_offered"),
+    [
+        ("rerank", "0", True),
+        ("speech", "0", True),
+        ("transcription", "0", True),
+        # Tokens of sound or of a transcript, whose number nothing bounds.
+        ("speech", "0.00001", False),
+        ("transcription", "0.000005", False),
+    ],
+)
+def test_speech_and_transcriptions_by_the_token_are_withheld(
+    kind: str, completion: str, is_offered: bool
+) -> None:
+    offered = read_catalogue(catalogue(PLAIN, replying(kind, completion=completion)))
+    assert [model.id for model in offered.models] == ["a/b", "c/d"][: 1 + is_offered]
+    assert [model.id for model in offered.withheld] == ["c/d"][is_offered:]
+
+
 def searching(model_id: str, **pricing: str) -> str:
     prices = {"prompt": "0.000001", "completion": "0.000001", **pricing}
     return json.dumps({"id": model_id, "pricing": prices})

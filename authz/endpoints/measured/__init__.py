@@ -1,0 +1,1 @@
+"""Endpoints that are billed by other units than tokens: search units, characters, seconds."""
