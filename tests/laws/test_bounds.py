@@ -5,6 +5,7 @@ OpenRouter's documentation. A greedy answer takes as much of everything as its r
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,8 @@ from authz.decide import refuse_unpriced
 from authz.decision import Deny
 from authz.endpoints.body import Body, parse
 from authz.endpoints.chat import CHAT_COMPLETIONS
+from authz.endpoints.endpoint import Endpoint as BoundEndpoint
+from authz.endpoints.messages import MESSAGES
 from authz.endpoints.responses.endpoint import RESPONSES
 from meter.pricing.prices import Model, Price, PriceTier, estimate, price_ceiling
 from meter.providers.openrouter.catalogue import read_catalogue
@@ -163,6 +166,41 @@ def in_items(members: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "input": [{"role": "user", "content": parts}, output]}
 
 
+def in_blocks(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the body for /messages that asks the same as a chat, as far as that can be asked."""
+    asked = dict(members)
+    for name in ("n", "reasoning_effort", "modalities", "web_search_options", "max_tool_calls"):
+        asked.pop(name, None)
+    if "reasoning_effort" in members:
+        asked["thinking"] = {"type": "enabled", "budget_tokens": 2_000}
+    if "tools" in members:
+        asked["tools"] = [{"name": "look", "input_schema": {}}]
+        asked["tools"].append({"type": "bash_20250124", "name": "bash"})
+    blocks: list[dict[str, Any]] = []
+    for part in members["messages"][0]["content"]:
+        kind = part["type"]
+        if kind == "text":
+            blocks.append({**part, "cache_control": {"type": "ephemeral"}})
+            continue
+        url = part[kind]["url"] if kind == "image_url" else part[kind]["file_data"]
+        source: dict[str, Any] = {"type": "url", "url": url}
+        if url.startswith("data:"):
+            media_type, _, encoded = url.removeprefix("data:").partition(";base64,")
+            source = {"type": "base64", "media_type": media_type, "data": encoded}
+        blocks.append({"type": "image" if kind == "image_url" else "document", "source": source})
+    result = {"type": "tool_result", "tool_use_id": "1", "content": blocks}
+    messages = [{"role": "user", "content": blocks}, {"role": "user", "content": [result]}]
+    return {**asked, "messages": messages}
+
+
+# The endpoint of each shape, and the function that gives a chat this shape.
+SHAPES: dict[Endpoint, tuple[BoundEndpoint, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    Endpoint.CHAT_COMPLETIONS: (CHAT_COMPLETIONS, dict),
+    Endpoint.RESPONSES: (RESPONSES, in_items),
+    Endpoint.MESSAGES: (MESSAGES, in_blocks),
+}
+
+
 def asking(model: str, **members: Any) -> dict[str, Any]:
     """Return a body of one text, with these members."""
     return {"model": model, "messages": [{"role": "user", "content": [TEXT]}], **members}
@@ -177,7 +215,7 @@ def asking(model: str, **members: Any) -> dict[str, Any]:
     ),
     is_greedy=True,
     share=0,
-    has_items=False,
+    shape=Endpoint.CHAT_COMPLETIONS,
 )
 @example(
     members=asking(
@@ -187,16 +225,20 @@ def asking(model: str, **members: Any) -> dict[str, Any]:
     ),
     is_greedy=True,
     share=0,
-    has_items=False,
+    shape=Endpoint.CHAT_COMPLETIONS,
 )
 @settings(max_examples=400)
-@given(members=BODIES, is_greedy=st.booleans(), share=st.floats(0, 1), has_items=st.booleans())
+@given(
+    members=BODIES,
+    is_greedy=st.booleans(),
+    share=st.floats(0, 1),
+    shape=st.sampled_from([*SHAPES]),
+)
 def test_no_answer_costs_more_than_its_hold(
-    members: dict[str, Any], is_greedy: bool, share: float, has_items: bool
+    members: dict[str, Any], is_greedy: bool, share: float, shape: Endpoint
 ) -> None:
-    endpoint, kind = CHAT_COMPLETIONS, Endpoint.CHAT_COMPLETIONS
-    if has_items:
-        endpoint, kind, members = RESPONSES, Endpoint.RESPONSES, in_items(members)
+    endpoint, to_shape = SHAPES[shape]
+    members = to_shape(members)
     raw = json.dumps(members, ensure_ascii=False).encode()
     body, model = parse(raw), OFFERED[members["model"]]
     assert isinstance(body, Body)
@@ -209,7 +251,7 @@ def test_no_answer_costs_more_than_its_hold(
     granted = bound.min_tokens + int(share * (bound.max_tokens - bound.min_tokens))
     limit = granted if demand.completion_tokens is None else None
     edits = endpoint.edits(body, limit, None, price_ceiling(demand, [model]), None)
-    ask = read_ask(kind, apply_edits(raw, edits))
+    ask = read_ask(shape, apply_edits(raw, edits))
     try:
         answer = ANSWERER.answer(ask, members["model"], Behaviour(is_greedy=is_greedy))
     except Refusal:

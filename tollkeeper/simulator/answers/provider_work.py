@@ -139,14 +139,27 @@ def _read_files(ask: Ask, draw: int, *, is_greedy: bool) -> tuple[int, int, int]
 
 
 def _parts(members: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The parts of messages and items; a file of an item as one of a message."""
+    """The parts of messages, items and blocks; files of the others as one of a message."""
     said = members.get("messages") or members.get("input")
     for one in said if isinstance(said, list) else ():
         content = one.get("content") or one.get("output") if isinstance(one, dict) else None
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") == "input_file":
+        yield from _parts_of(content)
+
+
+def _parts_of(content: object) -> Iterator[Mapping[str, Any]]:
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict):
+            continue
+        source = part.get("source")
+        match part.get("type"):
+            case "input_file":
                 yield {"type": "file", "file": {"file_data": part.get("file_url"), **part}}
-            elif isinstance(part, dict):
+            case "document" if isinstance(source, dict) and source.get("type") in ("base64", "url"):
+                url = source.get("url") or f"data:application/pdf;base64,{source.get('data')}"
+                yield {"type": "file", "file": {"file_data": url}}
+            case "tool_result":
+                yield from _parts_of(part.get("content"))
+            case _:
                 yield part
 
 
