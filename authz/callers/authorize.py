@@ -13,8 +13,10 @@ from meter.network import Address, is_allowed
 from meter.pricing.prices import Model
 from meter.providers.openrouter import ONLINE_SUFFIX
 from meter.routing.model_rights import may_use
+from meter.routing.nearest_model import NearestModels
 from meter.routing.route import ModelAlias
 
+_NEAREST: Final = NearestModels()
 NO_ALIASES: Final[Mapping[str, ModelAlias]] = MappingProxyType({})
 
 
@@ -78,7 +80,8 @@ def _permitted(
 ) -> Model:
     model = find_model(name, catalogue)
     if model is None:
-        message = f"The model '{echo(name)}' does not exist."
+        suggestion = _suggest(principal, name, catalogue, aliases)
+        message = f"The model '{echo(name)}' does not exist. {suggestion}"
         raise Refused(deny(Reason.MODEL_NOT_FOUND, message, param))
     if not principal.model_lists:
         return model
@@ -88,3 +91,20 @@ def _permitted(
         message = f"This {principal.presented} may not use the model '{echo(name)}'{means}."
         raise Refused(deny(Reason.MODEL_NOT_ALLOWED, message, param))
     return model
+
+
+def _suggest(
+    principal: Principal,
+    wrong: str,
+    catalogue: Mapping[str, Model],
+    aliases: Mapping[str, ModelAlias],
+) -> str:
+    """Return a sentence that names the nearest model that the principal may use, or the list."""
+    nearest = _NEAREST.find(
+        wrong,
+        catalogue.keys(),
+        lambda name: may_use(principal, catalogue[name].id, name, aliases.get(name)),
+    )
+    if nearest is None:
+        return "GET /v1/models lists those that do."
+    return f"Did you mean '{nearest}'?"

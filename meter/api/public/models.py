@@ -22,6 +22,7 @@ from meter.identity.principal import Principal
 from meter.pricing.catalogue_store import ModelListing, PostgresCatalogue
 from meter.pricing.prices import DEFAULT_PROVIDER
 from meter.routing.model_rights import may_use
+from meter.routing.nearest_model import NearestModels
 from meter.routing.table import RoutingTable
 from meter.routing.table_store import RoutingStore
 
@@ -35,6 +36,8 @@ MOST_OFFSET: Final = 1_000_000
 # Names below `/models` at OpenRouter; a model of such a name takes precedence.
 _COUNT: Final = "count"
 _OF_USER: Final = "user"
+
+_NEAREST: Final = NearestModels()
 
 router = APIRouter(tags=["Models"])
 
@@ -313,7 +316,9 @@ async def _models_of(request: Request, caller: Caller | None) -> _Rendered:
 def _find(rendered: _Rendered, model_id: str) -> bytes:
     found = rendered.by_id.get(model_id)
     if found is None:
-        raise ProblemError(404, "model_not_found", "there is no such model; see GET /v1/models")
+        nearest = _NEAREST.find(model_id, rendered.by_id.keys(), lambda _: True)
+        help_ = "see GET /v1/models" if nearest is None else f"did you mean '{nearest}'?"
+        raise ProblemError(404, "model_not_found", f"there is no such model; {help_}")
     return found
 
 

@@ -964,7 +964,7 @@ async def test_a_refusal_on_the_wire(setup: DeciderSetup) -> None:
     assert denied.status.code == 404
     assert json.loads(denied.body) == {
         "error": {
-            "message": "The model 'acme/none' does not exist.",
+            "message": "The model 'acme/none' does not exist. Did you mean 'acme/one'?",
             "type": "not_found_error",
             "code": "model_not_found",
             "param": "model",
