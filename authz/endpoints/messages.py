@@ -1,4 +1,4 @@
-"""POST /messages: replies to a conversation, in Anthropic's form (ADR 0035).
+"""POST /messages: replies to a conversation, in Anthropic's form (ADR 0005).
 
 The rules are those of chats. They differ where the shape does: blocks of content instead of parts,
 tools that Anthropic defines and the client runs, and a budget of thinking under another name.

@@ -1,4 +1,4 @@
-"""The bounds of a request in Anthropic's form (docs/adr/0035)."""
+"""The bounds of a request in Anthropic's form (docs/adr/0005-what-bounds-an-estimate.md)."""
 
 import inspect
 import json
