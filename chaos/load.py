@@ -12,7 +12,7 @@ import h2.exceptions
 
 from chaos.exchange import Exchange, ExchangeError, Head, open_exchange
 from chaos.records import Records, Seen, find_refusal, with_headers
-from chaos.requests import PATH, Leave, Request
+from chaos.requests import LAST_EVENTS, Leave, Request
 
 PATIENCE_S: Final = 18.0
 CLIENTS_MOST: Final = 200
@@ -75,7 +75,7 @@ class Crowd:
     async def _fetch(self, request: Request, parts: list[Seen]) -> None:
         """The way most clients go: one pool of kept connections."""
         async with self._session.post(
-            self._gateway + PATH, data=request.body, headers=dict(request.headers)
+            self._gateway + request.path, data=request.body, headers=dict(request.headers)
         ) as reply:
             headers = {name.lower(): value for name, value in reply.headers.items()}
             parts.append(with_headers(parts[-1], reply.status, headers))
@@ -86,7 +86,12 @@ class Crowd:
         where = urlsplit(self._gateway)
         assert where.hostname is not None and where.port is not None
         exchange = await open_exchange(
-            request.protocol, where.hostname, where.port, PATH, request.headers, len(request.body)
+            request.protocol,
+            where.hostname,
+            where.port,
+            request.path,
+            request.headers,
+            len(request.body),
         )
         how = request.leave.how if request.leave else "close"
         try:
@@ -135,5 +140,5 @@ def _is_enough(leave: Leave, body: bytes) -> bool:
         case "usage":
             return b'"usage"' in body
         case "end":
-            return b"[DONE]" in body
+            return any(last in body for last in LAST_EVENTS)
     return False

@@ -11,6 +11,12 @@ from chaos.customers import Customer
 from chaos.records import KIND_HEADER, TAG_HEADER
 
 PATH: Final = "/v1/chat/completions"
+RESPONSES_PATH: Final = "/v1/responses"
+MESSAGES_PATH: Final = "/v1/messages"
+# Near the end of a stream of each.
+LAST_EVENTS: Final = (b"[DONE]", b"response.completed", b"message_stop")
+# Each path with how often it is drawn.
+PATHS: Final = {PATH: 6, RESPONSES_PATH: 2, MESSAGES_PATH: 2}
 MODELS: Final = (
     "openai/gpt-4o-mini",
     "openai/gpt-4o",
@@ -110,6 +116,7 @@ class Request:
     protocol: str
     leave: Leave | None
     is_hostile: bool
+    path: str
     body: bytes = field(repr=False)
 
     @property
@@ -151,21 +158,26 @@ def requests(seed: int, customers: list[Customer]) -> Iterator[Request]:
         protocol = "h2" if draw.random() < HTTP2_SHARE else "http/1.1"
         leave = _leave(draw) if draw.random() < LEAVING_SHARE else None
         is_hostile = draw.random() < HOSTILE_SHARE
-        yield Request(tag, draw.choice(askers), kind, protocol, leave, is_hostile, _body(draw))
+        (path,) = draw.choices(list(PATHS), list(PATHS.values()))
+        asker, body = draw.choice(askers), _body(draw, path)
+        yield Request(tag, asker, kind, protocol, leave, is_hostile, path, body)
 
 
 def _leave(draw: random.Random) -> Leave:
     return Leave(draw.choice(POINTS), draw.choice(("close", "reset")), draw.random())
 
 
-def _body(draw: random.Random) -> bytes:
+def _body(draw: random.Random, path: str) -> bytes:
     words = "lorem ipsum " * draw.randrange(1, 40)
+    said, limit = f"{draw.randrange(10**6)} {words}", draw.randrange(5, 80)
     asked: dict[str, Any] = {
         "model": draw.choice(MODELS),
-        "messages": [{"role": "user", "content": f"{draw.randrange(10**6)} {words}"}],
-        "max_tokens": draw.randrange(5, 80),
         "stream": draw.random() < STREAM_SHARE,
     }
-    if draw.random() < 0.1:
+    if path == RESPONSES_PATH:
+        asked |= {"input": said, "max_output_tokens": limit}
+    else:
+        asked |= {"messages": [{"role": "user", "content": said}], "max_tokens": limit}
+    if path == PATH and draw.random() < 0.1:
         asked["n"] = 2
     return json.dumps(asked).encode()

@@ -16,6 +16,7 @@ from tollkeeper.simulator.answers.pieces import DONE, pieces_of_text
 from tollkeeper.simulator.answers.responses import (
     response_body,
     response_events,
+    response_id,
     usage_of_response,
 )
 from tollkeeper.simulator.answers.words import Vocabulary
@@ -63,7 +64,7 @@ def json_body(
             f'{{"object":"list","data":[{vectors}],"model":{json.dumps(answer.model.id)}'
             f"{named}{usage}}}"
         ).encode()
-    body = _spoken_body(dialect, answer, answer.choices, usage)
+    body = _spoken_body(dialect, answer, behaviour, answer.choices, usage)
     if behaviour.reply_bytes is not None and len(body) < behaviour.reply_bytes:
         padding = " " + "x" * (behaviour.reply_bytes - len(body) - 1)
         first, *others = answer.choices
@@ -72,15 +73,20 @@ def json_body(
             finish_reason=first.finish_reason,
             reasoning=first.reasoning,
         )
-        return _spoken_body(dialect, answer, ((longer, *others)), usage)
+        return _spoken_body(dialect, answer, behaviour, (longer, *others), usage)
     return body
 
 
 def _spoken_body(
-    dialect: ProviderDialect, answer: Answer, choices: tuple[Choice, ...], usage: str
+    dialect: ProviderDialect,
+    answer: Answer,
+    behaviour: Behaviour,
+    choices: tuple[Choice, ...],
+    usage: str,
 ) -> bytes:
     if answer.ask.endpoint is Endpoint.RESPONSES:
-        return response_body(answer, choices[0], usage)
+        own_id = response_id(dialect, answer, behaviour)
+        return response_body(answer, choices[0], own_id, usage)
     if answer.ask.endpoint is Endpoint.MESSAGES:
         return message_body(dialect, answer, choices[0], usage)
     return _completion_body(dialect, answer, choices, usage)
@@ -92,7 +98,9 @@ def sse_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -
         usages = [_usage_member(dialect, answer, behaviour)]
         if later := _later_usage(dialect, behaviour):
             usages.append(usage_of_response(f',"usage":{later}'))
-        events = response_events(dialect, answer, usages, breaks_off=behaviour.error_midstream)
+        own_id = response_id(dialect, answer, behaviour)
+        breaks_off = behaviour.error_midstream
+        events = response_events(dialect, answer, own_id, usages, breaks_off=breaks_off)
     elif answer.ask.endpoint is Endpoint.MESSAGES:
         usages = [_usage_member(dialect, answer, behaviour)]
         if later := _later_usage(dialect, behaviour):

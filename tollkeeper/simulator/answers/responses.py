@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tollkeeper.simulator.answers.answering import Answer, Choice
+from tollkeeper.simulator.answers.misbehaviour import Behaviour
 from tollkeeper.simulator.answers.pieces import DONE, pieces_of_text
 from tollkeeper.simulator.dialects.dialect import ProviderDialect
 
@@ -59,14 +60,21 @@ def usage_of_response(chat_usage: str) -> str:
     return chat_usage
 
 
-def response_body(answer: Answer, choice: Choice, usage: str) -> bytes:
+def response_id(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -> str:
+    """Return the id in the body. OpenRouter has another one, in a header, for its own record."""
+    if behaviour.omit_generation_id or not dialect.has_openrouter_members:
+        return answer.generation_id
+    return f"resp_{_letters(answer)}"
+
+
+def response_body(answer: Answer, choice: Choice, own_id: str, usage: str) -> bytes:
     """Return the reply as a whole. ``usage`` is its member, as text."""
-    whole = _response(answer, _status(choice), list(_items(answer, choice)))
+    whole = _response(answer, own_id, _status(choice), list(_items(answer, choice)))
     return (_json(whole).removesuffix(_NO_USAGE) + usage + "}").encode()
 
 
 def response_events(
-    dialect: ProviderDialect, answer: Answer, usages: list[str], *, breaks_off: bool
+    dialect: ProviderDialect, answer: Answer, own_id: str, usages: list[str], *, breaks_off: bool
 ) -> list[bytes]:
     """Return the events of a stream, each with its blank line.
 
@@ -75,7 +83,7 @@ def response_events(
     """
     (choice,) = answer.choices
     items = list(_items(answer, choice))
-    begun = _response(answer, "in_progress", [])
+    begun = _response(answer, own_id, "in_progress", [])
     events: list[Json] = [
         {"type": f"response.{kind}", "response": begun} for kind in ("created", "in_progress")
     ]
@@ -84,12 +92,12 @@ def response_events(
     if breaks_off:
         # The status has been sent: a failure is reported in this way.
         del events[len(events) // 2 + 1 :]
-        failed = _response(answer, "failed", [])
+        failed = _response(answer, own_id, "failed", [])
         failed["error"] = {"code": "server_error", "message": "Provider disconnected unexpectedly"}
         events.append({"type": "response.failed", "response": failed})
     else:
         status = _status(choice)
-        end = {"type": f"response.{status}", "response": _response(answer, status, items)}
+        end = {"type": f"response.{status}", "response": _response(answer, own_id, status, items)}
         events += [end] * len(usages)
     texts = [_json({"sequence_number": number, **one}) for number, one in enumerate(events)]
     if not breaks_off:
@@ -109,13 +117,13 @@ def _status(choice: Choice) -> str:
     return "incomplete" if choice.finish_reason == "length" else "completed"
 
 
-def _response(answer: Answer, status: str, items: list[Json]) -> Json:
+def _response(answer: Answer, own_id: str, status: str, items: list[Json]) -> Json:
     """The response as it stands; its usage is the last member."""
     asked = answer.ask.members
     begun_at = int(answer.at.timestamp())
     reasoning, text = asked.get("reasoning"), asked.get("text")
     return {
-        "id": f"resp_{_letters(answer)}",
+        "id": own_id,
         "object": "response",
         "created_at": begun_at,
         "completed_at": begun_at if status == "completed" else None,
