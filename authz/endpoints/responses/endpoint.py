@@ -85,7 +85,12 @@ def bound(body: Body, is_online: bool) -> Demand | Deny:
         openrouter.read_price_limits(members)
         plugins = openrouter.read_plugins(members, is_online)
         server_tools = read_server_tools(members)
-        replies = _read_replies(members)
+        thought = 0, False
+        if members.get("reasoning") is not None:
+            thought = read_thought(members["reasoning"], _REASONING_MEMBERS)
+            if members["reasoning"].get("mode") not in (None, "standard"):
+                raise unbounded("reasoning.mode", "Leave it out, or set it to 'standard'.")
+        replies = Replies(count(members, LIMIT_MEMBER, MAX_TOKENS_NAMED), 1, *thought)
         prompt, tools = measure_input(body)
         tools += count_built_in_tools(members.get("tools"), "tools", takes_server_tools=True)
         extras = read_extras(members, prompt, plugins.searches)
@@ -113,17 +118,6 @@ def _refuse_unbounded(members: dict[str, Any]) -> None:
         if not isinstance(options, dict):
             raise _refusal("prompt_cache_options", "'prompt_cache_options' must be an object.")
         refuse_unknown(options, _CACHE_OPTIONS, "prompt_cache_options.")
-
-
-def _read_replies(members: dict[str, Any]) -> Replies:
-    limit = count(members, LIMIT_MEMBER, MAX_TOKENS_NAMED)
-    reasoning = members.get("reasoning")
-    if reasoning is None:
-        return Replies(limit, choices=1, extra_tokens=0)
-    extra, bounds_thought = read_thought(reasoning, _REASONING_MEMBERS)
-    if reasoning.get("mode") not in (None, "standard"):
-        raise unbounded("reasoning.mode", "Leave it out, or set it to 'standard'.")
-    return Replies(limit, 1, extra, bounds_thought)
 
 
 def _refusal(param: str, message: str) -> Refused:
