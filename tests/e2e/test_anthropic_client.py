@@ -1,19 +1,22 @@
 """The unmodified Anthropic client finds what it expects, and pays exactly what was billed."""
 
 import json
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.e2e.admin import Admin, Customer
-from tests.e2e.raw_http import send_json
+from tests.e2e.first_bytes import Line
+from tests.e2e.raw_http import JSON, send, send_json
 from tests.e2e.running_stack import wait_until
 
 # Each worker imports this module; only the one that runs these tests shall import the client.
 if TYPE_CHECKING:
     import anthropic
 
+PATH = "/v1/messages"
 CLAUDE = "anthropic/claude-sonnet-4.5"
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 LOOK: Any = {
@@ -26,6 +29,10 @@ CACHED: Any = {
     "text": "You know all about tolls. " * 40,
     "cache_control": {"type": "ephemeral"},
 }
+FAKE_USAGE = (
+    '{"usage":{"input_tokens":1,"output_tokens":1,"cost":99.5}}\n\nevent: message_delta\ndata: '
+    '{"type":"message_delta","usage":{"output_tokens":7,"cost":77}}\n\n'
+)
 THINKING: Any = {"type": "enabled", "budget_tokens": 1_024}
 
 
@@ -96,6 +103,54 @@ def test_tools_are_called_until_the_loop_ends(admin: Admin) -> None:
     check_paid(admin, customer, {called.id, ended.id})
 
 
+# What the upstream does to a stream. It is told nothing of costs, so all are looked up.
+CASES: tuple[dict[str, Any], ...] = (
+    {},
+    {"chunk_sizes": [1], "chunk_delay_ms": 0},
+    {"chunk_sizes": [1, 2, 3, 5, 8, 13, 21, 34, 200]},
+    {"line_ending": "\r\n", "chunk_sizes": [7]},
+    {"text": FAKE_USAGE, "chunk_sizes": [13]},
+    {"text": FAKE_USAGE, "silent_usage": True},
+    {"usage_placeholder": "lesser_after"},
+    {"usage_after_done": True},
+    {"error_midstream": True},
+)
+
+
+def test_streams_are_untouched_however_they_are_cut(admin: Admin) -> None:
+    """Byte for byte what the upstream sends, and settled by what it billed."""
+    customer, ids = admin.open_account("50"), set()
+    key = (admin.stack.home / "simulator/provider.key").read_text().strip()
+    asked = {"model": CLAUDE, "max_tokens": 99, "messages": HELLO, "stream": True}
+    for behaviour in CASES:
+        admin.misbehave(**behaviour)
+        ours = send_json(admin.stack.gateway, "POST", PATH, asked, [customer.bearer])
+        assert ours.status == 200, ours.body
+        ids.add(ours.headers["x-generation-id"])
+        headers = [("Authorization", f"Bearer {key}"), JSON]
+        sent = admin.received()["body"]
+        # It has our tag: a report of this one would be taken for one of the request above.
+        admin.misbehave(**behaviour, omit_report=True)
+        straight = send(admin.stack.simulator, "POST", f"/api{PATH}", headers, sent)
+        assert same_for_all(ours.body) == same_for_all(straight.body), behaviour
+    check_paid(admin, customer, ids)
+
+
+def same_for_all(stream: bytes) -> bytes:
+    """The stream without the id, in which two answers to one question differ."""
+    return re.sub(rb"gen-[0-9]{10}-[A-Za-z0-9]{20}", b"gen-X", stream)
+
+
+def test_the_first_event_does_not_wait_for_the_last(admin: Admin) -> None:
+    customer = admin.open_account()
+    admin.misbehave(chunk_delay_ms=60)
+    line = Line(admin.stack.gateway, PATH, customer.key)
+    asked = {"model": CLAUDE, "max_tokens": 99, "messages": HELLO, "stream": True}
+    first_ms, last_ms = line.first_and_last_ms(asked)
+    line.close()
+    assert last_ms - first_ms > 3 * 60
+
+
 def test_a_client_that_leaves_a_stream_pays_what_was_billed(admin: Admin) -> None:
     customer = admin.open_account()
     admin.misbehave(match={"stream": True}, times=1, chunk_sizes=[200], chunk_delay_ms=200)
@@ -155,7 +210,7 @@ def test_a_key_may_come_in_anthropics_header(admin: Admin) -> None:
     asked = {"model": CLAUDE, "max_tokens": 9, "messages": HELLO}
     headers = [("x-api-key", customer.key), ("anthropic-version", "2023-06-01")]
     headers += [("anthropic-beta", "context-1m-2025-08-07")]
-    reply = send_json(admin.stack.gateway, "POST", "/v1/messages?beta=true", asked, headers)
+    reply = send_json(admin.stack.gateway, "POST", f"{PATH}?beta=true", asked, headers)
     assert reply.status == 200, reply.body
     received = {name.lower() for name, _ in admin.received()["headers"]}
     assert "anthropic-version" in received

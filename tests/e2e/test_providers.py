@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -229,9 +230,18 @@ def test_a_provider_added_by_api_is_billed_exactly(
             assert last.type == "response.completed"
             sent = direct.last_body(dialect)
             assert (sent["model"], sent["store"]) == (model.partition("/")[2], False)
+    if dialect == "anthropic":
+        spoken = anthropic.Anthropic(
+            api_key=customer.key, base_url=admin.stack.gateway, max_retries=0
+        )
+        with spoken:
+            told: Any = {"model": model, "max_tokens": 60, "messages": MESSAGES}
+            assert spoken.messages.create(**told, system="Be brief.").content
+            with spoken.messages.stream(**told) as stream:
+                assert stream.get_final_text()
     costs = books.costs(customer)
     bill = books.bill(direct.bill_path(dialect))
-    assert len(costs) == (8 if dialect == "openai" else 6)
+    assert len(costs) == (8 if dialect in ("openai", "anthropic") else 6)
     assert costs == {name: Decimal(bill[name]["cost"]) for name in costs}
     assert {bill[name]["key_sha256"] for name in costs} == {digest(DIRECT[dialect][0])}
     assert admin.credits(customer)["available"] < 5
