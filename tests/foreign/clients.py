@@ -23,7 +23,8 @@ OPENAI_ERRORS: Final = {
 NPM_OPENAI_ERRORS: Final = {**OPENAI_ERRORS, 402: "APIError", 413: "APIError"}
 ANTHROPIC_ERRORS: Final = {
     **OPENAI_ERRORS,
-    413: "RequestTooLargeError",
+    402: "PaymentRequiredError",
+    413: "ContentTooLargeError",
     503: "ServiceUnavailableError",
 }
 LANGCHAIN_OPENAI_ERRORS: Final = {

@@ -12,7 +12,7 @@ from tests.e2e.admin import Admin, Customer
 from tests.foreign.clients import Client
 from tests.foreign.installing import with_node
 
-CLIENT_TIMEOUT_S: Final = 600
+CLIENT_TIMEOUT_S: Final = 240
 REFUSING_MODEL: Final = "mistralai/mistral-nemo"
 """The model for which the upstream answers 503."""
 
@@ -75,20 +75,27 @@ def run_client(client: Client, admin: Admin, wanted: list[str]) -> Outcome:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "PYTHONWARNINGS": "ignore",
     }
-    with tempfile.TemporaryDirectory(prefix="tk-client-", dir="/tmp") as home:
-        ended = subprocess.run(
+    with (
+        tempfile.TemporaryDirectory(prefix="tk-client-", dir="/tmp") as home,
+        subprocess.Popen(
             [*client.command(), *wanted],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=CLIENT_TIMEOUT_S,
-            env=with_node(environment | {"HOME": home}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
-        )
-    told = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+            text=True,
+            env=with_node(environment | {"HOME": home}),
+        ) as program,
+    ):
+        try:
+            output, complaints = program.communicate(timeout=CLIENT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            output, complaints = program.communicate()
+            complaints += f"\nkilled after {CLIENT_TIMEOUT_S} s"
+    told = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     features = {one.pop("feature"): one for one in told if "feature" in one}
     errors = {one.pop("status"): one for one in told if "status" in one}
-    said = ended.stderr[-2_000:] or "no reason" if ended.returncode != 0 else ""
+    said = complaints[-2_000:] or "no reason" if program.returncode else ""
     return Outcome(client, customer, features, errors, said)
 
 

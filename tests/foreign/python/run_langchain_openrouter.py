@@ -10,7 +10,10 @@ from pydantic import BaseModel
 
 def model(**options: Any) -> ChatOpenRouter:
     given = {"model": MODEL, "base_url": OPENROUTER_BASE, "api_key": KEY, "max_retries": 0}
-    return ChatOpenRouter(**{**given, **options})
+    made = ChatOpenRouter(**{**given, **options})
+    # With 0 it leaves the SDK below to its own default, an hour of retries.
+    made.client.sdk_configuration.retry_config = None
+    return made
 
 
 class Answer(BaseModel):
@@ -56,10 +59,8 @@ def chat_image() -> None:
     expect(model().invoke([{"role": "user", "content": content}]).content, "no")
 
 
-def ask(key: str = KEY, model: str = MODEL, text: str = "Hello", max_tokens: int = 9) -> None:
-    ChatOpenRouter(
-        model=model, base_url=OPENROUTER_BASE, api_key=key, max_retries=0, max_tokens=max_tokens
-    ).invoke(text)
+def ask(key: str = KEY, name: str = MODEL, text: str = "Hello", max_tokens: int = 9) -> None:
+    model(model=name, api_key=key, max_tokens=max_tokens).invoke(text)
 
 
-main(ask)
+main(lambda model=MODEL, **changed: ask(name=model, **changed))
