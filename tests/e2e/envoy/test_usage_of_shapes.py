@@ -17,7 +17,7 @@ COST = {"cost": 1.5e-05, "cost_details": {"upstream_inference_cost": 0.75}, "is_
 FLAT_COST = {"cost": 1.5e-05, "upstream_inference_cost": 0.75, "is_byok": False}
 RESPONSE_USAGE = {
     "input_tokens": 12,
-    "input_tokens_details": {"cached_tokens": 3},
+    "input_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2},
     "output_tokens": 34,
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 46,
@@ -74,6 +74,7 @@ JSON = [
             "prompt_tokens": 12,
             "completion_tokens": 34,
             "cached_tokens": 3,
+            "cache_write_tokens": 2,
             "reasoning_tokens": 5,
             **FLAT_COST,
         },
