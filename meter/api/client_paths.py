@@ -58,6 +58,11 @@ def is_of_clients(path: str) -> bool:
     )
 
 
+def is_of_openrouter(path: str) -> bool:
+    """Return whether a path of clients is below the base of OpenRouter's own."""
+    return path.startswith("/api/v1/") and not path.startswith("/api/v1/llm/")
+
+
 def advise(path: str) -> str | None:
     """Return what to call instead of a path that does not exist; None where nothing is known."""
     endpoint = _endpoint_in(path)
@@ -85,7 +90,8 @@ def _everything() -> str:
 def _endpoint_in(path: str) -> str | None:
     """Return the endpoint, offered or not, that a wrong path means; None for none."""
     names = [name for name in path[:MAX_PATH_CHARS].lower().split("/") if name]
-    # Our own API has the base of OpenRouter's clients, and words that are near theirs.
+    # Our own API has the base of OpenRouter's clients, and words that are near theirs, such as
+    # transactions: only what is written exactly is one of theirs there.
     is_ours = names[:2] == ["api", "v1"] and names[2:3] != ["llm"]
     while names and (names[0] in _FOREIGN_BASES or names[0] in _NAMING_BASES):
         # Azure's paths have the name of the deployment, and those of old engines that of the model.
@@ -94,8 +100,7 @@ def _endpoint_in(path: str) -> str | None:
         beginning = "/".join(names[:length])
         if beginning in _NOT_OFFERED:
             return beginning
-    meant = "/".join(names)
-    offered = [path[1:] for path in inference.PATHS]
-    if not is_ours:
-        offered += READS
-    return next(iter(get_close_matches(meant, offered, 1, _SIMILARITY)), None)
+    meant, offered = "/".join(names), [path[1:] for path in inference.PATHS]
+    if is_ours:
+        return meant if meant in offered else None
+    return next(iter(get_close_matches(meant, [*offered, *READS], 1, _SIMILARITY)), None)

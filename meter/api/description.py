@@ -309,7 +309,7 @@ def _describe_errors(path: str, operation: dict[str, Any]) -> None:
     for status, found in sorted(codes.items()):
         unique = tuple(dict.fromkeys(found))
         if is_of_clients(path):
-            responses[str(status)] = inference.error(unique)
+            responses[str(status)] = inference.error(unique, path)
         else:
             responses[str(status)] = {
                 "description": "`code` is " + " or ".join(f"`{code}`" for code in unique),

@@ -72,6 +72,31 @@ ANTHROPIC_ERROR: Final[dict[str, Any]] = {
         "error": OPENAI_ERROR["properties"]["error"],
     },
 }
+OPENROUTER_ERROR: Final[dict[str, Any]] = {
+    "title": "OpenRouterError",
+    "description": "An error in OpenRouter's shape. `error_code` is stable and meant for programs. "
+    "Errors of Envoy itself are in OpenAI's shape here too.",
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "code": {"type": ["integer", "string"]},
+                "metadata": {
+                    "type": "object",
+                    "properties": {
+                        "error_code": {"type": "string"},
+                        "error_type": {"type": "string"},
+                        "param": {"type": ["string", "null"]},
+                    },
+                },
+            },
+        }
+    },
+}
 _MODEL: Final = {
     "type": "string",
     "description": "The id of a model; `GET /v1/models` lists them.",
@@ -291,6 +316,7 @@ def schemas() -> dict[str, Any]:
         **_REPLIES,
         "OpenAIError": OPENAI_ERROR,
         "AnthropicError": ANTHROPIC_ERROR,
+        "OpenRouterError": OPENROUTER_ERROR,
     }
     return {name: {"title": name, **schema} for name, schema in named.items()}
 
@@ -328,7 +354,7 @@ def paths() -> dict[str, Any]:
                     "responses": {
                         "200": {"description": "The provider's answer", "content": content},
                         **{
-                            str(status): error(codes, is_anthropics=path == MESSAGES_PATH)
+                            str(status): error(codes, prefix + path)
                             for status, codes in ERRORS.items()
                         },
                     },
@@ -337,9 +363,13 @@ def paths() -> dict[str, Any]:
     return found
 
 
-def error(codes: tuple[str, ...], is_anthropics: bool = False) -> dict[str, Any]:
-    """Return the description of an answer with one of these codes, in the shape of an API."""
-    shape = "AnthropicError" if is_anthropics else "OpenAIError"
+def error(codes: tuple[str, ...], path: str) -> dict[str, Any]:
+    """Return the description of an answer with one of these codes, in the shape of its clients."""
+    shape = "OpenAIError"
+    if path.endswith(MESSAGES_PATH):
+        shape = "AnthropicError"
+    elif path.startswith("/api/v1/") and not path.startswith("/api/v1/llm/"):
+        shape = "OpenRouterError"
     return {
         "description": "`code` is " + " or ".join(f"`{code}`" for code in codes),
         "content": {"application/json": {"schema": _reference(shape)}},

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from meter.api.client_paths import advise, is_of_clients
+from meter.api.client_paths import advise, is_of_clients, is_of_openrouter
 from meter.errors import (
     Conflict,
     InvalidAmount,
@@ -115,7 +115,7 @@ _HTTP_CODES: Final = {
 def render(request: Request, problem: ProblemError) -> Response:
     """Return the reply for a problem, in the shape that the clients of the path expect."""
     if is_of_clients(request.url.path):
-        return _openai_error(problem)
+        return _client_error(problem, is_of_openrouter(request.url.path))
     body = ProblemReply(
         type=f"urn:tollkeeper:problem:{problem.code}",
         title=HTTPStatus(problem.status).phrase,
@@ -132,15 +132,22 @@ def render(request: Request, problem: ProblemError) -> Response:
     )
 
 
-def _openai_error(problem: ProblemError) -> Response:
+def _client_error(problem: ProblemError, is_openrouters: bool) -> Response:
     kinds = {404: "not_found_error", 503: "service_unavailable"}
     kind = kinds.get(
         problem.status, "server_error" if problem.status >= 500 else "invalid_request_error"
     )
-    error = {"message": problem.detail, "type": kind, "code": problem.code, "param": None}
-    # Anthropic's clients read the same error, and look for the member `type` beside it.
+    if is_openrouters:
+        # Its clients validate that the code is a number, and reject the whole answer otherwise.
+        told = {"error_code": problem.code, "error_type": kind, "param": None}
+        error = {"code": problem.status, "message": problem.detail, "metadata": told}
+        body: dict[str, object] = {"error": error}
+    else:
+        error = {"message": problem.detail, "type": kind, "code": problem.code, "param": None}
+        # Anthropic's clients read the same error, and look for the member `type` beside it.
+        body = {"type": "error", "error": error}
     return Response(
-        json.dumps({"type": "error", "error": error}),
+        json.dumps(body),
         problem.status,
         headers={**problem.headers},
         media_type="application/json",

@@ -101,11 +101,12 @@ async def test_what_is_not_settled_or_of_others_is_not_there(api: MeterApi, book
         for asked_id in ("chatcmpl-7", str(REQUEST_ID), str(running.request_id), "gen-1-x")
     }
     assert len(answers) == 1
-    assert json.loads(answers.pop())["error"]["code"] == "generation_not_found"
+    error = json.loads(answers.pop())["error"]
+    assert (error["code"], error["metadata"]["error_code"]) == (404, "generation_not_found")
     assert (await api.anybody.get("/api/v1/generation?id=chatcmpl-7")).status_code == 401
     for wrong in ("", "a b", "x" * 201):
         answer = await api.as_key(bob.plain_key, "/api/v1/generation", id=wrong)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, 422)
 
 
 async def test_a_transaction_names_the_reply_that_it_paid_for(api: MeterApi, books: Books) -> None:
