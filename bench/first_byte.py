@@ -30,13 +30,25 @@ from tollkeeper.stack.servers.ports import free_port
 
 PAIRS: Final = 200
 WARM_UP_PAIRS: Final = 20
-STREAM: Final = {**BODY, "stream": True}
+# What each path is asked.
+STREAMS: Final[Mapping[str, Mapping[str, object]]] = {
+    PATH: {**BODY, "stream": True},
+    "/v1/responses": {
+        "model": BODY["model"],
+        "input": "Hi",
+        "max_output_tokens": 16,
+        "stream": True,
+    },
+    "/v1/messages": {**BODY, "stream": True},
+}
 
 
-def first_byte_ms(line: http.client.HTTPConnection, headers: Mapping[str, str]) -> float:
+def first_byte_ms(
+    line: http.client.HTTPConnection, headers: Mapping[str, str], path: str = PATH
+) -> float:
     """Return the milliseconds from a request to the first byte of its stream, which is read out."""
     began_s = time.perf_counter()
-    line.request("POST", PATH, json.dumps(STREAM), dict(headers))
+    line.request("POST", path, json.dumps(STREAMS[path]), dict(headers))
     reply = line.getresponse()
     reply.read(1)
     took_ms = (time.perf_counter() - began_s) * 1000
@@ -46,7 +58,9 @@ def first_byte_ms(line: http.client.HTTPConnection, headers: Mapping[str, str]) 
     return took_ms
 
 
-def measure(whole: str, key: str, plain: str, provider_key: str, pairs: int) -> dict[str, float]:
+def measure(
+    whole: str, key: str, plain: str, provider_key: str, pairs: int, path: str = PATH
+) -> dict[str, float]:
     """Return the medians for both gateways, and of the differences, in milliseconds."""
     lines = []
     for origin, credential in ((whole, key), (plain, provider_key)):
@@ -56,8 +70,10 @@ def measure(whole: str, key: str, plain: str, provider_key: str, pairs: int) -> 
         lines.append((line, headers))
     with closing(lines[0][0]), closing(lines[1][0]):
         for line, headers in lines * WARM_UP_PAIRS:
-            first_byte_ms(line, headers)
-        taken = [[first_byte_ms(line, headers) for line, headers in lines] for _ in range(pairs)]
+            first_byte_ms(line, headers, path)
+        taken = [
+            [first_byte_ms(line, headers, path) for line, headers in lines] for _ in range(pairs)
+        ]
     return {
         "whole_ms": round(statistics.median(whole for whole, _ in taken), 2),
         "plain_ms": round(statistics.median(plain for _, plain in taken), 2),
@@ -86,8 +102,13 @@ def main() -> int:
             with envoy_running(config, port):
                 key = asyncio.run(_customer_key(stack))
                 gateway, plain = stack.endpoint("gateway"), f"http://127.0.0.1:{port}"
-                row = measure(gateway, key, plain, provider_key, chosen.pairs)
-    print(f"First byte of a stream, medians over {chosen.pairs} pairs: {json.dumps(row)}")
+                rows = {
+                    path: measure(gateway, key, plain, provider_key, chosen.pairs, path)
+                    for path in STREAMS
+                }
+    print(f"First byte of a stream, medians over {chosen.pairs} pairs:")
+    for path, row in rows.items():
+        print(f"{path}: {json.dumps(row)}")
     return 0
 
 
