@@ -28,6 +28,7 @@ from authz.http_checks.application import HttpForm
 from authz.http_checks.targets import Form, read_target
 from authz.metrics import Metrics
 from authz.policy import RouteMisconfigured, route_policy
+from authz.protos.ext_authz_pb2 import CheckRequest, CheckResponse
 from authz.request import AuthRequest
 from authz.service import CheckService
 from meter.clock import SystemClock
@@ -347,3 +348,26 @@ async def test_outages_faults_and_lateness_are_503_and_counted_once() -> None:
         assert await proxy.ask() == 503
         assert counted(metrics, "outage", code) == 1
         assert b"planted" not in str(proxy.sent).encode()
+
+
+async def test_both_transports_refuse_in_the_shape_of_the_path() -> None:
+    async def refusing(_: AuthRequest) -> Decision:
+        return deny(Reason.INSUFFICIENT_CREDITS)
+
+    async def away(_: AuthRequest) -> Decision:
+        raise StoreUnavailable("away")
+
+    for answering, kind in ((refusing, "billing_error"), (away, "api_error")):
+        stub, metrics, proxy = proxy_of(answering)
+        await proxy.ask("/envoy/v1/messages", "beta=true")
+        bodies = [proxy.sent[1]["body"]]
+        check = CheckRequest()
+        http = check.attributes.request.http
+        http.method, http.path = "POST", "/v1/messages?beta=true"
+        service = CheckService(cast(Decider, stub), SystemClock(), metrics, WAIT_S)
+        answer = await service.check(check.SerializeToString())
+        told = CheckResponse.FromString(answer.payload)
+        bodies.append((told.denied_response.body or told.error_response.body).encode())
+        for body in bodies:
+            error = json.loads(body)
+            assert (error["type"], error["error"]["type"]) == ("error", kind)
