@@ -218,6 +218,24 @@ _REQUESTS: Final[dict[str, Any]] = {
         },
         "examples": [{"model": "openai/text-embedding-3-small", "input": "Say hello"}],
     },
+    "ImageBody": {
+        "description": "A picture to draw, as OpenAI's and OpenRouter's image APIs have it.",
+        "type": "object",
+        "required": ["model", "prompt"],
+        "properties": {
+            "model": _MODEL,
+            "prompt": {"type": "string", "examples": ["A red panda in space"]},
+            "n": {"type": "integer", "minimum": 1, "maximum": 10, "description": "Pictures."},
+            "size": {
+                "type": "string",
+                "description": "`512`, `1K`, `2K`, `4K`, `auto`, or `WIDTHxHEIGHT` in pixels.",
+            },
+            "stream": _STREAM,
+        },
+        "examples": [
+            {"model": "google/gemini-2.5-flash-image", "prompt": "A red panda in space", "n": 1}
+        ],
+    },
 }
 _REPLIES: Final[dict[str, Any]] = {
     name: {
@@ -248,6 +266,18 @@ _REPLIES["AnthropicMessageReply"] = {
         "model": {"type": "string"},
         "content": {"type": "array", "items": {"type": "object"}},
         "stop_reason": {"type": ["string", "null"]},
+        "usage": {"type": "object"},
+    },
+}
+_REPLIES["ImageReply"] = {
+    "description": "The provider's answer, unchanged. `usage` counts its tokens.",
+    "type": "object",
+    "properties": {
+        "created": {"type": "integer"},
+        "data": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"b64_json": {"type": "string"}}},
+        },
         "usage": {"type": "object"},
     },
 }
@@ -282,6 +312,22 @@ _ROUTES: Final = (
         "EmbeddingReply",
         "Turn texts into vectors",
         False,
+    ),
+    (
+        "/images",
+        "create_pictures",
+        "ImageBody",
+        "ImageReply",
+        "Draw pictures, in OpenRouter's form",
+        True,
+    ),
+    (
+        "/images/generations",
+        "create_image",
+        "ImageBody",
+        "ImageReply",
+        "Draw pictures, in OpenAI's form",
+        True,
     ),
     (
         MESSAGES_PATH,

@@ -247,6 +247,11 @@ class Demand:
         tokens = self.extra_completion_tokens
         if self.completion_tokens == 0:
             # There is no reply that a limit could bound.
+            if Extra.PICTURE_REPLY in self.extras and price.dearest_completion_picos:
+                # Thoughts beside a picture, counted as tokens of the dearest kind.
+                thought_picos = max(price.completion_picos, price.reasoning_picos)
+                thoughts_picos = model.max_completion_tokens * thought_picos
+                tokens += -(-thoughts_picos // price.dearest_completion_picos)
             return tokens
         if price.bills_thought_apart and not self.bounds_thought:
             tokens += model.max_completion_tokens

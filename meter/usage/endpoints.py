@@ -3,6 +3,7 @@
 from typing import Final
 
 EMBEDDINGS: Final = "embeddings"
+IMAGES: Final = "images"
 MESSAGES: Final = "messages"
 RERANK: Final = "rerank"
 SPEECH: Final = "speech"
@@ -11,6 +12,6 @@ TRANSCRIPTIONS: Final = "transcriptions"
 # without any is an empty reply, which providers do not bill.
 WITHOUT_COMPLETION: Final = frozenset({EMBEDDINGS, RERANK, SPEECH, TRANSCRIPTIONS})
 # The provider's API takes no tag in bodies of these, so that none of its reports leads to a hold.
-WITHOUT_TAG: Final = frozenset({RERANK, SPEECH, TRANSCRIPTIONS})
+WITHOUT_TAG: Final = frozenset({IMAGES, RERANK, SPEECH, TRANSCRIPTIONS})
 # OpenRouter documents the usage of these endpoints' streams without a cost. Its record has it.
 WITHOUT_STREAM_COST: Final = frozenset({MESSAGES})

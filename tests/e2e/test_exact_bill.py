@@ -97,6 +97,17 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
             asked = {"model": draw.choice(CHAT_MODELS), "messages": messages, **_how(draw)}
             asked.pop("n", None)
             yield "messages", asked
+        elif kind == 5 and draw.random() < 0.5:
+            path = draw.choice(("images", "images/generations"))
+            yield (
+                path,
+                {
+                    "model": "google/gemini-2.5-flash-image",
+                    "prompt": words,
+                    "n": draw.randrange(1, 4),
+                    "stream": draw.random() < 0.5,
+                },
+            )
         else:
             content: Any = words
             if draw.random() < 0.2:

@@ -17,6 +17,7 @@ from authz.decision import Deny
 from authz.endpoints.body import Body, parse
 from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.endpoint import Endpoint as BoundEndpoint
+from authz.endpoints.images import IMAGES
 from authz.endpoints.messages import MESSAGES
 from authz.endpoints.responses.endpoint import RESPONSES
 from meter.pricing.prices import Model, Price, PriceTier, estimate, price_ceiling
@@ -193,11 +194,31 @@ def in_blocks(members: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "messages": messages}
 
 
+def in_pictures(members: dict[str, Any]) -> dict[str, Any]:
+    """Return a body for /images of about as much as a chat asks."""
+    references = [
+        {"type": "image_url", "image_url": part["image_url"]}
+        for part in members["messages"][0]["content"]
+        if part["type"] == "image_url"
+    ]
+    sizes = {1: {}, 2: {"size": "1024x1536"}, 3: {"resolution": "4K"}}
+    number = members.get("n", 1)
+    return {
+        "model": members["model"],
+        "prompt": "A red panda. " * 20,
+        "n": number,
+        "stream": members.get("stream", False),
+        "input_references": references,
+        **sizes[number],
+    }
+
+
 # The endpoint of each shape, and the function that gives a chat this shape.
 SHAPES: dict[Endpoint, tuple[BoundEndpoint, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     Endpoint.CHAT_COMPLETIONS: (CHAT_COMPLETIONS, dict),
     Endpoint.RESPONSES: (RESPONSES, in_items),
     Endpoint.MESSAGES: (MESSAGES, in_blocks),
+    Endpoint.IMAGES: (IMAGES, in_pictures),
 }
 
 
@@ -206,6 +227,12 @@ def asking(model: str, **members: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": [TEXT]}], **members}
 
 
+@example(
+    members=asking("google/gemini-2.5-flash-image", n=3),
+    is_greedy=True,
+    share=0,
+    shape=Endpoint.IMAGES,
+)
 @example(
     members=asking(
         "openai/gpt-4o-mini",

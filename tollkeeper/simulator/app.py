@@ -131,6 +131,7 @@ def build_app(
         Endpoint.EMBEDDINGS: ("embeddings", inference.embeddings),
         Endpoint.RESPONSES: ("responses", inference.responses),
         Endpoint.MESSAGES: ("messages", inference.messages),
+        Endpoint.IMAGES: ("images", inference.images),
         Endpoint.RERANK: ("rerank", inference.rerank),
         Endpoint.SPEECH: ("audio/speech", inference.speech),
         Endpoint.TRANSCRIPTIONS: ("audio/transcriptions", inference.transcriptions),

@@ -45,6 +45,7 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
     MESSAGES = "messages"
+    IMAGES = "images"
     RERANK = "rerank"
     SPEECH = "speech"
     TRANSCRIPTIONS = "transcriptions"
@@ -159,6 +160,13 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         asked = chat_from_blocks(asked)
     if endpoint in SPEAKING:
         _read_messages(asked, prompt)
+    elif endpoint is Endpoint.IMAGES:
+        if not isinstance(asked.get("prompt"), str):
+            raise Refusal(400, "prompt is required")
+        prompt.add_text(asked["prompt"])
+        for reference in asked.get("input_references") or ():
+            prompt.image_count += 1
+            prompt.image_tokens += _image_tokens(reference.get("image_url"))
     else:
         name = "prompt" if endpoint is Endpoint.COMPLETIONS else "input"
         inputs = tuple(_read_inputs(asked.get(name), prompt))

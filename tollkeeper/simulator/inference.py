@@ -83,6 +83,9 @@ class Inference:
     async def transcriptions(self, request: web.Request) -> web.StreamResponse:
         return await self._handle(request, Endpoint.TRANSCRIPTIONS)
 
+    async def images(self, request: web.Request) -> web.StreamResponse:
+        return await self._handle(request, Endpoint.IMAGES)
+
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Answer 404 to any other path, and keep the request for tests to look at."""
         self._received.add(request, await request.read())

@@ -35,6 +35,7 @@ WEB_RESULT_PICOS = 4_000_000_000
 """The price of one result of the web plugin: 4 US dollars per thousand."""
 PICTURE_TOKENS = (1_290, 6_240)
 """The tokens of a picture: one of Gemini's, and the dearest that is documented."""
+TIER_SIDES = {"512": 512, "1K": 1_024, "2K": 2_048, "4K": 4_096}
 ID_LETTERS = string.ascii_letters + string.digits
 ID_LENGTH = 20
 
@@ -117,7 +118,9 @@ class Answerer:
         count = 0 if ask.endpoint in WITHOUT_COMPLETION else ask.choice_count
         call = ask.tool_call if behaviour.text is None else None
         choices = tuple(
-            self._speak(ask, model, behaviour, index)
+            self._draw(ask, model, behaviour)
+            if ask.endpoint is Endpoint.IMAGES
+            else self._speak(ask, model, behaviour, index)
             if call is None
             else self._call(ask, call, behaviour)
             for index in range(count)
@@ -150,6 +153,8 @@ class Answerer:
         if model is None:
             raise self._dialect.unknown_model(name)
         self._dialect.check_members(ask.members, model)
+        if ask.endpoint is Endpoint.IMAGES and not model.may_draw:
+            raise Refusal(404, f"No endpoints found for {name} that draw")
         if model.endpoint != (ask.endpoint if ask.endpoint in WITHOUT_COMPLETION else None):
             raise Refusal(404, f"No endpoints found for {name} that do {ask.endpoint}")
         if ask.prompt.image_count and not model.may_see_images:
@@ -188,6 +193,17 @@ class Answerer:
             reasoning_tokens=thought_tokens,
             # A picture is billed whole, whatever the limit.
             picture_tokens=PICTURE_TOKENS[behaviour.is_greedy] if is_drawn else 0,
+        )
+
+    def _draw(self, ask: Ask, model: Model, behaviour: Behaviour) -> Choice:
+        tokens = PICTURE_TOKENS[behaviour.is_greedy]
+        side = TIER_SIDES.get(str(ask.members.get("size") or ask.members.get("resolution")), 1_024)
+        thoughts = (model.max_completion_tokens or 0) if behaviour.is_greedy else 0
+        return Choice(
+            text="",
+            finish_reason="stop",
+            reasoning_tokens=thoughts,
+            picture_tokens=tokens * max(1, side**2 * 2 // 3 // 1_024**2),
         )
 
     def _call(self, ask: Ask, call: ToolCall, behaviour: Behaviour) -> Choice:

@@ -12,6 +12,7 @@ from tollkeeper.simulator.answers.messages import (
     usage_of_message,
 )
 from tollkeeper.simulator.answers.misbehaviour import Behaviour
+from tollkeeper.simulator.answers.pictures import PICTURE, picture_body, picture_events
 from tollkeeper.simulator.answers.pieces import DONE, pieces_of_text
 from tollkeeper.simulator.answers.responses import (
     response_body,
@@ -24,15 +25,6 @@ from tollkeeper.simulator.asking import Endpoint
 from tollkeeper.simulator.dialects.dialect import ProviderDialect, StreamUsage
 
 DIMENSIONS_DEFAULT = 1536
-# A white pixel.
-PICTURE = {
-    "type": "image_url",
-    "index": 0,
-    "image_url": {
-        "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
-        "/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg=="
-    },
-}
 _JSON_OBJECTS = {
     Endpoint.CHAT_COMPLETIONS: "chat.completion",
     Endpoint.COMPLETIONS: "text_completion",
@@ -89,6 +81,8 @@ def _spoken_body(
         return response_body(answer, choices[0], own_id, usage)
     if answer.ask.endpoint is Endpoint.MESSAGES:
         return message_body(dialect, answer, choices[0], usage)
+    if answer.ask.endpoint is Endpoint.IMAGES:
+        return picture_body(answer, usage)
     return _completion_body(dialect, answer, choices, usage)
 
 
@@ -101,6 +95,9 @@ def sse_events(dialect: ProviderDialect, answer: Answer, behaviour: Behaviour) -
         own_id = response_id(dialect, answer, behaviour)
         breaks_off = behaviour.error_midstream
         events = response_events(dialect, answer, own_id, usages, breaks_off=breaks_off)
+    elif answer.ask.endpoint is Endpoint.IMAGES:
+        usage = _usage_member(dialect, answer, behaviour)
+        events = picture_events(answer, usage, breaks_off=behaviour.error_midstream)
     elif answer.ask.endpoint is Endpoint.MESSAGES:
         usages = [_usage_member(dialect, answer, behaviour)]
         if later := _later_usage(dialect, behaviour):

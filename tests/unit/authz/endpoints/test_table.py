@@ -20,6 +20,8 @@ NAMES = {
     "embeddings": "embeddings",
     "messages": "messages",
     "responses": "responses",
+    "images": "images",
+    "images/generations": "images",
     "rerank": "rerank",
     "audio/speech": "speech",
     "audio/transcriptions": "transcriptions",
@@ -39,6 +41,7 @@ def test_names_and_paths_are_unique() -> None:
 
 # What these cannot do without.
 NEEDED: dict[str, dict[str, Any]] = {
+    "images": {"prompt": "a"},
     "rerank": {"query": "a", "documents": ["b"]},
     "speech": {"input": "a"},
     "transcriptions": {
