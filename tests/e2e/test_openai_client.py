@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -415,3 +416,20 @@ def test_a_picture_of_many_megabytes_passes(admin: Admin) -> None:
     assert admin.usage(customer) == {answer.id: admin.bill_row(answer.id).cost}
     # Others look at the last request that the upstream received: let it be a small one.
     admin.ask(admin.open_account(), max_tokens=1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_pictures_are_drawn_and_billed(admin: Admin, stream: bool) -> None:
+    customer = admin.open_account("100")
+    speaker, before = client(admin, customer), admin.credits(customer)["balance"]
+    asked: Any = {"model": "google/gemini-2.5-flash-image", "prompt": "A red panda"}
+    if stream:
+        *_, last = speaker.images.generate(**asked, stream=True)
+        assert (last.type, bool(last.b64_json)) == ("image_generation.completed", True)
+    else:
+        reply = speaker.images.generate(**asked, n=2, size="1024x1024")
+        assert [bool(one.b64_json) for one in reply.data or ()] == [True, True]
+    admin.wait_settled(customer)
+    ((generation_id, cost),) = admin.usage(customer).items()
+    assert Decimal(cost) == Decimal(admin.bill_row(generation_id).cost) > 0
+    assert before - admin.credits(customer)["balance"] >= Decimal(cost)
