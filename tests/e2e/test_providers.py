@@ -239,6 +239,10 @@ def test_a_provider_added_by_api_is_billed_exactly(
             assert spoken.messages.create(**told, system="Be brief.").content
             with spoken.messages.stream(**told) as stream:
                 assert stream.get_final_text()
+        (last,) = direct.control(dialect, "GET", "requests?limit=1").json()["requests"]
+        given = {name.lower(): value for name, value in last["headers"]}
+        assert given["anthropic-beta"] == "context-management-2025-06-27"
+        assert "x-api-key" in given and "authorization" not in given
     costs = books.costs(customer)
     bill = books.bill(direct.bill_path(dialect))
     assert len(costs) == (8 if dialect in ("openai", "anthropic") else 6)
