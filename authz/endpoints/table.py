@@ -8,7 +8,7 @@ from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.completions import COMPLETIONS
 from authz.endpoints.embeddings import EMBEDDINGS
 from authz.endpoints.endpoint import Endpoint
-from authz.endpoints.images import IMAGES
+from authz.endpoints.measured.images import IMAGES
 from authz.endpoints.measured.rerank import RERANK
 from authz.endpoints.measured.speech import SPEECH
 from authz.endpoints.measured.transcriptions import TRANSCRIPTIONS

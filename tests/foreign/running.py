@@ -19,7 +19,7 @@ REFUSING_MODEL: Final = "mistralai/mistral-nemo"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one client's program told of its features and of the errors that it provoked."""
+    """The report of one client's program: its features, and the errors that it provoked."""
 
     client: Client
     customer: Customer

@@ -17,7 +17,7 @@ from authz.decision import Deny
 from authz.endpoints.body import Body, parse
 from authz.endpoints.chat import CHAT_COMPLETIONS
 from authz.endpoints.endpoint import Endpoint as BoundEndpoint
-from authz.endpoints.images import IMAGES
+from authz.endpoints.measured.images import IMAGES
 from authz.endpoints.messages import MESSAGES
 from authz.endpoints.responses.endpoint import RESPONSES
 from meter.pricing.prices import Model, Price, PriceTier, estimate, price_ceiling

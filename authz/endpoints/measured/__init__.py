@@ -1,1 +1,1 @@
-"""Endpoints that are billed by other units than tokens: search units, characters, seconds."""
+"""Endpoints billed by other units than tokens of text: pictures, searches, characters, seconds."""

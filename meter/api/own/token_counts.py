@@ -40,7 +40,7 @@ class TokenCountReply(BaseModel):
     is_estimate: bool = True
 
 
-class _Asked(msgspec.Struct):
+class _MessageToCount(msgspec.Struct):
     """The members that a request must have. What they hold is counted by its bytes."""
 
     model: str
@@ -48,7 +48,7 @@ class _Asked(msgspec.Struct):
     tools: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_DECODER: Final = msgspec.json.Decoder(_Asked)
+_DECODER: Final = msgspec.json.Decoder(_MessageToCount)
 _BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {

@@ -8,7 +8,7 @@ import pytest
 from authz.decision import Deny, Reason
 from authz.endpoints.body import Body, parse
 from authz.endpoints.demand import IMAGE_TOKENS
-from authz.endpoints.images import IMAGES
+from authz.endpoints.measured.images import IMAGES
 from meter.pricing.prices import MEDIA_REPLY_TOKENS, Demand, Extra, estimate
 from tests.fakes import model
 from tests.splices import apply_edits
