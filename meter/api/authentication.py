@@ -79,24 +79,17 @@ async def identify_caller(
 
 
 async def identify_caller_if_any(
-    request: Request,
-    operators: FromOperators,
-    identifier: FromIdentifier,
-    outside: FromOutside,
+    request: Request, identifier: FromIdentifier, outside: FromOutside
 ) -> Caller | None:
-    """Return the caller that presents a key or JWT; None for no credential and for an operator.
+    """Return the caller that presents a key or JWT; None for anybody else.
 
-    Raises ProblemError: 401 for an invalid credential, 403 for an address that is not allowed.
+    For routes that anybody may read: clients send some text as a key even where none is needed, so
+    a faulty credential is none.
     """
-    text = _find_credential(request)
-    if text is None and not any(request.headers.get(name, "").strip() for name in _HEADERS):
+    try:
+        return await identify_caller(request, identifier, outside)
+    except ProblemError:
         return None
-    principal = None if text is None else await identifier.identify(text)
-    if principal is not None:
-        return _admit(request, outside, principal)
-    if text is None or await operators.find_operator(text) is None:
-        raise _unauthorized()
-    return None
 
 
 async def identify_administrator(

@@ -225,11 +225,8 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "post_openrouter_reports": {401: ("unauthorized",), 404: ("route_not_found",)},
     "put_openrouter_reports": {401: ("unauthorized",), 404: ("route_not_found",)},
     **{
-        f"{operation}{base}": {
-            401: ("unauthorized",),
-            **({} if operation == "list_models" else {404: ("model_not_found",)}),
-        }
-        for operation in ("list_models", "get_model", "describe_model")
+        f"{operation}{base}": {404: ("model_not_found",)}
+        for operation in ("get_model", "describe_model")
         for base in ("", "_at_former_path", "_at_native_path")
     },
 }
