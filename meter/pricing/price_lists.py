@@ -18,6 +18,7 @@ _QUERIES: Final = queries("meter.pricing")
 _LOCK_CATALOGUE: Final = _QUERIES["lock_catalogue"]
 _FIND_PRICES_AT: Final = _QUERIES["find_prices_at"]
 _IMPORT_PRICES: Final = _QUERIES["import_prices"]
+_FIND_RERANKERS: Final = _QUERIES["find_rerankers"]
 
 MOST_PRICES: Final = 10_000
 # Clocks differ: an instant that passed so recently is still now.
@@ -52,6 +53,13 @@ class ListedPrice:
     def is_free(self) -> bool:
         """Return whether every part is zero."""
         return not any(getattr(self, name) for name in _MEMBERS)
+
+    @property
+    def is_of_searches(self) -> bool:
+        """Return whether a request alone has a price, which is then that of a search unit."""
+        return self.request_picos > 0 and not any(
+            getattr(self, name) for name in _MEMBERS if name != "request_picos"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,12 @@ class PriceLists:
                 event = AuditEvent("prices.imported", f"provider:{provider}", None, detail)
                 await write_audit(connection, actor, event)
         return PriceImport(len(new), len(prices) - len(new))
+
+    async def find_rerankers(self, model_ids: Sequence[str]) -> set[str]:
+        """Return those of these models that are listed for reranking alone."""
+        async with acquire(self._pool) as connection:
+            rows = await connection.fetch(_FIND_RERANKERS, list(model_ids))
+        return {row["id"] for row in rows}
 
 
 def _require_sound(prices: Sequence[ListedPrice], is_zero_allowed: bool) -> None:

@@ -197,7 +197,14 @@ class Providers:
         await self.registry.refresh()
         provider = self.registry.get(provider_id)
         if provider_id == DEFAULT_PROVIDER:
-            raise Conflict("openrouter names its costs itself, so it has no price list")
+            # It lists no price of a search for some. Without one, no hold would bound the cost.
+            rerankers = await self._price_lists.find_rerankers([one.model_id for one in prices])
+            if not all(one.is_of_searches and one.model_id in rerankers for one in prices):
+                raise Conflict(
+                    "openrouter names its costs itself, so it has no price list: only models that"
+                    " it lists for reranking may have a price of a search (request_usd), and no"
+                    " other price"
+                )
         prefix = provider.model_prefix
         named = [
             price

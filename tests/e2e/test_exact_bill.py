@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from base64 import b64encode
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -12,6 +13,7 @@ from tests.e2e.admin import Admin, BillRow, Customer
 from tests.e2e.crowd import Request, send_all
 from tests.e2e.running_stack import wait_until
 from tests.servers import run_in_thread
+from tollkeeper.simulator.answers.measured import MP3_FRAME
 
 REQUESTS = 1_000
 AT_ONCE = 32
@@ -62,6 +64,13 @@ WORK: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("openai/gpt-4o-mini", {}),
 )
+# What is billed by other units than tokens.
+MEASURED: tuple[tuple[str, str], ...] = (
+    ("rerank", "cohere/rerank-v3.5"),
+    ("rerank", "qwen/qwen3-reranker-8b"),
+    ("audio/speech", "hexgrad/kokoro-82m"),
+    ("audio/transcriptions", "openai/whisper-large-v3-turbo"),
+)
 EMBEDDING_MODELS = ("openai/text-embedding-3-small", "baai/bge-m3")
 
 
@@ -108,6 +117,9 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
                     "stream": draw.random() < 0.5,
                 },
             )
+        elif kind == 6:
+            path, model = draw.choice(MEASURED)
+            yield path, {"model": model, **_measured(path, words)}
         else:
             content: Any = words
             if draw.random() < 0.2:
@@ -115,6 +127,15 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
             messages = [{"role": "user", "content": content}]
             model = draw.choice(CHAT_MODELS)
             yield "chat/completions", {"model": model, "messages": messages, **_how(draw)}
+
+
+def _measured(path: str, words: str) -> dict[str, Any]:
+    """Return the members of a search, a speech or a transcription."""
+    if path == "rerank":
+        return {"query": "lorem", "documents": words.split()}
+    if path == "audio/speech":
+        return {"input": words, "voice": "af_heart"}
+    return {"input_audio": {"data": b64encode(MP3_FRAME).decode(), "format": "mp3"}}
 
 
 def _how(draw: random.Random) -> dict[str, Any]:
