@@ -169,7 +169,7 @@ def test_a_thousand_mixed_requests_are_billed_exactly(admin: Admin) -> None:
     assert len({request.body["model"] for request in asked}) >= 20
     outcomes = run_in_thread(lambda: send_all(admin.stack.gateway, asked, AT_ONCE))
     assert [one.body for one in outcomes if one.status != 200] == []
-    # Streams of messages name no cost: the provider's record has it a few seconds later.
+    # Speech, and streams of messages, name no cost: the record has it a few seconds later.
     wait_until(
         lambda: admin.hold_states(*customers) == {"settled": REQUESTS}, "all of them are settled"
     )

@@ -41,11 +41,11 @@ def search(admin: Admin, customer: Customer, prefix: str = "/v1", **members: Any
 
 def check_books(admin: Admin, customer: Customer, generation_id: str, cost: str) -> None:
     """The generation is settled at its exact cost, and nothing is held any more."""
-    admin.wait_settled(customer)
+    # The record of a speech comes some seconds after it.
+    wait_until(lambda: admin.hold_states(customer) == {"settled": 1}, "the request is settled")
     billed = admin.bill_row(generation_id).cost
     assert Decimal(billed) == Decimal(cost)
     assert admin.usage(customer) == {generation_id: billed}
-    assert admin.hold_states(customer) == {"settled": 1}
     (row,) = admin.rows("SELECT * FROM usage_records WHERE account_id = $1", customer.id)
     assert row["excess_picos"] == 0
 
