@@ -28,6 +28,7 @@ MESSAGE_USAGE = {
     "cache_creation_input_tokens": 2,
     "cache_read_input_tokens": 3,
     "output_tokens": 34,
+    "output_tokens_details": {"thinking_tokens": 5},
     **COST,
 }
 RESPONSE: dict[str, Any] = {"id": "resp-1", "object": "response", "error": None, "usage": None}
@@ -93,6 +94,7 @@ JSON = [
             "completion_tokens": 34,
             "cached_tokens": 3,
             "cache_write_tokens": 2,
+            "reasoning_tokens": 5,
             **FLAT_COST,
         },
     ),
