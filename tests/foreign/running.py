@@ -26,7 +26,7 @@ class Outcome:
     features: dict[str, dict[str, Any]]
     errors: dict[int, dict[str, Any]]
     said: str
-    """What the program wrote to its error output, where it ended before its time."""
+    """The error output of the program, where it ended before its time."""
 
     def failures(self) -> list[str]:
         """Return what a user of the client would not expect."""
