@@ -20,7 +20,7 @@ from tests.e2e.running_stack import wait_until
 if TYPE_CHECKING:
     import openai
 
-PREFIXES = ("/v1", "/api/v1/llm")
+PREFIXES = ("/v1", "/api/v1/llm", "/api/v1")
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
@@ -242,7 +242,8 @@ def test_completions_are_served(admin: Admin, prefix: str) -> None:
 def test_models_are_listed_with_prices(admin: Admin, prefix: str) -> None:
     import openai
 
-    speaker = client(admin, admin.open_account(), prefix, api_key="none-is-needed")
+    customer = admin.open_account()
+    speaker = client(admin, customer, prefix)
     models = {model.id: model for model in speaker.models.list()}
     assert len(models) >= 100
     one = speaker.models.retrieve(MODEL)
@@ -252,6 +253,8 @@ def test_models_are_listed_with_prices(admin: Admin, prefix: str) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         speaker.models.retrieve("no/such-model")
     assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.AuthenticationError):
+        client(admin, customer, prefix, api_key="tk-wrong").models.list()
 
 
 def test_another_header_may_carry_the_key(admin: Admin) -> None:
