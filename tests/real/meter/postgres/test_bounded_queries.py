@@ -7,6 +7,7 @@ included. No part of a plan may touch more rows than MOST_ROWS.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from meter.audit.events import Actor
+from meter.clock import SystemClock
 from meter.holds.sweep_store import SweepStore
 from meter.identity.keys.key_rights import Administrator
 from meter.identity.keys.key_service import KeyService
@@ -39,6 +41,7 @@ from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.parked_store import ParkedEndingStore
 from meter.settlement.policy import PolicyDecision, PolicyVerdict, Rule
 from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.usage.generation_store import GenerationStore
 from meter.usage.usage import Source
 from meter.usage.usage_store import UsageStore
 from meter.usage.usage_totals import Grouping
@@ -277,6 +280,12 @@ async def test_nothing_that_requests_or_settlements_ask_grows_with_history(past:
         [*_, usage] = await UsageStore(past.api).list_totals("alice", grouping, month, None, 100)
         assert usage.requests > 0
         await UsageDays(past.api).add_up()
+
+    # What a reply cost is looked for around the time that its id names, however much there is.
+    generations = GenerationStore(past.api, SystemClock())
+    assert await generations.find("alice", f"gen-{int(time.time()) - 90_000}-none") is None
+    assert await UsageStore(past.api).total_charged("alice") > 0
+    await UsageStore(past.api).find_spending("alice", payer.credential_id, has_own_keys=True)
 
     lookups = LookupQueue(books.pool, LookupTerms(timedelta(0)), "openrouter")
     await lookups.note([ReportedGeneration(held[2], "gen-2", 5)])
