@@ -236,6 +236,76 @@ _REQUESTS: Final[dict[str, Any]] = {
             {"model": "google/gemini-2.5-flash-image", "prompt": "A red panda in space", "n": 1}
         ],
     },
+    "RerankBody": {
+        "description": "A query, and documents to rank by how well they answer it.",
+        "type": "object",
+        "required": ["model", "query", "documents"],
+        "properties": {
+            "model": _MODEL,
+            "query": {"type": "string", "examples": ["Who pays the toll?"]},
+            "documents": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 10_000,
+                "items": {"description": "Text, or an object with `text` or `image`"},
+            },
+            "top_n": {"type": "integer", "minimum": 1},
+        },
+        "examples": [
+            {
+                "model": "cohere/rerank-v3.5",
+                "query": "Who pays the toll?",
+                "documents": ["The ship pays.", "The sea is wide."],
+            }
+        ],
+    },
+    "SpeechBody": {
+        "description": "A text to speak, as OpenAI's speech API has it.",
+        "type": "object",
+        "required": ["model", "input"],
+        "properties": {
+            "model": _MODEL,
+            "input": {"type": "string", "examples": ["Good day"]},
+            "voice": {"type": "string", "examples": ["alloy"]},
+            "response_format": {"type": "string", "examples": ["mp3", "pcm"]},
+            "speed": {"type": "number"},
+        },
+        "examples": [
+            {"model": "hexgrad/kokoro-82m", "input": "Good day", "voice": "af_heart"},
+        ],
+    },
+    "TranscriptionBody": {
+        "description": "A sound to write down, in OpenRouter's form. OpenAI's is a form with a "
+        "`file`.",
+        "type": "object",
+        "required": ["model", "input_audio"],
+        "properties": {
+            "model": _MODEL,
+            "input_audio": {
+                "type": "object",
+                "required": ["data", "format"],
+                "properties": {
+                    "data": {"type": "string", "contentEncoding": "base64"},
+                    "format": {"type": "string", "enum": ["wav", "mp3"]},
+                },
+            },
+            "language": {"type": "string", "examples": ["en"]},
+        },
+    },
+    "TranscriptionForm": {
+        "description": "A sound to write down, as OpenAI's transcription API has it.",
+        "type": "object",
+        "required": ["model", "file"],
+        "properties": {
+            "model": _MODEL,
+            "file": {
+                "type": "string",
+                "contentMediaType": "application/octet-stream",
+                "description": "WAV (PCM) or MP3, with a name that ends in `.wav` or `.mp3`.",
+            },
+            "language": {"type": "string", "examples": ["en"]},
+        },
+    },
 }
 _REPLIES: Final[dict[str, Any]] = {
     name: {
@@ -281,7 +351,26 @@ _REPLIES["ImageReply"] = {
         "usage": {"type": "object"},
     },
 }
+_REPLIES["RerankReply"] = {
+    "description": "The provider's answer, unchanged. `usage` has the search units and the cost.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "model": {"type": "string"},
+        "results": {"type": "array", "items": {"type": "object"}},
+        "usage": {"type": "object"},
+    },
+}
+_REPLIES["SpeechReply"] = {"description": "Sound.", "type": "string", "format": "binary"}
+_REPLIES["TranscriptionReply"] = {
+    "description": "The provider's answer, unchanged. `usage` has the seconds and the cost.",
+    "type": "object",
+    "properties": {"text": {"type": "string"}, "usage": {"type": "object"}},
+}
 MESSAGES_PATH: Final = "/messages"
+RERANK_PATH: Final = "/rerank"
+SPEECH_PATH: Final = "/audio/speech"
+TRANSCRIPTIONS_PATH: Final = "/audio/transcriptions"
 # By path: the end of a stream, where it is not OpenAI's of chats.
 _ENDS: Final = {
     MESSAGES_PATH: "the event `message_stop`",
@@ -338,6 +427,30 @@ _ROUTES: Final = (
         True,
     ),
     (
+        RERANK_PATH,
+        "rank_documents",
+        "RerankBody",
+        "RerankReply",
+        "Rank documents by a query",
+        False,
+    ),
+    (
+        SPEECH_PATH,
+        "create_speech",
+        "SpeechBody",
+        "SpeechReply",
+        "Speak a text",
+        False,
+    ),
+    (
+        TRANSCRIPTIONS_PATH,
+        "create_transcription",
+        "TranscriptionBody",
+        "TranscriptionReply",
+        "Write down a sound",
+        False,
+    ),
+    (
         "/responses",
         "create_response",
         "ResponseBody",
@@ -378,6 +491,15 @@ def paths() -> dict[str, Any]:
                 "the answer on unchanged, and charge what the provider used. "
                 f"The credential needs the scope `{Scope.INFERENCE}`."
             )
+            asked = {"application/json": {"schema": _reference(request)}}
+            if path == SPEECH_PATH:
+                content = {"audio/*": {"schema": _reference(reply)}}
+                text += (
+                    "\n\nThe reply is sound and names no usage: the charge follows from the "
+                    "provider's record, some seconds later."
+                )
+            if path == TRANSCRIPTIONS_PATH:
+                asked["multipart/form-data"] = {"schema": _reference("TranscriptionForm")}
             if may_stream:
                 content["text/event-stream"] = {"schema": {"type": "string"}}
                 last = _ENDS.get(path, "`data: [DONE]`")
@@ -395,7 +517,7 @@ def paths() -> dict[str, Any]:
                     "security": [{"apiKey": []}, {"apiKeyHeader": []}],
                     "requestBody": {
                         "required": True,
-                        "content": {"application/json": {"schema": _reference(request)}},
+                        "content": asked,
                     },
                     "responses": {
                         "200": {"description": "The provider's answer", "content": content},
