@@ -33,7 +33,7 @@ from tests.paths import ROOT
         ("/v1/files/file-1/content", "content in the messages"),
         ("/v1/fine_tuning/jobs", "Fine-tuning is not offered"),
         ("/openai/v1/threads/thread_1/runs", "chat/completions"),
-        ("/v1/something/else", "POST chat/completions, completions, embeddings"),
+        ("/v1/something/else", "chat/completions, completions, embeddings"),
         ("/api/v1/llm/nothing", "GET models, key, credits, generation"),
     ],
 )
