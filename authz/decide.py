@@ -22,7 +22,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -290,6 +290,9 @@ class Decider:
             choice = chosen
             trace.note_choice(choice)
             models, markup_bps = choice.models, choice.markup_bps
+            if not choice.takes_openrouter_members and demand.work.picos:
+                # Only OpenRouter reads documents for a model, and bills that by the page.
+                demand = replace(demand, work=replace(demand.work, picos=0))
         if demand.extras and (refused := refuse_unpriced(demand, models, candidates.is_online)):
             return refused
         factor_bps = raised_factor_bps(models, endpoint.name)

@@ -30,6 +30,9 @@ FREE_SUFFIX: Final = ":free"
 # A lower price of a second of sound, 1.8 US cents an hour, would be that of a token: listings have
 # either under one name.
 LEAST_SECOND_PICOS: Final = 5_000_000
+# What the work of a provider beside the model usually costs at most: one search, or some pages of
+# a document. It is part of the charge only where nobody can tell the cost.
+LIKELY_WORK_PICOS: Final = 15_000_000_000
 # The member of a stored tier that says from which length of the prompt on it applies.
 TIER_STARTS_AT: Final = "min_prompt_tokens"
 
@@ -278,7 +281,7 @@ class Estimate:
 
     Both amounts include markup. `max_tokens` is the limit of the request or, without one, of the
     model. `min_tokens` is the least that is worth a hold; it equals `max_tokens` where the request
-    names a limit. `flat_cost_picos` is the part of the cost, before markup, that does not depend on
+    names a limit. `flat_cost_picos` is the likely cost, before markup, that does not depend on
     tokens.
     """
 
@@ -328,13 +331,16 @@ def estimate(
             # The most that one more token of each reply costs.
             reply_picos = demand.choices * price.dearest_completion_picos
             prompt_picos = demand.dearest_prompt_picos(price)
-            request_picos, search_picos = price.request_picos, price.web_search_picos
+            search_picos = price.web_search_picos
+            other = price.request_picos + demand.images * price.image_picos
+            likely = other + min(searches, demand.web_searches or 1) * search_picos
             if work is not NO_WORK:
+                likely += price.request_picos * (work.calls - 1)
+                likely += min(work.picos, LIKELY_WORK_PICOS)
                 reply_picos += work.rereads * prompt_picos
-                request_picos = request_picos * work.calls * work.search_weight + work.picos
+                other += price.request_picos * (work.calls * work.search_weight - 1) + work.picos
                 search_picos *= work.search_weight
-            other = request_picos + demand.images * price.image_picos
-            flat = max(flat, other + min(searches, demand.web_searches or 1) * search_picos)
+            flat = max(flat, likely)
             fixed = max(
                 fixed,
                 other

@@ -97,7 +97,6 @@ class Ask:
     prompt: Prompt
     prompt_tokens: int
     search_results: int
-    has_native_search: bool
     may_reason: bool
     digest: int
     tool_call: ToolCall | None = None
@@ -133,7 +132,6 @@ def read_measured(endpoint: Endpoint, body: bytes, content_type: str) -> Ask:
         prompt=Prompt(),
         prompt_tokens=prompt_tokens,
         search_results=0,
-        has_native_search=False,
         may_reason=False,
         digest=zlib.crc32(body),
         trace=read_trace(asked.get("trace")),
@@ -194,7 +192,6 @@ def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
         prompt=prompt,
         prompt_tokens=prompt.tokens(len(body)),
         search_results=_search_results(asked, names[0]),
-        has_native_search=isinstance(asked.get("web_search_options"), dict),
         may_reason=may_reason,
         digest=zlib.crc32(body),
         tool_call=_tool_call(asked) if endpoint in SPEAKING else None,

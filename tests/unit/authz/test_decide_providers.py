@@ -32,7 +32,7 @@ from meter.holds.hold import HoldAnswer, HoldRequest
 from meter.identity.credential_resolver import CredentialResolver
 from meter.identity.keys.key_text import Pepper, mint
 from meter.identity.principal import OwnKeyTerms, Principal
-from meter.pricing.prices import Offer
+from meter.pricing.prices import LIKELY_WORK_PICOS, Offer
 from meter.providers.key_store import OwnKey
 from meter.providers.provider import DialectName
 from meter.providers.report_tags import ReportTags
@@ -187,6 +187,19 @@ async def test_another_provider_reads_its_own_names_and_nothing_of_openrouter(ho
     assert allow.model_id == "acme/one"
     held = house.holds.placed[allow.hold_id].estimate
     assert held.fixed_picos == (len(request({**CHAT, "stream": True}).body) + 1_024) * 500_000
+
+
+async def test_only_openrouter_is_paid_for_reading_documents(house: House) -> None:
+    file = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA"}}
+    document = {**CHAT, "messages": [{"role": "user", "content": [file]}], "max_tokens": 1}
+    house.holds.available_picos = 10**14
+    flat = {}
+    for provider in ("openrouter", "openai"):
+        house.routing.routes = [] if provider == "openrouter" else [route(provider)]
+        allow, _ = await house.allow(document)
+        flat[provider] = house.holds.placed[allow.hold_id].estimate.flat_cost_picos
+    # The likely cost of recognition, of which no policy may charge more.
+    assert flat == {"openrouter": LIKELY_WORK_PICOS, "openai": 0}
 
 
 async def test_the_hold_is_that_of_the_dearest_provider_of_a_fallback(house: House) -> None:

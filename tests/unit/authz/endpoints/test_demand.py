@@ -272,8 +272,9 @@ def test_options_of_a_search_raise_the_price_of_each(options: object, weight: in
     assert asked.web_searches == 20
     assert asked.extras == {Extra.WEB_SEARCH}
     assert asked.work.search_weight == weight
+    priced = model(web_search_picos=10**9, request_picos=10**9, prompt_picos=0)
     held = [
-        estimate(one, [model(web_search_picos=10**9, request_picos=10**9)], 0, 16).flat_cost_picos
+        estimate(one, [priced], 0, 16).fixed_picos
         for one in (demand({"web_search_options": {}, "n": 2}), asked)
     ]
     assert held[1] == weight * held[0]
