@@ -53,16 +53,16 @@ _HARMLESS_MEMBERS: Final = frozenset(
 _PROVIDER_MEMBERS: Final = frozenset({"only", "ignore", "order", "sort", "allow_fallbacks"})
 _REFERENCE_MEMBERS: Final = frozenset({"type", "image_url"})
 _PIXELS: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+_ONLINE: Final = "Nobody documents what a search costs here. Leave ':online' out of the name."
 _PROVIDER_OPTIONS: Final = "They are the provider's own parameters. Leave them out."
 
 
 def bound(body: Body, is_online: bool) -> Demand | Deny:
-    """Return the most that the body may ask for, or why it cannot be bounded.
-
-    Nothing searches the web here, whatever the name of the model asks for.
-    """
+    """Return the most that the body may ask for, or why it cannot be bounded."""
     members = body.members
     try:
+        if is_online:
+            raise unbounded("model", _ONLINE)
         refuse_misspelt(members, _COST_MEMBERS)
         refuse_unknown(members, _COST_MEMBERS | _HARMLESS_MEMBERS)
         provider = members.get("provider") or {}

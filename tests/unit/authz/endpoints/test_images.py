@@ -90,6 +90,14 @@ def test_refuses_what_has_no_bound(members: dict[str, Any], reason: Reason, para
     assert (refused.reason, refused.param) == (reason, param)
 
 
+def test_no_search_is_asked_for_with_a_picture() -> None:
+    body = parse(json.dumps(ASKED).encode())
+    assert isinstance(body, Body)
+    refused = IMAGES.bound(body, True)
+    assert isinstance(refused, Deny)
+    assert (refused.reason, refused.param) == (Reason.COST_UNBOUNDED, "model")
+
+
 def test_nothing_is_written_into_the_body() -> None:
     raw = json.dumps(ASKED).encode()
     body = parse(raw)
