@@ -73,7 +73,7 @@ def test_a_reply_is_matched_with_its_charge(admin: Admin, base: str, endpoint: s
             admin.stack.gateway, "POST", f"{base}/embeddings", asked, [customer.bearer]
         )
     else:
-        members = {"stream": True} if endpoint == "stream" else {}
+        members: dict[str, Any] = {"stream": True} if endpoint == "stream" else {}
         reply = admin.ask(customer, path=f"{base}/chat/completions", **members)
     assert reply.status == 200, reply.body
     admin.wait_settled(customer)
