@@ -24,6 +24,7 @@ from meter.settlement.changes import SettlementChanges
 from meter.settlement.look_up_terms import LookupTerms
 from meter.settlement.review_store import SettlementReviewStore
 from meter.settlement.settlement_store import PostgresSettlementStore
+from meter.usage.endpoints import RERANK
 from meter.usage.usage import Observation, ReportedUsage, TokenCounts
 from tests.books import NEVER_REACHED, USD, Books, Payer, assumed_charge, observed
 from tests.patience import WAIT_S
@@ -241,6 +242,19 @@ async def test_silence_of_a_provider_that_reports_voids(books: Books, payer: Pay
     assert await books.funds("alice") == (10 * USD - USD // 2, 0, 0)
     assert await books.pool.fetchval("SELECT kind FROM usage_records") == "late"
     await setup.check()
+
+
+async def test_silence_means_nothing_where_a_request_takes_no_tag(
+    books: Books, payer: Payer
+) -> None:
+    setup = LookupSetup(books, Provider(), NO_PATIENCE, has_reports=True)
+    hold_id, other = await books.held(payer, USD), await books.held(payer, USD)
+    await books.pool.execute("UPDATE holds SET endpoint = $2 WHERE id = $1", hold_id, RERANK)
+    await setup.lookups.note([ReportedGeneration(other, "gen-1", None)])
+    await books.holds.release([other])
+    await setup.settlements.settle([observed(hold_id, usage=None, generation_id=None)])
+    await setup.worker.look_up(10)
+    assert await books.state(hold_id) == "settled"
 
 
 async def test_a_report_of_another_cost_has_the_record_asked_for(

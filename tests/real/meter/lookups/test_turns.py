@@ -125,6 +125,7 @@ async def test_a_claim_reads_as_little_of_a_hundred_thousand_look_ups_as_of_a_fe
         "openrouter",
         timedelta(minutes=15),
         accounts,
+        [],
     )
     # Each is found by its account, then locked, then changed.
     assert read <= 5 * CLAIM + len(accounts)
