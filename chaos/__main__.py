@@ -24,7 +24,7 @@ def main() -> int:
     print(f"{len(plan.faults())} faults, see {plan.folder / 'schedule.jsonl'}", flush=True)
     report = asyncio.run(run_campaign(plan))
     print(report.to_text())
-    if plan.without is None:
+    if plan.without is None and not plan.has_further:
         report.write(LATEST)
     if report.verdict.is_right:
         print("\nEvery invariant holds.")
@@ -49,6 +49,9 @@ def _arguments() -> argparse.Namespace:
         "--access-logs", choices=[*AccessLogs], default=AccessLogs.BOTH, help="that Envoy writes"
     )
     parser.add_argument("--free-failures", action="store_true", help="no error is billed")
+    parser.add_argument(
+        "--providers", action="store_true", help="two more providers, and own keys of accounts"
+    )
     return parser.parse_args()
 
 
@@ -66,6 +69,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         has_reports=not given.no_reports,
         has_billed_failures=not given.free_failures,
         access_logs=given.access_logs,
+        has_further=given.providers,
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from chaos.stack import ChaosStack
+from chaos.upstream import DEFAULT_PROVIDER
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -37,7 +38,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One usage record; of a later revision, the differences."""
+    """One usage record; of a later revision, the differences.
+
+    With an own key of its account, `cost_picos` is what the account paid the provider; we owe
+    nothing then.
+    """
 
     hold_id: UUID
     revision: int
@@ -48,6 +53,8 @@ class Usage:
     cost_picos: int
     charge_picos: int
     excess_picos: int
+    provider: str = DEFAULT_PROVIDER
+    is_own_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +132,11 @@ _ACCOUNTS: Final = "SELECT id, balance_picos, held_picos, overdrawn_picos FROM a
 _LIVE: Final = f"SELECT {_HOLD}, NULL AS ending FROM holds"
 _ENDED: Final = f"SELECT {_HOLD}, reason AS ending FROM ended_holds"
 _USAGE: Final = """
-    SELECT hold_id, revision, kind, source, account_id, generation_id,
-           provider_cost_picos AS cost_picos, charge_picos, excess_picos
-    FROM usage_records ORDER BY hold_id, revision"""
+    SELECT u.hold_id, u.revision, u.kind, u.source, u.account_id, u.generation_id,
+           coalesce(u.own_key_cost_picos, u.provider_cost_picos) AS cost_picos, u.charge_picos,
+           u.excess_picos, coalesce(p.provider, 'openrouter') AS provider,
+           u.own_key_cost_picos IS NOT NULL AS is_own_key
+    FROM usage_records u LEFT JOIN prices p ON p.id = u.price_id ORDER BY u.hold_id, u.revision"""
 _POSTINGS: Final = """
     SELECT id, booked_at, batch, template, account_id, hold_id, reason, recorded_at
     FROM postings ORDER BY batch, id"""

@@ -15,6 +15,8 @@ import aiohttp
 from chaos.checker import Verdict, Witnesses, check
 from chaos.controls import break_rule, control_faults, settings_without
 from chaos.customers import Administrator
+from chaos.failover.providers import Fleet
+from chaos.further.setting import maybe_fleet, set_up
 from chaos.load import Crowd
 from chaos.nemesis import Nemesis
 from chaos.quiescence import wait_quiet
@@ -48,7 +50,7 @@ class Plan:
     `without` names a rule that is switched off; nothing but the fault that it is for goes wrong
     then, and the checker is asked soon after. `has_reports` says that the upstream reports what it
     bills; `has_billed_failures` that it bills some errors, as providers may. `access_logs` are the
-    logs that Envoy writes.
+    logs that Envoy writes. `has_further` adds two providers and accounts with own keys.
     """
 
     seed: int
@@ -60,6 +62,7 @@ class Plan:
     has_reports: bool = True
     has_billed_failures: bool = True
     access_logs: str = AccessLogs.BOTH
+    has_further: bool = False
 
     @property
     def load_s(self) -> float:
@@ -74,6 +77,7 @@ class Plan:
         words += "" if self.has_reports else " --no-reports"
         words += "" if self.has_billed_failures else " --free-failures"
         words += "" if self.access_logs == AccessLogs.BOTH else f" --access-logs {self.access_logs}"
+        words += " --providers" if self.has_further else ""
         return words if self.without is None else f"{words} --without {self.without}"
 
     def faults(self) -> list[Fault]:
@@ -92,19 +96,28 @@ class _Running:
     session: aiohttp.ClientSession = field(repr=False)
     records: Records
     began_at: datetime
+    fleet: Fleet | None
 
     async def run(self) -> Report:
         await break_rule(self.stack, self.plan.without)
         administrator = Administrator(self.stack, self.session)
         customers = await administrator.open_accounts()
         upstream = Upstream(self.stack.endpoint("simulator"), self.session)
-        await upstream.behave(behaviours(self.plan.has_billed_failures, self.plan.has_reports))
+        how = behaviours(self.plan.has_billed_failures, self.plan.has_reports)
+        further = None
+        if self.fleet is not None:
+            further = await set_up(
+                self.fleet, self.stack, self.session, administrator, customers, how
+            )
+        upstreams = [upstream, *(further.upstreams if further else ())]
+        await upstream.behave(how)
         folder = self.plan.folder
         nemesis = Nemesis(self.stack, folder / CRASH_FOLDER, folder / KEPT_FOLDER)
         crowd = Crowd(self.stack.endpoint("gateway"), self.session, self.records)
         asking = requests(self.plan.seed, customers)
         async with _meanwhile(
-            upstream.watch(), administrator.keep_poor_alive(customers, self.plan.seed)
+            *(one.watch() for one in upstreams),
+            administrator.keep_poor_alive(customers, self.plan.seed),
         ):
             await asyncio.gather(
                 nemesis.strike(self.plan.faults()),
@@ -112,14 +125,17 @@ class _Running:
             )
         is_control = self.plan.without is not None
         quiet_s = await wait_quiet(self.stack, CONTROL_QUIET_MOST_S if is_control else QUIET_MOST_S)
-        await upstream.look()
+        for one in upstreams:
+            await one.look()
         witnesses = Witnesses(
             customers,
             administrator.given,
             self.records.seen,
-            upstream.arrivals,
-            upstream.missed,
+            [arrival for one in upstreams for arrival in one.arrivals],
+            sum(one.missed for one in upstreams),
             self.plan.has_reports,
+            further.bills() if further else {},
+            further.own_keys if further else (),
         )
         verdict = await check(self.stack, witnesses, folder / KEPT_FOLDER)
         return self._report(nemesis, quiet_s, verdict)
@@ -146,15 +162,16 @@ async def run_campaign(plan: Plan) -> Report:
     (plan.folder / "schedule.jsonl").write_text(to_text(plan.faults()))
     records = Records(plan.folder / "clients.jsonl")
     stack = _stack(plan)
-    try:
-        await asyncio.to_thread(stack.up)
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            began_at = datetime.fromtimestamp(time.time(), UTC)
-            report = await _Running(plan, stack, session, records, began_at).run()
-    finally:
-        records.close()
-        await asyncio.to_thread(stack.down)
+    with maybe_fleet(plan.folder, plan.has_further) as fleet:
+        try:
+            await asyncio.to_thread(stack.up)
+            connector = aiohttp.TCPConnector(limit=0)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                began_at = datetime.fromtimestamp(time.time(), UTC)
+                report = await _Running(plan, stack, session, records, began_at, fleet).run()
+        finally:
+            records.close()
+            await asyncio.to_thread(stack.down)
     if report.verdict.is_right:
         shutil.rmtree(plan.folder, ignore_errors=True)
     return report

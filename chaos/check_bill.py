@@ -10,7 +10,7 @@ from uuid import UUID
 
 from chaos.books import Books, Usage
 from chaos.records import Seen
-from chaos.upstream import Arrival, BillRow
+from chaos.upstream import DEFAULT_PROVIDER, Arrival, BillRow
 from chaos.verdict import Findings
 
 BASIS: Final = 10_000
@@ -38,6 +38,16 @@ class Settled:
     def cost_picos(self) -> int:
         """The sum of what the provider is said to have charged."""
         return sum(one.cost_picos for one in self.records)
+
+    @property
+    def owed_picos(self) -> int:
+        """The part of the cost that we owe: all but what was paid with own keys."""
+        return sum(one.cost_picos for one in self.records if not one.is_own_key)
+
+    @property
+    def is_of_default(self) -> bool:
+        """True for the provider whose bill names generations: OpenRouter."""
+        return any(one.provider == DEFAULT_PROVIDER for one in self.records)
 
     @property
     def charge_picos(self) -> int:
@@ -89,7 +99,7 @@ def check_bill(
     With reports of the provider nothing that was billed may be left to a policy.
     """
     costs = {row.generation_id: row.cost_picos for row in rows}
-    settled = settled_holds(books)
+    settled = [one for one in settled_holds(books) if one.is_of_default]
     claims = Counter(one for hold in settled for one in hold.generation_ids)
     guessed = find_guessed(books, rows)
     if has_reports:
@@ -100,6 +110,7 @@ def check_bill(
     untagged = findings.require_none(
         "V7", "settlements without a bill row", _untagged(settled, costs)
     )
+    settled = [one for one in settled if not _is_hearsay(one, costs)]
     wrong = [one.hold_id for one in settled if _is_wrong(one, costs)]
     findings.require_none("V4", "settled at another cost than billed", wrong)
     provisional = sum(hold.cost_picos for hold in settled if hold.is_by_policy)
@@ -137,6 +148,12 @@ def _untagged(settled: list[Settled], costs: dict[str, int]) -> Iterator[UUID]:
         is_billed = any(one in costs for one in hold.generation_ids)
         if not is_billed and not hold.is_by_policy:
             yield hold.hold_id
+
+
+def _is_hearsay(hold: Settled, costs: dict[str, int]) -> bool:
+    """Return whether nobody pays for a request with an own key: what its reply said may stand."""
+    is_own_key = all(one.is_own_key for one in hold.records)
+    return is_own_key and not hold.charge_picos and not any(map(costs.get, hold.generation_ids))
 
 
 def _is_wrong(hold: Settled, costs: dict[str, int]) -> bool:
@@ -177,7 +194,7 @@ def _check_moved(books: Books, settled: list[Settled], findings: Findings) -> No
                     paid[posting.hold_id] -= entry.amount_picos
                 elif entry.ledger_account == "provider":
                     passed_on[posting.hold_id] += entry.amount_picos
-    owed = {one.hold_id: (one.charge_picos, one.cost_picos) for one in settled}
+    owed = {one.hold_id: (one.charge_picos, one.owed_picos) for one in settled}
     wrong = [
         hold_id
         for hold_id in {*owed, *paid, *passed_on}
@@ -205,7 +222,12 @@ def check_arrivals(
     without = [one.tag for one in arrivals if one.request_id not in known]
     findings.require_none("V6", "reached the upstream without a hold", without)
     arrived = {one.tag for one in arrivals}
-    refused = [one.tag for one in seen if one.refusal in OUR_REFUSALS and one.tag in arrived]
+    refused = [
+        one.tag
+        for one in seen
+        # OpenAI's own 429 has the same code as ours.
+        if one.refusal in OUR_REFUSALS and one.kind != "refused_429" and one.tag in arrived
+    ]
     findings.require_none("V6", "refused by us, yet reached the upstream", refused)
     counts = Counter(hold.request_id for hold in books.holds)
     shared = [one for one, count in counts.items() if one is None or count > 1]

@@ -1,7 +1,8 @@
 """The independent checker: the bill, Postgres, Envoy's file log and the clients, side by side."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from chaos.check_funds import check_accounts, check_endings
 from chaos.check_ledger import check_chain, check_immutable, check_postings
 from chaos.check_log import check_log, read_log
 from chaos.customers import Customer
+from chaos.further.check_providers import FurtherBill, check_further
+from chaos.further.setting import OwnKey
 from chaos.records import Seen
 from chaos.stack import ChaosStack
 from chaos.upstream import Arrival, BillRow, read_bill
@@ -28,7 +31,8 @@ from chaos.verdict import Failure, Findings
 class Witnesses:
     """The evidence from outside Postgres. `missed` arrivals were forgotten before a look.
 
-    `has_reports` says that the upstream reported what it billed.
+    `has_reports` says that the upstream reported what it billed. `further_bills` are the bills of
+    other providers, and `own_keys` the keys that accounts have stored.
     """
 
     customers: list[Customer]
@@ -37,6 +41,8 @@ class Witnesses:
     arrivals: list[Arrival]
     missed: int
     has_reports: bool = True
+    further_bills: Mapping[str, Sequence[BillRow]] = field(default_factory=dict)
+    own_keys: Sequence[OwnKey] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Verdict:
 
     failures: tuple[Failure, ...]
     bill: Bill
+    further: FurtherBill
     bill_rows: int
     unresolved: int
     overdrawn: int
@@ -82,6 +89,7 @@ def judge(
     check_charges(books, findings)
     unresolved = check_endings(books, findings)
     bill = check_bill(books, rows, findings, witnesses.has_reports)
+    further = check_further(books, witnesses.further_bills, rows, witnesses.own_keys, findings)
     overdrawn = check_accounts(books, witnesses.customers, witnesses.given, findings)
     check_clients(books, rows, witnesses.seen, findings)
     check_arrivals(books, witnesses.arrivals, witnesses.seen, findings)
@@ -91,6 +99,7 @@ def judge(
     return Verdict(
         failures=tuple(findings.failures),
         bill=bill,
+        further=further,
         bill_rows=len(rows),
         unresolved=unresolved,
         overdrawn=overdrawn,

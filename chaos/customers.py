@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http import HTTPStatus
@@ -57,9 +58,19 @@ class Administrator:
         """One account with credit and a key, without a limit on its rate."""
         terms = {"plan": "unlimited", "markup_bps": markup_bps}
         await self._post("users", {"id": name, "email": f"{name}@example.com", **terms})
-        await self.give(name, balance_usd)
+        if Decimal(balance_usd):
+            await self.give(name, balance_usd)
+        else:
+            self.given[name] = Decimal(0)
         issued = await self._post(f"users/{name}/api-keys", {"name": "first"})
         return Customer(name, markup_bps, Decimal(balance_usd) < 1, issued["key"])
+
+    async def issue(self, account: str, name: str, scopes: Sequence[str]) -> str:
+        """Return another key of an account, with these scopes."""
+        issued = await self._post(
+            f"users/{account}/api-keys", {"name": name, "scopes": list(scopes)}
+        )
+        return str(issued["key"])
 
     async def give(self, account: str, amount_usd: str) -> None:
         """Credit, asked for with one idempotency key until it is confirmed.

@@ -55,7 +55,7 @@ class Report:
         ]
 
     def _money_rows(self) -> list[tuple[str, str]]:
-        found, bill = self.verdict, self.verdict.bill
+        found, bill, further = self.verdict, self.verdict.bill, self.verdict.further
         sources = [found.settled_by.get(one, 0) for one in ("stream", "file", "lookup", "policy")]
         return [
             ("rows of the bill", f"{found.bill_rows}: {usd(bill.billed_picos)} USD"),
@@ -66,6 +66,12 @@ class Report:
                 "billed, but for a policy alone to end: rows, bill, charge / bill",
                 f"{bill.guessed_rows}: {usd(bill.guessed_picos)} USD, {_ratio(bill)}",
             ),
+            (
+                "further bills: rows, of these by policy alone, bill, books",
+                f"{further.rows}, {further.guessed_rows}: {usd(further.billed_picos)}"
+                f" / {usd(further.settled_picos)} USD",
+            ),
+            ("paid with own keys of accounts", f"{further.own_rows}"),
             ("excess above holds", f"{usd(found.excess_picos)} USD"),
             ("difference between ledger and bill", f"{usd(bill.difference_picos)} USD"),
             ("lost / doubled / untagged", f"{bill.lost} / {bill.doubled} / {bill.untagged}"),

@@ -12,6 +12,8 @@ import aiohttp
 
 from chaos.records import TAG_HEADER
 
+# The provider that every stack has, by its id in our books.
+DEFAULT_PROVIDER: Final = "openrouter"
 PICOS_PER_USD: Final = Decimal(10) ** 12
 LOOK_EVERY_S: Final = 0.5
 # As many as the simulator remembers.
@@ -68,6 +70,10 @@ class Upstream:
         await self._ask("DELETE", "behaviours")
         for behaviour in behaviours:
             await self._ask("POST", "behaviours", behaviour)
+
+    async def accept(self, key: str) -> None:
+        """Accept one more key."""
+        await self._ask("POST", "keys", {"key": key, "is_accepted": True})
 
     async def count(self) -> int:
         """Return the number of inference requests that arrived since the start."""

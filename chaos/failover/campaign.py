@@ -16,7 +16,6 @@ from chaos.customers import Administrator
 from chaos.failover.faults import Nemesis
 from chaos.failover.providers import Fleet, running_fleet
 from chaos.failover.setting import (
-    DEFAULT_PROVIDER,
     MODEL,
     NAMES,
     PRICE_FACTORS,
@@ -26,7 +25,7 @@ from chaos.failover.setting import (
 )
 from chaos.failover.verdict import Booked, Seen, Verdict, by_request
 from chaos.stack import ChaosStack, chaos_environment
-from chaos.upstream import read_bill
+from chaos.upstream import DEFAULT_PROVIDER, read_bill
 
 SETTINGS: Final = {
     "TOLLKEEPER_AUTHZ_HOLD_LIFETIME_S": "60",

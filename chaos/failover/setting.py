@@ -1,6 +1,7 @@
 """Three providers and the route over them, as an administrator sets them up."""
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,7 +12,6 @@ from chaos.failover.providers import Fleet, SimulatedProvider
 from chaos.stack import ChaosStack
 
 MODEL: Final = "openai/gpt-4o-mini"
-DEFAULT_PROVIDER: Final = "openrouter"
 NAMES: Final = ("openai", "openai-2", "openai-3")
 # How many times dearer than listed each provider is.
 PRICE_FACTORS: Final = (1, 2, 3)
@@ -40,12 +40,14 @@ class Gateway:
         self._headers = {"Authorization": f"Bearer {stack.operator_token}"}
         self._session = session
 
-    async def set_up(self, fleet: Fleet, key: str) -> None:
+    async def set_up(
+        self, fleet: Fleet, key: str, price_factors: Sequence[int] = PRICE_FACTORS
+    ) -> None:
         """Create the providers with their keys and prices, and a route that asks them in turn.
 
         Returns once a request with `key` is served by the first of them. Raises TimeoutError.
         """
-        for provider, factor in zip(fleet.providers, PRICE_FACTORS, strict=True):
+        for provider, factor in zip(fleet.providers, price_factors, strict=True):
             name = provider_id(provider)
             terms = {"name": name, "dialect": "openai", "base_url": provider.base_url}
             await self._call("POST", "providers", terms)

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from chaos.payments.meter import SWEEP
 from chaos.payments.shop import OPERATOR_TOKEN, POLL_S, STRIPE_KEY, Shop, open_shop
 from meter.ledger.verification_store import VerificationStore
 from meter.payments.event_store import KNOWN_EVENTS
+from meter.payments.event_worker import LEASE
 from meter.postgres.pool import open_pool
 from tollkeeper.simulator.stripe.books import Movement
 from tollkeeper.simulator.stripe.faults import Fault, Trouble
@@ -41,7 +42,8 @@ RENEWAL_DAYS: Final = 31
 RENEWALS_OF_100: Final = 30
 AT_ONCE: Final = 16
 PROGRESS_EVERY_S: Final = 15.0
-QUIET_MOST_S: Final = 600.0
+# For so long the end may stand still.
+QUIET_MOST_S: Final = 300.0
 SETTLE_SECONDS: Final = 60
 # A start costs as much as some hundred payments, so that long campaigns kill less often.
 KILL_EVERY_S: Final = (2.0, 6.0)
@@ -112,6 +114,7 @@ class Outcome:
     disputes: int = 0
     tried: int = 0
     buying_s: float = 0.0
+    settling_s: float = 0.0
     kills: int = 0
     missed_by_webhook: int = 0
     differences: dict[str, int] = field(default_factory=dict)
@@ -125,7 +128,7 @@ class Outcome:
     def to_text(self) -> str:
         """Return the result as lines."""
         lines = [
-            f"tried {self.tried} in {self.buying_s:.0f} s",
+            f"tried {self.tried} in {self.buying_s:.0f} s, quiet {self.settling_s:.0f} s later",
             f"payments {self.paid} ({self.periods} of subscriptions), credited {self.credited}, "
             f"lost {self.lost}, doubled {self.doubled}",
             f"refunds {self.refunds}, disputes {self.disputes}, kills {self.kills}, "
@@ -344,10 +347,11 @@ async def run_campaign(plan: Plan) -> Outcome:
                 one.start()
         for one in shop.meters:
             await one.wait_ready(shop.session)
-        since = datetime.now(UTC)
+        since, ended = datetime.now(UTC), time.monotonic()
         await shop.restart()
         await _wait_quiet(shop, since, plan.without)
-        return replace(await _compare(shop), tried=tried, buying_s=buying_s)
+        settling_s = time.monotonic() - ended
+        return replace(await _compare(shop), tried=tried, buying_s=buying_s, settling_s=settling_s)
 
 
 async def _show_progress(shop: Shop) -> None:
@@ -364,28 +368,39 @@ async def _show_progress(shop: Shop) -> None:
 
 
 async def _wait_quiet(shop: Shop, since: datetime, without: str | None) -> None:
-    """Wait until the sweep has been, and no event waits."""
+    """Wait until the sweep has come to the end, and no event waits, for as long as these move."""
     owner = await asyncpg.connect(shop.owner_dsn)
-    waiting, swept = -1, 0
+    seen: tuple[object, ...] = ()
+    moved_at = shown_at = time.monotonic()
+    # Nothing is away any more, so what was put off may come now, and so may what a meter that is
+    # gone had taken. Later only what is put off for long: others are being followed.
+    longest = timedelta(0)
     try:
-        async with asyncio.timeout(QUIET_MOST_S):
-            while True:
-                # Nothing is away any more, so what was put off may come now, and so may what a
-                # meter that was killed had taken.
-                await owner.execute(
-                    "UPDATE stripe_events SET next_attempt_at = clock_timestamp()"
-                    " WHERE state = 'waiting' AND attempts < 50"
-                )
-                waiting = await owner.fetchval(
-                    "SELECT count(*) FROM stripe_events WHERE state = 'waiting'"
-                )
-                swept = await owner.fetchval(
-                    "SELECT count(*) FROM stripe_sweeps WHERE swept_at > $1", since
-                )
-                if not waiting and (swept or without == SWEEP) and not len(shop.stripe.deliveries):
-                    return
-
-                await asyncio.sleep(5 * POLL_S)
+        while True:
+            await owner.execute(
+                "UPDATE stripe_events SET next_attempt_at = clock_timestamp()"
+                " WHERE state = 'waiting' AND attempts < 50"
+                " AND next_attempt_at > clock_timestamp() + $1::interval",
+                longest,
+            )
+            longest = LEASE
+            waiting = await owner.fetchval(
+                "SELECT count(*) FROM stripe_events WHERE state = 'waiting'"
+            )
+            listed_up_to = await owner.fetchval("SELECT max(listed_up_to) FROM stripe_sweeps")
+            is_swept = without == SWEEP or (listed_up_to is not None and listed_up_to > since)
+            if not waiting and is_swept and not len(shop.stripe.deliveries):
+                return
+            now = time.monotonic()
+            if seen != (seen := (waiting, listed_up_to, len(shop.stripe.deliveries))):
+                moved_at = now
+            elif now - moved_at > QUIET_MOST_S:
+                raise TimeoutError(f"{waiting} events wait, and the sweep is at {listed_up_to}")
+            if now - shown_at > PROGRESS_EVERY_S:
+                shown_at = now
+                sys.stdout.write(f"{waiting} events wait, and the sweep is at {listed_up_to}\n")
+                sys.stdout.flush()
+            await asyncio.sleep(5 * POLL_S)
     finally:
         await owner.close()
 

@@ -19,8 +19,10 @@ SWEEP: Final = "sweep"
 RULES: Final = (UNIQUE_KEY, SWEEP)
 
 
-# The stand-in lists an event at once. An hour again would make each start list the whole campaign.
-LISTED_AGAIN: Final = timedelta(minutes=1)
+# The stand-in lists an event at once. An hour again would make each start list the whole campaign,
+# and of the questions in it one in twenty fails for good.
+LISTED_AGAIN: Final = timedelta(seconds=2)
+SWEPT_AGAIN_S: Final = 2.0
 
 
 def switch_off(rule: str) -> None:
@@ -40,6 +42,6 @@ def switch_off(rule: str) -> None:
 
 
 if __name__ == "__main__":
-    vars(sweep)["OVERLAP"] = LISTED_AGAIN
+    vars(sweep).update(OVERLAP=LISTED_AGAIN, RETRY_S=SWEPT_AGAIN_S)
     switch_off(os.environ.get(WITHOUT, ""))
     sys.exit(main())

@@ -74,6 +74,8 @@ _RESOURCES: Final = (
     # First: Envoy asks it four times a second and more, and routes are looked through in order.
     health,
     clusters,
+    # Stripe tells of a payment several times.
+    webhook,
     users,
     user_keys,
     user_provider_keys,
@@ -101,7 +103,6 @@ _RESOURCES: Final = (
     audit_log,
     provider_reports,
     key_reports,
-    webhook,
     return_page,
     buy_page,
     own_account,

@@ -1,6 +1,7 @@
 """Follows stored events: fetches the object of each and brings it up to date here."""
 
 import asyncio
+import time
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -55,6 +56,7 @@ class EventWorker:
         self._gateway = gateway
         self._metrics = metrics
         self._arrived = asyncio.Event()
+        self._measure_at_s = 0.0
 
     def wake(self) -> None:
         """Look for events now: some were stored."""
@@ -84,7 +86,11 @@ class EventWorker:
 
             await asyncio.gather(*(follow(event) for event in taken))
             followed += len(taken)
-        await self._measure()
+            if len(taken) < EVENTS_AT_ONCE:
+                break
+        if time.monotonic() >= self._measure_at_s:
+            await self._measure()
+            self._measure_at_s = time.monotonic() + LOOK_EVERY_S
         return followed
 
     async def _follow(self, event: TakenEvent) -> None:

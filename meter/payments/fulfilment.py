@@ -73,10 +73,9 @@ class Fulfilment:
             return Followed.FOREIGN
         if session.subscription_id is not None:
             return await self.follow_subscription(session.subscription_id)
-        if session.state is SessionState.PAID and session.payment_id is not None:
-            facts = await self._gateway.find_payment(session.payment_id)
-            if facts is not None and facts.state is PaymentState.SUCCEEDED:
-                await self._credit(purchase, facts, session.bought_cents)
+        if session.state is SessionState.PAID and session.payment is not None:
+            if session.payment.state is PaymentState.SUCCEEDED:
+                await self._credit(purchase, session.payment, session.bought_cents)
         elif session.state is SessionState.FREE:
             await self._purchases.end(
                 purchase.id, PurchaseState.ENDED, "discounted to zero, so there was nothing to pay"
@@ -112,6 +111,9 @@ class Fulfilment:
 
     async def follow_payment(self, payment_id: str) -> Followed:
         """Fulfil the purchase of a PaymentIntent, as the PaymentIntent is now."""
+        if await self._payments.find(payment_id) is not None:
+            # A payment that was credited has succeeded, which is final.
+            return Followed.DONE
         facts = await self._gateway.find_payment(payment_id)
         purchase = None if facts is None else await self._find_ours(facts)
         if facts is None or purchase is None:
@@ -169,8 +171,6 @@ class Fulfilment:
 
     async def _credit_as_bought(self, purchase: Purchase, facts: PaymentFacts) -> None:
         """Credit a payment whose Checkout session, if it has one, was not read yet."""
-        if await self._payments.find(facts.id) is not None:
-            return
         if purchase.kind is PurchaseKind.AUTO_TOP_UP:
             await self._credit(purchase, facts, facts.received_cents)
             return

@@ -38,6 +38,14 @@ class StripeEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedEvents:
+    """Events of a period, oldest first. Where it is not whole, the oldest ones are missing."""
+
+    events: list[StripeEvent]
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CheckoutPage:
     """A Checkout session that a customer may pay."""
 
@@ -61,23 +69,6 @@ class SessionState(StrEnum):
     FREE = "free"
     FAILED = "failed"
     EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckoutSession:
-    """A Checkout session as Stripe has it now.
-
-    `bought_cents` is what was bought: the subtotal less the discount, never tax.
-    """
-
-    id: str
-    purchase_id: UUID | None
-    state: SessionState
-    payment_id: str | None
-    currency: str
-    bought_cents: int
-    is_live: bool
-    subscription_id: str | None = None
 
 
 class PaymentState(StrEnum):
@@ -105,6 +96,23 @@ class PaymentFacts:
     payment_method_id: str | None
     is_live: bool
     failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutSession:
+    """A Checkout session as Stripe has it now.
+
+    `bought_cents` is what was bought: the subtotal less the discount, never tax.
+    """
+
+    id: str
+    purchase_id: UUID | None
+    state: SessionState
+    payment: PaymentFacts | None
+    currency: str
+    bought_cents: int
+    is_live: bool
+    subscription_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ that makes something carries an idempotency key, so that a repetition makes it o
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from meter.payments.stripe_facts import (
     CustomerGone,
     DisputeFacts,
     InvoiceFacts,
+    ListedEvents,
     PaymentFacts,
     PaymentState,
     RefundFacts,
@@ -93,13 +95,7 @@ class StripeGateway:
             )
             values = json.loads(body)
             # Read from plain JSON: every event type passes here, those of later API versions too.
-            event = StripeEvent(
-                id=str(values["id"]),
-                type=str(values["type"]),
-                object_id=_object_id(values["data"]["object"]),
-                is_live={True: True, False: False}[values["livemode"]],
-                happened_at=datetime.fromtimestamp(int(values["created"]), UTC),
-            )
+            event = _event(values)
         except stripe.SignatureVerificationError as error:
             raise WebhookRefused("the signature is missing, wrong or too old") from error
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -186,7 +182,7 @@ class StripeGateway:
         with stripe_errors():
             session = await existing(
                 self._client.v1.checkout.sessions.retrieve_async(
-                    session_id, {"expand": ["payment_intent"]}
+                    session_id, {"expand": ["payment_intent.latest_charge"]}
                 )
             )
         return None if session is None else _session(session)
@@ -195,7 +191,11 @@ class StripeGateway:
         """Return the Checkout session that made a PaymentIntent; None where another way did."""
         with stripe_errors():
             found = await self._client.v1.checkout.sessions.list_async(
-                {"payment_intent": payment_id, "limit": 1, "expand": ["data.payment_intent"]}
+                {
+                    "payment_intent": payment_id,
+                    "limit": 1,
+                    "expand": ["data.payment_intent.latest_charge"],
+                }
             )
         return _session(found.data[0]) if found.data else None
 
@@ -236,29 +236,42 @@ class StripeGateway:
                 [_dispute(one) async for one in disputes.auto_paging_iter()],
             )
 
-    async def list_events(self, types: Sequence[str], since: datetime) -> list[StripeEvent]:
-        """Return the events of these types since an instant, oldest first; 30 days at most."""
+    async def list_events(
+        self, types: Sequence[str], since: datetime, until: datetime | None, most: int | None
+    ) -> ListedEvents:
+        """Return the events of a period, by whole seconds, without its end; 30 days at most.
+
+        Of each 20 types, at most `most` are returned, the newest of the period.
+        """
+        created = {"gte": int(since.timestamp())}
+        if until is not None:
+            created["lt"] = int(until.timestamp())
         events: list[StripeEvent] = []
+        is_whole = True
         with stripe_errors():
             for first in range(0, len(types), MOST_TYPES):
-                found = await self._client.v1.events.list_async(
-                    {
-                        "types": list(types[first : first + MOST_TYPES]),
-                        "created": {"gte": int(since.timestamp())},
-                        "limit": PAGE_ROWS,
-                    }
-                )
-                events += [
-                    StripeEvent(
-                        one.id,
-                        one.type,
-                        _object_id(one.data.object),
-                        one.livemode,
-                        datetime.fromtimestamp(one.created, UTC),
+                left = math.inf if most is None else most
+                after: dict[str, str] = {}
+                while True:
+                    # As plain JSON: the library makes objects of what each event was about.
+                    reply = await self._client.raw_request_async(
+                        "get",
+                        "/v1/events",
+                        types=list(types[first : first + MOST_TYPES]),
+                        created=created,
+                        limit=PAGE_ROWS,
+                        **after,
                     )
-                    async for one in found.auto_paging_iter()
-                ]
-        return sorted(events, key=lambda one: one.happened_at)
+                    page = [_event(one) for one in reply.data["data"]]
+                    events += page
+                    left -= len(page)
+                    if not reply.data["has_more"] or not page:
+                        break
+                    if left <= 0:
+                        is_whole = False
+                        break
+                    after = {"starting_after": page[-1].id}
+        return ListedEvents(sorted(events, key=lambda one: one.happened_at), is_whole)
 
     async def refund(self, payment_id: str, cents: int | None, key: str) -> None:
         """Refund a part of a payment, or what is left of it (None), once for each key."""
@@ -399,6 +412,17 @@ def _object_id(found: Any) -> str:
         return ""
 
 
+def _event(values: Any) -> StripeEvent:
+    """Return the event of its JSON. Raises KeyError and the like where that is none."""
+    return StripeEvent(
+        id=str(values["id"]),
+        type=str(values["type"]),
+        object_id=_object_id(values["data"]["object"]),
+        is_live={True: True, False: False}[values["livemode"]],
+        happened_at=datetime.fromtimestamp(int(values["created"]), UTC),
+    )
+
+
 def _metadata(purchase: Purchase) -> dict[str, str]:
     return {PURCHASE_MEMBER: str(purchase.id), ACCOUNT_MEMBER: purchase.account_id}
 
@@ -447,13 +471,15 @@ def _purchase_id(metadata: Any) -> UUID | None:
 
 def _session(session: Any) -> CheckoutSession:
     intent = session.payment_intent
-    intent_status = None if intent is None or isinstance(intent, str) else intent.status
+    is_expanded = intent is not None and not isinstance(intent, str)
     discount = 0 if session.total_details is None else session.total_details.amount_discount
     return CheckoutSession(
         id=session.id,
         purchase_id=_purchase_id(session.metadata),
-        state=_session_state(session.status, session.payment_status, intent_status),
-        payment_id=id_of(intent),
+        state=_session_state(
+            session.status, session.payment_status, intent.status if is_expanded else None
+        ),
+        payment=_payment(intent) if is_expanded else None,
         currency=session.currency or "",
         bought_cents=(session.amount_subtotal or 0) - discount,
         subscription_id=id_of(session.subscription),

@@ -13,7 +13,7 @@ from meter.payments.fulfilment import Fulfilment
 from meter.payments.metrics import PaymentMetrics
 from meter.payments.purchase import PurchaseKind, PurchaseState
 from meter.payments.purchase_store import PurchaseStore
-from meter.payments.stripe_facts import StripeRefused
+from meter.payments.stripe_facts import StripeEvent, StripeRefused
 from meter.payments.subscriptions.following import SubscriptionFollower
 from meter.process.periodic import periodic
 
@@ -24,6 +24,9 @@ SWEEP_EVERY_S: Final = 300.0
 RETRY_S: Final = 30.0
 # Events are listed again for so long: those with an earlier time may appear a little later.
 OVERLAP: Final = timedelta(hours=1)
+# More events in one step, of 20 types, and the step is made shorter.
+EVENTS_AT_ONCE: Final = 500
+LEAST_STEP: Final = timedelta(seconds=1)
 # Stripe lists events of 30 days; an hour less, so that no boundary is met.
 EVENTS_KEPT: Final = timedelta(days=30) - timedelta(hours=1)
 UNSEEN_FOR: Final = timedelta(minutes=15)
@@ -69,20 +72,43 @@ class PaymentSweep:
         self._metrics.last_sweep.set(self._clock.now().timestamp())
 
     async def list_events(self) -> int:
-        """Store the events that the webhook missed; return how many. Raises Outage."""
+        """Store the events that the webhook missed; return how many. Raises Outage.
+
+        They are listed in steps of time, oldest first, and each step is noted when it is stored:
+        an outage, or the end of this process, costs one step however many events there are.
+        """
         now, is_live = self._clock.now(), self._gateway.is_live
         listed_up_to = await self._events.listed_up_to(is_live)
         oldest = now - EVENTS_KEPT
         since = oldest if listed_up_to is None else max(oldest, listed_up_to - OVERLAP)
         if listed_up_to is not None and listed_up_to < oldest:
             _log.error("stripe_events_lost", listed_up_to=listed_up_to.isoformat())
-        found = await self._gateway.list_events(sorted(KNOWN_EVENTS), since)
-        missed = await self._events.add(found, is_live, "sweep")
+        types = sorted(KNOWN_EVENTS)
+        missed, step = 0, max(LEAST_STEP, now - since)
+        while True:
+            now, until = self._clock.now(), since + step
+            # The last step has no end, so that it does not matter whose clock is ahead.
+            is_last = until >= now
+            most = None if step == LEAST_STEP else EVENTS_AT_ONCE
+            listed = await self._gateway.list_events(types, since, None if is_last else until, most)
+            missed += await self._store(listed.events)
+            if not listed.is_whole:
+                step = max(LEAST_STEP, step // 4)
+                continue
+            await self._events.note_listed(is_live, min(until, now))
+            if is_last:
+                return missed
+            since = until
+            if len(listed.events) < EVENTS_AT_ONCE // 4:
+                step *= 2
+
+    async def _store(self, events: list[StripeEvent]) -> int:
+        """Store events that are new, and have them followed; return how many."""
+        missed = await self._events.add(events, self._gateway.is_live, "sweep")
         if missed:
             self._metrics.events.labels("sweep", "stored").inc(len(missed))
             _log.warning("stripe_events_missed", events=len(missed))
             self._worker.wake()
-        await self._events.note_listed(is_live, now)
         return len(missed)
 
     async def look_at_purchases(self, unseen_for: timedelta) -> int:

@@ -115,6 +115,11 @@ class OwnKeyService:
             pass
         await self._try(account_id, provider, plain)
         async with self._permitted(account_id, editor) as keys:
+            kept = await self._providers.keep(keys.connection, provider_id)
+            if kept.base_url != provider.base_url:
+                raise KeyNotTried(
+                    f"the address of {provider_id} was changed meanwhile; set the key again"
+                )
             await self._keys.write_key(
                 keys.connection,
                 provider.id,

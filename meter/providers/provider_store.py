@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _QUERIES: Final = queries("meter.providers")
 _LIST_PROVIDERS: Final = _QUERIES["list_providers"]
 _LOCK_PROVIDER: Final = _QUERIES["lock_provider"]
+_KEEP_PROVIDER: Final = _QUERIES["keep_provider"]
+_COUNT_OWN_KEYS: Final = _QUERIES["count_own_keys"]
 _INSERT_PROVIDER: Final = _QUERIES["insert_provider"]
 _SAVE_PROVIDER: Final = _QUERIES["save_provider"]
 _UNLIST_MODELS: Final = _QUERIES["unlist_models"]
@@ -103,7 +105,8 @@ class ProviderStore:
     async def change(self, provider_id: str, changes: Mapping[str, Any], actor: Actor) -> Provider:
         """Change terms of a provider, by the names of `ProviderTerms`; return the provider.
 
-        Raises NotFound, and Conflict for `openrouter`, whose terms are settings.
+        Raises NotFound, and Conflict for `openrouter`, whose terms are settings, and for another
+        base URL while accounts have stored keys: these were stored for the address of before.
         """
         async with acquire(self._pool) as connection, connection.transaction():
             before = await self._lock(connection, provider_id)
@@ -115,10 +118,28 @@ class ProviderStore:
                 )
             old = _members(before)
             terms = ProviderTerms(**{**old, **changes})
+            if terms.base_url != before.base_url:
+                stored = await connection.fetchval(_COUNT_OWN_KEYS, provider_id)
+                if stored:
+                    raise Conflict(
+                        f"accounts have stored keys for {provider_id} ({stored} in all), which"
+                        " would be sent to the new address: make another provider for it, or have"
+                        " these keys deleted first"
+                    )
             await self._save(connection, provider_id, terms, before.state)
             if differing := changes_between(old, _members(terms)):
                 await _audit(connection, actor, "provider.changed", provider_id, differing)
             return self._to_provider(await connection.fetchrow(_LOCK_PROVIDER, provider_id))
+
+    async def keep(self, connection: PostgresConnection, provider_id: str) -> Provider:
+        """Return a provider that stays as it is until the caller's transaction ends.
+
+        Raises NotFound.
+        """
+        row = await connection.fetchrow(_KEEP_PROVIDER, provider_id)
+        if row is None:
+            raise NotFound(f"there is no provider {provider_id}")
+        return self._to_provider(row)
 
     async def set_state(self, provider_id: str, state: ProviderState, actor: Actor) -> Provider:
         """Enable or disable a provider; the models that only it lists are unlisted meanwhile.

@@ -34,9 +34,13 @@ class RecordedEvent:
     def to_json(self) -> Json:
         return self._members(json.loads(self.data))
 
+    def to_raw(self) -> Json:
+        """Return the members of an event to be encoded; its snapshot is not read again for it."""
+        return self._members(msgspec.Raw(self.data.encode()))
+
     def to_body(self) -> bytes:
-        """Return the body of a webhook; the snapshot is not read again for it."""
-        return encode(self._members(msgspec.Raw(self.data.encode())))
+        """Return the body of a webhook."""
+        return encode(self.to_raw())
 
     def _members(self, data: object) -> Json:
         return {
@@ -117,6 +121,7 @@ class EventLog:
         if len(kinds) > TYPES_MAX:
             raise bad_parameter(f"types may have at most {TYPES_MAX} members.", "types")
         wanted = set(kinds or ([kind] if kind else []))
+        prefixes = tuple(one[:-1] for one in wanted if one.endswith("*"))
         # Times never fall, so that bounds of time are bounds of positions.
         least = max(created.least, self._now() - LISTED_SECONDS)
         start = bisect_left(self._events, least, key=_created)
@@ -130,7 +135,7 @@ class EventLog:
         has_more = False
         for position in order:
             event = self._events[position]
-            if (not wanted or any(_is_of(event.type, one) for one in wanted)) and (
+            if (not wanted or event.type in wanted or event.type.startswith(prefixes)) and (
                 success is None or (event.pending_webhooks == 0) == (success == "true")
             ):
                 if len(found) == limit:
@@ -139,7 +144,7 @@ class EventLog:
                 found.append(event)
         if before is not None:
             found.reverse()
-        data = [event.to_json() for event in found]
+        data = [event.to_raw() for event in found]
         return {"object": "list", "url": url, "has_more": has_more, "data": data}
 
     def _position(self, identifier: str, param: str) -> int:
@@ -149,8 +154,3 @@ class EventLog:
 
 def _created(event: RecordedEvent) -> int:
     return event.created
-
-
-def _is_of(kind: str, wanted: str) -> bool:
-    """Tell if a type is the wanted one or falls under its `*`."""
-    return wanted == kind or (wanted.endswith("*") and kind.startswith(wanted[:-1]))

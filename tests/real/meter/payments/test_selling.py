@@ -7,16 +7,21 @@ import itertools
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
+from meter.payments import stripe_gateway, sweep
+from meter.payments.event_store import KNOWN_EVENTS
 from meter.payments.payment_store import PaymentStore
+from meter.payments.stripe_facts import StripeUnavailable
 from tests.books import USD, Books
 from tests.meter_api import ADMIN
 from tests.shop import Shop, selling
+from tollkeeper.simulator.stripe.faults import Fault, Trouble
 
 DECLINED = "4000000000000002"
 NO_TIME = timedelta(0)
@@ -126,6 +131,43 @@ async def test_the_sweep_finds_what_the_webhook_missed(shop: Shop) -> None:
     # What comes late by the webhook is a repetition.
     await shop.deliver(*shop.events())
     assert await shop.balance("ada") == "10.00"
+
+
+async def test_a_sweep_goes_on_where_an_outage_has_ended_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "EVENTS_AT_ONCE", 4)
+    monkeypatch.setattr(stripe_gateway, "PAGE_ROWS", 4)
+    for _ in range(8):
+        await shop.buy("ada", "10.00")
+    sweeping, log = shop.meter.sweep, shop.stripe.world.events
+    known = {one.id for one in shop.events(*KNOWN_EVENTS)}
+    assert len(known) == 16
+    # The last ones are of this moment, the others lie days back.
+    began = datetime.now(UTC) - timedelta(days=20)
+    for number, event in enumerate(shop.events()[:-6]):
+        event.created = int((began + number * timedelta(hours=3)).timestamp())
+    pages, listed = 0, log.page
+
+    def page(*given: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        if pages == 12:
+            shop.stripe.faults.add(Fault(trouble=Trouble.ERROR))
+        return listed(*given)
+
+    monkeypatch.setattr(log, "page", page)
+    with pytest.raises(StripeUnavailable):
+        await sweeping.list_events()
+    noted = await shop.api.pool.fetchval("SELECT listed_up_to FROM stripe_sweeps")
+    assert noted > began
+    before = await shop.api.pool.fetchval("SELECT count(*) FROM stripe_events")
+    assert 0 < before < len(known)
+    assert await sweeping.list_events() == len(known) - before
+    stored = await shop.api.pool.fetch("SELECT id FROM stripe_events")
+    assert {row["id"] for row in stored} == known
+    # What is listed again is the last hour.
+    assert await sweeping.list_events() == 0
 
 
 async def test_the_sweep_finds_payments_whose_events_are_gone(shop: Shop) -> None:

@@ -256,6 +256,39 @@ def test_plain_http_goes_to_the_hosts_and_networks_of_the_setting_only() -> None
             urls.require(url)
 
 
+async def test_stored_keys_of_accounts_go_to_no_other_address(
+    api: MeterApi, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(api, name="direct", dialect="openai", base_url=server.url)
+    await api.user("ada")
+    ada = (await api.key("ada", scopes=["usage:read", "keys:write"]))["key"]
+
+    async def store() -> httpx2.Response:
+        return await api.as_key(ada, "/api/v1/provider-keys/direct", "PUT", {"key": KEY})
+
+    async def move(base_url: str) -> httpx2.Response:
+        return await api.operator.patch(f"{PATH}/direct", json={"base_url": base_url})
+
+    assert (await store()).status_code == 204
+    refused = await move("http://127.0.0.1:9/v1")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert "(1 in all)" in refused.json()["detail"]
+    # The same address is no change, and other terms may be changed.
+    assert (await move(server.url)).status_code == 200
+    path = f"{ADMIN}/users/ada/provider-keys/direct"
+    assert (await api.operator.delete(path)).status_code == 204
+
+    async def accepted(*_: object, **__: object) -> None:
+        # Between the trial of a key and its storing.
+        assert (await move("http://127.0.0.1:9/v1")).status_code == 200
+
+    monkeypatch.setattr("meter.providers.own_keys.try_key", accepted)
+    late = await store()
+    assert (late.status_code, late.json()["code"]) == (503, "provider_unavailable")
+    assert "changed meanwhile" in late.json()["detail"]
+    assert (await api.as_key(ada, "/api/v1/provider-keys")).json()["data"] == []
+
+
 async def test_a_provider_is_checked_by_a_free_call(api: MeterApi, server: Server) -> None:
     server.key, server.names = KEY, ["gpt-4o"]
     await make(api, name="direct", dialect="openai", base_url=server.url)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from meter.holds.hold import HoldPlaced
+from meter.holds.hold import HoldPlaced, HoldRefused, Refusal
 from meter.money import own_key_markup
 from meter.reconciliation.drift import ProviderTotal
 from meter.reconciliation.reconciliation_store import ReconciliationStore
@@ -106,6 +106,26 @@ async def test_a_row_of_openrouters_byok_has_fee_and_spend(
     usage = ReportedUsage(TokenCounts(10, 20), Decimal(0), Decimal("0.25"), is_byok=True)
     await store.settle([observed(hold_id, usage=usage)])
     assert await costs(books, hold_id) == [(0, 25 * CENT, 0)]
+
+
+async def test_a_debt_is_in_the_way_of_credit_only(
+    books: Books, store: PostgresSettlementStore
+) -> None:
+    payer = await books.payer("alice", CENT)
+    await store.settle([observed(await held(books, payer, FEE, CENT), "1")])
+    debt = (-4 * CENT, 0, 4 * CENT)
+    assert await books.funds("alice") == debt
+    settled, released = [await held(books, payer, FREE) for _ in range(2)]
+    assert await books.funds("alice") == debt
+    await store.settle([observed(settled, "0.25")])
+    await books.holds.release([released])
+    assert await books.funds("alice") == debt
+    # A model that costs nothing, with our key, and the fee of a plan: both need credit.
+    for markup_bps, amount in ((0, 0), (FEE, 1)):
+        refused = await books.holds.place(books.request(payer, amount, 0, 0, 100, markup_bps))
+        assert isinstance(refused, HoldRefused)
+        assert refused.reason is Refusal.INSUFFICIENT
+    assert (await books.verified()).is_ok
 
 
 @pytest.mark.parametrize("status", [401, 402])

@@ -23,6 +23,22 @@ def period_after(anchor: int, recurring: Json, number: int) -> int:
     return int(start.replace(year=year, month=month + 1, day=day).timestamp())
 
 
+def next_period(anchor: int, recurring: Json, at: int) -> int:
+    """Return when the first period after `at` begins, in seconds."""
+    first, last = datetime.fromtimestamp(anchor, UTC), datetime.fromtimestamp(at, UTC)
+    interval, count = recurring["interval"], recurring["interval_count"]
+    if interval in DAYS:
+        passed = (last - first).days // (DAYS[interval] * count)
+    else:
+        months = 12 * (last.year - first.year) + last.month - first.month
+        passed = months // (MONTHS[interval] * count)
+    # The day of the month may be still to come.
+    number = max(0, passed)
+    while (begins := period_after(anchor, recurring, number)) <= at:
+        number += 1
+    return begins
+
+
 def share_of_period(amount: int, at: int, start: int, end: int) -> int:
     """Return the part of an amount that is for the time from `at` to the end; rounds half up."""
     length = end - start

@@ -6,7 +6,7 @@ from typing import Final
 
 from tollkeeper.simulator.stripe.billing.invoice_items import InvoiceItems
 from tollkeeper.simulator.stripe.billing.invoices import Billing, InvoiceLine, Invoices
-from tollkeeper.simulator.stripe.billing.periods import period_after, share_of_period
+from tollkeeper.simulator.stripe.billing.periods import next_period, period_after, share_of_period
 from tollkeeper.simulator.stripe.payments.payment_methods import PaymentMethods
 from tollkeeper.simulator.stripe.selling.coupons import Coupons
 from tollkeeper.simulator.stripe.selling.line_items import tax_is_inclusive
@@ -527,11 +527,8 @@ class Subscriptions:
         """Begin the period at `start` for every item, and await its end."""
         anchor = subscription["billing_cycle_anchor"]
         for item in _items(subscription):
-            recurring, number = item["price"]["recurring"], 0
-            while period_after(anchor, recurring, number) <= start:
-                number += 1
             item["current_period_start"] = start
-            item["current_period_end"] = period_after(anchor, recurring, number)
+            item["current_period_end"] = next_period(anchor, item["price"]["recurring"], start)
         if subscription["cancel_at_period_end"]:
             subscription["cancel_at"] = _items(subscription)[0]["current_period_end"]
         self._await_end(subscription, self._world.timeline_of(self._customer_of(subscription)))
