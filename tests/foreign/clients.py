@@ -110,9 +110,24 @@ def npm_version(modules: Path, package: str) -> str:
     return str(json.loads((modules / package / "package.json").read_text())["version"])
 
 
+NO_SOUND: Final = "BadRequestError"
+"""No model of the simulator lists a price of sound in a prompt."""
+
 CLIENTS: Final = (
-    Client("openai 3 (Python)", "openai", "run_openai.py", "tests"),
-    Client("openai 2 (Python)", "openai", "run_openai.py", "openai2"),
+    Client(
+        "openai 3 (Python)",
+        "openai",
+        "run_openai.py",
+        "tests",
+        refused={"chat with sound": NO_SOUND},
+    ),
+    Client(
+        "openai 2 (Python)",
+        "openai",
+        "run_openai.py",
+        "openai2",
+        refused={"chat with sound": NO_SOUND},
+    ),
     Client("anthropic (Python)", "anthropic", "run_anthropic.py", "tests", ANTHROPIC_ERRORS),
     Client(
         "langchain-openai",

