@@ -83,7 +83,7 @@ on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def splitter() -> AsyncIterator[Splitter]:
-    async with running_gateway(check_timeout_s=60) as gateway:
+    async with running_gateway() as gateway:
         yield Splitter(gateway)
 
 

@@ -36,6 +36,7 @@ from tollkeeper.stack.servers.ports import free_port
 NAMESPACE = "envoy.filters.http.ext_authz"
 PROVIDER_KEY = "sk-or-planted-provider-key"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+CHECK_TIMEOUT_S = int(WAIT_S)
 CHECK_TIMEOUT = "envoy_grpc: { cluster_name: authz }\n                        timeout: 2s\n"
 
 Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
@@ -361,15 +362,14 @@ async def _running(config: Path, port: int, log_file: Path) -> AsyncIterator[Non
 async def _envoy(
     addresses: envoy_config.EnvoyAddresses,
     folder: Path,
-    check_timeout_s: int,
     change: Callable[[Document], None],
 ) -> AsyncIterator[None]:
     config, template = folder / "envoy.yaml", folder / "template.yaml"
     text = envoy_config.TEMPLATE.read_text()
     assert text.count(CHECK_TIMEOUT) == 1
-    chosen = CHECK_TIMEOUT.replace(" 2s", f" {check_timeout_s}s")
+    chosen = CHECK_TIMEOUT.replace(" 2s", f" {CHECK_TIMEOUT_S}s")
     # The longest pause is also the time limit of each try.
-    pause = f"max_interval: {check_timeout_s}s }}"
+    pause = f"max_interval: {CHECK_TIMEOUT_S}s }}"
     template.write_text(text.replace(CHECK_TIMEOUT, chosen).replace("max_interval: 2s }", pause))
     envoy_config.write(addresses, config, template)
     document = yaml.safe_load(config.read_text())
@@ -382,7 +382,6 @@ async def _envoy(
 @contextlib.asynccontextmanager
 async def running_gateway(
     tls: ProviderTls | None = None,
-    check_timeout_s: int = 2,
     change: Callable[[Document], None] = lambda _: None,
     *,
     has_clusters_file: bool = True,
@@ -392,8 +391,8 @@ async def running_gateway(
 
     Without a file of clusters Envoy asks the stub of the meter's API for them.
 
-    Tests that keep this process busy set `check_timeout_s` higher, because the stub of authz runs
-    in it.
+    The time limit of a check is far above the product's: the stub of authz runs in this process,
+    which a slow machine keeps waiting.
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
@@ -419,7 +418,7 @@ async def running_gateway(
             clusters_file=folder / "clusters" / "clusters.json" if has_clusters_file else None,
             cors_origins=cors_origins,
         )
-        await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s, change))
+        await stack.enter_async_context(_envoy(addresses, folder, change))
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         gateway = Gateway(
             url=f"http://127.0.0.1:{port}",

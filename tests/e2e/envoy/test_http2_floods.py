@@ -38,7 +38,7 @@ MOST_RESETS = 50
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway() -> AsyncIterator[Gateway]:
-    async with running_gateway(check_timeout_s=int(WAIT_S)) as running:
+    async with running_gateway() as running:
         yield running
 
 

@@ -152,7 +152,7 @@ async def withhold(gateway: Gateway) -> "asyncio.StreamWriter":
 
 async def test_bodies_that_nobody_finishes_take_nothing_from_others() -> None:
     """Connections without a credential withhold their last byte; another caller is served."""
-    async with running_gateway(check_timeout_s=int(WAIT_S)) as gateway:
+    async with running_gateway() as gateway:
         gateway.reset()
         gateway.decisions.first_answer = refuse
         withheld = [asyncio.ensure_future(withhold(gateway)) for _ in range(CONNECTIONS)]
