@@ -308,7 +308,8 @@ class Interleaved:
 
     async def fetchrow(self, *arguments: Any, **options: Any) -> asyncpg.Record | None:
         await self._spend()
-        return await self._connection.fetchrow(*arguments, **options)
+        row: asyncpg.Record | None = await self._connection.fetchrow(*arguments, **options)
+        return row
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
