@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # Events that other meters stored, and those that were put off, are found by looking.
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0
-EVENTS_AT_ONCE: Final = 20
-FOLLOWED_AT_ONCE: Final = 4
+EVENTS_AT_ONCE: Final = 50
+FOLLOWED_AT_ONCE: Final = 8
 # Events of a meter that died are taken over then. Two that follow one event do no harm.
 LEASE: Final = timedelta(minutes=1)
 FIRST_RETRY_S: Final = 2.0
@@ -79,12 +79,16 @@ class EventWorker:
         followed = 0
         while taken := await self._events.take(self._gateway.is_live, LEASE, EVENTS_AT_ONCE):
             slots = asyncio.Semaphore(FOLLOWED_AT_ONCE)
+            # An object is followed as it is now, once for all that is told of it.
+            told: dict[str, list[TakenEvent]] = {}
+            for event in taken:
+                told.setdefault(event.object_id, []).append(event)
 
-            async def follow(event: TakenEvent, slots: asyncio.Semaphore = slots) -> None:
+            async def follow(events: list[TakenEvent], slots: asyncio.Semaphore = slots) -> None:
                 async with slots:
-                    await self._follow(event)
+                    await self._follow(events)
 
-            await asyncio.gather(*(follow(event) for event in taken))
+            await asyncio.gather(*(follow(events) for events in told.values()))
             followed += len(taken)
             if len(taken) < EVENTS_AT_ONCE:
                 break
@@ -93,21 +97,23 @@ class EventWorker:
             self._measure_at_s = time.monotonic() + LOOK_EVERY_S
         return followed
 
-    async def _follow(self, event: TakenEvent) -> None:
-        """Follow one event; an event that cannot be followed is put off or parked."""
+    async def _follow(self, events: list[TakenEvent]) -> None:
+        """Follow the object of these events; what cannot be followed is put off or parked."""
         try:
-            outcome = await self._follow_object(event)
+            outcome = await self._follow_object(events[0])
         except Outage as error:
-            pause_s = min(FIRST_RETRY_S * 2 ** min(event.attempts - 1, 20), MOST_RETRY_S)
-            await self._events.retry(event.id, timedelta(seconds=pause_s), str(error))
-            self._metrics.events.labels("worker", "retried").inc()
+            for event in events:
+                pause_s = min(FIRST_RETRY_S * 2 ** min(event.attempts - 1, 20), MOST_RETRY_S)
+                await self._events.retry(event.id, timedelta(seconds=pause_s), str(error))
+                self._metrics.events.labels("worker", "retried").inc()
         except MeterError as error:
-            await self._refuse(event, str(error))
+            for event in events:
+                await self._refuse(event, str(error))
         else:
-            is_ours = outcome is Followed.DONE
-            state = EventState.DONE if is_ours else EventState.FOREIGN
-            await self._events.end(event.id, state)
-            self._metrics.events.labels("worker", state.value).inc()
+            state = EventState.DONE if outcome is Followed.DONE else EventState.FOREIGN
+            for event in events:
+                await self._events.end(event.id, state)
+                self._metrics.events.labels("worker", state.value).inc()
 
     async def _follow_object(self, event: TakenEvent) -> Followed:
         if event.type in SESSION_EVENTS:

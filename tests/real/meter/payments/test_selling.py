@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from meter.payments import stripe_gateway, sweep
-from meter.payments.event_store import KNOWN_EVENTS
+from meter.payments.event_store import KNOWN_EVENTS, REVERSAL_EVENTS
 from meter.payments.payment_store import PaymentStore
 from meter.payments.stripe_facts import StripeUnavailable
 from tests.books import USD, Books
@@ -24,6 +24,7 @@ from tests.shop import Shop, selling
 from tollkeeper.simulator.stripe.faults import Fault, Trouble
 
 DECLINED = "4000000000000002"
+DISPUTED = "4000000000000259"
 NO_TIME = timedelta(0)
 
 
@@ -131,6 +132,27 @@ async def test_the_sweep_finds_what_the_webhook_missed(shop: Shop) -> None:
     # What comes late by the webhook is a repetition.
     await shop.deliver(*shop.events())
     assert await shop.balance("ada") == "10.00"
+
+
+async def test_an_object_is_asked_for_once_for_all_that_is_told_of_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.buy("ada", "10.00", DISPUTED)
+    shop.stripe.world.wall.skip(60)
+    told = [one.type for one in shop.events(*REVERSAL_EVENTS)]
+    assert len(told) > 1
+    asked: list[str] = []
+    find = shop.meter.gateway.find_payment_id
+
+    async def find_payment_id(event_type: str, object_id: str) -> str | None:
+        asked.append(object_id)
+        return await find(event_type, object_id)
+
+    monkeypatch.setattr(shop.meter.gateway, "find_payment_id", find_payment_id)
+    await shop.deliver(*shop.events())
+    assert len(asked) == len(set(asked)) < len(told)
+    assert await shop.balance("ada") == "0.00"
+    await shop.assert_equal_books()
 
 
 async def test_a_sweep_goes_on_where_an_outage_has_ended_it(
