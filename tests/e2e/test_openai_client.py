@@ -254,8 +254,9 @@ def test_models_are_listed_with_prices(admin: Admin, prefix: str) -> None:
         speaker.models.retrieve("no/such-model")
     # At OpenRouter's base the code is a number.
     assert caught.value.code == ("404" if prefix == "/api/v1" else "model_not_found")
-    with pytest.raises(openai.AuthenticationError):
-        client(admin, customer, prefix, api_key="tk-wrong").models.list()
+    # No key is needed, so a faulty one is none.
+    keyless = client(admin, customer, prefix, api_key="none-is-needed")
+    assert MODEL in {model.id for model in keyless.models.list()}
 
 
 def test_another_header_may_carry_the_key(admin: Admin) -> None:
