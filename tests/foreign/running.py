@@ -119,8 +119,9 @@ def check_books(admin: Admin, customers: list[Customer]) -> list[str]:
     }
     found = [f"{name}: charged for {pair[0]}, billed {pair[1]}" for name, pair in wrong.items()]
     holds = admin.hold_states(*customers)
-    # A refusal of the upstream ends a hold without a charge.
-    if sum(holds.values()) != len(settled) + holds.get("expired", 0):
+    # A refusal of the upstream, or an outage of ours, ends a hold without a charge.
+    uncharged = holds.get("expired", 0) + holds.get("released", 0)
+    if sum(holds.values()) != len(settled) + uncharged:
         found.append(f"{len(settled)} requests settled of these holds: {holds}")
     total = sum(settled.values())
     print(f"Books: {len(settled)} requests settled, {total} USD; {len(wrong)} unlike the bill")
