@@ -36,8 +36,9 @@ from tollkeeper.stack.servers.ports import free_port
 NAMESPACE = "envoy.filters.http.ext_authz"
 PROVIDER_KEY = "sk-or-planted-provider-key"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-CHECK_TIMEOUT_S = int(WAIT_S)
-CHECK_TIMEOUT = "envoy_grpc: { cluster_name: authz }\n                        timeout: 2s\n"
+# Seconds, as the product has it.
+CHECK_TIMEOUT_S = 2
+CHECK_TIMEOUT_TEXT = "envoy_grpc: { cluster_name: authz }\n                        timeout: 2s\n"
 
 Decide = Callable[[pb.CheckRequest], Awaitable[pb.CheckResponse]]
 Document = dict[str, Any]
@@ -362,15 +363,18 @@ async def _running(config: Path, port: int, log_file: Path) -> AsyncIterator[Non
 async def _envoy(
     addresses: envoy_config.EnvoyAddresses,
     folder: Path,
+    check_timeout_s: int,
     change: Callable[[Document], None],
 ) -> AsyncIterator[None]:
     config, template = folder / "envoy.yaml", folder / "template.yaml"
     text = envoy_config.TEMPLATE.read_text()
-    assert text.count(CHECK_TIMEOUT) == 1
-    chosen = CHECK_TIMEOUT.replace(" 2s", f" {CHECK_TIMEOUT_S}s")
+    assert text.count(CHECK_TIMEOUT_TEXT) == 1
+    chosen = CHECK_TIMEOUT_TEXT.replace(" 2s", f" {check_timeout_s}s")
     # The longest pause is also the time limit of each try.
-    pause = f"max_interval: {CHECK_TIMEOUT_S}s }}"
-    template.write_text(text.replace(CHECK_TIMEOUT, chosen).replace("max_interval: 2s }", pause))
+    pause = f"max_interval: {check_timeout_s}s }}"
+    template.write_text(
+        text.replace(CHECK_TIMEOUT_TEXT, chosen).replace("max_interval: 2s }", pause)
+    )
     envoy_config.write(addresses, config, template)
     document = yaml.safe_load(config.read_text())
     change(document)
@@ -382,6 +386,7 @@ async def _envoy(
 @contextlib.asynccontextmanager
 async def running_gateway(
     tls: ProviderTls | None = None,
+    check_timeout_s: int = int(WAIT_S),
     change: Callable[[Document], None] = lambda _: None,
     *,
     has_clusters_file: bool = True,
@@ -391,8 +396,8 @@ async def running_gateway(
 
     Without a file of clusters Envoy asks the stub of the meter's API for them.
 
-    The time limit of a check is far above the product's: the stub of authz runs in this process,
-    which a slow machine keeps waiting.
+    The time limit of a check is far above the product's, unless a test is about it: the stub of
+    authz runs in this process, which a slow machine keeps waiting.
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
@@ -418,7 +423,7 @@ async def running_gateway(
             clusters_file=folder / "clusters" / "clusters.json" if has_clusters_file else None,
             cors_origins=cors_origins,
         )
-        await stack.enter_async_context(_envoy(addresses, folder, change))
+        await stack.enter_async_context(_envoy(addresses, folder, check_timeout_s, change))
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         gateway = Gateway(
             url=f"http://127.0.0.1:{port}",
