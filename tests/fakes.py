@@ -114,7 +114,9 @@ class FakeHolds:
         available = self.available_picos - sum(self.open_picos.values())
         if self.refusal is not None:
             return HoldRefused(self.refusal, needed, available)
-        if needed > available:
+        # An own key without a fee uses no credit, so a debt is not in its way.
+        uses_nothing = bound.markup_bps < 0 and not (bound.fixed_picos or bound.per_token_picos)
+        if needed > available and not uses_nothing:
             return HoldRefused(Refusal.INSUFFICIENT, needed, available)
         tokens = bound.max_tokens
         if bound.per_token_picos:

@@ -147,6 +147,7 @@ class Checker:
             assert is_live or ended is None or ended.hold.state != "settled", "V3: no usage record"
             return
         assert not is_live, "V3: charged while live"
+        assert hold_id in self._expected, "V3: charged by what was never committed"
         expected = self._expected[hold_id]
         assert expected.rank >= POLICY, "R4: settled by evidence that says nothing of a cost"
         cost = sum(one.whole_cost_picos for one in bookings)

@@ -51,7 +51,9 @@ class HoldTables(AccountTables):
                     held += answer.amount_picos
                     self._insert(self.holds, request.hold_id, self._live(request, answer))
             if placed:
-                self._set_account(account_id, Account(account.balance_picos, held))
+                is_short = account.balance_picos < held
+                beyond = (account.overdrawn_picos, account.reversed_picos) if is_short else ()
+                self._set_account(account_id, Account(account.balance_picos, held, *beyond))
         return [answers[request.hold_id] for request in requests]
 
     def _admit(self, request: HoldRequest, left: int) -> HoldAnswer:
@@ -59,9 +61,11 @@ class HoldTables(AccountTables):
         tokens = asked.max_tokens
         if asked.per_token_picos > 0:
             tokens = min(tokens, (left - asked.fixed_picos) // asked.per_token_picos)
+        # An own key without a fee uses no credit, so a debt is not in its way.
+        uses_nothing = asked.markup_bps < 0 and not (asked.fixed_picos or asked.per_token_picos)
         if not self._rules.has_guarded_balances:
             tokens = asked.max_tokens
-        elif left < 0 or left < asked.fixed_picos or tokens < asked.min_tokens:
+        elif tokens < asked.min_tokens or (left < max(0, asked.fixed_picos) and not uses_nothing):
             least = asked.fixed_picos + asked.per_token_picos * asked.min_tokens
             return HoldRefused(Refusal.INSUFFICIENT, min(least, MAX_PICOS), left)
         amount = asked.fixed_picos + asked.per_token_picos * tokens

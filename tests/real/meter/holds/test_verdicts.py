@@ -89,7 +89,10 @@ class Rules:
         tokens = asked.max_tokens
         if asked.per_token_picos > 0:
             tokens = min(tokens, (usable - asked.fixed_picos) // asked.per_token_picos)
-        if usable < 0 or usable < asked.fixed_picos or tokens < asked.min_tokens:
+        # An own key without a fee uses no credit, so a debt is not in its way.
+        uses_nothing = asked.markup_bps < 0 and not (asked.fixed_picos or asked.per_token_picos)
+        is_short = usable < max(0, asked.fixed_picos) and not uses_nothing
+        if is_short or tokens < asked.min_tokens:
             if usable < credit:
                 return HoldRefused(Refusal.BUDGET_EXCEEDED, least, usable)
             return HoldRefused(Refusal.INSUFFICIENT, least, credit)
