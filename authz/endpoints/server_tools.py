@@ -183,7 +183,8 @@ def read_search(tool: Mapping[str, Any]) -> tuple[int, int]:
     _refuse_others(tool, known, kind)
     owner = dict(tool)
     if known is _TOOL:
-        owner = tool.get("parameters") or {}
+        # Edits are written into an object: an empty list, or false, is none either.
+        owner = {} if tool.get("parameters") is None else tool["parameters"]
         if not isinstance(owner, dict):
             raise invalid("tools.parameters", "an object")
         if kind == CLOCK_TOOL:
