@@ -161,7 +161,9 @@ def read_plugins(members: Mapping[str, Any], is_online: bool) -> PluginWork:
     if plugins is None and options is None and not is_online:
         return NO_PLUGINS
     searches = search_picos = 0
-    file_picos, weight = NO_PLUGINS.file_picos, 1
+    weight = 1
+    # Nobody documents which of several engines reads a file.
+    engines: list[int] = []
     if plugins is not None and not isinstance(plugins, list):
         raise invalid("plugins", "a list")
     for plugin in plugins or ():
@@ -172,7 +174,7 @@ def read_plugins(members: Mapping[str, Any], is_online: bool) -> PluginWork:
         if isinstance(plugin_id, str) and plugin_id in FREE_PLUGINS:
             continue
         if plugin_id == "file-parser" and plugin.keys() <= FILE_PLUGIN_MEMBERS:
-            file_picos = _read_file_engine(plugin)
+            engines.append(_read_file_engine(plugin))
         elif plugin_id == "web" and plugin.keys() <= WEB_PLUGIN_MEMBERS:
             searches += _count_searches(plugin)
             search_picos += SEARCH_PICOS
@@ -192,6 +194,7 @@ def read_plugins(members: Mapping[str, Any], is_online: bool) -> PluginWork:
             raise invalid(param, "'low', 'medium' or 'high'")
         weight = SEARCH_WEIGHTS[size]
         searches += OPTIONAL_SEARCHES
+    file_picos = max(engines, default=NO_PLUGINS.file_picos)
     return PluginWork(searches, weight, search_picos, file_picos)
 
 
@@ -224,7 +227,9 @@ def _read_file_engine(plugin: dict[str, Any]) -> int:
         *FREE_FILE_ENGINES,
     ):
         raise unbounded("plugins", FILE_ENGINES)
-    return 0 if engine in FREE_FILE_ENGINES else NO_PLUGINS.file_picos
+    # A plugin that is switched off leaves the choice of an engine to OpenRouter.
+    is_chosen = plugin.get("enabled") in (None, True)
+    return 0 if is_chosen and engine in FREE_FILE_ENGINES else NO_PLUGINS.file_picos
 
 
 def read_price_limits(members: Mapping[str, Any]) -> dict[str, Decimal]:

@@ -313,6 +313,25 @@ def test_a_document_may_fill_the_context_and_be_read_by_the_page(
     assert (asked.images, asked.work.picos) == (16, picos)
 
 
+FREE_ENGINE = {"id": "file-parser", "pdf": {"engine": "native"}}
+PRICED_ENGINE = {"id": "file-parser", "pdf": {"engine": "mistral-ocr"}}
+
+
+@pytest.mark.parametrize(
+    "plugins",
+    [
+        [PRICED_ENGINE, FREE_ENGINE],
+        [FREE_ENGINE, PRICED_ENGINE],
+        [{**FREE_ENGINE, "enabled": False}],
+    ],
+)
+def test_an_engine_that_may_not_be_the_one_that_reads_lowers_nothing(
+    plugins: list[dict[str, Any]],
+) -> None:
+    file = document({"file_data": "data:application/pdf;base64,AA"})
+    assert demand({**with_parts(file), "plugins": plugins}).work.picos == 2 * 10**12
+
+
 def test_what_was_read_in_a_document_is_measured_when_it_comes_back() -> None:
     read = {"hash": "1", "content": [{"type": "text", "text": "a"}, image(PICTURE)]}
     message = {"role": "assistant", "content": "x", "annotations": [{"type": "file", "file": read}]}
