@@ -4,6 +4,7 @@ The rules are those of chats. They differ where the shape does: blocks of conten
 tools that Anthropic defines and the client runs, and a budget of thinking under another name.
 """
 
+from functools import partial
 from typing import Any, Final
 
 from authz.decision import Deny, Reason, Refused, deny, echo
@@ -263,5 +264,6 @@ MESSAGES: Final = Endpoint(
     paths=("messages",),
     read=read_body,
     bound=bound,
-    edits=edit_body,
+    # Of the names in chats, this path reads one: a limit under the other would bound nothing.
+    edits=partial(edit_body, limit_members=(_LIMIT_MEMBER,)),
 )

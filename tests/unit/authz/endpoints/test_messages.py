@@ -134,6 +134,12 @@ def test_a_request_without_a_limit_gets_one() -> None:
     assert edited == {"max_tokens": 50, "messages": []}
 
 
+def test_a_limit_is_written_under_the_name_that_is_read() -> None:
+    body = read({"max_completion_tokens": None, "messages": []})
+    edits = MESSAGES.edits(body, 50, None, None, None)
+    assert json.loads(apply_edits(body.text.encode(), edits))["max_tokens"] == 50
+
+
 @pytest.mark.parametrize("kind", sorted(CLIENT_TOOLS))
 def test_tools_that_the_client_runs_have_instructions(kind: str) -> None:
     members: dict[str, Any] = {"max_tokens": 9, "tools": [{"type": kind, "name": "it"}]}
