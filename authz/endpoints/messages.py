@@ -67,7 +67,7 @@ _THINKING_MEMBERS: Final = frozenset({"type", "budget_tokens", "display"})
 _OUTPUT_MEMBERS: Final = frozenset({"effort", "format", "task_budget"})
 _TOOL_MEMBERS: Final = frozenset({"type", "cache_control"})
 _BLOCK_MEMBERS: Final = frozenset(
-    {"type", "source", "content", "citations", "cache_control", "data"}
+    {"type", "source", "content", "citations", "cache_control", "data", "media_type", "url"}
 )
 # Their bytes bound their tokens. Thoughts come back enciphered, which makes them no shorter.
 _TEXT_BLOCKS: Final = frozenset(
@@ -233,11 +233,17 @@ def _measure_image(source: dict[str, Any], prompt: Prompt, param: str) -> None:
     kind, content = source.get("type"), source.get("data")
     if kind == "file":
         raise _not_ours(param)
-    if kind == "base64" and isinstance(content, str):
-        # These bytes of the body are the image itself; an image at a URL has none here.
-        prompt.inline_bytes += len(content)
-    elif kind != "url":
+    if kind == "url":
+        prompt.add_image(source.get("url"), f"{param}.source.url")
+        return
+    if kind != "base64" or not isinstance(content, str):
         raise invalid(f"{param}.source", "an image as 'base64' or at a 'url'")
+    media_type = source.get("media_type")
+    # A provider may read a document, or sound, that is sent as a picture.
+    if not isinstance(media_type, str) or not media_type.startswith("image/"):
+        raise invalid(f"{param}.source.media_type", "that of an image, such as 'image/png'")
+    # These bytes of the body are the image itself.
+    prompt.inline_bytes += len(content)
     prompt.images += 1
 
 

@@ -234,6 +234,10 @@ def test_searches_of_a_plugin_are_those_of_chats() -> None:
         (with_blocks({"type": "web_search_tool_result", "content": []}), "messages.content"),
         (with_blocks({"type": "container_upload", "file_id": "f"}), "messages.content"),
         (with_blocks({"text": "x"}), "messages.content"),
+        (
+            with_blocks(image(type="url", url="data:application/pdf;base64,AA")),
+            "messages.content.source",
+        ),
         ({"system": [{"type": "audio"}]}, "system"),
         (with_blocks({"type": "text", "cache_control": {"ttl": "2h"}}), "messages.content"),
     ],
@@ -264,6 +268,13 @@ def test_what_cannot_be_bounded_is_refused_by_name(members: dict[str, Any], para
         (with_blocks("x"), "messages.content"),
         (with_blocks({"type": "image"}), "messages.content.source"),
         (with_blocks(image(type="base64")), "messages.content.source"),
+        (with_blocks(image(type="base64", data="AA")), "messages.content.source.media_type"),
+        (
+            with_blocks(image(type="base64", data="AA", media_type="application/pdf")),
+            "messages.content.source.media_type",
+        ),
+        (with_blocks(image(type="base64", data="AA", Media_Type="image/png")), "Media_Type"),
+        (with_blocks(image(type="url", url=None)), "messages.content.source.url"),
         # A file at the provider may be another account's.
         (with_blocks(image(type="file", file_id="f")), "messages.content.source"),
         (with_blocks(document(type="file", file_id="f")), "messages.content.source"),
