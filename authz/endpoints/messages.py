@@ -170,9 +170,10 @@ def _read_replies(members: dict[str, Any]) -> Replies:
         # Some models behind OpenRouter count a budget on top of the reply's limit.
         name = "budget_tokens"
         budget = count(thinking, name, MAX_TOKENS_NAMED, f"thinking.{name}")
-        is_bounded = budget is not None
+        # A budget below the least is raised to it, and thinking of another type has none.
+        is_bounded = budget is not None and thinking.get("type") in ("enabled", "disabled")
         if thinking.get("type") != "disabled":
-            thought = max(thought, budget or LEAST_THOUGHT_TOKENS)
+            thought = max(thought, budget or 0, LEAST_THOUGHT_TOKENS)
     limit = count(members, _LIMIT_MEMBER, MAX_TOKENS_NAMED)
     return Replies(limit, choices=1, extra_tokens=thought, bounds_thought=is_bounded)
 

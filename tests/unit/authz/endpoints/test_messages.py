@@ -117,6 +117,8 @@ def test_members_of_anthropics_client_are_known() -> None:
         ({"thinking": {"type": "disabled"}}, 0, False),
         ({"thinking": {"type": "adaptive", "display": "omitted"}}, LEAST_THOUGHT_TOKENS, False),
         ({"thinking": {"type": "enabled", "budget_tokens": 5_000}}, 5_000, True),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1}}, LEAST_THOUGHT_TOKENS, True),
+        ({"thinking": {"type": "adaptive", "budget_tokens": 1}}, LEAST_THOUGHT_TOKENS, False),
         ({"output_config": {"effort": "low"}}, LEAST_THOUGHT_TOKENS, False),
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, 0, False),
     ],
