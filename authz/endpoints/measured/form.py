@@ -28,7 +28,7 @@ _DISPOSITION: Final = re.compile(
     r'form-data\s*;\s*name="([^"\\\r\n]{1,100})"(?:\s*;\s*filename="([^"\\\r\n]{0,500})")?',
     re.IGNORECASE,
 )
-_IGNORED_HEADERS: Final = frozenset({"content-length"})
+_LENGTH_HEADER: Final = "content-length"
 
 
 @light_value
@@ -77,8 +77,10 @@ def read_form(request: AuthRequest, max_bytes: int) -> SoundForm:
     seen: set[str] = set()
     at = len(mark) + 2
     for part in parts:
-        name, sent_name, kind, start = _read_head(part)
+        name, sent_name, kind, told_bytes, start = _read_head(part)
         content, shown = part[start:], echo(name)
+        if told_bytes is not None and told_bytes != str(len(content)):
+            raise _malformed(f"the 'content-length' of '{shown}' is not the length of its content")
         if name in seen and not name.endswith("[]"):
             raise Refused(deny(Reason.DUPLICATE_KEY, f"The form has '{shown}' twice.", shown))
         seen.add(name)
@@ -108,8 +110,8 @@ def read_form(request: AuthRequest, max_bytes: int) -> SoundForm:
     )
 
 
-def _read_head(part: bytes) -> tuple[str, str | None, str, int]:
-    """Return name, file name and content type of a part, and where its content starts."""
+def _read_head(part: bytes) -> tuple[str, str | None, str, str | None, int]:
+    """Return name, file name, content type and told length of a part, and where it starts."""
     end = part.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES)
     if end < 0:
         raise _malformed(f"a part has no headers, or more than {MAX_HEADER_BYTES} bytes of them")
@@ -119,13 +121,14 @@ def _read_head(part: bytes) -> tuple[str, str | None, str, int]:
         name = name.lower()
         if not colon or name in headers or "\n" in line or "\r" in line:
             raise _malformed("the headers of a part cannot be read")
-        if name not in ("content-disposition", "content-type", *_IGNORED_HEADERS):
+        if name not in ("content-disposition", "content-type", _LENGTH_HEADER):
             raise _malformed(f"a part has the header '{echo(name)}', which is not known here")
         headers[name] = value.strip()
     told = _DISPOSITION.fullmatch(headers.get("content-disposition", ""))
     if told is None:
         raise _malformed("a part must have 'content-disposition: form-data; name=\"...\"'")
-    return told[1], told[2], headers.get("content-type", ""), end + 4
+    kind, told_bytes = headers.get("content-type", ""), headers.get(_LENGTH_HEADER)
+    return told[1], told[2], kind, told_bytes, end + 4
 
 
 def _malformed(why: str) -> Refused:

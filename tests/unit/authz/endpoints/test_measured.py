@@ -300,6 +300,7 @@ def test_a_form_is_read_as_openai_sends_it() -> None:
             ),
             Reason.INVALID_VALUE,
         ),
+        (form(('name="prompt"\r\nContent-Length: 1', b"xyz"), SOUND, MODEL), Reason.INVALID_VALUE),
         (form(*[('name="a[]"', b"x")] * 40), Reason.REQUEST_TOO_LARGE),
     ],
 )
