@@ -21,10 +21,19 @@ LEAST_SAMPLE_RATE: Final = 8_000
 MOST_SAMPLE_RATE: Final = 384_000
 MOST_CHANNELS: Final = 8
 
-# PCM, floating point, A-law, mu-law.
-_WAVE_CODECS: Final = frozenset({1, 3, 6, 7})
+# PCM, floating point, A-law, mu-law, each with the bits that its samples may have: decoders of the
+# last two read a byte as a sample, whatever the header says.
+_WAVE_CODECS: Final = {
+    1: frozenset({8, 16, 24, 32, 64}),
+    3: frozenset({32, 64}),
+    6: frozenset({8}),
+    7: frozenset({8}),
+}
 _WAVE_EXTENSIBLE: Final = 0xFFFE
-_SAMPLE_BITS: Final = frozenset({8, 16, 24, 32, 64})
+# What stands behind the codec in an extensible header, if that is one of the codecs above.
+CODEC_GUID: Final = bytes.fromhex("000000001000800000aa00389b71")
+# Each is a step of a loop, and may be as short as eight bytes.
+MAX_WAVE_CHUNKS: Final = 1_000
 _SAMPLE_RATES: Final = (44_100, 48_000, 32_000)
 _FREE_BITRATE: Final = 0
 _BAD_BITRATE: Final = 15
@@ -84,7 +93,9 @@ def seconds_of_wave(sound: bytes) -> int:
         raise UnreadableSound("it has no RIFF header of a WAVE file.")
     bytes_per_second = 0
     at = 12
-    while at + 8 <= len(sound):
+    for _ in range(MAX_WAVE_CHUNKS):
+        if at + 8 > len(sound):
+            break
         name, size = sound[at : at + 4], int.from_bytes(sound[at + 4 : at + 8], "little")
         start = at + 8
         if name == b"data":
@@ -100,7 +111,7 @@ def seconds_of_wave(sound: bytes) -> int:
                 raise UnreadableSound("it has two formats.")
             bytes_per_second = _bytes_per_second(sound[start : start + size])
         at = start + size + size % 2
-    raise UnreadableSound("it has no samples.")
+    raise UnreadableSound(f"its first {MAX_WAVE_CHUNKS} chunks have no samples.")
 
 
 def _bytes_per_second(chunk: bytes) -> int:
@@ -110,9 +121,12 @@ def _bytes_per_second(chunk: bytes) -> int:
     codec, channels, sample_rate, byte_rate, block_bytes, bits = struct.unpack_from(
         "<HHIIHH", chunk
     )
-    if codec == _WAVE_EXTENSIBLE and len(chunk) >= 26:
+    if codec == _WAVE_EXTENSIBLE and chunk[26:40] == CODEC_GUID:
         codec = int.from_bytes(chunk[24:26], "little")
-    if codec not in _WAVE_CODECS or bits not in _SAMPLE_BITS:
+        # Some decoders take the bits that are in use for the size of a sample.
+        if int.from_bytes(chunk[18:20], "little") not in (0, bits):
+            raise UnreadableSound("its samples have unused bits.")
+    if bits not in _WAVE_CODECS.get(codec, ()):
         raise UnreadableSound("its samples are compressed. Write them as PCM.")
     if not 1 <= channels <= MOST_CHANNELS or not (
         LEAST_SAMPLE_RATE <= sample_rate <= MOST_SAMPLE_RATE

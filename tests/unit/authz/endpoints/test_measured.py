@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import struct
 import wave
 from typing import Any
 
@@ -16,7 +17,7 @@ from authz.endpoints.body import Body
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.measured.form import SoundForm
 from authz.endpoints.measured.rerank import RERANK
-from authz.endpoints.measured.sound import ROUNDED_SECONDS
+from authz.endpoints.measured.sound import CODEC_GUID, MAX_WAVE_CHUNKS, ROUNDED_SECONDS
 from authz.endpoints.measured.speech import SPEECH
 from authz.endpoints.measured.transcriptions import TRANSCRIPTIONS
 from authz.endpoints.rewriting import Rewrite
@@ -234,6 +235,61 @@ def test_the_length_that_an_mp3_claims_counts() -> None:
     demand = bound(TRANSCRIPTIONS, in_json(tag + claim + MP3_FRAME, "mp3"))
     assert isinstance(demand, Demand)
     assert demand.prompt_tokens >= 10**6 * 1_152 // 44_100 + ROUNDED_SECONDS
+
+
+def changed_wav(**fields: int) -> bytes:
+    """A second of sound, whose format says something else."""
+    head = {"codec": 1, "channels": 1, "rate": 16_000, "bits": 16, **fields}
+    block = head["channels"] * head["bits"] // 8
+    chunk = struct.pack(
+        "<HHIIHH",
+        *(head[name] for name in ("codec", "channels", "rate")),
+        head["rate"] * block,
+        block,
+        head["bits"],
+    )
+    if "valid" in fields:
+        chunk += struct.pack("<HHIH", 22, fields["valid"], 0, 1) + CODEC_GUID
+        chunk = (0xFFFE).to_bytes(2, "little") + chunk[2:]
+    data = bytes(32_000)
+    chunks = b"".join(
+        name + len(content).to_bytes(4, "little") + content
+        for name, content in ((b"fmt ", chunk), (b"data", data))
+    )
+    return b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WAVE" + chunks
+
+
+@pytest.mark.parametrize(
+    "fields", [{"codec": 1}, {"codec": 3, "bits": 32}, {"codec": 7, "bits": 8}, {"valid": 16}]
+)
+def test_sound_that_all_decoders_read_alike_is_measured(fields: dict[str, int]) -> None:
+    demand = bound(TRANSCRIPTIONS, in_json(changed_wav(**fields), "wav"))
+    assert isinstance(demand, Demand), demand
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        # A sample of these is a byte, whatever the header says.
+        {"codec": 6, "bits": 64},
+        {"codec": 7, "bits": 16},
+        {"codec": 3, "bits": 8},
+        {"bits": 64, "valid": 8},
+    ],
+)
+def test_sound_that_a_decoder_could_stretch_is_refused(fields: dict[str, int]) -> None:
+    found = bound(TRANSCRIPTIONS, in_json(changed_wav(**fields), "wav"))
+    assert refusal(found) == (Reason.COST_UNBOUNDED, "input_audio")
+
+
+def test_the_chunks_of_a_sound_are_bounded() -> None:
+    sound = changed_wav()
+    empty = b"LIST\0\0\0\0" * (MAX_WAVE_CHUNKS - 2)
+    assert isinstance(
+        bound(TRANSCRIPTIONS, in_json(sound[:12] + empty + sound[12:], "wav")), Demand
+    )
+    found = bound(TRANSCRIPTIONS, in_json(sound[:12] + 2 * empty + sound[12:], "wav"))
+    assert refusal(found) == (Reason.COST_UNBOUNDED, "input_audio")
 
 
 CHANGED = bytearray(wav(1))
