@@ -17,10 +17,12 @@ from authz.endpoints.prompt import Prompt
 from authz.endpoints.rewriting import Rewrite
 from meter.pricing.prices import (
     MEDIA_REPLY_TOKENS,
+    NO_WORK,
     PROMPT_OVERHEAD_TOKENS,
     Demand,
     Extra,
     PriceCeiling,
+    ProviderWork,
 )
 from meter.usage.endpoints import IMAGES as NAME
 
@@ -89,6 +91,7 @@ def bound(body: Body, is_online: bool) -> Demand | Deny:
         images=pictures * prompt.images,
         prompts=pictures,
         extras=frozenset({Extra.PICTURE_REPLY}),
+        work=NO_WORK if pictures == 1 else ProviderWork(calls=pictures),
     )
 
 

@@ -38,6 +38,9 @@ def test_each_picture_is_a_reply_of_its_own_and_reads_the_prompt() -> None:
     assert (three.choices, three.prompts) == (3, 3)
     assert three.prompt_tokens == 3 * (one.prompt_tokens + len(', "n": 3'))
     assert one.extras == {Extra.PICTURE_REPLY}
+    # Each is a request to the model.
+    asked = model(longest=0, completion_picos=0, prompt_picos=0, request_picos=10**9)
+    assert estimate(three, [asked], 0, 16).fixed_picos == 3 * 10**9
     # Thinking is not limited, and costs what text costs.
     drawing = model(longest=1_000, completion_picos=2, image_output_picos=8, prompt_picos=0)
     held = estimate(one, [drawing], 0, 16)
