@@ -20,6 +20,9 @@ _NO_MEMBERS: Final[Mapping[str, Any]] = {}
 # Members of Messages for the tokens that `input_tokens` leaves out there.
 _CACHE_BESIDE_INPUT: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 
+# One of them is in the usage that ends a stream of Messages.
+_TOLD_AT_THE_END: Final = frozenset({"output_tokens", "completion_tokens", "cost"})
+
 
 def usage_from_json(text: str, start_text: str | None = None) -> ReportedUsage | None:
     """Read a usage object as OpenRouter, OpenAI and Anthropic write it; None when it is not one.
@@ -30,6 +33,9 @@ def usage_from_json(text: str, start_text: str | None = None) -> ReportedUsage |
     usage = _decode(text)
     if start_text is not None and isinstance(usage, dict):
         named = {name: value for name, value in usage.items() if value is not None}
+        if named.keys().isdisjoint(_TOLD_AT_THE_END):
+            # What the start has of the reply is its first token.
+            return None
         usage = {**_mapping(_decode(start_text)), **named}
     return usage_from_object(usage)
 

@@ -95,3 +95,9 @@ def test_the_end_of_a_stream_replaces_its_start() -> None:
     assert usage_from_json('{"input_tokens":8,"output_tokens":30}', "{") == ReportedUsage(
         TokenCounts(8, 30), None
     )
+
+
+@pytest.mark.parametrize("end", ["{}", '{"output_tokens":null}', '{"input_tokens":9}'])
+def test_an_end_without_the_reply_is_no_end(end: str) -> None:
+    start = '{"input_tokens":9,"output_tokens":1}'
+    assert usage_from_json(end, start) is None
