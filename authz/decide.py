@@ -340,22 +340,23 @@ class Decider:
 
         # From here on there is a hold: each way out either uses it or takes it back.
         trace.begin(Phase.DEADLINE)
-        limit = None
-        if demand.completion_tokens is None and bound.per_token_picos > 0:
-            limit = reply_limit(placed.max_tokens, demand, models)
-        if choice is None or choice.takes_openrouter_members:
-            tag, ceiling = self._tag(hold_id), price_ceiling(demand, models)
-        else:
-            tag = ceiling = None
-        rewrite = None if choice is None else choice.rewrite
-        edit = partial(endpoint.edits, body, limit, tag, ceiling, rewrite)
         again: Principal | Deny = principal
         try:
+            limit = None
+            if demand.completion_tokens is None and bound.per_token_picos > 0:
+                limit = reply_limit(placed.max_tokens, demand, models)
+            if choice is None or choice.takes_openrouter_members:
+                tag, ceiling = self._tag(hold_id), price_ceiling(demand, models)
+            else:
+                tag = ceiling = None
+            rewrite = None if choice is None else choice.rewrite
+            edit = partial(endpoint.edits, body, limit, tag, ceiling, rewrite)
             edits = await work.run(account_id, edit) if is_large else edit()
             if self._clock.monotonic_s() - admitted_at_s >= READMIT_AFTER_S:
                 # The hold judged the credential, but not the secret or the JWT that was presented.
                 again = await self._admit(request, policy, NO_TRACE)
-        except (asyncio.CancelledError, Outage):
+        except BaseException:
+            # A fault of the edits, too: the request goes nowhere.
             self.take_back(hold_id)
             raise
         if isinstance(again, Deny):

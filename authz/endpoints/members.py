@@ -7,6 +7,7 @@ from typing import Any, Final
 from authz.decision import Reason, Refused, deny, echo
 from authz.endpoints.advice import TTL, advise_on_member
 
+_CACHE_MEMBERS: Final = frozenset({"type", "ttl"})
 _USD: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,18})?", re.ASCII)
 
 
@@ -36,7 +37,10 @@ def asks_long_cache(owner: dict[str, Any], param: str) -> bool:
     Raises Refused for any other duration than five minutes and one hour.
     """
     control = owner.get("cache_control")
-    if not isinstance(control, dict) or control.get("ttl") in (None, "5m"):
+    if not isinstance(control, dict):
+        return False
+    refuse_misspelt(control, _CACHE_MEMBERS)
+    if control.get("ttl") in (None, "5m"):
         return False
     if control.get("ttl") != "1h":
         raise unbounded(param, TTL)

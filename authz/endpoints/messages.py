@@ -70,9 +70,7 @@ _BLOCK_MEMBERS: Final = frozenset(
     {"type", "source", "content", "citations", "cache_control", "data", "media_type", "url"}
 )
 # Their bytes bound their tokens. Thoughts come back enciphered, which makes them no shorter.
-_TEXT_BLOCKS: Final = frozenset(
-    {"text", "thinking", "redacted_thinking", "tool_use", "tool_reference"}
-)
+_TEXT_BLOCKS: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 _BLOCKS_WITH_CONTENT: Final = frozenset({"tool_result", "search_result"})
 _CONTENT: Final = "messages.content"
 _FALLBACKS: Final = "Name the models in 'models', a list of ids; each of them is priced."
@@ -189,6 +187,7 @@ def _measure(body: Body) -> Prompt:
         raise invalid("messages", "a list of objects")
     for message in messages:
         refuse_misspelt(message, _BLOCK_MEMBERS)
+        prompt.has_long_cache |= asks_long_cache(message, "messages")
         _measure_content(message.get("content"), prompt, _CONTENT)
     return prompt
 
@@ -210,6 +209,10 @@ def _measure_block(block: dict[str, Any], prompt: Prompt, param: str) -> None:
     if not isinstance(kind, str):
         raise unbounded(param, _BLOCK)
     if kind in _TEXT_BLOCKS:
+        return
+    if kind == "tool_reference":
+        # It stands for the whole definition of a tool, each time it is named.
+        prompt.is_opaque = True
         return
     citations = block.get("citations")
     if isinstance(citations, dict) and citations.get("enabled") is not False:

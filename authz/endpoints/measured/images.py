@@ -35,7 +35,8 @@ TIER_SIDES: Final = {"512": 512, "1K": 1_024, "2K": 2_048, "4K": 4_096}
 SHAPE_PERCENT: Final = 125
 # The dearest model that is documented has 3,968 tokens for a million pixels (6,240 for 1024x1536).
 PICTURE_TOKENS_PER_KILOPIXEL: Final = 4
-# Three previews of 100 tokens each, which a stream may have.
+MAX_PREVIEWS: Final = 3
+# The previews that a stream may have, of 100 tokens each.
 PREVIEW_TOKENS: Final = 1_024
 
 _COST_MEMBERS: Final = frozenset(
@@ -76,6 +77,8 @@ def bound(body: Body, is_online: bool) -> Demand | Deny:
         if not isinstance(members.get("prompt"), str):
             raise invalid("prompt", "a text")
         pictures = count(members, "n", MAX_PICTURES) or 1
+        if members.get("partial_images") != 0:
+            count(members, "partial_images", MAX_PREVIEWS)
         pixels = max(_read_pixels(members, "size"), _read_pixels(members, "resolution"))
         prompt = _measure_references(members.get("input_references"), body)
     except Refused as refused:

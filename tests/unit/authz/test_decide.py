@@ -19,7 +19,7 @@ from authz.callers.last_uses import LastUses
 from authz.callers.principal_cache import PrincipalCache
 from authz.catalogue import CatalogueSnapshot, KeyState
 from authz.decide import DeadlinePassed, Decider, Terms
-from authz.decision import Allow, AllowUnmetered, Decision, Deny, NeedsWholeBody, Reason
+from authz.decision import Allow, AllowUnmetered, Decision, Deny, Edit, NeedsWholeBody, Reason
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.table import ENDPOINTS
 from authz.limits.answer import LimitAnswer
@@ -778,6 +778,19 @@ async def test_an_outage_while_asking_again_leaves_no_hold(setup: DeciderSetup) 
     setup.holds.gate.set()
     with pytest.raises(StoreUnavailable):
         await deciding
+    assert setup.holds.released == list(setup.holds.placed)
+
+
+async def test_a_fault_of_the_edits_leaves_no_hold(
+    setup: DeciderSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: object) -> tuple[Edit, ...]:
+        raise ValueError("a fault")
+
+    path = request().path
+    monkeypatch.setitem(ENDPOINTS, path, replace(ENDPOINTS[path], edits=faulty))
+    with pytest.raises(ValueError, match="a fault"):
+        await setup.decide()
     assert setup.holds.released == list(setup.holds.placed)
 
 

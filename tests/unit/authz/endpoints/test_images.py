@@ -78,6 +78,7 @@ def test_pictures_that_guide_are_images_of_the_prompt() -> None:
         ({"provider": "x"}, Reason.INVALID_VALUE, "provider"),
         ({"n": 11}, Reason.INVALID_VALUE, "n"),
         ({"N": 2}, Reason.INVALID_VALUE, "N"),
+        ({"stream": True, "partial_images": 4}, Reason.INVALID_VALUE, "partial_images"),
         ({"size": "8K"}, Reason.INVALID_VALUE, "size"),
         ({"size": ["1K"]}, Reason.INVALID_VALUE, "size"),
         ({"size": "9000x10"}, Reason.INVALID_VALUE, "size"),

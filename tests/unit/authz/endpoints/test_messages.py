@@ -157,7 +157,6 @@ def test_tools_that_the_client_runs_have_instructions(kind: str) -> None:
         [{"type": "search_result", "source": "s", "title": "t", "content": []}],
         [{"type": "tool_result", "tool_use_id": "1", "content": "text"}],
         [{"type": "tool_result", "tool_use_id": "1"}],
-        [{"type": "tool_reference", "tool_name": "t1"}],
     ],
 )
 def test_text_is_bounded_by_its_bytes(blocks: list[Any]) -> None:
@@ -170,6 +169,11 @@ def test_the_marks_of_citations_have_no_bound_but_the_context() -> None:
     assert demand(with_blocks(cited)).prompt_tokens == WHOLE_CONTEXT_TOKENS
     plain = {**cited, "citations": {"enabled": False}}
     assert demand(with_blocks(plain)).prompt_tokens < WHOLE_CONTEXT_TOKENS
+
+
+def test_a_reference_stands_for_a_whole_tool() -> None:
+    named = {"type": "tool_result", "content": [{"type": "tool_reference", "tool_name": "t"}]}
+    assert demand(with_blocks(named)).prompt_tokens == WHOLE_CONTEXT_TOKENS
 
 
 @pytest.mark.parametrize(
@@ -199,6 +203,7 @@ def test_images_are_counted_wherever_they_stand() -> None:
         {"system": [{"type": "text", "text": "x", "cache_control": {"ttl": "1h"}}]},
         {"tools": [{"name": "t", "input_schema": {}, "cache_control": {"ttl": "1h"}}]},
         with_blocks({"type": "tool_use", "cache_control": {"ttl": "1h"}}),
+        {"messages": [{"role": "user", "content": "x", "cache_control": {"ttl": "1h"}}]},
     ],
 )
 def test_a_cache_of_an_hour_has_a_price_of_its_own(members: dict[str, Any]) -> None:
