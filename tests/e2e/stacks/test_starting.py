@@ -45,9 +45,11 @@ def test_the_printed_curl_line_works(first_start: str) -> None:
 
 @pytest.mark.usefixtures("first_start")
 def test_nothing_outlives_a_killed_supervisor(own_stack: RunningStack) -> None:
-    children, key = own_stack.children(), own_stack.demo_key
+    supervisor, children = psutil.Process(own_stack.supervisor_pid), own_stack.children()
+    key = own_stack.demo_key
     assert len(children) >= len(own_stack.status()["components"])
-    os.kill(own_stack.supervisor_pid, signal.SIGKILL)
+    os.kill(supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: is_gone(supervisor), "the supervisor is gone")
     assert own_stack.run("status").returncode == 3
     wait_until(lambda: all(map(is_gone, children)), "all children are gone")
     own_stack.up()
