@@ -40,9 +40,9 @@ def this_month() -> date:
 
 
 def within(months_ago: int) -> datetime:
-    """A moment in the month so many months ago."""
+    """A moment in the month so many months ago, never one to come."""
     first = months_before(this_month(), months_ago)
-    return datetime(first.year, first.month, 3, 12, tzinfo=UTC)
+    return min(datetime(first.year, first.month, 3, 12, tzinfo=UTC), datetime.now(UTC))
 
 
 @pytest_asyncio.fixture
