@@ -97,6 +97,31 @@ SELECT id, placed_at, 0::smallint, 'settlement', account_id, credential_id, mode
        NULL::bigint
 FROM settlements;
 
+-- As before, with the cost under own keys.
+CREATE OR REPLACE FUNCTION add_up_usage_rows() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO usage_days AS d
+    SELECT n.account_id, (n.placed_at AT TIME ZONE 'UTC')::date, n.credential_id, n.model_id,
+           false, count(*) FILTER (WHERE n.revision = 0), sum(n.prompt_tokens),
+           sum(n.completion_tokens), sum(n.cached_tokens), sum(n.reasoning_tokens),
+           sum(n.provider_cost_picos), sum(n.charge_picos),
+           coalesce(sum(n.own_key_cost_picos), 0)
+    FROM new_rows n
+    GROUP BY 1, 2, 3, 4
+    -- One order for all writers, so that no two wait for one another.
+    ORDER BY 1, 2, 3, 4
+    ON CONFLICT (account_id, day, credential_id, model_id, is_ordinary) DO UPDATE SET
+        requests = d.requests + excluded.requests,
+        prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = d.completion_tokens + excluded.completion_tokens,
+        cached_tokens = d.cached_tokens + excluded.cached_tokens,
+        reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
+        provider_cost_picos = d.provider_cost_picos + excluded.provider_cost_picos,
+        charge_picos = d.charge_picos + excluded.charge_picos,
+        own_key_cost_picos = d.own_key_cost_picos + excluded.own_key_cost_picos;
+    RETURN NULL;
+END $$;
+
 -- As before. A hold of a request with an own key has a markup below zero: its cost is not ours, so it
 -- is no ordinary ending.
 CREATE OR REPLACE FUNCTION settle_holds(

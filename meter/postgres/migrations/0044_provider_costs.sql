@@ -7,7 +7,7 @@ CREATE TABLE provider_costs (
     PRIMARY KEY (provider, account_id)
 );
 
--- As before, with the cost under own keys and the costs by provider. Ordinary settlements are of OpenRouter only: no other
+-- As before, with the costs by provider. Ordinary settlements are of OpenRouter only: no other
 -- provider names its costs.
 CREATE OR REPLACE FUNCTION add_up_usage_rows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
