@@ -94,6 +94,17 @@ def edit_body(
     return tuple(edits)
 
 
+def edit_for_provider(
+    body: Body,
+    max_tokens: int | None,
+    report_tag: str | None,
+    ceiling: PriceCeiling | None,
+    rewrite: Rewrite | None,
+) -> tuple[Edit, ...]:
+    """Return the edits of a body that takes no tag, no limit of a reply, and no prices."""
+    return edit_body(body, None, None, None, rewrite)
+
+
 @lru_cache(maxsize=4_096)
 def _limit_price_alone(ceiling: PriceCeiling, offset: int, has_members: bool) -> tuple[Edit, ...]:
     """Return the edit of most bodies, which depends on nothing but the prices of their models."""

@@ -47,6 +47,15 @@ def asks_long_cache(owner: dict[str, Any], param: str) -> bool:
     return True
 
 
+def objects_of(content: object, param: str) -> list[dict[str, Any]]:
+    """Return the objects of a content, which may be a text and then has none. Raises Refused."""
+    if content is None or isinstance(content, str):
+        return []
+    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+        raise invalid(param, "a string or a list of objects")
+    return content
+
+
 def count(owner: dict[str, Any], name: str, most: int, param: str | None = None) -> int | None:
     """Return a positive integer, or None where the member is absent or null.
 

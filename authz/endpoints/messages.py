@@ -24,6 +24,7 @@ from authz.endpoints.members import (
     asks_long_cache,
     count,
     invalid,
+    objects_of,
     refuse_misspelt,
     refuse_unknown,
     unbounded,
@@ -194,11 +195,7 @@ def _measure(body: Body) -> Prompt:
 
 def _measure_content(content: object, prompt: Prompt, param: str) -> None:
     """Measure a text, which is bounded by its bytes, or a list of blocks."""
-    if content is None or isinstance(content, str):
-        return
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise invalid(param, "a string or a list of objects")
-    for block in content:
+    for block in objects_of(content, param):
         _measure_block(block, prompt, param)
 
 

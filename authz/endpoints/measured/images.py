@@ -7,21 +7,19 @@ can be written into the body: the model may think as long as it can beside its p
 import re
 from typing import Any, Final
 
-from authz.decision import Deny, Edit, Refused
+from authz.decision import Deny, Refused
 from authz.endpoints.body import Body, read_body
 from authz.endpoints.demand import IMAGE_TOKENS
-from authz.endpoints.edits import edit_body
+from authz.endpoints.edits import edit_for_provider
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.members import count, invalid, refuse_misspelt, refuse_unknown, unbounded
 from authz.endpoints.prompt import Prompt
-from authz.endpoints.rewriting import Rewrite
 from meter.pricing.prices import (
     MEDIA_REPLY_TOKENS,
     NO_WORK,
     PROMPT_OVERHEAD_TOKENS,
     Demand,
     Extra,
-    PriceCeiling,
     ProviderWork,
 )
 from meter.usage.endpoints import IMAGES as NAME
@@ -98,17 +96,6 @@ def bound(body: Body, is_online: bool) -> Demand | Deny:
     )
 
 
-def edit(
-    body: Body,
-    max_tokens: int | None,
-    report_tag: str | None,
-    ceiling: PriceCeiling | None,
-    rewrite: Rewrite | None,
-) -> tuple[Edit, ...]:
-    """Return the edits of a body. It takes no tag, no limit of a reply, and no prices."""
-    return edit_body(body, None, None, None, rewrite)
-
-
 def _read_pixels(members: dict[str, Any], name: str) -> int:
     """Return the pixels of a size, or 0 where the provider chooses one. Raises Refused."""
     size = members.get(name)
@@ -142,5 +129,9 @@ def _measure_references(references: object, body: Body) -> Prompt:
 
 
 IMAGES: Final = Endpoint(
-    name=NAME, paths=("images", "images/generations"), read=read_body, bound=bound, edits=edit
+    name=NAME,
+    paths=("images", "images/generations"),
+    read=read_body,
+    bound=bound,
+    edits=edit_for_provider,
 )

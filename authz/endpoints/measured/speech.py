@@ -5,13 +5,12 @@ The reply is sound. It names no usage, so that each request is settled by the pr
 
 from typing import Final
 
-from authz.decision import Deny, Edit, Refused
+from authz.decision import Deny, Refused
 from authz.endpoints.body import Body, read_body
-from authz.endpoints.edits import edit_body
+from authz.endpoints.edits import edit_for_provider
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.members import invalid, refuse_unknown
-from authz.endpoints.rewriting import Rewrite
-from meter.pricing.prices import Demand, Extra, PriceCeiling
+from meter.pricing.prices import Demand, Extra
 from meter.usage.endpoints import SPEECH as NAME
 
 # Voice, speed and format change the length of the sound, which is not what is billed.
@@ -49,17 +48,6 @@ def bound(body: Body, is_online: bool) -> Demand | Deny:
     )
 
 
-def edit(
-    body: Body,
-    max_tokens: int | None,
-    report_tag: str | None,
-    ceiling: PriceCeiling | None,
-    rewrite: Rewrite | None,
-) -> tuple[Edit, ...]:
-    """Return the edits of a body. It takes no tag, no limit of a reply, and no prices."""
-    return edit_body(body, None, None, None, rewrite)
-
-
 SPEECH: Final = Endpoint(
-    name=NAME, paths=("audio/speech",), read=read_body, bound=bound, edits=edit
+    name=NAME, paths=("audio/speech",), read=read_body, bound=bound, edits=edit_for_provider
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from authz.decision import Deny, Edit, Refused
 from authz.endpoints.body import Body, read_body
-from authz.endpoints.edits import edit_body
+from authz.endpoints.edits import edit_for_provider
 from authz.endpoints.endpoint import Endpoint
 from authz.endpoints.measured.form import FILE_MEMBER, SoundForm, read_form
 from authz.endpoints.measured.sound import most_seconds
@@ -78,7 +78,7 @@ def edit(
 ) -> tuple[Edit, ...]:
     """Return the edits of a body. It takes no tag, no limit of a reply, and no prices."""
     if not isinstance(body, SoundForm):
-        return edit_body(body, None, None, None, rewrite)
+        return edit_for_provider(body, max_tokens, report_tag, ceiling, rewrite)
     if rewrite is None or rewrite.model is None:
         return ()
     return (Edit(*body.model_at, rewrite.model),)

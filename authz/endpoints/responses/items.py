@@ -4,7 +4,7 @@ from typing import Final
 
 from authz.decision import Reason, Refused, deny, echo
 from authz.endpoints.body import Body
-from authz.endpoints.members import asks_long_cache, invalid, refuse_misspelt, unbounded
+from authz.endpoints.members import asks_long_cache, objects_of, refuse_misspelt, unbounded
 from authz.endpoints.prompt import Prompt
 from authz.endpoints.responses.tools import count_built_in_tools
 
@@ -55,12 +55,7 @@ def measure_input(body: Body) -> tuple[Prompt, int]:
     Raises Refused for what cannot be bounded.
     """
     prompt, tools = Prompt(body.inline_chars), 0
-    given = body.members.get("input")
-    if given is None or isinstance(given, str):
-        return prompt, tools
-    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
-        raise invalid("input", "a string or a list of objects")
-    for item in given:
+    for item in objects_of(body.members.get("input"), "input"):
         refuse_misspelt(item, _ITEM_MEMBERS)
         prompt.has_long_cache |= asks_long_cache(item, "input")
         # An item without a type is a message, or the id of an item that was stored.
@@ -85,11 +80,7 @@ def measure_input(body: Body) -> tuple[Prompt, int]:
 
 def _measure_content(content: object, prompt: Prompt, param: str) -> None:
     """Measure a text, which is bounded by its bytes, or a list of parts. Raises Refused."""
-    if content is None or isinstance(content, str):
-        return
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise invalid(param, "a string or a list of objects")
-    for part in content:
+    for part in objects_of(content, param):
         refuse_misspelt(part, _PART_MEMBERS)
         prompt.has_long_cache |= asks_long_cache(part, param)
         kind = part.get("type")
