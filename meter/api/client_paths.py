@@ -16,7 +16,6 @@ MAX_PATH_CHARS: Final = 200
 # Reads that the meter answers below each base.
 READS: Final = ("models", "key", "credits", "generation")
 _SIMILARITY: Final = 0.6
-_BASES: Final = ("/v1", "/api/v1/llm", "/api/v1")
 _NATIVE_READS: Final = re.compile(r"/api/v1/(?:models|model|key|generation)(?:/.*)?")
 # What may stand before an endpoint at other services: it is no part of our paths.
 _FOREIGN_BASES: Final = frozenset(
@@ -72,7 +71,7 @@ def advise(path: str) -> str | None:
     if endpoint in _NOT_OFFERED:
         return f"{_NOT_OFFERED[endpoint]}. {_everything()}"
     method = "GET" if endpoint in READS else "POST"
-    if any(path == f"{base}/{endpoint}" for base in _BASES):
+    if any(path == f"{base}/{endpoint}" for base, *_ in inference.BASES):
         return f"This path takes {method}."
     base_url = (
         "Clients of Anthropic add /v1 themselves: their base URL ends before it."

@@ -225,9 +225,9 @@ _CODES: Final[dict[str, dict[int, tuple[str, ...]]]] = {
     "post_openrouter_reports": {401: ("unauthorized",), 404: ("route_not_found",)},
     "put_openrouter_reports": {401: ("unauthorized",), 404: ("route_not_found",)},
     **{
-        f"{operation}{base}": {404: ("model_not_found",)}
+        f"{operation}{suffix}": {404: ("model_not_found",)}
         for operation in ("get_model", "describe_model")
-        for base in ("", "_at_former_path", "_at_native_path")
+        for _, suffix, _ in inference.BASES
     },
 }
 

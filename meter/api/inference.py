@@ -461,7 +461,8 @@ _ROUTES: Final = (
 )
 # The paths below each prefix.
 PATHS: Final = tuple(route[0] for route in _ROUTES)
-_PREFIXES: Final = (
+# The bases of clients, each with the end of an operation's id and of its summary there.
+BASES: Final = (
     ("/v1", "", ""),
     ("/api/v1/llm", "_at_former_path", " (at the path of the system that this one replaces)"),
     ("/api/v1", "_at_native_path", " (at the path of OpenRouter's clients)"),
@@ -483,7 +484,7 @@ def schemas() -> dict[str, Any]:
 def paths() -> dict[str, Any]:
     """Return the inference routes by path."""
     found: dict[str, Any] = {}
-    for prefix, suffix, note in _PREFIXES:
+    for prefix, suffix, note in BASES:
         for path, operation, request, reply, summary, may_stream in _ROUTES:
             content: dict[str, Any] = {"application/json": {"schema": _reference(reply)}}
             text = (

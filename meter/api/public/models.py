@@ -7,14 +7,15 @@ pays.
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 from cachetools import LRUCache
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from meter.api.authentication import Caller, FromCallerIfAny
+from meter.api.inference import BASES
 from meter.api.problems import ProblemError
 from meter.api.public.model_description import ListedModel
 from meter.clock import Clock
@@ -38,6 +39,8 @@ _COUNT: Final = "count"
 _OF_USER: Final = "user"
 
 _NEAREST: Final = NearestModels()
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
 router = APIRouter(tags=["Models"])
 
@@ -215,28 +218,27 @@ class RenderedCatalogue:
         self._read_at_s = self._clock.monotonic_s()
 
 
-_FORMER: Final = " (at the path of the system that this one replaces)"
-_NATIVE: Final = " (at the path of OpenRouter's clients)"
+def _get(
+    path: str, summary: str, reply: type[BaseModel], operation_id: str
+) -> Callable[[Endpoint], Endpoint]:
+    """Return what serves reads of a path below each of the bases."""
+
+    def serve(endpoint: Endpoint) -> Endpoint:
+        for base, suffix, note in reversed(BASES):
+            router.add_api_route(
+                f"{base}/{path}",
+                endpoint,
+                methods=["GET"],
+                summary=f"{summary}{note}",
+                responses={200: {"model": reply}},
+                operation_id=f"{operation_id}{suffix}",
+            )
+        return endpoint
+
+    return serve
 
 
-@router.get(
-    "/v1/models",
-    summary="List models",
-    responses={200: {"model": ModelListReply}},
-    operation_id="list_models",
-)
-@router.get(
-    "/api/v1/llm/models",
-    summary=f"List models{_FORMER}",
-    responses={200: {"model": ModelListReply}},
-    operation_id="list_models_at_former_path",
-)
-@router.get(
-    "/api/v1/models",
-    summary=f"List models{_NATIVE}",
-    responses={200: {"model": ModelListReply}},
-    operation_id="list_models_at_native_path",
-)
+@_get("models", "List models", ModelListReply, "list_models")
 async def list_models(
     request: Request, caller: FromCallerIfAny, query: Annotated[ModelPageQuery, Query()]
 ) -> Response:
@@ -250,24 +252,7 @@ async def list_models(
     return _answer(request, rendered.page(query, request.url.path), caller)
 
 
-@router.get(
-    "/v1/models/{model_id:path}",
-    summary="Get a model",
-    responses={200: {"model": ModelReply}},
-    operation_id="get_model",
-)
-@router.get(
-    "/api/v1/llm/models/{model_id:path}",
-    summary=f"Get a model{_FORMER}",
-    responses={200: {"model": ModelReply}},
-    operation_id="get_model_at_former_path",
-)
-@router.get(
-    "/api/v1/models/{model_id:path}",
-    summary=f"Get a model{_NATIVE}",
-    responses={200: {"model": ModelReply}},
-    operation_id="get_model_at_native_path",
-)
+@_get("models/{model_id:path}", "Get a model", ModelReply, "get_model")
 async def get_model(model_id: str, request: Request, caller: FromCallerIfAny) -> Response:
     """Return one model. Slashes in its id may be written as they are, or as `%2F`.
 
@@ -284,24 +269,7 @@ async def get_model(model_id: str, request: Request, caller: FromCallerIfAny) ->
     return _answer(request, _Body.of(_find(rendered, model_id)), caller)
 
 
-@router.get(
-    "/v1/model/{model_id:path}",
-    summary="Describe a model",
-    responses={200: {"model": DescribedModelReply}},
-    operation_id="describe_model",
-)
-@router.get(
-    "/api/v1/llm/model/{model_id:path}",
-    summary=f"Describe a model{_FORMER}",
-    responses={200: {"model": DescribedModelReply}},
-    operation_id="describe_model_at_former_path",
-)
-@router.get(
-    "/api/v1/model/{model_id:path}",
-    summary=f"Describe a model{_NATIVE}",
-    responses={200: {"model": DescribedModelReply}},
-    operation_id="describe_model_at_native_path",
-)
+@_get("model/{model_id:path}", "Describe a model", DescribedModelReply, "describe_model")
 async def describe_model(model_id: str, request: Request, caller: FromCallerIfAny) -> Response:
     """Return one model in the member `data`, as OpenRouter's clients read it."""
     found = _find(await _models_of(request, caller), model_id)
