@@ -1,8 +1,6 @@
 """Searches, speech and transcriptions through the whole stack, by unmodified clients."""
 
-import io
 import secrets
-import wave
 from decimal import Decimal
 from typing import Any
 
@@ -12,21 +10,12 @@ import pytest
 from tests.e2e.admin import Admin, Customer
 from tests.e2e.raw_http import Reply, send_json
 from tests.e2e.running_stack import wait_until
+from tests.sounds import wav
 
 PREFIXES = ("/v1", "/api/v1/llm", "/api/v1")
 SEARCH = {"query": "Who pays?", "documents": ["The ship pays.", "Nobody pays."], "top_n": 1}
 VOICE = "mistralai/voxtral-mini-tts-2603"
 TEXT = "Größe, in all her forms, and at length. " * 20
-
-
-def wav(seconds: int) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(16_000)
-        writer.writeframes(bytes(32_000 * seconds))
-    return file.getvalue()
 
 
 def client(admin: Admin, customer: Customer, prefix: str = "/v1") -> openai.OpenAI:

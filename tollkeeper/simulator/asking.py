@@ -22,6 +22,7 @@ from tollkeeper.simulator.measuring import (
     measure_sound,
     measure_speech,
     read_members,
+    read_object,
 )
 from tollkeeper.simulator.reports.trace import Trace, read_trace
 
@@ -143,12 +144,7 @@ def read_measured(endpoint: Endpoint, body: bytes, content_type: str) -> Ask:
 
 def read_ask(endpoint: Endpoint, body: bytes) -> Ask:
     """Read a body; raises Refusal(400) for a body that OpenRouter would refuse too."""
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refusal(400, "The request body is not valid JSON") from None
-    if not isinstance(asked, dict):
-        raise Refusal(400, "The request body is not a JSON object")
+    asked = read_object(body)
     prompt = Prompt()
     inputs: tuple[bytes, ...] = ()
     members = asked

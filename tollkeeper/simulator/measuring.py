@@ -48,6 +48,11 @@ def read_members(body: bytes, content_type: str) -> Json:
     """The members of a JSON object or a form; raises Refusal(400) for anything else."""
     if content_type.lower().startswith("multipart/"):
         return _read_form(body, content_type)
+    return read_object(body)
+
+
+def read_object(body: bytes) -> Json:
+    """The members of a JSON object; raises Refusal(400) for anything else."""
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):

@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from meter.providers.dialects import DIALECTS as METER_DIALECTS
 from meter.providers.provider import DialectName
 from meter.sealing import SecretText
+from tests.contract.tollkeeper.simulator.listening import listening
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.catalogue import Catalogue
@@ -112,12 +113,8 @@ class Provider:
 async def running(dialect: ProviderDialect, path: Path) -> AsyncIterator[Provider]:
     bill = Bill(path)
     app = build_app(bill, SimulatorSettings(), dialect=dialect, seed=7)
-    runner = web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession() as session:
-        yield Provider(dialect, session, f"http://127.0.0.1:{runner.addresses[0][1]}", bill)
-    await runner.cleanup()
+    async with listening(app) as url, aiohttp.ClientSession() as session:
+        yield Provider(dialect, session, url, bill)
     await bill.close()
 
 

@@ -1,8 +1,6 @@
 """Searches, speech and transcriptions of the simulator, by unmodified clients, and their bill."""
 
-import io
 import json
-import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -11,9 +9,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from openai import AsyncOpenAI
 
+from tests.contract.tollkeeper.simulator.listening import listening
+from tests.sounds import wav
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill, BillRow
 from tollkeeper.simulator.settings import SimulatorSettings
@@ -22,27 +21,11 @@ KEY = "sk-or-test-0123456789"
 SEARCH = {"query": "tolls", "documents": ["bridges", {"text": "ships"}, "roads"], "top_n": 2}
 
 
-def wav(seconds: int) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(16_000)
-        writer.writeframes(bytes(32_000 * seconds))
-    return file.getvalue()
-
-
 @asynccontextmanager
 async def simulator(folder: Path) -> AsyncIterator[tuple[str, Bill]]:
     bill = Bill(folder / "bill.jsonl")
-    runner = web.AppRunner(build_app(bill, SimulatorSettings(generation_delay_ms=0)))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1", bill
-    finally:
-        await runner.cleanup()
+    async with listening(build_app(bill, SimulatorSettings(generation_delay_ms=0))) as url:
+        yield f"{url}/api/v1", bill
         await bill.close()
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import anthropic
 import pytest
-from aiohttp import web
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
+from tests.contract.tollkeeper.simulator.listening import listening
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.dialects import DIALECTS
@@ -89,14 +89,9 @@ class Upstream:
 @asynccontextmanager
 async def serving(tmp_path: Path, name: str) -> AsyncIterator[Upstream]:
     bill = Bill(tmp_path / f"{name}.jsonl")
-    runner = web.AppRunner(build_app(bill, SimulatorSettings(), dialect=DIALECTS[name]))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    async with aiohttp.ClientSession() as session:
-        host, port = runner.addresses[0][:2]
-        yield Upstream(name, session, f"http://{host}:{port}", bill)
-    await runner.cleanup()
+    app = build_app(bill, SimulatorSettings(), dialect=DIALECTS[name])
+    async with listening(app) as url, aiohttp.ClientSession() as session:
+        yield Upstream(name, session, url, bill)
     await bill.close()
 
 

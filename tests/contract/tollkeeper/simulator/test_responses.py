@@ -10,11 +10,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from tests.contract.tollkeeper.simulator.listening import listening
 from tollkeeper.simulator.app import build_app
 from tollkeeper.simulator.bill import Bill
 from tollkeeper.simulator.dialects import DIALECTS
@@ -88,12 +88,8 @@ class Upstream:
 async def running(name: str, path: Path) -> AsyncIterator[Upstream]:
     bill = Bill(path / "bill.jsonl")
     app = build_app(bill, SimulatorSettings(), dialect=DIALECTS[name], seed=7)
-    runner = web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession() as session:
-        yield Upstream(name, session, f"http://127.0.0.1:{runner.addresses[0][1]}", bill)
-    await runner.cleanup()
+    async with listening(app) as url, aiohttp.ClientSession() as session:
+        yield Upstream(name, session, url, bill)
     await bill.close()
 
 

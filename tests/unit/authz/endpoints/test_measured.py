@@ -1,10 +1,8 @@
 """The bounds of searches, speech and transcriptions, against the simulator's own bill."""
 
 import base64
-import io
 import json
 import struct
-import wave
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from authz.endpoints.rewriting import Rewrite
 from authz.request import AuthRequest
 from meter.pricing.prices import Demand, Model, estimate
 from tests.fakes import model
+from tests.sounds import wav
 from tests.splices import apply_edits
 from tollkeeper.simulator.answers.measured import MP3_FRAME
 from tollkeeper.simulator.measuring import Measure, count_search_units, count_seconds
@@ -157,16 +156,6 @@ def test_a_model_without_a_price_of_the_unit_is_refused(
 def test_a_free_model_needs_no_price() -> None:
     free = model("acme/reranker:free", prompt_picos=0, completion_picos=0)
     assert held(RERANK, {"query": "a", "documents": ["b"]}, free) == 0
-
-
-def wav(seconds: float, rate: int = 16_000, channels: int = 1, sample_bytes: int = 2) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(channels)
-        writer.setsampwidth(sample_bytes)
-        writer.setframerate(rate)
-        writer.writeframes(bytes(int(seconds * rate) * channels * sample_bytes))
-    return file.getvalue()
 
 
 def in_json(sound: bytes, named: str) -> dict[str, Any]:
